@@ -1,0 +1,16 @@
+# libtorch out of the pinned wheel through our own imported targets: TorchConfig wants a CUDA toolkit for the CUDA
+# build and defines an empty protobuf::libprotobuf. COX_TORCH_DIR names another wheel's `torch` folder.
+file(GLOB cox_torch_candidates ${PROJECT_SOURCE_DIR}/.venv/lib/python3*/site-packages/torch)
+list(GET cox_torch_candidates 0 cox_torch_found)
+set(COX_TORCH_DIR "${cox_torch_found}" CACHE PATH "folder `torch` of the pinned wheel")
+if(NOT EXISTS ${COX_TORCH_DIR}/lib/libtorch_cpu.so)
+  message(FATAL_ERROR "libtorch: no ${COX_TORCH_DIR}/lib/libtorch_cpu.so; run `make build`, which installs the pinned wheel into .venv")
+endif()
+foreach(lib c10 torch_cpu torch)
+  add_library(cox_${lib} SHARED IMPORTED)
+  set_target_properties(cox_${lib} PROPERTIES IMPORTED_LOCATION ${COX_TORCH_DIR}/lib/lib${lib}.so)
+endforeach()
+add_library(cox_libtorch INTERFACE)
+target_include_directories(cox_libtorch SYSTEM INTERFACE ${COX_TORCH_DIR}/include ${COX_TORCH_DIR}/include/torch/csrc/api/include)
+target_link_libraries(cox_libtorch INTERFACE cox_torch cox_torch_cpu cox_c10)
+target_link_options(cox_libtorch INTERFACE "LINKER:-rpath,${COX_TORCH_DIR}/lib")

@@ -1,0 +1,73 @@
+#pragma once
+// What a piece of a plan takes: seconds and bytes of a block, a transfer, a collective, an update. A seam: roofline and
+// profile in production, tables in tests. Called by planner/ (labels) and the simulator. Threads: pure, const, any thread.
+// Source: DESIGN 3.4; every equation is numbered in docs/cost_model.md.
+#include <memory>
+#include <vector>
+
+#include "cluster/profile.h"
+#include "cluster/resource_graph.h"
+#include "collective/algorithm.h"
+#include "model/model_graph.h"
+#include "plan/estimate.h"
+#include "plan/plan.h"
+
+namespace coxswain::cost_model {
+
+/// One block on one device of a replica's mesh, for one micro-batch.
+struct BlockWork {
+  int block = 0;
+  int device_class = 0;
+  std::int64_t samples = 0;      // of this replica
+  plan::Precision precision = plan::Precision::Float32;
+  int tensor = 1, context = 1, expert = 1;
+};
+
+struct BlockTime {
+  Seconds forward{0};
+  Seconds backward{0};           // I + W, without recompute
+  Bytes saved{0};                // kept from forward to backward without recompute
+  Bytes transient{0};            // above that, while the block runs
+  bool measured = false;         // from a profile
+};
+
+class CostModel {
+ public:
+  virtual ~CostModel() = default;
+  [[nodiscard]] virtual BlockTime estimate_block(const BlockWork& work) const = 0;
+  /// C: one message between two devices.
+  [[nodiscard]] virtual Seconds estimate_transfer(Bytes bytes, plan::DeviceId from, plan::DeviceId to) const = 0;
+  /// All ranks of `devices`, one buffer of `payload` each.
+  [[nodiscard]] virtual Seconds estimate_collective(collective::CollectiveKind kind, Bytes payload, const std::vector<plan::DeviceId>& devices) const = 0;
+  /// Clip and AdamW over `parameters` elements.
+  [[nodiscard]] virtual Seconds estimate_optimizer(std::int64_t parameters, int device_class) const = 0;
+  [[nodiscard]] virtual Seconds estimate_step_overhead(int device_class) const = 0;
+  [[nodiscard]] virtual const model::ModelGraph& model() const = 0;
+  [[nodiscard]] virtual const cluster::ResourceGraph& resources() const = 0;
+};
+
+/// The production model: a profile entry where there is one (interpolated in samples), else the roofline.
+/// `graph`, `resources` and `profile` are borrowed; profile may be null.
+[[nodiscard]] std::unique_ptr<CostModel> make_cost_model(const model::ModelGraph& graph, const cluster::ResourceGraph& resources, const cluster::Profile* profile);
+
+/// Memory of one device of `stage`/`replica` (C11..): persistent parts, activations live at the schedule's peak, buffers.
+[[nodiscard]] plan::MemoryParts estimate_memory(const CostModel& cost, const plan::Plan& plan, int stage, int replica);
+
+/// One action in virtual time.
+struct SimulatedAction {
+  int role = 0;
+  int action = 0;          // index into the role's list
+  double start = 0, end = 0;
+};
+struct Simulation {
+  plan::Estimate estimate;
+  std::vector<SimulatedAction> actions;  // by (role, action)
+};
+/// Executes the plan's action lists in virtual time with executor::Executor, one executor per role.
+/// Requires: validate(plan) is empty. Deterministic.
+[[nodiscard]] Result<Simulation> simulate(const CostModel& cost, const plan::Plan& plan);
+
+/// Chrome/Perfetto trace of a simulation.
+[[nodiscard]] std::string to_chrome_trace(const plan::Plan& plan, const Simulation& simulation);
+
+}  // namespace coxswain::cost_model

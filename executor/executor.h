@@ -1,0 +1,76 @@
+#pragma once
+// Runs one rank's program asynchronously over the seams Compute and Communicator: each stream keeps the plan's order, an
+// action starts when what it waits for has finished. The worker runs it in real time, the simulator in virtual time.
+// Threads: one thread drives an executor. Source: DESIGN 3.7.
+#include <atomic>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "collective/communicator.h"
+#include "common/clock.h"
+#include "common/result.h"
+#include "plan/program.h"
+
+namespace coxswain::executor {
+
+/// What a communication action does on its group's communicator; buffers belong to the Compute until `finish`.
+struct Communication {
+  enum class Kind { None, AllReduce, Broadcast, Exchange } kind = Kind::None;
+  int group = -1;                                   // index into make_groups
+  collective::BufferView buffer;                    // AllReduce, Broadcast
+  collective::ReduceOp op = collective::ReduceOp::Sum;
+  int root = 0;                                     // Broadcast: rank in the group
+  std::vector<collective::PointToPoint> transfers;  // Exchange: peers are ranks in the group
+};
+
+/// Seam: the engine (libtorch) and, in virtual time, the simulator.
+class Compute {
+ public:
+  virtual ~Compute() = default;
+  /// Starts a compute action. On CPU it runs to its end before it returns.
+  virtual Result<void> start(const plan::Action& action) = 0;
+  /// Whether the compute action started last has finished. Errors are of that action.
+  virtual Result<bool> finished() = 0;
+  /// Buffers of a communication action that starts now (receive buffers are made here).
+  virtual Result<Communication> prepare(const plan::Action& action) = 0;
+  /// The communication of `action` is complete: its buffers may be used or dropped.
+  virtual Result<void> finish(const plan::Action& action) = 0;
+};
+
+/// When an action ran, in seconds since the step began.
+struct ActionTime {
+  double start = 0, end = 0;
+};
+
+class Executor {
+ public:
+  /// `communicators[g]` belongs to group g of make_groups; null where this rank is no member. All are borrowed.
+  Executor(const plan::RankProgram& program, Compute& compute, std::vector<collective::Communicator*> communicators, const Clock& clock);
+
+  /// Ready for another step.
+  void begin_step();
+  /// Starts and finishes whatever can be; true when anything moved. Errors name the action; the step is then lost.
+  Result<bool> advance(Deadline deadline);
+  [[nodiscard]] bool done() const;
+  /// advance until done, waiting on `signal` in between. Errors: as advance, DeadlineExceeded (names the pending actions).
+  Result<void> run_step(collective::CompletionSignal& signal, Deadline deadline);
+  /// Of the last step, by action index.
+  [[nodiscard]] const std::vector<ActionTime>& times() const { return times_; }
+  /// Number of actions finished since construction, over all steps: progress for hang detection. Any thread.
+  [[nodiscard]] std::int64_t progress() const;
+
+ private:
+  const plan::RankProgram& program_;
+  Compute& compute_;
+  std::vector<collective::Communicator*> communicators_;
+  const Clock& clock_;
+  plan::StepState state_;
+  TimePoint step_start_{};
+  std::vector<ActionTime> times_;
+  std::vector<int> running_;                 // per stream
+  std::vector<collective::Handle> handles_;  // per stream
+  std::atomic<std::int64_t> num_finished_{0};
+};
+
+}  // namespace coxswain::executor

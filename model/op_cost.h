@@ -1,0 +1,41 @@
+#pragma once
+// FLOPs, bytes and saved tensors of each operator and block, from shapes alone. Called by cost_model/ and `model show`.
+// Threads: pure. Source: docs/cost_model.md, C1-C3.
+#include <string>
+#include <vector>
+
+#include "model/model_graph.h"
+
+namespace coxswain::model {
+
+enum class OpClass { Matmul, Attention, Normalisation, Softmax, Pointwise, Reduction, Index, Convolution, View, Factory, Other };
+
+struct OpCost {
+  OpClass op_class = OpClass::Other;
+  Flop forward_flop{0};
+  Flop backward_input_flop{0};   // gradient of activations
+  Flop backward_weight_flop{0};  // gradient of parameters
+  Bytes forward_bytes{0};        // read + written
+  Bytes backward_bytes{0};
+};
+[[nodiscard]] OpCost estimate_op_cost(const ModelGraph& graph, OpId op, std::int64_t samples);
+
+/// Values (by id, views resolved to their base) whose storage the backward of `op` keeps, parameters excluded.
+[[nodiscard]] std::vector<ValueId> saved_values(const ModelGraph& graph, OpId op);
+/// The value that owns the storage of `value` (follows view operators).
+[[nodiscard]] ValueId storage_of(const ModelGraph& graph, ValueId value);
+
+struct BlockTotals {
+  std::int64_t num_ops = 0;
+  Flop forward_flop{0}, backward_input_flop{0}, backward_weight_flop{0};
+  Flop matmul_flop{0};                 // forward, matmul-like only
+  Bytes parameter_bytes{0};            // of parameters first used in this block
+  std::int64_t parameter_elements = 0;
+  Bytes saved_bytes{0};                // kept from forward to backward, without recompute; includes its received cut once
+  Bytes transient_bytes{0};            // peak above saved while running forward or backward of this block
+  Bytes cut_bytes{0};                  // live values at the block's end
+  Bytes received_bytes{0};             // live values at the block's start
+};
+[[nodiscard]] BlockTotals estimate_block(const ModelGraph& graph, int block, std::int64_t samples);
+
+}  // namespace coxswain::model

@@ -1,0 +1,48 @@
+#pragma once
+// One entry of a role's program. Nothing is computed or communicated in a step that is not in the list.
+// Read by plan/ (validation), executor/ (order), worker/ (work), cost_model/ (price). Threads: pure values.
+// Source: DESIGN 3.3.
+#include <string>
+#include <string_view>
+
+namespace coxswain::plan {
+
+enum class ActionKind {
+  // compute
+  Forward,          // F: blocks [first_block, end_block) of one micro-batch
+  Backward,         // B: gradient of inputs and weights (recomputes first where the plan says so)
+  BackwardInput,    // I: gradient of inputs only
+  BackwardWeight,   // W: gradient of weights only
+  CountLoss,        // loss denominators of this rank's samples of the whole step (last stage)
+  Optimizer,        // clip by the global norm, update the parameters this stage owns
+  // edges: to or from the neighbouring stage, all of this rank's peers grouped
+  SendActivation, ReceiveActivation, SendGradient, ReceiveGradient,
+  // collectives
+  ReduceLossCount,  // sum of denominators over the last stage's replicas
+  ReduceGradient,   // one bucket (blocks [first_block, end_block)) over the stage's replicas
+  ReduceTied,       // one tied parameter over every rank of the stages that use it
+  ReduceNorm,       // squared norm and loss over all ranks: the step's commit point
+  BroadcastTied,    // updated tied parameter from its owner
+};
+
+struct Action {
+  ActionKind kind = ActionKind::Forward;
+  int micro_batch = -1;            // -1: not of one micro-batch
+  int first_block = -1, end_block = -1;  // compute and ReduceGradient
+  int tied = -1;                   // index into tied_parameters(), ReduceTied and BroadcastTied
+  friend bool operator==(const Action&, const Action&) = default;
+};
+
+/// Order inside a stream is the order of the list; streams run side by side.
+enum class Stream { Compute, ActivationIn, ActivationOut, GradientIn, GradientOut, Reduce };
+inline constexpr int kNumStreams = 6;
+[[nodiscard]] Stream stream_of(ActionKind kind);
+[[nodiscard]] bool is_compute(ActionKind kind);
+[[nodiscard]] bool is_edge(ActionKind kind);
+
+/// "forward", "send_activation", ...
+[[nodiscard]] std::string_view to_text(ActionKind kind);
+/// "F3[2,5)", "SEND_F3", "REDUCE_GRAD[2,5)"
+[[nodiscard]] std::string to_text(const Action& action);
+
+}  // namespace coxswain::plan

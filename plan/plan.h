@@ -1,0 +1,94 @@
+#pragma once
+// The contract between planner and worker: stages, replicas on canonical devices, micro-batches, recompute, schedule and
+// the action list of every role. A plain value with canonical JSON. Threads: pure values. Source: DESIGN 3.3, docs/plan.md.
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "cluster/resource_graph.h"
+#include "common/dtype.h"
+#include "common/json.h"
+#include "common/result.h"
+#include "model/model_graph.h"
+#include "plan/action.h"
+
+namespace coxswain::plan {
+
+using cluster::DeviceId;
+
+enum class ScheduleKind { GPipe, OneForwardOneBackward, Interleaved, ZeroBubbleH1, ZeroBubbleH2, ZeroBubbleV };
+enum class Recompute { None, Full };
+enum class Offload { None, Optimizer, Activations };
+enum class Precision { Float32, BFloat16 };
+[[nodiscard]] std::string_view to_text(ScheduleKind kind);   // "gpipe", "1f1b", "interleaved", "zbh1", "zbh2", "zbv"
+[[nodiscard]] std::string_view to_text(Recompute recompute); // "none", "full"
+[[nodiscard]] std::string_view to_text(Precision precision); // "float32", "bfloat16"
+
+/// One data-parallel copy of a stage on a mesh of its own; position in the mesh = position in `devices`.
+struct Replica {
+  std::vector<DeviceId> devices;
+  int tensor = 1, context = 1, expert = 1;  // axis sizes; their product (expert lies inside data) = devices.size()
+  std::int64_t samples = 0;                 // of every micro-batch, contiguous, in replica order
+  friend bool operator==(const Replica&, const Replica&) = default;
+};
+
+struct Stage {
+  int first_block = 0, end_block = 0;
+  std::vector<Replica> replicas;
+  std::vector<Recompute> recompute;         // per block of the stage
+  int zero_stage = 0;
+  Offload offload = Offload::None;
+  /// Gradient buckets in the order in which they are reduced: ends going down from end_block, e.g. blocks [2,7):
+  /// {5, 2} = buckets [5,7) and [2,5). Empty where there is one replica.
+  std::vector<int> bucket_starts;
+  friend bool operator==(const Stage&, const Stage&) = default;
+};
+
+struct Batch {
+  std::int64_t global = 0;  // = micro x count
+  std::int64_t micro = 0;   // samples of one micro-batch over all replicas of a stage
+  std::int64_t count = 0;
+  friend bool operator==(const Batch&, const Batch&) = default;
+};
+
+/// Replicas of one stage with equal device class, mesh and samples share one action list.
+struct Role {
+  int stage = 0;
+  std::vector<int> replicas;
+  std::vector<Action> actions;
+  friend bool operator==(const Role&, const Role&) = default;
+};
+
+inline constexpr int kPlanFormatVersion = 1;
+
+struct Plan {
+  int format_version = kPlanFormatVersion;
+  std::string model_hash, cluster_hash;
+  std::string backend = "host";
+  Batch batch;
+  Precision precision = Precision::Float32;
+  ScheduleKind schedule = ScheduleKind::OneForwardOneBackward;
+  int receive_credits = 2;  // free receive buffers per edge: how far a receive may be posted ahead of its use
+  std::vector<Stage> stages;
+  std::vector<Role> roles;  // ordered by (stage, first replica); written by fill_roles
+  friend bool operator==(const Plan&, const Plan&) = default;
+};
+
+[[nodiscard]] Json to_json(const Plan& plan);
+/// Errors: InvalidArgument with every problem of form.
+[[nodiscard]] Result<Plan> plan_from_json(const Json& json);
+[[nodiscard]] std::string plan_hash(const Plan& plan);
+
+// Ranks: one per used device, counted by stage, replica, position.
+struct RankPlace {
+  int stage = 0, replica = 0, position = 0;
+  friend bool operator==(const RankPlace&, const RankPlace&) = default;
+};
+[[nodiscard]] int num_ranks(const Plan& plan);
+[[nodiscard]] int rank_of(const Plan& plan, RankPlace place);
+[[nodiscard]] RankPlace place_of(const Plan& plan, int rank);
+[[nodiscard]] DeviceId device_of(const Plan& plan, int rank);
+/// First sample of `replica` inside a micro-batch.
+[[nodiscard]] std::int64_t first_sample(const Stage& stage, int replica);
+
+}  // namespace coxswain::plan

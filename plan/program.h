@@ -1,0 +1,94 @@
+#pragma once
+// From a plan to what each rank does: schedules, action lists, communication groups, transfers and what waits for what.
+// Called by the planner (fill_roles), the validator, the simulator and the worker. Threads: pure. Source: DESIGN 3.3, 3.7.
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "plan/plan.h"
+
+namespace coxswain::plan {
+
+/// A parameter used by several stages; the first stage owns it (optimizer state, update).
+struct TiedParameter {
+  int parameter = -1;        // index into graph.parameters
+  std::vector<int> stages;   // ascending; stages[0] owns
+};
+[[nodiscard]] std::vector<TiedParameter> tied_parameters(const Plan& plan, const model::ModelGraph& graph);
+
+/// The pipeline part of one stage's list, in compute order: F and B (or I, W) with micro-batch only.
+[[nodiscard]] std::vector<Action> make_schedule(ScheduleKind kind, int stage, int num_stages, int num_micro_batches);
+
+/// Writes bucket_starts and `roles` (complete action lists) from stages, batch and schedule.
+void fill_roles(Plan& plan, const model::ModelGraph& graph, Bytes bucket_bytes);
+
+/// Forward-only list for validation loss: F, edges, ReduceNorm at the end.
+[[nodiscard]] std::vector<Action> evaluation_actions(const Plan& plan, int stage);
+
+/// Communication groups, in the one global order in which every rank makes its communicators.
+enum class GroupKind { World, StageReplicas, ActivationEdge, GradientEdge, Tied };
+struct Group {
+  GroupKind kind = GroupKind::World;
+  int index = 0;             // stage; edge from stage `index` to `index + 1`; tied index
+  std::vector<int> ranks;    // ascending; position here = rank in the communicator
+};
+/// Groups of one rank only are left out (their collectives cost nothing), World never is.
+[[nodiscard]] std::vector<Group> make_groups(const Plan& plan, const model::ModelGraph& graph);
+/// Index into make_groups, or -1 when the action needs no communication.
+[[nodiscard]] int group_of(const Plan& plan, const std::vector<Group>& groups, int stage, const Action& action);
+
+/// Samples that this rank exchanges with `peer` across an edge; relative to this rank's own samples.
+struct Transfer {
+  int peer = -1;             // global rank
+  std::int64_t first_sample = 0, num_samples = 0;
+  friend bool operator==(const Transfer&, const Transfer&) = default;
+};
+/// Peers of `rank` on the edge to the next stage (or from the previous one), by intersection of sample ranges.
+[[nodiscard]] std::vector<Transfer> transfers_to_next(const Plan& plan, int rank);
+[[nodiscard]] std::vector<Transfer> transfers_from_previous(const Plan& plan, int rank);
+
+/// What one rank runs in a step: its role's list with streams and waits.
+struct RankProgram {
+  int rank = 0;
+  RankPlace place;
+  std::vector<Action> actions;
+  std::vector<Stream> streams;              // of each action
+  std::vector<std::vector<int>> waits_for;  // indices of earlier or later actions of this rank that must have finished
+};
+[[nodiscard]] RankProgram make_rank_program(const Plan& plan, const model::ModelGraph& graph, int rank, const std::vector<Action>& actions);
+/// The step program: the list of the rank's role.
+[[nodiscard]] RankProgram make_rank_program(const Plan& plan, const model::ModelGraph& graph, int rank);
+
+/// What may start now: per stream the first action not started, if everything it waits for has finished.
+/// The one rule of order, shared by the worker, the simulator and the deadlock check.
+class StepState {
+ public:
+  explicit StepState(const RankProgram& program);
+  /// Index of the action that may start on `stream`, or -1.
+  [[nodiscard]] int startable(Stream stream) const;
+  void started(int action);   // requires startable(stream_of it) == action
+  void finished(int action);
+  [[nodiscard]] bool done() const { return num_finished_ == static_cast<int>(program_->actions.size()); }
+  void reset();
+
+ private:
+  const RankProgram* program_;
+  std::vector<std::vector<int>> order_;   // per stream
+  std::vector<int> next_;                 // per stream, position in order_
+  std::vector<int> running_;              // per stream: action in flight or -1 (a stream runs one at a time)
+  std::vector<char> finished_;
+  int num_finished_ = 0;
+};
+
+/// PyTorch's pipelining CSV: one line a stage, cells like "0F3", "1B0", empty where idle.
+[[nodiscard]] std::string to_schedule_csv(const Plan& plan);
+[[nodiscard]] Result<std::vector<std::vector<Action>>> parse_schedule_csv(std::string_view csv, int num_stages, int num_micro_batches);
+
+/// Every rule that `plan` breaks, in document order; empty means that the worker can run it. Numbered V1.. in docs/plan.md;
+/// send/receive matching and freedom from deadlock with zero buffering included.
+[[nodiscard]] std::vector<Error> validate(const Plan& plan, const model::ModelGraph& graph, const cluster::ResourceGraph& resources);
+/// Only the check of order: runs every rank's program with rendezvous edges and collectives.
+[[nodiscard]] std::vector<Error> check_order(const Plan& plan, const model::ModelGraph& graph);
+
+}  // namespace coxswain::plan

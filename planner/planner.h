@@ -1,0 +1,78 @@
+#pragma once
+// The joint search: (model, resources, batch, constraints) -> the plan that finishes a step soonest within memory, with
+// runners-up, a lower bound and reasons. Deterministic: same input, same bytes, whatever the number of threads.
+// Called by the launcher and bench. Threads: pure; uses up to `threads` of its own. Source: DESIGN 3.5.
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "cost_model/cost_model.h"
+#include "plan/estimate.h"
+#include "plan/plan.h"
+
+namespace coxswain::planner {
+
+/// What the user pins (INTERFACE section 1, --constrain). Empty list = free; several = alternatives.
+struct Constraints {
+  std::vector<int> data, tensor, pipeline, context, expert, zero;
+  std::vector<std::int64_t> micro;                 // samples of one micro-batch
+  std::optional<std::vector<std::int64_t>> samples;  // per replica
+  std::optional<std::string> recompute;            // "none", "full", "[block,...]"
+  std::vector<plan::ScheduleKind> schedule;
+  std::optional<std::string> cuts;                 // "even" or "[6,10]"
+  std::optional<std::string> offload;
+  std::string backend = "host";
+};
+/// Parses "KEY=VALUE[,VALUE...]" strings. Errors: InvalidArgument for all bad ones at once, listing the keys and values.
+[[nodiscard]] Result<Constraints> parse_constraints(const std::vector<std::string>& texts);
+
+struct Request {
+  const cost_model::CostModel* cost = nullptr;
+  std::int64_t global_batch = 0;
+  std::int64_t tokens_per_sample = 1;
+  plan::Precision precision = plan::Precision::Float32;
+  Constraints constraints;
+  std::int64_t max_candidates = 200000;
+  int threads = 1;
+  int top_k = 5;
+  /// Use every device (else slower ones may be left unused).
+  bool use_all_devices = false;
+};
+
+struct RunnerUp {
+  plan::Plan plan;
+  plan::Estimate estimate;
+  std::string summary;           // "dp2 pp1, micro 8 x 4, 1f1b"
+};
+struct Rejected {
+  std::string reason;
+  std::int64_t count = 0;
+  std::string example;
+};
+struct Sensitivity {
+  std::string change;
+  Seconds step{0};
+};
+struct PlanResult {
+  plan::Plan plan;
+  plan::Estimate estimate;
+  std::string summary;
+  Seconds lower_bound_step{0};
+  double optimality_gap = 0;     // estimate.step / lower_bound - 1
+  std::string binding_constraint;
+  std::vector<RunnerUp> runners_up;
+  std::vector<Rejected> rejected;
+  std::vector<Sensitivity> sensitivities;
+  std::int64_t candidates_costed = 0;
+  double search_seconds = 0;     // filled by the caller that owns a Clock
+};
+/// Errors: ResourceExhausted when nothing fits, naming how much memory is missing on which device class and what would
+/// help; InvalidArgument for constraints that contradict each other (batch that does not divide).
+[[nodiscard]] Result<PlanResult> find_plan(const Request& request);
+
+/// INTERFACE section 4.
+[[nodiscard]] Json to_json(const PlanResult& result);
+/// "dp2 pp2, cuts [3], micro 8 x 4 (5+3), 1f1b, recompute none".
+[[nodiscard]] std::string summarize(const plan::Plan& plan);
+
+}  // namespace coxswain::planner

@@ -1,0 +1,222 @@
+"""Writes tiny .pt2 archives and what PyTorch says about them: `python make_fixtures.py FOLDER`.
+
+Made at test time, never committed. expectations.json maps each archive to numbers that come from eager PyTorch alone.
+Nothing is done when FOLDER was made by the same script, exporter, example and PyTorch.
+"""
+
+import hashlib
+import json
+import os
+import pathlib
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "python"))
+sys.path.insert(0, str(ROOT / "examples" / "gpt"))
+sys.dont_write_bytecode = True
+
+
+def stamp():
+    digest = hashlib.sha256()
+    for file in [pathlib.Path(__file__), *sorted((ROOT / "python").rglob("*.py")), ROOT / "examples" / "gpt" / "model.py"]:
+        digest.update(file.read_bytes())
+    from importlib.metadata import version
+
+    return digest.hexdigest() + " " + version("torch") + " " + version("transformers")
+
+
+def main():
+    folder = pathlib.Path(sys.argv[1])
+    wanted = stamp()
+    made = folder / "stamp"
+    if made.exists() and made.read_text() == wanted:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    made.unlink(missing_ok=True)
+    make(folder)
+    made.write_text(wanted)
+
+
+def make(folder):
+    import torch
+
+    torch.set_num_threads(1)
+    models = fixture_modules()
+    expectations = {}
+    for name, (module, inputs, options) in models.items():
+        expectations[name] = make_one(folder / f"{name}.pt2", module, inputs, options)
+    part = folder / "expectations.json.part"
+    part.write_text(json.dumps(expectations, indent=1, sort_keys=True))
+    os.replace(part, folder / "expectations.json")
+
+
+def make_one(path, module, inputs, options):
+    import torch
+
+    import coxswain
+
+    report = coxswain.export(module, inputs, path, dynamic_batch=not options.get("static"))
+    if report.dynamic_batch == bool(options.get("static")):
+        raise SystemExit(f"{path}: batch dynamic is {report.dynamic_batch}: {report.static_reason}")
+    module.eval()
+    values = list(inputs.values()) if isinstance(inputs, dict) else list(inputs)
+    parameters = dict(module.named_parameters())
+    loss = call(module, inputs)
+    loss.backward()
+    return {
+        "batch": values[0].shape[0],
+        "dynamic": report.dynamic_batch,
+        "input_dims": [list(v.shape) for v in values],
+        "loss": float(loss.detach().double()),
+        "grad_norms": {n: float(p.grad.double().norm()) if p.grad is not None else 0.0 for n, p in parameters.items()},
+        "grad_norm": float(torch.stack([p.grad.double().norm() for p in parameters.values() if p.grad is not None]).norm()),
+        "parameters": {n: {"dims": list(p.shape), "sum": float(p.detach().double().sum())} for n, p in parameters.items()},
+        "num_parameters": sum(p.numel() for p in parameters.values()),
+        "num_layers": options["layers"],
+        "flops": flops(module, inputs),
+        **options.get("extra", {}),
+    }
+
+
+def call(module, inputs):
+    return module(**inputs) if isinstance(inputs, dict) else module(*inputs)
+
+
+def flops(module, inputs):
+    """Forward matmul and attention FLOPs by module, as torch.utils.flop_counter sees them (math attention)."""
+    import torch
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter, torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
+        call(module, inputs)
+    by_module = {name.partition(".")[2] or "": sum(ops.values()) for name, ops in counter.get_flop_counts().items()
+                 if name != "Global"}
+    return {"total": counter.get_total_flops(), "by_module": by_module}
+
+
+def fixture_modules():
+    import torch
+    from torch import nn
+    from torch.nn import functional
+
+    from model import Gpt, GptConfig
+
+    torch.manual_seed(20261123)
+
+    def windows(batch, length, vocabulary):
+        window = torch.randint(vocabulary, (batch, length + 1))
+        return window[:, :-1].contiguous(), window[:, 1:].contiguous()
+
+    result = {}
+    tiny = GptConfig(layers=2, width=32, heads=4, context=16, vocabulary=64, dropout=0.1)
+    result["gpt"] = (Gpt(tiny), windows(4, 16, 64), {"layers": 2})
+    result["gpt_static"] = (Gpt(tiny), windows(4, 16, 64), {"layers": 2, "static": True})
+    result["gpt_four_layers"] = (Gpt(GptConfig(4, 32, 4, 16, 64, 0.1)), windows(4, 16, 64), {"layers": 4})
+    result["gpt2"] = gpt2_module()
+    result["llama"] = llama_module()
+
+    class InPlace(nn.Module):
+        """In-place operators on temporaries, on a view of a temporary, and a constant filled in place."""
+
+        def __init__(self):
+            super().__init__()
+            self.inner = nn.Linear(8, 8)
+            self.outer = nn.Linear(8, 8, bias=False)
+
+        def forward(self, x, y):
+            h = self.inner(x)
+            h += 1.5
+            h.mul_(x)
+            h = functional.relu(h, inplace=True)
+            mask = torch.zeros(8)
+            mask[2:4] = 1.0
+            view = h.clone().view(-1, 2, 4)
+            view[:, 0].add_(0.25)
+            scale = torch.tensor([1.0, 2.0, 3.0, 4.0])
+            with torch.no_grad():
+                shift = (x * 2).sum(1, keepdim=True)
+            out = self.outer((view * scale).flatten(1) * mask + shift)
+            return functional.mse_loss(out, y)
+
+    result["in_place"] = (InPlace(), (torch.randn(4, 8), torch.randn(4, 8)), {"layers": 0})
+
+    class Masked(nn.Module):
+        """Cross-entropy whose count of unpadded targets differs from sample to sample, plus a second, weighted term."""
+
+        def __init__(self):
+            super().__init__()
+            self.embedding = nn.Embedding(32, 16)
+            self.head = nn.Linear(16, 32, bias=False)
+
+        def forward(self, tokens, targets):
+            logits = self.head(self.embedding(tokens))
+            main = functional.cross_entropy(logits.transpose(1, 2), targets, ignore_index=-1)
+            return main + 0.1 * functional.nll_loss(functional.log_softmax(logits, -1).flatten(0, 1), targets.flatten(),
+                                                    ignore_index=-1)
+
+    tokens, targets = windows(4, 6, 32)
+    for i in range(4):
+        targets[i, :i] = -1
+    result["masked"] = (Masked(), (tokens, targets), {"layers": 0, "extra": {"counts": int((targets != -1).sum())}})
+
+    class Symbolic(nn.Module):
+        """Shape arithmetic on the batch, and a batch norm, which couples samples."""
+
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(6, 8)
+            self.norm = nn.BatchNorm1d(8)
+
+        def forward(self, x):
+            batch = x.shape[0]
+            h = self.norm(self.linear(x)).reshape(batch * 2, 4)
+            h = h + torch.arange(batch * 2).unsqueeze(1)
+            return (h.view(batch, 8) ** 2).sum() / (batch * 8)
+
+    result["symbolic"] = (Symbolic(), (torch.randn(6, 6),), {"layers": 0})
+    return result
+
+
+def gpt2_module():
+    import torch
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    torch.manual_seed(1)
+    config = GPT2Config(n_layer=2, n_embd=32, n_head=4, n_positions=24, vocab_size=64, use_cache=False)
+    config._attn_implementation = "sdpa"
+    config.loss_type = "ForCausalLM"
+    tokens = torch.randint(64, (4, 16))
+    return with_loss(GPT2LMHeadModel(config)), (tokens, tokens.clone()), {"layers": 2, "extra": {"config": config.to_dict()}}
+
+
+def llama_module():
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(2)
+    config = LlamaConfig(hidden_size=32, intermediate_size=88, num_hidden_layers=2, num_attention_heads=4,
+                         num_key_value_heads=2, vocab_size=64, max_position_embeddings=24, use_cache=False)
+    config._attn_implementation = "sdpa"
+    config.loss_type = "ForCausalLM"
+    tokens = torch.randint(64, (4, 16))
+    return with_loss(LlamaForCausalLM(config)), (tokens, tokens.clone()), {"layers": 2, "extra": {"config": config.to_dict()}}
+
+
+def with_loss(model):
+    """A module that returns the model's own loss (shifted cross-entropy of the labels)."""
+    from torch import nn
+
+    class WithLoss(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = model
+
+        def forward(self, tokens, labels):
+            return self.model(input_ids=tokens, labels=labels).loss
+
+    return WithLoss()
+
+
+if __name__ == "__main__":
+    main()

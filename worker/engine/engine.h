@@ -1,0 +1,83 @@
+#pragma once
+// Executes one rank's actions with libtorch (kept out of this header): lowers the rank's stage to segments, runs ATen
+// operators by name through the boxed dispatcher, keeps gradients in own buckets, updates with AdamW.
+// Called by worker/service, bench and tests. Threads: one thread drives an engine. Source: DESIGN 3.7.
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "cluster/profile.h"
+#include "collective/communicator.h"
+#include "executor/executor.h"
+#include "model/load.h"
+#include "model/model_graph.h"
+#include "plan/program.h"
+#include "worker/settings.h"
+
+namespace coxswain::worker {
+
+struct EngineOptions {
+  const model::ModelGraph* graph = nullptr;   // borrowed, outlives the engine
+  const plan::Plan* plan = nullptr;           // borrowed, outlives the engine
+  int rank = 0;
+  TrainSettings settings;
+  /// As given to the executor; used for registered buffers only. May hold nulls.
+  std::vector<collective::Communicator*> communicators;
+};
+
+/// What a finished step yields; equal on every rank (it went through ReduceNorm), except memory.
+struct StepNumbers {
+  std::int64_t step = 0;
+  double loss = 0;
+  double grad_norm = 0;          // before clipping
+  double learning_rate = 0;
+  Bytes peak_memory{0};          // this rank's allocator peak since construction
+};
+
+class Engine : public executor::Compute {
+ public:
+  /// Before the executor's begin_step: step `step` (from 1) of training: picks its samples, its learning rate.
+  virtual Result<void> begin_step(std::int64_t step) = 0;
+  virtual Result<StepNumbers> end_step() = 0;
+  /// Validation batch `index` (from 0) without gradients; run evaluation_actions in between; end gives the loss.
+  virtual Result<void> begin_evaluation(std::int64_t index) = 0;
+  virtual Result<double> end_evaluation() = 0;
+  /// Allocator peak of this rank: bytes in use after size-class rounding, with registered buffers.
+  [[nodiscard]] virtual Bytes peak_memory() const = 0;
+  /// Float32 copy of a parameter that this rank holds. For tests and checks. Errors: NotFound.
+  [[nodiscard]] virtual Result<std::vector<float>> read_parameter(const std::string& name) const = 0;
+};
+
+/// Errors: InvalidArgument naming every operator without a kernel; DataLoss (weights); FailedPrecondition (data file).
+[[nodiscard]] Result<std::unique_ptr<Engine>> make_engine(const EngineOptions& options);
+
+/// Times each distinct block of `graph` at each of `samples` on this rank, with `settings.threads`; a few repetitions,
+/// minimum seconds kept short. `barrier` is called before each timed point so that all devices are busy together.
+[[nodiscard]] Result<cluster::Profile> profile_blocks(const model::ModelGraph& graph, const std::vector<std::int64_t>& samples,
+                                                      const std::string& device_class, const TrainSettings& settings, Seconds budget,
+                                                      const std::function<Result<void>()>& barrier);
+
+/// Rates of this rank's device, measured by the operators that training uses.
+struct MeasuredRates {
+  std::vector<cluster::MatmulRate> matmul;
+  BytesPerSecond memory_bandwidth{0};
+  Seconds launch_overhead{0};
+};
+[[nodiscard]] Result<MeasuredRates> measure_rates(int threads, Seconds budget, const std::function<Result<void>()>& barrier);
+
+/// Runs the recorded step of a .pt2 on one rank and compares with what the exporter saw.
+struct CheckReport {
+  double loss = 0, recorded_loss = 0;
+  double grad_norm = 0, recorded_grad_norm = 0;
+  double worst_gradient_error = 0;       // |norm - recorded| / global norm, over parameters
+  std::string worst_parameter;
+  std::vector<std::pair<std::string, double>> grad_norms;
+  bool passed = false;
+};
+[[nodiscard]] Result<CheckReport> check_model(const std::string& pt2_path, int threads);
+
+/// Names of operators of `graph` that libtorch has no kernel for here.
+[[nodiscard]] std::vector<std::string> operators_without_kernel(const model::ModelGraph& graph);
+
+}  // namespace coxswain::worker
