@@ -130,6 +130,8 @@ struct ModelGraph {
   std::vector<LossTerm> loss;
   std::vector<Block> blocks;
   std::vector<CoupledOp> coupled;
+  /// Remarks for people ("the repeated modules interleave: no cuts"); not part of the hash.
+  std::vector<std::string> notes;
   /// Repeated layers' initialisation scale for a model without weights.
   double initializer_range = 0.02;
 

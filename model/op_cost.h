@@ -2,6 +2,7 @@
 // FLOPs, bytes and saved tensors of each operator and block, from shapes alone. Called by cost_model/ and `model show`.
 // Threads: pure. Source: docs/cost_model.md, C1-C3.
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "model/model_graph.h"
@@ -22,6 +23,12 @@ struct OpCost {
 
 /// Values (by id, views resolved to their base) whose storage the backward of `op` keeps, parameters excluded.
 [[nodiscard]] std::vector<ValueId> saved_values(const ModelGraph& graph, OpId op);
+/// Bytes that the backward of `op` keeps beyond graph values: statistics of norms, dropout masks, softmax results inside
+/// composite operators, copies made of values that lie badly.
+[[nodiscard]] Bytes saved_hidden_bytes(const ModelGraph& graph, OpId op, std::int64_t samples);
+/// False: the conservative default was used (reads and writes everything, keeps every floating-point input).
+[[nodiscard]] bool has_cost_rule(const Op& op);
+[[nodiscard]] std::string_view to_text(OpClass op_class);
 /// The value that owns the storage of `value` (follows view operators).
 [[nodiscard]] ValueId storage_of(const ModelGraph& graph, ValueId value);
 
@@ -33,9 +40,14 @@ struct BlockTotals {
   std::int64_t parameter_elements = 0;
   Bytes saved_bytes{0};                // kept from forward to backward, without recompute; includes its received cut once
   Bytes transient_bytes{0};            // peak above saved while running forward or backward of this block
+  /// Parameter-free values made outside this block (masks, rotary tables) that its backward keeps. Blocks of one stage
+  /// share them: a stage adds the largest of its blocks once.
+  Bytes shared_bytes{0};
   Bytes cut_bytes{0};                  // live values at the block's end
   Bytes received_bytes{0};             // live values at the block's start
 };
+/// One OpCost per operator of the block, in one pass (estimate_op_cost per operator is slower).
+[[nodiscard]] std::vector<OpCost> estimate_op_costs(const ModelGraph& graph, int block, std::int64_t samples);
 [[nodiscard]] BlockTotals estimate_block(const ModelGraph& graph, int block, std::int64_t samples);
 
 }  // namespace coxswain::model

@@ -2,6 +2,7 @@
 // One entry of a role's program. Nothing is computed or communicated in a step that is not in the list.
 // Read by plan/ (validation), executor/ (order), worker/ (work), cost_model/ (price). Threads: pure values.
 // Source: DESIGN 3.3.
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -44,5 +45,9 @@ inline constexpr int kNumStreams = 6;
 [[nodiscard]] std::string_view to_text(ActionKind kind);
 /// "F3[2,5)", "SEND_F3", "REDUCE_GRAD[2,5)"
 [[nodiscard]] std::string to_text(const Action& action);
+/// Exact inverse of to_text(Action); nothing for any other text.
+[[nodiscard]] std::optional<Action> parse_action(std::string_view text);
+/// "compute", "activation_in", ...
+[[nodiscard]] std::string_view to_text(Stream stream);
 
 }  // namespace coxswain::plan

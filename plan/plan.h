@@ -2,7 +2,9 @@
 // The contract between planner and worker: stages, replicas on canonical devices, micro-batches, recompute, schedule and
 // the action list of every role. A plain value with canonical JSON. Threads: pure values. Source: DESIGN 3.3, docs/plan.md.
 #include <cstdint>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "cluster/resource_graph.h"
@@ -23,6 +25,11 @@ enum class Precision { Float32, BFloat16 };
 [[nodiscard]] std::string_view to_text(ScheduleKind kind);   // "gpipe", "1f1b", "interleaved", "zbh1", "zbh2", "zbv"
 [[nodiscard]] std::string_view to_text(Recompute recompute); // "none", "full"
 [[nodiscard]] std::string_view to_text(Precision precision); // "float32", "bfloat16"
+[[nodiscard]] std::string_view to_text(Offload offload);     // "none", "optimizer", "activations"
+[[nodiscard]] std::optional<ScheduleKind> parse_schedule_kind(std::string_view text);
+[[nodiscard]] std::optional<Recompute> parse_recompute(std::string_view text);
+[[nodiscard]] std::optional<Precision> parse_precision(std::string_view text);
+[[nodiscard]] std::optional<Offload> parse_offload(std::string_view text);
 
 /// One data-parallel copy of a stage on a mesh of its own; position in the mesh = position in `devices`.
 struct Replica {

@@ -18,10 +18,16 @@ struct TiedParameter {
 [[nodiscard]] std::vector<TiedParameter> tied_parameters(const Plan& plan, const model::ModelGraph& graph);
 
 /// The pipeline part of one stage's list, in compute order: F and B (or I, W) with micro-batch only.
+/// Requires: GPipe or 1F1B; the other kinds are refused by `validate` and have no order in this version.
 [[nodiscard]] std::vector<Action> make_schedule(ScheduleKind kind, int stage, int num_stages, int num_micro_batches);
 
 /// Writes bucket_starts and `roles` (complete action lists) from stages, batch and schedule.
+/// A bucket closes once it holds `bucket_bytes` of gradients (parameter dtype); a parameter belongs to the bucket of the
+/// lowest block of the stage that uses it, parameters tied across stages to none.
+/// Requires: contiguous stages, at least one replica each, schedule GPipe or 1F1B.
 void fill_roles(Plan& plan, const model::ModelGraph& graph, Bytes bucket_bytes);
+/// The same with a compute order of one's own per stage (parse_schedule_csv).
+void fill_roles(Plan& plan, const model::ModelGraph& graph, Bytes bucket_bytes, const std::vector<std::vector<Action>>& schedules);
 
 /// Forward-only list for validation loss: F, edges, ReduceNorm at the end.
 [[nodiscard]] std::vector<Action> evaluation_actions(const Plan& plan, int stage);
@@ -67,6 +73,9 @@ class StepState {
   explicit StepState(const RankProgram& program);
   /// Index of the action that may start on `stream`, or -1.
   [[nodiscard]] int startable(Stream stream) const;
+  /// Index of the first action of `stream` that has not started, whatever it waits for, or -1.
+  [[nodiscard]] int next(Stream stream) const;
+  [[nodiscard]] bool has_finished(int action) const { return finished_[static_cast<std::size_t>(action)] != 0; }
   void started(int action);   // requires startable(stream_of it) == action
   void finished(int action);
   [[nodiscard]] bool done() const { return num_finished_ == static_cast<int>(program_->actions.size()); }
@@ -88,7 +97,8 @@ class StepState {
 /// Every rule that `plan` breaks, in document order; empty means that the worker can run it. Numbered V1.. in docs/plan.md;
 /// send/receive matching and freedom from deadlock with zero buffering included.
 [[nodiscard]] std::vector<Error> validate(const Plan& plan, const model::ModelGraph& graph, const cluster::ResourceGraph& resources);
-/// Only the check of order: runs every rank's program with rendezvous edges and collectives.
+/// Only the check of order: runs every rank's program with rendezvous edges and collectives. Paths: `roles[1].actions[17]
+/// (rank 3, SEND_F4)`. Requires: contiguous stages, every (stage, replica) in one role.
 [[nodiscard]] std::vector<Error> check_order(const Plan& plan, const model::ModelGraph& graph);
 
 }  // namespace coxswain::plan

@@ -1,10 +1,10 @@
 """Writes one training step of a PyTorch module as a .pt2 archive, with a manifest and a recorded step beside it.
 
 The archive is what `torch.export.save` writes (non-strict, training IR, so dropout and batch norm keep their training
-form) plus stored, uncompressed entries below `extra/coxswain/`:
+form) plus stored, uncompressed entries:
 
-    manifest.json   tie groups, inputs with their sample dim, loss normalisation, the recorded step
-    input_N         raw little-endian elements of the N-th example input
+    extra/coxswain/manifest.json   tie groups, inputs with their sample dim, loss normalisation, the recorded step
+    data/coxswain/input_N          raw little-endian elements of the N-th example input
 
 The recorded step (loss, gradient norms in float64) is taken with dropout off, so that a reader can check itself.
 """
@@ -19,8 +19,11 @@ import zipfile
 
 import torch
 
+from coxswain.transformers_masks import traceable_masks
+
 FORMAT_VERSION = 1
 MANIFEST_ENTRY = "extra/coxswain/manifest.json"
+INPUT_FOLDER = "data/coxswain/"  # torch.export.load reads everything below extra/ as text
 # A loss is called a mean over samples when splitting the batch changes it by less than this (float32 sums in another order).
 MEAN_TOLERANCE = 1e-5
 
@@ -54,7 +57,8 @@ def export(module, example_inputs, path, *, dynamic_batch=True):
     was_training = {name: child.training for name, child in module.named_modules()}
     try:
         module.train()
-        program, static_reason = _trace(module, args, kwargs, batch, dynamic_batch)
+        with traceable_masks():
+            program, static_reason = _trace(module, args, kwargs, batch, dynamic_batch)
         module.eval()
         step = _record_step(module, args, kwargs)
         mean_over_samples = None
@@ -72,7 +76,7 @@ def export(module, example_inputs, path, *, dynamic_batch=True):
         "batch": batch,
         "inputs": [
             {"name": name, "sample_dim": 0, "dims": list(tensor.shape), "dtype": _dtype_name(tensor.dtype),
-             "entry": f"extra/coxswain/input_{i}"}
+             "entry": f"{INPUT_FOLDER}input_{i}"}
             for i, (name, tensor) in enumerate(tensors.items())
         ],
         "tie_groups": _tie_groups(module),

@@ -1,0 +1,119 @@
+# The front door: every target installs what it needs, configures preset `release` and works in build/release.
+#   make demo    install, probe, plan and train the example on two CPU devices, estimate beside measured
+#   make test    install, build and run every test that is not slow
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.SUFFIXES:
+
+BUILD := build/release
+EXAMPLE := build/example
+PYTHON := .venv/bin/python
+PREFIX ?= /usr/local
+DESTDIR ?=
+# Process tests watch deadlines: on few cores they run one after another.
+TEST_JOBS ?= 1
+# A file that sees libtorch takes 1.5 GB to compile: no more jobs than memory carries.
+JOBS ?= $(shell awk -v cores="$$(nproc)" '/^MemAvailable:/ { fit = int($$2 / 1572864) } \
+          END { if (fit > cores) fit = cores; if (fit < 1) fit = 1; print fit }' /proc/meminfo)
+# The demo's length; empty: as examples/gpt/job.yaml says.
+COX_DEMO_STEPS ?=
+DEVICES ?= 2xcpu
+
+SOURCES = $$(git ls-files -co --exclude-standard '*.cpp' '*.h')
+CTEST := ctest --test-dir $(BUILD) --output-on-failure --no-tests=error -j$(TEST_JOBS)
+
+.PHONY: help build demo test test-all bench lint format golden example install clean deps-build deps-test deps-lint
+
+help:
+	@echo "make demo       install, probe, plan and train the example on $(DEVICES)  (COX_DEMO_STEPS=20: a short one)"
+	@echo "make test       install, build, run every test that is not slow"
+	@echo "make test-all   the slow ones too"
+	@echo "make build      install, configure preset release, build            -> $(BUILD)/bin"
+	@echo "make example    the example's model and text                        -> $(EXAMPLE)"
+	@echo "make bench      every program of bench/ beside its peer              -> build/bench  (QUICK=1: shorter)"
+	@echo "make lint format golden      check style, rewrite style, rewrite recorded expectations"
+	@echo "make install PREFIX=/usr/local"
+
+deps-build:
+	@sh deps/install.sh build
+
+deps-test:
+	@sh deps/install.sh build test
+
+deps-lint:
+	@sh deps/install.sh build lint
+
+$(BUILD)/build.ninja: | deps-build
+	cmake --preset release
+
+build: deps-build $(BUILD)/build.ninja
+	cmake --build --preset release --parallel $(JOBS)
+
+$(EXAMPLE)/gpt.pt2: $(wildcard examples/gpt/*.py python/coxswain/*.py) | deps-build
+	mkdir -p $(EXAMPLE)
+	$(PYTHON) examples/gpt/export.py --out $@
+
+$(EXAMPLE)/kjv.txt: examples/gpt/text.sh | deps-build
+	mkdir -p $(EXAMPLE)
+	sh examples/gpt/text.sh $@
+
+# Here model and text stand beside the job.
+$(EXAMPLE)/job.yaml: examples/gpt/job.yaml
+	mkdir -p $(EXAMPLE)
+	sed 's#: build/#: #' $< > $@
+
+example: $(EXAMPLE)/gpt.pt2 $(EXAMPLE)/kjv.txt $(EXAMPLE)/job.yaml
+
+demo: build example
+ifeq ($(COX_DEMO_STEPS),)
+	$(BUILD)/bin/launch train $(EXAMPLE)/job.yaml --devices $(DEVICES)
+else
+	$(PYTHON) tests/demo/short_job.py $(EXAMPLE)/job.yaml --steps $(COX_DEMO_STEPS) --out $(EXAMPLE)/job-short.yaml
+	$(BUILD)/bin/launch train $(EXAMPLE)/job-short.yaml --devices $(DEVICES)
+endif
+
+test: deps-test build example
+	$(CTEST) --label-exclude '^slow$$'
+
+test-all: deps-test build example
+	$(CTEST)
+
+# Every program runs, whatever another one finds; the target fails when one failed.
+bench: deps-test build example
+	mkdir -p build/bench
+	failed=; \
+	for source in bench/*.cpp; do \
+	  name=$$(basename "$$source" .cpp); \
+	  [ -x "$(BUILD)/bin/$$name" ] || continue; \
+	  echo "== $$name"; \
+	  "$(BUILD)/bin/$$name" --json "build/bench/$$name.json" $(if $(QUICK),--quick) || failed="$$failed $$name"; \
+	done; \
+	if [ -n "$$failed" ]; then echo "bench: checks failed in:$$failed" >&2; exit 1; fi
+
+lint: deps-lint $(BUILD)/build.ninja
+	/usr/bin/python3 tests/tidy/tidy.py --outliers
+	clang-format-19 --dry-run --Werror $(SOURCES)
+	cmake --build --preset release --parallel $(JOBS) --target proto
+	git ls-files -co --exclude-standard '*.cpp' | xargs -n 1 -P $(JOBS) clang-tidy-19 -p $(BUILD) --quiet
+
+format: deps-lint
+	clang-format-19 -i $(SOURCES)
+
+golden: deps-test build example
+	COX_UPDATE_GOLDEN=1 $(CTEST) --label-regex '^golden$$'
+	git status --short -- tests
+
+# `worker` is started by `launch` only. It finds libtorch in this checkout's .venv by its run path.
+install: build
+	install -D -m 755 $(BUILD)/bin/launch $(DESTDIR)$(PREFIX)/bin/launch
+	ln -sf launch $(DESTDIR)$(PREFIX)/bin/coxswain
+	install -D -m 755 $(BUILD)/bin/worker $(DESTDIR)$(PREFIX)/libexec/coxswain/worker
+	for plugin in $$(find $(BUILD) -name 'libcox_*.so' -type f); do \
+	  install -D -m 755 "$$plugin" "$(DESTDIR)$(PREFIX)/libexec/coxswain/$$(basename "$$plugin")"; \
+	done
+
+clean:
+	rm -rf build

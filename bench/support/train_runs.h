@@ -1,0 +1,42 @@
+#pragma once
+// Runs of `launch train` for benches: one model and text, many plans and devices; what was predicted and what was measured.
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "bench/support/bench.h"
+
+namespace coxswain::bench {
+
+/// Sizes of examples/gpt; exported once per bench.
+struct ModelSize {
+  int layers = 4, width = 256, heads = 8, context = 128;
+  double dropout = 0.1;
+};
+/// Writes gpt.pt2 and kjv.txt into a scratch folder and returns it. Exits 1 with the exporter's message when it fails.
+[[nodiscard]] std::filesystem::path make_example(const ModelSize& size);
+
+struct TrainJob {
+  std::filesystem::path example;             // from make_example
+  int context = 128;
+  int global_batch = 32;
+  int steps = 20;
+  std::string plan;                          // constraints as YAML flow map, or a plan file; empty: auto
+};
+
+struct TrainRun {
+  bool ok = false;
+  std::string failure;                       // last lines of stderr
+  std::filesystem::path run_dir;
+  double predicted_step = 0, measured_step = 0;  // median of steps 5..
+  std::vector<double> predicted_peak, measured_peak;  // bytes, by rank
+  std::vector<double> losses;
+};
+
+/// Writes job.yaml into `folder`. Returns its path.
+[[nodiscard]] std::filesystem::path write_job(const TrainJob& job, const std::filesystem::path& folder);
+/// One whole `launch train`: probe, profile, plan, run.
+[[nodiscard]] TrainRun run_train(const TrainJob& job, const std::vector<std::string>& flags, double limit_seconds);
+[[nodiscard]] TrainRun read_run(const std::filesystem::path& run_dir);
+
+}  // namespace coxswain::bench

@@ -1,0 +1,281 @@
+#include "cluster/resource_graph.h"
+
+#include <algorithm>
+#include <set>
+
+#include "common/ensure.h"
+#include "common/hash.h"
+
+namespace coxswain::cluster {
+namespace {
+
+std::int64_t count_of(const NodeClass& node_class, int device_class) {
+  std::int64_t count = 0;
+  for (const DeviceCount& entry : node_class.devices) {
+    if (entry.device_class == device_class) count += entry.count;
+  }
+  return count;
+}
+
+/// Devices of the node class that stand before the first one of `device_class`.
+std::int64_t offset_of(const NodeClass& node_class, int device_class) {
+  std::int64_t offset = 0;
+  for (const DeviceCount& entry : node_class.devices) {
+    if (entry.device_class == device_class) return offset;
+    offset += entry.count;
+  }
+  return offset;
+}
+
+const NodeClass& class_of_group(const ResourceGraph& graph, const NodeGroup& group) {
+  return graph.node_classes[static_cast<std::size_t>(group.node_class)];
+}
+
+/// The class of node number `node`.
+const NodeClass& class_of_node(const ResourceGraph& graph, std::int64_t node) {
+  for (const NodeGroup& group : graph.nodes) {
+    if (node < group.count) return class_of_group(graph, group);
+    node -= group.count;
+  }
+  COX_ENSURE(false, "no such node");
+  return graph.node_classes.front();
+}
+
+/// Collects problems of one document.
+class Checker {
+ public:
+  explicit Checker(const ResourceGraph& graph) : graph_(graph) {}
+
+  std::vector<Error> run() {
+    check_device_classes();
+    check_node_classes();
+    check_nodes();
+    if (problems_.empty()) check_network();
+    return std::move(problems_);
+  }
+
+ private:
+  void add(std::string path, std::string message, std::string expected, std::string got, std::string hint = "") {
+    problems_.push_back(Error{ErrorCode::InvalidArgument, std::move(message), std::move(path), std::move(expected), std::move(got), std::move(hint)});
+  }
+
+  void positive(const std::string& path, double value) {
+    if (!(value > 0)) add(path, "value must be positive", "a number above 0", to_text(Json(value)));
+  }
+
+  void check_link(const std::string& path, const LinkClass& link) {
+    positive(path + ".bandwidth_bytes_per_second", link.bandwidth.value.value);
+    if (link.latency.value.value < 0) add(path + ".latency_seconds", "value must not be negative", "a number of at least 0", to_text(Json(link.latency.value.value)));
+    if (link.sharing < 0) add(path + ".sharing", "value must not be negative", "a number of at least 0", std::to_string(link.sharing));
+  }
+
+  void check_name(const std::string& path, const std::string& name, std::set<std::string>& seen) {
+    if (name.empty()) add(path + ".name", "name is empty", "a name", "\"\"");
+    if (!seen.insert(name).second) add(path + ".name", "name is used twice", "a name of its own", name);
+  }
+
+  void check_device_classes() {
+    std::set<std::string> seen;
+    for (std::size_t i = 0; i < graph_.device_classes.size(); ++i) {
+      const DeviceClass& device = graph_.device_classes[i];
+      const std::string path = "device_classes[" + std::to_string(i) + "]";
+      check_name(path, device.name, seen);
+      positive(path + ".memory_bytes", static_cast<double>(device.memory.value.value));
+      positive(path + ".memory_bandwidth_bytes_per_second", device.memory_bandwidth.value.value);
+      positive(path + ".peak_float32_flop_per_second", device.peak_float32.value.value);
+      if (device.peak_bfloat16.value.value < 0) add(path + ".peak_bfloat16_flop_per_second", "value must not be negative", "a number of at least 0", to_text(Json(device.peak_bfloat16.value.value)));
+      if (device.launch_overhead.value.value < 0) add(path + ".launch_overhead_seconds", "value must not be negative", "a number of at least 0", to_text(Json(device.launch_overhead.value.value)));
+      if (device.cores < 0) add(path + ".cores", "value must not be negative", "a number of at least 0", to_text(Json(device.cores)));
+      check_rates(path, device);
+    }
+  }
+
+  void check_rates(const std::string& path, const DeviceClass& device) {
+    for (std::size_t i = 0; i < device.matmul_rates.size(); ++i) {
+      const MatmulRate& rate = device.matmul_rates[i];
+      const std::string here = path + ".matmul_rates[" + std::to_string(i) + "]";
+      positive(here + ".size", static_cast<double>(rate.size));
+      positive(here + ".flop_per_second", rate.rate.value.value);
+      for (std::size_t j = 0; j < i; ++j) {
+        const MatmulRate& before = device.matmul_rates[j];
+        if (before.dtype == rate.dtype && before.size >= rate.size) {
+          add(here + ".size", "sizes of one dtype must ascend", "more than " + std::to_string(before.size), std::to_string(rate.size));
+          break;
+        }
+      }
+    }
+  }
+
+  void check_node_classes() {
+    std::set<std::string> seen;
+    for (std::size_t i = 0; i < graph_.node_classes.size(); ++i) {
+      const NodeClass& node = graph_.node_classes[i];
+      const std::string path = "node_classes[" + std::to_string(i) + "]";
+      check_name(path, node.name, seen);
+      std::set<int> classes;
+      std::int64_t devices = 0;
+      for (std::size_t j = 0; j < node.devices.size(); ++j) {
+        const DeviceCount& entry = node.devices[j];
+        const std::string here = path + ".devices[" + std::to_string(j) + "]";
+        if (entry.device_class < 0 || entry.device_class >= static_cast<int>(graph_.device_classes.size())) {
+          add(here + ".device_class", "no such device class", "an index below " + std::to_string(graph_.device_classes.size()), std::to_string(entry.device_class));
+        }
+        if (!classes.insert(entry.device_class).second) add(here + ".device_class", "device class is listed twice", "one entry a class", std::to_string(entry.device_class), "add the counts up");
+        if (entry.count < 1) add(here + ".count", "count must be positive", "at least 1", std::to_string(entry.count));
+        devices += entry.count;
+      }
+      if (node.cores < 0) add(path + ".cores", "value must not be negative", "a number of at least 0", std::to_string(node.cores));
+      if (devices > 1) check_link(path + ".link", node.link);
+    }
+  }
+
+  void check_nodes() {
+    for (std::size_t i = 0; i < graph_.nodes.size(); ++i) {
+      const NodeGroup& group = graph_.nodes[i];
+      const std::string path = "nodes[" + std::to_string(i) + "]";
+      if (group.node_class < 0 || group.node_class >= static_cast<int>(graph_.node_classes.size())) {
+        add(path + ".node_class", "no such node class", "an index below " + std::to_string(graph_.node_classes.size()), std::to_string(group.node_class));
+      }
+      if (group.count < 1) add(path + ".count", "count must be positive", "at least 1", std::to_string(group.count));
+    }
+    if (problems_.empty() && num_devices(graph_) < 1) {
+      add("nodes", "the cluster has no device", "at least one node with a device", "none", "list the nodes and their devices");
+    }
+  }
+
+  void check_network() {
+    const std::int64_t nodes = num_nodes(graph_);
+    for (std::size_t i = 0; i < graph_.tiers.size(); ++i) {
+      const NetworkTier& tier = graph_.tiers[i];
+      const std::string path = "tiers[" + std::to_string(i) + "]";
+      check_link(path + ".link", tier.link);
+      const std::int64_t before = i == 0 ? 1 : graph_.tiers[i - 1].nodes_per_domain;
+      const bool grows = tier.nodes_per_domain == 0 || (before > 0 && tier.nodes_per_domain % before == 0 && tier.nodes_per_domain >= before);
+      if (tier.nodes_per_domain < 0 || !grows) {
+        add(path + ".nodes_per_domain", "domains must nest", "0 (all nodes) or a multiple of " + std::to_string(before), std::to_string(tier.nodes_per_domain));
+      }
+    }
+    const bool all_joined = nodes <= 1 || (!graph_.tiers.empty() && (graph_.tiers.back().nodes_per_domain == 0 || graph_.tiers.back().nodes_per_domain >= nodes));
+    if (!all_joined) {
+      add("tiers", "nodes are not joined", "a last tier with nodes_per_domain 0, which joins all " + std::to_string(nodes) + " nodes", graph_.tiers.empty() ? "no tier" : std::to_string(graph_.tiers.back().nodes_per_domain));
+    }
+    for (std::size_t i = 0; i < graph_.link_overrides.size(); ++i) {
+      const LinkOverride& entry = graph_.link_overrides[i];
+      const std::string path = "link_overrides[" + std::to_string(i) + "]";
+      check_link(path + ".link", entry.link);
+      for (const std::int64_t node : {entry.node_a, entry.node_b}) {
+        if (node < 0 || node >= nodes) add(path, "no such node", "a node below " + std::to_string(nodes), std::to_string(node));
+      }
+      if (entry.node_a == entry.node_b) add(path, "an override joins a node to itself", "two nodes", std::to_string(entry.node_a));
+    }
+  }
+
+  const ResourceGraph& graph_;
+  std::vector<Error> problems_;
+};
+
+}  // namespace
+
+std::string_view to_text(Source source) {
+  switch (source) {
+    case Source::Measured: return "measured";
+    case Source::Datasheet: return "datasheet";
+    case Source::Assumed: return "assumed";
+  }
+  return "assumed";
+}
+
+std::string_view to_text(DeviceKind kind) { return kind == DeviceKind::Cpu ? "cpu" : "cuda"; }
+
+std::int64_t num_nodes(const ResourceGraph& graph) {
+  std::int64_t nodes = 0;
+  for (const NodeGroup& group : graph.nodes) nodes += group.count;
+  return nodes;
+}
+
+std::int64_t num_devices(const ResourceGraph& graph) {
+  std::int64_t devices = 0;
+  for (const NodeGroup& group : graph.nodes) {
+    for (const DeviceCount& entry : class_of_group(graph, group).devices) devices += entry.count * group.count;
+  }
+  return devices;
+}
+
+std::int64_t num_devices(const ResourceGraph& graph, int device_class) {
+  std::int64_t devices = 0;
+  for (const NodeGroup& group : graph.nodes) devices += count_of(class_of_group(graph, group), device_class) * group.count;
+  return devices;
+}
+
+DeviceLocation locate(const ResourceGraph& graph, DeviceId device) {
+  std::int64_t first_node = 0;
+  std::int64_t index = device.index;
+  for (const NodeGroup& group : graph.nodes) {
+    const NodeClass& node_class = class_of_group(graph, group);
+    const std::int64_t per_node = count_of(node_class, device.device_class);
+    if (index < per_node * group.count) {
+      return {first_node + index / per_node, offset_of(node_class, device.device_class) + index % per_node};
+    }
+    index -= per_node * group.count;
+    first_node += group.count;
+  }
+  COX_ENSURE(false, "no such device", device.device_class, device.index);
+  return {};
+}
+
+DeviceId device_at(const ResourceGraph& graph, std::int64_t node, std::int64_t local_index) {
+  const NodeClass& node_class = class_of_node(graph, node);
+  DeviceId device{-1, 0};
+  for (const DeviceCount& entry : node_class.devices) {
+    if (local_index < entry.count) {
+      device = {entry.device_class, local_index};
+      break;
+    }
+    local_index -= entry.count;
+  }
+  COX_ENSURE(device.device_class >= 0, "no such device on the node", node, local_index);
+  std::int64_t first_node = 0;
+  for (const NodeGroup& group : graph.nodes) {
+    const std::int64_t before = std::min(group.count, node - first_node);
+    device.index += before * count_of(class_of_group(graph, group), device.device_class);
+    first_node += group.count;
+    if (node < first_node) break;
+  }
+  return device;
+}
+
+const LinkClass& link_between_nodes(const ResourceGraph& graph, std::int64_t a, std::int64_t b) {
+  if (a == b) return class_of_node(graph, a).link;
+  for (const LinkOverride& entry : graph.link_overrides) {
+    if ((entry.node_a == a && entry.node_b == b) || (entry.node_a == b && entry.node_b == a)) return entry.link;
+  }
+  for (const NetworkTier& tier : graph.tiers) {
+    if (tier.nodes_per_domain == 0 || a / tier.nodes_per_domain == b / tier.nodes_per_domain) return tier.link;
+  }
+  COX_ENSURE(false, "no tier joins the nodes", a, b);
+  return graph.tiers.back().link;
+}
+
+const LinkClass& link_between(const ResourceGraph& graph, DeviceId a, DeviceId b) {
+  return link_between_nodes(graph, locate(graph, a).node, locate(graph, b).node);
+}
+
+std::vector<Error> validate(const ResourceGraph& graph) { return Checker(graph).run(); }
+
+std::string cluster_hash(const ResourceGraph& graph) {
+  JsonArray classes;
+  for (const DeviceClass& device : graph.device_classes) {
+    classes.push_back(JsonObject{{"kind", to_text(device.kind)}, {"name", device.name}});
+  }
+  JsonArray groups;
+  for (const NodeGroup& group : graph.nodes) {
+    JsonArray devices;
+    for (const DeviceCount& entry : class_of_group(graph, group).devices) {
+      devices.push_back(JsonObject{{"class", entry.device_class}, {"count", entry.count}});
+    }
+    groups.push_back(JsonObject{{"count", group.count}, {"devices", std::move(devices)}});
+  }
+  return sha256_hex(to_text(JsonObject{{"device_classes", std::move(classes)}, {"nodes", std::move(groups)}}));
+}
+
+}  // namespace coxswain::cluster

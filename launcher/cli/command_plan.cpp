@@ -1,0 +1,62 @@
+// launch plan: the dry run.
+#include <CLI/CLI.hpp>
+
+#include "common/clock.h"
+#include "launcher/cli/command.h"
+#include "planner/explain.h"
+
+namespace coxswain::launcher {
+namespace {
+
+struct Options {
+  std::string job;
+  PlanningOptions planning;
+  std::string format = "table";
+  std::string out;
+  std::int64_t max_candidates = 200000;
+  int top_k = 5;
+  int threads = 1;
+};
+
+Result<ExitCode> run(const Options& options) {
+  COX_TRY(auto inputs, load_planning_inputs(options.job, options.planning));
+  auto request = inputs->make_request();
+  request.max_candidates = options.max_candidates;
+  request.top_k = options.top_k;
+  request.threads = options.threads;
+  const auto started = steady_clock().now();
+  COX_TRY(auto result, planner::find_plan(request));
+  result.search_seconds = std::chrono::duration<double>(steady_clock().now() - started).count();
+  const std::string json = to_text(planner::to_json(result), 2) + "\n";
+  if (!options.out.empty()) COX_TRY_VOID(write_output(json, options.out));
+  COX_TRY_VOID(write_output(options.format == "json" ? json : planner::explain(result), ""));
+  return ExitCode::Done;
+}
+
+}  // namespace
+
+void add_plan_command(CLI::App& app, Action& action) {
+  auto* command = app.add_subcommand("plan", "dry run: the best plan, runners-up and reasons; trains nothing");
+  auto options = std::make_shared<Options>();
+  command->add_option("JOB", options->job, "job file (YAML or JSON)")->required();
+  command->add_option("--cluster", options->planning.cluster_file, "cluster file; default: the job's, else this machine is probed");
+  command->add_option("--devices", options->planning.devices, "devices to probe: `2xcpu`, `cpu@1.0,cpu@0.4`, `auto`");
+  command->add_option("--constrain", options->planning.constraints, "KEY=VALUE[,VALUE...], repeatable: data tensor pipeline context expert zero micro samples recompute schedule offload cuts")->take_all();
+  command->add_option("--profile", options->planning.profile_file, "profile.json of `launch probe --job` or of a run");
+  command->add_option("--max-candidates", options->max_candidates, "budget of the search, in candidates")->check(CLI::PositiveNumber);
+  command->add_option("--top", options->top_k, "runners-up to show")->check(CLI::Range(0, 100));
+  command->add_option("--threads", options->threads, "threads of the search; the result does not depend on it")->check(CLI::Range(1, 256));
+  command->add_option("--out", options->out, "also write the plan as JSON");
+  command->add_option("--format", options->format, "table or json")->check(CLI::IsMember({"table", "json"}));
+  add_missing_option(*command, "--objective", "plan for cost");
+  add_missing_option(*command, "--max-step-seconds", "plan under a time limit");
+  add_missing_option(*command, "--max-cost-per-step", "plan under a cost limit");
+  add_missing_option(*command, "--running", "plan a move from a running plan");
+  add_missing_option(*command, "--horizon-seconds", "plan a move from a running plan");
+  add_missing_option(*command, "--calibrate", "correct the model from a run");
+  add_missing_option(*command, "--import", "import other planners' profiles");
+  add_missing_option(*command, "--export", "export plans to other tools");
+  command->callback([&action, options] { action = [options] { return run(*options); }; });
+}
+
+}  // namespace coxswain::launcher

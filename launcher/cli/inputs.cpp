@@ -1,0 +1,78 @@
+// From a job file to model, cluster, profile and cost model; shared by plan, explain and simulate.
+#include <cstdio>
+
+#include "common/bytes_io.h"
+#include "launcher/cli/command.h"
+#include "launcher/job/job_model.h"
+
+namespace coxswain::launcher {
+
+Result<Json> load_json(const std::string& file) {
+  COX_TRY(std::string text, read_file(file));
+  auto json = parse_json(text);
+  if (!json) return with_path_prefix(json.error(), file);
+  return json;
+}
+
+Result<cluster::ResourceGraph> load_cluster(const std::string& file) {
+  COX_TRY(Json json, load_json(file));
+  auto graph = cluster::resource_graph_from_json(json);
+  if (!graph) return with_path_prefix(graph.error(), file);
+  if (auto problems = cluster::validate(*graph); !problems.empty())
+    return with_path_prefix(combine_errors(ErrorCode::InvalidArgument, "bad cluster file", std::move(problems)), file);
+  return graph;
+}
+
+Result<plan::Plan> load_plan(const std::string& file) {
+  COX_TRY(Json json, load_json(file));
+  auto plan = plan::plan_from_json(json["plan"].is_object() ? json["plan"] : json);
+  if (!plan) return with_path_prefix(plan.error(), file);
+  return plan;
+}
+
+Result<void> write_output(const std::string& text, const std::string& file) {
+  if (!file.empty()) return write_file(file, text);
+  std::fwrite(text.data(), 1, text.size(), stdout);
+  return {};
+}
+
+Result<planner::Constraints> merge_constraints(const planner::Constraints& job, const std::vector<std::string>& flags) {
+  auto parsed = planner::parse_constraints(flags);
+  if (!parsed) {
+    Error error = parsed.error();
+    return with_path_prefix(std::move(error), "--constrain");
+  }
+  planner::Constraints merged = job;
+  const auto take = [](auto& target, const auto& source) {
+    if (!source.empty()) target = source;
+  };
+  const auto take_optional = [](auto& target, const auto& source) {
+    if (source) target = source;
+  };
+  take(merged.data, parsed->data);
+  take(merged.tensor, parsed->tensor);
+  take(merged.pipeline, parsed->pipeline);
+  take(merged.context, parsed->context);
+  take(merged.expert, parsed->expert);
+  take(merged.zero, parsed->zero);
+  take(merged.micro, parsed->micro);
+  take(merged.schedule, parsed->schedule);
+  take_optional(merged.samples, parsed->samples);
+  take_optional(merged.recompute, parsed->recompute);
+  take_optional(merged.cuts, parsed->cuts);
+  take_optional(merged.offload, parsed->offload);
+  return merged;
+}
+
+planner::Request PlanningInputs::make_request() const {
+  planner::Request request;
+  request.cost = cost.get();
+  request.global_batch = job.global_batch;
+  request.tokens_per_sample = job.data.sequence_length;
+  request.precision = job.precision;
+  request.constraints = job.constraints;
+  if (job.micro_batch > 0 && request.constraints.micro.empty()) request.constraints.micro = {job.micro_batch};
+  return request;
+}
+
+}  // namespace coxswain::launcher

@@ -1,0 +1,191 @@
+#include "launcher/job/job.h"
+
+#include <google/protobuf/util/json_util.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "common/bytes_io.h"
+#include "launcher/job/walk.h"
+#include "proto/job.pb.h"
+
+namespace coxswain::launcher {
+namespace {
+
+using google::protobuf::Value;
+
+class Converter {
+ public:
+  Converter(const std::filesystem::path& file, Walk& walk) : file_(file), walk_(walk) {}
+
+  std::filesystem::path resolve(const std::string& text) const {
+    const std::filesystem::path path(text);
+    return path.is_absolute() ? path : (std::filesystem::absolute(file_).parent_path() / path).lexically_normal();
+  }
+
+  void problem(const std::string& path, const std::string& message, const std::string& expected, const std::string& got, const std::string& hint) {
+    const auto line = walk_.lines.find(path);
+    walk_.problems.push_back({ErrorCode::InvalidArgument, message, place(file_.string(), line == walk_.lines.end() ? 1 : line->second, path), expected, got, hint});
+  }
+
+  JobModel model(const job::Model& message) {
+    JobModel model;
+    const int num_given = int(message.has_pt2()) + int(message.has_huggingface()) + int(message.has_config());
+    if (num_given != 1)
+      problem("model", "one source of the model is needed", "exactly one of pt2, huggingface, config", std::to_string(num_given) + " of them",
+              "keep one, for example `model: {pt2: model.pt2}`");
+    if (message.has_pt2()) model.pt2 = resolve(message.pt2());
+    if (message.has_huggingface()) model.huggingface_folder = resolve(message.huggingface());
+    if (message.has_config()) {
+      std::string text;
+      if (google::protobuf::util::MessageToJsonString(message.config(), &text).ok())
+        if (auto json = parse_json(text)) model.config = integers_restored(*json);
+    }
+    return model;
+  }
+
+  // A protobuf Struct knows only doubles; sizes in a model's configuration are integers.
+  static Json integers_restored(const Json& json) {
+    if (json.is_object()) {
+      JsonObject object;
+      for (const auto& [key, member] : json.object()) object[key] = integers_restored(member);
+      return object;
+    }
+    if (json.is_array()) {
+      JsonArray array;
+      for (const auto& member : json.array()) array.push_back(integers_restored(member));
+      return array;
+    }
+    if (json.is_number() && !json.is_integer() && std::nearbyint(json.number()) == json.number() && std::fabs(json.number()) < 1e15)
+      return static_cast<std::int64_t>(json.number());
+    return json;
+  }
+
+  void micro_batch(const Value& value, Job& job) {
+    if (value.kind_case() == Value::KIND_NOT_SET || (value.kind_case() == Value::kStringValue && value.string_value() == "auto")) return;
+    const double number = value.kind_case() == Value::kNumberValue ? value.number_value() : -1;
+    if (number < 1 || number != std::floor(number) || number > 1e9)
+      return problem("batch.micro", "wrong value", "auto or a positive integer", text_of(value), "");
+    job.micro_batch = static_cast<std::int64_t>(number);
+    if (job.global_batch > 0 && job.global_batch % job.micro_batch != 0)
+      problem("batch.micro", "micro-batch does not divide the global batch", "a divisor of " + std::to_string(job.global_batch),
+              std::to_string(job.micro_batch), "use a divisor, or `auto`");
+  }
+
+  void plan(const Value& value, Job& job) {
+    switch (value.kind_case()) {
+      case Value::KIND_NOT_SET: return;
+      case Value::kStringValue:
+        if (value.string_value() != "auto") job.plan_file = resolve(value.string_value());
+        return;
+      case Value::kStructValue: break;
+      default: return problem("plan", "wrong type", "auto, a plan file, or constraints", text_of(value), "");
+    }
+    for (const auto& [key, member] : value.struct_value().fields()) {
+      auto one = planner::parse_constraints({key + "=" + constraint_text(key, member)});
+      if (!one) problem("plan." + key, one.error().message, one.error().expected, text_of(member), one.error().hint);
+      else texts_.push_back(key + "=" + constraint_text(key, member));
+    }
+    // The map of a protobuf Struct has no order; the texts must not depend on it.
+    std::sort(texts_.begin(), texts_.end());
+    if (auto all = planner::parse_constraints(texts_)) job.constraints = *all;
+    job.constraint_texts = texts_;
+  }
+
+  static std::string text_of(const Value& value) {
+    switch (value.kind_case()) {
+      case Value::kStringValue: return value.string_value();
+      case Value::kBoolValue: return value.bool_value() ? "true" : "false";
+      case Value::kNumberValue: {
+        const double number = value.number_value();
+        return number == std::floor(number) && std::fabs(number) < 1e15 ? std::to_string(static_cast<std::int64_t>(number)) : std::to_string(number);
+      }
+      case Value::kListValue: {
+        std::string text;
+        for (const auto& item : value.list_value().values()) text += (text.empty() ? "" : ",") + text_of(item);
+        return "[" + text + "]";
+      }
+      default: return "a mapping";
+    }
+  }
+
+  // `cuts` and `samples` are lists as such; for every other key a list means alternatives.
+  static std::string constraint_text(const std::string& key, const Value& value) {
+    const std::string text = text_of(value);
+    const bool list_is_value = key == "cuts" || key == "samples" || key == "recompute";
+    return value.kind_case() == Value::kListValue && !list_is_value ? text.substr(1, text.size() - 2) : text;
+  }
+
+ private:
+  const std::filesystem::path& file_;
+  Walk& walk_;
+  std::vector<std::string> texts_;
+};
+
+void convert_optimizer(const job::Optimizer& message, Job& job, Converter& converter) {
+  if (message.has_learning_rate()) job.optimizer.learning_rate = message.learning_rate();
+  if (message.betas_size() == 2) {
+    job.optimizer.beta1 = message.betas(0);
+    job.optimizer.beta2 = message.betas(1);
+  } else if (message.betas_size() != 0) {
+    converter.problem("optimizer.betas", "wrong number of values", "two numbers from 0 to below 1", std::to_string(message.betas_size()), "");
+  }
+  if (message.has_weight_decay()) job.optimizer.weight_decay = message.weight_decay();
+  if (message.has_clip_grad_norm()) job.optimizer.clip_grad_norm = message.clip_grad_norm();
+  if (message.has_warmup_steps()) job.optimizer.warmup_steps = message.warmup_steps();
+  if (message.has_decay()) job.optimizer.decay = message.decay();
+  if (message.has_min_ratio()) job.optimizer.min_ratio = message.min_ratio();
+}
+
+}  // namespace
+
+Result<Job> parse_job(const std::string& text, const std::filesystem::path& file) {
+  return guard("launcher", [&]() -> Result<Job> {
+    job::Job message;
+    Walk walk = walk_yaml(text, file.string(), message);
+    Converter converter(file, walk);
+    Job job;
+    job.file = file;
+    job.source_text = text;
+    job.name = message.name();
+    if (!job.name.empty() && job.name.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.") != std::string::npos)
+      converter.problem("name", "name is used in paths", "letters, digits, `-`, `_`, `.`", job.name, "");
+    if (message.has_model()) job.model = converter.model(message.model());
+    if (message.has_data()) {
+      if (message.data().has_text()) job.data.text = converter.resolve(message.data().text());
+      else if (!walk.uses_missing_feature) converter.problem("data", "no data given", "`text`", "nothing", "add `text: FILE`");
+      job.data.sequence_length = message.data().sequence_length();
+      job.data.seed = message.data().seed();
+    }
+    job.validation = {message.validation().fraction(), message.validation().every_steps(), message.validation().steps()};
+    job.global_batch = message.batch().global();
+    converter.micro_batch(message.batch().micro(), job);
+    job.precision = message.precision() == "bfloat16" ? plan::Precision::BFloat16 : plan::Precision::Float32;
+    convert_optimizer(message.optimizer(), job, converter);
+    job.steps = message.train().steps();
+    job.seed = message.train().seed();
+    if (message.train().has_log_every()) job.log_every = message.train().log_every();
+    if (message.has_cluster()) {
+      const auto& cluster = message.cluster();
+      if (cluster.kind_case() != Value::kStringValue) converter.problem("cluster", "wrong type", "auto or a cluster file", Converter::text_of(cluster), "");
+      else if (cluster.string_value() != "auto") job.cluster_file = converter.resolve(cluster.string_value());
+    }
+    converter.plan(message.plan(), job);
+    for (const auto& [key, value] : message.environment()) job.environment[key] = value;
+    if (walk.problems.empty()) return job;
+    const bool only_missing = std::all_of(walk.problems.begin(), walk.problems.end(), [](const Error& e) { return e.code == ErrorCode::Unimplemented; });
+    return combine_errors(only_missing ? ErrorCode::Unimplemented : ErrorCode::InvalidArgument,
+                          std::to_string(walk.problems.size()) + " problems in the job file", std::move(walk.problems));
+  });
+}
+
+Result<Job> load_job(const std::filesystem::path& file) {
+  if (file.extension() == ".py")
+    return Error{ErrorCode::InvalidArgument, "a Python script is no job file", file.string(), "a job file (YAML or JSON)", file.filename().string(),
+                 "export the model once in Python, `coxswain.export(module, example_inputs, \"model.pt2\")`, name it in a job file "
+                 "(`model: {pt2: model.pt2}`) and run `launch train job.yaml`; examples/gpt shows both"};
+  COX_TRY(std::string text, read_file(file));
+  return parse_job(text, file);
+}
+
+}  // namespace coxswain::launcher

@@ -1,0 +1,159 @@
+// C3: what backward keeps. The tables name graph values; this file adds what lies inside composite operators.
+#include <algorithm>
+#include <string_view>
+
+#include "model/op_values.h"
+#include "model/storage.h"
+
+namespace coxswain::model {
+namespace {
+
+constexpr std::int64_t kStatisticBytes = 4;  // float32 on every device
+constexpr std::int64_t kMaskBytes = 1;
+constexpr std::int64_t kIndexBytes = 8;
+
+bool requires_grad(const ModelGraph& graph, const Op& op, std::string_view argument) {
+  const ValueId value = value_argument(op, argument);
+  return value >= 0 && graph.values[value].requires_grad;
+}
+
+/// Operands of a batched product are merged to matrices first; one that cannot be merged as it lies is copied, and the copy is kept.
+bool is_copied_for_product(const StorageMap& storage, const Op& op, ValueId operand) {
+  const std::string_view name = base_name(op.target);
+  const Placed& placed = storage.at(operand);
+  const std::size_t rank = placed.dims.size();
+  if (name == "aten::linear" && rank > 2) {
+    std::int64_t rows = 1;
+    for (std::size_t d = 0; d + 1 < rank; ++d) rows *= placed.dims[d];
+    return !restride(placed.dims, placed.strides, {rows, placed.dims[rank - 1]});
+  }
+  if (name == "aten::matmul" && rank > 3) {
+    std::int64_t matrices = 1;
+    for (std::size_t d = 0; d + 2 < rank; ++d) matrices *= placed.dims[d];
+    return !restride(placed.dims, placed.strides, {matrices, placed.dims[rank - 2], placed.dims[rank - 1]});
+  }
+  return false;
+}
+
+std::int64_t attention_scores(const Op& op, const StorageMap& storage) {
+  const Placed& query = storage.at(value_argument(op, "query"));
+  const Placed& key = storage.at(value_argument(op, "key"));
+  const std::int64_t depth = std::max<std::int64_t>(query.dims.back(), 1);
+  return query.elements / depth * key.dims[key.dims.size() - 2];
+}
+
+Bytes attention_hidden(const ModelGraph& graph, const Op& op, const StorageMap& storage) {
+  const ValueId query = value_argument(op, "query");
+  const Placed& placed = storage.at(query);
+  const std::int64_t element = size_of(graph.values[query].dtype).value;
+  const std::int64_t scores = attention_scores(op, storage);
+  Bytes bytes{0};
+  // With dropout: softmax result, dropped result, and the mask. Without: the log-sum-exp of each row.
+  if (drops(op))
+    bytes += Bytes((2 * element + kMaskBytes) * scores);
+  else
+    bytes += Bytes(kStatisticBytes * (placed.elements / std::max<std::int64_t>(placed.dims.back(), 1)));
+  const ValueId mask = value_argument(op, "attn_mask");
+  if (mask >= 0 && graph.values[mask].dtype == DType::Bool) bytes += Bytes(element * storage.at(mask).elements);  // turned into floats
+  return bytes;
+}
+
+Bytes hidden_bytes(const ModelGraph& graph, const Op& op, const OpRule& rule, const StorageMap& storage) {
+  const auto elements = [&](std::string_view name) {
+    const ValueId value = value_argument(op, name);
+    return value < 0 ? std::int64_t{0} : storage.at(value).elements;
+  };
+  switch (rule.hidden) {
+    case Hidden::None:
+      return Bytes(0);
+    case Hidden::RowStatistics1:
+    case Hidden::RowStatistics2: {
+      std::int64_t row = 1;
+      for (const std::int64_t size : integers_argument(op, "normalized_shape").value_or(Sizes{})) row *= size;
+      return Bytes(kStatisticBytes * (rule.hidden == Hidden::RowStatistics2 ? 2 : 1) * (elements("input") / std::max<std::int64_t>(row, 1)));
+    }
+    case Hidden::GroupStatistics2: {
+      const ValueId input = value_argument(op, "input");
+      const auto groups = integer_argument(op, find_argument(op, "num_groups") != nullptr ? "num_groups" : "group");
+      return input < 0 ? Bytes(0) : Bytes(2 * kStatisticBytes * storage.at(input).dims.front() * groups.value_or(storage.at(input).dims[1]));
+    }
+    case Hidden::ChannelStatistics2: {
+      const ValueId input = value_argument(op, "input");
+      return input < 0 || storage.at(input).dims.size() < 2 ? Bytes(0) : Bytes(2 * kStatisticBytes * storage.at(input).dims[1]);
+    }
+    case Hidden::DropoutMask:
+      return drops(op) ? Bytes(kMaskBytes * storage.at(op.outputs.front()).elements) : Bytes(0);
+    case Hidden::Attention:
+      return attention_hidden(graph, op, storage);
+    case Hidden::InputSized: {
+      const ValueId input = value_argument(op, "self");
+      return input < 0 ? Bytes(0) : size_of(graph.values[input].dtype) * storage.at(input).elements;
+    }
+    case Hidden::OutputIndices:
+      return Bytes(kIndexBytes * storage.at(op.outputs.front()).elements);
+  }
+  return Bytes(0);
+}
+
+}  // namespace
+
+SavedStorages saved_storages(const ModelGraph& graph, const Op& op, const StorageMap& storage) {
+  SavedStorages saved;
+  if (!is_differentiated(graph, op)) return saved;
+  const auto keep = [&](ValueId value) {
+    if (value < 0) return;
+    if (is_copied_for_product(storage, op, value)) {
+      saved.hidden += size_of(graph.values[value].dtype) * storage.at(value).elements;
+      return;
+    }
+    const ValueId base = storage.base(value);
+    if (std::find(saved.bases.begin(), saved.bases.end(), base) == saved.bases.end()) saved.bases.push_back(base);
+  };
+  const OpRule* rule = find_rule(op.target);
+  if (rule == nullptr) {
+    for_each_input(op, [&](ValueId value) {
+      if (is_floating_point(graph.values[value].dtype)) keep(value);
+    });
+    return saved;
+  }
+  for (const Saved& entry : rule->saves) {
+    if (entry.value.empty()) break;
+    if (!entry.when.empty() && !requires_grad(graph, op, entry.when)) continue;
+    if (entry.value == "out" || entry.value == "out1") {
+      const std::size_t index = entry.value == "out" ? 0 : 1;
+      if (index < op.outputs.size()) keep(op.outputs[index]);
+      continue;
+    }
+    const Argument* argument = find_argument(op, entry.value);
+    if (argument == nullptr) continue;
+    if (const auto* reference = std::get_if<ValueRef>(&argument->value)) keep(reference->id);
+    if (const auto* list = std::get_if<std::vector<std::optional<ValueRef>>>(&argument->value))
+      for (const auto& element : *list)
+        if (element) keep(element->id);
+  }
+  // Flash attention keeps its result; the explicit form (with dropout) does not.
+  if (rule->hidden == Hidden::Attention && !drops(op)) keep(op.outputs.front());
+  if (const ValueId mask = value_argument(op, "attn_mask"); rule->hidden == Hidden::Attention && mask >= 0 && is_floating_point(graph.values[mask].dtype))
+    keep(mask);
+  saved.hidden += hidden_bytes(graph, op, *rule, storage);
+  return saved;
+}
+
+Workspace workspace_of(const ModelGraph& graph, const Op& op, const StorageMap& storage) {
+  const std::string_view name = base_name(op.target);
+  Workspace workspace;
+  if (name == "aten::cross_entropy_loss") {
+    // The gradient of the log-softmax stands beside that of the logits.
+    const ValueId input = value_argument(op, "self");
+    workspace.backward = size_of(graph.values[input].dtype) * storage.at(input).elements;
+  } else if (name == "aten::scaled_dot_product_attention" && drops(op)) {
+    // Scores before softmax; in backward the gradients of dropped and of plain probabilities.
+    const Bytes scores = size_of(graph.values[value_argument(op, "query")].dtype) * attention_scores(op, storage);
+    workspace = {scores, scores * 2};
+  } else if (name == "aten::pow") {
+    workspace.backward = op.outputs.front() < 0 ? Bytes(0) : size_of(graph.values[op.outputs.front()].dtype) * storage.at(op.outputs.front()).elements;
+  }
+  return workspace;
+}
+
+}  // namespace coxswain::model

@@ -1,0 +1,313 @@
+// Runs every rank's program with rendezvous edges and collectives and no buffering: a send ends only when every peer is
+// at its receive, a collective only when every member is at it. What is stuck at the end is a deadlock. Since rendezvous
+// is the least that any backend gives and actions start as early as they may, no backend can get stuck where this did not.
+#include <algorithm>
+#include <array>
+#include <deque>
+#include <map>
+#include <tuple>
+
+#include "common/ensure.h"
+#include "plan/derive.h"
+
+namespace coxswain::plan {
+namespace {
+
+constexpr std::size_t kMaxReported = 16;
+constexpr std::array<Stream, kNumStreams> kStreams{Stream::Compute,    Stream::ActivationIn, Stream::ActivationOut,
+                                                   Stream::GradientIn, Stream::GradientOut,  Stream::Reduce};
+
+std::size_t slot_of(Stream stream) { return static_cast<std::size_t>(stream); }
+
+Stream opposite(Stream stream) {
+  switch (stream) {
+    case Stream::ActivationIn: return Stream::ActivationOut;
+    case Stream::ActivationOut: return Stream::ActivationIn;
+    case Stream::GradientIn: return Stream::GradientOut;
+    case Stream::GradientOut: return Stream::GradientIn;
+    default: COX_ENSURE(false, to_text(stream)); return stream;
+  }
+}
+
+/// One peer of an edge stream and where this rank stands in that peer's list of peers.
+struct Peer {
+  int rank = -1;
+  std::size_t reverse = 0;
+};
+
+/// An edge or collective stream with an action in flight.
+struct Flight {
+  int action = -1;
+  std::vector<char> exchanged;  // per peer
+  std::size_t num_open = 0;
+};
+
+struct Rank {
+  int role = -1;
+  int stage = 0;
+  const RankProgram* program = nullptr;
+  std::array<std::vector<Peer>, kNumStreams> peers;  // edge streams
+  std::array<Flight, kNumStreams> flights;
+};
+
+class OrderCheck {
+ public:
+  OrderCheck(const Plan& plan, const model::ModelGraph& graph) : plan_(plan), groups_(make_groups(plan, graph)), meeting_(groups_.size()) {
+    make_ranks();
+    make_peers();
+    index_groups();
+  }
+
+  std::vector<Error> run() {
+    for (std::size_t r = 0; r < ranks_.size(); ++r) ready_.push_back(static_cast<int>(r));
+    while (!ready_.empty() && errors_.empty()) {
+      const int rank = ready_.front();
+      ready_.pop_front();
+      queued_[static_cast<std::size_t>(rank)] = 0;
+      advance(rank);
+    }
+    if (errors_.empty()) report_stuck();
+    return std::move(errors_);
+  }
+
+ private:
+  void make_ranks() {
+    programs_.reserve(plan_.roles.size());
+    std::map<std::pair<int, int>, int> role_of;  // (stage, replica)
+    for (std::size_t i = 0; i < plan_.roles.size(); ++i) {
+      const Role& role = plan_.roles[i];
+      programs_.push_back(make_role_program(plan_, role.stage, role.actions));
+      for (const int replica : role.replicas) role_of.emplace(std::pair(role.stage, replica), static_cast<int>(i));
+    }
+    for (std::size_t s = 0; s < plan_.stages.size(); ++s) {
+      for (std::size_t r = 0; r < plan_.stages[s].replicas.size(); ++r) {
+        const auto found = role_of.find({static_cast<int>(s), static_cast<int>(r)});
+        COX_ENSURE(found != role_of.end(), s, r);
+        for (std::size_t p = 0; p < plan_.stages[s].replicas[r].devices.size(); ++p) {
+          Rank rank;
+          rank.role = found->second;
+          rank.stage = static_cast<int>(s);
+          rank.program = &programs_[static_cast<std::size_t>(rank.role)];
+          ranks_.push_back(std::move(rank));
+          states_.emplace_back(*ranks_.back().program);
+        }
+      }
+    }
+    queued_.assign(ranks_.size(), 1);
+  }
+
+  void make_peers() {
+    for (std::size_t r = 0; r < ranks_.size(); ++r) {
+      for (const Transfer& transfer : transfers_to_next(plan_, static_cast<int>(r))) {
+        link(static_cast<int>(r), Stream::ActivationOut, transfer.peer);
+        link(static_cast<int>(r), Stream::GradientIn, transfer.peer);
+      }
+    }
+  }
+
+  void link(int from, Stream stream, int to) {
+    auto& mine = ranks_[static_cast<std::size_t>(from)].peers[slot_of(stream)];
+    auto& theirs = ranks_[static_cast<std::size_t>(to)].peers[slot_of(opposite(stream))];
+    mine.push_back({to, theirs.size()});
+    theirs.push_back({from, mine.size() - 1});
+  }
+
+  void index_groups() {
+    for (std::size_t g = 0; g < groups_.size(); ++g) {
+      const Group& group = groups_[g];
+      group_index_.emplace(std::pair(group.kind, group.index), static_cast<int>(g));
+    }
+  }
+
+  /// As group_of, with a look-up instead of a search.
+  int group_at(int stage, const Action& action) const {
+    std::pair<GroupKind, int> key{GroupKind::World, 0};
+    if (action.kind == ActionKind::ReduceGradient || action.kind == ActionKind::ReduceLossCount) {
+      key = {GroupKind::StageReplicas, stage};
+    } else if (action.kind != ActionKind::ReduceNorm) {
+      key = {GroupKind::Tied, action.tied};
+    }
+    const auto found = group_index_.find(key);
+    return found == group_index_.end() ? -1 : found->second;
+  }
+
+  void wake(int rank) {
+    char& queued = queued_[static_cast<std::size_t>(rank)];
+    if (!queued) ready_.push_back(rank);
+    queued = 1;
+  }
+
+  void advance(int rank) {
+    const auto r = static_cast<std::size_t>(rank);
+    bool moved = true;
+    while (moved && errors_.empty()) {
+      moved = false;
+      for (const Stream stream : kStreams) {
+        const int action = states_[r].startable(stream);
+        if (action < 0) continue;
+        states_[r].started(action);
+        moved = true;
+        if (stream == Stream::Compute) {
+          states_[r].finished(action);
+        } else if (stream == Stream::Reduce) {
+          meet(rank, action);
+        } else {
+          exchange(rank, stream, action);
+        }
+      }
+    }
+  }
+
+  void finish(int rank, Stream stream) {
+    Flight& flight = ranks_[static_cast<std::size_t>(rank)].flights[slot_of(stream)];
+    states_[static_cast<std::size_t>(rank)].finished(flight.action);
+    flight.action = -1;
+    wake(rank);
+  }
+
+  const Action& action_of(int rank, int action) const {
+    return ranks_[static_cast<std::size_t>(rank)].program->actions[static_cast<std::size_t>(action)];
+  }
+
+  void exchange(int rank, Stream stream, int action) {
+    Rank& self = ranks_[static_cast<std::size_t>(rank)];
+    const auto& peers = self.peers[slot_of(stream)];
+    Flight& flight = self.flights[slot_of(stream)];
+    flight.action = action;
+    flight.exchanged.assign(peers.size(), 0);
+    flight.num_open = peers.size();
+    const Stream other = opposite(stream);
+    for (std::size_t i = 0; i < peers.size(); ++i) {
+      Flight& theirs = ranks_[static_cast<std::size_t>(peers[i].rank)].flights[slot_of(other)];
+      if (theirs.action < 0 || theirs.exchanged[peers[i].reverse]) continue;
+      const int mine_micro_batch = action_of(rank, action).micro_batch;
+      const int their_micro_batch = action_of(peers[i].rank, theirs.action).micro_batch;
+      if (mine_micro_batch != their_micro_batch) {
+        add_error(rank, action, "send and receive do not match",
+                  "micro-batch " + std::to_string(mine_micro_batch) + " on rank " + std::to_string(peers[i].rank),
+                  to_text(action_of(peers[i].rank, theirs.action)) + " of rank " + std::to_string(peers[i].rank),
+                  "both ends of an edge take micro-batches in one order");
+        return;
+      }
+      flight.exchanged[i] = 1;
+      theirs.exchanged[peers[i].reverse] = 1;
+      --flight.num_open;
+      if (--theirs.num_open == 0) finish(peers[i].rank, other);
+    }
+    if (flight.num_open == 0) finish(rank, stream);
+  }
+
+  void meet(int rank, int action) {
+    ranks_[static_cast<std::size_t>(rank)].flights[slot_of(Stream::Reduce)].action = action;
+    const int group = group_at(ranks_[static_cast<std::size_t>(rank)].stage, action_of(rank, action));
+    if (group < 0) return finish(rank, Stream::Reduce);
+    std::vector<int>& present = meeting_[static_cast<std::size_t>(group)];
+    if (!present.empty()) {
+      const int first = present.front();
+      const int first_action = ranks_[static_cast<std::size_t>(first)].flights[slot_of(Stream::Reduce)].action;
+      if (!(action_of(first, first_action) == action_of(rank, action))) {
+        add_error(rank, action, "members of a group are at different collectives",
+                  to_text(action_of(first, first_action)) + " as on rank " + std::to_string(first), to_text(action_of(rank, action)),
+                  "all members of a group list its collectives in one order");
+        return;
+      }
+    }
+    present.push_back(rank);
+    if (present.size() < groups_[static_cast<std::size_t>(group)].ranks.size()) return;
+    for (const int member : std::exchange(present, {})) finish(member, Stream::Reduce);
+  }
+
+  void add_error(int rank, int action, std::string message, std::string expected, std::string got, std::string hint) {
+    const std::string path = "roles[" + std::to_string(ranks_[static_cast<std::size_t>(rank)].role) + "].actions[" +
+                             std::to_string(action) + "] (rank " + std::to_string(rank) + ", " + to_text(action_of(rank, action)) + ")";
+    // One broken list is shared by the ranks of its role: its first rank speaks for all.
+    if (!reported_.insert({{ranks_[static_cast<std::size_t>(rank)].role, action, message}, true}).second) return;
+    if (errors_.size() >= kMaxReported) return;
+    errors_.push_back(Error{ErrorCode::InvalidArgument, std::move(message), path, std::move(expected), std::move(got), std::move(hint)});
+  }
+
+  bool has_counterpart(int peer, Stream stream, int micro_batch) const {
+    const RankProgram& program = *ranks_[static_cast<std::size_t>(peer)].program;
+    for (std::size_t i = 0; i < program.actions.size(); ++i) {
+      if (program.streams[i] == stream && program.actions[i].micro_batch == micro_batch) return true;
+    }
+    return false;
+  }
+
+  /// A missing counterpart is the cause of everything that waits behind it, so it is reported alone.
+  void report_stuck() {
+    for (std::size_t r = 0; r < ranks_.size(); ++r) report_missing(static_cast<int>(r));
+    if (!errors_.empty()) return;
+    for (std::size_t r = 0; r < ranks_.size(); ++r) {
+      if (!states_[r].done()) report_waiting(static_cast<int>(r));
+    }
+  }
+
+  void report_missing(int rank) {
+    const Rank& self = ranks_[static_cast<std::size_t>(rank)];
+    for (const Stream stream : kStreams) {
+      const Flight& flight = self.flights[slot_of(stream)];
+      if (flight.action < 0) continue;
+      const Action& action = action_of(rank, flight.action);
+      if (stream == Stream::Reduce) {
+        const int group = group_at(self.stage, action);
+        for (const int member : groups_[static_cast<std::size_t>(group)].ranks) {
+          const auto& theirs = ranks_[static_cast<std::size_t>(member)].program->actions;
+          if (std::find(theirs.begin(), theirs.end(), action) != theirs.end()) continue;
+          add_error(rank, flight.action, "collective has no counterpart", to_text(action) + " in the list of rank " + std::to_string(member), "nothing", "");
+        }
+        continue;
+      }
+      const auto& peers = self.peers[slot_of(stream)];
+      for (std::size_t i = 0; i < peers.size(); ++i) {
+        if (flight.exchanged[i] || has_counterpart(peers[i].rank, opposite(stream), action.micro_batch)) continue;
+        add_error(rank, flight.action, is_send(stream) ? "send has no receive" : "receive has no send",
+                  "the other end in the list of rank " + std::to_string(peers[i].rank), "nothing", "");
+      }
+    }
+  }
+
+  static bool is_send(Stream stream) { return stream == Stream::ActivationOut || stream == Stream::GradientOut; }
+
+  void report_waiting(int rank) {
+    const Rank& self = ranks_[static_cast<std::size_t>(rank)];
+    const StepState& state = states_[static_cast<std::size_t>(rank)];
+    std::string waiting;
+    int first = -1;
+    for (const Stream stream : kStreams) {
+      const Flight& flight = self.flights[slot_of(stream)];
+      const int action = flight.action >= 0 ? flight.action : state.next(stream);
+      if (action < 0) continue;
+      if (first < 0 || flight.action >= 0) first = action;
+      waiting += (waiting.empty() ? "" : ", ") + to_text(action_of(rank, action)) + (flight.action >= 0 ? " (has no partner yet)" : unfinished(rank, action));
+    }
+    add_error(rank, first, "deadlock: this rank never ends its list", "an order in which every action can start", waiting,
+              "compare the lists of the ranks named here; each waits for another");
+  }
+
+  std::string unfinished(int rank, int action) const {
+    const RankProgram& program = *ranks_[static_cast<std::size_t>(rank)].program;
+    for (const int on : program.waits_for[static_cast<std::size_t>(action)]) {
+      if (!states_[static_cast<std::size_t>(rank)].has_finished(on)) return " (after " + to_text(action_of(rank, on)) + ")";
+    }
+    return "";
+  }
+
+  const Plan& plan_;
+  std::vector<Group> groups_;
+  std::map<std::pair<GroupKind, int>, int> group_index_;
+  std::vector<RankProgram> programs_;  // per role
+  std::vector<Rank> ranks_;
+  std::vector<StepState> states_;
+  std::vector<std::vector<int>> meeting_;  // per group: members that are at its collective
+  std::deque<int> ready_;
+  std::vector<char> queued_;
+  std::map<std::tuple<int, int, std::string>, bool> reported_;
+  std::vector<Error> errors_;
+};
+
+}  // namespace
+
+std::vector<Error> check_order(const Plan& plan, const model::ModelGraph& graph) { return OrderCheck(plan, graph).run(); }
+
+}  // namespace coxswain::plan

@@ -1,0 +1,32 @@
+#pragma once
+// Private to plan/: what a stage must do, derived from stages, batch and a compute order. fill_roles writes it and the
+// validator compares with it. Threads: pure. Source: docs/plan.md, "Actions".
+#include <vector>
+
+#include "plan/program.h"
+
+namespace coxswain::plan {
+
+/// For every parameter the ascending blocks whose operators read it; empty for a frozen one, which has no gradient.
+[[nodiscard]] std::vector<std::vector<int>> trainable_uses(const model::ModelGraph& graph);
+
+/// tied_parameters, from uses that were computed once.
+[[nodiscard]] std::vector<TiedParameter> find_tied(const Plan& plan, const std::vector<std::vector<int>>& uses);
+
+/// Gradient bytes of each block of `stage` that its replicas reduce in buckets. A parameter that several blocks of the
+/// stage use counts at the lowest one (its gradient is complete last there); one tied across stages counts nowhere.
+[[nodiscard]] std::vector<Bytes> bucket_bytes_of(const Stage& stage, const model::ModelGraph& graph, const std::vector<std::vector<int>>& uses);
+
+/// Empty for one replica and for a stage that has nothing to reduce.
+[[nodiscard]] std::vector<int> make_bucket_starts(const Stage& stage, const std::vector<Bytes>& block_bytes, Bytes bucket_bytes);
+
+/// The complete list of `stage`, with `schedule` (F and B, micro-batch only) as the order of its compute part.
+[[nodiscard]] std::vector<Action> stage_actions(const Plan& plan, int stage, const std::vector<Action>& schedule, const std::vector<TiedParameter>& tied);
+
+/// True when two replicas of one stage belong to one role.
+[[nodiscard]] bool same_role(const Replica& a, const Replica& b);
+
+/// A program without rank and place: the same for every rank of a role.
+[[nodiscard]] RankProgram make_role_program(const Plan& plan, int stage, const std::vector<Action>& actions);
+
+}  // namespace coxswain::plan

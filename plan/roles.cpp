@@ -1,0 +1,222 @@
+// From stages, batch and schedule to each role's complete list of actions.
+#include <algorithm>
+#include <unordered_map>
+
+#include "common/ensure.h"
+#include "plan/derive.h"
+
+namespace coxswain::plan {
+namespace {
+
+/// Calls `visit` with every value that `op` reads.
+template <class Visit>
+void visit_operands(const model::Op& op, Visit visit) {
+  for (const model::Argument& argument : op.arguments) {
+    if (const auto* one = std::get_if<model::ValueRef>(&argument.value)) {
+      visit(one->id);
+    } else if (const auto* list = std::get_if<std::vector<std::optional<model::ValueRef>>>(&argument.value)) {
+      for (const auto& item : *list) {
+        if (item) visit(item->id);
+      }
+    }
+  }
+}
+
+int stage_of_block(const Plan& plan, int block) {
+  for (std::size_t s = 0; s < plan.stages.size(); ++s) {
+    if (plan.stages[s].first_block <= block && block < plan.stages[s].end_block) return static_cast<int>(s);
+  }
+  return -1;
+}
+
+/// Turns the stage's blocks and its place in the pipeline into actions, one compute step at a time.
+class ListBuilder {
+ public:
+  ListBuilder(const Plan& plan, int stage) : stage_(plan.stages[static_cast<std::size_t>(stage)]) {
+    first_ = stage == 0;
+    last_ = stage + 1 == static_cast<int>(plan.stages.size());
+    num_ranks_ = 0;
+    for (const Replica& replica : stage_.replicas) num_ranks_ += replica.devices.size();
+  }
+
+  void start() {
+    if (!last_) return;
+    add({ActionKind::CountLoss});
+    if (num_ranks_ > 1) add({ActionKind::ReduceLossCount});
+  }
+
+  void forward(int micro_batch) {
+    if (!first_) add({ActionKind::ReceiveActivation, micro_batch});
+    add({ActionKind::Forward, micro_batch, stage_.first_block, stage_.end_block});
+    if (!last_) add({ActionKind::SendActivation, micro_batch});
+  }
+
+  /// In the last backward each bucket is reduced as soon as its blocks are through, beside the blocks that remain.
+  void backward(int micro_batch, bool reduce) {
+    if (!last_) add({ActionKind::ReceiveGradient, micro_batch});
+    if (reduce && !stage_.bucket_starts.empty()) {
+      int end = stage_.end_block;
+      for (const int start : stage_.bucket_starts) {
+        add({ActionKind::Backward, micro_batch, start, end});
+        add({ActionKind::ReduceGradient, -1, start, end});
+        end = start;
+      }
+    } else {
+      add({ActionKind::Backward, micro_batch, stage_.first_block, stage_.end_block});
+    }
+    if (!first_) add({ActionKind::SendGradient, micro_batch});
+  }
+
+  void add(const Action& action) { actions_.push_back(action); }
+  [[nodiscard]] std::vector<Action> take() { return std::move(actions_); }
+
+ private:
+  const Stage& stage_;
+  bool first_ = false, last_ = false;
+  std::size_t num_ranks_ = 0;
+  std::vector<Action> actions_;
+};
+
+}  // namespace
+
+std::vector<std::vector<int>> trainable_uses(const model::ModelGraph& graph) {
+  std::unordered_map<model::ValueId, std::size_t> parameter_of;
+  for (std::size_t p = 0; p < graph.parameters.size(); ++p) {
+    if (graph.parameters[p].trainable) parameter_of.emplace(graph.parameters[p].value, p);
+  }
+  std::vector<std::vector<int>> uses(graph.parameters.size());
+  for (int b = 0; b < graph.num_blocks(); ++b) {
+    const model::Block& block = graph.blocks[static_cast<std::size_t>(b)];
+    for (model::OpId op = block.first_op; op < block.end_op; ++op) {
+      visit_operands(graph.ops[static_cast<std::size_t>(op)], [&](model::ValueId value) {
+        const auto found = parameter_of.find(value);
+        if (found == parameter_of.end()) return;
+        std::vector<int>& blocks = uses[found->second];
+        if (blocks.empty() || blocks.back() != b) blocks.push_back(b);
+      });
+    }
+  }
+  return uses;
+}
+
+std::vector<TiedParameter> find_tied(const Plan& plan, const std::vector<std::vector<int>>& uses) {
+  std::vector<TiedParameter> tied;
+  for (std::size_t p = 0; p < uses.size(); ++p) {
+    TiedParameter parameter{static_cast<int>(p), {}};
+    for (const int block : uses[p]) {
+      const int stage = stage_of_block(plan, block);
+      if (stage >= 0 && (parameter.stages.empty() || parameter.stages.back() != stage)) parameter.stages.push_back(stage);
+    }
+    if (parameter.stages.size() > 1) tied.push_back(std::move(parameter));
+  }
+  return tied;
+}
+
+std::vector<TiedParameter> tied_parameters(const Plan& plan, const model::ModelGraph& graph) {
+  return find_tied(plan, trainable_uses(graph));
+}
+
+std::vector<Bytes> bucket_bytes_of(const Stage& stage, const model::ModelGraph& graph, const std::vector<std::vector<int>>& uses) {
+  std::vector<Bytes> bytes(static_cast<std::size_t>(stage.end_block - stage.first_block));
+  for (std::size_t p = 0; p < uses.size(); ++p) {
+    const std::vector<int>& blocks = uses[p];
+    // Blocks ascend: all uses lie inside when the ends do.
+    if (blocks.empty() || blocks.front() < stage.first_block || blocks.back() >= stage.end_block) continue;
+    std::int64_t elements = 1;
+    for (const std::int64_t dim : graph.parameters[p].dims) elements *= dim;
+    bytes[static_cast<std::size_t>(blocks.front() - stage.first_block)] += size_of(graph.parameters[p].dtype) * elements;
+  }
+  return bytes;
+}
+
+std::vector<int> make_bucket_starts(const Stage& stage, const std::vector<Bytes>& block_bytes, Bytes bucket_bytes) {
+  std::size_t ranks = 0;
+  for (const Replica& replica : stage.replicas) ranks += replica.devices.size();
+  if (ranks < 2) return {};
+  std::vector<int> starts;
+  Bytes held{0};
+  for (int block = stage.end_block - 1; block >= stage.first_block; --block) {
+    held += block_bytes[static_cast<std::size_t>(block - stage.first_block)];
+    if (held > Bytes(0) && held >= bucket_bytes) {
+      starts.push_back(block);
+      held = Bytes(0);
+    }
+  }
+  // Blocks below the last full bucket: a bucket of their own, or, where they have no gradients, part of the last one.
+  if (held > Bytes(0)) {
+    starts.push_back(stage.first_block);
+  } else if (!starts.empty()) {
+    starts.back() = stage.first_block;
+  }
+  return starts;
+}
+
+std::vector<Action> stage_actions(const Plan& plan, int stage, const std::vector<Action>& schedule, const std::vector<TiedParameter>& tied) {
+  ListBuilder list(plan, stage);
+  list.start();
+  const auto last_backward = std::find_if(schedule.rbegin(), schedule.rend(), [](const Action& a) { return a.kind == ActionKind::Backward; });
+  for (const Action& action : schedule) {
+    if (action.kind == ActionKind::Forward) {
+      list.forward(action.micro_batch);
+    } else {
+      COX_ENSURE(action.kind == ActionKind::Backward, to_text(action));
+      list.backward(action.micro_batch, &action == &*last_backward);
+    }
+  }
+  std::vector<int> mine;
+  for (std::size_t t = 0; t < tied.size(); ++t) {
+    if (std::binary_search(tied[t].stages.begin(), tied[t].stages.end(), stage)) mine.push_back(static_cast<int>(t));
+  }
+  for (const int t : mine) list.add({ActionKind::ReduceTied, -1, -1, -1, t});
+  list.add({ActionKind::ReduceNorm});
+  list.add({ActionKind::Optimizer});
+  for (const int t : mine) list.add({ActionKind::BroadcastTied, -1, -1, -1, t});
+  return list.take();
+}
+
+bool same_role(const Replica& a, const Replica& b) {
+  return a.tensor == b.tensor && a.context == b.context && a.expert == b.expert && a.samples == b.samples &&
+         std::equal(a.devices.begin(), a.devices.end(), b.devices.begin(), b.devices.end(),
+                    [](const DeviceId& x, const DeviceId& y) { return x.device_class == y.device_class; });
+}
+
+void fill_roles(Plan& plan, const model::ModelGraph& graph, Bytes bucket_bytes) {
+  const int num_stages = static_cast<int>(plan.stages.size());
+  std::vector<std::vector<Action>> schedules;
+  for (int s = 0; s < num_stages; ++s) {
+    schedules.push_back(make_schedule(plan.schedule, s, num_stages, static_cast<int>(plan.batch.count)));
+  }
+  fill_roles(plan, graph, bucket_bytes, schedules);
+}
+
+void fill_roles(Plan& plan, const model::ModelGraph& graph, Bytes bucket_bytes, const std::vector<std::vector<Action>>& schedules) {
+  COX_ENSURE(schedules.size() == plan.stages.size(), schedules.size(), plan.stages.size());
+  const auto uses = trainable_uses(graph);
+  const auto tied = find_tied(plan, uses);
+  plan.roles.clear();
+  for (std::size_t s = 0; s < plan.stages.size(); ++s) {
+    Stage& stage = plan.stages[s];
+    stage.bucket_starts = make_bucket_starts(stage, bucket_bytes_of(stage, graph, uses), bucket_bytes);
+    const std::vector<Action> actions = stage_actions(plan, static_cast<int>(s), schedules[s], tied);
+    const auto stage_roles_begin = static_cast<std::ptrdiff_t>(plan.roles.size());
+    for (std::size_t r = 0; r < stage.replicas.size(); ++r) {
+      const auto role = std::find_if(plan.roles.begin() + stage_roles_begin, plan.roles.end(), [&](const Role& candidate) {
+        return same_role(stage.replicas[static_cast<std::size_t>(candidate.replicas.front())], stage.replicas[r]);
+      });
+      if (role != plan.roles.end()) {
+        role->replicas.push_back(static_cast<int>(r));
+      } else {
+        plan.roles.push_back(Role{static_cast<int>(s), {static_cast<int>(r)}, actions});
+      }
+    }
+  }
+}
+
+std::vector<Action> evaluation_actions(const Plan& plan, int stage) {
+  ListBuilder list(plan, stage);
+  for (int m = 0; m < static_cast<int>(plan.batch.count); ++m) list.forward(m);
+  list.add({ActionKind::ReduceNorm});
+  return list.take();
+}
+
+}  // namespace coxswain::plan

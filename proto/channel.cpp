@@ -1,0 +1,386 @@
+#include "proto/channel.h"
+
+#include <grpcpp/grpcpp.h>
+#include <grpc/support/log.h>
+#include <grpc/support/time.h>
+
+#include <algorithm>
+#include <condition_variable>
+#include <deque>
+#include <mutex>
+#include <thread>
+
+#include "common/hash.h"
+#include "proto/control.grpc.pb.h"
+
+namespace coxswain::proto {
+namespace {
+
+constexpr std::size_t kMaxQueued = 10000;
+constexpr int kMaxMessageBytes = 256 << 20;
+constexpr double kAuthenticationSeconds = 10;
+constexpr const char* kNonceKey = "cox-nonce";
+constexpr const char* kRunKey = "cox-run";
+
+// gRPC prints its own lines to stderr otherwise; what matters comes back as an Error.
+void quiet_grpc() {
+  static std::once_flag once;
+  std::call_once(once, [] { gpr_set_log_function([](gpr_log_func_args*) {}); });
+}
+
+gpr_timespec after(Seconds seconds) {
+  const auto milliseconds = static_cast<std::int64_t>(std::min(seconds.value, 1e6) * 1e3);
+  return gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC), gpr_time_from_millis(milliseconds, GPR_TIMESPAN));
+}
+
+std::string job_key(const Secret& secret, std::string_view run_id) {
+  return secret.is_token ? hmac_sha256_hex(secret.text, run_id) : secret.text;
+}
+
+std::string session_key(const std::string& key, Service service, const std::string& client_nonce, const std::string& server_nonce) {
+  const char* name = service == Service::Coordinator ? "coordinator" : "agent";
+  return hmac_sha256_hex(key, std::string("session ") + name + " " + client_nonce + " " + server_nonce);
+}
+
+std::string frame_mac(const std::string& session, char direction, std::uint64_t sequence, const std::string& body) {
+  return hmac_sha256_hex(session, std::string(1, direction) + std::to_string(sequence) + " " + body);
+}
+
+/// Cancels `context` when not dismissed by `deadline`.
+template <class Context>
+class CancelAt {
+ public:
+  CancelAt(Context& context, TimePoint at) : thread_([this, &context, at] {
+    std::unique_lock lock(mutex_);
+    if (!changed_.wait_until(lock, at, [this] { return dismissed_; })) context.TryCancel();
+  }) {}
+  CancelAt(const CancelAt&) = delete;
+  CancelAt& operator=(const CancelAt&) = delete;
+  ~CancelAt() {
+    {
+      const std::lock_guard lock(mutex_);
+      dismissed_ = true;
+    }
+    changed_.notify_one();
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  bool dismissed_ = false;
+  std::jthread thread_;
+};
+
+/// What both ends share: the queue with its writing thread, and the check of every frame.
+class FrameStream : public Stream {
+ public:
+  bool send(std::string body) override {
+    {
+      const std::lock_guard lock(mutex_);
+      if (closing_ || broken_) return false;
+      if (queue_.size() < kMaxQueued) {
+        queue_.push_back(std::move(body));
+        changed_.notify_one();
+        return true;
+      }
+      broken_ = true;
+    }
+    cancel();
+    return false;
+  }
+
+  std::optional<std::string> receive() override {
+    if (over_) return std::nullopt;
+    control::Frame frame;
+    if (!read(frame)) {
+      end();
+      return std::nullopt;
+    }
+    const std::string expected = frame_mac(session_, receive_direction_, received_, frame.body());
+    if (frame.sequence() != received_ || !equal_constant_time(expected, frame.mac())) {
+      set_status(Error{ErrorCode::Unauthenticated, "a peer does not hold this run's key", "", "a frame signed with the run's key", "another signature", "give every node the same token file"});
+      cancel();
+      end();
+      return std::nullopt;
+    }
+    ++received_;
+    return std::move(*frame.mutable_body());
+  }
+
+  void close() override {
+    const std::lock_guard lock(mutex_);
+    closing_ = true;
+    changed_.notify_one();
+  }
+
+  [[nodiscard]] Result<void> status() const override {
+    const std::lock_guard lock(mutex_);
+    if (error_) return *error_;
+    return {};
+  }
+  [[nodiscard]] const std::string& run_id() const override { return run_id_; }
+
+ protected:
+  virtual bool read(control::Frame& frame) = 0;
+  virtual bool write(const control::Frame& frame) = 0;
+  virtual void writes_done() {}
+  virtual void finished() {}
+
+  void begin(std::string session, char send_direction, std::string run_id) {
+    session_ = std::move(session);
+    send_direction_ = send_direction;
+    receive_direction_ = send_direction == 'c' ? 's' : 'c';
+    run_id_ = std::move(run_id);
+    writer_ = std::jthread([this] { write_all(); });
+  }
+
+  /// Flushes, joins the writer, lets the end of the call be read.
+  void end() {
+    over_ = true;
+    stop_writer();
+    finished();
+  }
+  void stop_writer() {
+    close();
+    if (writer_.joinable()) writer_.join();
+  }
+  void set_status(Error error) {
+    const std::lock_guard lock(mutex_);
+    if (!error_) error_ = std::move(error);
+  }
+
+ private:
+  void write_all() {
+    std::unique_lock lock(mutex_);
+    for (;;) {
+      changed_.wait(lock, [this] { return closing_ || broken_ || !queue_.empty(); });
+      if (broken_) return;
+      if (queue_.empty()) break;
+      control::Frame frame;
+      frame.set_body(std::move(queue_.front()));
+      queue_.pop_front();
+      lock.unlock();
+      frame.set_sequence(sent_);
+      frame.set_mac(frame_mac(session_, send_direction_, sent_, frame.body()));
+      ++sent_;
+      const bool written = write(frame);
+      lock.lock();
+      if (!written) {
+        broken_ = true;
+        return;
+      }
+    }
+    lock.unlock();
+    writes_done();
+  }
+
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;
+  std::deque<std::string> queue_;
+  bool closing_ = false, broken_ = false;
+  std::optional<Error> error_;
+  std::string session_, run_id_;
+  char send_direction_ = 'c', receive_direction_ = 's';
+  std::uint64_t sent_ = 0, received_ = 0;
+  bool over_ = false;
+  std::jthread writer_;
+};
+
+class ClientStream final : public FrameStream {
+ public:
+  ClientStream(std::shared_ptr<grpc::Channel> channel, Service service) : channel_(std::move(channel)), service_(service) {}
+  ~ClientStream() override {
+    context_.TryCancel();
+    stop_writer();
+    if (stream_) finished();
+  }
+
+  Result<void> open(const Secret& secret, Deadline deadline) {
+    const std::string nonce = random_hex(16);
+    context_.AddMetadata(kNonceKey, nonce);
+    {
+      const CancelAt watch(context_, deadline.at);
+      if (service_ == Service::Coordinator) {
+        coordinator_ = control::Coordinator::NewStub(channel_);
+        stream_ = coordinator_->Join(&context_);
+      } else {
+        agent_ = control::Agent::NewStub(channel_);
+        stream_ = agent_->Work(&context_);
+      }
+      stream_->WaitForInitialMetadata();
+    }
+    const auto& metadata = context_.GetServerInitialMetadata();
+    const auto server_nonce = metadata.find(kNonceKey);
+    const auto run = metadata.find(kRunKey);
+    if (server_nonce == metadata.end() || run == metadata.end()) {
+      context_.TryCancel();
+      return Error{ErrorCode::Unavailable, "the peer ended the connection before it began", "", "", "", ""};
+    }
+    const std::string run_id(run->second.data(), run->second.size());
+    begin(session_key(job_key(secret, run_id), service_, nonce, std::string(server_nonce->second.data(), server_nonce->second.size())), 'c', run_id);
+    return {};
+  }
+
+  void cancel() override { context_.TryCancel(); }
+
+ protected:
+  bool read(control::Frame& frame) override { return stream_->Read(&frame); }
+  bool write(const control::Frame& frame) override { return stream_->Write(frame); }
+  void writes_done() override { stream_->WritesDone(); }
+  void finished() override {
+    if (finished_) return;
+    finished_ = true;
+    const grpc::Status status = stream_->Finish();
+    if (status.error_code() == grpc::StatusCode::UNAUTHENTICATED) {
+      set_status(Error{ErrorCode::Unauthenticated, "refused: this process does not hold the run's key", "", "", "", "give every node the same token file"});
+    } else if (!status.ok()) {
+      set_status(Error{ErrorCode::Unavailable, "the connection ended", "", "", status.error_message(), ""});
+    }
+  }
+
+ private:
+  std::shared_ptr<grpc::Channel> channel_;
+  Service service_;
+  grpc::ClientContext context_;
+  std::unique_ptr<control::Coordinator::Stub> coordinator_;
+  std::unique_ptr<control::Agent::Stub> agent_;
+  std::unique_ptr<grpc::ClientReaderWriter<control::Frame, control::Frame>> stream_;
+  bool finished_ = false;
+};
+
+using ServerSide = grpc::ServerReaderWriter<control::Frame, control::Frame>;
+
+class ServerStream final : public FrameStream {
+ public:
+  ServerStream(grpc::ServerContext& context, ServerSide& stream) : context_(context), stream_(stream) {}
+  ~ServerStream() override { stop_writer(); }
+
+  /// Proves the peer's key by its first frame; false otherwise.
+  bool authenticate(const ServerOptions& options) {
+    const auto& metadata = context_.client_metadata();
+    const auto nonce = metadata.find(kNonceKey);
+    const std::string own_nonce = random_hex(16);
+    context_.AddInitialMetadata(kNonceKey, own_nonce);
+    context_.AddInitialMetadata(kRunKey, options.run_id);
+    stream_.SendInitialMetadata();
+    if (nonce == metadata.end()) return false;
+    const std::string key = job_key(options.secret, options.run_id);
+    begin(session_key(key, options.service, std::string(nonce->second.data(), nonce->second.size()), own_nonce), 's', options.run_id);
+    const CancelAt watch(context_, Deadline::after(steady_clock(), Seconds(kAuthenticationSeconds)).at);
+    first_ = FrameStream::receive();
+    return first_.has_value();
+  }
+
+  std::optional<std::string> receive() override {
+    if (first_) return std::exchange(first_, std::nullopt);
+    return FrameStream::receive();
+  }
+  void cancel() override { context_.TryCancel(); }
+
+ protected:
+  bool read(control::Frame& frame) override { return stream_.Read(&frame); }
+  bool write(const control::Frame& frame) override { return stream_.Write(frame); }
+
+ private:
+  grpc::ServerContext& context_;
+  ServerSide& stream_;
+  std::optional<std::string> first_;
+};
+
+grpc::Status serve(const ServerOptions& options, const std::function<void(Stream&)>& handler, grpc::ServerContext* context, ServerSide* side) {
+  ServerStream stream(*context, *side);
+  if (!stream.authenticate(options)) return {grpc::StatusCode::UNAUTHENTICATED, "not signed with this run's key"};
+  handler(stream);
+  return grpc::Status::OK;
+}
+
+class CoordinatorService final : public control::Coordinator::Service {
+ public:
+  CoordinatorService(const ServerOptions& options, const std::function<void(Stream&)>& handler) : options_(options), handler_(handler) {}
+  grpc::Status Join(grpc::ServerContext* context, ServerSide* stream) override { return serve(options_, handler_, context, stream); }
+
+ private:
+  const ServerOptions& options_;
+  const std::function<void(Stream&)>& handler_;
+};
+
+class AgentService final : public control::Agent::Service {
+ public:
+  AgentService(const ServerOptions& options, const std::function<void(Stream&)>& handler) : options_(options), handler_(handler) {}
+  grpc::Status Work(grpc::ServerContext* context, ServerSide* stream) override { return serve(options_, handler_, context, stream); }
+
+ private:
+  const ServerOptions& options_;
+  const std::function<void(Stream&)>& handler_;
+};
+
+class GrpcServer final : public Server {
+ public:
+  GrpcServer(ServerOptions options, std::function<void(Stream&)> handler)
+      : options_(std::move(options)), handler_(std::move(handler)), coordinator_(options_, handler_), agent_(options_, handler_) {}
+  ~GrpcServer() override { stop(); }
+
+  Result<void> start() {
+    grpc::ServerBuilder builder;
+    builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);  // else two servers share a port silently
+    builder.SetMaxReceiveMessageSize(kMaxMessageBytes);
+    builder.AddListeningPort(options_.listen, grpc::InsecureServerCredentials(), &port_);
+    if (options_.service == Service::Coordinator) {
+      builder.RegisterService(&coordinator_);
+    } else {
+      builder.RegisterService(&agent_);
+    }
+    server_ = builder.BuildAndStart();
+    const bool unix_socket = options_.listen.starts_with("unix:");
+    if (server_ == nullptr || (!unix_socket && port_ == 0)) {
+      return Error{ErrorCode::FailedPrecondition, "cannot listen", options_.listen, "a free port on an address of this machine", "taken, or no such address here", "choose another port or address"};
+    }
+    if (unix_socket) port_ = 0;
+    return {};
+  }
+
+  [[nodiscard]] int port() const override { return port_; }
+  void stop() override {
+    if (!server_) return;
+    server_->Shutdown(after(Seconds(0)));
+    server_->Wait();
+    server_.reset();
+  }
+
+ private:
+  ServerOptions options_;
+  std::function<void(Stream&)> handler_;
+  CoordinatorService coordinator_;
+  AgentService agent_;
+  int port_ = 0;
+  std::unique_ptr<grpc::Server> server_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<Stream>> connect(const std::string& target, Service service, const Secret& secret, Deadline deadline) {
+  quiet_grpc();
+  grpc::ChannelArguments arguments;
+  arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
+  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
+  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 100);
+  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 500);
+  arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+  arguments.SetMaxReceiveMessageSize(kMaxMessageBytes);
+  auto channel = grpc::CreateCustomChannel(target, grpc::InsecureChannelCredentials(), arguments);
+  if (!channel->WaitForConnected(after(deadline.remaining(steady_clock())))) {
+    return Error{ErrorCode::DeadlineExceeded, "nobody answers", target, "a coordinator or agent listening there", "no connection", "check the address and that it runs"};
+  }
+  auto stream = std::make_unique<ClientStream>(std::move(channel), service);
+  COX_TRY_VOID(stream->open(secret, deadline));
+  return std::unique_ptr<Stream>(std::move(stream));
+}
+
+Result<std::unique_ptr<Server>> start_server(const ServerOptions& options, std::function<void(Stream&)> handler) {
+  quiet_grpc();
+  auto server = std::make_unique<GrpcServer>(options, std::move(handler));
+  COX_TRY_VOID(server->start());
+  return std::unique_ptr<Server>(std::move(server));
+}
+
+}  // namespace coxswain::proto

@@ -1,0 +1,6 @@
+# What `make demo` does, short enough for every test run: the same commands without make.
+add_test(NAME demo_20_steps
+  COMMAND ${PROJECT_SOURCE_DIR}/.venv/bin/python ${PROJECT_SOURCE_DIR}/tests/demo/demo_test.py
+          --source ${PROJECT_SOURCE_DIR} --launch $<TARGET_FILE:launch>)
+set_tests_properties(demo_20_steps PROPERTIES LABELS "example;process;torch" TIMEOUT 280 RUN_SERIAL ON
+  ENVIRONMENT PYTHONDONTWRITEBYTECODE=1)

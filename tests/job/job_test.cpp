@@ -1,0 +1,137 @@
+// Job files: every problem once, each with line and path; what is read is what was written.
+#include <algorithm>
+
+#include "common/exit_code.h"
+#include "launcher/job/job.h"
+
+#include <catch2/catch.hpp>
+
+using namespace coxswain;
+using namespace coxswain::launcher;
+
+namespace {
+
+// The example of INTERFACE section 2 without what this version cannot do.
+const std::string kGood = R"(name: kjv-gpt
+model: {pt2: gpt.pt2}
+data: {text: kjv.txt, sequence_length: 128, seed: 7}
+validation: {fraction: 0.05, every_steps: 50, steps: 10}
+batch: {global: 32, micro: auto}
+precision: float32
+optimizer: {name: adamw, learning_rate: 1.0e-3, betas: [0.9, 0.95], weight_decay: 0.1, clip_grad_norm: 1.0, warmup_steps: 20, decay: cosine, min_ratio: 0.1}
+train: {steps: 300, seed: 1234, log_every: 10}
+cluster: auto
+plan: {data: 2, pipeline: [1, 2], schedule: [1f1b], cuts: [2, 4]}
+environment: {OMP_NUM_THREADS: "1"}
+)";
+
+std::vector<Error> problems_of(const std::string& text) {
+  const auto job = parse_job(text, "folder/job.yaml");
+  REQUIRE_FALSE(job.has_value());
+  return job.error().details.empty() ? std::vector<Error>{job.error()} : job.error().details;
+}
+
+std::string replaced(const std::string& from, const std::string& to) {
+  std::string text = kGood;
+  const auto at = text.find(from);
+  REQUIRE(at != std::string::npos);
+  return text.replace(at, from.size(), to);
+}
+
+}  // namespace
+
+TEST_CASE("the example job is read as written") {
+  const auto job = parse_job(kGood, "folder/job.yaml");
+  if (!job) FAIL(to_text(job.error()));
+  CHECK(job->name == "kjv-gpt");
+  CHECK(job->model.pt2 == std::filesystem::absolute("folder/gpt.pt2"));
+  CHECK(job->data.text == std::filesystem::absolute("folder/kjv.txt"));
+  CHECK(job->data.sequence_length == 128);
+  CHECK(job->global_batch == 32);
+  CHECK(job->micro_batch == 0);
+  CHECK(job->optimizer.learning_rate == 1.0e-3);
+  CHECK(job->optimizer.beta2 == 0.95);
+  CHECK(job->validation.every_steps == 50);
+  CHECK(job->steps == 300);
+  CHECK(job->constraints.data == std::vector<int>{2});
+  CHECK(job->constraints.pipeline == std::vector<int>{1, 2});
+  CHECK(job->constraints.cuts == "[2,4]");
+  CHECK(job->environment.at("OMP_NUM_THREADS") == "1");
+}
+
+TEST_CASE("a job written back is the same job") {
+  const auto job = parse_job(kGood, "folder/job.yaml");
+  REQUIRE(job.has_value());
+  const auto again = parse_job(to_yaml(*job), "elsewhere/job.yaml");
+  if (!again) FAIL(to_text(again.error()));
+  CHECK(again->model.pt2 == job->model.pt2);
+  CHECK(again->data.text == job->data.text);
+  CHECK(again->constraint_texts == job->constraint_texts);
+  CHECK(again->optimizer.learning_rate == job->optimizer.learning_rate);
+  CHECK(to_yaml(*again) == to_yaml(*job));
+}
+
+TEST_CASE("every problem is listed once with line and path") {
+  const auto problems = problems_of(R"(name: kjv
+model: {pt2: a.pt2, huggingface: b}
+data: {text: kjv.txt, sequence_length: -3}
+batch: {global: 32, micro: 5}
+optimiser: {name: adamw}
+optimizer: {name: sgd, betas: [0.9, 1.5], learning_rate: fast}
+train: {seed: 1}
+)");
+  std::vector<std::string> paths;
+  for (const auto& problem : problems) paths.push_back(problem.path);
+  std::sort(paths.begin(), paths.end());
+  CHECK(paths == std::vector<std::string>{
+                     "folder/job.yaml:2  model", "folder/job.yaml:3  data.sequence_length", "folder/job.yaml:4  batch.micro", "folder/job.yaml:5  optimiser",
+                     "folder/job.yaml:6  optimizer.betas[1]", "folder/job.yaml:6  optimizer.learning_rate", "folder/job.yaml:6  optimizer.name",
+                     "folder/job.yaml:7  train.steps"});
+}
+
+TEST_CASE("an unknown key names the nearest known one") {
+  const auto problems = problems_of(replaced("precision:", "precison:"));
+  REQUIRE(problems.size() == 1);
+  CHECK(problems[0].hint == "did you mean `precision`?");
+}
+
+TEST_CASE("what this version cannot do is refused by name") {
+  const auto job = parse_job(kGood + "checkpoint: {directory: c, every_steps: 50, keep: 3}\nelastic: {min_nodes: 1}\n", "job.yaml");
+  REQUIRE_FALSE(job.has_value());
+  CHECK(job.error().code == ErrorCode::Unimplemented);
+  CHECK(exit_code_for(job.error().code) == ExitCode::BadInput);
+  REQUIRE(job.error().details.size() == 2);
+  CHECK(job.error().details[0].message == "this version cannot save checkpoints");
+}
+
+TEST_CASE("bad constraints are problems of the job") {
+  const auto problems = problems_of(replaced("data: 2, pipeline", "dta: 2, pipeline"));
+  REQUIRE(problems.size() == 1);
+  CHECK(problems[0].path == "folder/job.yaml:10  plan.dta");
+}
+
+TEST_CASE("a key given twice is a problem") {
+  CHECK(problems_of(kGood + "name: again\n").at(0).message == "key given twice");
+}
+
+TEST_CASE("an alias bomb is refused") {
+  std::string text = "a: &a [x, x, x, x, x, x, x, x, x, x]\n";
+  for (char c = 'b'; c < 'j'; ++c) {
+    const std::string before(1, static_cast<char>(c - 1));
+    text += std::string(1, c) + ": &" + c + " [*" + before + ", *" + before + ", *" + before + ", *" + before + ", *" + before + ", *" + before + ", *" + before + ", *" + before + "]\n";
+  }
+  const auto job = parse_job(kGood + "environment: {}\n" + text + "deploy: {volumes: *i}\nmodel: {config: {deep: *i}}\n", "job.yaml");
+  REQUIRE_FALSE(job.has_value());
+}
+
+TEST_CASE("text that is no YAML names its line") {
+  const auto problems = problems_of("name: x\nmodel: [unclosed\n");
+  REQUIRE(problems.size() == 1);
+  CHECK(problems[0].path.starts_with("folder/job.yaml:"));
+}
+
+TEST_CASE("a Python script as job says how to export") {
+  const auto job = load_job("train.py");
+  REQUIRE_FALSE(job.has_value());
+  CHECK(job.error().hint.find("coxswain.export") != std::string::npos);
+}
