@@ -3,11 +3,14 @@
 // profile in production, tables in tests. Called by planner/ (labels) and the simulator. Threads: pure, const, any thread.
 // Source: DESIGN 3.4; every equation is numbered in docs/cost_model.md.
 #include <memory>
+#include <mutex>
+#include <string>
 #include <vector>
 
 #include "cluster/profile.h"
 #include "cluster/resource_graph.h"
 #include "collective/algorithm.h"
+#include "cost_model/model_facts.h"
 #include "model/model_graph.h"
 #include "plan/estimate.h"
 #include "plan/plan.h"
@@ -35,29 +38,44 @@ class CostModel {
  public:
   virtual ~CostModel() = default;
   [[nodiscard]] virtual BlockTime estimate_block(const BlockWork& work) const = 0;
-  /// C: one message between two devices.
+  /// C10: one message between two devices.
   [[nodiscard]] virtual Seconds estimate_transfer(Bytes bytes, plan::DeviceId from, plan::DeviceId to) const = 0;
-  /// All ranks of `devices`, one buffer of `payload` each.
+  /// C6-C9: all ranks of `devices`, one buffer of `payload` each.
   [[nodiscard]] virtual Seconds estimate_collective(collective::CollectiveKind kind, Bytes payload, const std::vector<plan::DeviceId>& devices) const = 0;
-  /// Clip and AdamW over `parameters` elements.
+  /// C13: clip and AdamW over `parameters` elements.
   [[nodiscard]] virtual Seconds estimate_optimizer(std::int64_t parameters, int device_class) const = 0;
   [[nodiscard]] virtual Seconds estimate_step_overhead(int device_class) const = 0;
+  /// Added to every compute action.
+  [[nodiscard]] virtual Seconds estimate_action_overhead(int) const { return Seconds(0); }
+  /// What a rank holds before it holds a model.
+  [[nodiscard]] virtual Bytes base_memory(int) const { return Bytes(0); }
   [[nodiscard]] virtual const model::ModelGraph& model() const = 0;
   [[nodiscard]] virtual const cluster::ResourceGraph& resources() const = 0;
+
+  /// Facts of model(), made at the first call.
+  [[nodiscard]] const ModelFacts& facts() const;
+
+ private:
+  mutable std::once_flag facts_once_;
+  mutable std::unique_ptr<ModelFacts> facts_;
 };
 
 /// The production model: a profile entry where there is one (interpolated in samples), else the roofline.
 /// `graph`, `resources` and `profile` are borrowed; profile may be null.
 [[nodiscard]] std::unique_ptr<CostModel> make_cost_model(const model::ModelGraph& graph, const cluster::ResourceGraph& resources, const cluster::Profile* profile);
 
-/// Memory of one device of `stage`/`replica` (C11..): persistent parts, activations live at the schedule's peak, buffers.
+/// Memory of one device of `stage`/`replica` (C14-C17): persistent parts, activations live at the schedule's peak, buffers.
 [[nodiscard]] plan::MemoryParts estimate_memory(const CostModel& cost, const plan::Plan& plan, int stage, int replica);
+
+/// Matmul peak that MFU (C21) is taken over: bfloat16's where that is asked for and known, else float32's.
+[[nodiscard]] FlopPerSecond matmul_peak(const cluster::DeviceClass& device, plan::Precision precision);
 
 /// One action in virtual time.
 struct SimulatedAction {
   int role = 0;
   int action = 0;          // index into the role's list
   double start = 0, end = 0;
+  double transfer_start = 0;  // communication: when every side had come; before it the action waited for its peers
 };
 struct Simulation {
   plan::Estimate estimate;

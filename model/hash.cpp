@@ -163,6 +163,8 @@ std::string model_hash(const ModelGraph& graph) {
   for (const Buffer& buffer : graph.buffers) {
     text += "buffer " + buffer.name + " ";
     write_value(buffer.value);
+    if (buffer.content)
+      for (const double element : *buffer.content) text += " " + number_text(element);
     text += '\n';
   }
   for (const Op& op : graph.ops) append_op(op, write_value, text);

@@ -35,7 +35,6 @@ enum class Layout {
   Convert,      // Alias when dtype is unchanged, else Pointwise
   Dropout,      // Alias when it does nothing, else Pointwise
   Attention,    // (batch, heads, length, depth) stored as (batch, length, heads, depth)
-  BatchMatmul,  // Dense
 };
 
 /// Saved bytes that are no graph value (C3).

@@ -17,8 +17,8 @@ bool is_one_of(std::string_view name, const auto& names) { return std::find(name
 
 }  // namespace
 
-TensorId AliasTracker::add_root(ValueId value) {
-  storages_.push_back(Storage{value, value, 0, false});
+TensorId AliasTracker::add_root(ValueId value, bool given) {
+  storages_.push_back(Storage{value, value, 0, given, false});
   tensors_.push_back(Tensor{static_cast<int>(storages_.size()) - 1, {}, value, 0});
   return static_cast<TensorId>(tensors_.size()) - 1;
 }
@@ -76,10 +76,7 @@ Result<void> AliasTracker::write(TensorId tensor, ValueId value, const Origin& o
   ++storage.version;
   tensors_[tensor].value = value;
   tensors_[tensor].version = storage.version;
-  const bool given = std::none_of(graph_.ops.begin(), graph_.ops.end(), [&](const Op& op) {
-    return std::find(op.outputs.begin(), op.outputs.end(), storage.first) != op.outputs.end();
-  });
-  if (given && std::find(written_roots_.begin(), written_roots_.end(), storage.first) == written_roots_.end()) {
+  if (storage.given && std::find(written_roots_.begin(), written_roots_.end(), storage.first) == written_roots_.end()) {
     written_roots_.push_back(storage.first);
   }
   return {};

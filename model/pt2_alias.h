@@ -23,8 +23,8 @@ class AliasTracker {
  public:
   explicit AliasTracker(ModelGraph& graph) : graph_(graph) {}
 
-  /// A tensor with a storage of its own.
-  TensorId add_root(ValueId value);
+  /// A tensor with a storage of its own. `given`: a parameter, buffer or input of the model, so that a write is seen outside.
+  TensorId add_root(ValueId value, bool given = false);
   /// Output `output` of the view operator `op` (already in the graph), applied to `base`.
   TensorId add_view(TensorId base, const Op& op, std::size_t output, ValueId value);
   /// A tensor that may or may not share the storage of `base` (reshape of a strided tensor): a later write to either is
@@ -55,6 +55,7 @@ class AliasTracker {
     ValueId first = -1;  // value at creation
     ValueId value = -1;  // value now
     int version = 0;
+    bool given = false;
     bool unclear = false;
   };
 

@@ -59,6 +59,8 @@ struct PlanningOptions {
 };
 [[nodiscard]] Result<std::unique_ptr<PlanningInputs>> load_planning_inputs(const std::string& job_file, const PlanningOptions& options);
 
+/// load_job for a JOB argument: a `.py` file is a usage error (exit 64) that says how to export.
+[[nodiscard]] Result<Job> load_job_argument(const std::string& file);
 [[nodiscard]] Result<Json> load_json(const std::string& file);
 [[nodiscard]] Result<cluster::ResourceGraph> load_cluster(const std::string& file);
 /// A plan file, or the output of `launch plan --format json` (its `plan`). `estimate` is set when the file has one.

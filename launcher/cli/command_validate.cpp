@@ -48,7 +48,7 @@ Result<ExitCode> run(const Options& options) {
     }
   }
   if (kind == "job") {
-    COX_TRY([[maybe_unused]] Job job, load_job(options.file));
+    COX_TRY([[maybe_unused]] Job job, load_job_argument(options.file));
   }
   COX_TRY_VOID(write_output(options.file + ": valid " + kind + "\n", ""));
   return ExitCode::Done;

@@ -7,6 +7,12 @@
 
 namespace coxswain::launcher {
 
+Result<Job> load_job_argument(const std::string& file) {
+  auto job = load_job(file);
+  if (!job && std::filesystem::path(file).extension() == ".py") return usage_error(job.error().message, job.error().expected, job.error().got, job.error().hint);
+  return job;
+}
+
 Result<Json> load_json(const std::string& file) {
   COX_TRY(std::string text, read_file(file));
   auto json = parse_json(text);

@@ -6,7 +6,7 @@
 namespace coxswain::launcher {
 namespace {
 
-std::string absolute(const std::filesystem::path& path) { return std::filesystem::absolute(path).lexically_normal().string(); }
+std::string absolute_text(const std::filesystem::path& path) { return std::filesystem::absolute(path).lexically_normal().string(); }
 
 void emit_model(YAML::Emitter& out, const JobModel& model) {
   out << YAML::Key << "model" << YAML::Value;
@@ -16,14 +16,14 @@ void emit_model(YAML::Emitter& out, const JobModel& model) {
     return;
   }
   out << YAML::Flow << YAML::BeginMap;
-  if (!model.pt2.empty()) out << YAML::Key << "pt2" << YAML::Value << absolute(model.pt2);
-  else out << YAML::Key << "huggingface" << YAML::Value << absolute(model.huggingface_folder);
+  if (!model.pt2.empty()) out << YAML::Key << "pt2" << YAML::Value << absolute_text(model.pt2);
+  else out << YAML::Key << "huggingface" << YAML::Value << absolute_text(model.huggingface_folder);
   out << YAML::EndMap;
 }
 
 void emit_plan(YAML::Emitter& out, const Job& job) {
   if (!job.plan_file.empty()) {
-    out << YAML::Key << "plan" << YAML::Value << absolute(job.plan_file);
+    out << YAML::Key << "plan" << YAML::Value << absolute_text(job.plan_file);
     return;
   }
   if (job.constraint_texts.empty()) return;
@@ -44,7 +44,7 @@ std::string to_yaml(const Job& job) {
   out.SetDoublePrecision(17);
   out << YAML::BeginMap << YAML::Key << "name" << YAML::Value << job.name;
   emit_model(out, job.model);
-  out << YAML::Key << "data" << YAML::Value << YAML::Flow << YAML::BeginMap << YAML::Key << "text" << YAML::Value << absolute(job.data.text)
+  out << YAML::Key << "data" << YAML::Value << YAML::Flow << YAML::BeginMap << YAML::Key << "text" << YAML::Value << absolute_text(job.data.text)
       << YAML::Key << "sequence_length" << YAML::Value << job.data.sequence_length << YAML::Key << "seed" << YAML::Value << job.data.seed << YAML::EndMap;
   if (job.validation.fraction > 0 || job.validation.steps > 0)
     out << YAML::Key << "validation" << YAML::Value << YAML::Flow << YAML::BeginMap << YAML::Key << "fraction" << YAML::Value << job.validation.fraction
@@ -61,7 +61,7 @@ std::string to_yaml(const Job& job) {
       << o.min_ratio << YAML::EndMap;
   out << YAML::Key << "train" << YAML::Value << YAML::Flow << YAML::BeginMap << YAML::Key << "steps" << YAML::Value << job.steps << YAML::Key << "seed" << YAML::Value
       << job.seed << YAML::Key << "log_every" << YAML::Value << job.log_every << YAML::EndMap;
-  if (!job.cluster_file.empty()) out << YAML::Key << "cluster" << YAML::Value << absolute(job.cluster_file);
+  if (!job.cluster_file.empty()) out << YAML::Key << "cluster" << YAML::Value << absolute_text(job.cluster_file);
   emit_plan(out, job);
   if (!job.environment.empty()) {
     out << YAML::Key << "environment" << YAML::Value << YAML::BeginMap;

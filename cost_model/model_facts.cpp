@@ -1,0 +1,125 @@
+#include "cost_model/model_facts.h"
+
+#include <string>
+#include <unordered_map>
+#include <variant>
+
+namespace coxswain::cost_model {
+namespace {
+
+template <class Visit>
+void visit_operands(const model::Op& op, Visit visit) {
+  for (const model::Argument& argument : op.arguments) {
+    if (const auto* one = std::get_if<model::ValueRef>(&argument.value)) {
+      if (one->id >= 0) visit(one->id);
+    } else if (const auto* list = std::get_if<std::vector<std::optional<model::ValueRef>>>(&argument.value)) {
+      for (const auto& item : *list) {
+        if (item && item->id >= 0) visit(item->id);
+      }
+    }
+  }
+}
+
+/// For every value the ascending blocks whose operators read it.
+std::vector<std::vector<int>> find_readers(const model::ModelGraph& graph) {
+  std::vector<std::vector<int>> readers(graph.values.size());
+  for (int b = 0; b < graph.num_blocks(); ++b) {
+    const model::Block& block = graph.blocks[static_cast<std::size_t>(b)];
+    for (model::OpId op = block.first_op; op < block.end_op; ++op) {
+      visit_operands(graph.ops[static_cast<std::size_t>(op)], [&](model::ValueId value) {
+        std::vector<int>& blocks = readers[static_cast<std::size_t>(value)];
+        if (blocks.empty() || blocks.back() != b) blocks.push_back(b);
+      });
+    }
+  }
+  return readers;
+}
+
+std::int64_t product(const std::vector<std::int64_t>& dims) {
+  std::int64_t elements = 1;
+  for (const std::int64_t dim : dims) elements *= dim;
+  return elements;
+}
+
+}  // namespace
+
+ModelFacts::ModelFacts(const model::ModelGraph& graph) : graph_(graph) {
+  std::unordered_map<std::string, int> numbers;
+  for (const model::Block& block : graph.blocks) {
+    signatures_.push_back(numbers.emplace(block.signature, static_cast<int>(numbers.size())).first->second);
+  }
+
+  const auto readers = find_readers(graph);
+  for (const model::Parameter& parameter : graph.parameters) {
+    parameters_.push_back({product(parameter.dims), parameter.dtype, parameter.trainable, readers[static_cast<std::size_t>(parameter.value)]});
+  }
+  for (const model::Buffer& buffer : graph.buffers) {
+    buffers_.emplace_back(size_of(buffer.dtype) * product(buffer.dims), readers[static_cast<std::size_t>(buffer.value)]);
+  }
+
+  // A value crosses every cut between its producer's block and its last reader's; what no parameter influences is made
+  // anew on each stage and crosses none.
+  cuts_.resize(graph.blocks.size() + 1);
+  for (int b = 0; b < graph.num_blocks(); ++b) {
+    const model::Block& block = graph.blocks[static_cast<std::size_t>(b)];
+    for (model::OpId op = block.first_op; op < block.end_op; ++op) {
+      for (const model::ValueId output : graph.ops[static_cast<std::size_t>(op)].outputs) {
+        if (output < 0) continue;
+        const model::Value& value = graph.values[static_cast<std::size_t>(output)];
+        const std::vector<int>& blocks = readers[static_cast<std::size_t>(output)];
+        if (!value.depends_on_parameter || blocks.empty()) continue;
+        for (int cut = b + 1; cut <= blocks.back(); ++cut) cuts_[static_cast<std::size_t>(cut)].push_back({output, value.requires_grad});
+      }
+    }
+  }
+}
+
+const model::BlockTotals& ModelFacts::totals(int block, std::int64_t samples) const {
+  const std::pair key{signature_of(block), samples};
+  {
+    const std::lock_guard lock(mutex_);
+    const auto found = totals_.find(key);
+    if (found != totals_.end()) return found->second;
+  }
+  const model::BlockTotals fresh = model::estimate_block(graph_, block, samples);
+  const std::lock_guard lock(mutex_);
+  return totals_.emplace(key, fresh).first->second;
+}
+
+Bytes ModelFacts::cut_bytes(int cut, std::int64_t samples, plan::Precision precision, bool gradients) const {
+  Bytes bytes{0};
+  if (samples == 0) return bytes;
+  for (const CutValue& crossing : cuts_[static_cast<std::size_t>(cut)]) {
+    if (gradients && !crossing.requires_grad) continue;
+    const DType dtype = graph_.values[static_cast<std::size_t>(crossing.value)].dtype;
+    const bool halved = precision == plan::Precision::BFloat16 && dtype == DType::Float32;
+    bytes += (halved ? size_of(DType::BFloat16) : size_of(dtype)) * model::num_elements(graph_, crossing.value, samples);
+  }
+  return bytes;
+}
+
+Bytes ModelFacts::activation_bytes(int cut, std::int64_t samples, plan::Precision precision) const { return cut_bytes(cut, samples, precision, false); }
+
+Bytes ModelFacts::gradient_bytes(int cut, std::int64_t samples, plan::Precision precision) const { return cut_bytes(cut, samples, precision, true); }
+
+Bytes ModelFacts::buffer_bytes(int first_block, int end_block) const {
+  Bytes bytes{0};
+  for (const auto& [size, blocks] : buffers_) {
+    for (const int block : blocks) {
+      if (block >= first_block && block < end_block) {
+        bytes += size;
+        break;
+      }
+    }
+  }
+  return bytes;
+}
+
+Flop ModelFacts::model_flop(std::int64_t samples) const {
+  const std::int64_t unit = static_batch() > 0 ? static_batch() : 1;
+  Flop flop{0};
+  for (int block = 0; block < num_blocks(); ++block) flop += totals(block, unit).matmul_flop;
+  return flop * (3.0 * static_cast<double>(samples) / static_cast<double>(unit));
+}
+
+}  // namespace coxswain::cost_model

@@ -1,0 +1,16 @@
+#pragma once
+// Times and bytes of a block between and beyond the samples at which it was measured. Threads: pure.
+// Source: docs/cost_model.md, C12.
+#include <vector>
+
+#include "cluster/profile.h"
+#include "cost_model/cost_model.h"
+
+namespace coxswain::cost_model {
+
+/// C12: piecewise linear in samples. Beyond the largest: the slope of the last two points, never falling. Below the
+/// smallest: the line through the first two, but at least the proportional share and at most the smallest point. One
+/// point: proportional. Requires: `points` ascend in samples, not empty.
+[[nodiscard]] BlockTime interpolate_block(const std::vector<const cluster::BlockTiming*>& points, std::int64_t samples);
+
+}  // namespace coxswain::cost_model

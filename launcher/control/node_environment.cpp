@@ -1,0 +1,147 @@
+#include "launcher/control/node_environment.h"
+
+#include <charconv>
+
+#include "common/env.h"
+
+namespace coxswain::launcher {
+namespace {
+
+constexpr const char* kRendezvousPort = "29400";  // torchrun's
+
+struct Found {
+  std::string value, source;
+};
+
+std::optional<Found> first_of(const EnvironmentLookup& lookup, std::initializer_list<const char*> names) {
+  for (const char* name : names) {
+    if (auto value = lookup(name); value && !value->empty()) return Found{*value, name};
+  }
+  return std::nullopt;
+}
+
+Result<int> whole_number(const Found& found, int min) {
+  int number = 0;
+  const char* end = found.value.data() + found.value.size();
+  const auto [stop, error] = std::from_chars(found.value.data(), end, number);
+  if (error != std::errc() || stop != end || number < min) {
+    return Error{ErrorCode::InvalidArgument, "an environment variable has a value that cannot be used", found.source, "a whole number, at least " + std::to_string(min), found.value, "unset it or give the flag"};
+  }
+  return number;
+}
+
+/// "2:4" (elastic) is cut to "2:2" only when both are equal.
+Result<int> node_count(Found found) {
+  const auto colon = found.value.find(':');
+  if (colon != std::string::npos) {
+    if (found.value.substr(0, colon) != found.value.substr(colon + 1)) {
+      return Error{ErrorCode::Unimplemented, "a range of nodes needs elastic training, which this version cannot do", found.source, "one number", found.value, "give --nnodes N"};
+    }
+    found.value.resize(colon);
+  }
+  return whole_number(found, 1);
+}
+
+std::optional<Found> endpoint_from(const EnvironmentLookup& lookup, bool under_slurm) {
+  if (auto found = first_of(lookup, {"PET_RDZV_ENDPOINT"})) return found;
+  for (const char* prefix : {"PET_", ""}) {
+    const std::string address = std::string(prefix) + "MASTER_ADDR";
+    if (auto host = lookup(address); host && !host->empty()) {
+      const auto port = lookup(std::string(prefix) + "MASTER_PORT");
+      return Found{*host + ":" + port.value_or(kRendezvousPort), address};
+    }
+  }
+  if (under_slurm) {
+    if (auto list = first_of(lookup, {"SLURM_JOB_NODELIST", "SLURM_STEP_NODELIST"})) return Found{first_slurm_host(list->value) + ":" + kRendezvousPort, list->source};
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+std::string first_slurm_host(const std::string& list) {
+  const auto bracket = list.find('[');
+  const auto comma = list.find(',');
+  if (bracket == std::string::npos || comma < bracket) return list.substr(0, comma);
+  const auto end = list.find_first_of("-,]", bracket);
+  return list.substr(0, bracket) + list.substr(bracket + 1, end - bracket - 1);
+}
+
+Result<std::vector<ResolvedValue>> resolve_nodes_from(NodeOptions& nodes, const EnvironmentLookup& lookup) {
+  std::vector<ResolvedValue> values;
+  // In an allocation but outside srun every node would take itself for node 0.
+  const bool under_slurm = lookup("SLURM_PROCID").has_value();
+  std::string source = "flag";
+  if (nodes.num_nodes == 0) {
+    auto found = first_of(lookup, {"PET_NNODES", "SKYPILOT_NUM_NODES", "DSTACK_NODES_NUM"});
+    if (!found && under_slurm) found = first_of(lookup, {"SLURM_JOB_NUM_NODES", "SLURM_NNODES"});
+    source = found ? found->source : "default";
+    nodes.num_nodes = 1;
+    if (found) {
+      COX_TRY(nodes.num_nodes, node_count(*found));
+    }
+  }
+  values.push_back({"nnodes", std::to_string(nodes.num_nodes), source});
+  if (nodes.num_nodes == 1) {
+    nodes.node_rank = 0;
+    return values;
+  }
+
+  source = "flag";
+  if (nodes.node_rank < 0) {
+    auto found = first_of(lookup, {"PET_NODE_RANK", "SKYPILOT_NODE_RANK", "DSTACK_NODE_RANK", "JOB_COMPLETION_INDEX"});
+    if (!found && under_slurm) found = first_of(lookup, {"SLURM_NODEID"});
+    if (!found) found = first_of(lookup, {"OMPI_COMM_WORLD_RANK", "PMI_RANK"});
+    if (!found) {
+      return Error{ErrorCode::InvalidArgument, "which node this is cannot be told", "--node-rank", "0 to " + std::to_string(nodes.num_nodes - 1), "nothing", "give --node-rank; node 0 coordinates"};
+    }
+    source = found->source;
+    COX_TRY(nodes.node_rank, whole_number(*found, 0));
+  }
+  values.push_back({"node_rank", std::to_string(nodes.node_rank), source});
+  if (nodes.node_rank >= nodes.num_nodes) {
+    return Error{ErrorCode::InvalidArgument, "the node's rank is outside the range", "--node-rank", "0 to " + std::to_string(nodes.num_nodes - 1), std::to_string(nodes.node_rank), ""};
+  }
+
+  source = "flag";
+  if (nodes.rdzv_endpoint.empty()) {
+    const auto found = endpoint_from(lookup, under_slurm);
+    if (!found) {
+      return Error{ErrorCode::InvalidArgument, "several nodes need an address where they meet", "--rdzv-endpoint", "HOST:PORT of node 0", "nothing", "give --rdzv-endpoint HOST:29400 on every node"};
+    }
+    nodes.rdzv_endpoint = found->value;
+    source = found->source;
+  }
+  if (nodes.rdzv_endpoint.find(':') == std::string::npos) nodes.rdzv_endpoint += std::string(":") + kRendezvousPort;
+  values.push_back({"rdzv_endpoint", nodes.rdzv_endpoint, source});
+  if (nodes.token_file.empty()) {
+    return Error{ErrorCode::InvalidArgument, "several nodes need a token that all of them hold", "--token-file", "a file with the same secret on every node", "nothing", "openssl rand -hex 32 > token; give --token-file token on every node"};
+  }
+  return values;
+}
+
+Result<std::vector<ResolvedValue>> resolve_nodes(NodeOptions& nodes) {
+  return resolve_nodes_from(nodes, [](const std::string& name) { return env(name); });
+}
+
+std::map<std::string, std::string> worker_environment(const WorkerPlace& place) {
+  const auto text = [](int number) { return std::to_string(number); };
+  return {{"RANK", text(place.rank)},
+          {"LOCAL_RANK", text(place.local_rank)},
+          {"WORLD_SIZE", text(place.world_size)},
+          {"LOCAL_WORLD_SIZE", text(place.local_world_size)},
+          {"GROUP_RANK", text(place.node_rank)},
+          {"GROUP_WORLD_SIZE", text(place.num_nodes)},
+          {"NODE_RANK", text(place.node_rank)},
+          {"ROLE_NAME", "default"},
+          {"ROLE_RANK", text(place.rank)},
+          {"ROLE_WORLD_SIZE", text(place.world_size)},
+          {"MASTER_ADDR", place.master_addr},
+          {"MASTER_PORT", text(place.master_port)},
+          {"TORCHELASTIC_RESTART_COUNT", text(place.generation > 1 ? place.generation - 1 : 0)},
+          {"TORCHELASTIC_MAX_RESTARTS", "0"},
+          {"TORCHELASTIC_RUN_ID", place.run_id},
+          {"OMP_NUM_THREADS", text(place.threads)}};
+}
+
+}  // namespace coxswain::launcher

@@ -1,0 +1,58 @@
+#include "launcher/control/run_directory.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "common/bytes_io.h"
+
+namespace coxswain::launcher {
+
+std::filesystem::path default_run_directory(const std::string& name, const Clock& clock) {
+  // "2026-11-23T22:38:01.123Z" -> "20261123-223801"
+  const std::string now = clock.utc_text();
+  std::string stamp;
+  for (char c : now.substr(0, 19)) {
+    if (c == 'T') stamp += '-';
+    if (c >= '0' && c <= '9') stamp += c;
+  }
+  return std::filesystem::path("runs") / (name + "-" + stamp);
+}
+
+Result<void> make_run_directory(const std::filesystem::path& folder) {
+  std::error_code error;
+  std::filesystem::create_directories(folder, error);
+  if (error) {
+    return Error{ErrorCode::FailedPrecondition, "cannot make the run directory", folder.string(), "a folder that can be made and written", error.message(), "name another with --run-dir"};
+  }
+  if (!std::filesystem::is_empty(folder, error) || error) {
+    return Error{ErrorCode::AlreadyExists, "the run directory holds another run", folder.string(), "an empty or new folder", "a folder with files", "name another with --run-dir, or remove it"};
+  }
+  if (::chmod(folder.c_str(), 0700) != 0 || ::access(folder.c_str(), W_OK | X_OK) != 0) {
+    return Error{ErrorCode::FailedPrecondition, "cannot write the run directory", folder.string(), "a folder of this user", std::strerror(errno), "name another with --run-dir"};
+  }
+  return {};
+}
+
+Result<void> RunDirectory::write(const std::string& name, std::string_view content) const { return write_file(folder_ / name, content); }
+
+Result<void> RunDirectory::append(const std::string& name, const Json& object) const {
+  const std::filesystem::path file = folder_ / name;
+  const int descriptor = ::open(file.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+  const std::string line = to_text(object) + "\n";
+  const bool written = descriptor >= 0 && ::write(descriptor, line.data(), line.size()) == static_cast<ssize_t>(line.size());
+  const int number = errno;
+  if (descriptor >= 0) ::close(descriptor);
+  if (!written) return Error{ErrorCode::FailedPrecondition, "cannot write a file of the run", file.string(), "", std::strerror(number), ""};
+  return {};
+}
+
+Result<void> RunDirectory::append_event(Json event) const {
+  event["time"] = clock_.utc_text();
+  return append("events.jsonl", event);
+}
+
+}  // namespace coxswain::launcher

@@ -1,0 +1,326 @@
+// Rules V1 to V24 of docs/plan.md. A rule that builds on others is checked only where those hold, so that one mistake is
+// reported once.
+#include <algorithm>
+#include <array>
+#include <map>
+#include <set>
+
+#include "plan/derive.h"
+
+namespace coxswain::plan {
+namespace {
+
+std::string at_index(const std::string& key, std::size_t index) { return key + "[" + std::to_string(index) + "]"; }
+
+class Validator {
+ public:
+  Validator(const Plan& plan, const model::ModelGraph& graph, const cluster::ResourceGraph& resources)
+      : plan_(plan), graph_(graph), resources_(resources) {}
+
+  std::vector<Error> run() {
+    check_identity();
+    check_batch();
+    check_settings();
+    const bool stages_hold = check_stages();
+    check_devices();
+    bool replicas_hold = true;
+    for (std::size_t s = 0; s < plan_.stages.size(); ++s) replicas_hold = check_stage(s) && replicas_hold;
+    if (stages_hold && replicas_hold) {
+      check_coupled();
+      check_lists();
+    }
+    return std::move(problems_);
+  }
+
+ private:
+  void add(const char* rule, ErrorCode code, std::string message, std::string path, std::string expected, std::string got, std::string hint = "") {
+    problems_.push_back(Error{code, std::string(rule) + ": " + std::move(message), std::move(path), std::move(expected), std::move(got), std::move(hint)});
+  }
+
+  void invalid(const char* rule, std::string message, std::string path, std::string expected, std::string got, std::string hint = "") {
+    add(rule, ErrorCode::InvalidArgument, std::move(message), std::move(path), std::move(expected), std::move(got), std::move(hint));
+  }
+
+  /// A value that the format has and this version cannot run.
+  void unimplemented(const char* rule, std::string what, std::string path, std::string expected, std::string got) {
+    add(rule, ErrorCode::Unimplemented, "this version cannot run " + std::move(what), std::move(path), std::move(expected), std::move(got));
+  }
+
+  void check_identity() {
+    if (plan_.format_version != kPlanFormatVersion) {
+      invalid("V1", "unknown plan format", "format_version", std::to_string(kPlanFormatVersion), std::to_string(plan_.format_version),
+              "make the plan again with this version");
+    }
+    if (const std::string hash = model::model_hash(graph_); plan_.model_hash != hash) {
+      add("V2", ErrorCode::FailedPrecondition, "plan is for another model", "model_hash", hash, plan_.model_hash, "plan again for this model");
+    }
+    if (const std::string hash = cluster::cluster_hash(resources_); plan_.cluster_hash != hash) {
+      add("V3", ErrorCode::FailedPrecondition, "plan is for another cluster", "cluster_hash", hash, plan_.cluster_hash, "plan again for this cluster");
+    }
+  }
+
+  void check_batch() {
+    const Batch& batch = plan_.batch;
+    constexpr std::int64_t kMax = std::int64_t{1} << 31;
+    const bool in_range = batch.micro >= 1 && batch.count >= 1 && batch.micro < kMax && batch.count < kMax;
+    if (!in_range || batch.micro * batch.count != batch.global) {
+      invalid("V4", "micro-batches do not add up to the global batch", "batch", "micro x count = global, each at least 1",
+              std::to_string(batch.micro) + " x " + std::to_string(batch.count) + " = " + std::to_string(batch.global));
+    }
+    if (!graph_.batch_symbol.empty()) return;
+    bool split = batch.micro != graph_.static_batch;
+    for (const Stage& stage : plan_.stages) split = split || stage.replicas.size() > 1;
+    if (split) {
+      invalid("V5", "model has a static batch, which cannot be split", "batch.micro",
+              std::to_string(graph_.static_batch) + " on one replica a stage", std::to_string(batch.micro), "export the model with a dynamic batch");
+    }
+  }
+
+  void check_settings() {
+    constexpr std::array<std::string_view, 3> kBackends{"host", "mpi", "nccl"};
+    if (std::find(kBackends.begin(), kBackends.end(), plan_.backend) == kBackends.end()) {
+      invalid("V6", "unknown communication backend", "backend", "host, mpi, nccl", plan_.backend);
+    }
+    if (plan_.precision != Precision::Float32) {
+      unimplemented("V7", "this precision", "precision", "float32", std::string(to_text(plan_.precision)));
+    }
+    if (!schedule_runs()) {
+      unimplemented("V8", "this schedule", "schedule", "gpipe, 1f1b", std::string(to_text(plan_.schedule)));
+    }
+    if (plan_.receive_credits < 1) {
+      invalid("V9", "no receive buffer", "receive_credits", "at least 1", std::to_string(plan_.receive_credits));
+    }
+  }
+
+  [[nodiscard]] bool schedule_runs() const {
+    return plan_.schedule == ScheduleKind::GPipe || plan_.schedule == ScheduleKind::OneForwardOneBackward;
+  }
+
+  bool check_stages() {
+    const std::size_t before = problems_.size();
+    if (plan_.stages.empty()) invalid("V10", "plan has no stage", "stages", "at least one", "none");
+    int next = 0;
+    for (std::size_t s = 0; s < plan_.stages.size(); ++s) {
+      const Stage& stage = plan_.stages[s];
+      if (stage.first_block != next || stage.end_block <= stage.first_block || stage.end_block > graph_.num_blocks()) {
+        invalid("V10", "stages are not contiguous runs of the model's blocks", at_index("stages", s), "blocks from " + std::to_string(next) + ", at most to " + std::to_string(graph_.num_blocks()),
+                "[" + std::to_string(stage.first_block) + ", " + std::to_string(stage.end_block) + ")");
+        return false;
+      }
+      next = stage.end_block;
+      if (graph_.blocks[static_cast<std::size_t>(stage.first_block)].first_op == graph_.blocks[static_cast<std::size_t>(next - 1)].end_op) {
+        invalid("V11", "stage has no operator", at_index("stages", s), "at least one operator in its blocks", "none", "give it a neighbour's block");
+      }
+    }
+    if (!plan_.stages.empty() && next != graph_.num_blocks()) {
+      invalid("V10", "stages do not cover the model's blocks", at_index("stages", plan_.stages.size() - 1) + ".end_block",
+              std::to_string(graph_.num_blocks()), std::to_string(next));
+    }
+    return problems_.size() == before;
+  }
+
+  /// Devices over the whole plan: V15 and V16.
+  void check_devices() {
+    std::vector<std::int64_t> counts;
+    for (std::size_t c = 0; c < resources_.device_classes.size(); ++c) counts.push_back(cluster::num_devices(resources_, static_cast<int>(c)));
+    std::set<DeviceId> used;
+    for (std::size_t s = 0; s < plan_.stages.size(); ++s) {
+      for (std::size_t r = 0; r < plan_.stages[s].replicas.size(); ++r) {
+        const auto& devices = plan_.stages[s].replicas[r].devices;
+        for (std::size_t d = 0; d < devices.size(); ++d) {
+          const DeviceId& device = devices[d];
+          const std::string path = at_index("stages", s) + "." + at_index("replicas", r) + "." + at_index("devices", d);
+          const bool known_class = device.device_class >= 0 && device.device_class < static_cast<int>(counts.size());
+          if (!known_class || device.index < 0 || device.index >= counts[static_cast<std::size_t>(device.device_class)]) {
+            invalid("V15", "no such device in the cluster", path,
+                    known_class ? "index below " + std::to_string(counts[static_cast<std::size_t>(device.device_class)]) : "class below " + std::to_string(counts.size()),
+                    "class " + std::to_string(device.device_class) + ", index " + std::to_string(device.index));
+          } else if (!used.insert(device).second) {
+            invalid("V16", "device is used twice", path, "each device at most once", "class " + std::to_string(device.device_class) + ", index " + std::to_string(device.index));
+          }
+        }
+      }
+    }
+  }
+
+  /// True when the replicas are such that lists can be derived for them.
+  bool check_stage(std::size_t s) {
+    const Stage& stage = plan_.stages[s];
+    const std::string path = at_index("stages", s);
+    bool holds = true;
+    if (stage.replicas.empty()) {
+      invalid("V12", "stage has no replica", path + ".replicas", "at least one", "none");
+      holds = false;
+    }
+    std::int64_t samples = 0;
+    for (std::size_t r = 0; r < stage.replicas.size(); ++r) {
+      holds = check_replica(stage.replicas[r], path + "." + at_index("replicas", r)) && holds;
+      samples += std::clamp<std::int64_t>(stage.replicas[r].samples, 0, std::int64_t{1} << 40);
+    }
+    if (!stage.replicas.empty() && samples != plan_.batch.micro) {
+      invalid("V17", "samples of the replicas do not add up to the micro-batch", path + ".replicas", std::to_string(plan_.batch.micro), std::to_string(samples));
+      holds = false;
+    }
+    const int num_blocks = stage.end_block - stage.first_block;
+    if (static_cast<int>(stage.recompute.size()) != num_blocks) {
+      invalid("V18", "recompute needs one entry a block", path + ".recompute", std::to_string(num_blocks), std::to_string(stage.recompute.size()));
+    }
+    if (stage.zero_stage != 0) unimplemented("V19", "ZeRO", path + ".zero_stage", "0", std::to_string(stage.zero_stage));
+    if (stage.offload != Offload::None) unimplemented("V19", "offload", path + ".offload", "none", std::string(to_text(stage.offload)));
+    return holds;
+  }
+
+  bool check_replica(const Replica& replica, const std::string& path) {
+    bool holds = true;
+    const std::int64_t axes = static_cast<std::int64_t>(replica.tensor) * replica.context;
+    if (replica.tensor < 1 || replica.context < 1 || replica.expert < 1 || axes != static_cast<std::int64_t>(replica.devices.size())) {
+      invalid("V13", "mesh axes do not multiply to the number of devices", path + ".devices",
+              "tensor x context = " + std::to_string(axes) + ", each at least 1", std::to_string(replica.devices.size()));
+      holds = false;
+    }
+    if (replica.tensor > 1) unimplemented("V14", "tensor parallelism", path + ".tensor", "1", std::to_string(replica.tensor));
+    if (replica.context > 1) unimplemented("V14", "context parallelism", path + ".context", "1", std::to_string(replica.context));
+    if (replica.expert > 1) unimplemented("V14", "expert parallelism", path + ".expert", "1", std::to_string(replica.expert));
+    if (replica.samples < 1) {
+      invalid("V17", "replica has no samples", path + ".samples", "at least 1", std::to_string(replica.samples), "leave the device unused instead");
+      holds = false;
+    }
+    return holds;
+  }
+
+  void check_coupled() {
+    for (const model::CoupledOp& coupled : graph_.coupled) {
+      for (std::size_t s = 0; s < plan_.stages.size(); ++s) {
+        const Stage& stage = plan_.stages[s];
+        const model::OpId first = graph_.blocks[static_cast<std::size_t>(stage.first_block)].first_op;
+        const model::OpId end = graph_.blocks[static_cast<std::size_t>(stage.end_block - 1)].end_op;
+        if (coupled.op < first || coupled.op >= end) continue;
+        if (plan_.batch.count == 1 && stage.replicas.size() == 1) continue;
+        const model::Op& op = graph_.ops[static_cast<std::size_t>(coupled.op)];
+        invalid("V20", "an operator mixes samples, and the plan splits the batch", at_index("stages", s),
+                "one micro-batch and one replica for " + op.target + " at " + op.module_path + (op.source.empty() ? "" : " (" + op.source + ")"),
+                std::to_string(plan_.batch.count) + " micro-batches, " + std::to_string(stage.replicas.size()) + " replicas", coupled.reason);
+      }
+    }
+  }
+
+  /// V21 to V24: buckets, roles, their actions, their order.
+  void check_lists() {
+    const auto uses = trainable_uses(graph_);
+    const auto tied = find_tied(plan_, uses);
+    const std::size_t before = problems_.size();
+    for (std::size_t s = 0; s < plan_.stages.size(); ++s) check_buckets(s, uses);
+    check_roles();
+    if (problems_.size() != before) return;
+    for (std::size_t i = 0; i < plan_.roles.size(); ++i) check_actions(i, tied);
+    if (problems_.size() != before) return;
+    for (Error& problem : check_order(plan_, graph_)) {
+      problem.message = "V24: " + problem.message;
+      problems_.push_back(std::move(problem));
+    }
+  }
+
+  void check_buckets(std::size_t s, const std::vector<std::vector<int>>& uses) {
+    const Stage& stage = plan_.stages[s];
+    // One bucket for everything exists exactly where there is something to reduce.
+    const bool reduces = !make_bucket_starts(stage, bucket_bytes_of(stage, graph_, uses), Bytes(1)).empty();
+    bool holds = reduces == !stage.bucket_starts.empty();
+    int end = stage.end_block;
+    for (const int start : stage.bucket_starts) {
+      holds = holds && stage.first_block <= start && start < end;
+      end = start;
+    }
+    if (reduces) holds = holds && end == stage.first_block;
+    if (holds) return;
+    std::string got;
+    for (const int start : stage.bucket_starts) got += (got.empty() ? "" : ", ") + std::to_string(start);
+    invalid("V21", "gradient buckets do not cover the stage's blocks", at_index("stages", s) + ".bucket_starts",
+            reduces ? "descending from below " + std::to_string(stage.end_block) + " to " + std::to_string(stage.first_block) : "none: nothing to reduce",
+            got.empty() ? "none" : got);
+  }
+
+  void check_roles() {
+    std::map<std::pair<int, int>, int> times;
+    std::pair<int, int> previous{-1, -1};
+    for (std::size_t i = 0; i < plan_.roles.size(); ++i) {
+      const Role& role = plan_.roles[i];
+      const std::string path = at_index("roles", i);
+      if (role.stage < 0 || role.stage >= static_cast<int>(plan_.stages.size()) || role.replicas.empty()) {
+        invalid("V22", "role of no stage or without replicas", path, "a stage and its replicas", "stage " + std::to_string(role.stage));
+        continue;
+      }
+      const Stage& stage = plan_.stages[static_cast<std::size_t>(role.stage)];
+      for (const int replica : role.replicas) {
+        if (replica < 0 || replica >= static_cast<int>(stage.replicas.size())) {
+          invalid("V22", "no such replica", path + ".replicas", "below " + std::to_string(stage.replicas.size()), std::to_string(replica));
+          return;
+        }
+        ++times[{role.stage, replica}];
+        if (!same_role(stage.replicas[static_cast<std::size_t>(role.replicas.front())], stage.replicas[static_cast<std::size_t>(replica)])) {
+          invalid("V22", "replicas of one role differ", path + ".replicas", "equal device class, mesh and samples", "replica " + std::to_string(replica));
+        }
+      }
+      const std::pair<int, int> key{role.stage, role.replicas.front()};
+      if (!std::is_sorted(role.replicas.begin(), role.replicas.end()) || key <= previous) {
+        invalid("V22", "roles are not in order", path, "ascending by stage, then replica", "stage " + std::to_string(key.first) + ", replica " + std::to_string(key.second));
+      }
+      previous = key;
+    }
+    for (std::size_t s = 0; s < plan_.stages.size(); ++s) {
+      for (std::size_t r = 0; r < plan_.stages[s].replicas.size(); ++r) {
+        const int count = times[{static_cast<int>(s), static_cast<int>(r)}];
+        if (count == 1) continue;
+        invalid("V22", "replica must have exactly one role", at_index("stages", s) + "." + at_index("replicas", r), "1", std::to_string(count));
+      }
+    }
+  }
+
+  /// The list must hold what its own compute order asks for, each action once, in any order that V24 accepts.
+  void check_actions(std::size_t i, const std::vector<TiedParameter>& tied) {
+    const Role& role = plan_.roles[i];
+    // Derives nothing for a count that the list cannot hold: the numbers come from a file.
+    if (plan_.batch.count < 1 || plan_.batch.count > static_cast<std::int64_t>(role.actions.size())) {
+      invalid("V23", "list is too short for the micro-batches", at_index("roles", i) + ".actions", "forward and backward of " + std::to_string(plan_.batch.count) + " micro-batches",
+              std::to_string(role.actions.size()) + " actions");
+      return;
+    }
+    std::vector<Action> schedule;
+    std::set<std::pair<ActionKind, int>> seen;
+    for (const Action& action : role.actions) {
+      const bool pipeline = action.kind == ActionKind::Forward || action.kind == ActionKind::Backward;
+      if (!pipeline || action.micro_batch < 0 || action.micro_batch >= plan_.batch.count) continue;
+      if (seen.emplace(action.kind, action.micro_batch).second) schedule.push_back({action.kind, action.micro_batch});
+    }
+    for (int m = 0; m < static_cast<int>(plan_.batch.count); ++m) {
+      for (const ActionKind kind : {ActionKind::Forward, ActionKind::Backward}) {
+        if (seen.emplace(kind, m).second) schedule.push_back({kind, m});
+      }
+    }
+    const std::vector<Action> derived = stage_actions(plan_, role.stage, schedule, tied);
+    if (derived == role.actions) return;
+    compare_counts(at_index("roles", i) + ".actions", derived, role.actions);
+  }
+
+  void compare_counts(const std::string& path, const std::vector<Action>& derived, const std::vector<Action>& actions) {
+    std::map<std::string, int> balance;
+    for (const Action& action : derived) ++balance[to_text(action)];
+    for (const Action& action : actions) --balance[to_text(action)];
+    for (const auto& [text, count] : balance) {
+      if (count > 0) invalid("V23", "action is missing", path, text, "nothing");
+      if (count < 0) invalid("V23", "action is not part of this role, or listed twice", path, "", text);
+    }
+  }
+
+  const Plan& plan_;
+  const model::ModelGraph& graph_;
+  const cluster::ResourceGraph& resources_;
+  std::vector<Error> problems_;
+};
+
+}  // namespace
+
+std::vector<Error> validate(const Plan& plan, const model::ModelGraph& graph, const cluster::ResourceGraph& resources) {
+  return Validator(plan, graph, resources).run();
+}
+
+}  // namespace coxswain::plan

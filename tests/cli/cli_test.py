@@ -1,0 +1,234 @@
+"""The real `launch` on good and bad input. Each bad input: its exit code, a message that names place, expectation and cure,
+nothing started, nothing left behind. `cli_test.py --golden` rewrites the recorded texts in golden/."""
+
+import json
+import os
+import pathlib
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import unittest
+
+HERE = pathlib.Path(__file__).resolve().parent
+BUILD = pathlib.Path(os.environ.get("COX_BINARY_DIR", HERE.parents[1] / "build" / "release"))
+LAUNCH = BUILD / "bin" / "launch"
+FIXTURES = BUILD / "fixtures"
+GOLDEN = HERE / "golden"
+REWRITE = False
+
+JOB = """name: tiny
+model: {{pt2: {model}}}
+data: {{text: {folder}/text.txt, sequence_length: {sequence}, seed: 7}}
+batch: {{global: 8}}
+train: {{steps: 2, seed: 1}}
+"""
+
+
+def sourced(value, source="assumed"):
+    return {"value": value, "source": source}
+
+
+def launch(*arguments, folder, timeout=60):
+    return subprocess.run([LAUNCH, *map(str, arguments)], cwd=folder, capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL)
+
+
+class Case(unittest.TestCase):
+    maxDiff = None
+
+    @classmethod
+    def setUpClass(cls):
+        cls.expectations = json.loads((FIXTURES / "expectations.json").read_text())
+
+    def setUp(self):
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="coxswain-cli-"))
+        (self.folder / "text.txt").write_text("In the beginning God created the heaven and the earth.\n" * 400)
+        shutil.copy(FIXTURES / "gpt.pt2", self.folder / "gpt.pt2")
+
+    def tearDown(self):
+        shutil.rmtree(self.folder)
+
+    def job(self, extra="", name="job.yaml", **changes):
+        values = {"model": self.folder / "gpt.pt2", "folder": self.folder, "sequence": 16, **changes}
+        path = self.folder / name
+        path.write_text(JOB.format(**values) + extra)
+        return path
+
+    def golden(self, name, text):
+        text = text.replace(str(self.folder), "FOLDER")
+        path = GOLDEN / name
+        if REWRITE:
+            path.write_text(text)
+        self.assertEqual(path.read_text(), text, f"golden/{name}: run `make golden` and look at the difference")
+
+    def assert_nothing_left(self):
+        left = sorted(p.name for p in self.folder.iterdir())
+        self.assertFalse([name for name in left if name.startswith("runs") or name == "run"], left)
+
+    def assert_fails(self, result, code, *words):
+        self.assertEqual(result.returncode, code, result.stderr + result.stdout)
+        for word in words:
+            self.assertIn(word, result.stderr)
+
+
+class Help(Case):
+    def test_every_command_explains_itself(self):
+        for command in ["", "train", "plan", "explain", "simulate", "validate", "probe", "model", "agent"]:
+            with self.subTest(command):
+                result = launch(*([command] if command else []), "--help", folder=self.folder)
+                self.assertEqual(result.returncode, 0)
+                self.golden(f"help_{command or 'launch'}.txt", result.stdout)
+
+    def test_no_command_is_a_usage_error(self):
+        self.assert_fails(launch(folder=self.folder), 64)
+
+    def test_a_flag_of_a_later_version_is_refused_by_name(self):
+        self.assert_fails(launch("train", self.job(), "--max-restarts", "3", folder=self.folder), 64, "--max-restarts", "this version cannot")
+        self.assert_nothing_left()
+
+    def test_underscores_are_hyphens(self):
+        self.assert_fails(launch("train", self.job(), "--max_restarts=3", folder=self.folder), 64, "--max-restarts")
+
+
+class BadJob(Case):
+    def test_every_mistake_is_listed(self):
+        path = self.folder / "job.yaml"
+        path.write_text(
+            "name: tiny\nmodel: {pt2: a.pt2, huggingface: b}\ndata: {text: t.txt, sequence_length: -3}\n"
+            "batch: {global: 32, micro: 5}\noptimiser: {name: adamw}\noptimizer: {betas: [0.9, 1.5]}\ntrain: {seed: 1}\n")
+        result = launch("train", path, folder=self.folder)
+        self.assert_fails(result, 65)
+        self.golden("bad_job.txt", result.stderr)
+        self.assert_nothing_left()
+
+    def test_a_python_script_says_how_to_export(self):
+        (self.folder / "train.py").write_text("import torch\n")
+        for command in ["train", "plan"]:
+            self.assert_fails(launch(command, "train.py", folder=self.folder), 64, "coxswain.export")
+
+    def test_a_missing_job_is_named(self):
+        self.assert_fails(launch("train", "nowhere.yaml", folder=self.folder), 65, "nowhere.yaml")
+
+    def test_a_batch_that_does_not_divide(self):
+        job = self.job(extra="plan: {micro: 3}\n")
+        self.assert_fails(launch("plan", job, "--cluster", self.cluster(), folder=self.folder), 65, "3")
+
+    def cluster(self, memory=1 << 30):
+        return write_cluster(self.folder, memory)
+
+
+class BadModel(Case):
+    def test_a_truncated_archive(self):
+        whole = (self.folder / "gpt.pt2").read_bytes()
+        for part in [0, 10, len(whole) // 2, len(whole) - 30]:
+            with self.subTest(part):
+                (self.folder / "cut.pt2").write_bytes(whole[:part])
+                self.assert_fails(launch("model", "show", "cut.pt2", folder=self.folder), 65, "cut.pt2")
+
+    def test_a_missing_model(self):
+        self.assert_fails(launch("model", "show", "none.pt2", folder=self.folder), 65, "none.pt2")
+
+    def test_show_is_json_on_stdout_alone(self):
+        result = launch("model", "show", "gpt.pt2", "--format", "json", folder=self.folder)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        json.loads(result.stdout)
+
+
+def write_cluster(folder, memory):
+    cluster = {
+        "device_classes": [{
+            "name": "small", "kind": "cpu", "cores": 1.0, "memory_bytes": sourced(memory), "memory_bandwidth_bytes_per_second": sourced(1e10),
+            "peak_float32_flop_per_second": sourced(5e10), "peak_bfloat16_flop_per_second": sourced(5e10), "matmul_rates": [],
+            "launch_overhead_seconds": sourced(1e-6)}],
+        "node_classes": [{
+            "name": "node", "devices": [{"device_class": 0, "count": 2}], "cores": 2, "host_memory_bytes": sourced(1 << 34),
+            "link": {"name": "memory", "latency_seconds": sourced(1e-6), "bandwidth_bytes_per_second": sourced(5e9), "sharing": 0}}],
+        "nodes": [{"node_class": 0, "count": 1}],
+        "tiers": [], "link_overrides": []}
+    path = folder / f"cluster-{memory}.json"
+    path.write_text(json.dumps(cluster))
+    return path
+
+
+class Planning(Case):
+    def plan(self, *flags, memory=1 << 30, job=None):
+        return launch("plan", job or self.job(), "--cluster", write_cluster(self.folder, memory), *flags, folder=self.folder)
+
+    def test_a_plan_is_json_with_the_fixed_keys(self):
+        result = self.plan("--format", "json")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        document = json.loads(result.stdout)
+        for key in ["plan", "estimate", "lower_bound_step_seconds", "optimality_gap", "binding_constraint", "runners_up", "rejected", "sensitivities", "search"]:
+            self.assertIn(key, document)
+        self.assertLessEqual(document["lower_bound_step_seconds"], document["estimate"]["step_seconds"])
+
+    def test_equal_input_gives_equal_bytes_for_any_thread_count(self):
+        texts = set()
+        for threads in ["1", "2", "5"]:
+            document = json.loads(self.plan("--format", "json", "--threads", threads).stdout)
+            texts.add(json.dumps([document["plan"], document["estimate"]], sort_keys=True))
+        self.assertEqual(len(texts), 1)
+
+    def test_a_written_plan_validates_and_simulates(self):
+        result = self.plan("--out", "plan.json")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        cluster = write_cluster(self.folder, 1 << 30)
+        valid = launch("validate", "plan.json", "--job", "job.yaml", "--cluster", cluster, folder=self.folder)
+        self.assertEqual(valid.returncode, 0, valid.stderr)
+        simulated = launch("simulate", "plan.json", "--cluster", cluster, "--trace", "trace.json", folder=self.folder)
+        self.assertEqual(simulated.returncode, 0, simulated.stderr)
+        self.assertTrue(json.loads((self.folder / "trace.json").read_text()))
+        explained = launch("explain", "plan.json", "--cluster", cluster, folder=self.folder)
+        self.assertEqual(explained.returncode, 0, explained.stderr)
+
+    def test_too_little_memory_says_how_much_is_missing_where(self):
+        result = self.plan(memory=1 << 12)
+        self.assert_fails(result, 69, "small")
+        self.golden("infeasible.txt", result.stderr)
+
+    def test_a_plan_for_another_model_is_refused(self):
+        self.assertEqual(self.plan("--out", "plan.json").returncode, 0)
+        shutil.copy(FIXTURES / "gpt2.pt2", self.folder / "gpt2.pt2")
+        other = self.job(name="other.yaml", model=self.folder / "gpt2.pt2")
+        result = launch("validate", "plan.json", "--job", other, "--cluster", write_cluster(self.folder, 1 << 30), folder=self.folder)
+        self.assert_fails(result, 65, "model")
+
+    def test_unknown_constraints_list_the_known_ones(self):
+        self.assert_fails(self.plan("--constrain", "speed=9"), 65, "schedule")
+
+
+class Machine(Case):
+    def test_a_used_run_directory_is_refused(self):
+        run = self.folder / "used"
+        run.mkdir()
+        (run / "metrics.jsonl").write_text("{}\n")
+        (run / "job.yaml").write_text("name: other\n")
+        result = launch("train", self.job(), "--run-dir", run, folder=self.folder)
+        self.assert_fails(result, 71, "used")
+        self.assertEqual((run / "metrics.jsonl").read_text(), "{}\n")
+
+    def test_a_port_in_use_is_named(self):
+        token = self.folder / "token"
+        token.write_text("secret of this test\n")
+        token.chmod(0o600)
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            port = taken.getsockname()[1]
+            result = launch("train", self.job(), "--nnodes", "2", "--node-rank", "0", "--rdzv-endpoint", f"127.0.0.1:{port}", "--token-file", token, "--run-dir",
+                            self.folder / "run", folder=self.folder)
+        self.assert_fails(result, 71, str(port))
+
+    def test_more_cores_than_there_are(self):
+        result = launch("train", self.job(), "--devices", "cpu@4000", "--run-dir", self.folder / "run", folder=self.folder)
+        self.assertIn(result.returncode, (64, 65, 71), result.stderr)
+        self.assertIn("4000", result.stderr)
+        self.assert_nothing_left()
+
+
+if __name__ == "__main__":
+    if "--golden" in sys.argv:
+        sys.argv.remove("--golden")
+        REWRITE = True
+    unittest.main(verbosity=1)

@@ -1,0 +1,4 @@
+# The real `launch` on good and bad input: exit codes, what it says, that nothing is left behind.
+add_test(NAME cli COMMAND ${PROJECT_SOURCE_DIR}/.venv/bin/python -B ${CMAKE_CURRENT_LIST_DIR}/cli_test.py)
+set_tests_properties(cli PROPERTIES LABELS "process;golden" TIMEOUT 120 FIXTURES_REQUIRED model_fixtures
+  ENVIRONMENT "COX_BINARY_DIR=${PROJECT_BINARY_DIR}")

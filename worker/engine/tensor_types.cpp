@@ -1,0 +1,65 @@
+#include "worker/engine/tensor_types.h"
+
+#include <c10/util/Exception.h>
+
+#include <new>
+
+#include "common/ensure.h"
+
+namespace coxswain::worker {
+
+c10::ScalarType scalar_type_of(DType dtype) {
+  switch (dtype) {
+    case DType::Bool: return c10::ScalarType::Bool;
+    case DType::UInt8: return c10::ScalarType::Byte;
+    case DType::Int8: return c10::ScalarType::Char;
+    case DType::Int16: return c10::ScalarType::Short;
+    case DType::Int32: return c10::ScalarType::Int;
+    case DType::Int64: return c10::ScalarType::Long;
+    case DType::Float16: return c10::ScalarType::Half;
+    case DType::BFloat16: return c10::ScalarType::BFloat16;
+    case DType::Float32: return c10::ScalarType::Float;
+    case DType::Float64: return c10::ScalarType::Double;
+  }
+  COX_ENSURE(false, static_cast<int>(dtype));
+}
+
+at::TensorOptions options_of(DType dtype) { return at::TensorOptions().dtype(scalar_type_of(dtype)); }
+
+std::vector<std::int64_t> sizes_of(const model::ModelGraph& graph, model::ValueId value, std::int64_t samples) {
+  const model::Bindings bindings{{graph.batch_symbol, samples}};
+  std::vector<std::int64_t> sizes;
+  for (const model::Dim& dim : graph.values[value].dims) sizes.push_back(dim.evaluate(bindings));
+  return sizes;
+}
+
+std::optional<SampleDim> sample_dim_of(const model::ModelGraph& graph, model::ValueId value) {
+  const auto& dims = graph.values[value].dims;
+  if (graph.batch_symbol.empty()) {
+    // A static batch is never split; dropout still wants the sample of an element.
+    if (!dims.empty() && dims[0].is_constant() && graph.static_batch > 0 && dims[0].constant() % graph.static_batch == 0 && dims[0].constant() > 0) {
+      return SampleDim{0, dims[0].constant() / graph.static_batch};
+    }
+    return std::nullopt;
+  }
+  for (std::size_t i = 0; i < dims.size(); ++i) {
+    if (dims[i].is_constant()) continue;
+    const std::int64_t one = dims[i].evaluate({{graph.batch_symbol, 1}}), three = dims[i].evaluate({{graph.batch_symbol, 3}});
+    if (one > 0 && three == 3 * one) return SampleDim{static_cast<int>(i), one};
+  }
+  return std::nullopt;
+}
+
+Error current_torch_error(const std::string& where) {
+  try {
+    throw;
+  } catch (const c10::Error& error) {
+    return Error{ErrorCode::Internal, error.what_without_backtrace(), where, "", "", ""};
+  } catch (const std::bad_alloc&) {
+    return Error{ErrorCode::ResourceExhausted, "out of memory", where, "", "", "use a smaller micro-batch, recompute, or more devices"};
+  } catch (const std::exception& error) {
+    return Error{ErrorCode::Internal, error.what(), where, "", "", ""};
+  }
+}
+
+}  // namespace coxswain::worker
