@@ -110,6 +110,11 @@ bool is_contiguous(const Json& meta) {
 
 }  // namespace
 
+const JsonArray& array_or_empty(const Json& json) {
+  static const JsonArray kEmpty;
+  return json.is_array() ? json.array() : kEmpty;
+}
+
 std::string text_or_empty(const Json& json) { return json.is_string() ? json.string() : std::string(); }
 
 std::pair<std::string, const Json*> union_member(const Json& json) {
@@ -166,7 +171,7 @@ Origin Pt2Reader::origin_of(const Json& node, const Scope& scope) const {
           source_of(text_or_empty(node["metadata"]["stack_trace"])), scope.grad_enabled};
 }
 
-Result<ModelGraph> Pt2Reader::read(const Json& document) {
+Result<RawModel> Pt2Reader::read(const Json& document) {
   COX_TRY_VOID(read_weights("weights", name_ + "_weights_config.json"));
   COX_TRY_VOID(read_weights("constants", name_ + "_constants_config.json"));
   const Json& graph = document["graph_module"]["graph"];
@@ -183,6 +188,7 @@ Result<ModelGraph> Pt2Reader::read(const Json& document) {
   read_graph(scope);
 
   std::vector<ValueId> losses;
+  std::vector<std::pair<ValueId, std::string>> coupled_losses;
   for (const Json& spec : signature["output_specs"].array()) {
     const auto [kind, body] = union_member(spec);
     const Json& argument = (*body)["arg"];
@@ -196,7 +202,7 @@ Result<ModelGraph> Pt2Reader::read(const Json& document) {
   }
   const auto is_scalar_loss = [&](ValueId value) { return graph_.values[value].dims.empty() && is_floating_point(graph_.values[value].dtype); };
   if (losses.size() == 1 && is_scalar_loss(losses.front())) {
-    for (auto& [value, reason] : split_loss(graph_, losses.front())) graph_.coupled.push_back({value, std::move(reason)});
+    coupled_losses = split_loss(graph_, losses.front());
     check_written_buffers();
   } else if (problems_.empty()) {
     problems_.add({ErrorCode::InvalidArgument, "the model must return its loss alone", "outputs", "one floating-point scalar",
@@ -205,7 +211,7 @@ Result<ModelGraph> Pt2Reader::read(const Json& document) {
   if (!problems_.empty()) {
     return combine_errors(ErrorCode::InvalidArgument, "the model holds what this version cannot run: " + archive_.path().string(), problems_.take());
   }
-  return std::move(graph_);
+  return RawModel{std::move(graph_), std::move(coupled_losses)};
 }
 
 void Pt2Reader::read_sizes(Scope& scope) {
@@ -265,11 +271,10 @@ void Pt2Reader::read_graph(Scope& scope) {
 void Pt2Reader::read_node(const Json& node, Scope& scope) {
   const std::string target = target_name(text_or_empty(node["target"]));
   const std::string name(base_name(target));
-  const bool gives_sizes_alone = node["outputs"].is_array() && !node["outputs"].array().empty() &&
-      std::all_of(node["outputs"].array().begin(), node["outputs"].array().end(), [](const Json& output) {
-        const std::string kind = union_member(output).first;
-        return kind == "as_sym_int" || kind == "as_sym_bool" || kind == "as_sym_float";
-      });
+  const JsonArray& outputs = array_or_empty(node["outputs"]);
+  const bool gives_sizes_alone = !outputs.empty() && std::all_of(outputs.begin(), outputs.end(), [](const Json& output) {
+    return union_member(output).first.starts_with("as_sym_");
+  });
   if (name == "aten::item" || name == "aten::_local_scalar_dense") {
     return problem(ErrorCode::Unimplemented, "operator " + target + " reads a tensor's content", node, "keep the value in a tensor");
   }
@@ -305,16 +310,20 @@ bool Pt2Reader::drop_identity(const Json& node, const std::string& target, Scope
   const std::string input = text_or_empty(node["inputs"].array().front()["arg"]["as_tensor"]["name"]);
   if (output.empty()) return false;
   const Json &before = scope.graph["tensor_values"][input], &after = scope.graph["tensor_values"][output];
-  const auto flag = [&](std::string_view key) {
+  const auto argument = [&](std::string_view key) -> const Json& {
     for (const Json& named : node["inputs"].array()) {
-      if (text_or_empty(named["name"]) == key) return named["arg"]["as_bool"].is_bool() && named["arg"]["as_bool"].boolean();
+      if (text_or_empty(named["name"]) == key) return named["arg"];
     }
-    return false;
+    return Json()["absent"];
+  };
+  const auto is_bool = [&](std::string_view key, bool value) {
+    return argument(key)["as_bool"].is_bool() && argument(key)["as_bool"].boolean() == value;
   };
   const bool carries_gradient = before["requires_grad"].is_bool() && before["requires_grad"].boolean();
   const bool same = name == "aten::alias" || name == "aten::requires_grad_" ||
                     ((name == "aten::detach" || name == "aten::detach_") && !carries_gradient) ||
-                    (name == "aten::to" && before["dtype"].is_integer() && before["dtype"] == after["dtype"] && !flag("copy"));
+                    (name == "aten::to" && before["dtype"].is_integer() && before["dtype"] == after["dtype"] && !is_bool("copy", true)) ||
+                    (name == "aten::dropout" && (is_bool("train", false) || argument("p")["as_float"] == Json(0.0)));
   if (same) {
     scope.tensors.insert_or_assign(output, *base);
     return true;
@@ -346,7 +355,7 @@ void Pt2Reader::read_operator(const Json& node, const std::string& target, Scope
 
 void Pt2Reader::bind_outputs(const Json& node, const Op& op, Scope& scope) {
   std::vector<std::string> names;
-  for (const Json& output : node["outputs"].is_array() ? node["outputs"].array() : JsonArray{}) {
+  for (const Json& output : array_or_empty(node["outputs"])) {
     const auto [kind, body] = union_member(output);
     if (kind == "as_tensors" && body->is_array()) {
       for (const Json& element : body->array()) names.push_back(text_or_empty(element["name"]));
@@ -385,7 +394,7 @@ void Pt2Reader::bind_outputs(const Json& node, const Op& op, Scope& scope) {
 void Pt2Reader::read_nested(const Json& node, const std::string& target, Scope& scope) {
   static thread_local int nesting = 0;
   const bool is_autocast = target == "higher_order::wrap_with_autocast";
-  const JsonArray& inputs = node["inputs"].is_array() ? node["inputs"].array() : JsonArray{};
+  const JsonArray& inputs = array_or_empty(node["inputs"]);
   const auto graph = std::find_if(inputs.begin(), inputs.end(), [](const Json& input) { return input["arg"]["as_graph"].is_object(); });
   // Autocast: (device, dtype, enabled, cache, graph, ...); gradient mode: (enabled, graph, ...).
   const std::size_t flag = is_autocast ? 2 : 0;
@@ -398,7 +407,7 @@ void Pt2Reader::read_nested(const Json& node, const std::string& target, Scope& 
   }
   const Json& inner_graph = (*graph)["arg"]["as_graph"]["graph"];
   Scope inner{inner_graph, is_autocast ? scope.grad_enabled : enabled, {}, {}};
-  const JsonArray& formal = inner_graph["inputs"].is_array() ? inner_graph["inputs"].array() : JsonArray{};
+  const JsonArray& formal = array_or_empty(inner_graph["inputs"]);
   for (std::size_t i = 0; i < formal.size(); ++i) {
     const std::size_t place = static_cast<std::size_t>(graph - inputs.begin()) + 1 + i;
     if (place >= inputs.size()) return problem(ErrorCode::DataLoss, "a nested graph is damaged", node, "export the model again");
@@ -413,7 +422,7 @@ void Pt2Reader::read_nested(const Json& node, const std::string& target, Scope& 
   read_graph(inner);
   --nesting;
   std::vector<std::string> names;
-  for (const Json& output : node["outputs"].is_array() ? node["outputs"].array() : JsonArray{}) {
+  for (const Json& output : array_or_empty(node["outputs"])) {
     const auto [kind, body] = union_member(output);
     if (kind == "as_tensors" && body->is_array()) {
       for (const Json& element : body->array()) names.push_back(text_or_empty(element["name"]));
@@ -421,7 +430,7 @@ void Pt2Reader::read_nested(const Json& node, const std::string& target, Scope& 
       names.push_back(text_or_empty((*body)["name"]));
     }
   }
-  const JsonArray& results = inner_graph["outputs"].is_array() ? inner_graph["outputs"].array() : JsonArray{};
+  const JsonArray& results = array_or_empty(inner_graph["outputs"]);
   for (std::size_t i = 0; i < std::min(names.size(), results.size()); ++i) {
     const auto found = inner.tensors.find(text_or_empty(results[i]["as_tensor"]["name"]));
     if (found != inner.tensors.end()) scope.tensors.insert_or_assign(names[i], found->second);

@@ -29,15 +29,20 @@ class ProblemList {
   std::vector<int> counts_;
 };
 
+/// A graph for finish_graph, and what it cannot know: values whose operator makes the loss depend on how the batch is split.
+struct RawModel {
+  ModelGraph graph;
+  std::vector<std::pair<ValueId, std::string>> coupled_losses;
+};
+
 class Pt2Reader {
  public:
   /// `root`: the folder inside the archive; `name`: the model's ("model").
   Pt2Reader(const Archive& archive, std::string root, std::string name)
       : archive_(archive), root_(std::move(root)), name_(std::move(name)), tensors_(graph_) {}
 
-  /// The raw graph, ready for finish_graph.
   /// Errors: DataLoss; InvalidArgument or Unimplemented with every problem.
-  [[nodiscard]] Result<ModelGraph> read(const Json& document);
+  [[nodiscard]] Result<RawModel> read(const Json& document);
 
  private:
   /// Names of one (sub-)graph.
@@ -107,6 +112,8 @@ std::vector<std::pair<ValueId, std::string>> split_loss(ModelGraph& graph, Value
 
 /// torch's ScalarType number in the archive (its own enumeration) -> DType.
 [[nodiscard]] std::optional<DType> dtype_of_code(std::int64_t code);
+/// The elements of `json`, none when it is no array.
+[[nodiscard]] const JsonArray& array_or_empty(const Json& json);
 /// The string `json`, or "" when it is none.
 [[nodiscard]] std::string text_or_empty(const Json& json);
 /// The one member of a union ({"as_int": 3} -> "as_int", 3); ("", null) when there is not exactly one.

@@ -137,6 +137,7 @@ class BadModel(Case):
 
 def write_cluster(folder, memory):
     cluster = {
+        "format_version": 1,
         "device_classes": [{
             "name": "small", "kind": "cpu", "cores": 1.0, "memory_bytes": sourced(memory), "memory_bandwidth_bytes_per_second": sourced(1e10),
             "peak_float32_flop_per_second": sourced(5e10), "peak_bfloat16_flop_per_second": sourced(5e10), "matmul_rates": [],

@@ -8,11 +8,18 @@ import re
 
 def replace_in(text, section, key, value):
     """`key: N` inside the top-level `section`, in flow or block style."""
-    pattern = re.compile(rf"(^{section}:(?:[^\n]*|(?:\n[ \t]+[^\n]*)*?)*?\b{key}:\s*)(\d+)", re.MULTILINE)
-    changed, count = pattern.subn(lambda match: match.group(1) + str(value(int(match.group(2)))), text, count=1)
-    if count != 1:
+    lines, inside, done = [], False, False
+    for line in text.splitlines(keepends=True):
+        if re.match(r"\w", line):
+            inside = line.startswith(section + ":")
+        match = re.search(rf"\b{key}:\s*(\d+)", line) if inside and not done else None
+        if match:
+            line = line[: match.start(1)] + str(value(int(match.group(1)))) + line[match.end(1) :]
+            done = True
+        lines.append(line)
+    if not done:
         raise SystemExit(f"error: no number {key} in section {section} of the job")
-    return changed
+    return "".join(lines)
 
 
 def shorten(text, steps):

@@ -1,0 +1,40 @@
+#pragma once
+// Memory of one device of a stage, with its parts. Called by estimate_memory (whole plans) and the planner (spans).
+// Threads: pure. Source: docs/cost_model.md, C14-C17.
+#include <vector>
+
+#include "cost_model/cost_model.h"
+
+namespace coxswain::cost_model {
+
+/// C17: what an allocator loses to rounding and the model to what it does not see, as a share of everything else.
+inline constexpr double kMemoryMarginFraction = 0.05;
+
+/// Bytes of what stays for the whole run (C14).
+struct PersistentMemory {
+  Bytes parameters{0}, gradients{0}, optimizer{0};
+  std::int64_t owned_elements = 0;   // trainable, updated here
+  std::int64_t held_elements = 0;    // trainable, owned or copied: gradients live here
+};
+[[nodiscard]] PersistentMemory estimate_persistent_memory(const ModelFacts& facts, int first_block, int end_block, plan::Precision precision);
+
+/// One device's share of a stage.
+struct StageWork {
+  int first_block = 0, end_block = 0;
+  int device_class = 0;
+  std::int64_t samples = 0;
+  plan::Precision precision = plan::Precision::Float32;
+  std::vector<plan::Recompute> recompute;  // per block
+  int in_flight = 1;                       // micro-batches between forward and backward at the schedule's peak
+  int receive_credits = 2;
+  bool first_stage = true, last_stage = true;
+};
+[[nodiscard]] plan::MemoryParts estimate_stage_memory(const CostModel& cost, const StageWork& work);
+
+/// Most micro-batches of `stage` that are between forward and backward at once, from the schedule's own list.
+[[nodiscard]] int peak_in_flight(plan::ScheduleKind kind, int stage, int num_stages, std::int64_t num_micro_batches);
+
+/// Sum of the parts with C17's margin added to them.
+[[nodiscard]] Bytes margin_of(Bytes sum);
+
+}  // namespace coxswain::cost_model

@@ -1,0 +1,100 @@
+// The production cost model: profile where there is one, roofline elsewhere, each distinct block costed once.
+#include <map>
+#include <tuple>
+
+#include "cost_model/collective_time.h"
+#include "cost_model/cost_model.h"
+#include "cost_model/profile_times.h"
+#include "cost_model/roofline.h"
+
+namespace coxswain::cost_model {
+namespace {
+
+class ProductionModel final : public CostModel {
+ public:
+  ProductionModel(const model::ModelGraph& graph, const cluster::ResourceGraph& resources, const cluster::Profile* profile)
+      : graph_(graph), resources_(resources) {
+    if (profile == nullptr) return;
+    for (const cluster::BlockTiming& timing : profile->blocks) timings_[{timing.signature, timing.device_class}].push_back(&timing);
+    for (const cluster::Profile::DeviceRates& rates : profile->devices) rates_[rates.device_class] = &rates;
+  }
+
+  BlockTime estimate_block(const BlockWork& work) const override {
+    const std::tuple key{facts().signature_of(work.block), work.device_class, work.samples, work.precision, work.block + 1 == graph_.num_blocks()};
+    {
+      const std::lock_guard lock(mutex_);
+      const auto found = times_.find(key);
+      if (found != times_.end()) return found->second;
+    }
+    const BlockTime time = compute(work);
+    const std::lock_guard lock(mutex_);
+    return times_.emplace(key, time).first->second;
+  }
+
+  Seconds estimate_transfer(Bytes bytes, plan::DeviceId from, plan::DeviceId to) const override { return estimate_transfer_time(resources_, bytes, from, to); }
+
+  Seconds estimate_collective(collective::CollectiveKind kind, Bytes payload, const std::vector<plan::DeviceId>& devices) const override {
+    return estimate_collective_time(resources_, kind, payload, devices);
+  }
+
+  Seconds estimate_optimizer(std::int64_t parameters, int device_class) const override {
+    if (const auto* rates = rates_of(device_class)) {
+      return (rates->optimizer_per_parameter + rates->norm_per_parameter) * static_cast<double>(parameters);
+    }
+    return estimate_optimizer_roofline(device(device_class), parameters);
+  }
+
+  Seconds estimate_step_overhead(int device_class) const override {
+    const auto* rates = rates_of(device_class);
+    return rates != nullptr ? rates->step_overhead : Seconds(0);
+  }
+
+  Seconds estimate_action_overhead(int device_class) const override {
+    const auto* rates = rates_of(device_class);
+    return rates != nullptr ? rates->action_overhead : device(device_class).launch_overhead.value;
+  }
+
+  Bytes base_memory(int device_class) const override {
+    const auto* rates = rates_of(device_class);
+    return rates != nullptr ? rates->base_memory : Bytes(0);
+  }
+
+  const model::ModelGraph& model() const override { return graph_; }
+  const cluster::ResourceGraph& resources() const override { return resources_; }
+
+ private:
+  BlockTime compute(const BlockWork& work) const {
+    if (work.samples == 0) return {};
+    const std::string& signature = graph_.blocks[static_cast<std::size_t>(work.block)].signature;
+    const auto found = timings_.find({signature, device(work.device_class).name});
+    if (found != timings_.end()) return interpolate_block(found->second, work.samples);
+    return estimate_block_roofline(facts(), device(work.device_class), work);
+  }
+
+  const cluster::DeviceClass& device(int device_class) const { return resources_.device_classes[static_cast<std::size_t>(device_class)]; }
+
+  const cluster::Profile::DeviceRates* rates_of(int device_class) const {
+    const auto found = rates_.find(device(device_class).name);
+    return found == rates_.end() ? nullptr : found->second;
+  }
+
+  const model::ModelGraph& graph_;
+  const cluster::ResourceGraph& resources_;
+  std::map<std::pair<std::string, std::string>, std::vector<const cluster::BlockTiming*>> timings_;  // by (signature, device class)
+  std::map<std::string, const cluster::Profile::DeviceRates*> rates_;
+  mutable std::mutex mutex_;
+  mutable std::map<std::tuple<int, int, std::int64_t, plan::Precision, bool>, BlockTime> times_;
+};
+
+}  // namespace
+
+const ModelFacts& CostModel::facts() const {
+  std::call_once(facts_once_, [this] { facts_ = std::make_unique<ModelFacts>(model()); });
+  return *facts_;
+}
+
+std::unique_ptr<CostModel> make_cost_model(const model::ModelGraph& graph, const cluster::ResourceGraph& resources, const cluster::Profile* profile) {
+  return std::make_unique<ProductionModel>(graph, resources, profile);
+}
+
+}  // namespace coxswain::cost_model

@@ -1,0 +1,84 @@
+#pragma once
+// The agent's decisions for one node: starts the workers of a generation, passes their reports up and commands down, and
+// names why one ended. Knows no socket and no thread: streams are functions, processes a Spawner, time is passed in.
+// Called by the agent's event loop and tests. Threads: one. Source: DESIGN 3.8.
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "common/clock.h"
+#include "launcher/control/devices.h"
+#include "launcher/control/spawner.h"
+
+namespace coxswain::launcher {
+
+struct AgentSetup {
+  std::string key;                        // given to workers by descriptor
+  std::filesystem::path log_dir;          // of generations from 1 on
+  std::filesystem::path scratch_dir;      // 0700: sockets, key file for mpirun, logs of measuring
+  std::filesystem::path worker_program;
+  std::string worker_target;              // "unix:/..." that workers connect to
+  std::string local_addr, node;           // `node`: equal text = same agent
+  std::vector<LocalDevice> devices;
+};
+
+class Agent {
+ public:
+  using ToCoordinator = std::function<void(std::string)>;
+  using ToWorker = std::function<void(int rank, std::string)>;
+
+  Agent(AgentSetup setup, Spawner& spawner, ToCoordinator to_coordinator, ToWorker to_worker);
+  ~Agent();
+
+  /// Serialised AgentReport with the hello.
+  [[nodiscard]] std::string hello(int node_rank, const std::string& host, double cores, Bytes memory, const std::string& cuda_note) const;
+
+  void on_command(std::string_view body, TimePoint now);           // AgentCommand
+  void on_worker_report(int rank, std::string_view body, TimePoint now);  // WorkerReport
+  /// The stream of the worker that said hello with `pid` ended.
+  void on_worker_gone(int rank, int pid, TimePoint now);
+  void on_process_exit(const ProcessExit& exit, TimePoint now);
+  void on_coordinator_lost(TimePoint now);
+  void on_signal(int number, TimePoint now);
+  /// Kill deadlines; call at least every 0.1 s.
+  void on_tick(TimePoint now);
+
+  /// The run is over and every worker is gone.
+  [[nodiscard]] bool over() const { return over_ && !generation_; }
+  [[nodiscard]] int exit_code() const { return exit_code_; }
+  [[nodiscard]] const std::string& final_text() const { return final_text_; }
+  /// Log files that --tee copies, with the rank: (rank, file).
+  [[nodiscard]] const std::vector<std::pair<int, std::filesystem::path>>& log_files() const { return log_files_; }
+
+ private:
+  struct Rank;
+  struct Generation;
+  void start(std::string_view start_bytes, TimePoint now);
+  Result<void> spawn_ranks(Generation& generation);
+  Result<void> spawn_mpirun(Generation& generation);
+  void stop(double grace_seconds, TimePoint now);
+  void kill_all(int signal);
+  void settle(Rank& rank, TimePoint now);
+  void settle_mpi(TimePoint now);
+  void report_exit(Rank& rank, const std::string& cause, bool clean);
+  void end_if_done();
+  [[nodiscard]] Rank* find_rank(int rank);
+  [[nodiscard]] bool killed_for_memory() const;
+
+  AgentSetup setup_;
+  Spawner& spawner_;
+  ToCoordinator to_coordinator_;
+  ToWorker to_worker_;
+  std::unique_ptr<Generation> generation_;
+  std::vector<std::pair<int, std::filesystem::path>> log_files_;
+  bool over_ = false;
+  int exit_code_ = 1;
+  std::string final_text_;
+};
+
+}  // namespace coxswain::launcher

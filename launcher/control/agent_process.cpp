@@ -1,0 +1,222 @@
+// The agent as a process: its server for workers, its stream to the coordinator, and the loop that feeds Agent.
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <fstream>
+#include <iostream>
+#include <map>
+#include <mutex>
+#include <thread>
+#include <variant>
+
+#include "common/env.h"
+#include "common/hash.h"
+#include "common/log.h"
+#include "launcher/control/agent.h"
+#include "launcher/control/event_queue.h"
+#include "launcher/control/liveness.h"
+#include "launcher/control/local_start.h"
+#include "launcher/control/run_directory.h"
+#include "launcher/control/signals.h"
+#include "launcher/control/train.h"
+#include "proto/control.pb.h"
+
+namespace coxswain::launcher {
+namespace {
+
+struct FromCoordinator {
+  std::string body;
+};
+struct CoordinatorGone {};
+struct FromWorker {
+  int rank = 0;
+  std::string body;
+};
+struct WorkerGone {
+  int rank = 0, pid = 0;
+};
+struct SignalCame {
+  int number = 0;
+};
+using AgentEvent = std::variant<FromCoordinator, CoordinatorGone, FromWorker, WorkerGone, ProcessExit, SignalCame>;
+
+/// Open streams of workers by rank.
+class WorkerStreams {
+ public:
+  void add(int rank, proto::Stream* stream) {
+    const std::lock_guard lock(mutex_);
+    streams_[rank] = stream;
+  }
+  void remove(int rank, proto::Stream* stream) {
+    const std::lock_guard lock(mutex_);
+    if (const auto found = streams_.find(rank); found != streams_.end() && found->second == stream) streams_.erase(found);
+  }
+  void send(int rank, std::string body) {
+    const std::lock_guard lock(mutex_);
+    if (const auto found = streams_.find(rank); found != streams_.end()) found->second->send(std::move(body));
+  }
+
+ private:
+  std::mutex mutex_;
+  std::map<int, proto::Stream*> streams_;
+};
+
+void serve_worker(proto::Stream& stream, WorkerStreams& streams, EventQueue<AgentEvent>& events) {
+  auto first = stream.receive();
+  control::WorkerReport report;
+  if (!first || !report.ParseFromString(*first) || !report.has_hello()) return;
+  const int rank = report.hello().rank();
+  const int pid = static_cast<int>(report.hello().pid());
+  streams.add(rank, &stream);
+  events.push(FromWorker{rank, std::move(*first)});
+  while (auto body = stream.receive()) events.push(FromWorker{rank, std::move(*body)});
+  streams.remove(rank, &stream);
+  events.push(WorkerGone{rank, pid});
+}
+
+/// --tee: copies what is new in the ranks' logs, whole lines, each with its rank.
+class LogCopier {
+ public:
+  void copy(const std::vector<std::pair<int, std::filesystem::path>>& files) {
+    for (const auto& [rank, file] : files) {
+      std::ifstream in(file, std::ios::binary);
+      std::streamoff& position = positions_[file];
+      in.seekg(position);
+      std::string line;
+      while (std::getline(in, line) && !in.eof()) {
+        position += static_cast<std::streamoff>(line.size()) + 1;
+        std::cout << "[rank " << rank << "] " << line << "\n" << std::flush;
+      }
+    }
+  }
+
+ private:
+  std::map<std::filesystem::path, std::streamoff> positions_;
+};
+
+std::string host_name() {
+  char name[256] = {};
+  ::gethostname(name, sizeof name - 1);
+  return name;
+}
+
+Result<ExitCode> run_agent_process(const AgentStart& start) {
+  ::umask(0077);
+  const Clock& clock = steady_clock();
+  EventQueue<AgentEvent> events;
+  const SignalWatcher signals([&](int number) { events.push(SignalCame{number}); });  // before any thread starts
+  const cluster::Inventory inventory = cluster::take_inventory();
+  const std::string socket = "unix:" + (start.scratch_dir / "agent.sock").string();
+
+  const auto coordinator = proto::connect(start.coordinator, proto::Service::Coordinator, start.secret,
+                                          Deadline::after(clock, Seconds(start.join_timeout_seconds)));
+  if (!coordinator) return coordinator.error();
+  proto::Stream& stream = **coordinator;
+  const std::string key = start.secret.is_token ? hmac_sha256_hex(start.secret.text, stream.run_id()) : start.secret.text;
+
+  AgentSetup setup;
+  setup.key = key;
+  setup.log_dir = start.log_dir;
+  setup.scratch_dir = start.scratch_dir;
+  setup.worker_program = start.worker_program;
+  setup.worker_target = socket;
+  setup.local_addr = start.local_addr;
+  if (setup.local_addr.empty()) {
+    COX_TRY(setup.local_addr, address_towards(start.coordinator));
+  }
+  setup.node = host_name() + "/" + random_hex(4);
+  auto devices = prepare_devices(start.devices, start.processes_per_node, inventory, "coxswain-" + stream.run_id() + "-" + random_hex(3));
+
+  WorkerStreams workers;
+  proto::ServerOptions options{socket, proto::Service::Agent, {key, false}, stream.run_id()};
+  COX_TRY(const auto server, proto::start_server(options, [&](proto::Stream& worker) { serve_worker(worker, workers, events); }));
+  std::jthread reader([&] {
+    while (auto body = stream.receive()) events.push(FromCoordinator{std::move(*body)});
+    events.push(CoordinatorGone{});
+  });
+  Result<ExitCode> result = ExitCode::Failed;
+  {
+    if (devices) setup.devices = std::move(*devices);
+    const auto spawner = make_process_spawner([&](const ProcessExit& exit) { events.push(exit); });
+    Agent agent(std::move(setup), *spawner, [&](std::string body) { stream.send(std::move(body)); },
+                [&](int rank, std::string body) { workers.send(rank, std::move(body)); });
+    stream.send(agent.hello(start.node_rank, host_name(), inventory.cores, inventory.memory, inventory.cuda_note));
+    if (!devices) stream.send(agent_error_report(devices.error()));
+
+    LogCopier copier;
+    Heartbeat own(kHeartbeatSeconds, clock.now());
+    Silence silence(kSilenceSeconds, clock.now());
+    bool lost = false;
+    while (!agent.over()) {
+      if (auto event = events.pop(Deadline::after(clock, Seconds(kTickSeconds)).at)) {
+        const TimePoint now = clock.now();
+        if (auto* command = std::get_if<FromCoordinator>(&*event)) {
+          silence.heard(now);
+          agent.on_command(command->body, now);
+        } else if (std::holds_alternative<CoordinatorGone>(*event)) {
+          lost = true;
+          agent.on_coordinator_lost(now);
+        } else if (auto* report = std::get_if<FromWorker>(&*event)) {
+          agent.on_worker_report(report->rank, report->body, now);
+        } else if (auto* gone = std::get_if<WorkerGone>(&*event)) {
+          agent.on_worker_gone(gone->rank, gone->pid, now);
+        } else if (auto* exit = std::get_if<ProcessExit>(&*event)) {
+          agent.on_process_exit(*exit, now);
+        } else if (auto* signal = std::get_if<SignalCame>(&*event)) {
+          agent.on_signal(signal->number, now);
+        }
+      }
+      const TimePoint now = clock.now();
+      agent.on_tick(now);
+      if (own.due(now)) stream.send(agent_heartbeat());
+      if (!lost && silence.too_long(now)) {
+        lost = true;
+        agent.on_coordinator_lost(now);
+      }
+      if (start.tee) copier.copy(agent.log_files());
+    }
+    result = static_cast<ExitCode>(agent.exit_code());
+    if (lost && !stream.status() && stream.status().error().code == ErrorCode::Unauthenticated) result = stream.status().error();
+    if (!start.local && !agent.final_text().empty()) std::cerr << agent.final_text() << std::flush;
+  }
+  stream.close();
+  stream.cancel();
+  events.close();
+  server->stop();
+  return result;
+}
+
+}  // namespace
+
+Result<ExitCode> run_agent(const AgentRequest& request) {
+  ::umask(0077);
+  COX_TRY(auto scratch, ScratchFolder::make());
+  AgentStart start;
+  COX_TRY(start.worker_program, find_worker_program(request.worker_program));
+  COX_TRY(start.secret.text, read_token(request.token_file));
+  start.secret.is_token = true;
+  start.coordinator = request.coordinator;
+  start.devices = request.devices;
+  start.node_rank = request.node_rank;
+  start.local_addr = request.local_addr;
+  start.scratch_dir = scratch.path();
+  start.log_dir = (request.run_dir.empty() ? default_run_directory("agent", steady_clock()) : request.run_dir) / "logs";
+  start.tee = request.tee;
+  start.join_timeout_seconds = request.join_timeout_seconds;
+  return run_agent_process(start);
+}
+
+ExitCode run_local_agent_process() {
+  const auto run = []() -> Result<ExitCode> {
+    COX_TRY(const Json json, read_request_from_stdin());
+    COX_TRY(const AgentStart start, agent_start_from_json(json));
+    return run_agent_process(start);
+  };
+  const auto result = guard("launcher", run);
+  if (result) return *result;
+  std::cerr << to_text(result.error()) << std::flush;
+  return exit_code_for(result.error().code);
+}
+
+}  // namespace coxswain::launcher

@@ -1,0 +1,148 @@
+#pragma once
+// The coordinator's decisions: events in, decisions out. Knows membership, generations and which failure came first; knows
+// no socket, file, thread or clock (time is passed in), so that tests drive it with a ManualClock.
+// Called by coordinator_process.cpp and tests. Threads: one. Source: DESIGN 3.8.
+// Foundation: one generation of training; any failure ends the run. What comes later enters at `fail`, which today only ends.
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "common/clock.h"
+#include "common/error.h"
+#include "common/exit_code.h"
+#include "common/json.h"
+#include "launcher/control/local_start.h"
+
+namespace coxswain::launcher {
+
+/// Where one rank runs.
+struct RankBinding {
+  int node = 0;                 // position in the order of nodes
+  int local_device = 0;         // index into that agent's devices
+  std::string device_class;
+};
+
+/// A generation as the planner wants it.
+struct ChosenPlan {
+  std::string plan_json;
+  std::vector<RankBinding> ranks;
+  std::int64_t steps = 0;
+};
+
+/// One finished step, of all ranks.
+struct StepRow {
+  std::int64_t step = 0;
+  int generation = 1;
+  double loss = 0, grad_norm = 0, learning_rate = 0;
+  double step_seconds = 0;      // the slowest rank's
+  double bubble_fraction = 0;   // mean over ranks
+  std::vector<std::int64_t> peak_memory_bytes, resident_bytes;  // by rank
+  std::optional<double> validation_loss;
+};
+
+/// Sends `body` (a serialised AgentCommand) to the agent.
+struct SendCommand {
+  int agent = 0;
+  std::string body;
+};
+/// Measuring is done: choose a plan from `measurements` (in another thread), then call plan_chosen or plan_failed.
+struct ChoosePlan {};
+struct RecordEvent {
+  Json event;
+};
+struct RecordStep {
+  StepRow row;
+};
+/// The last decision: how the run ended.
+struct RunEnded {
+  ExitCode exit_code = ExitCode::Done;
+  std::optional<Error> error;
+  int signal = 0;               // stopped on request by this signal
+};
+using Decision = std::variant<SendCommand, ChoosePlan, RecordEvent, RecordStep, RunEnded>;
+
+/// What is known of a node once its agent joined.
+struct NodeView {
+  int agent = 0;                // as given to agent_joined
+  std::string host, name;       // name: "node 0 (host)"
+  std::string hello;            // serialised AgentHello
+};
+
+/// What measuring brought, for choose_plan: serialised MeasureReport or CheckReport by rank, nodes in order.
+struct Measurements {
+  std::vector<NodeView> nodes;
+  std::vector<RankBinding> ranks;
+  std::vector<std::string> reports;
+};
+
+struct CoordinatorSettings {
+  RunMode mode = RunMode::Train;
+  int num_nodes = 1;
+  std::string run_id;
+  double shutdown_timeout_seconds = 30;
+  std::string measure_work;     // serialised Work of the first phase (measure or check), without world size
+  std::string train_work;       // serialised Work of training, without plan and world size
+  std::map<std::string, std::string> environment;
+  std::string master_addr;
+};
+
+class Coordinator {
+ public:
+  explicit Coordinator(CoordinatorSettings settings);
+  ~Coordinator();
+
+  /// `agent` is a number that the caller chose; it authenticated and sent `report` first.
+  std::vector<Decision> agent_report(int agent, std::string_view report, TimePoint now);
+  std::vector<Decision> agent_gone(int agent, std::string_view why, TimePoint now);
+  std::vector<Decision> plan_chosen(const ChosenPlan& plan, TimePoint now);
+  std::vector<Decision> plan_failed(Error error, TimePoint now);
+  /// First request: ends at the next step boundary; a second one ends now.
+  std::vector<Decision> stop_requested(int signal, TimePoint now);
+  std::vector<Decision> tick(TimePoint now);
+
+  [[nodiscard]] const Measurements& measurements() const { return measurements_; }
+
+ private:
+  enum class Phase { Joining, Measuring, Planning, Training, Ending, Ended };
+  struct Rank;
+  struct Node;
+  struct Failure;
+  void join(int agent, std::string_view hello, TimePoint now);
+  void start_measuring(TimePoint now);
+  void start_generation(const std::string& work_bytes, const std::vector<RankBinding>& ranks, const std::string& plan_json, TimePoint now);
+  void on_worker(int rank, std::string_view report, TimePoint now);
+  void on_exit(int node, std::string_view exit, TimePoint now);
+  void on_generation_ended(int node, int generation, TimePoint now);
+  void on_step(int rank, std::string_view step);
+  void flush_steps();
+  void suspect(Failure failure, TimePoint now);
+  void fail(Failure failure, TimePoint now);
+  void finish_if_done(TimePoint now);
+  void end_run(TimePoint now);
+  void stop_everything(double grace_seconds, TimePoint now);
+  void send_to_all(const std::string& body);
+  void record(Json event) { decisions_.push_back(RecordEvent{std::move(event)}); }
+  std::vector<Decision> take();
+  [[nodiscard]] Error make_error(const Failure& failure) const;
+
+  CoordinatorSettings settings_;
+  Phase phase_ = Phase::Joining;
+  int generation_ = 0;
+  std::vector<Node> nodes_;
+  std::vector<Rank> ranks_;
+  std::vector<RankBinding> bindings_;
+  Measurements measurements_;
+  std::unique_ptr<Failure> suspected_, failure_;
+  std::optional<TimePoint> suspect_until_, end_by_, stop_by_;
+  std::map<std::int64_t, std::vector<std::string>> open_steps_;  // serialised StepReport by rank, per step
+  std::int64_t last_step_ = 0, total_steps_ = 0;
+  int stop_signal_ = 0;
+  std::vector<Decision> decisions_;
+};
+
+}  // namespace coxswain::launcher

@@ -1,0 +1,59 @@
+#include "tests/support/graph_builder.h"
+#include "tests/support/plan_builder.h"
+
+#include <catch2/catch.hpp>
+
+namespace coxswain::plan {
+namespace {
+
+TEST_CASE("groups come in one order and single ranks make none but the world", "[groups]") {
+  const model::ModelGraph graph = make_chain_graph();
+  // Stages of 2, 1 and 3 replicas: ranks 0 1 | 2 | 3 4 5.
+  const Plan plan = make_plan(graph, make_cpu_cluster({6}), {.cuts = {2, 4}, .samples = {{3, 3}, {6}, {1, 2, 3}}});
+  const auto groups = make_groups(plan, graph);
+  const std::vector<std::tuple<GroupKind, int, std::vector<int>>> expected{
+      {GroupKind::World, 0, {0, 1, 2, 3, 4, 5}},   {GroupKind::StageReplicas, 0, {0, 1}},       {GroupKind::StageReplicas, 2, {3, 4, 5}},
+      {GroupKind::ActivationEdge, 0, {0, 1, 2}},   {GroupKind::ActivationEdge, 1, {2, 3, 4, 5}}, {GroupKind::GradientEdge, 0, {0, 1, 2}},
+      {GroupKind::GradientEdge, 1, {2, 3, 4, 5}}, {GroupKind::Tied, 0, {0, 1, 3, 4, 5}}};
+  REQUIRE(groups.size() == expected.size());
+  for (std::size_t i = 0; i < groups.size(); ++i) CHECK(std::tuple(groups[i].kind, groups[i].index, groups[i].ranks) == expected[i]);
+
+  CHECK(group_of(plan, groups, 0, {ActionKind::SendActivation, 0}) == 3);
+  CHECK(group_of(plan, groups, 1, {ActionKind::ReceiveActivation, 0}) == 3);
+  CHECK(group_of(plan, groups, 1, {ActionKind::SendActivation, 0}) == 4);
+  CHECK(group_of(plan, groups, 1, {ActionKind::SendGradient, 0}) == 5);
+  CHECK(group_of(plan, groups, 0, {ActionKind::ReceiveGradient, 0}) == 5);
+  CHECK(group_of(plan, groups, 2, {ActionKind::ReduceGradient, -1, 4, 6}) == 2);
+  CHECK(group_of(plan, groups, 2, {ActionKind::ReduceLossCount}) == 2);
+  CHECK(group_of(plan, groups, 1, {ActionKind::ReduceGradient, -1, 2, 4}) == -1);
+  CHECK(group_of(plan, groups, 0, {ActionKind::ReduceTied, -1, -1, -1, 0}) == 7);
+  CHECK(group_of(plan, groups, 2, {ActionKind::BroadcastTied, -1, -1, -1, 0}) == 7);
+  CHECK(group_of(plan, groups, 1, {ActionKind::ReduceNorm}) == 0);
+  CHECK(group_of(plan, groups, 1, {ActionKind::Optimizer}) == -1);
+
+  const Plan single = make_plan(graph, make_cpu_cluster({1}), {});
+  REQUIRE(make_groups(single, graph).size() == 1);
+  CHECK(make_groups(single, graph)[0].ranks == std::vector<int>{0});
+}
+
+TEST_CASE("equal ranges have one peer", "[groups]") {
+  const Plan plan = make_plan(make_chain_graph(), make_cpu_cluster({4}), {.cuts = {3}, .samples = {{3, 1}, {3, 1}}});
+  CHECK(transfers_to_next(plan, 0) == std::vector<Transfer>{{2, 0, 3}});
+  CHECK(transfers_to_next(plan, 1) == std::vector<Transfer>{{3, 0, 1}});
+  CHECK(transfers_from_previous(plan, 3) == std::vector<Transfer>{{1, 0, 1}});
+  CHECK(transfers_from_previous(plan, 0).empty());
+  CHECK(transfers_to_next(plan, 3).empty());
+}
+
+TEST_CASE("unequal replica counts exchange intersections", "[groups]") {
+  // Ranges 0-2 2-4 4-6 against 0-3 3-6.
+  const Plan plan = make_plan(make_chain_graph(), make_cpu_cluster({5}), {.cuts = {3}, .samples = {{2, 2, 2}, {3, 3}}});
+  CHECK(transfers_to_next(plan, 0) == std::vector<Transfer>{{3, 0, 2}});
+  CHECK(transfers_to_next(plan, 1) == std::vector<Transfer>{{3, 0, 1}, {4, 1, 1}});
+  CHECK(transfers_to_next(plan, 2) == std::vector<Transfer>{{4, 0, 2}});
+  CHECK(transfers_from_previous(plan, 3) == std::vector<Transfer>{{0, 0, 2}, {1, 2, 1}});
+  CHECK(transfers_from_previous(plan, 4) == std::vector<Transfer>{{1, 0, 1}, {2, 1, 2}});
+}
+
+}  // namespace
+}  // namespace coxswain::plan
