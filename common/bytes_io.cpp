@@ -27,7 +27,8 @@ class OpenFile {
   int descriptor_;
 };
 
-Error errno_error(ErrorCode code, std::string message, const std::filesystem::path& path, int number, std::string hint) {
+Error errno_error(ErrorCode code, std::string message, const std::filesystem::path& path, int number,
+                  std::string hint) {
   return Error{code, std::move(message), path.string(), "", std::strerror(number), std::move(hint)};
 }
 
@@ -54,7 +55,7 @@ bool write_all(int descriptor, std::string_view content) {
 Result<std::string> read_file(const std::filesystem::path& path) {
   const OpenFile file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
   if (file.descriptor() < 0) return errno_error(code_of_read(errno), "cannot open the file", path, errno, "");
-  struct stat status {};
+  struct stat status{};
   if (::fstat(file.descriptor(), &status) != 0) {
     return errno_error(code_of_read(errno), "cannot look at the file", path, errno, "");
   }

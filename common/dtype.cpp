@@ -16,11 +16,11 @@ struct DTypeRow {
 
 // In the order of the enumerators, so that a row is found by its number.
 constexpr std::array kRows{
-    DTypeRow{DType::Bool, "bool", 1, false},        DTypeRow{DType::UInt8, "uint8", 1, false},
-    DTypeRow{DType::Int8, "int8", 1, false},        DTypeRow{DType::Int16, "int16", 2, false},
-    DTypeRow{DType::Int32, "int32", 4, false},      DTypeRow{DType::Int64, "int64", 8, false},
-    DTypeRow{DType::Float16, "float16", 2, true},   DTypeRow{DType::BFloat16, "bfloat16", 2, true},
-    DTypeRow{DType::Float32, "float32", 4, true},   DTypeRow{DType::Float64, "float64", 8, true},
+    DTypeRow{DType::Bool, "bool", 1, false},      DTypeRow{DType::UInt8, "uint8", 1, false},
+    DTypeRow{DType::Int8, "int8", 1, false},      DTypeRow{DType::Int16, "int16", 2, false},
+    DTypeRow{DType::Int32, "int32", 4, false},    DTypeRow{DType::Int64, "int64", 8, false},
+    DTypeRow{DType::Float16, "float16", 2, true}, DTypeRow{DType::BFloat16, "bfloat16", 2, true},
+    DTypeRow{DType::Float32, "float32", 4, true}, DTypeRow{DType::Float64, "float64", 8, true},
 };
 
 const DTypeRow& row_of(DType dtype) {

@@ -81,8 +81,12 @@ class Builder final : public nlohmann::json_sax<nlohmann::json> {
 
   bool open(Json value) {
     if (stack_.size() == kMaxDepth) {
-      error_ = Error{ErrorCode::InvalidArgument, "JSON is nested too deeply", "",
-                     "at most " + std::to_string(kMaxDepth) + " levels", "more", ""};
+      error_ = Error{ErrorCode::InvalidArgument,
+                     "JSON is nested too deeply",
+                     "",
+                     "at most " + std::to_string(kMaxDepth) + " levels",
+                     "more",
+                     ""};
       return false;
     }
     stack_.push_back(std::move(value));

@@ -125,7 +125,8 @@ std::vector<Error> JsonReader::take_problems() {
 Result<void> JsonReader::finish() {
   std::vector<Error> problems = take_problems();
   if (problems.empty()) return {};
-  const std::string message = std::to_string(problems.size()) + " problems in " + (path_.empty() ? "the document" : path_);
+  const std::string message =
+      std::to_string(problems.size()) + " problems in " + (path_.empty() ? "the document" : path_);
   return combine_errors(ErrorCode::InvalidArgument, message, std::move(problems));
 }
 

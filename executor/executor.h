@@ -30,7 +30,8 @@ class Compute {
   virtual ~Compute() = default;
   /// Starts a compute action. On CPU it runs to its end before it returns.
   virtual Result<void> start(const plan::Action& action) = 0;
-  /// Whether the compute action started last has finished. Errors are of that action.
+  /// Whether the compute action started last has finished. Errors are of that action. A Compute that goes on after `start`
+  /// raises the step's CompletionSignal when it ends: run_step waits for that and does not poll.
   virtual Result<bool> finished() = 0;
   /// Buffers of a communication action that starts now (receive buffers are made here).
   virtual Result<Communication> prepare(const plan::Action& action) = 0;
@@ -53,7 +54,7 @@ class Executor {
   /// Starts and finishes whatever can be; true when anything moved. Errors name the action; the step is then lost.
   Result<bool> advance(Deadline deadline);
   [[nodiscard]] bool done() const;
-  /// advance until done, waiting on `signal` in between. Errors: as advance, DeadlineExceeded (names the pending actions).
+  /// begin_step, then advance until done, waiting on `signal` in between. Errors: as advance, DeadlineExceeded (names the pending actions).
   Result<void> run_step(collective::CompletionSignal& signal, Deadline deadline);
   /// Of the last step, by action index.
   [[nodiscard]] const std::vector<ActionTime>& times() const { return times_; }
@@ -61,6 +62,14 @@ class Executor {
   [[nodiscard]] std::int64_t progress() const;
 
  private:
+  [[nodiscard]] double since_start() const;
+  [[nodiscard]] Error at_action(Error error, int action, plan::Stream stream) const;
+  [[nodiscard]] Error overdue() const;
+  void complete(int action, plan::Stream stream);
+  Result<bool> poll(plan::Stream stream, Deadline deadline);
+  Result<bool> start(plan::Stream stream, Deadline deadline);
+  Result<void> communicate(const plan::Action& action, plan::Stream stream, Deadline deadline);
+
   const plan::RankProgram& program_;
   Compute& compute_;
   std::vector<collective::Communicator*> communicators_;
@@ -70,6 +79,7 @@ class Executor {
   std::vector<ActionTime> times_;
   std::vector<int> running_;                 // per stream
   std::vector<collective::Handle> handles_;  // per stream
+  std::vector<std::string> peers_;           // per stream: whom the action in flight talks to, for errors
   std::atomic<std::int64_t> num_finished_{0};
 };
 

@@ -93,9 +93,8 @@ class Gpt2 {
     const std::vector<ValueId> parts = b_.split(fused, c_.width);
     const ValueId key = heads(parts[1]), value = heads(parts[2]), query = heads(parts[0]);
     const ValueId mixed = b_.transpose(b_.attention(query, key, value, c_.attention_dropout, std::nullopt, false), 1, 2);
-    const ValueId dense = b_.emit_like("aten::contiguous", {{"self", ValueRef{mixed}}}, mixed);
     const std::vector<Dim> merged{b_.batch(), Dim(c_.length), Dim(c_.width)};
-    const ValueId joined = b_.emit("aten::reshape", {{"self", ValueRef{dense}}, {"shape", merged}}, merged);
+    const ValueId joined = b_.emit("aten::reshape", {{"self", ValueRef{mixed}}, {"shape", merged}}, merged);
     const ValueId out = project(path + ".c_proj", joined, c_.width, c_.width, "residual");
     b_.enter(path + ".resid_dropout");
     return b_.dropout(out, c_.residual_dropout);

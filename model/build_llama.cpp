@@ -180,9 +180,8 @@ class Llama {
     const ValueId turned_query = rotate(query, cosine, sine), turned_key = rotate(key, cosine, sine);
     const double scale = 1 / std::sqrt(static_cast<double>(c_.depth));
     const ValueId mixed = b_.transpose(b_.attention(turned_query, turned_key, value, c_.attention_dropout, scale, true), 1, 2);
-    const ValueId dense = b_.emit_like("aten::contiguous", {{"self", ValueRef{mixed}}}, mixed);
     const std::vector<Dim> merged{b_.batch(), Dim(c_.length), Dim(c_.heads * c_.depth)};
-    const ValueId joined = b_.emit("aten::reshape", {{"self", ValueRef{dense}}, {"shape", merged}}, merged);
+    const ValueId joined = b_.emit("aten::reshape", {{"self", ValueRef{mixed}}, {"shape", merged}}, merged);
     return project(path + ".o_proj", joined, c_.heads * c_.depth, c_.width, c_.attention_bias, "residual");
   }
 

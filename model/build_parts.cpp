@@ -125,6 +125,7 @@ ValueId GraphBuilder::emit_like(std::string_view target, NamedArguments given, V
 }
 
 ValueId GraphBuilder::dropout(ValueId x, double probability) {
+  if (probability == 0) return x;
   return emit_like("aten::dropout", {{"input", ValueRef{x}}, {"p", probability}, {"train", true}}, x);
 }
 

@@ -67,7 +67,8 @@ std::optional<Op> Pt2Reader::read_op(const Json& node, const std::string& target
 Result<ValueRef> Pt2Reader::read_reference(const Json& name, Scope& scope) {
   const auto found = scope.tensors.find(text_or_empty(name));
   if (found == scope.tensors.end()) {
-    return Error{ErrorCode::DataLoss, "tensor '" + text_or_empty(name) + "' comes from an operator that cannot run", "", "", "", ""};
+    const bool lost = scope.lost.contains(text_or_empty(name));
+    return Error{lost ? ErrorCode::Cancelled : ErrorCode::DataLoss, "tensor '" + text_or_empty(name) + "' is never produced", "", "", "", ""};
   }
   return ValueRef{tensors_.read(found->second)};
 }

@@ -150,7 +150,8 @@ class LossSplitter {
     const std::string_view name = op ? base_name(op->target) : "";
     if (is_one_of(name, kCrossEntropies) && integer_argument(*op, "reduction") == kMean) {
       if (const auto denominator = count_targets(*op)) {
-        graph_.loss.push_back({coefficient, sum_instead(*op), denominator});
+        // Counting appended operators: `op` may have moved.
+        graph_.loss.push_back({coefficient, sum_instead(*producer(value)), denominator});
         return;
       }
     }

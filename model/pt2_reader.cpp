@@ -32,6 +32,20 @@ constexpr std::array<std::string_view, 13> kRandom = {
 
 bool is_one_of(std::string_view name, const auto& names) { return std::find(names.begin(), names.end(), name) != names.end(); }
 
+// Tensor results by position; "" for one that is no tensor.
+std::vector<std::string> output_names(const Json& node) {
+  std::vector<std::string> names;
+  for (const Json& output : array_or_empty(node["outputs"])) {
+    const auto [kind, body] = union_member(output);
+    if (kind == "as_tensors") {
+      for (const Json& element : array_or_empty(*body)) names.push_back(text_or_empty(element["name"]));
+    } else {
+      names.push_back(text_or_empty((kind == "as_optional_tensor" ? (*body)["as_tensor"] : *body)["name"]));
+    }
+  }
+  return names;
+}
+
 // "torch.ops.aten.add.Tensor" -> "aten::add.Tensor"; "torch.ops.aten.linear.default" -> "aten::linear".
 std::string target_name(std::string_view text) {
   constexpr std::string_view kPrefix = "torch.ops.";
@@ -159,6 +173,7 @@ std::vector<Error> ProblemList::take() {
 }
 
 void Pt2Reader::problem(ErrorCode code, std::string message, const Json& node, std::string hint) {
+  if (code == ErrorCode::Cancelled) return;  // only follows from another problem
   const Origin origin{module_path_of(text_or_empty(node["metadata"]["nn_module_stack"])),
                       source_of(text_or_empty(node["metadata"]["stack_trace"])), true};
   std::string place = origin.module_path.empty() ? "model" : origin.module_path;
@@ -183,7 +198,7 @@ Result<RawModel> Pt2Reader::read(const Json& document) {
   graph_.source_file = archive_.path().string();
   find_batch_symbol(graph, signature["input_specs"]);
 
-  Scope scope{graph, true, {}, {}};
+  Scope scope{graph, true, {}, {}, {}};
   read_inputs(signature["input_specs"], scope);
   read_graph(scope);
 
@@ -265,7 +280,24 @@ void Pt2Reader::read_graph(Scope& scope) {
   read_sizes(scope);
   const Json& nodes = scope.graph["nodes"];
   if (!nodes.is_array()) return;
-  for (const Json& node : nodes.array()) read_node(node, scope);
+  for (const Json& node : nodes.array()) {
+    read_node(node, scope);
+    if (!problems_.empty()) stand_in_for_lost(node, scope);
+  }
+}
+
+// After a problem the walk goes on, to find all of them: lost results are replaced by values without a producer.
+void Pt2Reader::stand_in_for_lost(const Json& node, Scope& scope) {
+  for (const std::string& name : output_names(node)) {
+    const Json& meta = scope.graph["tensor_values"][name];
+    if (name.empty() || scope.tensors.contains(name) || !meta["dtype"].is_integer()) continue;
+    const auto value = dtype_of_code(meta["dtype"].integer()) ? make_value(name, scope) : std::nullopt;
+    if (value) {
+      scope.tensors.emplace(name, tensors_.add_root(*value));
+    } else {
+      scope.lost.insert(name);
+    }
+  }
 }
 
 void Pt2Reader::read_node(const Json& node, Scope& scope) {
@@ -354,19 +386,13 @@ void Pt2Reader::read_operator(const Json& node, const std::string& target, Scope
 }
 
 void Pt2Reader::bind_outputs(const Json& node, const Op& op, Scope& scope) {
-  std::vector<std::string> names;
   for (const Json& output : array_or_empty(node["outputs"])) {
-    const auto [kind, body] = union_member(output);
-    if (kind == "as_tensors" && body->is_array()) {
-      for (const Json& element : body->array()) names.push_back(text_or_empty(element["name"]));
-    } else if (kind == "as_tensor" || kind == "as_optional_tensor") {
-      names.push_back(text_or_empty((kind == "as_tensor" ? *body : (*body)["as_tensor"])["name"]));
-    } else if (kind == "as_none") {
-      names.emplace_back();
-    } else {
+    const std::string kind = union_member(output).first;
+    if (kind != "as_tensor" && kind != "as_tensors" && kind != "as_optional_tensor" && kind != "as_none") {
       return problem(ErrorCode::Unimplemented, "operator " + op.target + " gives a result of kind '" + kind + "'", node);
     }
   }
+  const std::vector<std::string> names = output_names(node);
   Op placed = op;
   for (const std::string& name : names) {
     // Outputs nobody uses are named but not described.
@@ -406,7 +432,7 @@ void Pt2Reader::read_nested(const Json& node, const std::string& target, Scope& 
     return problem(ErrorCode::Unimplemented, "an autocast region", node, "export in float32 and set `precision: bfloat16` in the job");
   }
   const Json& inner_graph = (*graph)["arg"]["as_graph"]["graph"];
-  Scope inner{inner_graph, is_autocast ? scope.grad_enabled : enabled, {}, {}};
+  Scope inner{inner_graph, is_autocast ? scope.grad_enabled : enabled, {}, {}, {}};
   const JsonArray& formal = array_or_empty(inner_graph["inputs"]);
   for (std::size_t i = 0; i < formal.size(); ++i) {
     const std::size_t place = static_cast<std::size_t>(graph - inputs.begin()) + 1 + i;
@@ -421,19 +447,15 @@ void Pt2Reader::read_nested(const Json& node, const std::string& target, Scope& 
   ++nesting;
   read_graph(inner);
   --nesting;
-  std::vector<std::string> names;
-  for (const Json& output : array_or_empty(node["outputs"])) {
-    const auto [kind, body] = union_member(output);
-    if (kind == "as_tensors" && body->is_array()) {
-      for (const Json& element : body->array()) names.push_back(text_or_empty(element["name"]));
-    } else {
-      names.push_back(text_or_empty((*body)["name"]));
-    }
-  }
+  const std::vector<std::string> names = output_names(node);
   const JsonArray& results = array_or_empty(inner_graph["outputs"]);
   for (std::size_t i = 0; i < std::min(names.size(), results.size()); ++i) {
     const auto found = inner.tensors.find(text_or_empty(results[i]["as_tensor"]["name"]));
-    if (found != inner.tensors.end()) scope.tensors.insert_or_assign(names[i], found->second);
+    if (found != inner.tensors.end()) {
+      scope.tensors.insert_or_assign(names[i], found->second);
+    } else if (!names[i].empty()) {
+      scope.lost.insert(names[i]);
+    }
   }
 }
 

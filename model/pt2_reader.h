@@ -4,6 +4,7 @@
 // Threads: one at a time. Source: DESIGN 3.1, section 5; torch/_export/serde/schema.py of PyTorch 2.13 (schema 8.20).
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -51,6 +52,7 @@ class Pt2Reader {
     bool grad_enabled = true;
     std::map<std::string, TensorId> tensors;
     std::map<std::string, Dim> sizes;
+    std::set<std::string> lost;  // results of operators that cannot run: what needs them is no problem of its own
   };
   struct Weight {
     WeightLocation location;
@@ -75,6 +77,7 @@ class Pt2Reader {
   void read_nested(const Json& node, const std::string& target, Scope& scope);
   bool drop_identity(const Json& node, const std::string& target, Scope& scope);
   void bind_outputs(const Json& node, const Op& op, Scope& scope);
+  void stand_in_for_lost(const Json& node, Scope& scope);
   [[nodiscard]] std::optional<ValueId> make_value(const std::string& name, const Scope& scope);
   [[nodiscard]] std::optional<Dim> read_size(const Json& size);
   [[nodiscard]] std::optional<TensorId> first_tensor(const Json& node, const Scope& scope) const;

@@ -21,7 +21,7 @@ TEST_CASE("what is written is read, bytes unchanged") {
 TEST_CASE("a written file is its owner's alone and leaves nothing beside it") {
   const TempDir folder;
   REQUIRE(write_file(folder / "file", "x").has_value());
-  struct stat status {};
+  struct stat status{};
   REQUIRE(::stat((folder / "file").c_str(), &status) == 0);
   CHECK((status.st_mode & 0777) == 0600);
   CHECK(std::distance(std::filesystem::directory_iterator(folder.path()), {}) == 1);

@@ -95,7 +95,8 @@ Result<int> quarter(int n) {
 }
 
 Result<void> check_quarter(int n) {
-  COX_TRY_VOID(quarter(n).has_value() ? Result<void>{} : Result<void>(Error{ErrorCode::OutOfRange, "none", "", "", "", ""}));
+  COX_TRY_VOID(quarter(n).has_value() ? Result<void>{}
+                                      : Result<void>(Error{ErrorCode::OutOfRange, "none", "", "", "", ""}));
   return {};
 }
 

@@ -77,11 +77,12 @@ TEST_CASE("strings escape what JSON must and keep UTF-8") {
 }
 
 TEST_CASE("bytes that are not UTF-8 become replacement characters") {
-  CHECK(to_text(Json("a\xff" "b")) == "\"a\\ufffdb\"");
-  CHECK(to_text(Json("\xc0\xaf")) == "\"\\ufffd\\ufffd\"");                 // overlong
-  CHECK(to_text(Json("\xed\xa0\x80")) == "\"\\ufffd\\ufffd\\ufffd\"");      // surrogate
-  CHECK(to_text(Json("\xe2\x82")) == "\"\\ufffd\\ufffd\"");                 // cut short
-  CHECK(parse_json(to_text(Json("\xf4\x90\x80\x80"))).has_value());         // beyond U+10FFFF
+  CHECK(to_text(Json("a\xff"
+                     "b")) == "\"a\\ufffdb\"");
+  CHECK(to_text(Json("\xc0\xaf")) == "\"\\ufffd\\ufffd\"");             // overlong
+  CHECK(to_text(Json("\xed\xa0\x80")) == "\"\\ufffd\\ufffd\\ufffd\"");  // surrogate
+  CHECK(to_text(Json("\xe2\x82")) == "\"\\ufffd\\ufffd\"");             // cut short
+  CHECK(parse_json(to_text(Json("\xf4\x90\x80\x80"))).has_value());     // beyond U+10FFFF
 }
 
 TEST_CASE("text that is not JSON is refused with its position") {
@@ -121,18 +122,19 @@ TEST_CASE("members are read without a copy and made when written") {
 
 rc::Gen<std::string> any_string() {
   // Code points below U+0800, so that the property needs no encoder for the longer forms (tested above).
-  return rc::gen::map(rc::gen::container<std::vector<int>>(rc::gen::inRange(1, 0x800)), [](const std::vector<int>& points) {
-    std::string text;
-    for (int point : points) {
-      if (point < 0x80) {
-        text += static_cast<char>(point);
-      } else {
-        text += static_cast<char>(0xC0 | (point >> 6));
-        text += static_cast<char>(0x80 | (point & 0x3F));
-      }
-    }
-    return text;
-  });
+  return rc::gen::map(rc::gen::container<std::vector<int>>(rc::gen::inRange(1, 0x800)),
+                      [](const std::vector<int>& points) {
+                        std::string text;
+                        for (int point : points) {
+                          if (point < 0x80) {
+                            text += static_cast<char>(point);
+                          } else {
+                            text += static_cast<char>(0xC0 | (point >> 6));
+                            text += static_cast<char>(0x80 | (point & 0x3F));
+                          }
+                        }
+                        return text;
+                      });
 }
 
 rc::Gen<double> any_finite_double() {

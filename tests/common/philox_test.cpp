@@ -16,7 +16,8 @@ TEST_CASE("philox gives the published answer for zeros") {
 
 TEST_CASE("philox gives the published answer for ones") {
   constexpr std::uint32_t kOnes = 0xffffffff;
-  CHECK(philox4x32({kOnes, kOnes}, {kOnes, kOnes, kOnes, kOnes}) == Words{0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd});
+  CHECK(philox4x32({kOnes, kOnes}, {kOnes, kOnes, kOnes, kOnes}) ==
+        Words{0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd});
 }
 
 TEST_CASE("philox gives the published answer for the digits of pi") {

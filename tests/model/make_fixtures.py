@@ -45,6 +45,7 @@ def make(folder):
     expectations = {}
     for name, (module, inputs, options) in models.items():
         expectations[name] = make_one(folder / f"{name}.pt2", module, inputs, options)
+    make_damaged(folder)
     part = folder / "expectations.json.part"
     part.write_text(json.dumps(expectations, indent=1, sort_keys=True))
     os.replace(part, folder / "expectations.json")
@@ -76,6 +77,37 @@ def make_one(path, module, inputs, options):
         "flops": flops(module, inputs),
         **options.get("extra", {}),
     }
+
+
+def make_damaged(folder):
+    """Archives that are well-formed zip files and wrong inside."""
+    import zipfile
+
+    def rewrite(name, change):
+        with zipfile.ZipFile(folder / "gpt.pt2") as old, zipfile.ZipFile(folder / name, "w", zipfile.ZIP_STORED) as new:
+            for entry in old.namelist():
+                content = change(entry, old.read(entry))
+                if content is not None:
+                    new.writestr(entry, content)
+
+    def only(suffix, change):
+        return lambda entry, content: change(content) if entry.endswith(suffix) else content
+
+    rewrite("bad_version.pt2", only("models/model.json", lambda c: c.replace(b'"major": 8', b'"major": 9')))
+    rewrite("bad_json.pt2", only("models/model.json", lambda c: c[: len(c) // 2]))
+    rewrite("bad_graph.pt2", only("models/model.json", lambda c: c.replace(
+        b"torch.ops.aten.gelu.default", b"torch.ops.aten.mystery.default").replace(b"torch.ops.aten.dropout.default", b"torch.ops.mine.drop.default")))
+    rewrite("short_weight.pt2", only("data/weights/weight_2", lambda c: c[:-4]))
+    rewrite("lost_weight.pt2", only("data/weights/weight_2", lambda c: None))
+    rewrite("no_model.pt2", only("models/model.json", lambda c: None))
+    rewrite("no_manifest.pt2", only("manifest.json", lambda c: None))
+    (folder / "no_archive.pt2").write_bytes(b"this is no zip file" * 100)
+    (folder / "empty.pt2").write_bytes(b"")
+    with zipfile.ZipFile(folder / "gpt.pt2") as archive:
+        offset = archive.getinfo("gpt/models/model.json").header_offset
+    content = bytearray((folder / "gpt.pt2").read_bytes())
+    content[offset + 3000] ^= 1
+    (folder / "bad_crc.pt2").write_bytes(content)
 
 
 def call(module, inputs):
@@ -115,6 +147,8 @@ def fixture_modules():
     result["gpt_four_layers"] = (Gpt(GptConfig(4, 32, 4, 16, 64, 0.1)), windows(4, 16, 64), {"layers": 4})
     result["gpt2"] = gpt2_module()
     result["llama"] = llama_module()
+    result["gpt2_cache_eager"] = gpt2_module(use_cache=True, attention="eager")
+    result["llama_cache"] = llama_module(use_cache=True)
 
     class InPlace(nn.Module):
         """In-place operators on temporaries, on a view of a temporary, and a constant filled in place."""
@@ -175,29 +209,128 @@ def fixture_modules():
             return (h.view(batch, 8) ** 2).sum() / (batch * 8)
 
     result["symbolic"] = (Symbolic(), (torch.randn(6, 6),), {"layers": 0})
+    add_view_modules(result)
+    add_loss_modules(result)
     return result
 
 
-def gpt2_module():
+def add_view_modules(result):
+    import torch
+    from torch import nn
+    from torch.nn import functional
+
+    class Views(nn.Module):
+        """Writes through every kind of view, and reads of tensors that were changed behind their back."""
+
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(6, 24)
+            self.register_buffer("scale", torch.arange(1.0, 5.0))
+
+        def forward(self, x, y):
+            h = self.linear(x).view(-1, 4, 6).clone()
+            h[:, :2, 1:].copy_(x[:, 1:].unsqueeze(1))
+            high = h[:, :, 3:]
+            high.masked_fill_(high > 0.4, -0.5)
+            columns = h.transpose(1, 2)
+            columns[:, :2] += self.scale
+            h.permute(2, 0, 1)[5].zero_()
+            h.narrow(2, 1, 2).clamp_(min=-1.0)
+            h.unsqueeze(0).squeeze(0).add_(high.mean())
+            h[:, 0, ::2] = 3.0
+            mixed = torch.zeros(h.shape[0], 4, 6, dtype=torch.float64)
+            mixed.copy_(h)
+            mixed.sub_(columns.transpose(1, 2) * 0.5, alpha=2)
+            h.index_add_(1, torch.tensor([0, 2]), high.sum(2, keepdim=True).expand(-1, -1, 6)[:, 2:])
+            return functional.mse_loss((h + mixed.float() + self.table(x)).flatten(1), y)
+
+        def table(self, x):
+            # PyTorch allows writes to one of several views only where no gradient flows.
+            table = x.unsqueeze(1).repeat(1, 4, 1)
+            table.split([1, 3], 1)[1].mul_(2.0)
+            table.split(2, 1)[0].sub_(0.5)
+            table.chunk(2, 2)[1].neg_()
+            table.unbind(1)[3].add_(1.0)
+            return table
+
+    result["views"] = (Views(), (torch.randn(4, 6), torch.randn(4, 24)), {"layers": 0})
+
+
+def add_loss_modules(result):
+    import torch
+    from torch import nn
+    from torch.nn import functional
+
+    class Base(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(6, 5)
+
+    class Terms(Base):
+        """Means of several kinds, a count made by the model, signs and factors."""
+
+        def forward(self, x, y, mask):
+            h = self.linear(x)
+            masked = ((h - y) ** 2 * mask.unsqueeze(1)).sum() / mask.sum()
+            penalty = (self.linear.weight ** 2).sum()
+            smooth = functional.cross_entropy(h, y.argmax(1), label_smoothing=0.1)
+            soft = functional.cross_entropy(h, y.softmax(1))
+            return (functional.mse_loss(h, y) - 0.25 * functional.l1_loss(h, y)) / 2 + masked + 0.01 * penalty + smooth + soft - (-h.mean())
+
+    mask = torch.tensor([1.0, 0.0, 1.0, 1.0])
+    result["loss_terms"] = (Terms(), (torch.randn(4, 6), torch.randn(4, 5), mask), {"layers": 0})
+
+    class Sum(Base):
+        def forward(self, x, y):
+            return functional.mse_loss(self.linear(x), y, reduction="sum")
+
+    result["loss_sum"] = (Sum(), (torch.randn(4, 6), torch.randn(4, 5)), {"layers": 0})
+
+    class Product(Base):
+        def forward(self, x, y):
+            h = self.linear(x)
+            return functional.mse_loss(h, y) * h.exp().mean()
+
+    result["loss_product"] = (Product(), (torch.randn(4, 6), torch.randn(4, 5)), {"layers": 0})
+
+    class Unsupported(Base):
+        """Each line is something that must be named."""
+
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("running", torch.zeros(5))
+
+        def forward(self, x, y):
+            h = self.linear(x + torch.rand_like(x))
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                h = h + functional.linear(h, torch.eye(5))
+            self.running.mul_(0.9).add_(h.detach().mean(0))
+            spectrum = torch.fft.rfft(y)
+            return functional.mse_loss(h - self.running, y) + spectrum.abs().mean()
+
+    result["unsupported"] = (Unsupported(), (torch.randn(4, 6), torch.randn(4, 5)), {"layers": 0, "extra": {"not_runnable": True}})
+
+
+def gpt2_module(use_cache=False, attention="sdpa"):
     import torch
     from transformers import GPT2Config, GPT2LMHeadModel
 
     torch.manual_seed(1)
-    config = GPT2Config(n_layer=2, n_embd=32, n_head=4, n_positions=24, vocab_size=64, use_cache=False)
-    config._attn_implementation = "sdpa"
+    config = GPT2Config(n_layer=2, n_embd=32, n_head=4, n_positions=24, vocab_size=64, use_cache=use_cache)
+    config._attn_implementation = attention
     config.loss_type = "ForCausalLM"
     tokens = torch.randint(64, (4, 16))
     return with_loss(GPT2LMHeadModel(config)), (tokens, tokens.clone()), {"layers": 2, "extra": {"config": config.to_dict()}}
 
 
-def llama_module():
+def llama_module(use_cache=False, attention="sdpa"):
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(2)
     config = LlamaConfig(hidden_size=32, intermediate_size=88, num_hidden_layers=2, num_attention_heads=4,
-                         num_key_value_heads=2, vocab_size=64, max_position_embeddings=24, use_cache=False)
-    config._attn_implementation = "sdpa"
+                         num_key_value_heads=2, vocab_size=64, max_position_embeddings=24, use_cache=use_cache)
+    config._attn_implementation = attention
     config.loss_type = "ForCausalLM"
     tokens = torch.randint(64, (4, 16))
     return with_loss(LlamaForCausalLM(config)), (tokens, tokens.clone()), {"layers": 2, "extra": {"config": config.to_dict()}}

@@ -40,7 +40,7 @@ TEST_CASE("a middle stage waits for its neighbours and its credits", "[rank_prog
   CHECK(waits(program, "RECV_B1") == "");
   CHECK(waits(program, "RECV_B3") == "B1[2,4)");
   CHECK(waits(program, "B0[2,4)") == "F0[2,4) RECV_B0");
-  CHECK(waits(program, "B3[2,4)") == "F3[2,4) SEND_B1 RECV_B3");
+  CHECK(waits(program, "B3[2,4)") == "SEND_B1 F3[2,4) RECV_B3");
   CHECK(waits(program, "SEND_B3") == "B3[2,4)");
   // The last backward comes in parts: bucket 3 first.
   CHECK(waits(program, "B4[3,4)") == "SEND_B2 F4[2,4) RECV_B4");

@@ -11,7 +11,7 @@ namespace coxswain {
 
 struct PlanOptions {
   /// First block of each stage after the first.
-  std::vector<int> cuts;
+  std::vector<int> cuts = {};
   /// Per stage, the samples of each replica; replicas take the free devices of class 0 in turn.
   std::vector<std::vector<std::int64_t>> samples = {{4}};
   std::int64_t count = 4;

@@ -31,7 +31,7 @@ CLEAN = {
     "launcher/main.cpp": 'int main() { std::exit(0); }\nconst char* text = "getenv(1) exit(1) cfg tmp";\n',
     "collective/CMakeLists.txt": "cox_library(collective DEPS common PUBLIC_HEADERS communicator.h)\n",
     "collective/communicator.h": "class Communicator { virtual void abort() = 0; };\n",
-    "collective/host/socket.cpp": "void f() { header.msg_iov = 0; ::sendmsg(1, 0, 0); int num_messages = 0; }\n",
+    "collective/host/socket.cpp": "void f() { header.msg_iov = 0; ::sendmsg(1, 0, 0); int num_messages = e.msg; }\n",
     "executor/executor.cpp": '#include "collective/communicator.h"\n#include "plan/plan.h"\n',
     "README.md": "[plan](docs/plan.md)\n\n| 0 | done |\n| 1 | failed |\n\n```sh\nmake demo\nCOX=1 make test\n```\n",
     "Makefile": "demo:\n\ntest: demo\n",

@@ -246,7 +246,7 @@ void OpCall::store_outputs(std::vector<at::Tensor>& values) {
 
 void OpCall::run_dropout(std::vector<at::Tensor>& values, const RunMode& mode) {
   const at::Tensor& input = values[tensors_.front().value];
-  const bool active = mode.training && dropout_probability_ > 0;
+  const bool active = mode.dropout && dropout_probability_ > 0;
   COX_ENSURE(outputs_.size() == 1 || outputs_[1] < 0, "the mask of native_dropout is not kept");
   if (!active) {
     values[outputs_[0]] = input;
@@ -257,7 +257,7 @@ void OpCall::run_dropout(std::vector<at::Tensor>& values, const RunMode& mode) {
 }
 
 bool OpCall::run_attention(std::vector<at::Tensor>& values, const RunMode& mode) {
-  if (!mode.training) {
+  if (!mode.dropout) {
     stack_[4] = 0.0;
     return false;
   }

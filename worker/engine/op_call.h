@@ -17,7 +17,8 @@ namespace coxswain::worker {
 
 /// What an operator may depend on besides its arguments.
 struct RunMode {
-  bool training = true;           // false: dropout is the identity, norms use running statistics
+  bool training = true;           // false: norms use running statistics, nothing is kept for backward
+  bool dropout = true;            // false: dropout is the identity
   bool replay = false;            // recompute: running statistics stay as they are
   std::uint64_t seed = 0;
   std::int64_t step = 0;

@@ -1,0 +1,93 @@
+#include "cost_model/action_times.h"
+
+#include "common/ensure.h"
+#include "cost_model/memory.h"
+
+namespace coxswain::cost_model {
+
+ActionTimes::ActionTimes(const CostModel& cost, const plan::Plan& plan, const plan::Role& role, const std::vector<plan::TiedParameter>& tied)
+    : cost_(cost), plan_(plan), stage_(plan.stages[static_cast<std::size_t>(role.stage)]), tied_(tied), stage_index_(role.stage) {
+  const plan::Replica& replica = stage_.replicas[static_cast<std::size_t>(role.replicas.front())];
+  device_class_ = replica.devices.front().device_class;
+  overhead_ = to_ticks(cost.estimate_action_overhead(device_class_));
+  for (int block = stage_.first_block; block < stage_.end_block; ++block) {
+    const BlockTime time = cost.estimate_block({block, device_class_, replica.samples, plan.precision, replica.tensor, replica.context, replica.expert});
+    forward_.push_back(to_ticks(time.forward));
+    backward_.push_back(to_ticks(time.backward));
+  }
+  const PersistentMemory memory = estimate_persistent_memory(cost.facts(), stage_.first_block, stage_.end_block, plan.precision);
+  optimizer_ = to_ticks(cost.estimate_optimizer(memory.owned_elements, device_class_));
+
+  gradients_.resize(forward_.size(), 0);
+  for (const ParameterFacts& parameter : cost.facts().parameters()) {
+    if (!parameter.trainable || parameter.blocks.empty()) continue;
+    if (parameter.blocks.front() < stage_.first_block || parameter.blocks.back() >= stage_.end_block) continue;
+    gradients_[static_cast<std::size_t>(parameter.blocks.front() - stage_.first_block)] += parameter.elements;
+  }
+}
+
+ComputeTicks ActionTimes::backward_time(const plan::Action& action) const {
+  ComputeTicks ticks;
+  ticks.backward = overhead_;
+  for (int block = action.first_block; block < action.end_block; ++block) {
+    const auto i = static_cast<std::size_t>(block - stage_.first_block);
+    ticks.backward += backward_[i];
+    if (stage_.recompute[i] == plan::Recompute::Full) ticks.recompute += forward_[i];
+  }
+  return ticks;
+}
+
+ComputeTicks ActionTimes::compute(const plan::Action& action) const {
+  ComputeTicks ticks;
+  switch (action.kind) {
+    case plan::ActionKind::Forward:
+      ticks.forward = overhead_;
+      for (const Ticks block : forward_) ticks.forward += block;
+      return ticks;
+    case plan::ActionKind::Backward: return backward_time(action);
+    case plan::ActionKind::BackwardInput:
+      // Two products of equal size: the gradient of the input, then that of the weight.
+      ticks = backward_time(action);
+      ticks.backward -= ticks.backward / 2;
+      return ticks;
+    case plan::ActionKind::BackwardWeight: ticks.backward = backward_time(action).backward / 2; return ticks;
+    case plan::ActionKind::CountLoss: ticks.forward = overhead_; return ticks;
+    case plan::ActionKind::Optimizer: ticks.optimizer = overhead_ + optimizer_; return ticks;
+    default: break;
+  }
+  COX_ENSURE(false, "no compute action", plan::to_text(action));
+  return ticks;
+}
+
+std::int64_t ActionTimes::elements(const plan::Action& action) const {
+  // Loss, squared norm and a count: a handful of numbers.
+  constexpr std::int64_t kScalars = 4;
+  switch (action.kind) {
+    case plan::ActionKind::ReduceGradient: {
+      std::int64_t sum = 0;
+      for (int block = action.first_block; block < action.end_block; ++block) sum += gradients_[static_cast<std::size_t>(block - stage_.first_block)];
+      return sum;
+    }
+    case plan::ActionKind::ReduceTied:
+    case plan::ActionKind::BroadcastTied: {
+      const plan::TiedParameter& tied = tied_[static_cast<std::size_t>(action.tied)];
+      return cost_.facts().parameters()[static_cast<std::size_t>(tied.parameter)].elements;
+    }
+    default: return kScalars;
+  }
+}
+
+Bytes ActionTimes::edge_bytes(const plan::Action& action, std::int64_t samples) const {
+  const ModelFacts& facts = cost_.facts();
+  switch (action.kind) {
+    case plan::ActionKind::SendActivation: return facts.activation_bytes(stage_.end_block, samples, plan_.precision);
+    case plan::ActionKind::ReceiveActivation: return facts.activation_bytes(stage_.first_block, samples, plan_.precision);
+    case plan::ActionKind::SendGradient: return facts.gradient_bytes(stage_.first_block, samples, plan_.precision);
+    case plan::ActionKind::ReceiveGradient: return facts.gradient_bytes(stage_.end_block, samples, plan_.precision);
+    default: break;
+  }
+  COX_ENSURE(false, "no edge action", plan::to_text(action));
+  return Bytes(0);
+}
+
+}  // namespace coxswain::cost_model

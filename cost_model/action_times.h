@@ -1,0 +1,43 @@
+#pragma once
+// Nominal seconds and bytes of every action of a role: what the simulator's Compute takes for them.
+// Used by the simulator only. Threads: pure values. Source: docs/cost_model.md, C11-C13.
+#include <vector>
+
+#include "cost_model/cost_model.h"
+#include "cost_model/event_queue.h"
+#include "plan/program.h"
+
+namespace coxswain::cost_model {
+
+/// Compute time of an action by what it is spent on.
+struct ComputeTicks {
+  Ticks forward = 0, backward = 0, recompute = 0, optimizer = 0;
+  [[nodiscard]] Ticks total() const { return forward + backward + recompute + optimizer; }
+};
+
+/// Looks up what one role's rank does; made once per role.
+class ActionTimes {
+ public:
+  ActionTimes(const CostModel& cost, const plan::Plan& plan, const plan::Role& role, const std::vector<plan::TiedParameter>& tied);
+
+  [[nodiscard]] ComputeTicks compute(const plan::Action& action) const;
+  /// Elements of a ReduceGradient, ReduceTied or BroadcastTied (float32), or of the small reductions.
+  [[nodiscard]] std::int64_t elements(const plan::Action& action) const;
+  /// Bytes a sample of an edge action, on this role's side.
+  [[nodiscard]] Bytes edge_bytes(const plan::Action& action, std::int64_t samples) const;
+
+ private:
+  [[nodiscard]] ComputeTicks backward_time(const plan::Action& action) const;
+
+  const CostModel& cost_;
+  const plan::Plan& plan_;
+  const plan::Stage& stage_;
+  const std::vector<plan::TiedParameter>& tied_;
+  int device_class_ = 0;
+  int stage_index_ = 0;
+  Ticks overhead_ = 0, optimizer_ = 0;
+  std::vector<Ticks> forward_, backward_;  // by block of the stage
+  std::vector<std::int64_t> gradients_;    // float32 elements by block of the stage, as the buckets count them
+};
+
+}  // namespace coxswain::cost_model

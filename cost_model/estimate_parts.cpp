@@ -1,0 +1,133 @@
+// From a run in virtual time to the Estimate: which part of the step went where (C20), MFU (C21), memory per role.
+#include <algorithm>
+#include <tuple>
+
+#include "cost_model/simulator.h"
+
+namespace coxswain::cost_model {
+namespace {
+
+struct Interval {
+  Ticks begin = 0, end = 0;
+};
+
+/// Ticks of [begin, end) that are covered by `busy` (sorted by begin, may overlap).
+Ticks covered(const std::vector<Interval>& busy, Ticks begin, Ticks end) {
+  Ticks sum = 0, at = begin;
+  for (const Interval& interval : busy) {
+    const Ticks from = std::max(at, interval.begin), to = std::min(end, interval.end);
+    if (from >= to) continue;
+    sum += to - from;
+    at = to;
+  }
+  return sum;
+}
+
+struct RoleParts {
+  ComputeTicks compute;
+  Ticks exposed = 0, idle = 0;
+};
+
+/// C20: compute as it is; compute lost to copies and gaps in which a transfer of this rank was under way are exposed
+/// communication; the other gaps are bubble. The parts add up to `makespan`.
+RoleParts split_parts(const std::vector<ActionRun>& runs, Ticks makespan) {
+  std::vector<Interval> transfers;
+  std::vector<const ActionRun*> computes;
+  for (const ActionRun& run : runs) {
+    if (run.is_compute) computes.push_back(&run);
+    else transfers.push_back({run.transfer_start, run.end});
+  }
+  std::sort(transfers.begin(), transfers.end(), [](const Interval& a, const Interval& b) { return std::tie(a.begin, a.end) < std::tie(b.begin, b.end); });
+  std::sort(computes.begin(), computes.end(), [](const ActionRun* a, const ActionRun* b) { return std::tie(a->start, a->end) < std::tie(b->start, b->end); });
+  RoleParts parts;
+  Ticks at = 0;
+  const auto gap = [&](Ticks until) {
+    const Ticks moving = covered(transfers, at, until);
+    parts.exposed += moving;
+    parts.idle += until - at - moving;
+  };
+  for (const ActionRun* run : computes) {
+    gap(run->start);
+    parts.compute.forward += run->nominal.forward;
+    parts.compute.backward += run->nominal.backward;
+    parts.compute.recompute += run->nominal.recompute;
+    parts.compute.optimizer += run->nominal.optimizer;
+    parts.exposed += run->end - run->start - run->nominal.total();
+    at = run->end;
+  }
+  gap(makespan);
+  return parts;
+}
+
+/// Tokens of one sample: elements of the first integer input, else 1.
+std::int64_t tokens_per_sample(const ModelFacts& facts) {
+  const model::ModelGraph& graph = facts.graph();
+  const std::int64_t unit = facts.static_batch() > 0 ? facts.static_batch() : 1;
+  for (const model::Input& input : graph.inputs) {
+    if (is_floating_point(graph.values[static_cast<std::size_t>(input.value)].dtype)) continue;
+    return std::max<std::int64_t>(1, model::num_elements(graph, input.value, unit) / unit);
+  }
+  return 1;
+}
+
+plan::DeviceEstimate estimate_device(const CostModel& cost, const plan::Plan& plan, int role, const RoleParts& parts, Ticks step) {
+  const plan::Role& shape = plan.roles[static_cast<std::size_t>(role)];
+  plan::DeviceEstimate device;
+  device.role = role;
+  for (const int replica : shape.replicas) {
+    const auto& devices = plan.stages[static_cast<std::size_t>(shape.stage)].replicas[static_cast<std::size_t>(replica)].devices;
+    for (std::size_t position = 0; position < devices.size(); ++position) device.ranks.push_back(plan::rank_of(plan, {shape.stage, replica, static_cast<int>(position)}));
+  }
+  const plan::DeviceId id = plan::device_of(plan, device.ranks.front());
+  const cluster::DeviceClass& device_class = cost.resources().device_classes[static_cast<std::size_t>(id.device_class)];
+  device.device = device_class.name;
+  device.parts = estimate_memory(cost, plan, shape.stage, shape.replicas.front());
+  device.peak_memory = device.parts.total() - device.parts.margin;
+  device.capacity = device_class.memory.value;
+  device.busy_fraction = step > 0 ? static_cast<double>(parts.compute.total()) / static_cast<double>(step) : 0.0;
+  return device;
+}
+
+}  // namespace
+
+plan::Estimate make_estimate(const CostModel& cost, const plan::Plan& plan, const VirtualRun& run) {
+  plan::Estimate estimate;
+  Ticks overhead = 0;
+  FlopPerSecond peak{0};
+  for (int rank = 0; rank < plan::num_ranks(plan); ++rank) {
+    const int device_class = plan::device_of(plan, rank).device_class;
+    overhead = std::max(overhead, to_ticks(cost.estimate_step_overhead(device_class)));
+    peak += matmul_peak(cost.resources().device_classes[static_cast<std::size_t>(device_class)], plan.precision);
+  }
+  const Ticks step = run.makespan + overhead;
+
+  int busiest = 0;
+  std::vector<RoleParts> roles;
+  double busy = 0;
+  std::size_t ranks = 0;
+  for (std::size_t role = 0; role < run.roles.size(); ++role) {
+    roles.push_back(split_parts(run.roles[role], run.makespan));
+    if (roles[role].compute.total() > roles[static_cast<std::size_t>(busiest)].compute.total()) busiest = static_cast<int>(role);
+    estimate.devices.push_back(estimate_device(cost, plan, static_cast<int>(role), roles.back(), step));
+    busy += estimate.devices.back().busy_fraction * static_cast<double>(estimate.devices.back().ranks.size());
+    ranks += estimate.devices.back().ranks.size();
+  }
+
+  const RoleParts& parts = roles[static_cast<std::size_t>(busiest)];
+  estimate.step = to_seconds(step);
+  estimate.forward = to_seconds(parts.compute.forward);
+  estimate.backward = to_seconds(parts.compute.backward);
+  estimate.recompute = to_seconds(parts.compute.recompute);
+  estimate.communication_exposed = to_seconds(parts.exposed);
+  estimate.bubble = to_seconds(parts.idle);
+  estimate.optimizer = to_seconds(parts.compute.optimizer + overhead);
+  estimate.bubble_fraction = ranks > 0 ? 1.0 - busy / static_cast<double>(ranks) : 0.0;
+  if (step > 0) {
+    estimate.tokens_per_second = static_cast<double>(plan.batch.global * tokens_per_sample(cost.facts())) / estimate.step.value;
+    // C21
+    estimate.model_flops_utilization = cost.facts().model_flop(plan.batch.global).value / (estimate.step.value * peak.value);
+  }
+  return estimate;
+}
+
+}  // namespace coxswain::cost_model

@@ -1,0 +1,449 @@
+#include "launcher/control/coordinator.h"
+
+#include <algorithm>
+
+#include "common/ensure.h"
+#include "launcher/control/exit_cause.h"
+#include "launcher/control/measurement.h"
+#include "proto/control.pb.h"
+#include "proto/error_json.h"
+
+namespace coxswain::launcher {
+namespace {
+
+// A rank that lost its peer speaks first; the cause (an exit, a silent agent) may come this much later.
+constexpr double kPeerLostSeconds = 2.1;
+// A rank that failed by itself has said why; its exit with the log's last lines follows.
+constexpr double kLastWordsSeconds = 0.5;
+// SIGKILL needs no longer; agents that do not answer by then are left to their own watch.
+constexpr double kKillSeconds = 0.6;
+// Ranks that finished the last step end by themselves.
+constexpr double kGoodbyeSeconds = 10;
+
+TimePoint after(TimePoint now, double seconds) {
+  return now + std::chrono::duration_cast<TimePoint::duration>(std::chrono::duration<double>(seconds));
+}
+
+bool is_bad_input(ErrorCode code) { return exit_code_for(code) == ExitCode::BadInput || exit_code_for(code) == ExitCode::MachineLacks; }
+
+}  // namespace
+
+struct Coordinator::Rank {
+  std::string address;
+  bool ready = false, finished = false;
+};
+
+struct Coordinator::Node {
+  int agent = 0, node_rank = -1;
+  std::string host, hello;
+  bool gone = false, running = false;
+};
+
+struct Coordinator::Failure {
+  int rank = -1;                // -1: of a node, or of the run itself
+  int node = -1;
+  std::string cause;
+  bool primary = true;          // false: it follows from another rank's end
+  bool node_lost = false;
+  std::optional<Error> error;   // what the worker or agent said itself
+  std::string evidence, log;
+};
+
+Coordinator::Coordinator(CoordinatorSettings settings) : settings_(std::move(settings)) {}
+Coordinator::~Coordinator() = default;
+
+std::vector<Decision> Coordinator::take() { return std::exchange(decisions_, {}); }
+
+std::vector<Decision> Coordinator::agent_report(int agent, std::string_view body, TimePoint now) {
+  control::AgentReport report;
+  if (!report.ParseFromArray(body.data(), static_cast<int>(body.size()))) return take();
+  const auto found = std::find_if(nodes_.begin(), nodes_.end(), [&](const Node& node) { return node.agent == agent; });
+  const int node = static_cast<int>(found - nodes_.begin());
+  if (report.has_hello()) {
+    if (found == nodes_.end()) join(agent, report.hello().SerializeAsString(), now);
+    return take();
+  }
+  if (found == nodes_.end()) return take();
+  switch (report.kind_case()) {
+    case control::AgentReport::kWorker: on_worker(report.worker().rank(), report.worker().report().SerializeAsString(), now); break;
+    case control::AgentReport::kExit: on_exit(node, report.exit().SerializeAsString(), now); break;
+    case control::AgentReport::kEnded: on_generation_ended(node, report.ended().generation(), now); break;
+    case control::AgentReport::kErrorJson: {
+      Failure failure;
+      failure.node = node;
+      failure.error = proto::error_from_text(report.error_json());
+      failure.cause = failure.error->message;
+      fail(std::move(failure), now);
+      break;
+    }
+    default: break;
+  }
+  return take();
+}
+
+void Coordinator::join(int agent, std::string_view hello_bytes, TimePoint now) {
+  control::AgentHello hello;
+  hello.ParseFromArray(hello_bytes.data(), static_cast<int>(hello_bytes.size()));
+  const bool taken = hello.node_rank() >= 0 && std::any_of(nodes_.begin(), nodes_.end(), [&](const Node& node) { return node.node_rank == hello.node_rank(); });
+  if (phase_ != Phase::Joining || taken || hello.node_rank() >= settings_.num_nodes) {
+    const Error refused{ErrorCode::AlreadyExists, "this run has all its nodes", "--node-rank", taken ? "a rank that no other node has" : std::to_string(settings_.num_nodes) + " nodes", std::to_string(hello.node_rank()), "give each node its own --node-rank"};
+    control::AgentCommand command;
+    command.mutable_over()->set_exit_code(static_cast<int>(exit_code_for(refused.code)));
+    command.mutable_over()->set_text(to_text(refused));
+    decisions_.push_back(SendCommand{agent, command.SerializeAsString()});
+    return;
+  }
+  Node node;
+  node.agent = agent;
+  node.node_rank = hello.node_rank();
+  node.host = hello.host();
+  node.hello = std::string(hello_bytes);
+  nodes_.push_back(std::move(node));
+  if (static_cast<int>(nodes_.size()) < settings_.num_nodes) return;
+
+  // Node numbers are those that were asked for; agents that named none fill the gaps in the order in which they came.
+  std::vector<Node> ordered(nodes_.size());
+  std::vector<char> used(nodes_.size(), 0);
+  for (Node& joined : nodes_) {
+    if (joined.node_rank < 0) continue;
+    used[static_cast<std::size_t>(joined.node_rank)] = 1;
+    ordered[static_cast<std::size_t>(joined.node_rank)] = joined;
+  }
+  for (Node& joined : nodes_) {
+    if (joined.node_rank >= 0) continue;
+    const auto gap = static_cast<std::size_t>(std::find(used.begin(), used.end(), 0) - used.begin());
+    used[gap] = 1;
+    ordered[gap] = joined;
+  }
+  nodes_ = std::move(ordered);
+  for (std::size_t i = 0; i < nodes_.size(); ++i) {
+    record(JsonObject{{"type", "node_joined"}, {"node", static_cast<int>(i)}, {"host", nodes_[i].host}});
+    measurements_.nodes.push_back({nodes_[i].agent, nodes_[i].host, "node " + std::to_string(i) + " (" + nodes_[i].host + ")", nodes_[i].hello});
+  }
+  start_measuring(now);
+}
+
+void Coordinator::start_measuring(TimePoint now) {
+  phase_ = Phase::Measuring;
+  measurements_.ranks = bind_all_devices(measurements_.nodes);
+  measurements_.reports.assign(measurements_.ranks.size(), "");
+  start_generation(settings_.measure_work, measurements_.ranks, "", now);
+}
+
+void Coordinator::start_generation(const std::string& work_bytes, const std::vector<RankBinding>& ranks, const std::string& plan_json, TimePoint) {
+  bindings_ = ranks;
+  ranks_.assign(ranks.size(), Rank{});
+  control::StartGeneration common;
+  common.mutable_work()->ParseFromString(work_bytes);
+  common.mutable_work()->set_generation(generation_);
+  common.mutable_work()->set_run_id(settings_.run_id);
+  common.mutable_work()->set_world_size(static_cast<int>(ranks.size()));
+  common.mutable_work()->set_plan_json(plan_json);
+  for (const auto& [name, value] : settings_.environment) (*common.mutable_environment())[name] = value;
+  common.set_master_addr(settings_.master_addr);
+  common.set_num_nodes(static_cast<int>(nodes_.size()));
+  for (const RankBinding& binding : ranks) common.add_nodes(measurements_.nodes[static_cast<std::size_t>(binding.node)].name);
+  for (std::size_t n = 0; n < nodes_.size(); ++n) {
+    control::AgentCommand command;
+    auto& start = *command.mutable_start();
+    start = common;
+    start.set_node_rank(static_cast<int>(n));
+    for (std::size_t r = 0; r < ranks.size(); ++r) {
+      if (ranks[r].node != static_cast<int>(n)) continue;
+      auto& placement = *start.add_ranks();
+      placement.set_rank(static_cast<int>(r));
+      placement.set_local_device(ranks[r].local_device);
+      placement.set_device_class(ranks[r].device_class);
+    }
+    nodes_[n].running = start.ranks_size() > 0;
+    if (nodes_[n].running) decisions_.push_back(SendCommand{nodes_[n].agent, command.SerializeAsString()});
+  }
+}
+
+void Coordinator::on_worker(int number, std::string_view body, TimePoint now) {
+  control::WorkerReport report;
+  if (number < 0 || number >= static_cast<int>(ranks_.size()) || !report.ParseFromArray(body.data(), static_cast<int>(body.size()))) return;
+  if (phase_ != Phase::Measuring && phase_ != Phase::Training) return;
+  const auto index = static_cast<std::size_t>(number);
+  Rank& rank = ranks_[index];
+  switch (report.kind_case()) {
+    case control::WorkerReport::kReady: {
+      rank.address = report.ready();
+      rank.ready = true;
+      if (!std::all_of(ranks_.begin(), ranks_.end(), [](const Rank& r) { return r.ready; })) return;
+      control::AgentCommand command;
+      command.mutable_addresses()->set_generation(generation_);
+      for (const Rank& r : ranks_) command.mutable_addresses()->add_addresses(r.address);
+      send_to_all(command.SerializeAsString());
+      break;
+    }
+    case control::WorkerReport::kStep: {
+      const std::int64_t before = last_step_;
+      on_step(number, report.step().SerializeAsString());
+      if (stop_signal_ != 0 && last_step_ > before) stop_everything(0, now);
+      break;
+    }
+    case control::WorkerReport::kMeasured: measurements_.reports[index] = report.measured().SerializeAsString(); break;
+    case control::WorkerReport::kChecked: measurements_.reports[index] = report.checked().SerializeAsString(); break;
+    case control::WorkerReport::kFinished:
+      rank.finished = true;
+      if (std::all_of(ranks_.begin(), ranks_.end(), [](const Rank& r) { return r.finished; })) end_by_ = after(now, kGoodbyeSeconds);
+      break;
+    case control::WorkerReport::kFailure: {
+      Failure failure;
+      failure.rank = number;
+      failure.node = bindings_[index].node;
+      failure.primary = !report.failure().peer_lost();
+      failure.error = proto::error_from_text(report.failure().error_json());
+      failure.cause = failure.error->message;
+      suspect(std::move(failure), now);
+      break;
+    }
+    default: break;
+  }
+}
+
+void Coordinator::on_step(int rank, std::string_view bytes) {
+  control::StepReport step;
+  step.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()));
+  auto& reports = open_steps_[step.step()];
+  reports.resize(ranks_.size());
+  reports[static_cast<std::size_t>(rank)] = std::string(bytes);
+  flush_steps();
+}
+
+void Coordinator::flush_steps() {
+  while (!open_steps_.empty()) {
+    const auto& [number, reports] = *open_steps_.begin();
+    if (std::any_of(reports.begin(), reports.end(), [](const std::string& text) { return text.empty(); })) return;
+    StepRow row;
+    row.step = number;
+    row.generation = generation_;
+    for (const std::string& text : reports) {
+      control::StepReport report;
+      report.ParseFromString(text);
+      row.loss = report.loss();
+      row.grad_norm = report.grad_norm();
+      row.learning_rate = report.learning_rate();
+      row.step_seconds = std::max(row.step_seconds, report.step_seconds());
+      row.bubble_fraction += report.bubble_fraction() / static_cast<double>(reports.size());
+      row.peak_memory_bytes.push_back(report.peak_memory_bytes());
+      row.resident_bytes.push_back(report.resident_bytes());
+      if (report.has_validation_loss()) row.validation_loss = report.validation_loss();
+    }
+    last_step_ = number;
+    decisions_.push_back(RecordStep{std::move(row)});
+    open_steps_.erase(open_steps_.begin());
+    if (stop_signal_ != 0) return;  // later steps are not part of the run any more
+  }
+}
+
+void Coordinator::on_exit(int node, std::string_view bytes, TimePoint now) {
+  control::WorkerExit exit;
+  exit.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()));
+  if (exit.clean() || exit.generation() != generation_) return;
+  Failure failure;
+  failure.rank = exit.rank();
+  failure.node = node;
+  failure.cause = exit.cause();
+  failure.primary = !exit.peer_lost();
+  if (!exit.error_json().empty()) failure.error = proto::error_from_text(exit.error_json());
+  failure.evidence = exit.evidence();
+  failure.log = exit.log();
+  if (failure.primary) return fail(std::move(failure), now);
+  suspect(std::move(failure), now);
+}
+
+void Coordinator::suspect(Failure failure, TimePoint now) {
+  if (phase_ != Phase::Measuring && phase_ != Phase::Training) return;
+  if (suspected_ && (suspected_->primary || !failure.primary)) return;
+  suspect_until_ = after(now, failure.primary ? kLastWordsSeconds : kPeerLostSeconds);
+  suspected_ = std::make_unique<Failure>(std::move(failure));
+  // The others would wait for a peer that is gone.
+  control::AgentCommand command;
+  command.set_abort("rank " + std::to_string(suspected_->rank) + " failed");
+  send_to_all(command.SerializeAsString());
+}
+
+void Coordinator::fail(Failure failure, TimePoint now) {
+  if (phase_ == Phase::Ending || phase_ == Phase::Ended) return;
+  // Whoever failed by itself and spoke first is the cause, whichever exit arrives first.
+  if (suspected_ && suspected_->primary && suspected_->rank != failure.rank) failure = *suspected_;
+  const bool training = generation_ > 0;
+  if (failure.node_lost) {
+    record(JsonObject{{"type", "node_lost"}, {"node", failure.node}, {"cause", failure.cause}});
+  } else if (training && failure.rank >= 0) {
+    record(JsonObject{{"type", "worker_failed"}, {"rank", failure.rank}, {"node", failure.node}, {"cause", failure.cause}});
+  }
+  failure_ = std::make_unique<Failure>(std::move(failure));
+  stop_everything(0, now);
+}
+
+void Coordinator::stop_everything(double grace_seconds, TimePoint now) {
+  phase_ = Phase::Ending;
+  suspected_.reset();
+  suspect_until_.reset();
+  control::AgentCommand command;
+  command.mutable_stop()->set_generation(generation_);
+  command.mutable_stop()->set_grace_seconds(grace_seconds);
+  for (const Node& node : nodes_) {
+    if (node.running && !node.gone) decisions_.push_back(SendCommand{node.agent, command.SerializeAsString()});
+  }
+  end_by_ = after(now, grace_seconds + kKillSeconds);
+  finish_if_done(now);
+}
+
+void Coordinator::on_generation_ended(int node, int generation, TimePoint now) {
+  if (generation != generation_) return;
+  nodes_[static_cast<std::size_t>(node)].running = false;
+  finish_if_done(now);
+}
+
+void Coordinator::finish_if_done(TimePoint now) {
+  if (std::any_of(nodes_.begin(), nodes_.end(), [](const Node& node) { return node.running && !node.gone; })) return;
+  if (phase_ == Phase::Measuring) {
+    if (suspected_) return;
+    phase_ = Phase::Planning;
+    end_by_.reset();
+    decisions_.push_back(ChoosePlan{});
+  } else if (phase_ == Phase::Training) {
+    if (suspected_) return;
+    end_run(now);
+  } else if (phase_ == Phase::Ending) {
+    end_run(now);
+  }
+}
+
+std::vector<Decision> Coordinator::plan_chosen(const ChosenPlan& plan, TimePoint now) {
+  if (phase_ != Phase::Planning) return take();
+  if (plan.ranks.empty()) {
+    end_run(now);
+    return take();
+  }
+  phase_ = Phase::Training;
+  generation_ = 1;
+  total_steps_ = plan.steps;
+  record(JsonObject{{"type", "generation_started"}, {"generation", generation_}, {"ranks", static_cast<int>(plan.ranks.size())}, {"nodes", static_cast<int>(nodes_.size())}});
+  start_generation(settings_.train_work, plan.ranks, plan.plan_json, now);
+  return take();
+}
+
+std::vector<Decision> Coordinator::plan_failed(Error error, TimePoint now) {
+  Failure failure;
+  failure.cause = error.message;
+  failure.error = std::move(error);
+  fail(std::move(failure), now);
+  return take();
+}
+
+std::vector<Decision> Coordinator::agent_gone(int agent, std::string_view why, TimePoint now) {
+  const auto found = std::find_if(nodes_.begin(), nodes_.end(), [&](const Node& node) { return node.agent == agent; });
+  if (found == nodes_.end()) return take();
+  if (phase_ == Phase::Joining) {
+    nodes_.erase(found);
+    return take();
+  }
+  found->gone = true;
+  if (phase_ == Phase::Ending) {
+    finish_if_done(now);
+    return take();
+  }
+  Failure failure;
+  failure.node = static_cast<int>(found - nodes_.begin());
+  failure.cause = std::string(why);
+  failure.node_lost = true;
+  fail(std::move(failure), now);
+  return take();
+}
+
+std::vector<Decision> Coordinator::stop_requested(int signal, TimePoint now) {
+  if (phase_ == Phase::Ended || phase_ == Phase::Ending) return take();
+  const bool again = stop_signal_ != 0;
+  stop_signal_ = signal;
+  if (phase_ == Phase::Training && !again) {
+    stop_by_ = after(now, settings_.shutdown_timeout_seconds);  // a step that lasts longer is given up
+  } else {
+    stop_everything(0, now);
+  }
+  return take();
+}
+
+std::vector<Decision> Coordinator::tick(TimePoint now) {
+  if (suspect_until_ && now >= *suspect_until_) {
+    suspect_until_.reset();
+    fail(*suspected_, now);
+  }
+  if (stop_by_ && phase_ == Phase::Training && now >= *stop_by_) stop_everything(0, now);
+  if (end_by_ && now >= *end_by_) {
+    end_by_.reset();
+    if (phase_ == Phase::Training || phase_ == Phase::Measuring) {
+      // Finished ranks that do not end: what they computed is complete, so it is no failure.
+      control::AgentCommand command;
+      command.mutable_stop()->set_generation(generation_);
+      send_to_all(command.SerializeAsString());
+    } else if (phase_ == Phase::Ending) {
+      end_run(now);
+    }
+  }
+  return take();
+}
+
+void Coordinator::end_run(TimePoint) {
+  if (phase_ == Phase::Ended) return;
+  phase_ = Phase::Ended;
+  RunEnded ended;
+  if (failure_) {
+    ended.error = make_error(*failure_);
+    ended.exit_code = exit_code_for(ended.error->code);
+  } else if (stop_signal_ != 0) {
+    ended.signal = stop_signal_;
+    ended.exit_code = static_cast<ExitCode>(128 + stop_signal_);
+    ended.error = Error{ErrorCode::Cancelled, "stopped by " + signal_name(stop_signal_) + " after step " + std::to_string(last_step_), "", "", "", "nothing was saved: this version cannot save checkpoints"};
+  }
+  record(JsonObject{{"type", "job_finished"}, {"exit_code", static_cast<int>(ended.exit_code)}, {"steps", last_step_}});
+  control::AgentCommand command;
+  command.mutable_over()->set_exit_code(static_cast<int>(ended.exit_code));
+  if (ended.error) command.mutable_over()->set_text(to_text(*ended.error));
+  send_to_all(command.SerializeAsString());
+  decisions_.push_back(std::move(ended));
+}
+
+void Coordinator::send_to_all(const std::string& body) {
+  for (const Node& node : nodes_) {
+    if (!node.gone) decisions_.push_back(SendCommand{node.agent, body});
+  }
+}
+
+Error Coordinator::make_error(const Failure& failure) const {
+  // A mistake in the user's files is told as such; the rank that met it first is of no interest.
+  if (failure.error && (failure.node < 0 || is_bad_input(failure.error->code))) return *failure.error;
+  const std::string node = failure.node < 0 ? "" : measurements_.nodes.empty() ? "node " + std::to_string(failure.node) : measurements_.nodes[static_cast<std::size_t>(failure.node)].name;
+  std::string where = node;
+  if (failure.rank >= 0) where = "rank " + std::to_string(failure.rank) + ", " + node;
+  where += generation_ == 0 ? ", while measuring" : ", generation " + std::to_string(generation_) + ", after step " + std::to_string(last_step_);
+
+  Error error;
+  error.code = ErrorCode::Unavailable;
+  if (failure.node_lost) {
+    error.message = node + " is lost: " + failure.cause;
+  } else if (failure.rank >= 0) {
+    std::string cause = failure.cause;
+    if (cause.starts_with("signal ")) {
+      if (const std::string name = signal_name(std::atoi(cause.c_str() + 7)); !name.empty()) cause += " (" + name + ")";
+    }
+    error.message = "rank " + std::to_string(failure.rank) + " on " + node + " failed: " + cause;
+  } else {
+    error.message = node + " failed: " + failure.cause;
+  }
+  error.path = where;
+  if (!failure.evidence.empty()) error.got = (failure.log.empty() ? "last lines of its stderr:" : "last lines of " + failure.log + ":") + std::string("\n") + failure.evidence;
+  else if (!failure.log.empty()) error.got = "nothing on its stderr (" + failure.log + ")";
+  if (failure.error) {
+    if (failure.error->code == ErrorCode::Internal) error.code = ErrorCode::Internal;
+    error.details.push_back(*failure.error);
+  }
+  error.hint = generation_ == 0 ? "start again" : "start the run again; this version cannot continue it";
+  return error;
+}
+
+}  // namespace coxswain::launcher

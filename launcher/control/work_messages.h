@@ -1,0 +1,19 @@
+#pragma once
+// What the coordinator asks of the workers, made from the job: serialised control::Work. Threads: pure.
+#include <filesystem>
+#include <optional>
+#include <string>
+
+#include "launcher/job/job.h"
+
+namespace coxswain::launcher {
+
+/// Rates and links; with a job also the times of its distinct blocks.
+[[nodiscard]] std::string make_measure_work(const std::optional<Job>& job, const std::string& backend);
+[[nodiscard]] std::string make_train_work(const Job& job, const std::string& backend);
+[[nodiscard]] std::string make_check_work(const std::filesystem::path& pt2);
+
+/// Local samples to profile at: 1, 2, 4, ... and the largest that a replica can get.
+[[nodiscard]] std::vector<std::int64_t> profile_samples(std::int64_t global_batch, std::int64_t micro_batch);
+
+}  // namespace coxswain::launcher

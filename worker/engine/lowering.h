@@ -1,0 +1,66 @@
+#pragma once
+// From a graph and a run of blocks to ready calls: what is constant is computed once, what no parameter influences becomes a
+// prelude, each block one segment with its inputs, outputs and the moment each value dies.
+// Called by stage_runner. Threads: pure apart from libtorch. Private to worker/engine. Source: DESIGN 3.7.
+#include <ATen/core/TensorBody.h>
+
+#include <utility>
+#include <vector>
+
+#include "common/result.h"
+#include "model/model_graph.h"
+#include "worker/engine/op_call.h"
+#include "worker/engine/weights.h"
+
+namespace coxswain::worker {
+
+/// Calls in order; after call i the values of `releases[i]` are used no more.
+struct Code {
+  std::vector<OpCall> calls;
+  std::vector<std::vector<model::ValueId>> releases;
+};
+
+/// One block: the unit of autograd.
+struct Segment {
+  Code code;
+  std::vector<model::ValueId> inputs;   // from elsewhere and not constant
+  std::vector<model::ValueId> outputs;  // used outside the block
+  std::vector<int> parameters;          // trainable ones it uses
+  bool recompute = false;
+};
+
+struct LoweredStage {
+  model::StageSlice slice;
+  int first_block = 0;
+  std::vector<Segment> segments;                 // one a block
+  Segment prelude;                               // once a micro-batch, without gradient
+  Segment count;                                 // loss denominators from inputs; last stage
+  std::vector<std::pair<model::ValueId, at::Tensor>> constants;
+  std::vector<int> terms;                        // indices into graph.loss whose numerator is produced here
+  /// By value id: the last segment that uses it forward (-1: prelude or none), the first one that uses it in recompute
+  /// (or a number past all), and whether it is sent or a loss numerator.
+  std::vector<int> last_forward_use, first_recompute_use;
+  std::vector<char> is_sent;
+};
+
+struct LoweringOptions {
+  int first_block = 0, end_block = 0;
+  std::int64_t samples = 0;        // of a micro-batch on this rank
+  std::vector<char> recompute;     // per block; empty: none
+};
+
+/// Errors: InvalidArgument naming every operator without a kernel or with arguments that do not fit.
+[[nodiscard]] Result<LoweredStage> lower_stage(const model::ModelGraph& graph, const LoweringOptions& options, const WeightSource& weights);
+
+/// Calls `visit(value id)` for every tensor that `op` reads.
+template <class Visit>
+void for_each_tensor(const model::Op& op, Visit&& visit) {
+  for (const model::Argument& argument : op.arguments) {
+    if (const auto* one = std::get_if<model::ValueRef>(&argument.value)) visit(one->id);
+    if (const auto* many = std::get_if<std::vector<std::optional<model::ValueRef>>>(&argument.value))
+      for (const auto& element : *many)
+        if (element) visit(element->id);
+  }
+}
+
+}  // namespace coxswain::worker

@@ -1,0 +1,222 @@
+#include "worker/engine/stage_runner.h"
+
+#include <ATen/core/Tensor.h>
+#include <ATen/core/grad_mode.h>
+#include <torch/csrc/autograd/engine.h>
+#include <torch/csrc/autograd/function.h>
+#include <torch/csrc/autograd/variable.h>
+
+#include "worker/engine/tensor_types.h"
+
+namespace coxswain::worker {
+namespace {
+
+using model::ValueId;
+using torch::autograd::Edge;
+using torch::autograd::variable_list;
+
+// Where backward ends: an input of a segment. Unlike AccumulateGrad it does not keep the tensor alive.
+struct SegmentInput final : torch::autograd::Node {
+  variable_list apply(variable_list&&) override { return {}; }
+  std::string name() const override { return "CoxswainSegmentInput"; }
+};
+
+Edge make_leaf(at::Tensor& tensor) {
+  tensor = tensor.variable_data();
+  auto node = c10::make_intrusive<SegmentInput>();
+  const std::uint32_t number = node->add_input_metadata(tensor);
+  Edge edge(std::move(node), number);
+  torch::autograd::impl::set_gradient_edge(tensor, edge);
+  return edge;
+}
+
+}  // namespace
+
+StageRunner::StageRunner(const model::ModelGraph& graph, LoweredStage stage, ParameterStore& store) : graph_(graph), stage_(std::move(stage)), store_(store) {
+  locals_.resize(graph.values.size());
+  for (const auto& [value, tensor] : stage_.constants) locals_[value] = tensor;
+  for (const Segment& segment : stage_.segments) {
+    std::vector<Edge> edges;
+    for (const int p : segment.parameters) {
+      locals_[graph.parameters[p].value] = store.leaf(p);
+      edges.push_back(torch::autograd::impl::gradient_edge(store.leaf(p)));
+    }
+    parameter_edges_.push_back(std::move(edges));
+  }
+}
+
+Result<std::unique_ptr<StageRunner>> StageRunner::make(const model::ModelGraph& graph, const LoweringOptions& options, const WeightSource& weights, ParameterStore& store) {
+  COX_TRY(LoweredStage stage, lower_stage(graph, options, weights));
+  return std::unique_ptr<StageRunner>(new StageRunner(graph, std::move(stage), store));
+}
+
+MicroBatch StageRunner::make_micro_batch(const RunMode& mode) const {
+  MicroBatch batch;
+  batch.mode = mode;
+  batch.values.resize(graph_.values.size());
+  if (mode.training) {
+    batch.gradients.resize(graph_.values.size());
+    batch.graphs.resize(stage_.segments.size());
+  }
+  return batch;
+}
+
+std::string StageRunner::where() const {
+  if (current_ < 0) return "";
+  const model::Op& op = graph_.ops[current_];
+  return (op.module_path.empty() ? "" : op.module_path + ": ") + op.target + (op.source.empty() ? "" : " (" + op.source + ")");
+}
+
+void StageRunner::run_code(Code& code, const RunMode& mode) {
+  for (std::size_t i = 0; i < code.calls.size(); ++i) {
+    current_ = code.calls[i].op();
+    code.calls[i].run(locals_, mode);
+    for (const ValueId v : code.releases[i]) locals_[v].reset();
+  }
+  current_ = -1;
+}
+
+bool StageRunner::dies_in(const MicroBatch& batch, ValueId value, int index) const {
+  if (stage_.is_sent[value] != 0 || stage_.last_forward_use[value] > index) return false;
+  return !batch.mode.training || stage_.first_recompute_use[value] >= static_cast<int>(stage_.segments.size());
+}
+
+void StageRunner::run_prelude(MicroBatch& batch) {
+  const at::NoGradGuard no_grad;
+  for (const ValueId v : stage_.prelude.inputs) locals_[v] = batch.values[v];
+  run_code(stage_.prelude.code, batch.mode);
+  for (const ValueId v : stage_.prelude.outputs) batch.values[v] = std::move(locals_[v]);
+  for (const ValueId v : stage_.prelude.inputs)
+    if (dies_in(batch, v, -1)) batch.values[v].reset();
+  batch.prepared = true;
+}
+
+void StageRunner::enter(MicroBatch& batch, int index, bool with_graph, bool replay) {
+  const Segment& segment = stage_.segments[index];
+  const bool recomputed = batch.mode.training && segment.recompute;
+  std::vector<Edge> edges;
+  for (const ValueId v : segment.inputs) {
+    // Its last reader takes the tensor along, so that it can be freed in the middle of the segment.
+    const bool last = replay ? stage_.first_recompute_use[v] == index : !recomputed && dies_in(batch, v, index);
+    at::Tensor tensor = last ? std::move(batch.values[v]) : batch.values[v];
+    edges.push_back(with_graph && graph_.values[v].requires_grad ? make_leaf(tensor) : Edge());
+    locals_[v] = std::move(tensor);
+  }
+  if (with_graph) batch.graphs[index].inputs = std::move(edges);
+}
+
+void StageRunner::leave(MicroBatch& batch, int index, bool with_graph, bool replay) {
+  for (const ValueId v : stage_.segments[index].outputs) {
+    at::Tensor tensor = std::move(locals_[v]);
+    if (with_graph && tensor.requires_grad()) batch.graphs[index].outputs.emplace_back(v, torch::autograd::impl::gradient_edge(tensor));
+    if (!replay) batch.values[v] = tensor.requires_grad() ? tensor.variable_data() : std::move(tensor);
+  }
+  // An input without a reader left (its operator was folded away) stays behind.
+  for (const ValueId v : stage_.segments[index].inputs) locals_[v].reset();
+}
+
+void StageRunner::run_segment(MicroBatch& batch, int index, bool with_graph, bool replay) {
+  const at::AutoGradMode grad_mode(with_graph);
+  RunMode mode = batch.mode;
+  mode.replay = replay;
+  enter(batch, index, with_graph, replay);
+  run_code(stage_.segments[index].code, mode);
+  leave(batch, index, with_graph, replay);
+}
+
+Result<void> StageRunner::forward(MicroBatch& batch, int first_block, int end_block) {
+  const auto body = [&]() -> Result<void> {
+    if (!batch.prepared) run_prelude(batch);
+    for (int b = first_block; b < end_block; ++b) {
+      const int index = b - stage_.first_block;
+      run_segment(batch, index, batch.mode.training && !stage_.segments[index].recompute, false);
+    }
+    return {};
+  };
+  try {
+    return body();
+  } catch (const std::exception&) {
+    return current_torch_error(where());
+  }
+}
+
+void StageRunner::run_backward(MicroBatch& batch, int index) {
+  const Segment& segment = stage_.segments[index];
+  if (segment.recompute) run_segment(batch, index, true, true);
+  SegmentGraph graph = std::move(batch.graphs[index]);
+  batch.graphs[index] = {};
+  std::vector<Edge> roots;
+  variable_list gradients;
+  for (auto& [value, edge] : graph.outputs) {
+    if (!batch.gradients[value].defined()) continue;
+    roots.push_back(std::move(edge));
+    gradients.push_back(std::move(batch.gradients[value]));
+    batch.gradients[value].reset();
+  }
+  graph.outputs.clear();
+  if (roots.empty()) return;
+  std::vector<Edge> targets;
+  std::vector<ValueId> values;
+  for (std::size_t i = 0; i < segment.inputs.size(); ++i) {
+    if (!graph.inputs[i].is_valid()) continue;
+    targets.push_back(std::move(graph.inputs[i]));
+    values.push_back(segment.inputs[i]);
+  }
+  targets.insert(targets.end(), parameter_edges_[index].begin(), parameter_edges_[index].end());
+  if (targets.empty()) return;
+  variable_list results = torch::autograd::Engine::get_default_engine().execute(roots, gradients, /*keep_graph=*/false, /*create_graph=*/false, /*accumulate_grad=*/false, targets);
+  gradients.clear();
+  for (std::size_t i = 0; i < values.size(); ++i)
+    if (results[i].defined()) add_gradient(batch, values[i], std::move(results[i]));
+  for (std::size_t i = 0; i < segment.parameters.size(); ++i) {
+    at::Tensor& gradient = results[values.size() + i];
+    if (gradient.defined()) store_.add_gradient(segment.parameters[i], gradient);
+    gradient.reset();
+  }
+}
+
+Result<void> StageRunner::backward(MicroBatch& batch, int first_block, int end_block) {
+  const auto body = [&]() -> Result<void> {
+    for (int b = end_block - 1; b >= first_block; --b) run_backward(batch, b - stage_.first_block);
+    return {};
+  };
+  try {
+    return body();
+  } catch (const std::exception&) {
+    return current_torch_error(where());
+  }
+}
+
+Result<std::vector<double>> StageRunner::count(MicroBatch& batch) {
+  try {
+    const at::NoGradGuard no_grad;
+    for (const ValueId v : stage_.count.inputs) locals_[v] = batch.values[v];
+    run_code(stage_.count.code, batch.mode);
+    std::vector<double> counts;
+    for (const int t : stage_.terms) {
+      const auto denominator = graph_.loss[t].denominator;
+      counts.push_back(denominator ? locals_[*denominator].item().toDouble() : 0);
+    }
+    for (const ValueId v : stage_.count.inputs) locals_[v].reset();
+    for (const ValueId v : stage_.count.outputs)
+      if (graph_.values[v].producer >= 0 && !std::any_of(stage_.constants.begin(), stage_.constants.end(), [&](const auto& c) { return c.first == v; })) locals_[v].reset();
+    return counts;
+  } catch (const std::exception&) {
+    return current_torch_error(where());
+  }
+}
+
+void StageRunner::add_gradient(MicroBatch& batch, ValueId value, at::Tensor gradient) {
+  at::Tensor& sum = batch.gradients[value];
+  sum = sum.defined() ? sum + gradient : std::move(gradient);
+}
+
+at::Tensor StageRunner::take_sent(MicroBatch& batch, ValueId value) const {
+  const bool needed = batch.mode.training && stage_.first_recompute_use[value] < static_cast<int>(stage_.segments.size());
+  if (needed) return batch.values[value];
+  at::Tensor tensor = std::move(batch.values[value]);
+  batch.values[value].reset();
+  return tensor;
+}
+
+}  // namespace coxswain::worker
