@@ -149,7 +149,7 @@ Bytes forward_bytes(const ModelGraph& graph, const Op& op, const OpRule* rule, c
   for (std::size_t i = 0; i < inputs.size(); ++i)
     read += i == 0 && reads_selected_rows(base_name(op.target)) ? written : storage.distinct_bytes(inputs[i]);
   // What a composite keeps inside is written, and read again by its next part.
-  const bool composite = rule != nullptr && (rule->hidden == Hidden::InputSized || (rule->hidden == Hidden::Attention && drops(op)));
+  const bool composite = rule != nullptr && (rule->hidden == Hidden::LogSoftmax || (rule->hidden == Hidden::Attention && drops(op)));
   return read + written + hidden * (composite ? 2 : 1);
 }
 

@@ -17,7 +17,7 @@ constexpr OpRule reduction(std::string_view target, std::array<Saved, 3> saves =
 constexpr OpRule kRules[] = {
     norm("aten::layer_norm", Hidden::RowStatistics2),
     norm("aten::native_layer_norm", Hidden::RowStatistics2),
-    norm("aten::rms_norm", Hidden::RowStatistics1),
+    norm("aten::rms_norm", Hidden::RmsNorm),
     norm("aten::group_norm", Hidden::GroupStatistics2),
     norm("aten::native_group_norm", Hidden::GroupStatistics2),
     norm("aten::batch_norm", Hidden::ChannelStatistics2),
@@ -25,9 +25,9 @@ constexpr OpRule kRules[] = {
     norm("aten::instance_norm", Hidden::GroupStatistics2),
     softmax("aten::softmax"), softmax("aten::_softmax"), softmax("aten::log_softmax"), softmax("aten::_log_softmax"),
     // cross_entropy = log_softmax + nll_loss; the log-softmax inside is kept once, the logits are not.
-    {"aten::cross_entropy_loss", Softmax, Layout::Dense, {{{"target"}}}, FlopRule::None, Hidden::InputSized},
-    reduction("aten::nll_loss", {{{"self"}, {"target"}}}), reduction("aten::nll_loss_nd", {{{"self"}, {"target"}}}),
-    reduction("aten::nll_loss2d", {{{"self"}, {"target"}}}), reduction("aten::mse_loss", {{{"self"}, {"target"}}}),
+    {"aten::cross_entropy_loss", Softmax, Layout::Dense, {{{"target"}}}, FlopRule::None, Hidden::LogSoftmax},
+    reduction("aten::nll_loss", {{{"self"}, {"target"}}}, Hidden::LossWeight), reduction("aten::nll_loss_nd", {{{"self"}, {"target"}}}, Hidden::LossWeight),
+    reduction("aten::nll_loss2d", {{{"self"}, {"target"}}}, Hidden::LossWeight), reduction("aten::mse_loss", {{{"self"}, {"target"}}}),
     reduction("aten::l1_loss", {{{"self"}, {"target"}}}), reduction("aten::smooth_l1_loss", {{{"self"}, {"target"}}}),
     reduction("aten::huber_loss", {{{"self"}, {"target"}}}), reduction("aten::binary_cross_entropy", {{{"self"}, {"target"}}}),
     reduction("aten::binary_cross_entropy_with_logits", {{{"self"}, {"target"}}}), reduction("aten::kl_div", {{{"self"}, {"target"}}}),

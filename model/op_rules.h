@@ -41,12 +41,13 @@ enum class Layout {
 enum class Hidden {
   None,
   RowStatistics2,      // mean and reciprocal deviation per normalised row, float32
-  RowStatistics1,
   GroupStatistics2,    // per sample and group
   ChannelStatistics2,  // per channel
   DropoutMask,         // one byte per element
   Attention,           // log-sum-exp, or with dropout the explicit probabilities
-  InputSized,          // a result inside a composite, as large as the first input (log-softmax of cross_entropy)
+  LogSoftmax,          // cross_entropy: the log-softmax inside, and the scalar weight
+  LossWeight,          // nll_loss: the scalar weight
+  RmsNorm,             // reciprocal deviation per row; with a weight also the normalised input
   OutputIndices,       // int64 per output element
 };
 

@@ -353,7 +353,7 @@ bool Pt2Reader::drop_identity(const Json& node, const std::string& target, Scope
   };
   const bool carries_gradient = before["requires_grad"].is_bool() && before["requires_grad"].boolean();
   const bool same = name == "aten::alias" || name == "aten::requires_grad_" ||
-                    ((name == "aten::detach" || name == "aten::detach_") && !carries_gradient) ||
+                    (name == "aten::detach_" && !carries_gradient) ||
                     (name == "aten::to" && before["dtype"].is_integer() && before["dtype"] == after["dtype"] && !is_bool("copy", true)) ||
                     (name == "aten::dropout" && (is_bool("train", false) || argument("p")["as_float"] == Json(0.0)));
   if (same) {

@@ -58,6 +58,12 @@ Bytes attention_hidden(const ModelGraph& graph, const Op& op, const StorageMap& 
   return bytes;
 }
 
+std::int64_t normalised_rows(const Op& op, std::int64_t elements) {
+  std::int64_t row = 1;
+  for (const std::int64_t size : integers_argument(op, "normalized_shape").value_or(Sizes{})) row *= size;
+  return elements / std::max<std::int64_t>(row, 1);
+}
+
 Bytes hidden_bytes(const ModelGraph& graph, const Op& op, const OpRule& rule, const StorageMap& storage) {
   const auto elements = [&](std::string_view name) {
     const ValueId value = value_argument(op, name);
@@ -66,12 +72,11 @@ Bytes hidden_bytes(const ModelGraph& graph, const Op& op, const OpRule& rule, co
   switch (rule.hidden) {
     case Hidden::None:
       return Bytes(0);
-    case Hidden::RowStatistics1:
-    case Hidden::RowStatistics2: {
-      std::int64_t row = 1;
-      for (const std::int64_t size : integers_argument(op, "normalized_shape").value_or(Sizes{})) row *= size;
-      return Bytes(kStatisticBytes * (rule.hidden == Hidden::RowStatistics2 ? 2 : 1) * (elements("input") / std::max<std::int64_t>(row, 1)));
-    }
+    case Hidden::RowStatistics2:
+      return Bytes(2 * kStatisticBytes * normalised_rows(op, elements("input")));
+    case Hidden::RmsNorm:
+      // Composite on CPU: with a weight, what it multiplies is kept too.
+      return Bytes(kStatisticBytes * (normalised_rows(op, elements("input")) + (value_argument(op, "weight") >= 0 ? elements("input") : 0)));
     case Hidden::GroupStatistics2: {
       const ValueId input = value_argument(op, "input");
       const auto groups = integer_argument(op, find_argument(op, "num_groups") != nullptr ? "num_groups" : "group");
@@ -85,10 +90,12 @@ Bytes hidden_bytes(const ModelGraph& graph, const Op& op, const OpRule& rule, co
       return drops(op) ? Bytes(kMaskBytes * storage.at(op.outputs.front()).elements) : Bytes(0);
     case Hidden::Attention:
       return attention_hidden(graph, op, storage);
-    case Hidden::InputSized: {
+    case Hidden::LogSoftmax: {
       const ValueId input = value_argument(op, "self");
-      return input < 0 ? Bytes(0) : size_of(graph.values[input].dtype) * storage.at(input).elements;
+      return input < 0 ? Bytes(0) : size_of(graph.values[input].dtype) * (storage.at(input).elements + 1);
     }
+    case Hidden::LossWeight:
+      return size_of(graph.values[op.outputs.front()].dtype);
     case Hidden::OutputIndices:
       return Bytes(kIndexBytes * storage.at(op.outputs.front()).elements);
   }

@@ -250,7 +250,7 @@ std::string show_text(const ModelGraph& graph, const ShowOptions& options) {
   const Totals totals = total(graph, samples);
   std::string text = graph.name + ": " + grouped(totals.parameters) + " parameters";
   if (totals.trainable != totals.parameters) text += " (" + grouped(totals.trainable) + " trainable)";
-  text += ", " + std::to_string(graph.ops.size()) + " operators, " + std::to_string(graph.num_blocks()) + " blocks, ";
+  text += ", " + std::to_string(graph.ops.size()) + " operators, " + std::to_string(graph.num_blocks()) + (graph.num_blocks() == 1 ? " block, " : " blocks, ");
   text += graph.batch_symbol.empty() ? "batch fixed at " + std::to_string(graph.static_batch) : std::string("any batch");
   text += "\n" + std::to_string(samples) + (samples == 1 ? " sample: " : " samples: ") + flop_text(totals.forward) + " forward, " +
           flop_text(totals.backward) + " backward, " + bytes_text(totals.saved) + " kept for backward\n";

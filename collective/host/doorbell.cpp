@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <climits>
 #include <ctime>
+#include <vector>
 
 namespace coxswain::collective {
 namespace {
@@ -48,11 +49,12 @@ void Doorbell::sleep(std::uint32_t seen, Deadline deadline) const {
   header_->sleeper.store(kAwake, std::memory_order_seq_cst);
 }
 
-void Doorbell::sleep(std::uint32_t seen, std::vector<pollfd> sockets, Deadline deadline) const {
+void Doorbell::sleep(std::uint32_t seen, std::span<const pollfd> sockets, Deadline deadline) const {
   header_->sleeper.store(kPoll, std::memory_order_seq_cst);
   if (header_->bell.load(std::memory_order_seq_cst) == seen) {
-    sockets.push_back({event_, POLLIN, 0});
-    ::poll(sockets.data(), sockets.size(), poll_timeout(deadline));
+    std::vector<pollfd> waited(sockets.begin(), sockets.end());
+    waited.push_back({event_, POLLIN, 0});
+    ::poll(waited.data(), waited.size(), poll_timeout(deadline));
   }
   header_->sleeper.store(kAwake, std::memory_order_seq_cst);
   std::uint64_t count = 0;

@@ -5,7 +5,7 @@
 // Threads: one sleeper (the owner's progress thread), any ringer.
 #include <poll.h>
 
-#include <vector>
+#include <span>
 
 #include "collective/host/region.h"
 #include "common/clock.h"
@@ -22,7 +22,7 @@ class Doorbell {
   [[nodiscard]] std::uint32_t seen() const { return header_->bell.load(std::memory_order_seq_cst); }
   void sleep(std::uint32_t seen, Deadline deadline) const;
   /// Also wakes when one of `sockets` is ready.
-  void sleep(std::uint32_t seen, std::vector<pollfd> sockets, Deadline deadline) const;
+  void sleep(std::uint32_t seen, std::span<const pollfd> sockets, Deadline deadline) const;
 
  private:
   enum Sleep : std::uint32_t { kAwake = 0, kFutex = 1, kPoll = 2 };

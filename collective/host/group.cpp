@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <span>
 
 #include "collective/host/socket.h"
 #include "common/ensure.h"
@@ -192,7 +191,7 @@ std::byte* Group::shared_memory(int rank, std::uint64_t id) {
   return found == shared_memory_.end() ? nullptr : found->second.data();
 }
 
-Result<void> Waiter::pause(const std::vector<pollfd>& sockets, const std::vector<int>& waited_for) {
+Result<void> Waiter::pause(std::span<const pollfd> sockets, std::span<const int> waited_for) {
   COX_TRY_VOID(group_.check());
   if (++spins_ < kSpins && sockets.empty()) {
     spin_once();

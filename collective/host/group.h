@@ -11,6 +11,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -119,7 +120,7 @@ class Waiter {
   /// Something was done: spin anew before sleeping.
   void progress() { spins_ = 0; }
   /// `waited_for` names the ranks for the message of DeadlineExceeded.
-  Result<void> pause(const std::vector<pollfd>& sockets, const std::vector<int>& waited_for);
+  Result<void> pause(std::span<const pollfd> sockets, std::span<const int> waited_for);
 
  private:
   Group& group_;

@@ -65,7 +65,7 @@ Result<void> SharedStage::synchronise(Deadline deadline) {
       continue;
     }
     if (left) return group_.absent(peer);
-    COX_TRY_VOID(waiter.pause({}, {rank}));
+    COX_TRY_VOID(waiter.pause({}, {&rank, 1}));
   }
   return {};
 }
@@ -152,7 +152,7 @@ Result<std::optional<std::vector<std::byte*>>> SharedStage::registered_buffers(D
       memory = group_.shared_memory(rank, header_of(rank).registered_id);
       if (memory != nullptr) break;
       // The descriptor is on its way over the control connection; the watcher rings when it is mapped.
-      COX_TRY_VOID(waiter.pause({}, {rank}));
+      COX_TRY_VOID(waiter.pause({}, {&rank, 1}));
     }
     buffers.push_back(memory + header_of(rank).registered_offset);
   }

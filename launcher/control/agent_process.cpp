@@ -198,6 +198,7 @@ Result<ExitCode> run_agent(const AgentRequest& request) {
   start.secret.is_token = true;
   start.coordinator = request.coordinator;
   start.devices = request.devices;
+  start.processes_per_node = request.processes_per_node;
   start.node_rank = request.node_rank;
   start.local_addr = request.local_addr;
   start.scratch_dir = scratch.path();

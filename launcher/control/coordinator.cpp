@@ -1,6 +1,7 @@
 #include "launcher/control/coordinator.h"
 
 #include <algorithm>
+#include <cstdlib>
 
 #include "common/ensure.h"
 #include "launcher/control/exit_cause.h"
@@ -127,6 +128,14 @@ void Coordinator::start_measuring(TimePoint now) {
   phase_ = Phase::Measuring;
   measurements_.ranks = bind_all_devices(measurements_.nodes);
   measurements_.reports.assign(measurements_.ranks.size(), "");
+  auto backend = resolve_backend(settings_.backend, measurements_.nodes);
+  if (!backend) {
+    Failure failure;
+    failure.cause = backend.error().message;
+    failure.error = backend.error();
+    return fail(std::move(failure), now);
+  }
+  backend_ = *backend;
   start_generation(settings_.measure_work, measurements_.ranks, "", now);
 }
 
@@ -137,6 +146,7 @@ void Coordinator::start_generation(const std::string& work_bytes, const std::vec
   common.mutable_work()->ParseFromString(work_bytes);
   common.mutable_work()->set_generation(generation_);
   common.mutable_work()->set_run_id(settings_.run_id);
+  common.mutable_work()->set_backend(backend_);
   common.mutable_work()->set_world_size(static_cast<int>(ranks.size()));
   common.mutable_work()->set_plan_json(plan_json);
   for (const auto& [name, value] : settings_.environment) (*common.mutable_environment())[name] = value;

@@ -87,6 +87,7 @@ struct CoordinatorSettings {
   double shutdown_timeout_seconds = 30;
   std::string measure_work;     // serialised Work of the first phase (measure or check), without world size
   std::string train_work;       // serialised Work of training, without plan and world size
+  std::string backend = "auto";
   std::map<std::string, std::string> environment;
   std::string master_addr;
 };
@@ -106,6 +107,8 @@ class Coordinator {
   std::vector<Decision> tick(TimePoint now);
 
   [[nodiscard]] const Measurements& measurements() const { return measurements_; }
+  /// Known once measuring began.
+  [[nodiscard]] const std::string& backend() const { return backend_; }
 
  private:
   enum class Phase { Joining, Measuring, Planning, Training, Ending, Ended };
@@ -133,6 +136,7 @@ class Coordinator {
   CoordinatorSettings settings_;
   Phase phase_ = Phase::Joining;
   int generation_ = 0;
+  std::string backend_;
   std::vector<Node> nodes_;
   std::vector<Rank> ranks_;
   std::vector<RankBinding> bindings_;

@@ -13,6 +13,7 @@
 #include <iterator>
 
 #include "common/bytes_io.h"
+#include "common/env.h"
 
 namespace coxswain::launcher {
 namespace {
@@ -144,6 +145,7 @@ std::filesystem::path own_program() {
 
 Result<std::filesystem::path> find_worker_program(const std::filesystem::path& given) {
   const std::filesystem::path folder = own_program().parent_path();
+  if (const auto named = env("COX_WORKER"); named && given.empty()) return find_worker_program(*named);
   std::vector<std::filesystem::path> candidates{folder / "worker", folder.parent_path() / "libexec" / "coxswain" / "worker"};
   if (!given.empty()) candidates = {given};
   for (const auto& candidate : candidates) {

@@ -3,6 +3,7 @@
 // Threads: pure values.
 #include <filesystem>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "common/json.h"
@@ -65,7 +66,7 @@ class ScratchFolder {
   std::filesystem::path path_;
 };
 
-/// `given`, or `worker` beside this program, or in libexec of its prefix. Errors: FailedPrecondition.
+/// `given`, or COX_WORKER, or `worker` beside this program, or in libexec of its prefix. Errors: FailedPrecondition.
 [[nodiscard]] Result<std::filesystem::path> find_worker_program(const std::filesystem::path& given);
 [[nodiscard]] std::filesystem::path own_program();
 

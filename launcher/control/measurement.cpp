@@ -176,6 +176,21 @@ std::vector<RankBinding> bind_all_devices(const std::vector<NodeView>& nodes) {
   return ranks;
 }
 
+Result<std::string> resolve_backend(const std::string& asked, const std::vector<NodeView>& nodes) {
+  if (asked == "mpi" && nodes.size() > 1) {
+    return Error{ErrorCode::Unimplemented, "mpi over several nodes is not possible in this version", "--backend", "host, or one node", "mpi with " + std::to_string(nodes.size()) + " nodes", "use --backend host"};
+  }
+  if (asked != "auto" && !asked.empty()) return asked;
+  for (const NodeView& node : nodes) {
+    control::AgentHello hello;
+    hello.ParseFromString(node.hello);
+    for (const auto& device : hello.devices()) {
+      if (device.kind() != "cuda") return std::string("host");
+    }
+  }
+  return std::string("nccl");
+}
+
 Result<MeasuredCluster> build_cluster(const Measurements& measurements) {
   std::vector<control::AgentHello> hellos;
   for (const NodeView& node : measurements.nodes) hellos.push_back(parse_hello(node));

@@ -15,6 +15,9 @@ namespace coxswain::launcher {
 /// model are one class ("cpu-1.0", a second model "cpu-1.0-b").
 [[nodiscard]] std::vector<RankBinding> bind_all_devices(const std::vector<NodeView>& nodes);
 
+/// "auto" resolved: nccl where every device is CUDA, else host. Errors: Unimplemented (mpi over several nodes).
+[[nodiscard]] Result<std::string> resolve_backend(const std::string& asked, const std::vector<NodeView>& nodes);
+
 struct MeasuredCluster {
   cluster::ResourceGraph resources;
   cluster::Profile profile;             // empty blocks when none was measured

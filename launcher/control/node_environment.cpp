@@ -1,7 +1,12 @@
 #include "launcher/control/node_environment.h"
 
-#include <charconv>
+#include <unistd.h>
 
+#include <algorithm>
+#include <charconv>
+#include <sstream>
+
+#include "common/bytes_io.h"
 #include "common/env.h"
 
 namespace coxswain::launcher {
@@ -118,6 +123,44 @@ Result<std::vector<ResolvedValue>> resolve_nodes_from(NodeOptions& nodes, const 
     return Error{ErrorCode::InvalidArgument, "several nodes need a token that all of them hold", "--token-file", "a file with the same secret on every node", "nothing", "openssl rand -hex 32 > token; give --token-file token on every node"};
   }
   return values;
+}
+
+Result<void> apply_hostfile_of(std::string_view text, const std::string& own_host, NodeOptions& nodes, int& slots) {
+  std::istringstream in{std::string(text)};
+  std::vector<std::pair<std::string, int>> hosts;
+  std::string line;
+  for (int number = 1; std::getline(in, line); ++number) {
+    std::istringstream words(line.substr(0, line.find('#')));
+    std::string host, option;
+    if (!(words >> host)) continue;
+    int count = 0;
+    while (words >> option) {
+      if (!option.starts_with("slots=")) {
+        return Error{ErrorCode::InvalidArgument, "a line of the hostfile cannot be read", "line " + std::to_string(number), "HOST [slots=N]", line, ""};
+      }
+      COX_TRY(count, whole_number({option.substr(6), "line " + std::to_string(number) + "  slots"}, 1));
+    }
+    hosts.emplace_back(host, count);
+  }
+  if (hosts.empty()) return Error{ErrorCode::InvalidArgument, "the hostfile names no host", "", "HOST [slots=N] a line", "nothing", ""};
+  if (nodes.num_nodes == 0) nodes.num_nodes = static_cast<int>(hosts.size());
+  if (nodes.node_rank < 0) {
+    const auto own = std::find_if(hosts.begin(), hosts.end(), [&](const auto& host) { return host.first == own_host; });
+    if (own == hosts.end()) return Error{ErrorCode::InvalidArgument, "this host is not in the hostfile", "", "a line for " + own_host, std::to_string(hosts.size()) + " other hosts", "add it, or give --node-rank"};
+    nodes.node_rank = static_cast<int>(own - hosts.begin());
+  }
+  if (nodes.rdzv_endpoint.empty()) nodes.rdzv_endpoint = hosts.front().first + ":" + kRendezvousPort;
+  if (slots == 0 && nodes.node_rank < static_cast<int>(hosts.size())) slots = hosts[static_cast<std::size_t>(nodes.node_rank)].second;
+  return {};
+}
+
+Result<void> apply_hostfile(const std::filesystem::path& file, NodeOptions& nodes, int& slots) {
+  COX_TRY(const std::string text, read_file(file));
+  char name[256] = {};
+  ::gethostname(name, sizeof name - 1);
+  auto applied = apply_hostfile_of(text, name, nodes, slots);
+  if (!applied) return with_path_prefix(applied.error(), file.string() + "  ");
+  return applied;
 }
 
 Result<std::vector<ResolvedValue>> resolve_nodes(NodeOptions& nodes) {

@@ -18,6 +18,9 @@ using EnvironmentLookup = std::function<std::optional<std::string>(const std::st
 /// First host of a Slurm node list: "node[03-07,9],x" -> "node03".
 [[nodiscard]] std::string first_slurm_host(const std::string& list);
 
+/// As apply_hostfile, on the file's text and as the host `own_host`.
+[[nodiscard]] Result<void> apply_hostfile_of(std::string_view text, const std::string& own_host, NodeOptions& nodes, int& slots);
+
 struct WorkerPlace {
   int rank = 0, local_rank = 0, world_size = 1, local_world_size = 1;
   int node_rank = 0, num_nodes = 1;

@@ -47,8 +47,7 @@ struct TrainRequest {
   double shutdown_timeout_seconds = 30;
   std::filesystem::path worker_program;   // empty: beside this program or in libexec
   double join_timeout_seconds = 600;      // for all nodes to come
-  std::string profile_cache;              // reserved for callers that measured already: profile.json to use
-  std::string cluster_file;               // use these resources instead of probing (classes must fit the devices)
+  std::filesystem::path cluster_file;     // plan on these resources instead of the measured ones (same classes and counts)
 };
 
 struct TrainOutcome {
@@ -59,6 +58,11 @@ struct TrainOutcome {
   std::optional<double> validation_loss;
   double median_step_seconds = 0, predicted_step_seconds = 0;
 };
+
+/// Order and slots of nodes from a hostfile ("host slots=N" a line): fills num_nodes, node_rank (this host's line),
+/// rdzv_endpoint (the first host) and `slots` where they were not given. It starts nothing.
+/// Errors: NotFound; InvalidArgument (a line that cannot be read; this host is not listed).
+[[nodiscard]] Result<void> apply_hostfile(const std::filesystem::path& file, NodeOptions& nodes, int& slots);
 
 /// Probe, plan, run. Prints the console lines on stdout. On a node other than 0 it only runs the agent.
 /// Errors: of every part; Unavailable names the first failed rank, its node and the cause.
@@ -90,6 +94,7 @@ struct CheckOutcome {
 struct AgentRequest {
   std::string coordinator;
   std::string devices;
+  int processes_per_node = 0;             // as in TrainRequest
   std::filesystem::path token_file;       // required
   std::string local_addr;
   int node_rank = -1;

@@ -24,10 +24,9 @@ void set_model(control::ModelSource& source, const Job& job) {
   }
 }
 
-control::Work make_work(control::Mode mode, const std::string& backend) {
+control::Work make_work(control::Mode mode) {
   control::Work work;
   work.set_mode(mode);
-  work.set_backend(backend);
   work.set_step_timeout_seconds(kStepTimeoutSeconds);
   work.set_connect_timeout_seconds(kConnectTimeoutSeconds);
   return work;
@@ -63,8 +62,8 @@ std::vector<std::int64_t> profile_samples(std::int64_t global_batch, std::int64_
   return samples;
 }
 
-std::string make_measure_work(const std::optional<Job>& job, const std::string& backend) {
-  control::Work work = make_work(control::MODE_MEASURE, backend);
+std::string make_measure_work(const std::optional<Job>& job) {
+  control::Work work = make_work(control::MODE_MEASURE);
   work.mutable_measure()->set_rates_budget_seconds(kRatesSeconds);
   if (job) {
     set_model(*work.mutable_model(), *job);
@@ -75,15 +74,15 @@ std::string make_measure_work(const std::optional<Job>& job, const std::string& 
   return work.SerializeAsString();
 }
 
-std::string make_train_work(const Job& job, const std::string& backend) {
-  control::Work work = make_work(control::MODE_TRAIN, backend);
+std::string make_train_work(const Job& job) {
+  control::Work work = make_work(control::MODE_TRAIN);
   set_model(*work.mutable_model(), job);
   set_train(*work.mutable_train(), job);
   return work.SerializeAsString();
 }
 
 std::string make_check_work(const std::filesystem::path& pt2) {
-  control::Work work = make_work(control::MODE_CHECK, "host");
+  control::Work work = make_work(control::MODE_CHECK);
   work.mutable_model()->set_pt2(std::filesystem::absolute(pt2).string());
   return work.SerializeAsString();
 }

@@ -47,7 +47,8 @@ inline model::ModelGraph make_chain(int num_layers, std::int64_t width, bool tie
     parameter.dims = {width, width};
     graph.parameters.push_back(parameter);
     weights.push_back(parameter.value);
-    begin_block("layer" + std::to_string(i), "layer");
+    // The first layer sends no gradient to its input, so it is not the others' equal.
+    begin_block("layer" + std::to_string(i), i == 0 ? "first" : "layer");
     current = add_op("aten::relu", {{"self", ValueRef{linear(current, weights.back())}}}, {batch, Dim(width)});
     end_block();
   }

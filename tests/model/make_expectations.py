@@ -32,7 +32,8 @@ def main():
     torch.set_num_threads(1)
     expectations = {}
     for name, (module, inputs, config) in modules().items():
-        coxswain.export(module, inputs, folder / f"{name}.pt2")
+        # One export of every operator takes longer than all else: the batch of those stays fixed.
+        coxswain.export(module, inputs, folder / f"{name}.pt2", dynamic_batch=not name.startswith("operator_"))
         expectations[name] = {
             "batch": inputs[0].shape[0],
             "saved_bytes": saved_bytes(module, inputs),
@@ -70,19 +71,29 @@ def saved_bytes(module, inputs):
 
 
 def flops(module, inputs):
+    """PyTorch's counts, with attention by its own formula: 4 b h q k d forward, 2.5 times that backward.
+
+    The counter knows attention on CPU only as the matmuls of the math backend, so what those add is attention's forward.
+    """
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    forward, backward = count_flops(module, inputs)
+    with sdpa_kernel(SDPBackend.MATH):
+        attention = count_flops(module, inputs)[0] - forward
+    return {"forward_flop": forward + attention, "backward_flop": backward + 2.5 * attention}
+
+
+def count_flops(module, inputs):
     from torch.utils.flop_counter import FlopCounterMode
 
     from coxswain.transformers_masks import traceable_masks
 
-    counter = FlopCounterMode(display=False)
-    with counter, traceable_masks():
+    with FlopCounterMode(display=False) as forward, traceable_masks():
         loss = module(*inputs)
-    forward = counter.get_total_flops()
-    counter = FlopCounterMode(display=False)
-    with counter:
+    with FlopCounterMode(display=False) as backward:
         loss.backward()
     module.zero_grad(set_to_none=True)
-    return {"forward_flop": forward, "backward_flop": counter.get_total_flops()}
+    return forward.get_total_flops(), backward.get_total_flops()
 
 
 def modules():
@@ -107,7 +118,114 @@ def modules():
             config._attn_implementation = "sdpa"
             config.loss_type = "ForCausalLM"
             add(f"saved_{name}_{layers}", make_fixtures.with_loss(kind(config)), 32, 96, config.to_dict())
-    return result
+    return {**result, **operator_modules()}
+
+
+def operator_modules():
+    """One operator each, on a value that needs a gradient (h = x W), so that what it keeps is seen alone."""
+    import torch
+    from torch import nn
+    from torch.nn import functional
+
+    class OneOperator(nn.Module):
+        def __init__(self, operator):
+            super().__init__()
+            self.weight = nn.Parameter(torch.eye(16) * 0.5 + 0.01)
+            self.scale = nn.Parameter(torch.ones(16))
+            self.operator = operator
+
+        def forward(self, x, labels):
+            h = (x @ self.weight).sigmoid() + 0.5
+            return self.operator(self, h, labels).float().sum() / x.shape[0]
+
+    def heads(h):
+        return h.view(h.shape[0], 8, 4, 4).transpose(1, 2)
+
+    operators = {
+        "add": lambda m, h, y: h + 2 * h,
+        "sub": lambda m, h, y: 1 - h - h.neg(),
+        "mul": lambda m, h, y: h * h.detach().cos(),
+        "mul_both": lambda m, h, y: h * (h + 1),
+        "mul_scalar": lambda m, h, y: h * 3.0,
+        "mul_parameter": lambda m, h, y: h * m.scale,
+        "div": lambda m, h, y: h / (h + 1),
+        "div_scalar": lambda m, h, y: h / 3.0,
+        "div_constant": lambda m, h, y: h / (h.detach() + 1),
+        "pow": lambda m, h, y: h**3,
+        "rsqrt": lambda m, h, y: torch.rsqrt(h),
+        "sqrt": lambda m, h, y: torch.sqrt(h),
+        "exp": lambda m, h, y: torch.exp(h),
+        "log": lambda m, h, y: torch.log(h),
+        "tanh": lambda m, h, y: torch.tanh(h),
+        "sigmoid": lambda m, h, y: torch.sigmoid(h),
+        "relu": lambda m, h, y: torch.relu(h),
+        "gelu": lambda m, h, y: functional.gelu(h),
+        "silu": lambda m, h, y: functional.silu(h),
+        "elu": lambda m, h, y: functional.elu(h),
+        "leaky_relu": lambda m, h, y: functional.leaky_relu(h),
+        "softplus": lambda m, h, y: functional.softplus(h),
+        "hardtanh": lambda m, h, y: functional.hardtanh(h),
+        "abs": lambda m, h, y: torch.abs(h),
+        "sin": lambda m, h, y: torch.sin(h),
+        "erf": lambda m, h, y: torch.erf(h),
+        "clamp": lambda m, h, y: torch.clamp(h, 0.6, 1.0),
+        "maximum": lambda m, h, y: torch.maximum(h, 1.5 - h),
+        "where": lambda m, h, y: torch.where(h.detach() > 1, h, 0.5 * h),
+        "masked_fill": lambda m, h, y: h.masked_fill(h.detach() > 1, 0.0),
+        "addcmul": lambda m, h, y: torch.addcmul(h, h + 1, h + 2),
+        "softmax": lambda m, h, y: torch.softmax(h, -1) * 2,
+        "log_softmax": lambda m, h, y: torch.log_softmax(h, -1) * 2,
+        "layer_norm": lambda m, h, y: functional.layer_norm(h, (16,), m.scale, m.scale),
+        "layer_norm_plain": lambda m, h, y: functional.layer_norm(h, (16,)),
+        "rms_norm": lambda m, h, y: functional.rms_norm(h, (16,), m.scale),
+        "group_norm": lambda m, h, y: functional.group_norm(h.transpose(1, 2).contiguous(), 4),
+        "sum_dim": lambda m, h, y: h.sum(1),
+        "mean_dim": lambda m, h, y: h.mean(-1, keepdim=True),
+        "var": lambda m, h, y: h.var(-1),
+        "amax": lambda m, h, y: h.amax(-1),
+        "max_dim": lambda m, h, y: h.max(-1).values,
+        "logsumexp": lambda m, h, y: h.logsumexp(-1),
+        "cumsum": lambda m, h, y: h.cumsum(1),
+        "norm": lambda m, h, y: torch.linalg.vector_norm(h, dim=-1),
+        "cross_entropy": lambda m, h, y: functional.cross_entropy(h.flatten(0, 1), y.flatten()),
+        "nll_loss": lambda m, h, y: functional.nll_loss(h.flatten(0, 1).log(), y.flatten()),
+        "mse_loss": lambda m, h, y: functional.mse_loss(h, h.detach() * 2),
+        "binary_cross_entropy": lambda m, h, y: functional.binary_cross_entropy_with_logits(h, (h.detach() > 1).float()),
+        "linear": lambda m, h, y: functional.linear(h, m.weight),
+        "linear_transposed": lambda m, h, y: functional.linear(heads(h).transpose(1, 2).flatten(2), m.weight, m.scale),
+        "linear_strided": lambda m, h, y: functional.linear(h.view(-1, 4, 2, 16).transpose(1, 2), m.weight),
+        "matmul_heads": lambda m, h, y: heads(h) @ heads(h + 1).transpose(2, 3),
+        "matmul_detached": lambda m, h, y: heads(h) @ heads(h.detach() + 1).transpose(2, 3),
+        "bmm": lambda m, h, y: torch.bmm(h, (h + 1).transpose(1, 2)),
+        "baddbmm": lambda m, h, y: torch.baddbmm(h, h @ torch.ones(16, 8), h + 1),
+        "einsum": lambda m, h, y: torch.einsum("bik,bjk->bij", h, h + 1),
+        "attention": lambda m, h, y: functional.scaled_dot_product_attention(heads(h), heads(h + 1), heads(h + 2), is_causal=True),
+        "attention_mask": lambda m, h, y: functional.scaled_dot_product_attention(
+            heads(h), heads(h + 1), heads(h + 2), attn_mask=torch.ones(8, 8).tril().bool()),
+        "attention_merged": lambda m, h, y: functional.linear(
+            functional.scaled_dot_product_attention(heads(h), heads(h + 1), heads(h + 2)).transpose(1, 2).flatten(2), m.weight),
+        "embedding": lambda m, h, y: functional.embedding(y, m.weight) * h,
+        "gather": lambda m, h, y: h.gather(-1, y.unsqueeze(-1)),
+        "index_select": lambda m, h, y: h.index_select(1, y[0, :2] % 8),
+        "cat": lambda m, h, y: torch.cat([h, h * 2], 1),
+        "stack": lambda m, h, y: torch.stack([h, h * 2], 1),
+        "pad": lambda m, h, y: functional.pad(h, (1, 1)) * 2,
+        "views": lambda m, h, y: h.view(-1, 8, 4, 4).permute(0, 2, 1, 3).unsqueeze(1).squeeze(1).select(1, 0).tanh(),
+        "split": lambda m, h, y: torch.split(h, 4, -1)[1].exp(),
+        "chunk_unbind": lambda m, h, y: h.unbind(1)[2].exp() + h.chunk(2, 1)[1][:, 0].log(),
+        "expand": lambda m, h, y: h.mean(1, keepdim=True).expand(-1, 8, -1) * h,
+        "reshape_copies": lambda m, h, y: heads(h).reshape(h.shape[0], 32, 4).tanh().exp(),
+        "reshape_views": lambda m, h, y: heads(h).transpose(1, 2).reshape(h.shape[0], 8, 16).log(),
+        "pointwise_order": lambda m, h, y: (heads(h) * 2).transpose(1, 2).reshape(h.shape[0], 8, 16).log(),
+        "tril": lambda m, h, y: torch.tril(h),
+        "to_double": lambda m, h, y: h.double().exp(),
+        "conv1d": lambda m, h, y: functional.conv1d(h.transpose(1, 2).contiguous(), m.weight.unsqueeze(-1).expand(16, 16, 3).contiguous(), padding=1),
+        "glu": lambda m, h, y: functional.glu(h),
+        "no_grad": lambda m, h, y: h * (h.detach() * 2).softmax(-1),
+    }
+    torch.manual_seed(4)
+    inputs = torch.randn(2, 8, 16), torch.randint(16, (2, 8))
+    return {f"operator_{name}": (OneOperator(operator), inputs, None) for name, operator in operators.items()}
 
 
 if __name__ == "__main__":

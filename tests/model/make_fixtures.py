@@ -101,6 +101,9 @@ def make_damaged(folder):
     rewrite("lost_weight.pt2", only("data/weights/weight_2", lambda c: None))
     rewrite("no_model.pt2", only("models/model.json", lambda c: None))
     rewrite("no_manifest.pt2", only("manifest.json", lambda c: None))
+    with zipfile.ZipFile(folder / "compressed.zip", "w") as archive:
+        archive.writestr("text", "a" * 10000, zipfile.ZIP_DEFLATED)
+        archive.writestr("stored", "b", zipfile.ZIP_STORED)
     (folder / "no_archive.pt2").write_bytes(b"this is no zip file" * 100)
     (folder / "empty.pt2").write_bytes(b"")
     with zipfile.ZipFile(folder / "gpt.pt2") as archive:
@@ -236,7 +239,7 @@ def add_view_modules(result):
             columns[:, :2] += self.scale
             h.permute(2, 0, 1)[5].zero_()
             h.narrow(2, 1, 2).clamp_(min=-1.0)
-            h.unsqueeze(0).squeeze(0).add_(high.mean())
+            h.unsqueeze(0).squeeze(0).add_(high.mean((1, 2), keepdim=True))
             h[:, 0, ::2] = 3.0
             mixed = torch.zeros(h.shape[0], 4, 6, dtype=torch.float64)
             mixed.copy_(h)

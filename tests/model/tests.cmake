@@ -1,9 +1,22 @@
-# Archives for the tests, made by PyTorch at test time (see make_fixtures.py); other folders' tests may ask for them
-# with FIXTURES_REQUIRED model_fixtures.
-add_test(NAME make_model_fixtures
-  COMMAND ${PROJECT_SOURCE_DIR}/.venv/bin/python ${PROJECT_SOURCE_DIR}/tests/model/make_fixtures.py ${PROJECT_BINARY_DIR}/fixtures)
-set_tests_properties(make_model_fixtures PROPERTIES FIXTURES_SETUP model_fixtures LABELS unit TIMEOUT 300
-  ENVIRONMENT "OMP_NUM_THREADS=1")
+# Archives for the tests, made by PyTorch at test time (make_fixtures.py, make_expectations.py); other folders' tests may ask
+# for them with FIXTURES_REQUIRED model_fixtures.
+foreach(maker make_fixtures make_expectations)
+  if(EXISTS ${PROJECT_SOURCE_DIR}/tests/model/${maker}.py)
+    add_test(NAME model_${maker} COMMAND ${PROJECT_SOURCE_DIR}/.venv/bin/python ${PROJECT_SOURCE_DIR}/tests/model/${maker}.py
+      ${PROJECT_BINARY_DIR}/fixtures)
+    set_tests_properties(model_${maker} PROPERTIES FIXTURES_SETUP model_fixtures LABELS unit TIMEOUT 300
+      ENVIRONMENT "OMP_NUM_THREADS=1")
+  endif()
+endforeach()
 if(TEST model)
   set_tests_properties(model PROPERTIES FIXTURES_REQUIRED model_fixtures)
 endif()
+
+# The graphs that our reader makes, run in PyTorch operator by operator and compared with eager.
+add_executable(dump_graph ${PROJECT_SOURCE_DIR}/tests/model/dump_graph.cpp)
+target_link_libraries(dump_graph PRIVATE model)
+set_target_properties(dump_graph PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/tests)
+add_test(NAME model_graphs_run COMMAND ${PROJECT_SOURCE_DIR}/.venv/bin/python ${PROJECT_SOURCE_DIR}/tests/model/run_graph.py
+  $<TARGET_FILE:dump_graph> ${PROJECT_BINARY_DIR}/fixtures)
+set_tests_properties(model_graphs_run PROPERTIES FIXTURES_REQUIRED model_fixtures LABELS differential TIMEOUT 120
+  ENVIRONMENT "OMP_NUM_THREADS=1")

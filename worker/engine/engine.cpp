@@ -268,6 +268,7 @@ class TorchEngine final : public Engine {
       numerators_[t] += numerator.item().toDouble() * (graph_.loss[t].denominator ? 1.0 : static_cast<double>(samples_));
       numerator.reset();
     }
+    if (evaluating_ && action.end_block == stage_.end_block && activation_out_.values.empty()) micro_batches_.erase(action.micro_batch);
     return {};
   }
 

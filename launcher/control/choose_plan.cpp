@@ -1,0 +1,99 @@
+#include "launcher/control/choose_plan.h"
+
+#include "common/clock.h"
+#include "launcher/cli/command.h"
+#include "launcher/job/job_model.h"
+#include "plan/program.h"
+#include "planner/planner.h"
+
+namespace coxswain::launcher {
+namespace {
+
+/// Memory per role against capacity, for a plan that was given and not searched.
+std::vector<Error> memory_problems(const plan::Estimate& estimate) {
+  std::vector<Error> problems;
+  for (const auto& device : estimate.devices) {
+    if (device.parts.total() <= device.capacity) continue;
+    problems.push_back(Error{ErrorCode::ResourceExhausted, "the plan needs more memory than " + device.device + " has", "roles[" + std::to_string(device.role) + "]",
+                             "at most " + std::to_string(device.capacity.value) + " bytes", std::to_string(device.parts.total().value) + " bytes", "more stages, smaller micro-batches, or recompute=full"});
+  }
+  return problems;
+}
+
+Result<void> take_given_plan(PlanChoice& choice, const std::string& file, const PlanningInputs& inputs) {
+  COX_TRY(choice.plan, load_plan(file));
+  const std::string model_hash = model::model_hash(inputs.graph), cluster_hash = cluster::cluster_hash(inputs.resources);
+  if (choice.plan.model_hash != model_hash) {
+    return Error{ErrorCode::InvalidArgument, "the plan is for another model", file + "  model_hash", model_hash, choice.plan.model_hash, "make one for this job: launch plan " + inputs.job.file.string()};
+  }
+  if (choice.plan.cluster_hash != cluster_hash) {
+    return Error{ErrorCode::InvalidArgument, "the plan is for another cluster", file + "  cluster_hash", cluster_hash, choice.plan.cluster_hash, "give the --devices that it was made for, or let the planner choose"};
+  }
+  if (choice.plan.batch.global != inputs.job.global_batch) {
+    return Error{ErrorCode::InvalidArgument, "the plan is for another batch", file + "  batch.global", std::to_string(inputs.job.global_batch), std::to_string(choice.plan.batch.global), "change batch.global of the job, or the plan"};
+  }
+  if (choice.plan.precision != inputs.job.precision) {
+    return Error{ErrorCode::InvalidArgument, "the plan is for another precision", file + "  precision", std::string(plan::to_text(inputs.job.precision)), std::string(plan::to_text(choice.plan.precision)), ""};
+  }
+  if (auto problems = plan::validate(choice.plan, inputs.graph, inputs.resources); !problems.empty()) {
+    return with_path_prefix(combine_errors(ErrorCode::InvalidArgument, "the plan cannot run", std::move(problems)), file);
+  }
+  COX_TRY(auto simulation, cost_model::simulate(*inputs.cost, choice.plan));
+  choice.estimate = std::move(simulation.estimate);
+  if (auto problems = memory_problems(choice.estimate); !problems.empty()) {
+    return with_path_prefix(combine_errors(ErrorCode::ResourceExhausted, "the plan does not fit", std::move(problems)), file);
+  }
+  choice.plan_file = JsonObject{{"plan", plan::to_json(choice.plan)}, {"estimate", plan::to_json(choice.estimate)}};
+  return {};
+}
+
+}  // namespace
+
+Result<PlanChoice> choose_plan(const CoordinatorStart& start, const Job& job, const Measurements& measurements, const std::string& backend) {
+  PlanChoice choice;
+  COX_TRY(choice.cluster, build_cluster(measurements));
+  PlanningInputs inputs;
+  inputs.job = job;
+  COX_TRY(inputs.job.constraints, merge_constraints(job.constraints, start.constraints));
+  COX_TRY(inputs.graph, load_job_model(job));
+  const std::filesystem::path cluster_file = start.cluster_file.empty() ? job.cluster_file : start.cluster_file;
+  if (!cluster_file.empty()) {
+    COX_TRY(auto described, load_cluster(cluster_file.string()));
+    if (cluster::cluster_hash(described) != cluster::cluster_hash(choice.cluster.resources)) {
+      return Error{ErrorCode::InvalidArgument, "the cluster file describes other devices than there are", cluster_file.string(), cluster::cluster_hash(choice.cluster.resources),
+                   cluster::cluster_hash(described), "launch probe --out " + cluster_file.string() + ", or cluster: auto"};
+    }
+    choice.cluster.resources = std::move(described);
+  }
+  if (auto problems = cluster::validate(choice.cluster.resources); !problems.empty()) {
+    return combine_errors(ErrorCode::Internal, "the measured cluster is not valid", std::move(problems));
+  }
+  inputs.resources = choice.cluster.resources;
+  if (!choice.cluster.profile.blocks.empty()) inputs.profile = choice.cluster.profile;
+  inputs.cost = cost_model::make_cost_model(inputs.graph, inputs.resources, inputs.profile ? &*inputs.profile : nullptr);
+
+  const std::filesystem::path plan_file = start.plan_file.empty() ? job.plan_file : start.plan_file;
+  if (!plan_file.empty()) {
+    COX_TRY_VOID(take_given_plan(choice, plan_file.string(), inputs));
+    choice.plan.backend = backend;
+  } else {
+    planner::Request request = inputs.make_request();
+    request.constraints.backend = backend;
+    const TimePoint began = steady_clock().now();
+    COX_TRY(planner::PlanResult result, planner::find_plan(request));
+    result.search_seconds = std::chrono::duration<double>(steady_clock().now() - began).count();
+    choice.plan = result.plan;
+    choice.estimate = result.estimate;
+    choice.search_seconds = result.search_seconds;
+    choice.plan_file = planner::to_json(result);
+  }
+  choice.summary = planner::summarize(choice.plan);
+  choice.chosen.plan_json = to_text(plan::to_json(choice.plan));
+  choice.chosen.steps = job.steps;
+  for (int rank = 0; rank < plan::num_ranks(choice.plan); ++rank) {
+    choice.chosen.ranks.push_back(bind_device(choice.cluster, measurements.ranks, plan::device_of(choice.plan, rank)));
+  }
+  return choice;
+}
+
+}  // namespace coxswain::launcher

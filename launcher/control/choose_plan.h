@@ -1,0 +1,27 @@
+#pragma once
+// From measurements to a plan for this run: cost model, search (or the plan that was given), checks, binding to ranks.
+// Called by the coordinator in a thread of its own. Threads: pure apart from reading files.
+#include <string>
+
+#include "launcher/control/local_start.h"
+#include "launcher/control/measurement.h"
+#include "launcher/job/job.h"
+#include "plan/estimate.h"
+#include "plan/plan.h"
+
+namespace coxswain::launcher {
+
+struct PlanChoice {
+  ChosenPlan chosen;
+  plan::Plan plan;
+  plan::Estimate estimate;
+  std::string summary;            // "dp2 pp1, micro 8 x 4, 1f1b"
+  MeasuredCluster cluster;
+  Json plan_file;                 // INTERFACE section 4
+  double search_seconds = 0;
+};
+/// Errors: of the planner (ResourceExhausted: nothing fits); InvalidArgument (a given plan for another model or cluster,
+/// or one that breaks a rule); Unimplemented (mpi over several nodes).
+[[nodiscard]] Result<PlanChoice> choose_plan(const CoordinatorStart& start, const Job& job, const Measurements& measurements, const std::string& backend);
+
+}  // namespace coxswain::launcher

@@ -1,0 +1,40 @@
+#pragma once
+// A step as people and programs read it: the console line with predicted beside measured, the object of metrics.jsonl.
+// Threads: one. Source: INTERFACE section 3.
+#include <string>
+#include <vector>
+
+#include "common/json.h"
+#include "launcher/control/coordinator.h"
+#include "plan/estimate.h"
+
+namespace coxswain::launcher {
+
+/// What was predicted for the plan that runs, and what turns seconds into rates.
+struct Prediction {
+  double step_seconds = 0;
+  double model_flops_utilization = 0;
+  std::vector<std::int64_t> peak_memory_bytes;  // by rank
+  std::int64_t tokens_per_step = 0;
+};
+[[nodiscard]] Prediction make_prediction(const plan::Estimate& estimate, int num_ranks, std::int64_t tokens_per_step);
+
+[[nodiscard]] Json metrics_object(const StepRow& row, const Prediction& prediction);
+[[nodiscard]] std::string console_header();
+[[nodiscard]] std::string console_line(const StepRow& row, const Prediction& prediction);
+
+/// Step times of a run; the quoted one is the median of steps 5 and later (all, when there are fewer).
+class StepTimes {
+ public:
+  void add(const StepRow& row);
+  [[nodiscard]] double median_seconds() const;
+
+ private:
+  std::vector<double> early_, steady_;
+};
+
+/// "1.23 GiB", "4 x cpu-1.0", for the lines before the first step.
+[[nodiscard]] std::string gibibytes(std::int64_t bytes);
+[[nodiscard]] std::string describe_cluster(const cluster::ResourceGraph& resources);
+
+}  // namespace coxswain::launcher

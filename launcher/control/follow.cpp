@@ -1,0 +1,178 @@
+#include "launcher/control/follow.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <csignal>
+#include <cstring>
+#include <iostream>
+#include <thread>
+#include <variant>
+
+#include "launcher/control/event_queue.h"
+#include "launcher/control/exit_cause.h"
+#include "launcher/control/liveness.h"
+#include "launcher/control/signals.h"
+#include "launcher/control/spawner.h"
+#include "proto/error_json.h"
+
+namespace coxswain::launcher {
+namespace {
+
+// An agent whose coordinator died stops its workers and ends within this; then it is killed, and they with it.
+constexpr double kAgentEndsSeconds = 1.5;
+// A coordinator whose agent died tells how the run ended within this.
+constexpr double kCoordinatorTellsSeconds = 2.5;
+
+struct Line {
+  std::string text;
+};
+struct PipeClosed {};
+struct SignalCame {
+  int number = 0;
+};
+using FollowEvent = std::variant<Line, PipeClosed, ProcessExit, SignalCame>;
+
+void read_lines(int descriptor, EventQueue<FollowEvent>& events) {
+  std::string pending;
+  char chunk[4096];
+  for (;;) {
+    const ssize_t n = ::read(descriptor, chunk, sizeof chunk);
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) break;
+    pending.append(chunk, static_cast<std::size_t>(n));
+    for (std::size_t end = pending.find('\n'); end != std::string::npos; end = pending.find('\n')) {
+      events.push(Line{pending.substr(0, end)});
+      pending.erase(0, end + 1);
+    }
+  }
+  events.push(PipeClosed{});
+}
+
+class Follower {
+ public:
+  Follower(const CoordinatorStart& coordinator, AgentStart agent) : coordinator_(coordinator), agent_(std::move(agent)) {}
+
+  Result<Followed> run() {
+    const SignalWatcher signals([this](int number) { events_.push(SignalCame{number}); });
+    int pipe_ends[2];
+    if (::pipe2(pipe_ends, O_CLOEXEC) != 0) return Error{ErrorCode::FailedPrecondition, "cannot make a pipe", "", "", std::strerror(errno), ""};
+    const auto spawner = make_process_spawner([this](const ProcessExit& exit) { events_.push(exit); });
+    spawner_ = spawner.get();
+    SpawnRequest request;
+    request.program = own_program();
+    request.arguments = {"coordinator"};
+    request.stdin_text = to_text(to_json(coordinator_));
+    request.stdout_descriptor = pipe_ends[1];
+    auto started = spawner->spawn(request);
+    ::close(pipe_ends[1]);
+    if (!started) {
+      ::close(pipe_ends[0]);
+      return started.error();
+    }
+    coordinator_pid_ = *started;
+    std::jthread reader([this, descriptor = pipe_ends[0]] {
+      read_lines(descriptor, events_);
+      ::close(descriptor);
+    });
+    while (!over()) {
+      if (auto event = events_.pop(Deadline::after(clock_, Seconds(kTickSeconds)).at)) handle(*event);
+      if (kill_agent_by_ && kill_agent_by_->passed(clock_)) kill(agent_pid_, kill_agent_by_);
+      if (kill_coordinator_by_ && kill_coordinator_by_->passed(clock_)) kill(coordinator_pid_, kill_coordinator_by_);
+    }
+    events_.close();
+    if (spawn_error_) return *spawn_error_;
+    return std::move(followed_);
+  }
+
+ private:
+  [[nodiscard]] bool over() const { return coordinator_pid_ == 0 && agent_pid_ == 0 && pipe_closed_; }
+
+  void kill(int pid, std::optional<Deadline>& by) {
+    by.reset();
+    if (pid > 0) spawner_->send_signal(pid, SIGKILL);
+  }
+
+  void handle(const FollowEvent& event) {
+    if (const auto* line = std::get_if<Line>(&event)) {
+      on_line(line->text);
+    } else if (std::holds_alternative<PipeClosed>(event)) {
+      pipe_closed_ = true;
+      if (coordinator_exit_) on_coordinator_ended();
+    } else if (const auto* exit = std::get_if<ProcessExit>(&event)) {
+      if (exit->pid == coordinator_pid_) {
+        coordinator_pid_ = 0;
+        coordinator_exit_ = *exit;
+        if (pipe_closed_) on_coordinator_ended();
+      } else if (exit->pid == agent_pid_) {
+        agent_pid_ = 0;
+        agent_exit_ = *exit;
+        if (!told_ && coordinator_pid_ > 0) kill_coordinator_by_ = Deadline::after(clock_, Seconds(kCoordinatorTellsSeconds));
+      }
+    } else if (const auto* signal = std::get_if<SignalCame>(&event)) {
+      followed_.signal = signal->number;
+      if (coordinator_pid_ > 0) spawner_->send_signal(coordinator_pid_, signal->number);
+    }
+  }
+
+  /// Its pipe is read to the end and it is gone.
+  void on_coordinator_ended() {
+    if (agent_pid_ > 0) kill_agent_by_ = Deadline::after(clock_, Seconds(kAgentEndsSeconds));
+    if (told_) return;
+    std::string cause = describe_exit(*coordinator_exit_, false);
+    if (coordinator_exit_->signalled) cause += " (" + signal_name(coordinator_exit_->number) + ")";
+    if (agent_exit_) {
+      followed_.error = Error{ErrorCode::Unavailable, "this node's agent ended before the run did: " + describe_exit(*agent_exit_, false), "node 0", "", "", "its own error stands above, if it could tell"};
+    } else {
+      followed_.error = Error{ErrorCode::Unavailable, "the coordinator died: " + cause, "node 0", "a coordinator that lives as long as the run", cause, "start the run again; this version cannot continue it"};
+    }
+  }
+
+  void on_line(const std::string& text) {
+    const auto json = parse_json(text);
+    if (!json || !json->is_object()) return;
+    if (const Json& line = (*json)["console"]; line.is_string()) std::cout << line.string() << "\n" << std::flush;
+    if (const Json& port = (*json)["listening"]; port.is_integer()) start_agent(static_cast<int>(port.integer()));
+    if (const Json& outcome = (*json)["outcome"]; outcome.is_object()) {
+      told_ = true;
+      followed_.outcome = outcome.object();
+      if (outcome["error"].is_object()) followed_.error = proto::error_from_json(outcome["error"]);
+      followed_.signal = outcome["signal"].is_integer() ? static_cast<int>(outcome["signal"].integer()) : 0;
+    }
+  }
+
+  void start_agent(int port) {
+    // The host part is the one to reach it by; the port may have been chosen by the system.
+    agent_.coordinator = coordinator_.listen.substr(0, coordinator_.listen.rfind(':') + 1) + std::to_string(port);
+    SpawnRequest request;
+    request.program = own_program();
+    request.arguments = {"local-agent"};
+    request.stdin_text = to_text(to_json(agent_));
+    auto started = spawner_->spawn(request);
+    if (started) {
+      agent_pid_ = *started;
+      return;
+    }
+    spawn_error_ = started.error();
+    spawner_->send_signal(coordinator_pid_, SIGKILL);
+  }
+
+  const CoordinatorStart& coordinator_;
+  AgentStart agent_;
+  const Clock& clock_ = steady_clock();
+  EventQueue<FollowEvent> events_;
+  Spawner* spawner_ = nullptr;
+  int coordinator_pid_ = 0, agent_pid_ = 0;
+  std::optional<ProcessExit> coordinator_exit_, agent_exit_;
+  std::optional<Deadline> kill_agent_by_, kill_coordinator_by_;
+  std::optional<Error> spawn_error_;
+  bool told_ = false, pipe_closed_ = false;
+  Followed followed_;
+};
+
+}  // namespace
+
+Result<Followed> start_and_follow(const CoordinatorStart& coordinator, AgentStart agent) { return Follower(coordinator, std::move(agent)).run(); }
+
+}  // namespace coxswain::launcher

@@ -1,0 +1,41 @@
+// What each action of a role takes and moves.
+#include "cost_model/action_times.h"
+
+#include "tests/cost_model/make_plan.h"
+#include "tests/cost_model/synthetic_graph.h"
+
+#include <catch2/catch.hpp>
+
+using namespace coxswain;
+using namespace coxswain::cost_model;
+using namespace coxswain::test_support;
+
+TEST_CASE("actions take their blocks' times, overhead and recompute", "[action_times_test]") {
+  const model::ModelGraph graph = make_chain(3, 8, true);
+  const auto resources = make_cluster({make_device("cpu", 1 << 30)}, {2}, 1, make_link("l", 0, 1e9), make_link("o", 0, 1e9));
+  FakeCost cost(graph, resources);
+  cost.forward = {0, 1, 10, 100, 1000};
+  cost.action_overhead = 0.5;
+  cost.optimizer_per_parameter = 1;
+  auto plan = make_plan(graph, resources, {{0, 3, {{0, 0}}, {2}}, {3, 5, {{0, 1}}, {2}}}, 1);
+  plan.stages[0].recompute[2] = plan::Recompute::Full;
+  const auto tied = plan::tied_parameters(plan, graph);
+  const ActionTimes first(cost, plan, plan.roles[0], tied), last(cost, plan, plan.roles[1], tied);
+
+  using plan::ActionKind;
+  constexpr Ticks kSecond = 1'000'000'000;
+  CHECK(first.compute({ActionKind::Forward, 0, 0, 3}).forward == 22 * kSecond + kSecond / 2);
+  const ComputeTicks backward = first.compute({ActionKind::Backward, 0, 0, 3});
+  CHECK(backward.backward == 44 * kSecond + kSecond / 2);
+  CHECK(backward.recompute == 20 * kSecond);
+  CHECK(first.compute({ActionKind::Backward, 0, 0, 2}).backward == 4 * kSecond + kSecond / 2);
+  const ComputeTicks input = first.compute({ActionKind::BackwardInput, 0, 0, 3}), weight = first.compute({ActionKind::BackwardWeight, 0, 0, 3});
+  CHECK(input.backward + weight.backward == backward.backward);
+  CHECK(first.compute({ActionKind::Optimizer}).optimizer == 128 * kSecond + kSecond / 2);  // layers 0 and 1
+  CHECK(last.compute({ActionKind::Optimizer}).optimizer == 64 * kSecond + kSecond / 2);    // layer 2; the tied copy has an owner elsewhere
+
+  CHECK(first.elements({ActionKind::ReduceGradient, -1, 0, 3}) == 64);  // layer 1; layer 0 is tied across stages
+  CHECK(last.elements({ActionKind::ReduceTied, -1, -1, -1, 0}) == 64);
+  CHECK(first.edge_bytes({ActionKind::SendActivation, 0}, 2).value == 2 * 8 * 4);
+  CHECK(last.edge_bytes({ActionKind::SendGradient, 0}, 1).value == 8 * 4);
+}

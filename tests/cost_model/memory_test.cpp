@@ -1,0 +1,73 @@
+// C14-C17 counted by hand on a chain of 8 x 8 layers (64 parameters each).
+#include "cost_model/memory.h"
+
+#include "tests/cost_model/make_plan.h"
+#include "tests/cost_model/synthetic_graph.h"
+
+#include <catch2/catch.hpp>
+
+using namespace coxswain;
+using namespace coxswain::cost_model;
+using namespace coxswain::test_support;
+
+namespace {
+
+cluster::ResourceGraph two_devices() { return make_cluster({make_device("d", 1 << 30)}, {2}, 1, make_link("l", 0, 1e9), make_link("o", 0, 1e9)); }
+
+}  // namespace
+
+TEST_CASE("C14: parameters, gradients and optimizer take 4, 4 and 8 bytes, 2 more under bfloat16", "[memory_test]") {
+  const model::ModelGraph graph = make_chain(4, 8);
+  const ModelFacts facts(graph);
+  const PersistentMemory full = estimate_persistent_memory(facts, 1, 4, plan::Precision::Float32);
+  CHECK(full.parameters.value == 3 * 64 * 4);
+  CHECK(full.gradients.value == 3 * 64 * 4);
+  CHECK(full.optimizer.value == 3 * 64 * 8);
+  CHECK(full.owned_elements == 3 * 64);
+  CHECK(estimate_persistent_memory(facts, 1, 4, plan::Precision::BFloat16).parameters.value == 3 * 64 * 6);
+}
+
+TEST_CASE("C14: a tied copy has parameters and gradients, its owner the optimizer too", "[memory_test]") {
+  const model::ModelGraph graph = make_chain(4, 8, true);
+  const ModelFacts facts(graph);
+  const PersistentMemory copy = estimate_persistent_memory(facts, 4, 6, plan::Precision::Float32);
+  CHECK(copy.parameters.value == 2 * 64 * 4);  // layer 3 and the copy of layer 0
+  CHECK(copy.gradients.value == 2 * 64 * 4);
+  CHECK(copy.optimizer.value == 64 * 8);
+  CHECK(estimate_persistent_memory(facts, 0, 6, plan::Precision::Float32).parameters.value == 4 * 64 * 4);  // once
+}
+
+TEST_CASE("C15: activations follow the schedule's micro-batches in flight", "[memory_test]") {
+  using plan::ScheduleKind;
+  for (const int count : {1, 2, 3, 8}) {
+    for (int stage = 0; stage < 4; ++stage) {
+      CHECK(peak_in_flight(ScheduleKind::GPipe, stage, 4, count) == count);
+      CHECK(peak_in_flight(ScheduleKind::OneForwardOneBackward, stage, 4, count) == std::min(count, 4 - stage));
+    }
+  }
+}
+
+TEST_CASE("C15-C17: each part of a stage's memory", "[memory_test]") {
+  const model::ModelGraph graph = make_chain(4, 8);
+  const auto resources = two_devices();
+  FakeCost cost(graph, resources);
+  cost.forward = {0, 1, 1, 1, 1, 1};
+  cost.saved = {0, 1000, 1000, 1000, 1000, 10};
+  const std::int64_t cut = 8 * 4;  // bytes a sample
+  auto plan = make_plan(graph, resources, {{0, 3, {{0, 0}}, {5}}, {3, 6, {{0, 1}}, {5}}}, 4);
+  plan::MemoryParts first = estimate_memory(cost, plan, 0, 0);
+  CHECK(first.activations.value == 2 * 2 * 5000);  // two in flight, two layers, five samples
+  CHECK(first.transfers.value == (2 + 1) * 5 * cut);  // gradients in (two credits), activations out
+  const plan::MemoryParts last = estimate_memory(cost, plan, 1, 0);
+  CHECK(last.activations.value == 2 * 5000 + 50);
+  CHECK(last.transfers.value == (2 + 1) * 5 * cut);
+  const std::int64_t sum = first.parameters.value + first.gradients.value + first.optimizer.value + first.activations.value + first.transfers.value;
+  CHECK(first.margin.value == sum / 20);
+  CHECK(first.total().value == sum + sum / 20);
+
+  // Recomputing: what crosses into each block is kept (the first layer's input comes from the loader), and one block's
+  // tensors are there while it is replayed.
+  plan.stages[0].recompute.assign(3, plan::Recompute::Full);
+  first = estimate_memory(cost, plan, 0, 0);
+  CHECK(first.activations.value == 2 * 5 * cut + 5000);
+}

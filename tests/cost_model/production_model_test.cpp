@@ -1,0 +1,30 @@
+// Which source speaks: profile before roofline, by block signature and device class.
+#include "cost_model/cost_model.h"
+
+#include "tests/cost_model/synthetic_graph.h"
+
+#include <catch2/catch.hpp>
+
+using namespace coxswain;
+using namespace coxswain::cost_model;
+using namespace coxswain::test_support;
+
+TEST_CASE("a profile overrides the roofline where it has an entry", "[production_model_test]") {
+  const model::ModelGraph graph = make_chain(3, 8);
+  const auto resources = make_cluster({make_device("fast", 1 << 30), make_device("slow", 1 << 30)}, {1, 1}, 1, make_link("l", 0, 1e9), make_link("o", 0, 1e9));
+  cluster::Profile profile;
+  profile.blocks = {{"layer", "fast", 2, Seconds(4), Seconds(8), Bytes(100), Bytes(50)}};
+  profile.devices = {{"fast", Seconds(1), Seconds(2), Seconds(5), Seconds(7), Bytes(11)}};
+  const auto cost = make_cost_model(graph, resources, &profile);
+
+  CHECK(cost->estimate_block({2, 0, 2}).measured);
+  CHECK(cost->estimate_block({3, 0, 4}).forward.value == Approx(8));
+  CHECK_FALSE(cost->estimate_block({2, 1, 2}).measured);
+  CHECK_FALSE(cost->estimate_block({4, 0, 2}).measured);
+  CHECK(cost->estimate_optimizer(10, 0).value == Approx(30));
+  CHECK(cost->estimate_step_overhead(0).value == 5);
+  CHECK(cost->estimate_action_overhead(0).value == 7);
+  CHECK(cost->base_memory(0).value == 11);
+  CHECK(cost->estimate_step_overhead(1).value == 0);
+  CHECK(cost->estimate_optimizer(1000, 1).value == Approx(32e3 / 1e9));
+}

@@ -1,0 +1,41 @@
+// C12: between and beyond measured points.
+#include "cost_model/profile_times.h"
+
+#include <catch2/catch.hpp>
+
+using namespace coxswain;
+using namespace coxswain::cost_model;
+
+namespace {
+
+cluster::BlockTiming point(std::int64_t samples, double forward, std::int64_t saved) {
+  return {"s", "d", samples, Seconds(forward), Seconds(2 * forward), Bytes(saved), Bytes(2 * saved)};
+}
+
+}  // namespace
+
+TEST_CASE("C12: times are piecewise linear in samples", "[profile_times_test]") {
+  const auto a = point(2, 3, 20), b = point(4, 5, 40), c = point(8, 13, 80);
+  const std::vector<const cluster::BlockTiming*> points{&a, &b, &c};
+  CHECK(interpolate_block(points, 2).forward.value == Approx(3));
+  CHECK(interpolate_block(points, 3).forward.value == Approx(4));
+  CHECK(interpolate_block(points, 3).backward.value == Approx(8));
+  CHECK(interpolate_block(points, 6).forward.value == Approx(9));
+  CHECK(interpolate_block(points, 6).saved.value == 60);
+  CHECK(interpolate_block(points, 6).transient.value == 120);
+  CHECK(interpolate_block(points, 8).forward.value == Approx(13));
+  CHECK(interpolate_block(points, 6).measured);
+}
+
+TEST_CASE("C12: beyond the points the line goes on, within bounds", "[profile_times_test]") {
+  const auto a = point(2, 3, 20), b = point(4, 5, 40);
+  const std::vector<const cluster::BlockTiming*> points{&a, &b};
+  CHECK(interpolate_block(points, 10).forward.value == Approx(11));
+  CHECK(interpolate_block(points, 1).forward.value == Approx(2));
+  // A line that would fall below the proportional share, or rise towards zero samples.
+  const auto steep = point(4, 9, 40), falling = point(4, 1, 40);
+  CHECK(interpolate_block({&a, &steep}, 1).forward.value == Approx(1.5));
+  CHECK(interpolate_block({&a, &falling}, 1).forward.value == Approx(3));
+  CHECK(interpolate_block({&a, &falling}, 9).forward.value == Approx(1));
+  CHECK(interpolate_block({&a}, 6).forward.value == Approx(9));
+}

@@ -1,0 +1,2 @@
+find_package(rapidcheck CONFIG REQUIRED)
+target_link_libraries(plan_test PRIVATE rapidcheck)

@@ -1,0 +1,338 @@
+// Each case breaks one rule of docs/plan.md and expects that number alone.
+#include <functional>
+#include <set>
+
+#include "tests/support/graph_builder.h"
+#include "tests/support/plan_builder.h"
+
+#include <catch2/catch.hpp>
+
+namespace coxswain::plan {
+namespace {
+
+struct Case {
+  model::ModelGraph graph = make_chain_graph();
+  cluster::ResourceGraph resources = make_cpu_cluster({4, 1});
+  // Stages of one and two replicas, ranks 0 | 1 2; blocks 0-2 | 3-5.
+  Plan plan = make_plan(graph, resources, {.cuts = {3}, .samples = {{4}, {3, 1}}, .count = 2});
+
+  [[nodiscard]] std::vector<Error> errors() const { return validate(plan, graph, resources); }
+  /// Lists that fit what a case did to the stages.
+  void refill() { fill_roles(plan, graph, Bytes(1)); }
+};
+
+void check_rule(const Case& broken, const std::string& rule, const std::string& path, ErrorCode code = ErrorCode::InvalidArgument) {
+  const auto errors = broken.errors();
+  REQUIRE_FALSE(errors.empty());
+  for (const Error& error : errors) CHECK(error.message.substr(0, error.message.find(':')) == rule);
+  CHECK(errors.front().path == path);
+  CHECK(errors.front().code == code);
+  CHECK_FALSE(errors.front().got.empty());
+}
+
+TEST_CASE("a derived plan breaks no rule", "[validate]") { CHECK(Case().errors().empty()); }
+
+TEST_CASE("V1: format", "[validate]") {
+  Case c;
+  c.plan.format_version = 2;
+  check_rule(c, "V1", "format_version");
+}
+
+TEST_CASE("V2: another model", "[validate]") {
+  Case c;
+  c.plan.model_hash = std::string(64, '0');
+  check_rule(c, "V2", "model_hash", ErrorCode::FailedPrecondition);
+}
+
+TEST_CASE("V3: another cluster", "[validate]") {
+  Case c;
+  c.resources = make_cpu_cluster({5, 1});
+  check_rule(c, "V3", "cluster_hash", ErrorCode::FailedPrecondition);
+}
+
+TEST_CASE("V4: batch", "[validate]") {
+  Case c;
+  c.plan.batch.global = 9;
+  check_rule(c, "V4", "batch");
+}
+
+TEST_CASE("V5: static batch", "[validate]") {
+  Case c;
+  c.graph = make_chain_graph({.static_batch = true});
+  c.plan = make_plan(c.graph, c.resources, {.cuts = {3}, .samples = {{8}, {8}}, .count = 2});
+  CHECK(c.errors().empty());
+  c.plan = make_plan(c.graph, c.resources, {.cuts = {3}, .samples = {{8}, {4, 4}}, .count = 2});
+  check_rule(c, "V5", "batch.micro");
+  c.plan = make_plan(c.graph, c.resources, {.samples = {{4}}, .count = 4});
+  check_rule(c, "V5", "batch.micro");
+}
+
+TEST_CASE("V6: backend", "[validate]") {
+  Case c;
+  c.plan.backend = "gloo";
+  check_rule(c, "V6", "backend");
+  c.plan.backend = "mpi";
+  CHECK(c.errors().empty());
+}
+
+TEST_CASE("V7: precision", "[validate]") {
+  Case c;
+  c.plan.precision = Precision::BFloat16;
+  check_rule(c, "V7", "precision", ErrorCode::Unimplemented);
+}
+
+TEST_CASE("V8: schedule", "[validate]") {
+  Case c;
+  for (const auto kind : {ScheduleKind::Interleaved, ScheduleKind::ZeroBubbleH1, ScheduleKind::ZeroBubbleH2, ScheduleKind::ZeroBubbleV}) {
+    c.plan.schedule = kind;
+    check_rule(c, "V8", "schedule", ErrorCode::Unimplemented);
+    CHECK(c.errors().front().got == to_text(kind));
+  }
+}
+
+TEST_CASE("V9: credits", "[validate]") {
+  Case c;
+  c.plan.receive_credits = 0;
+  check_rule(c, "V9", "receive_credits");
+}
+
+TEST_CASE("V10: stages cover the blocks in order", "[validate]") {
+  Case c;
+  SECTION("gap") {
+    c.plan.stages[1].first_block = 4;
+    c.plan.stages[1].recompute.pop_back();
+    check_rule(c, "V10", "stages[1]");
+  }
+  SECTION("end missing") {
+    c.plan.stages[1].end_block = 5;
+    c.plan.stages[1].recompute.pop_back();
+    check_rule(c, "V10", "stages[1].end_block");
+  }
+  SECTION("beyond the end") {
+    c.plan.stages[1].end_block = 7;
+    c.plan.stages[1].recompute.push_back(Recompute::None);
+    check_rule(c, "V10", "stages[1]");
+  }
+  SECTION("no stage") {
+    c.plan.stages.clear();
+    c.plan.roles.clear();
+    check_rule(c, "V10", "stages");
+  }
+}
+
+TEST_CASE("V11: empty stage", "[validate]") {
+  Case c;
+  c.graph.blocks[0].end_op = 0;
+  c.graph.blocks[1].first_op = 0;
+  c.plan = make_plan(c.graph, c.resources, {.cuts = {1}, .samples = {{4}, {4}}, .count = 2});
+  const auto errors = c.errors();
+  REQUIRE(errors.size() == 1);
+  CHECK(errors[0].message == "V11: stage has no operator");
+  CHECK(errors[0].path == "stages[0]");
+}
+
+TEST_CASE("V12: stage without replicas", "[validate]") {
+  Case c;
+  c.plan.stages[0].replicas.clear();
+  check_rule(c, "V12", "stages[0].replicas");
+}
+
+TEST_CASE("V13: mesh size", "[validate]") {
+  Case c;
+  c.plan.stages[0].replicas[0].devices.push_back({0, 3});
+  check_rule(c, "V13", "stages[0].replicas[0].devices");
+}
+
+TEST_CASE("V14: axes that are not run", "[validate]") {
+  Case c;
+  auto& replica = c.plan.stages[0].replicas[0];
+  replica.devices.push_back({0, 3});
+  SECTION("tensor") {
+    replica.tensor = 2;
+    c.refill();
+    check_rule(c, "V14", "stages[0].replicas[0].tensor", ErrorCode::Unimplemented);
+  }
+  SECTION("context") {
+    replica.context = 2;
+    c.refill();
+    check_rule(c, "V14", "stages[0].replicas[0].context", ErrorCode::Unimplemented);
+  }
+  SECTION("expert") {
+    replica.devices.pop_back();
+    replica.expert = 2;
+    check_rule(c, "V14", "stages[0].replicas[0].expert", ErrorCode::Unimplemented);
+  }
+}
+
+TEST_CASE("V15: devices exist", "[validate]") {
+  Case c;
+  SECTION("index") {
+    c.plan.stages[0].replicas[0].devices[0].index = 4;
+    check_rule(c, "V15", "stages[0].replicas[0].devices[0]");
+  }
+  SECTION("class") {
+    c.plan.stages[0].replicas[0].devices[0].device_class = 2;
+    check_rule(c, "V15", "stages[0].replicas[0].devices[0]");
+  }
+}
+
+TEST_CASE("V16: devices are used once", "[validate]") {
+  Case c;
+  c.plan.stages[1].replicas[0].devices[0] = c.plan.stages[0].replicas[0].devices[0];
+  check_rule(c, "V16", "stages[1].replicas[0].devices[0]");
+}
+
+TEST_CASE("V17: samples", "[validate]") {
+  Case c;
+  SECTION("sum") {
+    c.plan.stages[1].replicas[0].samples = 2;
+    check_rule(c, "V17", "stages[1].replicas");
+  }
+  SECTION("none") {
+    c.plan.stages[1].replicas[0].samples = 4;
+    c.plan.stages[1].replicas[1].samples = 0;
+    check_rule(c, "V17", "stages[1].replicas[1].samples");
+  }
+}
+
+TEST_CASE("V18: recompute", "[validate]") {
+  Case c;
+  c.plan.stages[1].recompute.pop_back();
+  check_rule(c, "V18", "stages[1].recompute");
+}
+
+TEST_CASE("V19: ZeRO and offload", "[validate]") {
+  Case c;
+  SECTION("zero") {
+    c.plan.stages[1].zero_stage = 3;
+    check_rule(c, "V19", "stages[1].zero_stage", ErrorCode::Unimplemented);
+  }
+  SECTION("offload") {
+    c.plan.stages[0].offload = Offload::Optimizer;
+    check_rule(c, "V19", "stages[0].offload", ErrorCode::Unimplemented);
+  }
+}
+
+TEST_CASE("V20: operators that mix samples", "[validate]") {
+  Case c;
+  // The linear of layer 3 (block 4), in the stage of two replicas.
+  c.graph.coupled.push_back({c.graph.blocks[4].first_op, "batch statistics"});
+  c.plan.model_hash = model::model_hash(c.graph);
+  check_rule(c, "V20", "stages[1]");
+  CHECK(c.errors().front().expected == "one micro-batch and one replica for aten::linear at layers.3");
+  c.plan = make_plan(c.graph, c.resources, {.cuts = {3}, .samples = {{3, 1}, {4}}, .count = 2});
+  check_rule(c, "V20", "stages[1]");
+  c.plan = make_plan(c.graph, c.resources, {.cuts = {3}, .samples = {{3, 1}, {4}}, .count = 1});
+  CHECK(c.errors().empty());
+}
+
+TEST_CASE("V21: buckets", "[validate]") {
+  Case c;
+  for (const std::vector<int>& starts : std::vector<std::vector<int>>{{}, {4}, {3, 4}, {6, 3}, {4, 4, 3}, {4, 3, 2}}) {
+    c.plan.stages[1].bucket_starts = starts;
+    check_rule(c, "V21", "stages[1].bucket_starts");
+  }
+  Case single;
+  single.plan.stages[0].bucket_starts = {0};
+  check_rule(single, "V21", "stages[0].bucket_starts");
+}
+
+TEST_CASE("V22: roles", "[validate]") {
+  Case c;
+  SECTION("replica without a role") {
+    c.plan.roles.pop_back();
+    check_rule(c, "V22", "stages[1].replicas[1]");
+  }
+  SECTION("two roles") {
+    c.plan.roles.push_back(c.plan.roles.back());
+    check_rule(c, "V22", "roles[3]");
+  }
+  SECTION("unequal replicas share") {
+    c.plan.roles[1].replicas = {0, 1};
+    c.plan.roles.pop_back();
+    check_rule(c, "V22", "roles[1].replicas");
+  }
+  SECTION("order") {
+    std::swap(c.plan.roles[1], c.plan.roles[2]);
+    check_rule(c, "V22", "roles[2]");
+  }
+  SECTION("no such replica") {
+    c.plan.roles[1].replicas = {7};
+    check_rule(c, "V22", "roles[1].replicas");
+  }
+  SECTION("no such stage") {
+    c.plan.roles[2].stage = 7;
+    check_rule(c, "V22", "roles[2]");
+  }
+}
+
+TEST_CASE("V23: lists are complete", "[validate]") {
+  Case c;
+  auto& actions = c.plan.roles[1].actions;
+  SECTION("missing") {
+    const auto found = std::find(actions.begin(), actions.end(), Action{ActionKind::ReceiveActivation, 1});
+    actions.erase(found);
+    check_rule(c, "V23", "roles[1].actions");
+    CHECK(c.errors().front().expected == "RECV_F1");
+  }
+  SECTION("twice") {
+    actions.push_back({ActionKind::Optimizer});
+    check_rule(c, "V23", "roles[1].actions");
+    CHECK(c.errors().front().got == "OPTIMIZER");
+  }
+  SECTION("foreign") {
+    actions.push_back({ActionKind::BackwardWeight, 0, 3, 6});
+    check_rule(c, "V23", "roles[1].actions");
+  }
+  SECTION("shorter than the count") {
+    c.plan.batch.count = 1'000'000'000;
+    c.plan.batch.global = 4'000'000'000;
+    check_rule(c, "V23", "roles[0].actions");
+  }
+}
+
+TEST_CASE("V24: order", "[validate]") {
+  Case c;
+  auto& actions = c.plan.roles[0].actions;
+  const auto first = std::find(actions.begin(), actions.end(), Action{ActionKind::SendActivation, 0});
+  const auto second = std::find(actions.begin(), actions.end(), Action{ActionKind::SendActivation, 1});
+  std::iter_swap(first, second);
+  const auto errors = c.errors();
+  REQUIRE_FALSE(errors.empty());
+  for (const Error& error : errors) CHECK(error.message.substr(0, 4) == "V24:");
+}
+
+TEST_CASE("another order that runs is as good", "[validate]") {
+  Case c;
+  // GPipe's order under the name 1F1B: what counts is the list.
+  std::vector<std::vector<Action>> schedules;
+  for (int s = 0; s < 2; ++s) schedules.push_back(make_schedule(ScheduleKind::GPipe, s, 2, 2));
+  fill_roles(c.plan, c.graph, Bytes(1), schedules);
+  CHECK(c.errors().empty());
+}
+
+TEST_CASE("all problems are reported at once", "[validate]") {
+  Case c;
+  c.plan.backend = "gloo";
+  c.plan.receive_credits = 0;
+  c.plan.stages[0].recompute.clear();
+  c.plan.stages[1].replicas[0].samples = 100;
+  c.plan.stages[1].zero_stage = 1;
+  std::set<std::string> rules;
+  for (const Error& error : c.errors()) rules.insert(error.message.substr(0, error.message.find(':')));
+  CHECK(rules == std::set<std::string>{"V6", "V9", "V17", "V18", "V19"});
+}
+
+TEST_CASE("512 devices and 64 micro-batches validate", "[validate]") {
+  const auto graph = make_chain_graph({.num_layers = 40});
+  const auto resources = make_cpu_cluster({512});
+  PlanOptions options;
+  for (int s = 1; s < 16; ++s) options.cuts.push_back(s * 42 / 16);
+  options.samples.assign(16, std::vector<std::int64_t>(32, 1));
+  options.count = 64;
+  const Plan plan = make_plan(graph, resources, options);
+  CHECK(validate(plan, graph, resources).empty());
+}
+
+}  // namespace
+}  // namespace coxswain::plan
