@@ -8,8 +8,10 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <cctype>
 #include <cerrno>
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 #include <sstream>
 
@@ -28,9 +30,9 @@ constexpr std::int64_t kMinQuotaMicroseconds = 1000;
 constexpr const char* kPrefix = "coxswain-";
 constexpr double kExitSeconds = 2;
 
-/// One write call, as the kernel's files want it. 0 or errno.
+/// One write call, as the kernel's files want it. 0 or errno. (A cgroup tree refuses to create files; a test's does not.)
 int write_file(const fs::path& path, const std::string& text) {
-  const int file = ::open(path.c_str(), O_WRONLY | O_CLOEXEC);
+  const int file = ::open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
   if (file < 0) return errno;
   const ssize_t written = ::write(file, text.data(), text.size());
   const int error = written == static_cast<ssize_t>(text.size()) ? 0 : (written < 0 ? errno : EIO);

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "cluster/resource_graph.h"
 #include "common/json.h"
 #include "launcher/control/coordinator.h"
 #include "plan/estimate.h"

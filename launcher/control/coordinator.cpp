@@ -91,7 +91,7 @@ void Coordinator::join(int agent, std::string_view hello_bytes, TimePoint now) {
     control::AgentCommand command;
     command.mutable_over()->set_exit_code(static_cast<int>(exit_code_for(refused.code)));
     command.mutable_over()->set_text(to_text(refused));
-    decisions_.push_back(SendCommand{agent, command.SerializeAsString()});
+    decisions_.emplace_back(SendCommand{agent, command.SerializeAsString()});
     return;
   }
   Node node;
@@ -166,7 +166,7 @@ void Coordinator::start_generation(const std::string& work_bytes, const std::vec
       placement.set_device_class(ranks[r].device_class);
     }
     nodes_[n].running = start.ranks_size() > 0;
-    if (nodes_[n].running) decisions_.push_back(SendCommand{nodes_[n].agent, command.SerializeAsString()});
+    if (nodes_[n].running) decisions_.emplace_back(SendCommand{nodes_[n].agent, command.SerializeAsString()});
   }
 }
 
@@ -242,7 +242,7 @@ void Coordinator::flush_steps() {
       if (report.has_validation_loss()) row.validation_loss = report.validation_loss();
     }
     last_step_ = number;
-    decisions_.push_back(RecordStep{std::move(row)});
+    decisions_.emplace_back(RecordStep{std::move(row)});
     open_steps_.erase(open_steps_.begin());
     if (stop_signal_ != 0) return;  // later steps are not part of the run any more
   }
@@ -297,7 +297,7 @@ void Coordinator::stop_everything(double grace_seconds, TimePoint now) {
   command.mutable_stop()->set_generation(generation_);
   command.mutable_stop()->set_grace_seconds(grace_seconds);
   for (const Node& node : nodes_) {
-    if (node.running && !node.gone) decisions_.push_back(SendCommand{node.agent, command.SerializeAsString()});
+    if (node.running && !node.gone) decisions_.emplace_back(SendCommand{node.agent, command.SerializeAsString()});
   }
   end_by_ = after(now, grace_seconds + kKillSeconds);
   finish_if_done(now);
@@ -315,7 +315,7 @@ void Coordinator::finish_if_done(TimePoint now) {
     if (suspected_) return;
     phase_ = Phase::Planning;
     end_by_.reset();
-    decisions_.push_back(ChoosePlan{});
+    decisions_.emplace_back(ChoosePlan{});
   } else if (phase_ == Phase::Training) {
     if (suspected_) return;
     end_run(now);
@@ -415,12 +415,12 @@ void Coordinator::end_run(TimePoint) {
   command.mutable_over()->set_exit_code(static_cast<int>(ended.exit_code));
   if (ended.error) command.mutable_over()->set_text(to_text(*ended.error));
   send_to_all(command.SerializeAsString());
-  decisions_.push_back(std::move(ended));
+  decisions_.emplace_back(std::move(ended));
 }
 
 void Coordinator::send_to_all(const std::string& body) {
   for (const Node& node : nodes_) {
-    if (!node.gone) decisions_.push_back(SendCommand{node.agent, body});
+    if (!node.gone) decisions_.emplace_back(SendCommand{node.agent, body});
   }
 }
 

@@ -129,7 +129,7 @@ class Coordinator {
   void end_run(TimePoint now);
   void stop_everything(double grace_seconds, TimePoint now);
   void send_to_all(const std::string& body);
-  void record(Json event) { decisions_.push_back(RecordEvent{std::move(event)}); }
+  void record(Json event) { decisions_.emplace_back(RecordEvent{std::move(event)}); }
   std::vector<Decision> take();
   [[nodiscard]] Error make_error(const Failure& failure) const;
 

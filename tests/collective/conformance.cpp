@@ -109,17 +109,25 @@ void all_reduce_sums_every_dtype(Communicator& communicator, Report& report) {
   }
 }
 
+/// Below 100, so that every dtype holds it, and in no order by rank.
+double scattered(DType dtype, int rank, std::int64_t i) {
+  return dtype == DType::Bool ? static_cast<double>((rank + i) % 3 == 0) : static_cast<double>((rank * 37 + i * 11) % 100);
+}
+
 void all_reduce_finds_maxima_and_minima(Communicator& communicator, Report& report) {
   const int size = communicator.size();
   for (const DType dtype : kAllDtypes) {
     for (const ReduceOp op : {ReduceOp::Max, ReduceOp::Min}) {
       Elements data(dtype, 1003);
-      for (std::int64_t i = 0; i < data.count(); ++i) data.set(i, term(dtype, communicator.rank(), i));
+      for (std::int64_t i = 0; i < data.count(); ++i) data.set(i, scattered(dtype, communicator.rank(), i));
       must(report, communicator.all_reduce(data.view(), op, soon()), describe(dtype, data.count()));
       expect_elements(report, data, op == ReduceOp::Max ? "max" : "min", [&](std::int64_t i) {
-        double best = term(dtype, 0, i);
-        for (int rank = 1; rank < size; ++rank) best = op == ReduceOp::Max ? std::max(best, term(dtype, rank, i)) : std::min(best, term(dtype, rank, i));
-        return dtype == DType::Bool ? static_cast<double>(best != 0) : best;
+        double best = scattered(dtype, 0, i);
+        for (int rank = 1; rank < size; ++rank) {
+          const double other = scattered(dtype, rank, i);
+          best = op == ReduceOp::Max ? std::max(best, other) : std::min(best, other);
+        }
+        return best;
       });
     }
   }
@@ -330,7 +338,7 @@ void split_makes_any_groups(Communicator& communicator, Report& report) {
   auto parity = communicator.split(same_parity, soon());
   auto reversed = communicator.split(all_reversed, soon());
   auto first = communicator.split(self == 0 ? std::vector<int>{0} : std::vector<int>{}, soon());
-  report.expect(parity && reversed && first, "split failed");
+  for (const auto* made : {&parity, &reversed, &first}) report.expect(made->has_value(), "split failed: " + (*made ? "" : to_text(made->error())));
   if (!parity || !reversed || !first) return;
   report.expect((*reversed)->rank() == size - 1 - self, "ranks follow the order of the list");
   report.expect((*first != nullptr) == (self == 0), "an empty list gives no communicator");
@@ -355,7 +363,7 @@ void split_makes_any_groups(Communicator& communicator, Report& report) {
   const int rank = (*reversed)->rank();
   const int partner = rank ^ 1;
   auto pair = (*reversed)->split(partner < size ? std::vector<int>{std::min(rank, partner), std::max(rank, partner)} : std::vector<int>{rank}, soon());
-  report.expect(pair.has_value() && *pair != nullptr, "nested split failed");
+  report.expect(pair.has_value(), "nested split failed: " + (pair ? "" : to_text(pair.error())));
   if (!pair || !*pair) return;
   const std::vector<int> members = partner < size ? std::vector<int>{self, size - 1 - partner} : std::vector<int>{self};
   expect_group_sum(report, **pair, self, members, "pair");

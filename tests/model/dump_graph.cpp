@@ -1,5 +1,8 @@
-// Prints a model's graph as JSON, complete enough to run it elsewhere: run_graph.py executes it in PyTorch and compares.
+// Prints a model's graph as JSON, complete enough to run it elsewhere: run_graph.py and run_config.py execute it in PyTorch.
+// The model is a .pt2 archive, or a Hugging Face config.json with a sequence length.
+#include <fstream>
 #include <iostream>
+#include <sstream>
 
 #include "common/json.h"
 #include "model/load.h"
@@ -86,7 +89,13 @@ Json graph_json(const ModelGraph& graph) {
     json["trainable"] = parameter.trainable;
     parameters.push_back(std::move(json));
   }
-  for (const Buffer& buffer : graph.buffers) buffers.push_back(tensor_json(buffer));
+  for (const Buffer& buffer : graph.buffers) {
+    buffers.push_back(tensor_json(buffer));
+    if (!buffer.content) continue;
+    JsonArray content;
+    for (const double element : *buffer.content) content.emplace_back(ToJson::hex(element));
+    buffers.back()["content"] = std::move(content);
+  }
   for (const Input& input : graph.inputs) {
     inputs.push_back(JsonObject{{"name", input.name}, {"value", input.value}, {"sample_dim", input.sample_dim}});
   }
@@ -104,14 +113,21 @@ Json graph_json(const ModelGraph& graph) {
                     {"coupled", std::move(coupled)}};
 }
 
+Result<ModelGraph> load_config(const std::string& file, std::int64_t sequence_length) {
+  std::ostringstream text;
+  text << std::ifstream(file).rdbuf();
+  COX_TRY(const Json config, parse_json(text.str()));
+  return build_from_config(config, {sequence_length});
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc != 2) {
-    std::cerr << "use: dump_graph MODEL.pt2\n";
+  if (argc != 2 && argc != 3) {
+    std::cerr << "use: dump_graph MODEL.pt2 | dump_graph CONFIG.json SEQUENCE_LENGTH\n";
     return 64;
   }
-  const auto graph = load_pt2(argv[1]);
+  const auto graph = argc == 2 ? load_pt2(argv[1]) : load_config(argv[1], std::stoll(argv[2]));
   if (!graph) {
     std::cerr << to_text(graph.error());
     return 65;

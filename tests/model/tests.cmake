@@ -20,3 +20,8 @@ add_test(NAME model_graphs_run COMMAND ${PROJECT_SOURCE_DIR}/.venv/bin/python ${
   $<TARGET_FILE:dump_graph> ${PROJECT_BINARY_DIR}/fixtures)
 set_tests_properties(model_graphs_run PROPERTIES FIXTURES_REQUIRED model_fixtures LABELS differential TIMEOUT 120
   ENVIRONMENT "OMP_NUM_THREADS=1")
+
+# The graphs that our builders make of a config.json, with transformers' weights, compared with transformers' model.
+add_test(NAME model_configs_run COMMAND ${PROJECT_SOURCE_DIR}/.venv/bin/python ${PROJECT_SOURCE_DIR}/tests/model/run_config.py
+  $<TARGET_FILE:dump_graph>)
+set_tests_properties(model_configs_run PROPERTIES LABELS differential TIMEOUT 120 ENVIRONMENT "OMP_NUM_THREADS=1")

@@ -3,8 +3,9 @@
 #include <ATen/core/Tensor.h>
 #include <ATen/core/grad_mode.h>
 #include <torch/csrc/autograd/engine.h>
-#include <torch/csrc/autograd/function.h>
 #include <torch/csrc/autograd/variable.h>
+
+#include <algorithm>
 
 #include "worker/engine/tensor_types.h"
 
@@ -208,7 +209,7 @@ Result<std::vector<double>> StageRunner::count(MicroBatch& batch) {
 
 void StageRunner::add_gradient(MicroBatch& batch, ValueId value, at::Tensor gradient) {
   at::Tensor& sum = batch.gradients[value];
-  sum = sum.defined() ? sum + gradient : std::move(gradient);
+  sum = sum.defined() ? sum.add(gradient) : std::move(gradient);
 }
 
 at::Tensor StageRunner::take_sent(MicroBatch& batch, ValueId value) const {

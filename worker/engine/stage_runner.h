@@ -4,7 +4,7 @@
 // parameters go to the ParameterStore, gradients of values to the micro-batch.
 // Called by engine, profile and check. Threads: the engine's one. Private to worker/engine. Source: DESIGN 3.7.
 #include <ATen/core/TensorBody.h>
-#include <torch/csrc/autograd/edge.h>
+#include <torch/csrc/autograd/function.h>
 
 #include <memory>
 #include <vector>

@@ -1,0 +1,132 @@
+#pragma once
+// Trains a plan with every rank a thread of this process: real engine, real executor, fake communicator.
+#include <exception>
+#include <map>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "executor/executor.h"
+#include "plan/program.h"
+#include "tests/worker/thread_communicator.h"
+#include "worker/engine/engine.h"
+
+namespace coxswain::tests {
+
+struct StageSpec {
+  int end_block = 0;
+  std::vector<std::int64_t> samples;  // per replica
+};
+
+struct PlanSpec {
+  std::vector<StageSpec> stages;
+  std::int64_t count = 1;             // micro-batches
+  plan::ScheduleKind schedule = plan::ScheduleKind::OneForwardOneBackward;
+  bool recompute = false;
+  std::int64_t bucket_bytes = 1 << 14;
+};
+
+inline plan::Plan make_plan(const model::ModelGraph& graph, const PlanSpec& spec) {
+  plan::Plan plan;
+  std::int64_t device = 0;
+  int first_block = 0;
+  for (const StageSpec& given : spec.stages) {
+    plan::Stage stage;
+    stage.first_block = first_block;
+    stage.end_block = first_block = given.end_block;
+    plan.batch.micro = 0;
+    for (const std::int64_t samples : given.samples) {
+      stage.replicas.push_back({{{0, device++}}, 1, 1, 1, samples});
+      plan.batch.micro += samples;
+    }
+    stage.recompute.assign(stage.end_block - stage.first_block, spec.recompute ? plan::Recompute::Full : plan::Recompute::None);
+    plan.stages.push_back(std::move(stage));
+  }
+  plan.batch.count = spec.count;
+  plan.batch.global = plan.batch.micro * spec.count;
+  plan.schedule = spec.schedule;
+  plan::fill_roles(plan, graph, Bytes(spec.bucket_bytes));
+  return plan;
+}
+
+struct TrainingRun {
+  std::vector<double> losses, grad_norms, learning_rates;  // per step, of rank 0
+  std::vector<double> validation;                          // after the last step
+  std::map<std::string, std::vector<float>> parameters;    // every rank's; ranks that share one must agree
+  std::vector<std::string> problems;
+};
+
+/// Group `g` of rank `r`: communicators[r][g].
+using Communicators = std::vector<std::vector<std::unique_ptr<ThreadCommunicator>>>;
+
+inline Result<void> run_program(const plan::RankProgram& program, executor::Compute& compute, const std::vector<collective::Communicator*>& communicators,
+                                collective::CompletionSignal& signal) {
+  executor::Executor executor(program, compute, communicators, steady_clock());
+  executor.begin_step();
+  return executor.run_step(signal, Deadline::after(steady_clock(), Seconds(120)));
+}
+
+inline Result<void> train_rank(const model::ModelGraph& graph, const plan::Plan& plan, int rank, const worker::TrainSettings& settings,
+                               const std::vector<collective::Communicator*>& communicators, collective::CompletionSignal& signal, TrainingRun& run, std::mutex& mutex) {
+  worker::EngineOptions options{&graph, &plan, rank, settings, communicators};
+  COX_TRY(auto engine, worker::make_engine(options));
+  const plan::RankProgram program = plan::make_rank_program(plan, graph, rank);
+  for (std::int64_t step = 1; step <= settings.steps; ++step) {
+    COX_TRY_VOID(engine->begin_step(step));
+    COX_TRY_VOID(run_program(program, *engine, communicators, signal));
+    COX_TRY(const worker::StepNumbers numbers, engine->end_step());
+    if (rank != 0) continue;
+    run.losses.push_back(numbers.loss);
+    run.grad_norms.push_back(numbers.grad_norm);
+    run.learning_rates.push_back(numbers.learning_rate);
+  }
+  const plan::RankProgram evaluation = plan::make_rank_program(plan, graph, rank, plan::evaluation_actions(plan, plan::place_of(plan, rank).stage));
+  for (std::int64_t i = 0; i < settings.data.validation_steps; ++i) {
+    COX_TRY_VOID(engine->begin_evaluation(i));
+    COX_TRY_VOID(run_program(evaluation, *engine, communicators, signal));
+    COX_TRY(const double loss, engine->end_evaluation());
+    if (rank == 0) run.validation.push_back(loss);
+  }
+  const std::lock_guard lock(mutex);
+  for (const model::Parameter& parameter : graph.parameters) {
+    auto values = engine->read_parameter(parameter.name);
+    if (!values) continue;
+    const auto [place, is_new] = run.parameters.emplace(parameter.name, *values);
+    if (!is_new && place->second != *values) run.problems.push_back(parameter.name + " differs between ranks");
+  }
+  return {};
+}
+
+inline TrainingRun train(const model::ModelGraph& graph, const plan::Plan& plan, const worker::TrainSettings& settings) {
+  TrainingRun run;
+  const int num_ranks = plan::num_ranks(plan);
+  const auto groups = plan::make_groups(plan, graph);
+  std::vector<collective::CompletionSignal> signals(num_ranks);
+  Communicators owned(num_ranks);
+  std::vector<std::shared_ptr<ThreadGroup>> shared;
+  for (auto& of_rank : owned) of_rank.resize(groups.size());
+  for (std::size_t g = 0; g < groups.size(); ++g) {
+    shared.push_back(std::make_shared<ThreadGroup>(static_cast<int>(groups[g].ranks.size())));
+    for (std::size_t i = 0; i < groups[g].ranks.size(); ++i) {
+      shared[g]->signals_[i] = &signals[groups[g].ranks[i]];
+      owned[groups[g].ranks[i]][g] = std::make_unique<ThreadCommunicator>(shared[g], static_cast<int>(i));
+    }
+  }
+  std::mutex mutex;
+  std::vector<std::thread> threads;
+  for (int rank = 0; rank < num_ranks; ++rank) {
+    threads.emplace_back([&, rank] {
+      std::vector<collective::Communicator*> communicators;
+      for (const auto& one : owned[rank]) communicators.push_back(one.get());
+      const auto result = guard("tests", [&] { return train_rank(graph, plan, rank, settings, communicators, signals[rank], run, mutex); });
+      if (result) return;
+      const std::lock_guard lock(mutex);
+      run.problems.push_back("rank " + std::to_string(rank) + ": " + to_text(result.error()));
+      for (auto& group : shared) group->abort("another rank failed");
+    });
+  }
+  for (auto& thread : threads) thread.join();
+  return run;
+}
+
+}  // namespace coxswain::tests

@@ -1,0 +1,73 @@
+#include "worker/service/assignment.h"
+
+#include "common/json.h"
+#include "model/load.h"
+#include "proto/control.pb.h"
+
+namespace coxswain::worker {
+namespace {
+
+TrainSettings decode_settings(const control::TrainSettings& from, int threads) {
+  TrainSettings settings;
+  settings.optimizer.learning_rate = from.learning_rate();
+  settings.optimizer.beta1 = from.beta1();
+  settings.optimizer.beta2 = from.beta2();
+  settings.optimizer.epsilon = from.epsilon();
+  settings.optimizer.weight_decay = from.weight_decay();
+  settings.optimizer.clip_grad_norm = from.clip_grad_norm();
+  settings.optimizer.warmup_steps = from.warmup_steps();
+  settings.optimizer.decay = from.decay();
+  settings.optimizer.min_ratio = from.min_ratio();
+  settings.data.text = from.text();
+  settings.data.sequence_length = from.data_sequence_length();
+  settings.data.seed = from.data_seed();
+  settings.data.validation_fraction = from.validation_fraction();
+  settings.data.validation_steps = from.validation_steps();
+  settings.steps = from.steps();
+  settings.seed = from.seed();
+  settings.threads = threads;
+  return settings;
+}
+
+}  // namespace
+
+Result<Assignment> decode_assignment(std::string_view bytes) {
+  control::WorkerCommand command;
+  if (!command.ParseFromArray(bytes.data(), static_cast<int>(bytes.size())) || !command.has_assignment()) {
+    return Error{ErrorCode::Internal, "the agent sent no assignment", "", "", "", ""};
+  }
+  const control::Assignment& from = command.assignment();
+  const control::Work& work = from.work();
+  Assignment assignment;
+  assignment.mode = work.mode() == control::MODE_MEASURE ? Mode::Measure : work.mode() == control::MODE_CHECK ? Mode::Check : Mode::Train;
+  assignment.rank = from.rank();
+  assignment.world_size = work.world_size();
+  assignment.generation = work.generation();
+  assignment.run_id = work.run_id();
+  assignment.backend = work.backend();
+  assignment.node = from.node();
+  assignment.nodes = {from.nodes().begin(), from.nodes().end()};
+  assignment.local_addr = from.local_addr();
+  assignment.scratch_dir = from.scratch_dir();
+  assignment.device_class = from.device_class();
+  assignment.pt2 = work.model().pt2();
+  assignment.config_json = work.model().config_json();
+  assignment.sequence_length = work.model().sequence_length();
+  assignment.plan_json = work.plan_json();
+  assignment.settings = decode_settings(work.train(), from.threads());
+  assignment.validation_every = work.train().validation_every();
+  assignment.profile_samples = {work.measure().samples().begin(), work.measure().samples().end()};
+  assignment.rates_budget = Seconds(work.measure().rates_budget_seconds());
+  assignment.profile_budget = Seconds(work.measure().profile_budget_seconds());
+  assignment.step_timeout = Seconds(work.step_timeout_seconds());
+  assignment.connect_timeout = Seconds(work.connect_timeout_seconds());
+  return assignment;
+}
+
+Result<model::ModelGraph> load_graph(const Assignment& assignment) {
+  if (!assignment.pt2.empty()) return model::load_pt2(assignment.pt2);
+  COX_TRY(const Json config, parse_json(assignment.config_json));
+  return model::build_from_config(config, {assignment.sequence_length});
+}
+
+}  // namespace coxswain::worker

@@ -1,0 +1,39 @@
+#pragma once
+// What this rank is to do, as plain values; decoded from the agent's message. Threads: pure values.
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "common/result.h"
+#include "common/units.h"
+#include "model/model_graph.h"
+#include "worker/settings.h"
+
+namespace coxswain::worker {
+
+enum class Mode { Train, Measure, Check };
+
+struct Assignment {
+  Mode mode = Mode::Train;
+  int rank = 0, world_size = 1, generation = 1;
+  std::string run_id, backend;
+  std::string node;                    // ranks of one agent share it
+  std::vector<std::string> nodes;      // of every rank: equal text = same node
+  std::string local_addr, scratch_dir, device_class;
+  std::string pt2, config_json;        // the model: one of the two, or neither
+  std::int64_t sequence_length = 0;
+  std::string plan_json;
+  TrainSettings settings;
+  std::int64_t validation_every = 0;
+  std::vector<std::int64_t> profile_samples;
+  Seconds rates_budget{0}, profile_budget{0}, step_timeout{0}, connect_timeout{0};
+};
+
+/// `command`: a serialised WorkerCommand that holds an assignment. Errors: Internal.
+[[nodiscard]] Result<Assignment> decode_assignment(std::string_view command);
+
+/// Errors: of the readers.
+[[nodiscard]] Result<model::ModelGraph> load_graph(const Assignment& assignment);
+
+}  // namespace coxswain::worker

@@ -1,0 +1,131 @@
+#include "worker/service/links.h"
+
+#include <algorithm>
+#include <chrono>
+
+namespace coxswain::worker {
+namespace {
+
+using collective::BufferView;
+using collective::Communicator;
+
+constexpr int kWarmUpRounds = 5, kLatencyRounds = 40, kBandwidthRounds = 5;
+constexpr std::int64_t kFirstBytes = 256 << 10, kLastBytes = 8 << 20;
+// A message that takes this long is longer than any burst that a rate limit lets through.
+constexpr double kLongSeconds = 0.25;
+
+double seconds_since(TimePoint begin) { return std::chrono::duration<double>(steady_clock().now() - begin).count(); }
+
+double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values[values.size() / 2];
+}
+
+/// One side of a measured pair.
+class Pair {
+ public:
+  Pair(Communicator& world, int peer, Deadline deadline) : world_(world), peer_(peer), deadline_(deadline), data_(static_cast<std::size_t>(kLastBytes)) {}
+
+  Result<LinkMeasurement> lead() {
+    std::vector<double> rounds;
+    for (int round = 0; round < kWarmUpRounds + kLatencyRounds; ++round) {
+      const TimePoint begin = steady_clock().now();
+      COX_TRY_VOID(send(sizeof(std::int64_t)));
+      COX_TRY_VOID(receive(sizeof(std::int64_t)));
+      if (round >= kWarmUpRounds) rounds.push_back(seconds_since(begin));
+    }
+    LinkMeasurement measured;
+    measured.from = world_.rank();
+    measured.to = peer_;
+    measured.latency = Seconds(median(rounds) / 2);
+
+    std::int64_t bytes = kFirstBytes;
+    COX_TRY(double seconds, timed_message(bytes));
+    while (seconds < kLongSeconds && bytes < kLastBytes) {
+      bytes *= 2;
+      COX_TRY(seconds, timed_message(bytes));
+    }
+    std::vector<double> times{seconds};
+    for (int round = 1; round < kBandwidthRounds && seconds < kLongSeconds; ++round) {
+      COX_TRY(const double again, timed_message(bytes));
+      times.push_back(again);
+    }
+    COX_TRY_VOID(announce(0));
+    // There and the small answer back: two latencies, one of which the message's own start is.
+    const double transfer = std::max(median(times) - 2 * measured.latency.value, 1e-9);
+    measured.bandwidth = BytesPerSecond(static_cast<double>(bytes) / transfer);
+    return measured;
+  }
+
+  Result<void> follow() {
+    for (int round = 0; round < kWarmUpRounds + kLatencyRounds; ++round) {
+      COX_TRY_VOID(receive(sizeof(std::int64_t)));
+      COX_TRY_VOID(send(sizeof(std::int64_t)));
+    }
+    for (;;) {
+      std::int64_t bytes = 0;
+      COX_TRY_VOID(world_.recv({&bytes, 1, DType::Int64}, peer_, deadline_).wait(deadline_));
+      if (bytes <= 0 || bytes > kLastBytes) return {};
+      COX_TRY_VOID(receive(bytes));
+      COX_TRY_VOID(send(sizeof(std::int64_t)));
+    }
+  }
+
+ private:
+  Result<double> timed_message(std::int64_t bytes) {
+    COX_TRY_VOID(announce(bytes));
+    const TimePoint begin = steady_clock().now();
+    COX_TRY_VOID(send(bytes));
+    COX_TRY_VOID(receive(sizeof(std::int64_t)));
+    return seconds_since(begin);
+  }
+  Result<void> announce(std::int64_t bytes) { return world_.send({&bytes, 1, DType::Int64}, peer_, deadline_).wait(deadline_); }
+  Result<void> send(std::int64_t bytes) { return world_.send({data_.data(), bytes, DType::UInt8}, peer_, deadline_).wait(deadline_); }
+  Result<void> receive(std::int64_t bytes) { return world_.recv({data_.data(), bytes, DType::UInt8}, peer_, deadline_).wait(deadline_); }
+
+  Communicator& world_;
+  int peer_;
+  Deadline deadline_;
+  std::vector<std::byte> data_;
+};
+
+}  // namespace
+
+std::vector<std::pair<int, int>> link_pairs(const std::vector<std::string>& nodes) {
+  std::vector<std::string> names;
+  std::vector<std::vector<int>> ranks;
+  for (int rank = 0; rank < static_cast<int>(nodes.size()); ++rank) {
+    const auto found = std::find(names.begin(), names.end(), nodes[static_cast<std::size_t>(rank)]);
+    if (found == names.end()) {
+      names.push_back(nodes[static_cast<std::size_t>(rank)]);
+      ranks.push_back({rank});
+    } else {
+      ranks[static_cast<std::size_t>(found - names.begin())].push_back(rank);
+    }
+  }
+  std::vector<std::pair<int, int>> pairs;
+  for (const auto& of_node : ranks) {
+    if (of_node.size() > 1) pairs.emplace_back(of_node[0], of_node[1]);
+  }
+  for (std::size_t a = 0; a < ranks.size(); ++a) {
+    for (std::size_t b = a + 1; b < ranks.size(); ++b) pairs.emplace_back(ranks[a][0], ranks[b][0]);
+  }
+  return pairs;
+}
+
+Result<std::vector<LinkMeasurement>> measure_links(Communicator& world, const std::vector<std::string>& nodes, Deadline deadline) {
+  std::vector<LinkMeasurement> measurements;
+  for (const auto& [from, to] : link_pairs(nodes)) {
+    if (world.rank() == from) {
+      COX_TRY(const LinkMeasurement measured, Pair(world, to, deadline).lead());
+      measurements.push_back(measured);
+    } else if (world.rank() == to) {
+      COX_TRY_VOID(Pair(world, from, deadline).follow());
+    }
+    // One pair at a time, so that none measures another's traffic.
+    COX_TRY_VOID(world.barrier(deadline).wait(deadline));
+  }
+  return measurements;
+}
+
+}  // namespace coxswain::worker

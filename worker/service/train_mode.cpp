@@ -1,0 +1,158 @@
+#include <algorithm>
+#include <chrono>
+#include <fstream>
+#include <optional>
+
+#include "common/json.h"
+#include "executor/executor.h"
+#include "plan/program.h"
+#include "proto/control.pb.h"
+#include "worker/engine/engine.h"
+#include "worker/service/modes.h"
+#include "worker/service/world.h"
+
+namespace coxswain::worker {
+namespace {
+
+double seconds_since(TimePoint begin) { return std::chrono::duration<double>(steady_clock().now() - begin).count(); }
+
+/// Peak resident set of this process, from /proc.
+std::int64_t resident_bytes() {
+  std::ifstream in("/proc/self/status");
+  std::string word;
+  while (in >> word) {
+    std::int64_t kibibytes = 0;
+    if (word == "VmHWM:" && in >> kibibytes) return kibibytes * 1024;
+  }
+  return 0;
+}
+
+/// Part of `step_seconds` in which no compute action ran.
+double bubble_fraction(const plan::RankProgram& program, const std::vector<executor::ActionTime>& times, double step_seconds) {
+  double busy = 0;
+  for (std::size_t i = 0; i < times.size(); ++i) {
+    if (plan::is_compute(program.actions[i].kind)) busy += times[i].end - times[i].start;
+  }
+  return step_seconds > 0 ? std::clamp(1 - busy / step_seconds, 0.0, 1.0) : 0;
+}
+
+/// Everything a rank needs to step; members refer to each other, so it stays where it was made.
+class Trainer {
+ public:
+  Trainer(AgentLink& link, const Assignment& assignment) : link_(link), assignment_(assignment) {}
+
+  Result<void> prepare(const std::string& job_key) {
+    COX_TRY(graph_, load_graph(assignment_));
+    COX_TRY(const Json json, parse_json(assignment_.plan_json));
+    COX_TRY(plan_, plan::plan_from_json(json));
+    if (const std::string hash = model::model_hash(graph_); hash != plan_.model_hash) {
+      return Error{ErrorCode::InvalidArgument, "this node's model is not the one that the plan is for", assignment_.pt2, plan_.model_hash, hash, "put the same model file on every node"};
+    }
+    COX_TRY(world_, World::connect(link_, assignment_, job_key));
+    COX_TRY_VOID(world_->make_groups(plan::make_groups(plan_, graph_), Deadline::after(steady_clock(), assignment_.connect_timeout)));
+    EngineOptions options;
+    options.graph = &graph_;
+    options.plan = &plan_;
+    options.rank = assignment_.rank;
+    options.settings = assignment_.settings;
+    options.communicators = world_->communicators();
+    COX_TRY(engine_, make_engine(options));
+    program_ = plan::make_rank_program(plan_, graph_, assignment_.rank);
+    const int stage = plan::place_of(plan_, assignment_.rank).stage;
+    evaluation_program_ = plan::make_rank_program(plan_, graph_, assignment_.rank, plan::evaluation_actions(plan_, stage));
+    executor_.emplace(program_, *engine_, world_->communicators(), steady_clock());
+    evaluation_executor_.emplace(evaluation_program_, *engine_, world_->communicators(), steady_clock());
+    return world_->all().barrier(step_deadline()).wait(step_deadline());
+  }
+
+  Result<void> run() {
+    for (std::int64_t step = 1; step <= assignment_.settings.steps; ++step) COX_TRY_VOID(run_step(step));
+    // No rank takes its memory away while another still reads from it.
+    COX_TRY_VOID(world_->all().barrier(step_deadline()).wait(step_deadline()));
+    control::WorkerReport report;
+    report.mutable_finished()->set_last_step(assignment_.settings.steps);
+    link_.report(report);
+    return {};
+  }
+
+ private:
+  [[nodiscard]] Deadline step_deadline() const { return Deadline::after(steady_clock(), assignment_.step_timeout); }
+
+  Result<void> run_step(std::int64_t step) {
+    const TimePoint begin = steady_clock().now();
+    COX_TRY_VOID(engine_->begin_step(step));
+    executor_->begin_step();
+    COX_TRY_VOID(executor_->run_step(world_->signal(), step_deadline()));
+    COX_TRY(const StepNumbers numbers, engine_->end_step());
+    const double seconds = seconds_since(begin);
+
+    control::WorkerReport report;
+    control::StepReport& to = *report.mutable_step();
+    to.set_step(step);
+    to.set_loss(numbers.loss);
+    to.set_grad_norm(numbers.grad_norm);
+    to.set_learning_rate(numbers.learning_rate);
+    to.set_step_seconds(seconds);
+    to.set_bubble_fraction(bubble_fraction(program_, executor_->times(), seconds));
+    const bool validates = assignment_.validation_every > 0 && (step % assignment_.validation_every == 0 || step == assignment_.settings.steps);
+    if (validates) {
+      COX_TRY(const double loss, evaluate());
+      to.set_validation_loss(loss);
+    }
+    to.set_peak_memory_bytes(engine_->peak_memory().value);
+    to.set_resident_bytes(resident_bytes());
+    link_.report(report);
+    return {};
+  }
+
+  /// Mean loss over the held-back batches.
+  Result<double> evaluate() {
+    const std::int64_t batches = std::max<std::int64_t>(assignment_.settings.data.validation_steps, 1);
+    double sum = 0;
+    for (std::int64_t index = 0; index < batches; ++index) {
+      COX_TRY_VOID(engine_->begin_evaluation(index));
+      evaluation_executor_->begin_step();
+      COX_TRY_VOID(evaluation_executor_->run_step(world_->signal(), step_deadline()));
+      COX_TRY(const double loss, engine_->end_evaluation());
+      sum += loss;
+    }
+    return sum / static_cast<double>(batches);
+  }
+
+  AgentLink& link_;
+  const Assignment& assignment_;
+  model::ModelGraph graph_;
+  plan::Plan plan_;
+  std::unique_ptr<World> world_;
+  std::unique_ptr<Engine> engine_;
+  plan::RankProgram program_, evaluation_program_;
+  std::optional<executor::Executor> executor_, evaluation_executor_;
+};
+
+}  // namespace
+
+Result<void> run_training(AgentLink& link, const Assignment& assignment, const std::string& job_key) {
+  Trainer trainer(link, assignment);
+  COX_TRY_VOID(trainer.prepare(job_key));
+  return trainer.run();
+}
+
+Result<void> run_check(AgentLink& link, const Assignment& assignment) {
+  COX_TRY(const CheckReport check, check_model(assignment.pt2, assignment.settings.threads));
+  control::WorkerReport report;
+  control::CheckReport& to = *report.mutable_checked();
+  to.set_loss(check.loss);
+  to.set_recorded_loss(check.recorded_loss);
+  to.set_grad_norm(check.grad_norm);
+  to.set_recorded_grad_norm(check.recorded_grad_norm);
+  to.set_worst_gradient_error(check.worst_gradient_error);
+  to.set_worst_parameter(check.worst_parameter);
+  to.set_passed(check.passed);
+  link.report(report);
+  control::WorkerReport finished;
+  finished.mutable_finished();
+  link.report(finished);
+  return {};
+}
+
+}  // namespace coxswain::worker
