@@ -120,6 +120,8 @@ class Gradients {
     pool_.push_back({bytes, 1});
     live_ += bytes;
   }
+  /// What the caller hands in lives until the block is done.
+  void hold(ValueId base) { ++pool_[static_cast<std::size_t>(slot_[base])].users; }
   void share(ValueId base, ValueId with) {
     slot_[base] = slot_[with];
     ++pool_[static_cast<std::size_t>(slot_[base])].users;
@@ -149,20 +151,25 @@ class Gradients {
 
 Bytes BlockReplay::backward_peak() const {
   Gradients gradients(graph_.values.size());
+  const auto bytes_of = [&](ValueId value) { return size_of(graph_.values[value].dtype) * storage_.at(value).elements; };
   for (const ValueId value : sent_) {
     if (!graph_.values[value].requires_grad || !storage_.contains(value)) continue;
-    if (!gradients.has(storage_.base(value))) gradients.make(storage_.base(value), storage_.storage_bytes(value));
+    const ValueId owner = storage_.gradient_owner(value);
+    if (gradients.has(owner)) continue;
+    gradients.make(owner, bytes_of(owner));
+    gradients.hold(owner);
   }
   for (const LossTerm& term : graph_.loss)
-    if (storage_.contains(term.numerator) && !gradients.has(storage_.base(term.numerator)))
-      gradients.make(storage_.base(term.numerator), storage_.storage_bytes(term.numerator));
+    if (storage_.contains(term.numerator) && !gradients.has(storage_.gradient_owner(term.numerator)))
+      gradients.make(storage_.gradient_owner(term.numerator), bytes_of(term.numerator));
 
   std::vector<int> keepers = keepers_;
   Bytes saved = own_saved(), peak = saved + gradients.live();
   for (OpId id = range_.end_op - 1; id >= range_.first_op; --id) {
     const Op& op = graph_.ops[id];
     const SavedStorages& kept = saved_[static_cast<std::size_t>(id - range_.first_op)];
-    const bool reached = std::any_of(op.outputs.begin(), op.outputs.end(), [&](ValueId output) { return output >= 0 && storage_.base(output) == output && gradients.has(output); });
+    const auto owns = [&](ValueId value) { return value >= 0 && storage_.gradient_owner(value) == value; };
+    const bool reached = std::any_of(op.outputs.begin(), op.outputs.end(), [&](ValueId output) { return owns(output) && gradients.has(output); });
     if (reached && is_differentiated(graph_, op)) {
       const ValueId output = op.outputs.front();
       const std::string_view name = base_name(op.target);
@@ -170,22 +177,21 @@ Bytes BlockReplay::backward_peak() const {
       Bytes contribution{0};
       for_each_input(op, [&](ValueId input) {
         if (!graph_.values[input].requires_grad) return;
-        const ValueId base = storage_.base(input);
-        const Bytes bytes = storage_.storage_bytes(base);
+        const ValueId owner = storage_.gradient_owner(input);
         const bool same = hands_on && output >= 0 && storage_.at(input).elements == storage_.at(output).elements;
-        if (gradients.has(base)) {
-          if (!same) contribution = std::max(contribution, bytes);
-          gradients.accumulate(base, bytes);
-        } else if (same && role_[base] != Role::Permanent) {
-          gradients.share(base, output);
+        if (gradients.has(owner)) {
+          if (!same) contribution = std::max(contribution, bytes_of(owner));
+          gradients.accumulate(owner, bytes_of(owner));
+        } else if (same && role_[owner] != Role::Permanent) {
+          gradients.share(owner, output);
         } else {
-          gradients.make(base, bytes);
+          gradients.make(owner, bytes_of(owner));
         }
       });
       peak = std::max(peak, saved + gradients.live() + contribution + workspace_of(graph_, op, storage_).backward);
     }
     for (const ValueId value : op.outputs)
-      if (value >= 0 && storage_.base(value) == value) gradients.release(value);
+      if (owns(value)) gradients.release(value);
     saved -= kept.hidden;
     for (const ValueId base : kept.bases)
       if (--keepers[base] == 0 && role_[base] == Role::Inside && is_sent_[base] == 0) saved -= storage_.storage_bytes(base);

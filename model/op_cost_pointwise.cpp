@@ -48,9 +48,9 @@ constexpr OpRule kRules[] = {
     pointwise("aten::bitwise_and"), pointwise("aten::bitwise_or"), pointwise("aten::bitwise_not"), pointwise("aten::bitwise_xor"),
     pointwise("aten::__and__"), pointwise("aten::__or__"), pointwise("aten::__xor__"), pointwise("aten::floor_divide"),
     pointwise("aten::isnan"), pointwise("aten::isinf"), pointwise("aten::isfinite"), pointwise("aten::bernoulli"),
-    // Our engine multiplies by a counter-based mask of bytes and keeps the mask alone.
-    {"aten::dropout", OpClass::Pointwise, Layout::Dropout, {}, FlopRule::None, Hidden::DropoutMask},
-    {"aten::native_dropout", OpClass::Pointwise, Layout::Dropout, {}, FlopRule::None, Hidden::DropoutMask},
+    // Our engine draws the mask from a counter and draws it again in backward: nothing is kept.
+    {"aten::dropout", OpClass::Pointwise, Layout::Dropout},
+    {"aten::native_dropout", OpClass::Pointwise, Layout::Dropout},
     {"aten::to", OpClass::Pointwise, Layout::Convert},
     {"aten::_to_copy", OpClass::Pointwise, Layout::Pointwise},
     {"aten::type_as", OpClass::Pointwise, Layout::Convert},

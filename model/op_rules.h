@@ -43,8 +43,7 @@ enum class Hidden {
   RowStatistics2,      // mean and reciprocal deviation per normalised row, float32
   GroupStatistics2,    // per sample and group
   ChannelStatistics2,  // per channel
-  DropoutMask,         // one byte per element
-  Attention,           // log-sum-exp, or with dropout the explicit probabilities
+  Attention,           // log-sum-exp, or with dropout the probabilities and copies of query, key and value
   LogSoftmax,          // cross_entropy: the log-softmax inside, and the scalar weight
   LossWeight,          // nll_loss: the scalar weight
   RmsNorm,             // reciprocal deviation per row; with a weight also the normalised input

@@ -9,7 +9,6 @@ namespace coxswain::model {
 namespace {
 
 constexpr std::int64_t kStatisticBytes = 4;  // float32 on every device
-constexpr std::int64_t kMaskBytes = 1;
 constexpr std::int64_t kIndexBytes = 8;
 
 bool requires_grad(const ModelGraph& graph, const Op& op, std::string_view argument) {
@@ -42,19 +41,36 @@ std::int64_t attention_scores(const Op& op, const StorageMap& storage) {
   return query.elements / depth * key.dims[key.dims.size() - 2];
 }
 
+bool is_repeated_for_attention(const Op& op, const StorageMap& storage, ValueId operand) {
+  const Sizes& query = storage.at(value_argument(op, "query")).dims;
+  const Sizes& dims = storage.at(operand).dims;
+  return query.size() >= 4 && dims.size() >= 3 && dims[dims.size() - 3] != query[query.size() - 3];
+}
+
+/// With dropout our engine merges leading dims and repeats grouped heads first (worker/engine/attention.cpp).
+bool is_copied_for_attention(const Op& op, const StorageMap& storage, ValueId operand) {
+  return is_repeated_for_attention(op, storage, operand) || !storage.is_contiguous(operand);
+}
+
 Bytes attention_hidden(const ModelGraph& graph, const Op& op, const StorageMap& storage) {
   const ValueId query = value_argument(op, "query");
   const Placed& placed = storage.at(query);
   const std::int64_t element = size_of(graph.values[query].dtype).value;
-  const std::int64_t scores = attention_scores(op, storage);
-  Bytes bytes{0};
-  // With dropout: softmax result, dropped result, and the mask. Without: the log-sum-exp of each row.
-  if (drops(op))
-    bytes += Bytes((2 * element + kMaskBytes) * scores);
-  else
-    bytes += Bytes(kStatisticBytes * (placed.elements / std::max<std::int64_t>(placed.dims.back(), 1)));
-  const ValueId mask = value_argument(op, "attn_mask");
-  if (mask >= 0 && graph.values[mask].dtype == DType::Bool) bytes += Bytes(element * storage.at(mask).elements);  // turned into floats
+  if (!drops(op)) {
+    // Flash attention: one log-sum-exp per row; a boolean mask is turned into floats.
+    Bytes bytes(kStatisticBytes * (placed.elements / std::max<std::int64_t>(placed.dims.back(), 1)));
+    const ValueId mask = value_argument(op, "attn_mask");
+    if (mask >= 0 && graph.values[mask].dtype == DType::Bool) bytes += Bytes(element * storage.at(mask).elements);
+    return bytes;
+  }
+  Bytes bytes(element * attention_scores(op, storage));  // probabilities; their signs say what was dropped
+  for (const char* name : {"query", "key", "value"}) {
+    const ValueId operand = value_argument(op, name);
+    if (!is_copied_for_attention(op, storage, operand)) continue;
+    const Placed& copied = storage.at(operand);
+    const std::int64_t heads = is_repeated_for_attention(op, storage, operand) ? placed.dims[placed.dims.size() - 3] / copied.dims[copied.dims.size() - 3] : 1;
+    bytes += Bytes(element * copied.elements * heads);
+  }
   return bytes;
 }
 
@@ -86,8 +102,6 @@ Bytes hidden_bytes(const ModelGraph& graph, const Op& op, const OpRule& rule, co
       const ValueId input = value_argument(op, "input");
       return input < 0 || storage.at(input).dims.size() < 2 ? Bytes(0) : Bytes(2 * kStatisticBytes * storage.at(input).dims[1]);
     }
-    case Hidden::DropoutMask:
-      return drops(op) ? Bytes(kMaskBytes * storage.at(op.outputs.front()).elements) : Bytes(0);
     case Hidden::Attention:
       return attention_hidden(graph, op, storage);
     case Hidden::LogSoftmax: {
@@ -107,16 +121,18 @@ Bytes hidden_bytes(const ModelGraph& graph, const Op& op, const OpRule& rule, co
 SavedStorages saved_storages(const ModelGraph& graph, const Op& op, const StorageMap& storage) {
   SavedStorages saved;
   if (!is_differentiated(graph, op)) return saved;
+  const OpRule* rule = find_rule(op.target);
+  const bool explicit_attention = rule != nullptr && rule->hidden == Hidden::Attention && drops(op);
   const auto keep = [&](ValueId value) {
     if (value < 0) return;
     if (is_copied_for_product(storage, op, value)) {
       saved.hidden += size_of(graph.values[value].dtype) * storage.at(value).elements;
       return;
     }
+    if (explicit_attention && is_copied_for_attention(op, storage, value)) return;  // its copy is among the hidden bytes
     const ValueId base = storage.base(value);
     if (std::find(saved.bases.begin(), saved.bases.end(), base) == saved.bases.end()) saved.bases.push_back(base);
   };
-  const OpRule* rule = find_rule(op.target);
   if (rule == nullptr) {
     for_each_input(op, [&](ValueId value) {
       if (is_floating_point(graph.values[value].dtype)) keep(value);
@@ -138,10 +154,12 @@ SavedStorages saved_storages(const ModelGraph& graph, const Op& op, const Storag
       for (const auto& element : *list)
         if (element) keep(element->id);
   }
-  // Flash attention keeps its result; the explicit form (with dropout) does not.
-  if (rule->hidden == Hidden::Attention && !drops(op)) keep(op.outputs.front());
-  if (const ValueId mask = value_argument(op, "attn_mask"); rule->hidden == Hidden::Attention && mask >= 0 && is_floating_point(graph.values[mask].dtype))
-    keep(mask);
+  // Flash attention keeps its result and its mask; the explicit form (with dropout) neither.
+  if (rule->hidden == Hidden::Attention && !explicit_attention) {
+    keep(op.outputs.front());
+    const ValueId mask = value_argument(op, "attn_mask");
+    if (mask >= 0 && is_floating_point(graph.values[mask].dtype)) keep(mask);
+  }
   saved.hidden += hidden_bytes(graph, op, *rule, storage);
   return saved;
 }
@@ -154,9 +172,10 @@ Workspace workspace_of(const ModelGraph& graph, const Op& op, const StorageMap& 
     const ValueId input = value_argument(op, "self");
     workspace.backward = size_of(graph.values[input].dtype) * storage.at(input).elements;
   } else if (name == "aten::scaled_dot_product_attention" && drops(op)) {
-    // Scores before softmax; in backward the gradients of dropped and of plain probabilities.
-    const Bytes scores = size_of(graph.values[value_argument(op, "query")].dtype) * attention_scores(op, storage);
-    workspace = {scores, scores * 2};
+    // What multiplies the values; in backward the gradient of the scores and the merged gradient of the result.
+    const Bytes element = size_of(graph.values[value_argument(op, "query")].dtype);
+    const std::int64_t scores = attention_scores(op, storage);
+    workspace = {element * scores, element * (scores + storage.at(op.outputs.front()).elements)};
   } else if (name == "aten::pow") {
     workspace.backward = op.outputs.front() < 0 ? Bytes(0) : size_of(graph.values[op.outputs.front()].dtype) * storage.at(op.outputs.front()).elements;
   }

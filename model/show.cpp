@@ -14,9 +14,7 @@
 namespace coxswain::model {
 namespace {
 
-std::int64_t shown_samples(const ModelGraph& graph, const ShowOptions& options) {
-  return graph.batch_symbol.empty() ? graph.static_batch : options.samples;
-}
+std::int64_t shown_samples(const ModelGraph& graph, std::int64_t wanted) { return graph.batch_symbol.empty() ? graph.static_batch : wanted; }
 
 Json dims_json(const ModelGraph& graph, ValueId value) {
   JsonArray dims;
@@ -137,7 +135,7 @@ std::string scaled(double value, double step, const std::vector<std::string>& un
 std::string bytes_text(Bytes bytes) { return scaled(static_cast<double>(bytes.value), 1024, {"B", "KiB", "MiB", "GiB", "TiB"}); }
 std::string flop_text(double flop) { return scaled(flop, 1000, {"FLOP", "kFLOP", "MFLOP", "GFLOP", "TFLOP", "PFLOP"}); }
 
-std::string table(const std::vector<std::vector<std::string>>& rows) {
+std::string aligned(const std::vector<std::vector<std::string>>& rows) {
   std::vector<std::size_t> widths;
   for (const auto& row : rows)
     for (std::size_t column = 0; column < row.size(); ++column) {
@@ -178,13 +176,13 @@ std::string blocks_text(const ModelGraph& graph, std::int64_t samples) {
                     first == 0 ? "-" : bytes_text(one.received_bytes)});
     first = end;
   }
-  return table(rows);
+  return aligned(rows);
 }
 
 }  // namespace
 
-Json show_json(const ModelGraph& graph, const ShowOptions& options) {
-  const std::int64_t samples = shown_samples(graph, options);
+Json show_json(const ModelGraph& graph, std::int64_t wanted) {
+  const std::int64_t samples = shown_samples(graph, wanted);
   JsonArray blocks;
   std::map<std::string, std::int64_t> counts;
   for (const Op& op : graph.ops) ++counts[op.target];
@@ -245,8 +243,8 @@ Json show_json(const ModelGraph& graph, const ShowOptions& options) {
                                           {"saved_bytes", totals.saved.value}}}};
 }
 
-std::string show_text(const ModelGraph& graph, const ShowOptions& options) {
-  const std::int64_t samples = shown_samples(graph, options);
+std::string show_table(const ModelGraph& graph, std::int64_t wanted) {
+  const std::int64_t samples = shown_samples(graph, wanted);
   const Totals totals = total(graph, samples);
   std::string text = graph.name + ": " + grouped(totals.parameters) + " parameters";
   if (totals.trainable != totals.parameters) text += " (" + grouped(totals.trainable) + " trainable)";

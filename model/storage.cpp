@@ -105,7 +105,7 @@ void StorageMap::add_outside(ValueId value) {
   Sizes dims = evaluate(value);
   Sizes strides = contiguous_strides(dims);
   const std::int64_t elements = product(dims);
-  placed_[new_slot(value)] = {value, std::move(dims), std::move(strides), elements};
+  placed_[new_slot(value)] = {value, value, std::move(dims), std::move(strides), elements};
 }
 
 /// Memory order of the first input that has the output's shape, without its gaps.
@@ -196,7 +196,7 @@ void StorageMap::run_split(const Op& op, const Placed& source) {
   const auto dim = integer_argument(op, "dim");
   for (const ValueId output : op.outputs) {
     if (output < 0) continue;
-    Placed piece{source.base, evaluate(output), source.strides, 0};
+    Placed piece{source.base, output, evaluate(output), source.strides, 0};
     if (rule->layout == Layout::Unbind)
       piece.strides.erase(piece.strides.begin() + static_cast<std::ptrdiff_t>(wrap_dim(dim.value_or(0), source.dims.size())));
     piece.elements = product(piece.dims);
@@ -222,13 +222,14 @@ void StorageMap::run(const Op& op) {
   }
   for (const ValueId value : op.outputs) {
     if (value < 0) continue;
-    Placed made{value, evaluate(value), {}, 0};
+    Placed made{value, value, evaluate(value), {}, 0};
     made.elements = product(made.dims);
     std::optional<Sizes> view;
     if (value == output && input >= 0) view = view_strides(op, layout, source, made.dims);
     if (view) {
       made.base = source.base;
       made.strides = std::move(*view);
+      if (made.elements == source.elements) made.gradient_owner = source.gradient_owner;
     } else if (layout == Layout::Pointwise) {
       made.strides = pointwise_strides(op, made.dims);
     } else if (layout == Layout::Attention && made.dims.size() == 4 && !drops(op)) {

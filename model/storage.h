@@ -17,6 +17,7 @@ using Sizes = std::vector<std::int64_t>;
 /// One value in memory. `base` owns the storage (itself unless a view).
 struct Placed {
   ValueId base = -1;
+  ValueId gradient_owner = -1;
   Sizes dims, strides;  // elements
   std::int64_t elements = 1;
 };
@@ -37,6 +38,9 @@ class StorageMap {
   /// The op made no new storage: all its outputs are views.
   [[nodiscard]] bool is_view(const Op& op) const;
   [[nodiscard]] bool is_contiguous(ValueId value) const;
+  /// The value whose gradient storage serves `value` too: undoing a transpose or a reshape is a view, while pieces and
+  /// repeats have gradients of their own, which are written into, or summed to, that of the whole.
+  [[nodiscard]] ValueId gradient_owner(ValueId value) const { return at(value).gradient_owner; }
 
  private:
   void add_outside(ValueId value);

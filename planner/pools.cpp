@@ -17,7 +17,7 @@ struct PoolKey {
   friend auto operator<=>(const PoolKey&, const PoolKey&) = default;
 };
 
-/// Nodes of one number are one domain. 0: every node is its own; -1: all nodes are one.
+/// How many consecutive nodes are not told apart.
 std::int64_t domain_size(const cluster::ResourceGraph& graph, std::int64_t nodes) {
   if (nodes <= kMaxSeparateNodes) return 1;
   for (auto tier = graph.tiers.rbegin(); tier != graph.tiers.rend(); ++tier) {
@@ -30,11 +30,11 @@ std::int64_t domain_size(const cluster::ResourceGraph& graph, std::int64_t nodes
 
 std::vector<Pool> group_devices(const cluster::ResourceGraph& graph, std::int64_t domain) {
   std::map<PoolKey, Pool> pools;
+  std::map<int, std::int64_t> next;  // ids count class by class over all nodes
   std::int64_t node = 0;
   for (std::size_t g = 0; g < graph.nodes.size(); ++g) {
     const cluster::NodeClass& node_class = graph.node_classes[static_cast<std::size_t>(graph.nodes[g].node_class)];
     for (std::int64_t i = 0; i < graph.nodes[g].count; ++i, ++node) {
-      std::int64_t local = 0;
       for (const cluster::DeviceCount& entry : node_class.devices) {
         Pool& pool = pools[{node / domain, g, entry.device_class}];
         if (pool.devices.empty()) {
@@ -43,21 +43,7 @@ std::vector<Pool> group_devices(const cluster::ResourceGraph& graph, std::int64_
           pool.first_node = node;
         }
         pool.one_node = pool.one_node && pool.first_node == node;
-        for (std::int64_t d = 0; d < entry.count; ++d) pool.devices.push_back({entry.device_class, 0});
-        local += entry.count;
-      }
-    }
-  }
-  // Ids count class by class over all nodes, in the same order as above.
-  std::map<int, std::int64_t> next;
-  node = 0;
-  std::map<PoolKey, std::size_t> filled;
-  for (std::size_t g = 0; g < graph.nodes.size(); ++g) {
-    const cluster::NodeClass& node_class = graph.node_classes[static_cast<std::size_t>(graph.nodes[g].node_class)];
-    for (std::int64_t i = 0; i < graph.nodes[g].count; ++i, ++node) {
-      for (const cluster::DeviceCount& entry : node_class.devices) {
-        const PoolKey key{node / domain, g, entry.device_class};
-        for (std::int64_t d = 0; d < entry.count; ++d) pools[key].devices[filled[key]++].index = next[entry.device_class]++;
+        for (std::int64_t d = 0; d < entry.count; ++d) pool.devices.push_back({entry.device_class, next[entry.device_class]++});
       }
     }
   }
@@ -85,7 +71,7 @@ Counts all_of(const std::vector<Pool>& pools) {
   return counts;
 }
 
-BestLink best_link(const cluster::ResourceGraph& graph, const std::vector<Pool>& pools, const Counts& a, const Counts& b) {
+BestLink best_link(const cluster::ResourceGraph& graph, const std::vector<Pool>& pools, const Counts& a, const Counts& b, bool spread) {
   BestLink best;
   std::set<const cluster::LinkClass*> links;
   const auto include = [&](const cluster::LinkClass& link) {
@@ -103,7 +89,7 @@ BestLink best_link(const cluster::ResourceGraph& graph, const std::vector<Pool>&
         continue;
       }
       // Same node, or the same nodes: a stage of whole nodes meets its neighbour only over the network.
-      const bool whole_nodes = p == q && !from.one_node && a.of[p] % from.per_node == 0 && b.of[q] % from.per_node == 0;
+      const bool whole_nodes = !spread && p == q && !from.one_node && a.of[p] % from.per_node == 0 && b.of[q] % from.per_node == 0;
       if (!whole_nodes) include(cluster::link_between_nodes(graph, from.first_node, from.first_node));
       if (!from.one_node) include(cluster::link_between_nodes(graph, from.first_node, from.first_node + 1));
     }

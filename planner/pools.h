@@ -47,11 +47,12 @@ struct Counts {
 
 /// Best link that two stages on these counts may find between a device of one and a device of the other: least latency,
 /// greatest bandwidth, and how many different links there are (transfers over different links run side by side).
+/// `spread`: each node holds devices of every stage; else stages follow each other node by node.
 struct BestLink {
   Seconds latency{0};
   BytesPerSecond bandwidth{0};
   int num_links = 0;
 };
-[[nodiscard]] BestLink best_link(const cluster::ResourceGraph& graph, const std::vector<Pool>& pools, const Counts& a, const Counts& b);
+[[nodiscard]] BestLink best_link(const cluster::ResourceGraph& graph, const std::vector<Pool>& pools, const Counts& a, const Counts& b, bool spread);
 
 }  // namespace coxswain::planner

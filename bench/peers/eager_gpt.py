@@ -131,7 +131,7 @@ class Trainer:
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.module.parameters(), options.clip)
         self.optimizer.step()
-        return {"step": self.step_number, "loss": float(loss), "grad_norm": float(norm), "learning_rate": rate,
+        return {"step": self.step_number, "loss": float(loss.detach()), "grad_norm": float(norm), "learning_rate": rate,
                 "seconds": time.perf_counter() - start}
 
     def validate(self, steps):

@@ -91,7 +91,9 @@ void Group::adopt(int from, const Notice& notice) {
   if (code == ErrorCode::Unavailable && notice.world_rank != self) {
     return fail_as(lost(notice.world_rank, text_of(notice)), notice);
   }
-  fail_as({ErrorCode::Aborted, name_of(world_rank) + " ended the communicator: " + text_of(notice), name_of(world_rank), "", "", ""}, notice);
+  // Whoever passes it on, it is the first one's reason.
+  const int first = code == ErrorCode::Unavailable ? world_rank : notice.world_rank;
+  fail_as({ErrorCode::Aborted, name_of(first) + " ended the communicator: " + text_of(notice), name_of(first), "", "", ""}, notice);
 }
 
 Result<void> Group::check() {

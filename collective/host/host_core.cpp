@@ -49,10 +49,12 @@ void HostCore::run() {
     busy_ = true;
     lock.unlock();
     Result<void> result = perform(next);
-    next.body = nullptr;
+    lock.lock();
+    // Before the waiter knows: it may close the communicator at once, in good order.
+    busy_ = false;
+    lock.unlock();
     next.operation->complete(std::move(result));
     lock.lock();
-    busy_ = false;
   }
 }
 

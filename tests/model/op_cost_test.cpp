@@ -112,21 +112,39 @@ TEST_CASE("C3: saved values name storages without parameters") {
   CHECK(saved_hidden_bytes(m.graph, m.graph.values[curved].producer, 4) == Bytes(0));
 }
 
-TEST_CASE("C3: dropout keeps a byte per element, attention with dropout its probabilities") {
+TEST_CASE("C3: dropout keeps nothing, attention with dropout a score matrix and copies of what lies badly") {
   Model m;
-  const std::vector<Dim> heads{m.batch, Dim(2), Dim(5), Dim(8)};
-  const ValueId h = m.linear("", m.input("y", {m.batch, Dim(2), Dim(5), Dim(10)}), m.parameter("w", {8, 10}), heads);
-  const ValueId dropped = m.op("", "aten::dropout", {{"input", ValueRef{h}}, {"p", 0.1}, {"train", true}}, heads);
-  const ValueId idle = m.op("", "aten::dropout", {{"input", ValueRef{dropped}}, {"p", 0.0}, {"train", true}}, heads);
-  const ValueId mixed = m.op("", "aten::scaled_dot_product_attention",
-                             {{"query", ValueRef{idle}}, {"key", ValueRef{idle}}, {"value", ValueRef{idle}}, {"dropout_p", 0.1}}, heads);
+  const std::vector<Dim> rows{m.batch, Dim(5), Dim(2), Dim(8)}, heads{m.batch, Dim(2), Dim(5), Dim(8)};
+  const ValueId h = m.linear("", m.input("y", {m.batch, Dim(5), Dim(2), Dim(10)}), m.parameter("w", {8, 10}), rows);
+  const ValueId dropped = m.op("", "aten::dropout", {{"input", ValueRef{h}}, {"p", 0.1}, {"train", true}}, rows);
+  const ValueId idle = m.op("", "aten::dropout", {{"input", ValueRef{dropped}}, {"p", 0.0}, {"train", true}}, rows);
+  const ValueId turned = m.op("", "aten::transpose.int", {{"self", ValueRef{idle}}, {"dim0", Dim(1)}, {"dim1", Dim(2)}}, heads);
+  const ValueId dense = m.op("", "aten::contiguous", {{"self", ValueRef{turned}}}, heads);
+  const auto attend = [&](ValueId query, ValueId key) {
+    return m.op("", "aten::scaled_dot_product_attention",
+                {{"query", ValueRef{query}}, {"key", ValueRef{key}}, {"value", ValueRef{key}}, {"dropout_p", 0.1}}, heads);
+  };
+  const ValueId mixed = attend(turned, dense);
   m.finish(mixed);
   const auto hidden = [&](ValueId value) { return saved_hidden_bytes(m.graph, m.graph.values[value].producer, 3); };
-  CHECK(hidden(dropped) == Bytes(3 * 2 * 5 * 8));
-  CHECK(hidden(idle) == Bytes(0));
-  CHECK(storage_of(m.graph, idle) == dropped);
-  CHECK(hidden(mixed) == Bytes(3 * 2 * 5 * 5 * (4 + 4 + 1)));
-  CHECK(saved_values(m.graph, m.graph.values[mixed].producer) == std::vector<ValueId>{dropped});
+  CHECK(hidden(dropped) == Bytes(0));
+  CHECK(saved_values(m.graph, m.graph.values[dropped].producer).empty());
+  CHECK(storage_of(m.graph, turned) == dropped);
+  // Scores, and a copy of the query.
+  CHECK(hidden(mixed) == Bytes(4 * (3 * 2 * 5 * 5 + 3 * 2 * 5 * 8)));
+  CHECK(saved_values(m.graph, m.graph.values[mixed].producer) == std::vector<ValueId>{dense});
+}
+
+TEST_CASE("C3: attention with dropout repeats grouped heads before it keeps them") {
+  Model m;
+  const std::vector<Dim> heads{m.batch, Dim(4), Dim(5), Dim(8)}, groups{m.batch, Dim(2), Dim(5), Dim(8)};
+  const ValueId query = m.linear("", m.input("y", {m.batch, Dim(4), Dim(5), Dim(10)}), m.parameter("w", {8, 10}), heads);
+  const ValueId key = m.linear("", m.input("z", {m.batch, Dim(2), Dim(5), Dim(10)}), m.parameter("v", {8, 10}), groups);
+  const ValueId mixed = m.op("", "aten::scaled_dot_product_attention",
+                             {{"query", ValueRef{query}}, {"key", ValueRef{key}}, {"value", ValueRef{key}}, {"dropout_p", 0.1}, {"enable_gqa", true}}, heads);
+  m.finish(mixed);
+  CHECK(saved_hidden_bytes(m.graph, m.graph.values[mixed].producer, 3) == Bytes(4 * 3 * (4 * 5 * 5 + 2 * 4 * 5 * 8)));
+  CHECK(saved_values(m.graph, m.graph.values[mixed].producer) == std::vector<ValueId>{query});
 }
 
 TEST_CASE("an operator without a rule keeps every floating-point input and says so") {

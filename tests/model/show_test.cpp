@@ -18,7 +18,7 @@ ModelGraph tiny_gpt2() {
 }  // namespace
 
 TEST_CASE("the table groups equal blocks and names ties") {
-  const std::string text = show_text(tiny_gpt2(), {2});
+  const std::string text = show_table(tiny_gpt2(), 2);
   CHECK(text.find("gpt2: 10,160 parameters") == 0);  // 160 + 128 + 3 (12 x 256 + 13 x 16) + 32
   CHECK(text.find("5 blocks, any batch") != std::string::npos);
   CHECK(text.find("tied: lm_head.weight is transformer.wte.weight") != std::string::npos);
@@ -28,7 +28,7 @@ TEST_CASE("the table groups equal blocks and names ties") {
 
 TEST_CASE("the JSON holds blocks, cuts, operators and totals that agree") {
   const ModelGraph graph = tiny_gpt2();
-  const Json json = show_json(graph, {2});
+  const Json json = show_json(graph, 2);
   CHECK(json["totals"]["num_parameters"].integer() == 10160);
   REQUIRE(json["blocks"].array().size() == 5);
   std::int64_t parameters = 0, operators = 0;
@@ -55,11 +55,11 @@ TEST_CASE("what cannot be cut, split or costed is named with its source line") {
   const ValueId mean = raw.op("net.balance", "aten::mean.dim", {{"self", ValueRef{h}}, {"dim", std::vector<Dim>{Dim(0)}}}, {Dim(4)});
   raw.loss(raw.sum("net", raw.binary("net.balance", "aten::mul.Tensor", mean, mean, {Dim(4)})));
   REQUIRE(finish_graph(raw.graph).has_value());
-  const std::string text = show_text(raw.graph, {});
+  const std::string text = show_table(raw.graph, 1);
   CHECK(text.find("note: no numbered modules") != std::string::npos);
   CHECK(text.find("couples samples: aten::mul.Tensor at net.balance (model.py:4) multiplies two sums over the batch") != std::string::npos);
   CHECK(text.find("aten::special_i0 x 1, first at net.odd (model.py:2)") != std::string::npos);
-  const Json json = show_json(raw.graph, {});
+  const Json json = show_json(raw.graph, 1);
   CHECK(json["coupled"].array()[0]["source"].string() == "model.py:4");
   CHECK(json["without_cost_rule"].array()[0]["operator"].string() == "aten::special_i0");
   CHECK(json["notes"].array().size() == 1);

@@ -238,6 +238,7 @@ class TorchEngine final : public Engine {
   MicroBatch make_micro_batch(int micro_batch, bool training) {
     RunMode mode;
     mode.training = training;
+    mode.running_statistics = evaluating_;
     mode.dropout = training && settings_.dropout;
     mode.seed = settings_.seed;
     mode.step = step_;

@@ -281,7 +281,7 @@ void OpCall::run(std::vector<at::Tensor>& values, const RunMode& mode) {
   fill_stack(values);
   if (special_ == Special::Attention && run_attention(values, mode)) return;
   if (special_ == Special::BatchNorm) {
-    if (!mode.training) stack_[training_position_] = false;
+    if (mode.running_statistics) stack_[training_position_] = false;
     if (mode.replay) stack_[momentum_position_] = 0.0;
   }
   handle_.callBoxed(stack_);

@@ -17,7 +17,8 @@ namespace coxswain::worker {
 
 /// What an operator may depend on besides its arguments.
 struct RunMode {
-  bool training = true;           // false: norms use running statistics, nothing is kept for backward
+  bool training = true;           // false: nothing is kept for backward
+  bool running_statistics = false;  // batch norms use them (evaluation)
   bool dropout = true;            // false: dropout is the identity
   bool replay = false;            // recompute: running statistics stay as they are
   std::uint64_t seed = 0;

@@ -1,0 +1,69 @@
+#include "planner/search.h"
+
+#include <algorithm>
+
+#include "plan/program.h"
+
+namespace coxswain::planner {
+
+CombinationResult search_combination(const SearchSpace& space, const Combination& combination, Cost upper_bound, const SearchLimits& limits) {
+  StageContext context{space.spans, &space.pools, combination.micro, combination.count, kBucketBytes, combination.compositions, combination.spread, combination.max_stages, {}, 2};
+  if (space.request->constraints.samples) context.samples = *space.request->constraints.samples;
+  StageCosts costs(std::move(context));
+  PipelineProblem problem(costs, {combination.schedule, combination.min_stages, combination.max_stages, combination.cuts, combination.fixed_cuts, space.request->use_all_devices, space.devices},
+                          upper_bound);
+  SearchLimits here = limits;
+  here.upper_bound = upper_bound;
+  const auto found = search_labels(problem, here);
+
+  CombinationResult result;
+  result.lower_bound = found.lower_bound;
+  result.labels = found.num_labels;
+  result.complete = found.complete;
+  result.costed = problem.num_costed();
+  result.misfit = problem.misfit();
+  for (const auto& one : found.best) {
+    Candidate candidate{one.cost, combination.schedule, combination.micro, combination.count, combination.spread, {}};
+    int end = space.spans->num_blocks();
+    for (const PipelineProblem::Option& option : one.path) {
+      candidate.stages.push_back({option.first, end, combination.compositions[static_cast<std::size_t>(option.composition)], option.stage->samples, option.stage->recompute});
+      end = option.first;
+    }
+    std::reverse(candidate.stages.begin(), candidate.stages.end());  // found from the loss side
+    result.candidates.push_back(std::move(candidate));
+  }
+  return result;
+}
+
+plan::Plan place_candidate(const SearchSpace& space, const Candidate& candidate) {
+  const Request& request = *space.request;
+  plan::Plan plan;
+  plan.backend = request.constraints.backend;
+  plan.batch = {candidate.micro * candidate.count, candidate.micro, candidate.count};
+  plan.precision = request.precision;
+  plan.schedule = candidate.schedule;
+  std::vector<std::size_t> next(space.pools.size(), 0);
+  const std::size_t num_stages = candidate.stages.size();
+  for (std::size_t s = 0; s < num_stages; ++s) {
+    const CandidateStage& from = candidate.stages[s];
+    plan::Stage stage;
+    stage.first_block = from.first;
+    stage.end_block = from.end;
+    stage.recompute = from.recompute;
+    std::size_t replica = 0;
+    for (std::size_t p = 0; p < space.pools.size(); ++p) {
+      for (std::int32_t i = 0; i < from.counts.of[p]; ++i, ++replica) {
+        const std::size_t at = candidate.spread ? static_cast<std::size_t>(i) * num_stages + s : next[p]++;
+        plan::Replica placed;
+        placed.devices = {space.pools[p].devices[at]};
+        placed.samples = from.samples[replica];
+        stage.replicas.push_back(std::move(placed));
+      }
+    }
+    plan.stages.push_back(std::move(stage));
+  }
+  plan::fill_roles(plan, request.cost->model(), kBucketBytes);
+  return plan;
+}
+
+}  // namespace coxswain::planner

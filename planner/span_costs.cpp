@@ -1,0 +1,150 @@
+#include "planner/span_costs.h"
+
+#include <algorithm>
+#include <numeric>
+
+namespace coxswain::planner {
+
+using cost_model::BlockTime;
+using cost_model::ModelFacts;
+using cost_model::ParameterFacts;
+
+SpanCosts::SpanCosts(const cost_model::CostModel& cost, plan::Precision precision, RecomputeRule rule, std::vector<char> listed)
+    : cost_(cost), precision_(precision), rule_(rule), listed_(std::move(listed)), num_blocks_(cost.facts().num_blocks()) {
+  for (std::size_t c = 0; c < cost.resources().device_classes.size(); ++c) overhead_.push_back(cost_model::to_ticks(cost.estimate_action_overhead(static_cast<int>(c))));
+  ops_sum_.push_back(0);
+  for (const model::Block& block : cost.model().blocks) ops_sum_.push_back(ops_sum_.back() + block.end_op - block.first_op);
+  const auto stride = static_cast<std::size_t>(num_blocks_) + 1;
+  persistent_.resize(stride * stride);
+  for (int first = 0; first < num_blocks_; ++first) {
+    for (int end = first + 1; end <= num_blocks_; ++end) {
+      persistent_[static_cast<std::size_t>(first) * stride + static_cast<std::size_t>(end)] = cost_model::estimate_persistent_memory(cost.facts(), first, end, precision);
+    }
+  }
+}
+
+const cost_model::PersistentMemory& SpanCosts::persistent(int first, int end) const {
+  return persistent_[static_cast<std::size_t>(first) * (static_cast<std::size_t>(num_blocks_) + 1) + static_cast<std::size_t>(end)];
+}
+
+const SampleTable& SpanCosts::table(int device_class, std::int64_t samples) const {
+  const std::pair key{device_class, samples};
+  {
+    const std::shared_lock lock(mutex_);
+    const auto found = tables_.find(key);
+    if (found != tables_.end()) return *found->second;
+  }
+  std::unique_ptr<SampleTable> fresh = make_table(device_class, samples);
+  const std::unique_lock lock(mutex_);
+  return *tables_.emplace(key, std::move(fresh)).first->second;
+}
+
+std::unique_ptr<SampleTable> SpanCosts::make_table(int device_class, std::int64_t samples) const {
+  auto table = std::make_unique<SampleTable>();
+  table->device_class = device_class;
+  table->samples = samples;
+  table->forward_sum = table->backward_sum = {0};
+  const ModelFacts& facts = cost_.facts();
+  for (int block = 0; block < num_blocks_; ++block) {
+    const BlockTime time = cost_.estimate_block({block, device_class, samples, precision_});
+    table->forward.push_back(cost_model::to_ticks(time.forward));
+    table->backward.push_back(cost_model::to_ticks(time.backward));
+    table->forward_sum.push_back(table->forward_sum.back() + table->forward.back());
+    table->backward_sum.push_back(table->backward_sum.back() + table->backward.back());
+    table->saved.push_back(time.saved.value);
+    table->transient.push_back(time.transient.value);
+    table->shared.push_back(time.measured ? 0 : facts.totals(block, samples).shared_bytes.value);
+    table->kept_input.push_back(facts.activation_bytes(block, samples, precision_).value);
+  }
+  for (int cut = 0; cut <= num_blocks_; ++cut) {
+    table->activation_cut.push_back(facts.activation_bytes(cut, samples, precision_).value);
+    table->gradient_cut.push_back(facts.gradient_bytes(cut, samples, precision_).value);
+  }
+  table->recompute_order.resize(static_cast<std::size_t>(num_blocks_));
+  std::iota(table->recompute_order.begin(), table->recompute_order.end(), 0);
+  std::stable_sort(table->recompute_order.begin(), table->recompute_order.end(), [&](int a, int b) {
+    const auto gain = [&](int block) {
+      const auto i = static_cast<std::size_t>(block);
+      return static_cast<double>(table->saved[i] - table->kept_input[i]) / static_cast<double>(std::max<Ticks>(1, table->forward[i]));
+    };
+    return gain(a) > gain(b);
+  });
+  return table;
+}
+
+Ticks SpanCosts::forward(const SampleTable& table, int first, int end) const {
+  return overhead(table.device_class) + table.forward_sum[static_cast<std::size_t>(end)] - table.forward_sum[static_cast<std::size_t>(first)];
+}
+
+Ticks SpanCosts::backward(const SampleTable& table, int first, int end) const {
+  return overhead(table.device_class) + table.backward_sum[static_cast<std::size_t>(end)] - table.backward_sum[static_cast<std::size_t>(first)];
+}
+
+Fit SpanCosts::fit(const SampleTable& table, const SpanQuery& query, const std::vector<plan::Recompute>& chosen) const {
+  const auto first = static_cast<std::size_t>(query.first), end = static_cast<std::size_t>(query.end);
+  Fit fit;
+  fit.recompute = chosen;
+  fit.recompute.resize(end - first, plan::Recompute::None);
+  if (rule_ == RecomputeRule::Full) std::fill(fit.recompute.begin(), fit.recompute.end(), plan::Recompute::Full);
+  if (rule_ == RecomputeRule::Listed) {
+    for (std::size_t block = first; block < end; ++block) {
+      if (listed_[block] != 0) fit.recompute[block - first] = plan::Recompute::Full;
+    }
+  }
+
+  // What recompute does not change.
+  const cost_model::PersistentMemory& lasting = persistent(query.first, query.end);
+  std::int64_t fixed = (lasting.parameters + lasting.gradients + lasting.optimizer + cost_.base_memory(table.device_class)).value;
+  if (query.first > 0) fixed += table.activation_cut[first] * query.credits + table.gradient_cut[first];
+  if (query.end < num_blocks_) fixed += table.gradient_cut[end] * query.credits + table.activation_cut[end];
+  std::int64_t transient = 0, shared = 0, kept = 0, replayed = 0;
+  for (std::size_t block = first; block < end; ++block) {
+    transient = std::max(transient, table.transient[block]);
+    shared = std::max(shared, table.shared[block]);
+    const bool full = fit.recompute[block - first] == plan::Recompute::Full;
+    kept += full ? table.kept_input[block] : table.saved[block];
+    if (full) replayed = std::max(replayed, table.saved[block]);
+  }
+  fixed += transient + shared;
+
+  const std::int64_t capacity = cost_.resources().device_classes[static_cast<std::size_t>(table.device_class)].memory.value.value;
+  const auto need = [&] {
+    const Bytes sum(fixed + kept * query.in_flight + replayed);
+    fit.bytes = (sum + cost_model::margin_of(sum)).value;
+    return fit.bytes <= capacity;
+  };
+  fit.fits = need();
+  if (fit.fits || rule_ == RecomputeRule::None || rule_ == RecomputeRule::Listed || rule_ == RecomputeRule::Full) return fit;
+  for (const int candidate : table.recompute_order) {
+    const auto block = static_cast<std::size_t>(candidate);
+    if (block < first || block >= end || fit.recompute[block - first] == plan::Recompute::Full) continue;
+    if (table.saved[block] <= table.kept_input[block]) break;
+    fit.recompute[block - first] = plan::Recompute::Full;
+    kept += table.kept_input[block] - table.saved[block];
+    replayed = std::max(replayed, table.saved[block]);
+    fit.fits = need();
+    if (fit.fits) return fit;
+  }
+  return fit;
+}
+
+std::vector<std::int64_t> SpanCosts::buckets(int first, int end, Bytes bucket_bytes) const {
+  std::vector<std::int64_t> of_block(static_cast<std::size_t>(end - first), 0);
+  for (const ParameterFacts& parameter : cost_.facts().parameters()) {
+    if (!parameter.trainable || parameter.blocks.empty() || parameter.blocks.front() < first || parameter.blocks.back() >= end) continue;
+    of_block[static_cast<std::size_t>(parameter.blocks.front() - first)] += size_of(DType::Float32).value * parameter.elements;
+  }
+  std::vector<std::int64_t> result;
+  std::int64_t held = 0;
+  for (auto block = of_block.rbegin(); block != of_block.rend(); ++block) {
+    held += *block;
+    if (held > 0 && held >= bucket_bytes.value) {
+      result.push_back(held);
+      held = 0;
+    }
+  }
+  if (held > 0) result.push_back(held);
+  return result;
+}
+
+}  // namespace coxswain::planner

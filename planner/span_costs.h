@@ -1,0 +1,84 @@
+#pragma once
+// Time and memory of runs of blocks on a device class with a number of samples, in constant time after the first look:
+// prefix sums over blocks, made once per (class, samples). Called by the search. Threads: any.
+// Source: docs/cost_model.md, C11-C17; equal to what the simulator and estimate_memory say of the same stage.
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <shared_mutex>
+#include <unordered_map>
+#include <vector>
+
+#include "cost_model/cost_model.h"
+#include "cost_model/event_queue.h"
+#include "cost_model/memory.h"
+
+namespace coxswain::planner {
+
+using cost_model::Ticks;
+
+/// Blocks of one device class with one number of samples.
+struct SampleTable {
+  int device_class = 0;
+  std::int64_t samples = 0;
+  std::vector<Ticks> forward, backward;            // of a block
+  std::vector<Ticks> forward_sum, backward_sum;    // of the blocks before
+  std::vector<std::int64_t> saved, kept_input;     // bytes of a block: without recompute, with
+  std::vector<std::int64_t> transient, shared;
+  std::vector<std::int64_t> activation_cut, gradient_cut;  // bytes across the cut before a block
+  std::vector<int> recompute_order;                // blocks by what recomputing them saves per second, best first
+};
+
+/// What the user or the model fixes about recompute.
+enum class RecomputeRule { Free, None, Full, Listed };
+
+/// How a stage fits into a device.
+struct Fit {
+  bool fits = false;
+  std::int64_t bytes = 0;              // with margin
+  std::vector<plan::Recompute> recompute;  // per block of the span
+};
+
+/// A span on one device class.
+struct SpanQuery {
+  int first = 0, end = 0;
+  int in_flight = 1, credits = 2;
+};
+
+class SpanCosts {
+ public:
+  SpanCosts(const cost_model::CostModel& cost, plan::Precision precision, RecomputeRule rule, std::vector<char> listed);
+
+  [[nodiscard]] const SampleTable& table(int device_class, std::int64_t samples) const;
+  [[nodiscard]] const cost_model::PersistentMemory& persistent(int first, int end) const;
+  [[nodiscard]] Ticks overhead(int device_class) const { return overhead_[static_cast<std::size_t>(device_class)]; }
+  /// Forward and backward actions of one micro-batch; without recompute.
+  [[nodiscard]] Ticks forward(const SampleTable& table, int first, int end) const;
+  [[nodiscard]] Ticks backward(const SampleTable& table, int first, int end) const;
+  /// The fewest blocks to recompute, by bytes saved per second spent, so that the stage fits; `chosen` are recomputed
+  /// anyway (empty: none).
+  [[nodiscard]] Fit fit(const SampleTable& table, const SpanQuery& query, const std::vector<plan::Recompute>& chosen = {}) const;
+  /// Gradient bytes of each bucket of the span, in the order of reduction.
+  [[nodiscard]] std::vector<std::int64_t> buckets(int first, int end, Bytes bucket_bytes) const;
+  [[nodiscard]] const cost_model::CostModel& cost() const { return cost_; }
+  [[nodiscard]] plan::Precision precision() const { return precision_; }
+  [[nodiscard]] int num_blocks() const { return num_blocks_; }
+  [[nodiscard]] bool has_work(int first, int end) const { return ops_sum_[static_cast<std::size_t>(end)] > ops_sum_[static_cast<std::size_t>(first)]; }
+
+ private:
+  [[nodiscard]] std::unique_ptr<SampleTable> make_table(int device_class, std::int64_t samples) const;
+
+  const cost_model::CostModel& cost_;
+  plan::Precision precision_;
+  RecomputeRule rule_;
+  std::vector<char> listed_;  // blocks that are recomputed under Listed
+  int num_blocks_ = 0;
+  std::vector<Ticks> overhead_;
+  std::vector<std::int64_t> ops_sum_;
+  std::vector<cost_model::PersistentMemory> persistent_;  // by first x (blocks + 1) + end
+  mutable std::shared_mutex mutex_;
+  mutable std::map<std::pair<int, std::int64_t>, std::unique_ptr<SampleTable>> tables_;
+};
+
+}  // namespace coxswain::planner

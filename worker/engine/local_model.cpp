@@ -1,0 +1,47 @@
+#include "worker/engine/local_model.h"
+
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/full.h>
+#include <ATen/ops/ones.h>
+
+#include "worker/engine/inputs.h"
+#include "worker/engine/tensor_types.h"
+
+namespace coxswain::worker {
+
+Result<LocalModel> LocalModel::make(const model::ModelGraph& graph, int first_block, int end_block, std::uint64_t seed, bool with_optimizer) {
+  LocalModel local(graph, first_block, end_block);
+  COX_TRY(WeightSource weights, WeightSource::open(graph, seed));
+  local.weights_ = std::move(weights);
+  StorageSpec spec;
+  for (const int p : model::slice_stage(graph, first_block, end_block).parameters)
+    if (graph.parameters[p].trainable) spec.parameters.push_back(p);
+  COX_TRY(ParameterStore store, ParameterStore::make(graph, *local.weights_, {spec}, with_optimizer));
+  local.store_ = std::make_unique<ParameterStore>(std::move(store));
+  return local;
+}
+
+Result<void> LocalModel::lower(std::int64_t samples) {
+  runner_.reset();
+  samples_ = samples;
+  COX_TRY(runner_, StageRunner::make(*graph_, {first_block_, end_block_, samples, {}}, *weights_, *store_));
+  return {};
+}
+
+void LocalModel::fill_received(MicroBatch& batch) const {
+  for (const model::ValueId v : runner_->stage().slice.received) batch.values[v] = make_up_value(*graph_, v, samples_);
+}
+
+Result<void> LocalModel::fill_gradients(MicroBatch& batch, const std::vector<double>& counts) const {
+  const LoweredStage& stage = runner_->stage();
+  for (std::size_t i = 0; i < stage.terms.size(); ++i) {
+    const model::LossTerm& term = graph_->loss[stage.terms[i]];
+    const double seed = term.coefficient / (term.denominator ? counts[i] : 1.0);
+    StageRunner::add_gradient(batch, term.numerator, at::full(sizes_of(*graph_, term.numerator, samples_), seed, options_of(graph_->values[term.numerator].dtype)));
+  }
+  for (const model::ValueId v : stage.slice.sent)
+    if (graph_->values[v].requires_grad) StageRunner::add_gradient(batch, v, at::ones(sizes_of(*graph_, v, samples_), options_of(graph_->values[v].dtype)));
+  return {};
+}
+
+}  // namespace coxswain::worker
