@@ -96,7 +96,9 @@ bool is_parameter(const ModelGraph& graph, ValueId value) {
     const Op& op = graph.ops[current.producer];
     const OpRule* rule = find_rule(op.target);
     if (rule == nullptr || rule->op_class != OpClass::View) return false;
-    for_each_input(op, [&](ValueId input) { value = input; });
+    ValueId source = -1;
+    for_each_input(op, [&](ValueId input) { source = source < 0 ? input : source; });
+    value = source;
   }
 }
 

@@ -226,7 +226,19 @@ Result<RawModel> Pt2Reader::read(const Json& document) {
   if (!problems_.empty()) {
     return combine_errors(ErrorCode::InvalidArgument, "the model holds what this version cannot run: " + archive_.path().string(), problems_.take());
   }
+  make_names_unique();
   return RawModel{std::move(graph_), std::move(coupled_losses)};
+}
+
+// Nested graphs name their values on their own.
+void Pt2Reader::make_names_unique() {
+  std::map<std::string, int> counts;
+  for (Value& value : graph_.values) {
+    std::string name = value.name;
+    for (int& count = counts[value.name]; count > 0 && counts.contains(name);) name = value.name + "_" + std::to_string(++count);
+    ++counts[name];
+    value.name = std::move(name);
+  }
 }
 
 void Pt2Reader::read_sizes(Scope& scope) {

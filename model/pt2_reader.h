@@ -70,6 +70,7 @@ class Pt2Reader {
   void read_user_input(const std::string& value_name, Scope& scope);
 
   // pt2_reader.cpp
+  void make_names_unique();
   void read_sizes(Scope& scope);
   void read_graph(Scope& scope);
   void read_node(const Json& node, Scope& scope);

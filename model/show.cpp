@@ -117,8 +117,12 @@ Totals total(const ModelGraph& graph, std::int64_t samples) {
 }
 
 std::string grouped(std::int64_t number) {
-  std::string text = std::to_string(number);
-  for (int place = static_cast<int>(text.size()) - 3; place > 0; place -= 3) text.insert(static_cast<std::size_t>(place), ",");
+  const std::string digits = std::to_string(number);
+  std::string text;
+  for (std::size_t i = 0; i < digits.size(); ++i) {
+    if (i > 0 && (digits.size() - i) % 3 == 0) text += ',';
+    text += digits[i];
+  }
   return text;
 }
 

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <fstream>
 #include <random>
+#include <set>
 
 #include "common/bytes_io.h"
 #include "common/env.h"
@@ -137,6 +138,13 @@ TEST_CASE("no in-place operator, check or unchanged cast is left", "[pt2]") {
     return op.target == "aten::to.dtype" &&
            llama.values[std::get<ValueRef>(op.arguments[0].value).id].dtype == llama.values[op.outputs[0]].dtype;
   }));
+}
+
+TEST_CASE("every value has a name of its own", "[pt2]") {
+  for (const char* name : {"gpt", "llama", "views"}) {
+    std::set<std::string> names;
+    for (const Value& value : load(name).values) CHECK(names.insert(value.name).second);
+  }
 }
 
 TEST_CASE("nested graphs without gradient keep that", "[pt2]") {
