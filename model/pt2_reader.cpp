@@ -354,11 +354,12 @@ bool Pt2Reader::drop_identity(const Json& node, const std::string& target, Scope
   const std::string input = text_or_empty(node["inputs"].array().front()["arg"]["as_tensor"]["name"]);
   if (output.empty()) return false;
   const Json &before = scope.graph["tensor_values"][input], &after = scope.graph["tensor_values"][output];
+  static const Json kNull;
   const auto argument = [&](std::string_view key) -> const Json& {
     for (const Json& named : node["inputs"].array()) {
       if (text_or_empty(named["name"]) == key) return named["arg"];
     }
-    return Json()["absent"];
+    return kNull;
   };
   const auto is_bool = [&](std::string_view key, bool value) {
     return argument(key)["as_bool"].is_bool() && argument(key)["as_bool"].boolean() == value;

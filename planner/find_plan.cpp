@@ -1,0 +1,263 @@
+// The search from outside: combinations in batches, best first; simulation of what looks best; refinement; the report.
+#include <algorithm>
+#include <atomic>
+#include <set>
+#include <thread>
+
+#include "planner/changed_cost.h"
+#include "planner/outcome.h"
+#include "planner/planner.h"
+#include "planner/refine.h"
+#include "planner/search.h"
+
+namespace coxswain::planner {
+namespace {
+
+/// Fixed, so that pruning does not depend on the number of threads.
+constexpr std::size_t kBatch = 8;
+
+/// Effort, by size of the cluster.
+struct Effort {
+  int alternatives, simulations, climb_simulations;
+  std::size_t results_per_combination, simulated_per_batch;
+  double slack;  // candidates that cost up to so many times the best are kept, for the runners-up
+};
+constexpr Effort kSmallEffort{2, 48, 96, 8, 4, 1.5};
+constexpr Effort kLargeEffort{1, 8, 8, 2, 2, 1.0};
+
+/// Runs `body(i)` for i in [0, count) on up to `threads` threads; bodies write by index.
+template <class Body>
+void parallel_for(std::size_t count, int threads, Body body) {
+  if (threads <= 1 || count <= 1) {
+    for (std::size_t i = 0; i < count; ++i) body(i);
+    return;
+  }
+  std::atomic<std::size_t> next{0};
+  std::vector<std::jthread> pool;
+  for (int t = 0; t < std::min<int>(threads, static_cast<int>(count)); ++t) {
+    pool.emplace_back([&] {
+      for (std::size_t i = next++; i < count; i = next++) body(i);
+    });
+  }
+}
+
+class Search {
+ public:
+  Search(const SearchSpace& space, const Effort& effort) : space_(space), request_(*space.request), effort_(effort) {}
+
+  void run() {
+    const std::vector<Combination> combinations = make_combinations(space_);
+    std::size_t done = 0;
+    while (done < combinations.size() && costed_ < request_.max_candidates) {
+      if (combinations[done].bound >= wanted()) break;
+      const std::size_t end = std::min(combinations.size(), done + kBatch);
+      std::vector<CombinationResult> results(end - done);
+      const Cost upper = wanted();
+      SearchLimits limits;
+      limits.alternatives = effort_.alternatives;
+      limits.max_results = effort_.results_per_combination;
+      limits.max_labels = std::max<std::int64_t>(1, request_.max_candidates);
+      parallel_for(results.size(), request_.threads, [&](std::size_t i) { results[i] = search_combination(space_, combinations[done + i], upper, limits); });
+      for (CombinationResult& result : results) take(std::move(result));
+      simulate_best(effort_.simulated_per_batch);
+      done = end;
+    }
+    for (std::size_t i = done; i < combinations.size(); ++i) lower_bound_ = std::min(lower_bound_, combinations[i].bound);
+    if (space_.large && !combinations.empty()) {
+      // Stages of unequal size were not searched: only the relaxed optimum bounds them.
+      for (const Combination& one : combinations) lower_bound_ = std::min(lower_bound_, one.bound);
+    }
+    simulate_best(static_cast<std::size_t>(effort_.simulations));
+    refine();
+    std::stable_sort(simulated_.begin(), simulated_.end());
+  }
+
+  [[nodiscard]] const std::vector<Simulated>& simulated() const { return simulated_; }
+  [[nodiscard]] Cost lower_bound() const { return simulated_.empty() ? lower_bound_ : std::min(lower_bound_, simulated_.front().step); }
+  [[nodiscard]] const PipelineProblem::Misfit& misfit() const { return misfit_; }
+  [[nodiscard]] std::int64_t costed() const { return costed_; }
+  [[nodiscard]] const std::vector<Candidate>& waiting() const { return waiting_; }
+
+ private:
+  [[nodiscard]] Cost wanted() const { return best_ == kNoCost ? kNoCost : static_cast<Cost>(static_cast<double>(best_) * effort_.slack); }
+
+  void take(CombinationResult result) {
+    lower_bound_ = std::min(lower_bound_, result.lower_bound);
+    costed_ += result.costed;
+    const std::int64_t count = misfit_.count + result.misfit.count;
+    if (result.misfit.count > 0 && (misfit_.count == 0 || result.misfit.least_excess < misfit_.least_excess)) misfit_ = result.misfit;
+    misfit_.count = count;
+    for (Candidate& candidate : result.candidates) waiting_.push_back(std::move(candidate));
+    std::stable_sort(waiting_.begin(), waiting_.end(), [](const Candidate& a, const Candidate& b) { return a.bound < b.bound; });
+  }
+
+  /// Simulates up to `most` of those that wait and may still win, and the best of each shape that has none yet.
+  void simulate_best(std::size_t most) {
+    std::vector<std::size_t> chosen;
+    for (std::size_t i = 0; i < waiting_.size() && chosen.size() < most; ++i) {
+      const bool new_shape = shapes_.insert(shape_of(waiting_[i])).second;
+      if (waiting_[i].bound < best_ || (new_shape && waiting_[i].bound < wanted())) chosen.push_back(i);
+    }
+    std::vector<std::optional<Simulated>> results(chosen.size());
+    parallel_for(chosen.size(), request_.threads, [&](std::size_t i) { results[i] = simulate_one(waiting_[chosen[i]]); });
+    for (auto& result : results) {
+      if (result) keep(std::move(*result));
+    }
+    for (auto i = chosen.rbegin(); i != chosen.rend(); ++i) waiting_.erase(waiting_.begin() + static_cast<std::ptrdiff_t>(*i));
+  }
+
+  static std::pair<std::vector<int>, std::int64_t> shape_of(const Candidate& candidate) {
+    std::vector<int> totals;
+    for (const CandidateStage& stage : candidate.stages) totals.push_back(stage.counts.total());
+    return {totals, candidate.micro};
+  }
+
+  [[nodiscard]] std::optional<Simulated> simulate_one(const Candidate& candidate) const {
+    Simulated one{candidate, place_candidate(space_, candidate), {}, 0};
+    auto simulation = cost_model::simulate(*request_.cost, one.plan);
+    if (!simulation) return std::nullopt;
+    one.estimate = std::move(simulation->estimate);
+    one.step = cost_model::to_ticks(one.estimate.step);
+    for (const plan::DeviceEstimate& device : one.estimate.devices) {
+      if (device.parts.total() > device.capacity) return std::nullopt;
+    }
+    return one;
+  }
+
+  void keep(Simulated one) {
+    best_ = std::min(best_, one.step);
+    simulated_.push_back(std::move(one));
+  }
+
+  void refine() {
+    if (simulated_.empty()) return;
+    std::stable_sort(simulated_.begin(), simulated_.end());
+    const std::vector<Simulated> starts = pick_diverse(simulated_, 2);
+    for (const Simulated& start : starts) {
+      climb(space_, start.candidate, start.step, effort_.climb_simulations, [&](const Candidate& candidate) -> std::optional<Cost> {
+        std::optional<Simulated> one = simulate_one(candidate);
+        if (!one) return std::nullopt;
+        const Cost step = one->step;
+        keep(std::move(*one));
+        return step;
+      });
+    }
+  }
+
+  const SearchSpace& space_;
+  const Request& request_;
+  const Effort& effort_;
+  Cost best_ = kNoCost;          // simulated
+  Cost lower_bound_ = kNoCost;
+  std::int64_t costed_ = 0;
+  PipelineProblem::Misfit misfit_;
+  std::vector<Candidate> waiting_;
+  std::vector<Simulated> simulated_;
+  std::set<std::pair<std::vector<int>, std::int64_t>> shapes_;
+};
+
+std::string unused_text(const SearchSpace& space, const Candidate& candidate) {
+  Counts left = space.devices;
+  for (const CandidateStage& stage : candidate.stages) left = left - stage.counts;
+  if (left.total() == 0) return "";
+  std::string text;
+  for (std::size_t p = 0; p < space.pools.size(); ++p) {
+    if (left.of[p] == 0) continue;
+    const std::string& name = space.request->cost->resources().device_classes[static_cast<std::size_t>(space.pools[p].device_class)].name;
+    text += (text.empty() ? "" : ", ") + std::to_string(left.of[p]) + " x " + name;
+  }
+  return "unused: " + text + " (would not make the step shorter)";
+}
+
+void fill_report(const SearchSpace& space, const Search& search, PlanResult& result) {
+  const auto& simulated = search.simulated();
+  const Simulated& best = simulated.front();
+  if (search.misfit().count > 0) {
+    const auto& misfit = search.misfit();
+    result.rejected.push_back({"stage does not fit into memory", misfit.count,
+                               "blocks [" + std::to_string(misfit.first) + "," + std::to_string(misfit.end) + ") on " +
+                                   space.request->cost->resources().device_classes[static_cast<std::size_t>(misfit.device_class)].name + ": " + bytes_text(misfit.least_excess) + " missing"});
+  }
+  if (simulated.size() > 1) {
+    result.rejected.push_back({"slower in simulation", static_cast<std::int64_t>(simulated.size()) - 1,
+                               summarize(simulated[1].plan) + ": " + std::to_string(simulated[1].estimate.step.value) + " s"});
+  }
+  if (!search.waiting().empty()) {
+    result.rejected.push_back({"bound no better than the best plan", static_cast<std::int64_t>(search.waiting().size()),
+                               summarize(place_candidate(space, search.waiting().front())) + ": at least " + std::to_string(cost_model::to_seconds(search.waiting().front().bound).value) + " s"});
+  }
+  if (const std::string unused = unused_text(space, best.candidate); !unused.empty()) result.summary += "; " + unused;
+}
+
+/// What one more device of each class would do; only where the search takes no time.
+void add_device_sensitivities(const Request& request, PlanResult& result);
+
+Result<PlanResult> find(const Request& request, bool with_sensitivities) {
+  COX_TRY(SearchSpace space, make_search_space(request));
+  COX_TRY(auto rule, recompute_rule(request));
+  const SpanCosts spans(*request.cost, request.precision, rule.first, std::move(rule.second));
+  space.spans = &spans;
+  Search search(space, space.large ? kLargeEffort : kSmallEffort);
+  search.run();
+  if (search.simulated().empty()) {
+    if (search.misfit().count > 0) return describe_infeasible(space, search.misfit());
+    return Error{ErrorCode::InvalidArgument, "no plan meets the constraints", "plan", "micro-batches, replicas and stages that go together",
+                 "none of " + std::to_string(search.costed()) + " candidates", "loosen a constraint: a micro-batch has at least one sample for each replica"};
+  }
+
+  PlanResult result;
+  const std::string model_hash = model::model_hash(request.cost->model());
+  const std::string cluster_hash = cluster::cluster_hash(request.cost->resources());
+  const auto finish = [&](const Simulated& from, plan::Plan& plan, plan::Estimate& estimate) {
+    plan = from.plan;
+    plan.model_hash = model_hash;
+    plan.cluster_hash = cluster_hash;
+    estimate = from.estimate;
+    if (request.tokens_per_sample > 1) estimate.tokens_per_second = static_cast<double>(request.global_batch * request.tokens_per_sample) / estimate.step.value;
+  };
+  const std::vector<Simulated> picked = pick_diverse(search.simulated(), static_cast<std::size_t>(std::max(1, request.top_k)));
+  finish(picked.front(), result.plan, result.estimate);
+  result.summary = summarize(result.plan);
+  result.lower_bound_step = cost_model::to_seconds(search.lower_bound());
+  result.optimality_gap = result.lower_bound_step.value > 0 ? result.estimate.step.value / result.lower_bound_step.value - 1.0 : 0.0;
+  result.binding_constraint = describe_binding(*request.cost, result.plan, result.estimate);
+  result.candidates_costed = search.costed();
+  for (std::size_t i = 1; i < picked.size(); ++i) {
+    RunnerUp runner;
+    finish(picked[i], runner.plan, runner.estimate);
+    runner.summary = summarize(runner.plan);
+    result.runners_up.push_back(std::move(runner));
+  }
+  fill_report(space, search, result);
+  if (with_sensitivities) {
+    result.sensitivities = link_sensitivities(*request.cost, result.plan);
+    if (!space.large) add_device_sensitivities(request, result);
+  }
+  return result;
+}
+
+void add_device_sensitivities(const Request& request, PlanResult& result) {
+  constexpr std::int64_t kMaxDevices = 8;
+  const cluster::ResourceGraph& graph = request.cost->resources();
+  if (cluster::num_devices(graph) > kMaxDevices || graph.nodes.size() != 1 || graph.nodes.front().count != 1) return;
+  for (std::size_t entry = 0; entry < graph.node_classes[static_cast<std::size_t>(graph.nodes.front().node_class)].devices.size(); ++entry) {
+    cluster::ResourceGraph grown = graph;
+    cluster::DeviceCount& count = grown.node_classes[static_cast<std::size_t>(grown.nodes.front().node_class)].devices[entry];
+    ++count.count;
+    const std::string name = grown.device_classes[static_cast<std::size_t>(count.device_class)].name;
+    // Without a measured link of its own a lone device says nothing about two.
+    if (!(grown.node_classes[static_cast<std::size_t>(grown.nodes.front().node_class)].link.bandwidth.value.value > 0)) continue;
+    const ChangedCost cost(*request.cost, std::move(grown));
+    Request more = request;
+    more.cost = &cost;
+    more.top_k = 1;
+    const Result<PlanResult> found = find(more, false);
+    if (found) result.sensitivities.push_back({"one more " + name, found->estimate.step});
+  }
+}
+
+}  // namespace
+
+Result<PlanResult> find_plan(const Request& request) { return find(request, true); }
+
+}  // namespace coxswain::planner

@@ -1,0 +1,145 @@
+#include "planner/refine.h"
+
+#include <algorithm>
+
+namespace coxswain::planner {
+namespace {
+
+/// Device class of every replica of a stage, in replica order.
+std::vector<int> replica_classes(const SearchSpace& space, const CandidateStage& stage) {
+  std::vector<int> classes;
+  for (std::size_t p = 0; p < space.pools.size(); ++p) classes.insert(classes.end(), static_cast<std::size_t>(stage.counts.of[p]), space.pools[p].device_class);
+  return classes;
+}
+
+class NeighbourList {
+ public:
+  explicit NeighbourList(const SearchSpace& space) : space_(space) {}
+
+  void add(Candidate candidate) {
+    if (refit(space_, candidate)) found_.push_back(std::move(candidate));
+  }
+
+  void add_cuts(const Candidate& from) {
+    if (space_.request->constraints.cuts) return;
+    for (std::size_t s = 0; s + 1 < from.stages.size(); ++s) {
+      for (const int shift : {-1, 1}) {
+        Candidate moved = from;
+        moved.stages[s].end += shift;
+        moved.stages[s + 1].first += shift;
+        const bool whole = space_.spans->has_work(moved.stages[s].first, moved.stages[s].end) && space_.spans->has_work(moved.stages[s + 1].first, moved.stages[s + 1].end);
+        if (moved.stages[s].first < moved.stages[s].end && moved.stages[s + 1].first < moved.stages[s + 1].end && whole) add(std::move(moved));
+      }
+    }
+  }
+
+  void add_samples(const Candidate& from) {
+    if (space_.request->constraints.samples || space_.spans->cost().facts().static_batch() > 0) return;
+    for (std::size_t s = 0; s < from.stages.size(); ++s) {
+      const std::vector<int> classes = replica_classes(space_, from.stages[s]);
+      for (std::size_t i = 0; i < classes.size(); ++i) {
+        for (std::size_t j = 0; j < classes.size(); ++j) {
+          // Equal devices gain nothing from unequal shares.
+          if (classes[i] == classes[j]) continue;
+          for (const std::int64_t moved : {1, 2}) {
+            if (from.stages[s].samples[i] <= moved) continue;
+            Candidate other = from;
+            other.stages[s].samples[i] -= moved;
+            other.stages[s].samples[j] += moved;
+            add(std::move(other));
+          }
+        }
+      }
+    }
+  }
+
+  void add_swaps(const Candidate& from) {
+    for (std::size_t s = 0; s < from.stages.size(); ++s) {
+      for (std::size_t t = s + 1; t < from.stages.size(); ++t) {
+        for (std::size_t p = 0; p < space_.pools.size(); ++p) {
+          for (std::size_t q = 0; q < space_.pools.size(); ++q) {
+            if (p == q || from.stages[s].counts.of[p] == 0 || from.stages[t].counts.of[q] == 0) continue;
+            // Only between pools of one class: times stay, links change.
+            if (space_.pools[p].device_class != space_.pools[q].device_class) continue;
+            Candidate swapped = from;
+            --swapped.stages[s].counts.of[p];
+            ++swapped.stages[s].counts.of[q];
+            --swapped.stages[t].counts.of[q];
+            ++swapped.stages[t].counts.of[p];
+            add(std::move(swapped));
+          }
+        }
+      }
+    }
+  }
+
+  void add_schedules(const Candidate& from) {
+    if (from.stages.size() < 2) return;
+    for (const plan::ScheduleKind schedule : space_.schedules) {
+      if (schedule == from.schedule) continue;
+      Candidate other = from;
+      other.schedule = schedule;
+      add(std::move(other));
+    }
+  }
+
+  [[nodiscard]] std::vector<Candidate> take() { return std::move(found_); }
+
+ private:
+  const SearchSpace& space_;
+  std::vector<Candidate> found_;
+};
+
+}  // namespace
+
+bool refit(const SearchSpace& space, Candidate& candidate) {
+  const int num_stages = static_cast<int>(candidate.stages.size());
+  for (int s = 0; s < num_stages; ++s) {
+    CandidateStage& stage = candidate.stages[static_cast<std::size_t>(s)];
+    const std::int64_t held = candidate.schedule == plan::ScheduleKind::GPipe ? candidate.count : std::min<std::int64_t>(candidate.count, num_stages - s);
+    const SpanQuery query{stage.first, stage.end, static_cast<int>(held), static_cast<int>(std::min<std::int64_t>(2, candidate.count))};
+    const std::vector<int> classes = replica_classes(space, stage);
+    stage.recompute.clear();
+    // Twice: the second pass sees what any replica needs.
+    for (int pass = 0; pass < 2; ++pass) {
+      for (std::size_t r = 0; r < classes.size(); ++r) {
+        if (r > 0 && classes[r] == classes[r - 1] && stage.samples[r] == stage.samples[r - 1]) continue;
+        Fit fit = space.spans->fit(space.spans->table(classes[r], stage.samples[r]), query, stage.recompute);
+        if (!fit.fits) return false;
+        stage.recompute = std::move(fit.recompute);
+      }
+    }
+  }
+  return true;
+}
+
+std::vector<Candidate> neighbours(const SearchSpace& space, const Candidate& candidate) {
+  NeighbourList list(space);
+  list.add_cuts(candidate);
+  if (!space.large) {
+    list.add_samples(candidate);
+    list.add_swaps(candidate);
+  }
+  list.add_schedules(candidate);
+  return list.take();
+}
+
+void climb(const SearchSpace& space, const Candidate& start, Cost step, int max_simulations, const std::function<std::optional<Cost>(const Candidate&)>& simulate_step) {
+  Candidate at = start;
+  int used = 0;
+  bool moved = true;
+  while (moved) {
+    moved = false;
+    for (const Candidate& next : neighbours(space, at)) {
+      if (used++ == max_simulations) return;
+      const std::optional<Cost> cost = simulate_step(next);
+      if (!cost || *cost >= step) continue;
+      step = *cost;
+      at = next;
+      moved = true;
+      break;
+    }
+  }
+}
+
+}  // namespace coxswain::planner

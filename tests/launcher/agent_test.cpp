@@ -1,0 +1,278 @@
+#include "launcher/control/agent.h"
+
+#include <csignal>
+#include <fstream>
+
+#include "proto/control.pb.h"
+#include "proto/error_json.h"
+#include "tests/support/manual_clock.h"
+#include "tests/support/temp_dir.h"
+
+#include <catch2/catch.hpp>
+
+using namespace coxswain;
+using namespace coxswain::launcher;
+
+namespace {
+
+class FakeSpawner final : public Spawner {
+ public:
+  Result<int> spawn(const SpawnRequest& request) override {
+    if (refuse_after >= 0 && static_cast<int>(requests.size()) >= refuse_after) return Error{ErrorCode::FailedPrecondition, "no more processes", "", "", "", ""};
+    requests.push_back(request);
+    return 1000 + static_cast<int>(requests.size()) - 1;
+  }
+  void send_signal(int pid, int signal) override { signals.emplace_back(pid, signal); }
+
+  std::vector<SpawnRequest> requests;
+  std::vector<std::pair<int, int>> signals;
+  int refuse_after = -1;
+};
+
+class Bench {
+ public:
+  Bench() : agent_(setup(), spawner, [this](std::string body) { take(body); }, [this](int rank, std::string body) {
+    control::WorkerCommand command;
+    command.ParseFromString(body);
+    to_workers.emplace_back(rank, command);
+  }) {}
+
+  void start(int generation, const std::string& backend = "host") {
+    control::AgentCommand command;
+    auto& start = *command.mutable_start();
+    start.mutable_work()->set_generation(generation);
+    start.mutable_work()->set_backend(backend);
+    start.mutable_work()->set_world_size(4);
+    start.mutable_work()->set_run_id("run");
+    start.set_master_addr("10.0.0.1");
+    start.set_node_rank(1);
+    start.set_num_nodes(2);
+    (*start.mutable_environment())["FROM_JOB"] = "yes";
+    for (int r : {2, 3}) {
+      auto& placement = *start.add_ranks();
+      placement.set_rank(r);
+      placement.set_local_device(r - 2);
+      placement.set_device_class("cpu-1.0");
+    }
+    send(command);
+  }
+  void send(const control::AgentCommand& command) { agent_.on_command(command.SerializeAsString(), clock.now()); }
+  void stop(double grace) {
+    control::AgentCommand command;
+    command.mutable_stop()->set_grace_seconds(grace);
+    send(command);
+  }
+  void hello(int rank, int pid) {
+    control::WorkerReport report;
+    report.mutable_hello()->set_rank(rank);
+    report.mutable_hello()->set_pid(pid);
+    agent_.on_worker_report(rank, report.SerializeAsString(), clock.now());
+  }
+  void finished(int rank) {
+    control::WorkerReport report;
+    report.mutable_finished();
+    agent_.on_worker_report(rank, report.SerializeAsString(), clock.now());
+  }
+  void failure(int rank, bool peer_lost) {
+    control::WorkerReport report;
+    report.mutable_failure()->set_error_json(proto::error_to_text({ErrorCode::Unavailable, "x", "", "", "", ""}));
+    report.mutable_failure()->set_peer_lost(peer_lost);
+    agent_.on_worker_report(rank, report.SerializeAsString(), clock.now());
+  }
+  void exits(int pid, bool signalled, int number) { agent_.on_process_exit({pid, signalled, number}, clock.now()); }
+  void tick(double seconds) {
+    clock.advance(Seconds(seconds));
+    agent_.on_tick(clock.now());
+  }
+
+  ManualClock clock;
+  TempDir folder;
+  FakeSpawner spawner;
+  std::vector<control::WorkerExit> exit_reports;
+  std::vector<std::string> errors;
+  std::vector<std::pair<int, control::WorkerCommand>> to_workers;
+  int num_ended = 0;
+  Agent& agent() { return agent_; }
+
+ private:
+  AgentSetup setup() {
+    AgentSetup made;
+    made.key = "secret";
+    made.log_dir = folder / "logs";
+    made.scratch_dir = folder / "scratch";
+    std::filesystem::create_directories(made.scratch_dir);
+    made.worker_program = "/bin/worker";
+    made.worker_target = "unix:/x";
+    made.local_addr = "10.0.0.2";
+    made.node = "here";
+    for (int i = 0; i < 2; ++i) {
+      LocalDevice device;
+      device.request.cores = 1;
+      device.threads = 3;
+      device.cpus = {i};
+      made.devices.push_back(std::move(device));
+    }
+    return made;
+  }
+  void take(const std::string& body) {
+    control::AgentReport report;
+    REQUIRE(report.ParseFromString(body));
+    if (report.has_exit()) exit_reports.push_back(report.exit());
+    if (report.has_ended()) ++num_ended;
+    if (!report.error_json().empty()) errors.push_back(report.error_json());
+  }
+  Agent agent_;
+};
+
+}  // namespace
+
+TEST_CASE("workers get torchrun's variables, the key by descriptor, their log files and CPUs", "[agent]") {
+  Bench bench;
+  bench.start(1);
+  REQUIRE(bench.spawner.requests.size() == 2);
+  const SpawnRequest& second = bench.spawner.requests[1];
+  CHECK(second.environment.at("RANK") == "3");
+  CHECK(second.environment.at("LOCAL_RANK") == "1");
+  CHECK(second.environment.at("WORLD_SIZE") == "4");
+  CHECK(second.environment.at("LOCAL_WORLD_SIZE") == "2");
+  CHECK(second.environment.at("GROUP_RANK") == "1");
+  CHECK(second.environment.at("MASTER_ADDR") == "10.0.0.1");
+  CHECK(second.environment.at("OMP_NUM_THREADS") == "3");
+  CHECK(second.environment.at("FROM_JOB") == "yes");
+  CHECK(second.key == "secret");
+  for (const auto& argument : second.arguments) CHECK(argument.find("secret") == std::string::npos);
+  CHECK(second.stderr_file == bench.folder / "logs/generation_1/3/stderr");
+  CHECK(second.cpus == std::vector<int>{1});
+}
+
+TEST_CASE("logs of measuring stay out of the run directory", "[agent]") {
+  Bench bench;
+  bench.start(0);
+  CHECK(bench.spawner.requests[0].stdout_file == bench.folder / "scratch/logs/generation_0/2/stdout");
+}
+
+TEST_CASE("a hello is answered with the rank's assignment", "[agent]") {
+  Bench bench;
+  bench.start(1);
+  bench.hello(3, 1001);
+  REQUIRE(bench.to_workers.size() == 1);
+  CHECK(bench.to_workers[0].first == 3);
+  const auto& assignment = bench.to_workers[0].second.assignment();
+  CHECK(assignment.rank() == 3);
+  CHECK(assignment.threads() == 3);
+  CHECK(assignment.local_addr() == "10.0.0.2");
+  CHECK(assignment.device_class() == "cpu-1.0");
+}
+
+TEST_CASE("a worker's exit is told with its cause and the last lines of its stderr", "[agent]") {
+  Bench bench;
+  bench.start(1);
+  std::filesystem::create_directories(bench.folder / "logs/generation_1/2");
+  std::ofstream(bench.folder / "logs/generation_1/2/stderr") << "one\ntwo\n";
+  bench.hello(2, 1000);
+  bench.exits(1000, true, SIGSEGV);
+  REQUIRE(bench.exit_reports.size() == 1);
+  CHECK(bench.exit_reports[0].rank() == 2);
+  CHECK(bench.exit_reports[0].cause() == "signal 11");
+  CHECK_FALSE(bench.exit_reports[0].clean());
+  CHECK(bench.exit_reports[0].evidence() == "one\ntwo");
+  CHECK(bench.num_ended == 0);
+  bench.exits(1001, false, 3);
+  CHECK(bench.exit_reports[1].cause() == "exit 3");
+  CHECK(bench.num_ended == 1);
+}
+
+TEST_CASE("an exit waits shortly for the last words that are still on their way", "[agent]") {
+  Bench bench;
+  bench.start(1);
+  bench.hello(2, 1000);
+  bench.exits(1000, false, 1);
+  CHECK(bench.exit_reports.empty());
+  bench.failure(2, true);
+  bench.agent().on_worker_gone(2, 1000, bench.clock.now());
+  REQUIRE(bench.exit_reports.size() == 1);
+  CHECK(bench.exit_reports[0].peer_lost());
+
+  bench.hello(3, 1001);
+  bench.exits(1001, false, 0);
+  CHECK(bench.exit_reports.size() == 1);
+  bench.tick(0.4);
+  REQUIRE(bench.exit_reports.size() == 2);
+  CHECK_FALSE(bench.exit_reports[1].clean());  // exit 0 without having finished
+}
+
+TEST_CASE("a finished worker that exits 0 is clean", "[agent]") {
+  Bench bench;
+  bench.start(1);
+  bench.hello(2, 1000);
+  bench.finished(2);
+  bench.agent().on_worker_gone(2, 1000, bench.clock.now());
+  bench.exits(1000, false, 0);
+  REQUIRE(bench.exit_reports.size() == 1);
+  CHECK(bench.exit_reports[0].clean());
+}
+
+TEST_CASE("stop is SIGTERM, then SIGKILL after the grace; with no grace SIGKILL at once", "[agent]") {
+  Bench bench;
+  bench.start(1);
+  bench.stop(2);
+  CHECK(bench.spawner.signals == std::vector<std::pair<int, int>>{{1000, SIGTERM}, {1001, SIGTERM}});
+  bench.tick(1.9);
+  CHECK(bench.spawner.signals.size() == 2);
+  bench.tick(0.2);
+  CHECK(bench.spawner.signals.back() == std::pair<int, int>{1001, SIGKILL});
+  bench.exits(1000, true, SIGKILL);
+  bench.exits(1001, true, SIGKILL);
+  CHECK(bench.exit_reports.empty());  // by our own hand: no failures
+  CHECK(bench.num_ended == 1);
+
+  Bench now;
+  now.start(1);
+  now.stop(0);
+  CHECK(now.spawner.signals == std::vector<std::pair<int, int>>{{1000, SIGKILL}, {1001, SIGKILL}});
+}
+
+TEST_CASE("a worker that cannot be started is told, and the others are ended", "[agent]") {
+  Bench bench;
+  bench.spawner.refuse_after = 1;
+  bench.start(1);
+  REQUIRE(bench.errors.size() == 1);
+  CHECK(proto::error_from_text(bench.errors[0]).message == "no more processes");
+  CHECK(bench.spawner.signals == std::vector<std::pair<int, int>>{{1000, SIGKILL}});
+  bench.exits(1000, true, SIGKILL);
+  CHECK(bench.num_ended == 1);
+}
+
+TEST_CASE("a lost coordinator ends workers and agent with exit 1", "[agent]") {
+  Bench bench;
+  bench.start(1);
+  bench.agent().on_coordinator_lost(bench.clock.now());
+  CHECK_FALSE(bench.agent().over());
+  CHECK(bench.spawner.signals.size() == 2);
+  bench.exits(1000, true, SIGKILL);
+  bench.exits(1001, true, SIGKILL);
+  CHECK(bench.agent().over());
+  CHECK(bench.agent().exit_code() == 1);
+}
+
+TEST_CASE("under mpirun the rank whose stream ended first is the cause, with mpirun's code", "[agent]") {
+  Bench bench;
+  bench.start(1, "mpi");
+  REQUIRE(bench.spawner.requests.size() == 1);
+  const auto& arguments = bench.spawner.requests[0].arguments;
+  CHECK(arguments[0] == "mpirun");
+  CHECK(std::find(arguments.begin(), arguments.end(), "/bin/worker") != arguments.end());
+  CHECK_FALSE(bench.spawner.requests[0].environment.contains("RANK"));
+  bench.hello(2, 77);
+  bench.hello(3, 78);
+  bench.agent().on_worker_gone(3, 78, bench.clock.now());
+  bench.agent().on_worker_gone(2, 77, bench.clock.now());
+  bench.exits(1000, false, 137);
+  REQUIRE(bench.exit_reports.size() == 2);
+  CHECK(bench.exit_reports[0].rank() == 2);
+  CHECK(bench.exit_reports[0].peer_lost());
+  CHECK(bench.exit_reports[1].rank() == 3);
+  CHECK_FALSE(bench.exit_reports[1].peer_lost());
+  CHECK(bench.exit_reports[1].cause() == "signal 9");
+  CHECK(bench.num_ended == 1);
+}
