@@ -154,6 +154,8 @@ Seconds estimate_collective_time(const cluster::ResourceGraph& graph, Collective
     }
     if (const std::int64_t members = nodes.equal_members(); members > 0) return two_level_time(graph, nodes, kind, payload, members);
   }
+  // NCCL's broadcast passes pieces along a ring, so each hop carries the payload once.
+  if (accelerators && kind == CollectiveKind::Broadcast && payload > collective::kLatencyBound) return ring_hop(graph, nodes).time(ranks - 1, payload);
   if (algorithm == Algorithm::RecursiveHalving) return halving_time(graph, nodes, payload) + adds;
   return ring_hop(graph, nodes).time(cost.num_steps, cost.sent_bytes) + adds;
 }

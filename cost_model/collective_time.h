@@ -18,7 +18,7 @@ namespace coxswain::cost_model {
 /// neighbours of `devices` + adds. Recursive halving (C8): the same, step by step, each over the slowest link at its
 /// distance, shared by the flows of a node that cross it together; so swaps inside a node cost the node's link.
 /// CUDA devices with equal numbers on several nodes are priced the same way whatever their number (reduce inside, ring
-/// between, gather inside), since NCCL works so.
+/// between, gather inside), and their broadcast as one payload over each hop of a ring, since NCCL works so.
 /// `devices` in rank order. One device: zero.
 [[nodiscard]] Seconds estimate_collective_time(const cluster::ResourceGraph& graph, collective::CollectiveKind kind, Bytes payload, const std::vector<cluster::DeviceId>& devices);
 

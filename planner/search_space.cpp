@@ -1,5 +1,6 @@
 // From a request to what the search may choose from.
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 #include <set>
 
@@ -127,6 +128,24 @@ std::vector<std::int32_t> replica_menu(const SearchSpace& space) {
     for (std::int32_t stages = 1; stages <= std::min<std::int32_t>(size, space.max_stages); ++stages) menu.insert(size / stages);
   }
   return {menu.begin(), menu.end()};
+}
+
+/// C24, for stages of `replicas` equal devices each. With every t_s the time of a micro-batch on the busiest replica of
+/// stage s, and k t_s at most that on the least busy one: the first micro-batch reaches stage s after the forward passes
+/// before it and its gradient goes back the same way, so m t_s <= T - k (t_0 + ... + t_(s-1)); over all stages
+/// k sum(t) <= T (1 - (1 - k/m)^S).
+Cost fill_bound(const SearchSpace& space, const Combination& one, std::int64_t replicas) {
+  const int device_class = space.pools.front().device_class;
+  const SampleTable& most = space.spans->table(device_class, (one.micro + replicas - 1) / replicas);
+  const SampleTable& least = space.spans->table(device_class, one.micro / replicas);
+  double k = 1.0;
+  for (std::size_t b = 0; b < most.forward.size(); ++b) {
+    const Ticks busiest = most.forward[b] + most.backward[b];
+    if (busiest > 0) k = std::min(k, static_cast<double>(least.forward[b] + least.backward[b]) / static_cast<double>(busiest));
+  }
+  const Cost all = most.forward_sum.back() + most.backward_sum.back();
+  const double filled = 1.0 - std::pow(1.0 - k / static_cast<double>(one.count), one.max_stages);
+  return std::max(one.count * (all / one.max_stages), static_cast<Cost>(k * static_cast<double>(all) / filled * (1 - 1e-9)));
 }
 
 }  // namespace
@@ -299,9 +318,7 @@ std::vector<Combination> make_combinations(const SearchSpace& space) {
     one.bound = problem.work_bound(num_blocks, space.devices);
     if (space.large && space.pools.size() == 1 && space.spans->cost().facts().static_batch() == 0) {
       const std::int64_t replicas = one.compositions.front().total();
-      const SampleTable& table = space.spans->table(space.pools.front().device_class, (one.micro + replicas - 1) / replicas);
-      const Cost all = table.forward_sum.back() + table.backward_sum.back();
-      one.bound = std::max(one.bound, one.count * (all / one.max_stages));
+      one.bound = std::max(one.bound, fill_bound(space, one, replicas));
     }
   }
   std::stable_sort(result.begin(), result.end(), [](const Combination& a, const Combination& b) { return a.bound < b.bound; });

@@ -36,7 +36,6 @@ struct Peer {
   int local_index = -1;  // among the ranks of this node; -1 for others
   UniqueFd control;
   UniqueFd data;         // TCP only
-  int wake_bytes = 1;    // what `data` must hold before poll reports it
   Region region;         // same node only
   UniqueFd event;
   Doorbell bell;

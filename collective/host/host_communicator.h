@@ -1,17 +1,14 @@
 #pragma once
-// The host backend's Communicator: operations are queued and one progress thread, started with the first of them, runs
-// them in order. Threads: as Communicator says.
-#include <condition_variable>
-#include <deque>
-#include <functional>
+// The host backend's Communicator: operations are queued, and one progress thread runs them in order. Threads: as Communicator says.
 #include <memory>
 #include <mutex>
-#include <thread>
+#include <string>
+#include <vector>
 
 #include "collective/host/host_endpoint.h"
 #include "collective/host/link_transport.h"
 #include "collective/host/shared_stage.h"
-#include "collective/operation.h"
+#include "collective/operation_queue.h"
 
 namespace coxswain::collective {
 
@@ -23,7 +20,7 @@ class HostCore : public std::enable_shared_from_this<HostCore> {
   HostCore(const HostCore&) = delete;
   HostCore& operator=(const HostCore&) = delete;
 
-  Handle submit(std::string name, std::function<Result<void>()> body);
+  Handle submit(std::string name, OperationQueue::Body body);
   void abort(const std::string& reason);
   void add_child(const std::shared_ptr<HostCore>& child);
   /// Ends the progress thread; pending operations fail. Says farewell if the communicator is still sound.
@@ -36,12 +33,7 @@ class HostCore : public std::enable_shared_from_this<HostCore> {
   [[nodiscard]] Scratch& scratch() { return scratch_; }
 
  private:
-  struct Queued {
-    std::shared_ptr<Operation> operation;
-    std::function<Result<void>()> body;
-  };
-  void run();
-  [[nodiscard]] Result<void> perform(const Queued& queued);
+  [[nodiscard]] Result<void> perform(const std::string& name, const OperationQueue::Body& body);
 
   CompletionSignal* const signal_;
   Group group_;
@@ -50,12 +42,9 @@ class HostCore : public std::enable_shared_from_this<HostCore> {
   Scratch scratch_;
 
   std::mutex mutex_;
-  std::condition_variable queued_;
-  std::deque<Queued> queue_;
-  bool closing_ = false;
-  bool busy_ = false;
+  bool closed_ = false;
   std::vector<std::weak_ptr<HostCore>> children_;
-  std::thread progress_;
+  OperationQueue queue_;
 };
 
 class HostCommunicator final : public Communicator {

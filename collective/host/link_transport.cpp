@@ -1,7 +1,5 @@
 #include "collective/host/link_transport.h"
 
-#include <sys/socket.h>
-
 #include <algorithm>
 #include <cstring>
 
@@ -12,8 +10,9 @@ namespace {
 
 // The reader starts on a piece while the writer copies the next one.
 constexpr std::size_t kPiece = 64 * 1024;
-// Of a long message over TCP this much is awaited at once: fewer turns of a shared core.
-constexpr std::size_t kWakeBytes = 256 * 1024;
+// Over TCP a lane moves this much and lets the others have their turn, so that data does not pile up in the kernel beyond
+// what the caches hold.
+constexpr std::size_t kTcpPiece = 256 * 1024;
 
 Error unmatched() {
   return {ErrorCode::InvalidArgument, "a rank's sends to itself and receives from itself do not match", "", "", "", ""};
@@ -32,14 +31,6 @@ Result<void> copy_to_self(int rank, std::span<const Transfer> transfers) {
     if (sends[i]->bytes > 0) std::memmove(receives[i]->data, sends[i]->data, sends[i]->bytes);
   }
   return {};
-}
-
-/// Lets poll report the connection once `bytes` are there (the kernel bounds it by the socket's buffer), or its end.
-void wake_after(Peer& peer, std::size_t bytes) {
-  const int wanted = static_cast<int>(bytes);
-  if (peer.wake_bytes == wanted) return;
-  peer.wake_bytes = wanted;
-  ::setsockopt(peer.data.value(), SOL_SOCKET, SO_RCVLOWAT, &wanted, sizeof(wanted));
 }
 
 }  // namespace
@@ -96,12 +87,8 @@ Result<void> LinkTransport::pause(const std::vector<Lane>& lanes, Waiter& waiter
   for (const Lane& lane : lanes) {
     if (lane.done()) continue;
     waited_for.push_back(lane.peer);
-    Peer& peer = group_.peer(lane.peer);
+    const Peer& peer = group_.peer(lane.peer);
     if (!peer.data || lane.closed) continue;
-    if (lane.kind == Transfer::Kind::Receive) {
-      const Transfer& transfer = *lane.transfers[lane.current];
-      wake_after(peer, std::min(transfer.bytes - lane.moved, kWakeBytes));
-    }
     const short events = lane.kind == Transfer::Kind::Send ? POLLOUT : POLLIN;
     sockets.push_back({peer.data.value(), events, 0});
   }
@@ -116,6 +103,7 @@ bool LinkTransport::advance(Lane& lane) {
     if (bytes == 0) return any;
     any = true;
     lane.moved += bytes;
+    if (lane.moved < transfer.bytes && !group_.peer(lane.peer).region) return true;
     if (lane.moved < transfer.bytes) continue;
     lane.moved = 0;
     ++lane.current;
@@ -127,6 +115,7 @@ std::size_t LinkTransport::move_some(Lane& lane, std::byte* data, std::size_t by
   Peer& peer = group_.peer(lane.peer);
   if (peer.region) return lane.kind == Transfer::Kind::Send ? send_to_ring(peer, data, bytes) : receive_from_ring(peer, data, bytes);
   if (lane.closed) return 0;
+  bytes = std::min(bytes, kTcpPiece);
   const Moved moved = lane.kind == Transfer::Kind::Send ? send_some(peer.data.value(), {data, bytes}) : receive_some(peer.data.value(), {data, bytes});
   lane.closed = moved.closed;
   return moved.bytes;

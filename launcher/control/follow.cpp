@@ -22,6 +22,8 @@ namespace {
 
 // An agent whose coordinator died stops its workers and ends within this; then it is killed, and they with it.
 constexpr double kAgentEndsSeconds = 1.5;
+// A coordinator that told how the run ended ends itself within this; a search that goes on does not hold it.
+constexpr double kCoordinatorEndsSeconds = 2.5;
 // A coordinator whose agent died tells how the run ended within this.
 constexpr double kCoordinatorTellsSeconds = 2.5;
 
@@ -136,6 +138,7 @@ class Follower {
     if (const Json& port = (*json)["listening"]; port.is_integer()) start_agent(static_cast<int>(port.integer()));
     if (const Json& outcome = (*json)["outcome"]; outcome.is_object()) {
       told_ = true;
+      kill_coordinator_by_ = Deadline::after(clock_, Seconds(kCoordinatorEndsSeconds));
       followed_.outcome = outcome.object();
       if (outcome["error"].is_object()) followed_.error = proto::error_from_json(outcome["error"]);
       followed_.signal = outcome["signal"].is_integer() ? static_cast<int>(outcome["signal"].integer()) : 0;

@@ -76,6 +76,7 @@ TEST_CASE("C7: accelerators reduce inside nodes and ring between them", "[collec
   // 60 MiB: half crosses the node's link twice; each rank then rings 30 MiB over three nodes, two flows share the way out.
   const double inner = 2 * 30.0 / 100, outer = 2 * 2.0 / 3 * 30 / 10 * 2;
   CHECK(estimate_collective_time(graph, CollectiveKind::AllReduce, Bytes(60 << 20), first_devices(6)).value == Approx(inner + outer).epsilon(1e-4));
+  CHECK(estimate_collective_time(graph, CollectiveKind::Broadcast, Bytes(60 << 20), first_devices(6)).value == Approx(6.0));
 }
 
 TEST_CASE("C18: a link is shared by the flows beyond its limit", "[collective_time_test]") {

@@ -177,6 +177,20 @@ TEST_CASE("one rank runs its list in order without waiting", "[executor]") {
   for (const ActionTime& time : one.executor.times()) CHECK(time.end >= time.start);
 }
 
+TEST_CASE("what an ended action allows is sent before the next one computes", "[executor]") {
+  const auto graph = make_chain_graph({.tied = false});
+  const auto plan = make_plan(graph, make_cpu_cluster({2}), {.cuts = {3}, .samples = {{4}, {4}}, .count = 3, .schedule = plan::ScheduleKind::GPipe, .receive_credits = 3});
+  const auto program = plan::make_rank_program(plan, graph, 0);
+  PlainCompute compute;
+  collective::CompletionSignal signal;
+  Executor executor(program, compute, {nullptr}, steady_clock());
+  REQUIRE(executor.run_step(signal, Deadline::never()));
+  const std::vector<std::string> forwards(compute.ran.begin() + 3, compute.ran.begin() + 9);
+  // The receives of gradients have free buffers from the start; then each forward, and at once its send.
+  CHECK(std::vector<std::string>(compute.ran.begin(), compute.ran.begin() + 3) == std::vector<std::string>{"RECV_B0", "RECV_B1", "RECV_B2"});
+  CHECK(forwards == std::vector<std::string>{"F0[0,3)", "SEND_F0", "F1[0,3)", "SEND_F1", "F2[0,3)", "SEND_F2"});
+}
+
 TEST_CASE("an error names the action", "[executor]") {
   OneRank one;
   SECTION("at its start") {

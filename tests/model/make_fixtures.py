@@ -244,6 +244,7 @@ def add_view_modules(result):
             mixed = torch.zeros(h.shape[0], 4, 6, dtype=torch.float64)
             mixed.copy_(h)
             mixed.sub_(columns.transpose(1, 2) * 0.5, alpha=2)
+            h.add_(mixed, alpha=0.125)  # float32 keeps its type
             h.index_add_(1, torch.tensor([0, 2]), high.sum(2, keepdim=True).expand(-1, -1, 6)[:, 2:])
             return functional.mse_loss((h + mixed.float() + self.table(x)).flatten(1), y)
 

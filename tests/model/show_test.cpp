@@ -60,6 +60,8 @@ TEST_CASE("what cannot be cut, split or costed is named with its source line") {
   CHECK(text.find("couples samples: aten::mul.Tensor at net.balance (model.py:4) multiplies two sums over the batch") != std::string::npos);
   CHECK(text.find("aten::special_i0 x 1, first at net.odd (model.py:2)") != std::string::npos);
   const Json json = show_json(raw.graph, 1);
+  REQUIRE(json["coupled"].array().size() == 1);
+  REQUIRE(json["without_cost_rule"].array().size() == 1);
   CHECK(json["coupled"].array()[0]["source"].string() == "model.py:4");
   CHECK(json["without_cost_rule"].array()[0]["operator"].string() == "aten::special_i0");
   CHECK(json["notes"].array().size() == 1);

@@ -79,6 +79,9 @@ class TorchEngine final : public Engine {
   }
 
   Result<void> begin_evaluation(std::int64_t index) override {
+    if (index < 0 || index >= settings_.data.validation_steps) {
+      return Error{ErrorCode::OutOfRange, "no such validation batch", "validation.steps", "0 to " + std::to_string(settings_.data.validation_steps - 1), std::to_string(index), ""};
+    }
     evaluating_ = true;
     evaluation_ = index;
     begin_pass();

@@ -81,10 +81,9 @@ bool follows_from_peer(const Error& error, const AgentLink& link) {
 
 ExitCode run_worker(const std::string& agent) {
   ::umask(0077);
-  const auto mpi_rank = number_from("OMPI_COMM_WORLD_RANK");
-  const auto own_rank = number_from("RANK");
-  const int rank = own_rank ? *own_rank : mpi_rank.value_or(0);
-  if (env("COX_KEY_FILE")) settle_under_mpirun(rank);
+  const bool under_mpirun = env("COX_KEY_FILE").has_value();
+  const int rank = number_from(under_mpirun ? "OMPI_COMM_WORLD_RANK" : "RANK").value_or(0);
+  if (under_mpirun) settle_under_mpirun(rank);
   set_log_name("rank " + std::to_string(rank));
   const auto key = read_key();
   if (!key) {

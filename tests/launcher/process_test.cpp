@@ -1,0 +1,309 @@
+// Real `launch` with a worker that speaks the protocol and fails on demand (fake_worker.cpp): faults, causes, exit codes,
+// files, and that no process remains.
+#include <netinet/in.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <fstream>
+#include <sstream>
+
+#include "common/bytes_io.h"
+#include "common/env.h"
+#include "common/json.h"
+#include "launcher/control/event_queue.h"
+#include "launcher/control/spawner.h"
+#include "tests/support/temp_dir.h"
+
+#include <catch2/catch.hpp>
+
+using namespace coxswain;
+using namespace coxswain::launcher;
+
+namespace {
+
+std::filesystem::path program(const std::string& name) { return std::filesystem::path(env("COX_BINARY_DIR").value_or(".")) / "bin" / name; }
+
+/// Runs (not a zombie that nobody has reaped yet).
+bool alive(int pid) {
+  std::ifstream in("/proc/" + std::to_string(pid) + "/stat");
+  std::string text;
+  std::getline(in, text);
+  const auto name_end = text.rfind(')');
+  return name_end != std::string::npos && name_end + 2 < text.size() && text[name_end + 2] != 'Z';
+}
+
+std::vector<int> children_of(int pid) {
+  std::ifstream in("/proc/" + std::to_string(pid) + "/task/" + std::to_string(pid) + "/children");
+  std::vector<int> pids;
+  int child = 0;
+  while (in >> child) pids.push_back(child);
+  return pids;
+}
+
+std::string command_line(int pid) {
+  std::ifstream in("/proc/" + std::to_string(pid) + "/cmdline");
+  std::stringstream text;
+  text << in.rdbuf();
+  return text.str();
+}
+
+int count_lines(const std::filesystem::path& file) {
+  std::ifstream in(file);
+  int count = 0;
+  std::string line;
+  while (std::getline(in, line)) ++count;
+  return count;
+}
+
+std::vector<Json> read_lines(const std::filesystem::path& file) {
+  std::ifstream in(file);
+  std::vector<Json> objects;
+  std::string line;
+  while (std::getline(in, line)) objects.push_back(*parse_json(line));
+  return objects;
+}
+
+int free_port() {
+  const int socket = ::socket(AF_INET, SOCK_STREAM, 0);
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t size = sizeof address;
+  REQUIRE(::bind(socket, reinterpret_cast<sockaddr*>(&address), size) == 0);
+  REQUIRE(::getsockname(socket, reinterpret_cast<sockaddr*>(&address), &size) == 0);
+  ::close(socket);
+  return ntohs(address.sin_port);
+}
+
+/// A job on a tiny model, over two ranks.
+class Scene {
+ public:
+  explicit Scene(const std::string& fake = "", int steps = 20) {
+    std::ofstream(folder / "text.txt") << std::string(4000, 'a');
+    std::ofstream(folder / "job.yaml") << "name: scene\n"
+                                          "model: {config: {model_type: gpt2, n_layer: 2, n_head: 2, n_embd: 32, vocab_size: 256, n_positions: 16}}\n"
+                                          "data: {text: text.txt, sequence_length: 16, seed: 1}\n"
+                                          "batch: {global: 4}\n"
+                                          "train: {steps: " << steps << ", seed: 1, log_every: 5}\n"
+                                          "plan: {data: 2, pipeline: 1}\n"
+                                          "environment: {COX_FAKE: \"" << fake << "\"}\n";
+  }
+
+  int start(std::vector<std::string> more = {}, const std::string& name = "launch") {
+    SpawnRequest request;
+    request.program = program("launch");
+    request.arguments = {"train", (folder / "job.yaml").string(), "--run-dir", run().string(), "--devices", "2xcpu"};
+    request.arguments.insert(request.arguments.end(), more.begin(), more.end());
+    request.environment = {{"COX_WORKER", program("fake_worker").string()}, {"TMPDIR", folder.path().string()}};
+    request.stdout_file = folder / (name + ".out");
+    request.stderr_file = folder / (name + ".err");
+    const auto pid = spawner->spawn(request);
+    REQUIRE(pid);
+    return *pid;
+  }
+  /// Exit code, or 128 + signal.
+  int wait(int pid) {
+    const Deadline deadline = Deadline::after(steady_clock(), Seconds(60));
+    while (!ended.contains(pid)) {
+      const auto exit = exits.pop(deadline.at);
+      REQUIRE(exit);
+      ended[exit->pid] = exit->signalled ? 128 + exit->number : exit->number;
+    }
+    return ended[pid];
+  }
+  template <class Condition>
+  void await(Condition condition) {
+    const Deadline deadline = Deadline::after(steady_clock(), Seconds(60));
+    while (!condition()) {
+      REQUIRE_FALSE(deadline.passed(steady_clock()));
+      if (auto exit = exits.pop(Deadline::after(steady_clock(), Seconds(0.02)).at)) ended[exit->pid] = exit->signalled ? 128 + exit->number : exit->number;
+    }
+  }
+  /// Training has begun and stands after step 3.
+  void await_steps() {
+    await([&] { return count_lines(run() / "metrics.jsonl") >= 3; });
+  }
+  [[nodiscard]] std::vector<int> everybody(int launch) const {
+    std::vector<int> all{launch};
+    for (std::size_t i = 0; i < all.size(); ++i) {
+      const auto children = children_of(all[i]);
+      all.insert(all.end(), children.begin(), children.end());
+    }
+    return all;
+  }
+  [[nodiscard]] int find(const std::vector<int>& pids, const std::string& word) const {
+    for (int pid : pids) {
+      if (command_line(pid).find(word) != std::string::npos) return pid;
+    }
+    return -1;
+  }
+  void none_remains(const std::vector<int>& pids) {
+    await([&] { return std::none_of(pids.begin(), pids.end(), alive); });
+  }
+  void nothing_in_temporary_folder() {
+    for (const auto& entry : std::filesystem::directory_iterator(folder.path())) CHECK(entry.path().filename().string().rfind("coxswain-", 0) != 0);
+  }
+  [[nodiscard]] std::string err(const std::string& name = "launch") const { return read_file(folder / (name + ".err")).value_or(""); }
+  [[nodiscard]] std::string out(const std::string& name = "launch") const { return read_file(folder / (name + ".out")).value_or(""); }
+  [[nodiscard]] std::filesystem::path run() const { return folder / "run"; }
+  [[nodiscard]] std::vector<Json> events(const std::string& type) const {
+    std::vector<Json> found;
+    for (const Json& event : read_lines(run() / "events.jsonl")) {
+      if (event["type"].string() == type) found.push_back(event);
+    }
+    return found;
+  }
+
+  TempDir folder;
+  EventQueue<ProcessExit> exits;
+  std::map<int, int> ended;
+  std::unique_ptr<Spawner> spawner = make_process_spawner([this](const ProcessExit& exit) { exits.push(exit); });
+};
+
+int mode_of(const std::filesystem::path& path) {
+  struct stat status {};
+  REQUIRE(::stat(path.c_str(), &status) == 0);
+  return static_cast<int>(status.st_mode & 0777);
+}
+
+}  // namespace
+
+TEST_CASE("a run trains, leaves its files to the owner only, and exits 0", "[process]") {
+  Scene scene;
+  REQUIRE(scene.wait(scene.start()) == 0);
+  for (const char* name : {"job.yaml", "cluster.json", "plan-1.json", "metrics.jsonl", "events.jsonl", "logs/generation_1/0/stdout", "logs/generation_1/1/stderr"}) {
+    INFO(name);
+    CHECK(mode_of(scene.run() / name) == 0600);
+  }
+  CHECK(mode_of(scene.run()) == 0700);
+  CHECK(*read_file(scene.run() / "job.yaml") == *read_file(scene.folder / "job.yaml"));
+  CHECK(*read_file(scene.run() / "logs/generation_1/1/stdout") == "rank 1 of 2\n");
+  const auto metrics = read_lines(scene.run() / "metrics.jsonl");
+  REQUIRE(metrics.size() == 20);
+  CHECK(metrics[3]["step"].integer() == 4);
+  CHECK(metrics[3]["loss"].number() == 2.5);
+  CHECK(metrics[3]["step_seconds"].number() == 0.002);
+  CHECK(metrics[3]["predicted_step_seconds"].number() > 0);
+  CHECK(metrics[3]["peak_memory_bytes"].array().size() == 2);
+  for (const char* type : {"cluster_probed", "plan_chosen", "generation_started", "job_finished"}) {
+    INFO(type);
+    CHECK(scene.events(type).size() == 1);
+  }
+  CHECK(scene.out().find("done: 20 steps") != std::string::npos);
+  scene.nothing_in_temporary_folder();
+}
+
+TEST_CASE("a rank that ends names rank, node and cause, and ends the run with exit 1", "[process]") {
+  const auto [action, cause] = GENERATE(table<std::string, std::string>({{"kill", "signal 9"}, {"segv", "signal 11"}, {"abort", "signal 6"}, {"exit3", "exit 3"}, {"exit0", "exit 0"}}));
+  INFO(action);
+  Scene scene("1:4:" + action);
+  const int launch = scene.start();
+  CHECK(scene.wait(launch) == 1);
+  const auto failed = scene.events("worker_failed");
+  REQUIRE(failed.size() == 1);
+  CHECK(failed[0]["rank"].integer() == 1);
+  CHECK(failed[0]["node"].integer() == 0);
+  CHECK(failed[0]["cause"].string() == cause);
+  INFO(scene.err());
+  CHECK(scene.err().find("error: rank 1 on node 0") != std::string::npos);
+  CHECK(scene.err().find(cause) != std::string::npos);
+  CHECK(scene.err().find("about to " + action) != std::string::npos);
+  CHECK(count_lines(scene.run() / "metrics.jsonl") == 3);
+  scene.nothing_in_temporary_folder();
+}
+
+TEST_CASE("what a worker says of itself decides the exit code", "[process]") {
+  Scene bug("0:2:error");
+  CHECK(bug.wait(bug.start()) == 93);
+  Scene input("0:2:bad_input");
+  CHECK(input.wait(input.start()) == 65);
+  CHECK(input.err().find("no kernel for operator aten::strange") != std::string::npos);
+}
+
+TEST_CASE("kill -9 of a worker, the agent or the coordinator ends everything with exit 1", "[process]") {
+  const std::string victim = GENERATE("worker", "local-agent", "coordinator");
+  INFO(victim);
+  Scene scene("hold");
+  const int launch = scene.start();
+  scene.await_steps();
+  const std::vector<int> pids = scene.everybody(launch);
+  REQUIRE(pids.size() == 5);  // launch, coordinator, agent, two workers
+  const int pid = scene.find(pids, victim == "worker" ? "fake_worker" : victim);
+  REQUIRE(pid > 0);
+  REQUIRE(::kill(pid, SIGKILL) == 0);
+  CHECK(scene.wait(launch) == 1);
+  scene.none_remains(pids);
+  scene.nothing_in_temporary_folder();
+  INFO(scene.err());
+  if (victim == "worker") CHECK(scene.events("worker_failed").at(0)["cause"].string() == "signal 9");
+  if (victim == "local-agent") CHECK(scene.err().find("is lost") != std::string::npos);
+  if (victim == "local-agent") CHECK(scene.events("node_lost").size() == 1);
+  if (victim == "coordinator") CHECK(scene.err().find("the coordinator died: signal 9 (SIGKILL)") != std::string::npos);
+}
+
+TEST_CASE("kill -9 of launch itself leaves no process behind", "[process]") {
+  Scene scene("hold");
+  const int launch = scene.start();
+  scene.await_steps();
+  const std::vector<int> pids = scene.everybody(launch);
+  REQUIRE(pids.size() == 5);
+  REQUIRE(::kill(launch, SIGKILL) == 0);
+  CHECK(scene.wait(launch) == 128 + SIGKILL);
+  scene.none_remains(pids);
+}
+
+TEST_CASE("SIGINT before a step ends is waited for, a second one is not", "[process]") {
+  Scene scene("hold");
+  const int launch = scene.start();
+  scene.await_steps();
+  const std::vector<int> pids = scene.everybody(launch);
+  REQUIRE(::kill(launch, SIGINT) == 0);
+  REQUIRE(::kill(launch, SIGTERM) == 0);
+  const int code = scene.wait(launch);
+  CHECK((code == 128 + SIGINT || code == 128 + SIGTERM));
+  CHECK(scene.err().find("stopped by SIG") != std::string::npos);
+  scene.none_remains(pids);
+}
+
+TEST_CASE("a used run directory and a taken port are refused with 71, and nothing is left", "[process]") {
+  Scene used;
+  std::filesystem::create_directories(used.run());
+  std::ofstream(used.run() / "metrics.jsonl") << "x";
+  CHECK(used.wait(used.start()) == 71);
+  CHECK(used.err().find("holds another run") != std::string::npos);
+
+  Scene port;
+  const int socket = ::socket(AF_INET, SOCK_STREAM, 0);
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t size = sizeof address;
+  REQUIRE(::bind(socket, reinterpret_cast<sockaddr*>(&address), size) == 0);
+  REQUIRE(::listen(socket, 1) == 0);
+  REQUIRE(::getsockname(socket, reinterpret_cast<sockaddr*>(&address), &size) == 0);
+  CHECK(port.wait(port.start({"--rdzv-endpoint", "127.0.0.1:" + std::to_string(ntohs(address.sin_port))})) == 71);
+  ::close(socket);
+  CHECK(port.err().find("cannot listen") != std::string::npos);
+  CHECK_FALSE(std::filesystem::exists(port.run()));
+}
+
+TEST_CASE("two nodes on one machine share a token; another token is refused", "[process]") {
+  Scene scene("", 5);
+  REQUIRE(write_file(scene.folder / "token", "0123456789abcdef0123456789abcdef\n"));
+  REQUIRE(write_file(scene.folder / "wrong", "fedcba9876543210fedcba9876543210\n"));
+  const std::string endpoint = "127.0.0.1:" + std::to_string(free_port());
+  const auto flags = [&](const std::string& rank, const std::string& token) {
+    return std::vector<std::string>{"--nnodes", "2", "--node-rank", rank, "--rdzv-endpoint", endpoint, "--token-file", (scene.folder / token).string(), "--nproc-per-node", "1"};
+  };
+  const int first = scene.start(flags("0", "token"), "first");
+  const int stranger = scene.start(flags("1", "wrong"), "stranger");
+  CHECK(scene.wait(stranger) == 93);
+  CHECK(scene.err("stranger").find("key") != std::string::npos);
+  const int second = scene.start(flags("1", "token"), "second");
+  CHECK(scene.wait(first) == 0);
+  CHECK(scene.wait(second) == 0);
+  CHECK(count_lines(scene.run() / "metrics.jsonl") == 5);
+  CHECK(scene.events("node_joined").size() == 2);
+}

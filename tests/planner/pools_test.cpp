@@ -1,0 +1,60 @@
+// Devices as counts.
+#include "planner/pools.h"
+
+#include "tests/cost_model/synthetic_graph.h"
+
+#include <catch2/catch.hpp>
+
+using namespace coxswain;
+using namespace coxswain::planner;
+using namespace coxswain::test_support;
+
+namespace {
+
+Counts counts(std::int32_t a, std::int32_t b = 0) {
+  Counts result;
+  result.of[0] = a;
+  result.of[1] = b;
+  return result;
+}
+
+}  // namespace
+
+TEST_CASE("few nodes are pools of their own, many equal ones are one", "[pools_test]") {
+  const auto small = make_pools(make_cluster({make_device("a", 1), make_device("b", 1)}, {2, 1}, 2, make_link("l", 0, 9), make_link("o", 0, 1)));
+  REQUIRE(small.has_value());
+  REQUIRE(small->size() == 4);
+  CHECK((*small)[0].devices == std::vector<cluster::DeviceId>{{0, 0}, {0, 1}});
+  CHECK((*small)[1].devices == std::vector<cluster::DeviceId>{{1, 0}});
+  CHECK((*small)[2].devices == std::vector<cluster::DeviceId>{{0, 2}, {0, 3}});
+  CHECK((*small)[2].first_node == 1);
+  CHECK(all_of(*small).total() == 6);
+
+  const auto large = make_pools(make_cluster({make_device("a", 1)}, {8}, 64, make_link("l", 0, 9), make_link("o", 0, 1)));
+  REQUIRE(large.has_value());
+  REQUIRE(large->size() == 1);
+  CHECK(large->front().devices.size() == 512);
+  CHECK(large->front().per_node == 8);
+  CHECK_FALSE(large->front().one_node);
+}
+
+TEST_CASE("a few zones of many nodes are told apart", "[pools_test]") {
+  auto graph = make_cluster({make_device("a", 1)}, {4}, 12, make_link("l", 0, 9), make_link("o", 0, 1));
+  graph.tiers = {{make_link("rack", 0, 5), 6}, {make_link("zone", 0, 1), 0}};
+  const auto pools = make_pools(graph);
+  REQUIRE(pools.has_value());
+  REQUIRE(pools->size() == 2);
+  CHECK((*pools)[1].first_node == 6);
+  CHECK(best_link(graph, *pools, counts(4), counts(0, 4), false).bandwidth.value == 1);
+  CHECK(best_link(graph, *pools, counts(4), counts(4), false).bandwidth.value == 5);  // whole nodes meet over the rack
+  CHECK(best_link(graph, *pools, counts(4), counts(4), true).bandwidth.value == 9);
+  CHECK(best_link(graph, *pools, counts(2), counts(2), false).bandwidth.value == 9);
+}
+
+TEST_CASE("more than eight kinds of devices are refused by name", "[pools_test]") {
+  std::vector<cluster::DeviceClass> classes;
+  for (int i = 0; i < 9; ++i) classes.push_back(make_device("d" + std::to_string(i), 1));
+  const auto pools = make_pools(make_cluster(classes, std::vector<std::int64_t>(9, 1), 1, make_link("l", 0, 9), make_link("o", 0, 1)));
+  REQUIRE(!pools.has_value());
+  CHECK(pools.error().code == ErrorCode::Unimplemented);
+}

@@ -1,0 +1,90 @@
+// Splitting a micro-batch and what a stage takes.
+#include "planner/stage_cost.h"
+
+#include <functional>
+#include <numeric>
+#include <random>
+
+#include "tests/cost_model/make_plan.h"
+#include "tests/cost_model/synthetic_graph.h"
+
+#include <catch2/catch.hpp>
+
+using namespace coxswain;
+using namespace coxswain::planner;
+using namespace coxswain::test_support;
+
+TEST_CASE("the split is the best over all splits", "[stage_cost_test]") {
+  std::mt19937 random(11);
+  for (int round = 0; round < 300; ++round) {
+    const auto pick = [&](int least, int most) { return std::uniform_int_distribution<int>(least, most)(random); };
+    const std::int64_t speed[] = {pick(1, 9), pick(1, 9)}, fixed = pick(0, 20);
+    const auto time = [&](int key, std::int64_t samples) { return fixed + 100 * samples / speed[key]; };
+    const std::vector<SplitClass> classes{{pick(1, 2), 0, 1000}, {pick(0, 2), 1, 1000}};
+    const std::int64_t micro = pick(1, 14);
+    std::vector<SplitClass> used;
+    for (const SplitClass& entry : classes) {
+      if (entry.replicas > 0) used.push_back(entry);
+    }
+    const auto samples = split_samples(micro, used, time);
+    std::vector<int> keys;
+    for (const SplitClass& entry : used) keys.insert(keys.end(), static_cast<std::size_t>(entry.replicas), entry.key);
+    if (static_cast<std::int64_t>(keys.size()) > micro) {
+      CHECK(samples.empty());
+      continue;
+    }
+    REQUIRE(samples.size() == keys.size());
+    CHECK(std::accumulate(samples.begin(), samples.end(), std::int64_t{0}) == micro);
+    const auto slowest = [&](const std::vector<std::int64_t>& split) {
+      std::int64_t worst = 0;
+      for (std::size_t r = 0; r < split.size(); ++r) worst = std::max(worst, time(keys[r], split[r]));
+      return worst;
+    };
+    std::int64_t best = 1LL << 60;
+    std::vector<std::int64_t> trial;
+    const std::function<void(std::int64_t)> enumerate = [&](std::int64_t left) {
+      if (trial.size() + 1 == keys.size()) {
+        trial.push_back(left);
+        best = std::min(best, slowest(trial));
+        trial.pop_back();
+        return;
+      }
+      for (std::int64_t mine = 1; mine + static_cast<std::int64_t>(keys.size() - trial.size()) - 1 <= left; ++mine) {
+        trial.push_back(mine);
+        enumerate(left - mine);
+        trial.pop_back();
+      }
+    };
+    enumerate(micro);
+    CHECK(slowest(samples) == best);
+  }
+}
+
+TEST_CASE("a class with little memory takes fewer samples", "[stage_cost_test]") {
+  const auto time = [](int, std::int64_t samples) { return samples; };
+  CHECK(split_samples(10, {{1, 0, 100}, {1, 1, 3}}, time) == std::vector<std::int64_t>{7, 3});
+  CHECK(split_samples(10, {{1, 0, 5}, {1, 1, 3}}, time).empty());
+}
+
+TEST_CASE("unequal devices share a micro-batch by their speed", "[stage_cost_test]") {
+  const model::ModelGraph graph = make_chain(3, 8);
+  const auto resources = make_cluster({make_device("fast", 1 << 30), make_device("slow", 1 << 30)}, {1, 1}, 1, make_link("l", 0, 1e9), make_link("o", 0, 1e9));
+  FakeCost cost(graph, resources);
+  cost.speed = {1.0, 0.4};
+  cost.forward = {0, 1, 1, 1, 1};
+  const SpanCosts spans(cost, plan::Precision::Float32, RecomputeRule::Free, {});
+  const auto pools = make_pools(resources);
+  REQUIRE(pools.has_value());
+  Counts both = all_of(*pools);
+  StageContext context{&spans, &*pools, 14, 2, Bytes(1 << 20), {both}, false, 1, {}, 2};
+  StageCosts costs(context);
+  const StageCost& stage = costs.stage(0, 5, 0, 1);
+  CHECK(stage.samples == std::vector<std::int64_t>{10, 4});
+  CHECK(stage.fits);
+  CHECK(stage.busy == 4 * 3 * 10 * 1'000'000'000LL);
+  CHECK(stage.sync > 0);
+  CHECK(&costs.stage(0, 5, 0, 1) == &stage);
+  context.samples = {5, 9};  // the larger to the faster, whatever the order
+  StageCosts pinned(context);
+  CHECK(pinned.stage(0, 5, 0, 1).samples == std::vector<std::int64_t>{9, 5});
+}
