@@ -20,6 +20,7 @@ namespace {
 constexpr int kReady = 0;  // marks on the board
 constexpr int kDone = 1;
 constexpr int kNever = 2;
+constexpr int kPaired = 3;
 
 /// The error of a wait, or one that says that there was none.
 Error error_of(Handle handle) {
@@ -187,6 +188,8 @@ TEST_CASE("a rank that leaves in good order is missed only by who waits for it")
           // Ranks 0 and 1 still reach each other.
           Handle pair = rank.rank == 0 ? communicator->send({&value, 1, DType::Float32}, 1, soon()) : communicator->recv({&value, 1, DType::Float32}, 0, soon());
           rank.report.expect(pair.wait(soon()).has_value(), "the others are cut off");
+          rank.board.mark(kPaired);
+          rank.board.await(kPaired, 2, soon());
           expect_error(rank.report, error_of(communicator->barrier(soon())), ErrorCode::Unavailable, "lost rank 2: it left");
           rank.board.mark(kDone);
           rank.board.await(kDone, 2, soon());
