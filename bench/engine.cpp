@@ -1,5 +1,5 @@
-// The engine beside PyTorch eager: the demo model on one rank with all cores, same data, dropout on, AdamW fused on both
-// sides. Both processes live at the same time and take turns, step block by step block (issue row l).
+// The engine beside PyTorch eager: the demo model on one rank with all cores, same data, dropout on, AdamW fused on
+// both sides. Both processes live at the same time and take turns, step block by step block (issue row l).
 #include <spawn.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -143,15 +143,19 @@ class Ours {
 }  // namespace
 
 int main(int argc, char** argv) {
-  const Options options = parse_options(argc, argv, "tokens per second of the engine beside PyTorch eager", {"--pairs", "--steps", "--threads"});
-  const auto number = [&](const char* name, int otherwise) { return options.other.contains(name) ? std::stoi(options.other.at(name)) : otherwise; };
+  const Options options = parse_options(argc, argv, "tokens per second of the engine beside PyTorch eager",
+                                        {"--pairs", "--steps", "--threads"});
+  const auto number = [&](const char* name, int otherwise) {
+    return options.other.contains(name) ? std::stoi(options.other.at(name)) : otherwise;
+  };
   const int pairs = number("--pairs", options.quick ? 3 : 15), steps = number("--steps", options.quick ? 1 : 3);
   const int threads = number("--threads", static_cast<int>(std::thread::hardware_concurrency()));
   Report report("engine", options);
   const ModelSize size;
   const auto example = make_example(size);
-  Peer peer({source_folder() / ".venv/bin/python", source_folder() / "bench/peers/eager_gpt.py", example / "gpt.pt2", example / "kjv.txt", "--serve", "--fused", "--dropout", "--heads",
-             std::to_string(size.heads), "--threads", std::to_string(threads), "--total-steps", std::to_string(kSteps)});
+  Peer peer({source_folder() / ".venv/bin/python", source_folder() / "bench/peers/eager_gpt.py", example / "gpt.pt2",
+             example / "kjv.txt", "--serve", "--fused", "--dropout", "--heads", std::to_string(size.heads), "--threads",
+             std::to_string(threads), "--total-steps", std::to_string(kSteps)});
   report.peer("PyTorch eager", peer.read()["torch"].string());
   Ours ours(example, threads);
   static_cast<void>(ours.run(2));
@@ -171,11 +175,13 @@ int main(int argc, char** argv) {
     our_rates.push_back(tokens / mine);
     peer_rates.push_back(tokens / theirs);
     ratios.push_back(theirs / mine);
-    std::printf("pair %2d: engine %8.0f tokens/s, eager %8.0f tokens/s, ratio %.3f\n", pair + 1, our_rates.back(), peer_rates.back(), ratios.back());
+    std::printf("pair %2d: engine %8.0f tokens/s, eager %8.0f tokens/s, ratio %.3f\n", pair + 1, our_rates.back(),
+                peer_rates.back(), ratios.back());
     std::fflush(stdout);
   }
   report.extra()["pairs"] = pairs;
   report.extra()["threads"] = threads;
-  report.add({"training, one rank, all cores", median(our_rates), median(peer_rates), median(ratios), "tokens/s", ">= 0.98", median(ratios) >= 0.98});
+  report.add({"training, one rank, all cores", median(our_rates), median(peer_rates), median(ratios), "tokens/s",
+              ">= 0.98", median(ratios) >= 0.98});
   return report.finish();
 }

@@ -1,5 +1,5 @@
-// Random valid plans against one rank: same losses, same parameters (issue row e). Ranks are threads of this process over
-// the `host` backend; `parity [MODEL.pt2 ...] --plans N`, without a model a small GPT of examples/gpt.
+// Random valid plans against one rank: same losses, same parameters (issue row e). Ranks are threads of this process
+// over the `host` backend; `parity [MODEL.pt2 ...] --plans N`, without a model a small GPT of examples/gpt.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -66,13 +66,16 @@ void write_text(const std::filesystem::path& path, std::uint64_t seed) {
 
 class RandomPlans {
  public:
-  RandomPlans(const model::ModelGraph& graph, const cluster::ResourceGraph& cluster, std::uint64_t seed) : graph_(graph), cluster_(cluster), random_(seed) {}
+  RandomPlans(const model::ModelGraph& graph, const cluster::ResourceGraph& cluster, std::uint64_t seed)
+      : graph_(graph), cluster_(cluster), random_(seed) {}
 
   /// Draws until one validates.
   plan::Plan next() {
     while (true) {
       plan::Plan plan = draw();
-      if (plan::num_ranks(plan) <= kMaxRanks && plan::num_ranks(plan) > 1 && plan::validate(plan, graph_, cluster_).empty()) return plan;
+      if (plan::num_ranks(plan) <= kMaxRanks && plan::num_ranks(plan) > 1 &&
+          plan::validate(plan, graph_, cluster_).empty())
+        return plan;
     }
   }
   plan::Plan one_rank() {
@@ -84,7 +87,9 @@ class RandomPlans {
   }
 
  private:
-  std::int64_t below(std::int64_t bound) { return static_cast<std::int64_t>(random_() % static_cast<std::uint64_t>(bound)); }
+  std::int64_t below(std::int64_t bound) {
+    return static_cast<std::int64_t>(random_() % static_cast<std::uint64_t>(bound));
+  }
 
   plan::Plan empty(std::int64_t count) {
     plan::Plan plan;
@@ -100,7 +105,8 @@ class RandomPlans {
     stage.end_block = end_block;
     std::int64_t device = plan::num_ranks(plan);
     for (const std::int64_t count : samples) stage.replicas.push_back({{{0, device++}}, 1, 1, 1, count});
-    for (int b = stage.first_block; b < end_block; ++b) stage.recompute.push_back(below(3) == 0 ? plan::Recompute::Full : plan::Recompute::None);
+    for (int b = stage.first_block; b < end_block; ++b)
+      stage.recompute.push_back(below(3) == 0 ? plan::Recompute::Full : plan::Recompute::None);
     plan.stages.push_back(std::move(stage));
   }
 
@@ -119,7 +125,8 @@ class RandomPlans {
     for (const int end : ends) {
       std::vector<std::int64_t> samples(1 + below(3), 1);
       if (static_cast<std::int64_t>(samples.size()) > plan.batch.micro) samples.resize(1);
-      for (auto left = plan.batch.micro - static_cast<std::int64_t>(samples.size()); left > 0; --left) ++samples[below(static_cast<std::int64_t>(samples.size()))];
+      for (auto left = plan.batch.micro - static_cast<std::int64_t>(samples.size()); left > 0; --left)
+        ++samples[below(static_cast<std::int64_t>(samples.size()))];
       add_stage(plan, end, samples);
     }
     plan::fill_roles(plan, graph_, Bytes(std::int64_t{1} << (10 + below(12))));
@@ -138,7 +145,8 @@ struct Run {
 
 class Ranks {
  public:
-  Ranks(const model::ModelGraph& graph, const plan::Plan& plan, const worker::TrainSettings& settings) : graph_(graph), plan_(plan), settings_(settings) {}
+  Ranks(const model::ModelGraph& graph, const plan::Plan& plan, const worker::TrainSettings& settings)
+      : graph_(graph), plan_(plan), settings_(settings) {}
 
   Run train() {
     const int size = plan::num_ranks(plan_);
@@ -159,13 +167,15 @@ class Ranks {
       addresses.push_back(endpoints.back()->address());
     }
     std::vector<std::thread> threads;
-    for (int rank = 0; rank < size; ++rank) threads.emplace_back([&, rank] { or_end(train_rank(rank, *endpoints[rank], addresses, signals[rank])); });
+    for (int rank = 0; rank < size; ++rank)
+      threads.emplace_back([&, rank] { or_end(train_rank(rank, *endpoints[rank], addresses, signals[rank])); });
     for (auto& thread : threads) thread.join();
     return std::move(run_);
   }
 
  private:
-  Result<void> train_rank(int rank, collective::Endpoint& endpoint, const std::vector<std::string>& addresses, collective::CompletionSignal& signal) {
+  Result<void> train_rank(int rank, collective::Endpoint& endpoint, const std::vector<std::string>& addresses,
+                          collective::CompletionSignal& signal) {
     COX_TRY(const auto world, endpoint.connect(addresses, soon()));
     std::vector<std::unique_ptr<collective::Communicator>> owned;
     std::vector<collective::Communicator*> communicators;
@@ -218,14 +228,16 @@ std::string describe(const plan::Plan& plan) {
   std::string text = std::string(plan::to_text(plan.schedule)) + " x" + std::to_string(plan.batch.count);
   for (const plan::Stage& stage : plan.stages) {
     text += " | " + std::to_string(stage.first_block) + "-" + std::to_string(stage.end_block) + " [";
-    for (std::size_t r = 0; r < stage.replicas.size(); ++r) text += (r > 0 ? "," : "") + std::to_string(stage.replicas[r].samples);
+    for (std::size_t r = 0; r < stage.replicas.size(); ++r)
+      text += (r > 0 ? "," : "") + std::to_string(stage.replicas[r].samples);
     text += "]";
     if (std::count(stage.recompute.begin(), stage.recompute.end(), plan::Recompute::Full) > 0) text += "r";
   }
   return text;
 }
 
-void compare_model(const std::filesystem::path& path, int num_plans, int steps, const Options& options, Report& report) {
+void compare_model(const std::filesystem::path& path, int num_plans, int steps, const Options& options,
+                   Report& report) {
   const model::ModelGraph graph = or_end(model::load_pt2(path));
   const cluster::ResourceGraph cluster = make_cluster();
   worker::TrainSettings settings;
@@ -244,17 +256,21 @@ void compare_model(const std::filesystem::path& path, int num_plans, int steps, 
     const plan::Plan plan = plans.next();
     const Run run = Ranks(graph, plan, settings).train();
     double loss = 0, parameter = 0;
-    for (std::size_t s = 0; s < expected.losses.size(); ++s) loss = std::max(loss, std::fabs(run.losses.at(s) - expected.losses[s]) / expected.losses[s]);
+    for (std::size_t s = 0; s < expected.losses.size(); ++s)
+      loss = std::max(loss, std::fabs(run.losses.at(s) - expected.losses[s]) / expected.losses[s]);
     for (const auto& [name, values] : expected.parameters)
-      parameter = std::max(parameter, norm(run.parameters.at(name), &values) / (kParameterTolerance * norm(values) + kParameterFloor));
+      parameter = std::max(
+          parameter, norm(run.parameters.at(name), &values) / (kParameterTolerance * norm(values) + kParameterFloor));
     std::printf("%-70s loss %.1e of 1e-5, parameters %.2f of the bound\n", describe(plan).c_str(), loss, parameter);
     std::fflush(stdout);
     worst_loss = std::max(worst_loss, loss);
     worst_parameter = std::max(worst_parameter, parameter);
   }
   const std::string name = path.filename().string() + ", " + std::to_string(num_plans) + " plans: ";
-  report.add({name + "worst loss", worst_loss, 0, worst_loss / kLossTolerance, "relative", "<= 1e-5", worst_loss <= kLossTolerance});
-  report.add({name + "worst parameter", worst_parameter, 0, worst_parameter, "of 1e-4 norm + 1e-6", "<= 1", worst_parameter <= 1});
+  report.add({name + "worst loss", worst_loss, 0, worst_loss / kLossTolerance, "relative", "<= 1e-5",
+              worst_loss <= kLossTolerance});
+  report.add({name + "worst parameter", worst_parameter, 0, worst_parameter, "of 1e-4 norm + 1e-6", "<= 1",
+              worst_parameter <= 1});
 }
 
 }  // namespace
@@ -269,10 +285,15 @@ int main(int argc, char** argv) {
       rest.push_back(argv[i]);
     }
   }
-  const Options options = parse_options(static_cast<int>(rest.size()), rest.data(), "random valid plans against one rank", {"--plans", "--steps"});
-  const auto number = [&](const char* name, int otherwise) { return options.other.contains(name) ? std::stoi(options.other.at(name)) : otherwise; };
+  const Options options = parse_options(static_cast<int>(rest.size()), rest.data(),
+                                        "random valid plans against one rank", {"--plans", "--steps"});
+  const auto number = [&](const char* name, int otherwise) {
+    return options.other.contains(name) ? std::stoi(options.other.at(name)) : otherwise;
+  };
   Report report("parity", options);
-  if (models.empty()) models.push_back(make_example({.layers = 4, .width = 64, .heads = 4, .context = 32, .dropout = 0.1}) / "gpt.pt2");
-  for (const auto& model : models) compare_model(model, number("--plans", options.quick ? 3 : 20), number("--steps", 20), options, report);
+  if (models.empty())
+    models.push_back(make_example({.layers = 4, .width = 64, .heads = 4, .context = 32, .dropout = 0.1}) / "gpt.pt2");
+  for (const auto& model : models)
+    compare_model(model, number("--plans", options.quick ? 3 : 20), number("--steps", 20), options, report);
   return report.finish();
 }

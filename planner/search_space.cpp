@@ -17,6 +17,11 @@ Error invalid(std::string message, std::string path, std::string expected, std::
   return Error{ErrorCode::InvalidArgument, std::move(message), std::move(path), std::move(expected), std::move(got), std::move(hint)};
 }
 
+Error contradiction(std::vector<Error> problems) {
+  const ErrorCode code = problems.front().code;
+  return combine_errors(code, "the plan's constraints cannot be met", std::move(problems));
+}
+
 std::vector<std::int64_t> divisors(std::int64_t n) {
   std::vector<std::int64_t> result;
   for (std::int64_t d = 1; d <= n; ++d) {
@@ -179,7 +184,7 @@ Result<SearchSpace> make_search_space(const Request& request) {
   std::vector<Error> problems;
   if (request.global_batch < 1) problems.push_back(invalid("the global batch must be positive", "batch.global", "at least 1", std::to_string(request.global_batch)));
   check_axes(constraints, problems);
-  if (!problems.empty()) return combine_errors(problems.front().code, "the plan's constraints cannot be met", std::move(problems));
+  if (!problems.empty()) return contradiction(std::move(problems));
   space.micros = allowed_micros(request, devices, problems);
 
   space.schedules = constraints.schedule;
@@ -221,7 +226,7 @@ Result<SearchSpace> make_search_space(const Request& request) {
       problems.push_back(invalid("the pipeline cannot have so many stages", "plan.cuts", "at most " + std::to_string(space.max_stages - 1) + " cuts", std::to_string(cuts->size())));
     }
   }
-  if (!problems.empty()) return combine_errors(problems.front().code, "the plan's constraints cannot be met", std::move(problems));
+  if (!problems.empty()) return contradiction(std::move(problems));
 
   std::int64_t mixtures = 1;
   for (const Pool& pool : space.pools) mixtures *= static_cast<std::int64_t>(pool.devices.size()) + 1;

@@ -177,8 +177,11 @@ Result<ExitCode> run_agent_process(const AgentStart& start) {
       if (start.tee) copier.copy(agent.log_files());
     }
     result = static_cast<ExitCode>(agent.exit_code());
-    if (lost && !stream.status() && stream.status().error().code == ErrorCode::Unauthenticated) result = stream.status().error();
-    if (!start.local && !agent.final_text().empty()) std::cerr << agent.final_text() << std::flush;
+    if (const auto status = stream.status(); lost && !status && status.error().code == ErrorCode::Unauthenticated) {
+      result = status.error();
+    } else if (!start.local && !agent.final_text().empty()) {
+      std::cerr << agent.final_text() << std::flush;
+    }
   }
   stream.close();
   stream.cancel();

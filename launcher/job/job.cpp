@@ -28,6 +28,11 @@ class Converter {
     walk_.problems.push_back({ErrorCode::InvalidArgument, message, place(file_.string(), line == walk_.lines.end() ? 1 : line->second, path), expected, got, hint});
   }
 
+  /// Whether the walk found one whose path begins so: a bad element needs no second problem about the list.
+  bool has_problem(const std::string& path) const {
+    return std::any_of(walk_.problems.begin(), walk_.problems.end(), [&](const Error& e) { return e.path.find("  " + path) != std::string::npos; });
+  }
+
   JobModel model(const job::Model& message) {
     JobModel model;
     const int num_given = int(message.has_pt2()) + int(message.has_huggingface()) + int(message.has_config());
@@ -127,7 +132,7 @@ void convert_optimizer(const job::Optimizer& message, Job& job, Converter& conve
   if (message.betas_size() == 2) {
     job.optimizer.beta1 = message.betas(0);
     job.optimizer.beta2 = message.betas(1);
-  } else if (message.betas_size() != 0) {
+  } else if (message.betas_size() != 0 && !converter.has_problem("optimizer.betas[")) {
     converter.problem("optimizer.betas", "wrong number of values", "two numbers from 0 to below 1", std::to_string(message.betas_size()), "");
   }
   if (message.has_weight_decay()) job.optimizer.weight_decay = message.weight_decay();

@@ -143,9 +143,9 @@ def write_cluster(folder, memory):
             "peak_float32_flop_per_second": sourced(5e10), "peak_bfloat16_flop_per_second": sourced(5e10), "matmul_rates": [],
             "launch_overhead_seconds": sourced(1e-6)}],
         "node_classes": [{
-            "name": "node", "devices": [{"device_class": 0, "count": 2}], "cores": 2, "host_memory_bytes": sourced(1 << 34),
+            "name": "node", "devices": [{"device_class": "small", "count": 2}], "cores": 2, "host_memory_bytes": sourced(1 << 34),
             "link": {"name": "memory", "latency_seconds": sourced(1e-6), "bandwidth_bytes_per_second": sourced(5e9), "sharing": 0}}],
-        "nodes": [{"node_class": 0, "count": 1}],
+        "nodes": [{"node_class": "node", "count": 1}],
         "tiers": [], "link_overrides": []}
     path = folder / f"cluster-{memory}.json"
     path.write_text(json.dumps(cluster))

@@ -25,3 +25,6 @@ set_tests_properties(model_graphs_run PROPERTIES FIXTURES_REQUIRED model_fixture
 add_test(NAME model_configs_run COMMAND ${PROJECT_SOURCE_DIR}/.venv/bin/python ${PROJECT_SOURCE_DIR}/tests/model/run_config.py
   $<TARGET_FILE:dump_graph>)
 set_tests_properties(model_configs_run PROPERTIES LABELS differential TIMEOUT 120 ENVIRONMENT "OMP_NUM_THREADS=1")
+
+add_test(NAME model_export COMMAND ${PROJECT_SOURCE_DIR}/.venv/bin/python ${PROJECT_SOURCE_DIR}/tests/model/export_test.py)
+set_tests_properties(model_export PROPERTIES LABELS unit TIMEOUT 120 ENVIRONMENT "OMP_NUM_THREADS=1")

@@ -7,8 +7,7 @@
 
 #include "plan/program.h"
 #include "planner/search.h"
-#include "tests/cost_model/make_plan.h"
-#include "tests/cost_model/synthetic_graph.h"
+#include "tests/planner/random_instance.h"
 
 #include <catch2/catch.hpp>
 
@@ -17,42 +16,6 @@ using namespace coxswain::planner;
 using namespace coxswain::test_support;
 
 namespace {
-
-struct Instance {
-  model::ModelGraph graph;
-  cluster::ResourceGraph resources;
-  std::unique_ptr<FakeCost> cost;
-  std::int64_t global = 4;
-};
-
-/// A random tiny instance: 2 or 3 layers, up to 4 devices of one or two classes on one or two nodes.
-std::unique_ptr<Instance> random_instance(std::mt19937& random) {
-  const auto pick = [&](int least, int most) { return std::uniform_int_distribution<int>(least, most)(random); };
-  auto instance = std::make_unique<Instance>();
-  instance->graph = make_chain(pick(2, 3), 16, pick(0, 3) == 0);
-  const bool two_classes = pick(0, 1) == 1;
-  const std::int64_t nodes = pick(1, 2);
-  const std::int64_t most = nodes == 2 ? (two_classes ? 1 : 2) : (two_classes ? 2 : 3);
-  std::vector<cluster::DeviceClass> classes{make_device("a", std::int64_t{1} << 40, 1e9, 1e9)};
-  std::vector<std::int64_t> counts{pick(1, static_cast<int>(most))};
-  if (two_classes) {
-    classes.push_back(make_device("b", std::int64_t{1} << 40, 1e9, 1e9));
-    counts.push_back(1);
-  }
-  if (pick(0, 1) == 1) {
-    for (auto& device_class : classes) device_class.kind = cluster::DeviceKind::Cuda;
-  }
-  const double slow = std::pow(10.0, pick(1, 4));
-  instance->resources = make_cluster(classes, counts, nodes, make_link("inner", 1e-3, 1e5), make_link("outer", 1e-2, slow));
-  instance->cost = std::make_unique<FakeCost>(instance->graph, instance->resources);
-  for (double& forward : instance->cost->forward) forward = pick(1, 9) * 0.01;
-  instance->cost->forward[0] = 0;
-  if (two_classes) instance->cost->speed[1] = pick(1, 3) * 0.25;
-  instance->cost->fixed = pick(0, 2) * 0.005;
-  instance->cost->optimizer_per_parameter = pick(0, 1) * 1e-5;
-  instance->global = pick(0, 1) == 0 ? 4 : 6;
-  return instance;
-}
 
 /// Calls `visit` with every way of cutting the blocks, choosing devices in order for the stages and splitting samples.
 class Exhaustive {
@@ -125,19 +88,6 @@ class Exhaustive {
   std::int64_t micro_ = 0;
 };
 
-Request request_of(const Instance& instance) {
-  Request request;
-  request.cost = instance.cost.get();
-  request.global_batch = instance.global;
-  return request;
-}
-
-double simulated_step(const cost_model::CostModel& cost, const plan::Plan& plan) {
-  const auto simulation = cost_model::simulate(cost, plan);
-  REQUIRE(simulation.has_value());
-  return simulation->estimate.step.value;
-}
-
 }  // namespace
 
 TEST_CASE("the plan found is the exhaustive optimum of tiny instances, and the lower bound holds", "[find_plan_test]") {
@@ -152,7 +102,7 @@ TEST_CASE("the plan found is the exhaustive optimum of tiny instances, and the l
       if (step < best) best_plan = plan;
       best = std::min(best, step);
     }).run();
-    const auto found = find_plan(request_of(*instance));
+    const auto found = find_plan(instance->request());
     REQUIRE(found.has_value());
     INFO("round " << round << ": " << found->summary << " against " << summarize(best_plan));
     CHECK(plan::validate(found->plan, instance->graph, instance->resources).empty());
@@ -165,4 +115,194 @@ TEST_CASE("the plan found is the exhaustive optimum of tiny instances, and the l
   }
   INFO(exact << " of " << all << " exactly");
   CHECK(exact >= all - 4);
+}
+
+TEST_CASE("the same request gives the same bytes for any number of threads", "[find_plan_test]") {
+  std::mt19937 random(21);
+  for (int round = 0; round < 6; ++round) {
+    const auto instance = random_instance(random);
+    std::string first;
+    for (const int threads : {1, 2, 5}) {
+      Request request = instance->request();
+      request.threads = threads;
+      const auto found = find_plan(request);
+      REQUIRE(found.has_value());
+      const std::string bytes = to_text(to_json(*found));
+      if (first.empty()) first = bytes;
+      CHECK(bytes == first);
+    }
+  }
+}
+
+TEST_CASE("constraints hold in the plan found", "[find_plan_test]") {
+  const model::ModelGraph graph = make_chain(6, 16);
+  const auto resources = make_cluster({make_device("a", std::int64_t{1} << 40)}, {4}, 1, make_link("l", 1e-5, 1e9), make_link("o", 0, 1e9));
+  const FakeCost cost(graph, resources);
+  const auto find = [&](const std::vector<std::string>& texts) {
+    Request request;
+    request.cost = &cost;
+    request.global_batch = 16;
+    request.constraints = *parse_constraints(texts);
+    return find_plan(request);
+  };
+  const auto even = find({"pp=2", "dp=2", "cuts=even", "micro=4", "schedule=gpipe"});
+  REQUIRE(even.has_value());
+  CHECK(even->plan.stages.size() == 2);
+  CHECK(even->plan.stages[1].first_block == 4);
+  CHECK(even->plan.stages[0].replicas.size() == 2);
+  CHECK(even->plan.batch.micro == 4);
+  CHECK(even->plan.schedule == plan::ScheduleKind::GPipe);
+  CHECK(plan::validate(even->plan, graph, resources).empty());
+
+  const auto listed = find({"cuts=[3,5]", "recompute=[2]"});
+  REQUIRE(listed.has_value());
+  CHECK(listed->plan.stages.size() == 3);
+  CHECK(listed->plan.stages[2].first_block == 5);
+  CHECK(listed->plan.stages[0].recompute[2] == plan::Recompute::Full);
+
+  const auto samples = find({"samples=[5,3]", "pp=1"});
+  REQUIRE(samples.has_value());
+  CHECK(samples->plan.batch.micro == 8);
+  CHECK(samples->plan.stages[0].replicas[0].samples == 5);
+
+  const auto code = [&](const std::vector<std::string>& texts) {
+    const auto found = find(texts);
+    REQUIRE(!found.has_value());
+    return found.error().code;
+  };
+  CHECK(code({"micro=5"}) == ErrorCode::InvalidArgument);
+  CHECK(code({"samples=[5,6]"}) == ErrorCode::InvalidArgument);
+  CHECK(code({"dp=3", "pp=2"}) == ErrorCode::InvalidArgument);
+  CHECK(code({"pp=9"}) == ErrorCode::InvalidArgument);
+  CHECK(code({"cuts=[99]"}) == ErrorCode::InvalidArgument);
+  CHECK(code({"tp=2"}) == ErrorCode::Unimplemented);
+  CHECK(code({"zero=1"}) == ErrorCode::Unimplemented);
+  CHECK(code({"schedule=zbv"}) == ErrorCode::Unimplemented);
+}
+
+TEST_CASE("unequal devices get unequal shares; a device that only slows stays unused and is named", "[find_plan_test]") {
+  const model::ModelGraph graph = make_chain(4, 16);
+  const auto resources = make_cluster({make_device("fast", std::int64_t{1} << 40), make_device("slow", std::int64_t{1} << 40)}, {1, 1}, 1, make_link("l", 1e-5, 1e9), make_link("o", 0, 1e9));
+  FakeCost cost(graph, resources);
+  cost.speed = {1.0, 0.4};
+  Request request;
+  request.cost = &cost;
+  request.global_batch = 28;
+  const auto found = find_plan(request);
+  REQUIRE(found.has_value());
+  // All work at full use of both: 28 samples x 6 blocks x 3 s / 1.4.
+  CHECK(found->estimate.step.value < 28 * 6 * 3 / 1.4 * 1.02);
+  CHECK(found->lower_bound_step.value <= found->estimate.step.value);
+
+  cost.speed = {1.0, 1e-4};
+  const auto alone = find_plan(request);
+  REQUIRE(alone.has_value());
+  CHECK(plan::num_ranks(alone->plan) == 1);
+  CHECK(alone->summary.find("unused: 1 x slow") != std::string::npos);
+  request.use_all_devices = true;
+  const auto both = find_plan(request);
+  REQUIRE(both.has_value());
+  CHECK(plan::num_ranks(both->plan) == 2);
+}
+
+TEST_CASE("a slow link between nodes is crossed by fewer bytes", "[find_plan_test]") {
+  // A layer's gradients are 64 KiB, a sample's activations 512 bytes: over the slow link the pipeline wins.
+  const model::ModelGraph graph = make_chain(6, 128);
+  const auto bytes_across = [&](const plan::Plan& plan) {
+    std::int64_t bytes = 0;
+    for (const plan::Stage& stage : plan.stages) {
+      if (stage.replicas.size() > 1) bytes += (stage.end_block - stage.first_block) * 128 * 128 * 4;
+    }
+    return bytes + static_cast<std::int64_t>(plan.stages.size() - 1) * plan.batch.global * 128 * 4 * 2;
+  };
+  const auto find = [&](double bandwidth) {
+    const auto resources = make_cluster({make_device("a", std::int64_t{1} << 40)}, {1}, 2, make_link("l", 0, 1e10), make_link("o", 1e-6, bandwidth));
+    FakeCost cost(graph, resources);
+    for (double& forward : cost.forward) forward = 1e-3;
+    Request request;
+    request.cost = &cost;
+    request.global_batch = 8;
+    return *find_plan(request);
+  };
+  const PlanResult fast = find(1e10), slow = find(2e6);
+  CHECK(fast.plan.stages.size() == 1);
+  CHECK(slow.plan.stages.size() == 2);
+  CHECK(bytes_across(slow.plan) < bytes_across(fast.plan));
+  CHECK_FALSE(slow.sensitivities.empty());
+}
+
+TEST_CASE("tight memory brings recompute, and none at all an error that says what is missing where", "[find_plan_test]") {
+  const model::ModelGraph graph = make_chain(4, 16);
+  const auto find = [&](std::int64_t memory, std::int64_t saved) {
+    const auto resources = make_cluster({make_device("small", memory)}, {2}, 1, make_link("l", 1e-5, 1e9), make_link("o", 0, 1e9));
+    FakeCost cost(graph, resources);
+    cost.saved.assign(6, saved);
+    Request request;
+    request.cost = &cost;
+    request.global_batch = 8;
+    auto found = find_plan(request);
+    if (found) {
+      for (const plan::DeviceEstimate& device : found->estimate.devices) CHECK(device.parts.total() <= device.capacity);
+    }
+    return found;
+  };
+  const auto roomy = find(1 << 20, 10000), tight = find(40000, 10000), none = find(5000, 10000);
+  REQUIRE(roomy.has_value());
+  REQUIRE(tight.has_value());
+  CHECK(roomy->estimate.recompute.value == 0);
+  CHECK(tight->estimate.recompute.value > 0);
+  CHECK(tight->estimate.step > roomy->estimate.step);
+  CHECK(tight->binding_constraint.find("memory of small") == 0);
+  REQUIRE(!none.has_value());
+  CHECK(none.error().code == ErrorCode::ResourceExhausted);
+  CHECK(none.error().message.find("missing on small") != std::string::npos);
+  CHECK_FALSE(none.error().hint.empty());
+}
+
+TEST_CASE("more memory never slows the plan found", "[find_plan_test]") {
+  const model::ModelGraph graph = make_chain(3, 16);
+  double before = 1e300;
+  for (const std::int64_t memory : {30000, 45000, 70000, 120000, 1000000}) {
+    const auto resources = make_cluster({make_device("d", memory)}, {3}, 1, make_link("l", 1e-5, 1e6), make_link("o", 0, 1e9));
+    FakeCost cost(graph, resources);
+    cost.saved.assign(5, 4000);
+    Request request;
+    request.cost = &cost;
+    request.global_batch = 12;
+    const auto found = find_plan(request);
+    if (!found) continue;
+    CHECK(found->estimate.step.value <= before * (1 + 1e-9));
+    before = found->estimate.step.value;
+  }
+  CHECK(before < 1e300);
+}
+
+TEST_CASE("a static batch fixes the samples of every replica, coupled operators keep a micro-batch whole", "[find_plan_test]") {
+  model::ModelGraph graph = make_chain(3, 16);
+  const auto resources = make_cluster({make_device("d", std::int64_t{1} << 40)}, {3}, 1, make_link("l", 1e-5, 1e6), make_link("o", 0, 1e9));
+  {
+    model::ModelGraph baked = graph;
+    baked.batch_symbol = "";
+    baked.static_batch = 2;
+    for (model::Value& value : baked.values) {
+      for (model::Dim& dim : value.dims) dim = dim.substitute("batch", model::Dim(2));
+    }
+    const FakeCost cost(baked, resources);
+    Request request;
+    request.cost = &cost;
+    request.global_batch = 8;
+    const auto found = find_plan(request);
+    REQUIRE(found.has_value());
+    for (const plan::Stage& stage : found->plan.stages) {
+      for (const plan::Replica& replica : stage.replicas) CHECK(replica.samples == 2);
+    }
+  }
+  graph.coupled.push_back({0, "batch norm"});
+  const FakeCost cost(graph, resources);
+  Request request;
+  request.cost = &cost;
+  request.global_batch = 8;
+  const auto found = find_plan(request);
+  REQUIRE(found.has_value());
+  for (const plan::Stage& stage : found->plan.stages) CHECK(stage.replicas.size() == 1);
 }

@@ -23,7 +23,8 @@ TEST_CASE("twenty steps equal PyTorch eager") {
     CHECK(std::abs(run.grad_norms[i] - steps[i]["grad_norm"].number()) <= 1e-4 * steps[i]["grad_norm"].number());
     CHECK(std::abs(run.learning_rates[i] - steps[i]["learning_rate"].number()) <= 1e-12);
   }
-  for (std::size_t i = 0; i < run.validation.size(); ++i) CHECK(std::abs(run.validation[i] - expected["validation"].array().at(i).number()) <= 1e-5 * run.validation[i]);
+  for (std::size_t i = 0; i < run.validation.size(); ++i)
+    CHECK(std::abs(run.validation[i] - expected["validation"].array().at(i).number()) <= 1e-5 * run.validation[i]);
   for (const auto& [name, values] : run.parameters) {
     INFO(name);
     const Json* other = &expected["parameters"][name];

@@ -2,14 +2,14 @@
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/full_like.h>
+#include <ATen/ops/ones_like.h>
 #include <ATen/ops/randn.h>
 #include <ATen/ops/scaled_dot_product_attention.h>
 #include <ATen/ops/softmax.h>
 #include <ATen/ops/tril.h>
 #include <ATen/ops/where.h>
-#include <ATen/ops/ones_like.h>
-#include <ATen/ops/full_like.h>
-#include <ATen/ops/empty.h>
 #include <torch/csrc/autograd/autograd.h>
 
 #include "common/philox.h"
@@ -106,7 +106,10 @@ TEST_CASE("attention with dropout equals its definition, forward and backward") 
           for (std::int64_t h = 0; h < heads; ++h)
             for (std::int64_t i = 0; i < length; ++i)
               for (std::int64_t j = 0; j < length; ++j)
-                keep[b][h][i][j] = is_kept(arguments.stream, static_cast<std::uint32_t>(7 + b), (h * length + i) * padded + j) ? 1 / 0.7 : 0.0;
+                keep[b][h][i][j] =
+                    is_kept(arguments.stream, static_cast<std::uint32_t>(7 + b), (h * length + i) * padded + j)
+                        ? 1 / 0.7
+                        : 0.0;
         at::Tensor scores = leaves[0].matmul(leaves[1].transpose(2, 3)).div(2.0);
         if (causal) {
           scores = at::where(at::tril(at::ones_like(scores)).gt(0), scores, at::full_like(scores, -INFINITY));
@@ -136,7 +139,8 @@ TEST_CASE("attention takes bool masks, fewer key heads, and rows that see nothin
   arguments.stream = worker::make_dropout_stream(1, 1, 1, 0.0);
   arguments.place = {0, 1, 0};
   const at::Tensor output = worker::dropout_attention(arguments);
-  const at::Tensor wanted = at::scaled_dot_product_attention(query, key, value, arguments.mask, 0.0, false, std::nullopt, true);
+  const at::Tensor wanted =
+      at::scaled_dot_product_attention(query, key, value, arguments.mask, 0.0, false, std::nullopt, true);
   CHECK(close(output[0], wanted[0], 1e-5));
   CHECK(output[1].select(1, 3).abs().max().item<double>() == 0);
 }

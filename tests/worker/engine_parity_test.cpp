@@ -33,9 +33,11 @@ const TrainingRun& one_rank() {
 void check_equal(const TrainingRun& run, const TrainingRun& expected) {
   REQUIRE(run.problems == std::vector<std::string>{});
   REQUIRE(run.losses.size() == expected.losses.size());
-  for (std::size_t i = 0; i < run.losses.size(); ++i) CHECK(std::abs(run.losses[i] - expected.losses[i]) <= kLossTolerance * expected.losses[i]);
+  for (std::size_t i = 0; i < run.losses.size(); ++i)
+    CHECK(std::abs(run.losses[i] - expected.losses[i]) <= kLossTolerance * expected.losses[i]);
   REQUIRE(run.validation.size() == expected.validation.size());
-  for (std::size_t i = 0; i < run.validation.size(); ++i) CHECK(std::abs(run.validation[i] - expected.validation[i]) <= kLossTolerance * expected.validation[i]);
+  for (std::size_t i = 0; i < run.validation.size(); ++i)
+    CHECK(std::abs(run.validation[i] - expected.validation[i]) <= kLossTolerance * expected.validation[i]);
   REQUIRE(run.parameters.size() == expected.parameters.size());
   for (const auto& [name, values] : expected.parameters) {
     INFO(name);
@@ -71,7 +73,8 @@ TEST_CASE("plans equal one rank") {
       {"recompute", {{{6, {16}}}, 2, ScheduleKind::OneForwardOneBackward, true}},
       {"dp2", {{{6, {16, 16}}}, 1}},
       {"dp2, unequal samples", {{{6, {20, 12}}}, 1}},
-      {"dp3, unequal samples, two micro-batches, one bucket", {{{6, {8, 5, 3}}}, 2, ScheduleKind::GPipe, false, 1 << 30}},
+      {"dp3, unequal samples, two micro-batches, one bucket",
+       {{{6, {8, 5, 3}}}, 2, ScheduleKind::GPipe, false, 1 << 30}},
       {"pp2 1f1b", {{{3, {8}}, {6, {8}}}, 4}},
       {"pp2 gpipe", {{{3, {8}}, {6, {8}}}, 4, ScheduleKind::GPipe}},
       {"pp2 uneven, recompute", {{{2, {8}}, {6, {8}}}, 4, ScheduleKind::OneForwardOneBackward, true}},
@@ -112,7 +115,8 @@ TEST_CASE("Hugging Face models train alike under a pipeline") {
       REQUIRE(whole.problems == std::vector<std::string>{});
       const TrainingRun split = train(model, make_plan(model, {{{2, {4}}, {blocks, {2, 2}}}, 2}), given);
       REQUIRE(split.problems == std::vector<std::string>{});
-      for (std::size_t i = 0; i < whole.losses.size(); ++i) CHECK(std::abs(split.losses[i] - whole.losses[i]) <= kLossTolerance * whole.losses[i]);
+      for (std::size_t i = 0; i < whole.losses.size(); ++i)
+        CHECK(std::abs(split.losses[i] - whole.losses[i]) <= kLossTolerance * whole.losses[i]);
     }
   }
 }

@@ -1,6 +1,6 @@
 #pragma once
-// Fake of Communicator for ranks that are threads of one process: whoever comes last does the work, in rank order, so that
-// every rank ends with the same bits. For tests of the engine. Threads: one rank each.
+// Fake of Communicator for ranks that are threads of one process: whoever comes last does the work, in rank order, so
+// that every rank ends with the same bits. For tests of the engine. Threads: one rank each.
 #include <algorithm>
 #include <condition_variable>
 #include <cstring>
@@ -30,7 +30,8 @@ class ThreadGroup {
     }
     Result<void> wait(Deadline deadline) override {
       std::unique_lock lock(group->mutex_);
-      const bool finished = group->changed_.wait_until(lock, deadline.at, [&] { return remaining == 0 || !group->reason_.empty(); });
+      const bool finished =
+          group->changed_.wait_until(lock, deadline.at, [&] { return remaining == 0 || !group->reason_.empty(); });
       if (remaining == 0) return {};
       if (finished) return Error{ErrorCode::Aborted, group->reason_, "", "", "", ""};
       return Error{ErrorCode::DeadlineExceeded, "no peer came", "", "", "", ""};
@@ -48,7 +49,8 @@ class ThreadGroup {
     if (static_cast<int>(meeting.operations.size()) == size_) {
       if (root >= 0) {
         for (auto& target : meeting.buffers)
-          if (target.data != meeting.buffers[root].data) std::memcpy(target.data, meeting.buffers[root].data, target.bytes().value);
+          if (target.data != meeting.buffers[root].data)
+            std::memcpy(target.data, meeting.buffers[root].data, target.bytes().value);
       } else if (buffer.dtype == DType::Float64) {
         sum<double>(meeting.buffers);
       } else {
@@ -129,22 +131,43 @@ class ThreadGroup {
 
 class ThreadCommunicator final : public collective::Communicator {
  public:
-  ThreadCommunicator(std::shared_ptr<ThreadGroup> group, int rank) : group_(std::move(group)), rank_(rank) { capabilities_.name = "threads"; }
+  ThreadCommunicator(std::shared_ptr<ThreadGroup> group, int rank) : group_(std::move(group)), rank_(rank) {
+    capabilities_.name = "threads";
+  }
 
   [[nodiscard]] int rank() const override { return rank_; }
   [[nodiscard]] int size() const override { return group_->size_; }
   [[nodiscard]] const collective::Capabilities& capabilities() const override { return capabilities_; }
-  collective::Handle all_reduce(collective::BufferView buffer, collective::ReduceOp, Deadline) override { return collective::Handle(group_->reduce(rank_, buffer, -1)); }
-  collective::Handle broadcast(collective::BufferView buffer, int root, Deadline) override { return collective::Handle(group_->reduce(rank_, buffer, root)); }
-  collective::Handle exchange(std::vector<collective::PointToPoint> operations, Deadline) override { return collective::Handle(group_->exchange(rank_, operations)); }
+  collective::Handle all_reduce(collective::BufferView buffer, collective::ReduceOp, Deadline) override {
+    return collective::Handle(group_->reduce(rank_, buffer, -1));
+  }
+  collective::Handle broadcast(collective::BufferView buffer, int root, Deadline) override {
+    return collective::Handle(group_->reduce(rank_, buffer, root));
+  }
+  collective::Handle exchange(std::vector<collective::PointToPoint> operations, Deadline) override {
+    return collective::Handle(group_->exchange(rank_, operations));
+  }
   collective::Handle barrier(Deadline) override {
     return collective::Handle(group_->reduce(rank_, {&nothing_, 1, DType::Float64}, -1));
   }
-  collective::Handle all_gather(collective::BufferView, collective::BufferView, std::vector<std::int64_t>, Deadline) override { return unused(); }
-  collective::Handle reduce_scatter(collective::BufferView, collective::BufferView, std::vector<std::int64_t>, collective::ReduceOp, Deadline) override { return unused(); }
-  collective::Handle all_to_all(collective::BufferView, collective::BufferView, std::vector<std::int64_t>, std::vector<std::int64_t>, Deadline) override { return unused(); }
-  Result<std::unique_ptr<Communicator>> split(std::vector<int>, Deadline) override { return Error{ErrorCode::Unimplemented, "not in this fake", "", "", "", ""}; }
-  Result<std::shared_ptr<void>> allocate_registered(Bytes bytes) override { return std::shared_ptr<void>(std::malloc(bytes.value), std::free); }
+  collective::Handle all_gather(collective::BufferView, collective::BufferView, std::vector<std::int64_t>,
+                                Deadline) override {
+    return unused();
+  }
+  collective::Handle reduce_scatter(collective::BufferView, collective::BufferView, std::vector<std::int64_t>,
+                                    collective::ReduceOp, Deadline) override {
+    return unused();
+  }
+  collective::Handle all_to_all(collective::BufferView, collective::BufferView, std::vector<std::int64_t>,
+                                std::vector<std::int64_t>, Deadline) override {
+    return unused();
+  }
+  Result<std::unique_ptr<Communicator>> split(std::vector<int>, Deadline) override {
+    return Error{ErrorCode::Unimplemented, "not in this fake", "", "", "", ""};
+  }
+  Result<std::shared_ptr<void>> allocate_registered(Bytes bytes) override {
+    return std::shared_ptr<void>(std::malloc(bytes.value), std::free);
+  }
   void abort(std::string reason) override { group_->abort(std::move(reason)); }
 
  private:

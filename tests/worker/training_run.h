@@ -20,7 +20,7 @@ struct StageSpec {
 
 struct PlanSpec {
   std::vector<StageSpec> stages;
-  std::int64_t count = 1;             // micro-batches
+  std::int64_t count = 1;  // micro-batches
   plan::ScheduleKind schedule = plan::ScheduleKind::OneForwardOneBackward;
   bool recompute = false;
   std::int64_t bucket_bytes = 1 << 14;
@@ -39,7 +39,8 @@ inline plan::Plan make_plan(const model::ModelGraph& graph, const PlanSpec& spec
       stage.replicas.push_back({{{0, device++}}, 1, 1, 1, samples});
       plan.batch.micro += samples;
     }
-    stage.recompute.assign(stage.end_block - stage.first_block, spec.recompute ? plan::Recompute::Full : plan::Recompute::None);
+    stage.recompute.assign(stage.end_block - stage.first_block,
+                           spec.recompute ? plan::Recompute::Full : plan::Recompute::None);
     plan.stages.push_back(std::move(stage));
   }
   plan.batch.count = spec.count;
@@ -59,15 +60,18 @@ struct TrainingRun {
 /// Group `g` of rank `r`: communicators[r][g].
 using Communicators = std::vector<std::vector<std::unique_ptr<ThreadCommunicator>>>;
 
-inline Result<void> run_program(const plan::RankProgram& program, executor::Compute& compute, const std::vector<collective::Communicator*>& communicators,
+inline Result<void> run_program(const plan::RankProgram& program, executor::Compute& compute,
+                                const std::vector<collective::Communicator*>& communicators,
                                 collective::CompletionSignal& signal) {
   executor::Executor executor(program, compute, communicators, steady_clock());
   executor.begin_step();
   return executor.run_step(signal, Deadline::after(steady_clock(), Seconds(120)));
 }
 
-inline Result<void> train_rank(const model::ModelGraph& graph, const plan::Plan& plan, int rank, const worker::TrainSettings& settings,
-                               const std::vector<collective::Communicator*>& communicators, collective::CompletionSignal& signal, TrainingRun& run, std::mutex& mutex) {
+inline Result<void> train_rank(const model::ModelGraph& graph, const plan::Plan& plan, int rank,
+                               const worker::TrainSettings& settings,
+                               const std::vector<collective::Communicator*>& communicators,
+                               collective::CompletionSignal& signal, TrainingRun& run, std::mutex& mutex) {
   worker::EngineOptions options{&graph, &plan, rank, settings, communicators};
   COX_TRY(auto engine, worker::make_engine(options));
   const plan::RankProgram program = plan::make_rank_program(plan, graph, rank);
@@ -80,7 +84,8 @@ inline Result<void> train_rank(const model::ModelGraph& graph, const plan::Plan&
     run.grad_norms.push_back(numbers.grad_norm);
     run.learning_rates.push_back(numbers.learning_rate);
   }
-  const plan::RankProgram evaluation = plan::make_rank_program(plan, graph, rank, plan::evaluation_actions(plan, plan::place_of(plan, rank).stage));
+  const plan::RankProgram evaluation =
+      plan::make_rank_program(plan, graph, rank, plan::evaluation_actions(plan, plan::place_of(plan, rank).stage));
   for (std::int64_t i = 0; i < settings.data.validation_steps; ++i) {
     COX_TRY_VOID(engine->begin_evaluation(i));
     COX_TRY_VOID(run_program(evaluation, *engine, communicators, signal));
@@ -97,7 +102,8 @@ inline Result<void> train_rank(const model::ModelGraph& graph, const plan::Plan&
   return {};
 }
 
-inline TrainingRun train(const model::ModelGraph& graph, const plan::Plan& plan, const worker::TrainSettings& settings) {
+inline TrainingRun train(const model::ModelGraph& graph, const plan::Plan& plan,
+                         const worker::TrainSettings& settings) {
   TrainingRun run;
   const int num_ranks = plan::num_ranks(plan);
   const auto groups = plan::make_groups(plan, graph);
@@ -118,7 +124,8 @@ inline TrainingRun train(const model::ModelGraph& graph, const plan::Plan& plan,
     threads.emplace_back([&, rank] {
       std::vector<collective::Communicator*> communicators;
       for (const auto& one : owned[rank]) communicators.push_back(one.get());
-      const auto result = guard("tests", [&] { return train_rank(graph, plan, rank, settings, communicators, signals[rank], run, mutex); });
+      const auto result = guard(
+          "tests", [&] { return train_rank(graph, plan, rank, settings, communicators, signals[rank], run, mutex); });
       if (result) return;
       const std::lock_guard lock(mutex);
       run.problems.push_back("rank " + std::to_string(rank) + ": " + to_text(result.error()));

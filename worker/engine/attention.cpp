@@ -34,13 +34,17 @@ Shape shape_of(const AttentionArguments& arguments) {
   shape.keys = arguments.key.size(-2);
   shape.matrices = query.numel() / std::max<std::int64_t>(1, shape.queries * query.size(-1));
   if (arguments.place.rows_per_sample > 0) {
-    TORCH_CHECK(arguments.place.sample_dim == 0, "attention with dropout takes its samples on dim 0, got dim ", arguments.place.sample_dim);
-    shape.matrices_per_sample = shape.matrices / std::max<std::int64_t>(1, query.size(0)) * arguments.place.rows_per_sample;
+    TORCH_CHECK(arguments.place.sample_dim == 0, "attention with dropout takes its samples on dim 0, got dim ",
+                arguments.place.sample_dim);
+    shape.matrices_per_sample =
+        shape.matrices / std::max<std::int64_t>(1, query.size(0)) * arguments.place.rows_per_sample;
   }
   return shape;
 }
 
-at::Tensor merged(const at::Tensor& tensor) { return tensor.reshape({-1, tensor.size(-2), tensor.size(-1)}).contiguous(); }
+at::Tensor merged(const at::Tensor& tensor) {
+  return tensor.reshape({-1, tensor.size(-2), tensor.size(-1)}).contiguous();
+}
 
 // The mask as something to add, with the strides of a broadcast over the leading dims.
 at::Tensor additive_mask(const AttentionArguments& arguments, const Shape& shape) {
@@ -49,7 +53,8 @@ at::Tensor additive_mask(const AttentionArguments& arguments, const Shape& shape
     const auto options = mask.options().dtype(c10::ScalarType::Float);
     mask = at::where(mask, at::full({}, 0.0, options), at::full({}, -std::numeric_limits<double>::infinity(), options));
   }
-  TORCH_CHECK(mask.scalar_type() == c10::ScalarType::Float && !mask.requires_grad(), "attention with dropout takes a bool or float32 mask without gradient");
+  TORCH_CHECK(mask.scalar_type() == c10::ScalarType::Float && !mask.requires_grad(),
+              "attention with dropout takes a bool or float32 mask without gradient");
   if (mask.dim() == 2) return mask.contiguous().unsqueeze(0).expand({shape.matrices, shape.queries, shape.keys});
   std::vector<std::int64_t> sizes(arguments.query.sizes().begin(), arguments.query.sizes().end());
   sizes.back() = shape.keys;
@@ -57,7 +62,8 @@ at::Tensor additive_mask(const AttentionArguments& arguments, const Shape& shape
 }
 
 /// scores [matrices, queries, keys] -> signed probabilities in place; returns what multiplies the values.
-at::Tensor run_forward_rows(const AttentionArguments& arguments, const Shape& shape, const at::Tensor& bias, float scale, at::Tensor& scores) {
+at::Tensor run_forward_rows(const AttentionArguments& arguments, const Shape& shape, const at::Tensor& bias,
+                            float scale, at::Tensor& scores) {
   at::Tensor dropped = at::empty_like(scores);
   float* score_data = scores.mutable_data_ptr<float>();
   float* dropped_data = dropped.mutable_data_ptr<float>();
@@ -71,14 +77,18 @@ at::Tensor run_forward_rows(const AttentionArguments& arguments, const Shape& sh
     for (std::int64_t r = begin; r < end; ++r) {
       const std::int64_t matrix = r / shape.queries, query = r % shape.queries;
       const bool has_samples = shape.matrices_per_sample > 0;
-      const auto sample = has_samples ? static_cast<std::uint32_t>(arguments.place.first_sample + matrix / shape.matrices_per_sample) : kNoSample;
-      const std::int64_t row_in_sample = (has_samples ? matrix % shape.matrices_per_sample : matrix) * shape.queries + query;
+      const auto sample =
+          has_samples ? static_cast<std::uint32_t>(arguments.place.first_sample + matrix / shape.matrices_per_sample)
+                      : kNoSample;
+      const std::int64_t row_in_sample =
+          (has_samples ? matrix % shape.matrices_per_sample : matrix) * shape.queries + query;
       SoftmaxRow row;
       row.length = shape.keys;
       row.visible = arguments.is_causal ? std::min(query + 1, shape.keys) : shape.keys;
       row.scale = scale;
       row.bias = bias_data ? bias_data + matrix * bias.stride(0) + query * bias.stride(1) : nullptr;
-      random_words(arguments.stream, sample, row_in_sample * row_groups, (row.visible + kWordGroup - 1) / kWordGroup, words.data());
+      random_words(arguments.stream, sample, row_in_sample * row_groups, (row.visible + kWordGroup - 1) / kWordGroup,
+                   words.data());
       row.words = words.data();
       row.threshold = arguments.stream.threshold;
       row.keep_scale = arguments.stream.scale;
@@ -106,9 +116,12 @@ struct AttentionBackward final : torch::autograd::Node {
     const std::int64_t keys = dropped.size(2), rows = dropped.size(0) * dropped.size(1);
     float* dropped_data = dropped.mutable_data_ptr<float>();
     float* gradient_data = score_gradient.mutable_data_ptr<float>();
-    at::parallel_for(0, rows, std::max<std::int64_t>(1, 16384 / std::max<std::int64_t>(1, keys)), [&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t r = begin; r < end; ++r) softmax_dropout_row_backward(keys, scale, keep_scale, dropped_data + r * keys, gradient_data + r * keys);
-    });
+    at::parallel_for(0, rows, std::max<std::int64_t>(1, 16384 / std::max<std::int64_t>(1, keys)),
+                     [&](std::int64_t begin, std::int64_t end) {
+                       for (std::int64_t r = begin; r < end; ++r)
+                         softmax_dropout_row_backward(keys, scale, keep_scale, dropped_data + r * keys,
+                                                      gradient_data + r * keys);
+                     });
     at::Tensor value_gradient = at::bmm(dropped.transpose(1, 2), output_gradient).view(value_sizes);
     dropped.reset();
     at::Tensor query_gradient = at::bmm(score_gradient, key).view(query_sizes);
@@ -142,7 +155,8 @@ at::Tensor dropout_attention(const AttentionArguments& given) {
 
   const at::NoGradGuard no_grad;
   const Shape shape = shape_of(arguments);
-  const auto scale = static_cast<float>(arguments.scale.value_or(1.0 / std::sqrt(static_cast<double>(arguments.query.size(-1)))));
+  const auto scale =
+      static_cast<float>(arguments.scale.value_or(1.0 / std::sqrt(static_cast<double>(arguments.query.size(-1)))));
   const at::Tensor query = merged(arguments.query), key = merged(arguments.key), value = merged(arguments.value);
   const at::Tensor bias = arguments.mask.defined() ? additive_mask(arguments, shape) : at::Tensor();
   at::Tensor probabilities = at::bmm(query, key.transpose(1, 2));

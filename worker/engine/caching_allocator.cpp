@@ -16,7 +16,7 @@ namespace coxswain::worker {
 namespace {
 
 constexpr std::size_t kAlignment = 64;
-constexpr std::size_t kLinearLimit = 512;         // below: multiples of kAlignment
+constexpr std::size_t kLinearLimit = 512;  // below: multiples of kAlignment
 constexpr int kClassesPerDoubling = 8;
 constexpr std::size_t kHugePage = std::size_t{2} << 20;
 
@@ -55,7 +55,9 @@ class CachingAllocator final : public c10::Allocator {
     return {data, data, &CachingAllocator::free_block, device};
   }
   c10::DeleterFnPtr raw_deleter() const override { return &CachingAllocator::free_block; }
-  void copy_data(void* target, const void* source, std::size_t count) const override { std::memcpy(target, source, count); }
+  void copy_data(void* target, const void* source, std::size_t count) const override {
+    std::memcpy(target, source, count);
+  }
 
   void count(std::int64_t change) {
     const std::lock_guard lock(mutex_);

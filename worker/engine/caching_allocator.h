@@ -1,7 +1,7 @@
 #pragma once
-// CPU memory of libtorch: freed blocks are kept for the next tensor of their size class (returning them to the kernel costs
-// 8-13 % of a step), and bytes in use are counted after rounding, so that the measured peak is exact and repeatable.
-// Called by the engine (install once per process). Threads: any. Source: DESIGN 3.7.
+// CPU memory of libtorch: freed blocks are kept for the next tensor of their size class (returning them to the kernel
+// costs 8-13 % of a step), and bytes in use are counted after rounding, so that the measured peak is exact and
+// repeatable. Called by the engine (install once per process). Threads: any. Source: DESIGN 3.7.
 #include <cstddef>
 
 #include "common/units.h"

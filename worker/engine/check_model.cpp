@@ -18,12 +18,15 @@ namespace {
 /// Loss relative to the recorded one, gradients relative to the global norm (issue 3, row i).
 constexpr double kTolerance = 1e-6;
 
-Result<at::Tensor> read_input(const std::string& pt2, const model::RecordedStep& recorded, std::size_t index, DType dtype) {
+Result<at::Tensor> read_input(const std::string& pt2, const model::RecordedStep& recorded, std::size_t index,
+                              DType dtype) {
   at::Tensor tensor = at::empty(recorded.input_dims[index], options_of(dtype));
   COX_TRY(const std::string bytes, model::read_archive_entry(pt2, recorded.input_entries[index]));
   const auto expected = static_cast<std::size_t>(tensor.numel()) * tensor.element_size();
   if (bytes.size() != expected) {
-    return Error{ErrorCode::DataLoss, "a recorded input has the wrong size", recorded.input_entries[index], std::to_string(expected) + " bytes", std::to_string(bytes.size()), "export the model again"};
+    return Error{ErrorCode::DataLoss,           "a recorded input has the wrong size",
+                 recorded.input_entries[index], std::to_string(expected) + " bytes",
+                 std::to_string(bytes.size()),  "export the model again"};
   }
   std::memcpy(tensor.mutable_data_ptr(), bytes.data(), bytes.size());
   return tensor;
@@ -32,17 +35,20 @@ Result<at::Tensor> read_input(const std::string& pt2, const model::RecordedStep&
 int find_parameter(const model::ModelGraph& graph, const std::string& name) {
   for (std::size_t p = 0; p < graph.parameters.size(); ++p) {
     const auto& parameter = graph.parameters[p];
-    if (parameter.name == name || std::count(parameter.tied_names.begin(), parameter.tied_names.end(), name) > 0) return static_cast<int>(p);
+    if (parameter.name == name || std::count(parameter.tied_names.begin(), parameter.tied_names.end(), name) > 0)
+      return static_cast<int>(p);
   }
   return -1;
 }
 
-void compare_gradients(const model::ModelGraph& graph, const model::RecordedStep& recorded, ParameterStore& store, CheckReport& report) {
+void compare_gradients(const model::ModelGraph& graph, const model::RecordedStep& recorded, ParameterStore& store,
+                       CheckReport& report) {
   store.complete_gradient(0);
   report.grad_norm = std::sqrt(store.squared_norm());
   for (const auto& [name, wanted] : recorded.grad_norms) {
     const int p = find_parameter(graph, name);
-    const double norm = p >= 0 && store.has(p) ? store.gradient_of(p).to(c10::ScalarType::Double).norm().item<double>() : 0.0;
+    const double norm =
+        p >= 0 && store.has(p) ? store.gradient_of(p).to(c10::ScalarType::Double).norm().item<double>() : 0.0;
     report.grad_norms.emplace_back(name, norm);
     const double error = std::abs(norm - wanted) / std::max(recorded.grad_norm, 1e-30);
     if (report.worst_parameter.empty() || error > report.worst_gradient_error) {
@@ -56,7 +62,12 @@ Result<CheckReport> check(const std::string& path) {
   COX_TRY(const model::ModelGraph graph, model::load_pt2(path));
   COX_TRY(const model::RecordedStep recorded, model::load_recorded_step(path));
   if (recorded.input_dims.size() != graph.inputs.size() || graph.inputs.empty()) {
-    return Error{ErrorCode::DataLoss, "the recorded step does not fit the model", path, std::to_string(graph.inputs.size()) + " inputs", std::to_string(recorded.input_dims.size()), "export the model again"};
+    return Error{ErrorCode::DataLoss,
+                 "the recorded step does not fit the model",
+                 path,
+                 std::to_string(graph.inputs.size()) + " inputs",
+                 std::to_string(recorded.input_dims.size()),
+                 "export the model again"};
   }
   CheckReport report;
   report.recorded_loss = recorded.loss;
@@ -70,14 +81,16 @@ Result<CheckReport> check(const std::string& path) {
   mode.running_statistics = true;
   MicroBatch batch = local.runner().make_micro_batch(mode);
   for (std::size_t i = 0; i < graph.inputs.size(); ++i) {
-    COX_TRY(batch.values[graph.inputs[i].value], read_input(path, recorded, i, graph.values[graph.inputs[i].value].dtype));
+    COX_TRY(batch.values[graph.inputs[i].value],
+            read_input(path, recorded, i, graph.values[graph.inputs[i].value].dtype));
   }
   const auto& terms = local.runner().stage().terms;
   COX_TRY(const std::vector<double> counts, local.runner().count(batch));
   COX_TRY_VOID(local.runner().forward(batch, 0, graph.num_blocks()));
   for (std::size_t i = 0; i < terms.size(); ++i) {
     const model::LossTerm& term = graph.loss[terms[i]];
-    report.loss += term.coefficient * batch.values[term.numerator].item<double>() / (term.denominator ? counts[i] : 1.0);
+    report.loss +=
+        term.coefficient * batch.values[term.numerator].item<double>() / (term.denominator ? counts[i] : 1.0);
   }
   COX_TRY_VOID(local.fill_gradients(batch, counts));
   COX_TRY_VOID(local.runner().backward(batch, 0, graph.num_blocks()));

@@ -17,7 +17,8 @@ constexpr std::int64_t kGroupsPerTask = 512;  // 16,384 elements: some 10 micros
 at::Tensor run_dropout_kernel(const at::Tensor& tensor, const DropoutStream& stream, const DropoutPlace& place) {
   TORCH_CHECK(tensor.scalar_type() == c10::ScalarType::Float, "dropout takes float32, got ", tensor.scalar_type());
   const bool has_samples = place.rows_per_sample > 0;
-  const at::Tensor input = (has_samples && place.sample_dim != 0 ? tensor.movedim(place.sample_dim, 0) : tensor).contiguous();
+  const at::Tensor input =
+      (has_samples && place.sample_dim != 0 ? tensor.movedim(place.sample_dim, 0) : tensor).contiguous();
   at::Tensor output = at::empty_like(input);
   if (input.numel() == 0) return output;
   const std::int64_t num_samples = has_samples ? input.size(0) / place.rows_per_sample : 1;

@@ -1,6 +1,6 @@
 #pragma once
-// Dropout whose mask depends on (seed, step, operator, global sample, element) only: nothing is saved, backward draws the
-// same words again. Called by op_call. Threads: as libtorch. Private to worker/engine. Source: DESIGN 3.7.
+// Dropout whose mask depends on (seed, step, operator, global sample, element) only: nothing is saved, backward draws
+// the same words again. Called by op_call. Threads: as libtorch. Private to worker/engine. Source: DESIGN 3.7.
 #include <ATen/core/TensorBody.h>
 
 #include <cstdint>

@@ -11,14 +11,17 @@ using collective::PointToPoint;
 at::Tensor EdgeBuffers::piece(const at::Tensor& whole, model::ValueId value, const plan::Transfer& transfer) const {
   const auto samples = graph_.batch_symbol.empty() ? std::nullopt : sample_dim_of(graph_, value);
   if (!samples) return whole;
-  return whole.narrow(samples->dim, transfer.first_sample * samples->multiple, transfer.num_samples * samples->multiple);
+  return whole.narrow(samples->dim, transfer.first_sample * samples->multiple,
+                      transfer.num_samples * samples->multiple);
 }
 
-PointToPoint EdgeBuffers::operation(PointToPoint::Kind kind, int peer, const at::Tensor& part, model::ValueId value) const {
+PointToPoint EdgeBuffers::operation(PointToPoint::Kind kind, int peer, const at::Tensor& part,
+                                    model::ValueId value) const {
   return {kind, peer, {part.data_ptr(), part.numel(), graph_.values[value].dtype}};
 }
 
-std::vector<PointToPoint> EdgeBuffers::send(plan::ActionKind kind, int micro_batch, const EdgeSpec& edge, const std::vector<at::Tensor>& tensors, bool once) {
+std::vector<PointToPoint> EdgeBuffers::send(plan::ActionKind kind, int micro_batch, const EdgeSpec& edge,
+                                            const std::vector<at::Tensor>& tensors, bool once) {
   Pending& pending = pending_[{kind, micro_batch}];
   std::vector<PointToPoint> operations;
   for (std::size_t t = 0; t < edge.transfers.size(); ++t) {
@@ -37,7 +40,8 @@ std::vector<PointToPoint> EdgeBuffers::send(plan::ActionKind kind, int micro_bat
 std::vector<PointToPoint> EdgeBuffers::receive(plan::ActionKind kind, int micro_batch, const EdgeSpec& edge) {
   Pending& pending = pending_[{kind, micro_batch}];
   std::vector<PointToPoint> operations;
-  for (const model::ValueId value : edge.values) pending.whole.push_back(at::empty(sizes_of(graph_, value, samples_), options_of(graph_.values[value].dtype)));
+  for (const model::ValueId value : edge.values)
+    pending.whole.push_back(at::empty(sizes_of(graph_, value, samples_), options_of(graph_.values[value].dtype)));
   for (std::size_t t = 0; t < edge.transfers.size(); ++t) {
     auto& parts = pending.parts.emplace_back();
     for (std::size_t i = 0; i < edge.values.size(); ++i) {

@@ -1,7 +1,7 @@
 #pragma once
-// What crosses to and from the neighbouring stages: pieces of activations and gradients by intersections of sample ranges,
-// made contiguous where the sample dim is not the first. Called by engine. Threads: the engine's one.
-// Private to worker/engine. Source: DESIGN 3.3, 3.7.
+// What crosses to and from the neighbouring stages: pieces of activations and gradients by intersections of sample
+// ranges, made contiguous where the sample dim is not the first. Called by engine. Threads: the engine's one. Private
+// to worker/engine. Source: DESIGN 3.3, 3.7.
 #include <ATen/core/TensorBody.h>
 
 #include <map>
@@ -17,23 +17,27 @@ namespace coxswain::worker {
 
 /// One side of one edge in one direction.
 struct EdgeSpec {
-  std::vector<model::ValueId> values;       // in the order in which they travel
+  std::vector<model::ValueId> values;  // in the order in which they travel
   std::vector<plan::Transfer> transfers;
-  std::vector<int> peers;                   // rank in the edge's communicator, per transfer
+  std::vector<int> peers;  // rank in the edge's communicator, per transfer
 };
 
 class EdgeBuffers {
  public:
   EdgeBuffers(const model::ModelGraph& graph, std::int64_t samples) : graph_(graph), samples_(samples) {}
 
-  /// Pieces of `tensors` (one per value) for every peer; they live until `drop`. A value without a sample dim goes whole
-  /// to every peer; as a gradient (`once`) to the first only and as zeros to the others, so that it is summed once.
-  [[nodiscard]] std::vector<collective::PointToPoint> send(plan::ActionKind kind, int micro_batch, const EdgeSpec& edge, const std::vector<at::Tensor>& tensors, bool once);
+  /// Pieces of `tensors` (one per value) for every peer; they live until `drop`. A value without a sample dim goes
+  /// whole to every peer; as a gradient (`once`) to the first only and as zeros to the others, so that it is summed
+  /// once.
+  [[nodiscard]] std::vector<collective::PointToPoint> send(plan::ActionKind kind, int micro_batch, const EdgeSpec& edge,
+                                                           const std::vector<at::Tensor>& tensors, bool once);
   void drop(plan::ActionKind kind, int micro_batch) { pending_.erase({kind, micro_batch}); }
 
   /// Buffers for every peer's pieces.
-  [[nodiscard]] std::vector<collective::PointToPoint> receive(plan::ActionKind kind, int micro_batch, const EdgeSpec& edge);
-  /// The whole tensors, one per value. `sum`: pieces of a value without a sample dim are added up, else the first counts.
+  [[nodiscard]] std::vector<collective::PointToPoint> receive(plan::ActionKind kind, int micro_batch,
+                                                              const EdgeSpec& edge);
+  /// The whole tensors, one per value. `sum`: pieces of a value without a sample dim are added up, else the first
+  /// counts.
   [[nodiscard]] std::vector<at::Tensor> take(plan::ActionKind kind, int micro_batch, const EdgeSpec& edge, bool sum);
 
  private:
@@ -42,7 +46,8 @@ class EdgeBuffers {
     std::vector<std::vector<at::Tensor>> parts;  // per transfer, per value: what travels
   };
   [[nodiscard]] at::Tensor piece(const at::Tensor& whole, model::ValueId value, const plan::Transfer& transfer) const;
-  [[nodiscard]] collective::PointToPoint operation(collective::PointToPoint::Kind kind, int peer, const at::Tensor& part, model::ValueId value) const;
+  [[nodiscard]] collective::PointToPoint operation(collective::PointToPoint::Kind kind, int peer,
+                                                   const at::Tensor& part, model::ValueId value) const;
 
   const model::ModelGraph& graph_;
   std::int64_t samples_;

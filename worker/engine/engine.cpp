@@ -33,7 +33,8 @@ constexpr double kClipEpsilon = 1e-6;
 Result<void> check_supported(const plan::Plan& plan) {
   std::vector<Error> problems;
   const auto refuse = [&](bool set, const std::string& path, const char* what) {
-    if (set) problems.push_back({ErrorCode::Unimplemented, std::string("this version cannot run ") + what, path, "", "", ""});
+    if (set)
+      problems.push_back({ErrorCode::Unimplemented, std::string("this version cannot run ") + what, path, "", "", ""});
   };
   refuse(plan.precision != plan::Precision::Float32, "precision", "mixed precision");
   for (std::size_t s = 0; s < plan.stages.size(); ++s) {
@@ -41,7 +42,8 @@ Result<void> check_supported(const plan::Plan& plan) {
     const std::string path = "stages[" + std::to_string(s) + "]";
     refuse(stage.zero_stage != 0, path + ".zero_stage", "ZeRO");
     refuse(stage.offload != plan::Offload::None, path + ".offload", "offload");
-    for (const plan::Replica& replica : stage.replicas) refuse(replica.devices.size() != 1, path + ".replicas", "tensor, context or expert parallelism");
+    for (const plan::Replica& replica : stage.replicas)
+      refuse(replica.devices.size() != 1, path + ".replicas", "tensor, context or expert parallelism");
   }
   if (problems.empty()) return {};
   return combine_errors(ErrorCode::Unimplemented, "the plan holds what this version cannot run", std::move(problems));
@@ -50,16 +52,26 @@ Result<void> check_supported(const plan::Plan& plan) {
 class TorchEngine final : public Engine {
  public:
   TorchEngine(const EngineOptions& options)
-      : graph_(*options.graph), plan_(*options.plan), settings_(options.settings), communicators_(options.communicators), rank_(options.rank),
-        place_(plan::place_of(plan_, rank_)), stage_(plan_.stages[place_.stage]), samples_(stage_.replicas[place_.replica].samples),
-        groups_(plan::make_groups(plan_, graph_)), tied_(plan::tied_parameters(plan_, graph_)), edges_(graph_, samples_) {}
+      : graph_(*options.graph),
+        plan_(*options.plan),
+        settings_(options.settings),
+        communicators_(options.communicators),
+        rank_(options.rank),
+        place_(plan::place_of(plan_, rank_)),
+        stage_(plan_.stages[place_.stage]),
+        samples_(stage_.replicas[place_.replica].samples),
+        groups_(plan::make_groups(plan_, graph_)),
+        tied_(plan::tied_parameters(plan_, graph_)),
+        edges_(graph_, samples_) {}
 
   Result<void> open() {
+    COX_TRY_VOID(check_batch());
     COX_TRY(weights_, open_weights());
     COX_TRY_VOID(open_data());
     COX_TRY_VOID(make_store());
     LoweringOptions lowering{stage_.first_block, stage_.end_block, samples_, {}};
-    for (const plan::Recompute recompute : stage_.recompute) lowering.recompute.push_back(recompute == plan::Recompute::Full);
+    for (const plan::Recompute recompute : stage_.recompute)
+      lowering.recompute.push_back(recompute == plan::Recompute::Full);
     COX_TRY(runner_, StageRunner::make(graph_, lowering, *weights_, *store_));
     make_edges();
     return {};
@@ -75,12 +87,15 @@ class TorchEngine final : public Engine {
 
   Result<StepNumbers> end_step() override {
     micro_batches_.clear();
-    return StepNumbers{step_, reduced_loss(), std::sqrt(reduced_[0]), learning_rate_of(settings_.optimizer, step_, settings_.steps), memory_peak()};
+    return StepNumbers{step_, reduced_loss(), std::sqrt(reduced_[0]),
+                       learning_rate_of(settings_.optimizer, step_, settings_.steps), memory_peak()};
   }
 
   Result<void> begin_evaluation(std::int64_t index) override {
     if (index < 0 || index >= settings_.data.validation_steps) {
-      return Error{ErrorCode::OutOfRange, "no such validation batch", "validation.steps", "0 to " + std::to_string(settings_.data.validation_steps - 1), std::to_string(index), ""};
+      return Error{ErrorCode::OutOfRange, "no such validation batch",
+                   "validation.steps",    "0 to " + std::to_string(settings_.data.validation_steps - 1),
+                   std::to_string(index), ""};
     }
     evaluating_ = true;
     evaluation_ = index;
@@ -99,7 +114,8 @@ class TorchEngine final : public Engine {
   Result<std::vector<float>> read_parameter(const std::string& name) const override {
     for (std::size_t p = 0; p < graph_.parameters.size(); ++p) {
       const model::Parameter& parameter = graph_.parameters[p];
-      const bool named = parameter.name == name || std::count(parameter.tied_names.begin(), parameter.tied_names.end(), name) > 0;
+      const bool named =
+          parameter.name == name || std::count(parameter.tied_names.begin(), parameter.tied_names.end(), name) > 0;
       if (!named || !store_->has(static_cast<int>(p))) continue;
       const at::Tensor& leaf = store_->leaf(static_cast<int>(p));
       const float* data = leaf.const_data_ptr<float>();
@@ -115,7 +131,8 @@ class TorchEngine final : public Engine {
         case ActionKind::Backward: return run_backward(action);
         case ActionKind::CountLoss: return count_loss();
         case ActionKind::Optimizer: return run_optimizer();
-        default: return Error{ErrorCode::Unimplemented, "this version cannot run the action", to_text(action), "", "", ""};
+        default:
+          return Error{ErrorCode::Unimplemented, "this version cannot run the action", to_text(action), "", "", ""};
       }
     });
   }
@@ -140,21 +157,33 @@ class TorchEngine final : public Engine {
   }
 
  private:
+  // A batch that the export baked in is run as it is.
+  [[nodiscard]] Result<void> check_batch() const {
+    if (!graph_.batch_symbol.empty() || samples_ == graph_.static_batch) return {};
+    return Error{ErrorCode::InvalidArgument,
+                 "the model was exported with a fixed batch",
+                 "stages[" + std::to_string(place_.stage) + "].replicas.samples",
+                 std::to_string(graph_.static_batch),
+                 std::to_string(samples_),
+                 "export it with a dynamic batch, or use micro-batches of that size"};
+  }
+
   Result<std::optional<WeightSource>> open_weights() const {
     COX_TRY(WeightSource source, WeightSource::open(graph_, settings_.seed));
     return std::optional<WeightSource>(std::move(source));
   }
 
   Result<void> open_data() {
-    if (settings_.data.text.empty()) return Error{ErrorCode::FailedPrecondition, "no training text", "data.text", "a file", "", ""};
+    if (settings_.data.text.empty())
+      return Error{ErrorCode::FailedPrecondition, "no training text", "data.text", "a file", "", ""};
     COX_TRY(roles_, input_roles(graph_, settings_.data.sequence_length));
     COX_TRY(TextData data, TextData::open(settings_.data, settings_.data.validation_steps * plan_.batch.global));
     data_ = std::move(data);
     return {};
   }
 
-  // One storage a bucket (its parameters: those whose lowest block of this stage lies in it, since their gradient is whole
-  // only then), then one a tied parameter of this stage.
+  // One storage a bucket (its parameters: those whose lowest block of this stage lies in it, since their gradient is
+  // whole only then), then one a tied parameter of this stage.
   Result<void> make_store() {
     const model::StageSlice slice = model::slice_stage(graph_, stage_.first_block, stage_.end_block);
     std::vector<int> starts = stage_.bucket_starts;
@@ -162,7 +191,8 @@ class TorchEngine final : public Engine {
     std::vector<StorageSpec> specs(starts.size());
     for (std::size_t b = 0; b < starts.size(); ++b) {
       bucket_of_start_[starts[b]] = static_cast<int>(b);
-      specs[b].allocate_gradient = gradient_allocator({ActionKind::ReduceGradient, -1, starts[b], b == 0 ? stage_.end_block : starts[b - 1], -1});
+      specs[b].allocate_gradient = gradient_allocator(
+          {ActionKind::ReduceGradient, -1, starts[b], b == 0 ? stage_.end_block : starts[b - 1], -1});
     }
     for (const int p : slice.parameters) {
       if (!graph_.parameters[p].trainable || tied_index(p) >= 0) continue;
@@ -179,7 +209,9 @@ class TorchEngine final : public Engine {
       const auto& stages = tied_[t].stages;
       if (std::find(stages.begin(), stages.end(), place_.stage) == stages.end()) continue;
       storage_of_tied_[t] = static_cast<int>(specs.size());
-      specs.push_back({{tied_[t].parameter}, stages.front() == place_.stage, gradient_allocator({ActionKind::ReduceTied, -1, -1, -1, static_cast<int>(t)})});
+      specs.push_back({{tied_[t].parameter},
+                       stages.front() == place_.stage,
+                       gradient_allocator({ActionKind::ReduceTied, -1, -1, -1, static_cast<int>(t)})});
     }
     COX_TRY(ParameterStore store, ParameterStore::make(graph_, *weights_, std::move(specs), true));
     store_ = std::move(store);
@@ -205,7 +237,8 @@ class TorchEngine final : public Engine {
     const model::StageSlice& slice = runner_->stage().slice;
     const auto with_gradient = [&](const std::vector<ValueId>& values) {
       std::vector<ValueId> result;
-      std::copy_if(values.begin(), values.end(), std::back_inserter(result), [&](ValueId v) { return graph_.values[v].requires_grad; });
+      std::copy_if(values.begin(), values.end(), std::back_inserter(result),
+                   [&](ValueId v) { return graph_.values[v].requires_grad; });
       return result;
     };
     const auto next = plan::transfers_to_next(plan_, rank_), previous = plan::transfers_from_previous(plan_, rank_);
@@ -215,7 +248,8 @@ class TorchEngine final : public Engine {
     gradient_out_ = make_edge(with_gradient(slice.received), previous, {ActionKind::SendGradient, 0, -1, -1, -1});
   }
 
-  [[nodiscard]] EdgeSpec make_edge(std::vector<ValueId> values, const std::vector<plan::Transfer>& transfers, const Action& action) const {
+  [[nodiscard]] EdgeSpec make_edge(std::vector<ValueId> values, const std::vector<plan::Transfer>& transfers,
+                                   const Action& action) const {
     EdgeSpec edge{std::move(values), transfers, {}};
     const int group = plan::group_of(plan_, groups_, place_.stage, action);
     for (const plan::Transfer& transfer : transfers) {
@@ -236,7 +270,9 @@ class TorchEngine final : public Engine {
     reduced_.assign(1 + 2 * graph_.loss.size(), 0);
   }
 
-  [[nodiscard]] std::int64_t first_sample(int micro_batch) const { return micro_batch * plan_.batch.micro + plan::first_sample(stage_, place_.replica); }
+  [[nodiscard]] std::int64_t first_sample(int micro_batch) const {
+    return micro_batch * plan_.batch.micro + plan::first_sample(stage_, place_.replica);
+  }
 
   MicroBatch make_micro_batch(int micro_batch, bool training) {
     RunMode mode;
@@ -249,9 +285,11 @@ class TorchEngine final : public Engine {
     MicroBatch batch = runner_->make_micro_batch(mode);
     const auto window = [&](std::int64_t i) {
       const std::int64_t sample = mode.first_sample + i;
-      return evaluating_ ? data_->validation_window(evaluation_ * plan_.batch.global + sample) : data_->training_window((step_ - 1) * plan_.batch.global + sample);
+      return evaluating_ ? data_->validation_window(evaluation_ * plan_.batch.global + sample)
+                         : data_->training_window((step_ - 1) * plan_.batch.global + sample);
     };
-    for (const int i : runner_->stage().slice.inputs) batch.values[graph_.inputs[i].value] = make_text_input(roles_[i], samples_, data_->sequence_length(), window);
+    for (const int i : runner_->stage().slice.inputs)
+      batch.values[graph_.inputs[i].value] = make_text_input(roles_[i], samples_, data_->sequence_length(), window);
     return batch;
   }
 
@@ -269,10 +307,12 @@ class TorchEngine final : public Engine {
       at::Tensor& numerator = batch.values[graph_.loss[t].numerator];
       if (!numerator.defined()) continue;
       // A mean over samples counts as often as it has samples.
-      numerators_[t] += numerator.item().toDouble() * (graph_.loss[t].denominator ? 1.0 : static_cast<double>(samples_));
+      numerators_[t] +=
+          numerator.item().toDouble() * (graph_.loss[t].denominator ? 1.0 : static_cast<double>(samples_));
       numerator.reset();
     }
-    if (evaluating_ && action.end_block == stage_.end_block && activation_out_.values.empty()) micro_batches_.erase(action.micro_batch);
+    if (evaluating_ && action.end_block == stage_.end_block && activation_out_.values.empty())
+      micro_batches_.erase(action.micro_batch);
     return {};
   }
 
@@ -280,7 +320,8 @@ class TorchEngine final : public Engine {
     const auto& terms = runner_->stage().terms;
     if (terms.empty()) return {};
     COX_TRY(const std::vector<double> counts, runner_->count(batch));
-    for (std::size_t i = 0; i < terms.size(); ++i) local_counts_[terms[i]] += graph_.loss[terms[i]].denominator ? counts[i] : static_cast<double>(samples_);
+    for (std::size_t i = 0; i < terms.size(); ++i)
+      local_counts_[terms[i]] += graph_.loss[terms[i]].denominator ? counts[i] : static_cast<double>(samples_);
     return {};
   }
 
@@ -298,14 +339,18 @@ class TorchEngine final : public Engine {
     if (!batch.seeded) {
       for (const int t : runner_->stage().terms) {
         const model::LossTerm& term = graph_.loss[t];
-        const double share = term.denominator ? 1.0 / global_counts_[t] : static_cast<double>(samples_) / static_cast<double>(plan_.batch.global);
+        const double share = term.denominator ? 1.0 / global_counts_[t]
+                                              : static_cast<double>(samples_) / static_cast<double>(plan_.batch.global);
         const auto options = options_of(graph_.values[term.numerator].dtype);
-        StageRunner::add_gradient(batch, term.numerator, at::full(sizes_of(graph_, term.numerator, samples_), term.coefficient * share, options));
+        StageRunner::add_gradient(
+            batch, term.numerator,
+            at::full(sizes_of(graph_, term.numerator, samples_), term.coefficient * share, options));
       }
       batch.seeded = true;
     }
     COX_TRY_VOID(runner_->backward(batch, action.first_block, action.end_block));
-    if (action.first_block == stage_.first_block && gradient_out_.values.empty()) micro_batches_.erase(action.micro_batch);
+    if (action.first_block == stage_.first_block && gradient_out_.values.empty())
+      micro_batches_.erase(action.micro_batch);
     return {};
   }
 
@@ -340,7 +385,8 @@ class TorchEngine final : public Engine {
       fill_norm();
       communication.buffer = {reduced_.data(), static_cast<std::int64_t>(reduced_.size()), DType::Float64};
     } else {
-      const int storage = action.kind == ActionKind::ReduceTied ? storage_of_tied_[action.tied] : bucket_of_start_.at(action.first_block);
+      const int storage = action.kind == ActionKind::ReduceTied ? storage_of_tied_[action.tied]
+                                                                : bucket_of_start_.at(action.first_block);
       store_->complete_gradient(storage);
       communication.buffer = view(store_->gradient(storage));
     }
@@ -366,7 +412,8 @@ class TorchEngine final : public Engine {
 
   [[nodiscard]] double reduced_loss() const {
     double loss = 0;
-    for (std::size_t t = 0; t < graph_.loss.size(); ++t) loss += graph_.loss[t].coefficient * reduced_[1 + 2 * t] / reduced_[2 + 2 * t];
+    for (std::size_t t = 0; t < graph_.loss.size(); ++t)
+      loss += graph_.loss[t].coefficient * reduced_[1 + 2 * t] / reduced_[2 + 2 * t];
     return loss;
   }
 
@@ -382,7 +429,8 @@ class TorchEngine final : public Engine {
     }
     for (const ValueId v : gradient_out_.values) {
       at::Tensor gradient = std::move(batch.gradients[v]);
-      tensors.push_back(gradient.defined() ? gradient : at::zeros(sizes_of(graph_, v, samples_), options_of(graph_.values[v].dtype)));
+      tensors.push_back(
+          gradient.defined() ? gradient : at::zeros(sizes_of(graph_, v, samples_), options_of(graph_.values[v].dtype)));
     }
     micro_batches_.erase(m);
     return edges_.send(action.kind, m, gradient_out_, tensors, true);
@@ -400,7 +448,8 @@ class TorchEngine final : public Engine {
       for (std::size_t i = 0; i < tensors.size(); ++i) batch.values[activation_in_.values[i]] = std::move(tensors[i]);
     } else if (action.kind == ActionKind::ReceiveGradient) {
       auto tensors = edges_.take(action.kind, m, gradient_in_, true);
-      for (std::size_t i = 0; i < tensors.size(); ++i) StageRunner::add_gradient(micro_batch(m), gradient_in_.values[i], std::move(tensors[i]));
+      for (std::size_t i = 0; i < tensors.size(); ++i)
+        StageRunner::add_gradient(micro_batch(m), gradient_in_.values[i], std::move(tensors[i]));
     }
   }
 
@@ -449,7 +498,8 @@ Result<std::unique_ptr<Engine>> make_engine(const EngineOptions& options) {
 std::vector<std::string> operators_without_kernel(const model::ModelGraph& graph) {
   std::vector<std::string> missing;
   for (const model::Op& op : graph.ops)
-    if (!has_kernel(op.target) && std::find(missing.begin(), missing.end(), op.target) == missing.end()) missing.push_back(op.target);
+    if (!has_kernel(op.target) && std::find(missing.begin(), missing.end(), op.target) == missing.end())
+      missing.push_back(op.target);
   return missing;
 }
 

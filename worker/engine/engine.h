@@ -18,8 +18,8 @@
 namespace coxswain::worker {
 
 struct EngineOptions {
-  const model::ModelGraph* graph = nullptr;   // borrowed, outlives the engine
-  const plan::Plan* plan = nullptr;           // borrowed, outlives the engine
+  const model::ModelGraph* graph = nullptr;  // borrowed, outlives the engine
+  const plan::Plan* plan = nullptr;          // borrowed, outlives the engine
   int rank = 0;
   TrainSettings settings;
   /// As given to the executor; used for registered buffers only. May hold nulls.
@@ -30,9 +30,9 @@ struct EngineOptions {
 struct StepNumbers {
   std::int64_t step = 0;
   double loss = 0;
-  double grad_norm = 0;          // before clipping
+  double grad_norm = 0;  // before clipping
   double learning_rate = 0;
-  Bytes peak_memory{0};          // this rank's allocator peak since construction
+  Bytes peak_memory{0};  // this rank's allocator peak since construction
 };
 
 class Engine : public executor::Compute {
@@ -54,9 +54,10 @@ class Engine : public executor::Compute {
 
 /// Times each distinct block of `graph` at each of `samples` on this rank, with `settings.threads`; a few repetitions,
 /// minimum seconds kept short. `barrier` is called before each timed point so that all devices are busy together.
-[[nodiscard]] Result<cluster::Profile> profile_blocks(const model::ModelGraph& graph, const std::vector<std::int64_t>& samples,
-                                                      const std::string& device_class, const TrainSettings& settings, Seconds budget,
-                                                      const std::function<Result<void>()>& barrier);
+[[nodiscard]] Result<cluster::Profile> profile_blocks(const model::ModelGraph& graph,
+                                                      const std::vector<std::int64_t>& samples,
+                                                      const std::string& device_class, const TrainSettings& settings,
+                                                      Seconds budget, const std::function<Result<void>()>& barrier);
 
 /// Rates of this rank's device, measured by the operators that training uses.
 struct MeasuredRates {
@@ -64,13 +65,14 @@ struct MeasuredRates {
   BytesPerSecond memory_bandwidth{0};
   Seconds launch_overhead{0};
 };
-[[nodiscard]] Result<MeasuredRates> measure_rates(int threads, Seconds budget, const std::function<Result<void>()>& barrier);
+[[nodiscard]] Result<MeasuredRates> measure_rates(int threads, Seconds budget,
+                                                  const std::function<Result<void>()>& barrier);
 
 /// Runs the recorded step of a .pt2 on one rank and compares with what the exporter saw.
 struct CheckReport {
   double loss = 0, recorded_loss = 0;
   double grad_norm = 0, recorded_grad_norm = 0;
-  double worst_gradient_error = 0;       // |norm - recorded| / global norm, over parameters
+  double worst_gradient_error = 0;  // |norm - recorded| / global norm, over parameters
   std::string worst_parameter;
   std::vector<std::pair<std::string, double>> grad_norms;
   bool passed = false;

@@ -9,7 +9,8 @@
 
 namespace coxswain::worker {
 
-Result<LocalModel> LocalModel::make(const model::ModelGraph& graph, int first_block, int end_block, std::uint64_t seed, bool with_optimizer) {
+Result<LocalModel> LocalModel::make(const model::ModelGraph& graph, int first_block, int end_block, std::uint64_t seed,
+                                    bool with_optimizer) {
   LocalModel local(graph, first_block, end_block);
   COX_TRY(WeightSource weights, WeightSource::open(graph, seed));
   local.weights_ = std::move(weights);
@@ -37,10 +38,14 @@ Result<void> LocalModel::fill_gradients(MicroBatch& batch, const std::vector<dou
   for (std::size_t i = 0; i < stage.terms.size(); ++i) {
     const model::LossTerm& term = graph_->loss[stage.terms[i]];
     const double seed = term.coefficient / (term.denominator ? counts[i] : 1.0);
-    StageRunner::add_gradient(batch, term.numerator, at::full(sizes_of(*graph_, term.numerator, samples_), seed, options_of(graph_->values[term.numerator].dtype)));
+    StageRunner::add_gradient(
+        batch, term.numerator,
+        at::full(sizes_of(*graph_, term.numerator, samples_), seed, options_of(graph_->values[term.numerator].dtype)));
   }
   for (const model::ValueId v : stage.slice.sent)
-    if (graph_->values[v].requires_grad) StageRunner::add_gradient(batch, v, at::ones(sizes_of(*graph_, v, samples_), options_of(graph_->values[v].dtype)));
+    if (graph_->values[v].requires_grad)
+      StageRunner::add_gradient(batch, v,
+                                at::ones(sizes_of(*graph_, v, samples_), options_of(graph_->values[v].dtype)));
   return {};
 }
 

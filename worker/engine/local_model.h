@@ -1,6 +1,6 @@
 #pragma once
-// A run of blocks on this rank alone, without plan or peers: what the profile times and what the self-test of a model runs.
-// Threads: one. Private to worker/engine.
+// A run of blocks on this rank alone, without plan or peers: what the profile times and what the self-test of a model
+// runs. Threads: one. Private to worker/engine.
 #include <memory>
 #include <optional>
 #include <vector>
@@ -15,7 +15,8 @@ namespace coxswain::worker {
 /// Weights and parameters of blocks [first_block, end_block) in one storage.
 class LocalModel {
  public:
-  [[nodiscard]] static Result<LocalModel> make(const model::ModelGraph& graph, int first_block, int end_block, std::uint64_t seed, bool with_optimizer);
+  [[nodiscard]] static Result<LocalModel> make(const model::ModelGraph& graph, int first_block, int end_block,
+                                               std::uint64_t seed, bool with_optimizer);
 
   /// Calls for micro-batches of `samples`. One at a time: the earlier one is dropped.
   Result<void> lower(std::int64_t samples);
@@ -27,7 +28,8 @@ class LocalModel {
   Result<void> fill_gradients(MicroBatch& batch, const std::vector<double>& counts) const;
 
  private:
-  LocalModel(const model::ModelGraph& graph, int first_block, int end_block) : graph_(&graph), first_block_(first_block), end_block_(end_block) {}
+  LocalModel(const model::ModelGraph& graph, int first_block, int end_block)
+      : graph_(&graph), first_block_(first_block), end_block_(end_block) {}
   const model::ModelGraph* graph_;
   int first_block_, end_block_;
   std::int64_t samples_ = 0;

@@ -25,7 +25,8 @@ class Lowering {
     stage_.first_block = options_.first_block;
     stage_.slice = model::slice_stage(graph_, options_.first_block, options_.end_block);
     stage_.segments.resize(static_cast<std::size_t>(options_.end_block - options_.first_block));
-    for (std::size_t b = 0; b < options_.recompute.size(); ++b) stage_.segments[b].recompute = options_.recompute[b] != 0;
+    for (std::size_t b = 0; b < options_.recompute.size(); ++b)
+      stage_.segments[b].recompute = options_.recompute[b] != 0;
     COX_TRY_VOID(check_kernels());
     mark_needed();
     COX_TRY_VOID(read_constants());
@@ -43,10 +44,12 @@ class Lowering {
     for (const OpId id : stage_.slice.ops) {
       const model::Op& op = graph_.ops[id];
       if (has_kernel(op.target) || !seen.insert(op.target).second) continue;
-      problems.push_back({ErrorCode::InvalidArgument, "operator without a kernel: " + op.target, op.module_path, "", op.source, ""});
+      problems.push_back(
+          {ErrorCode::InvalidArgument, "operator without a kernel: " + op.target, op.module_path, "", op.source, ""});
     }
     if (problems.empty()) return {};
-    return combine_errors(ErrorCode::InvalidArgument, "the model holds operators that cannot be run here", std::move(problems));
+    return combine_errors(ErrorCode::InvalidArgument, "the model holds operators that cannot be run here",
+                          std::move(problems));
   }
 
   [[nodiscard]] bool inside(OpId id) const {
@@ -108,7 +111,8 @@ class Lowering {
     std::vector<Error> problems;
     for (const OpId id : stage_.slice.ops) {
       const model::Op& op = graph_.ops[id];
-      bool is_constant = std::none_of(op.outputs.begin(), op.outputs.end(), [&](ValueId v) { return v >= 0 && graph_.values[v].depends_on_parameter; });
+      bool is_constant = std::none_of(op.outputs.begin(), op.outputs.end(),
+                                      [&](ValueId v) { return v >= 0 && graph_.values[v].depends_on_parameter; });
       for_each_tensor(op, [&](ValueId v) { is_constant = is_constant && constant_[v] != 0; });
       const bool in_forward = any_output(op, forward_), in_count = any_output(op, counted_);
       const auto add = [&](std::vector<OpCall>& calls) {
@@ -158,7 +162,8 @@ class Lowering {
       for (const ValueId v : segment(s).inputs) {
         crosses[v] = 1;
         stage_.last_forward_use[v] = std::max(stage_.last_forward_use[v], s);
-        if (s != kPrelude && segment(s).recompute) stage_.first_recompute_use[v] = std::min(stage_.first_recompute_use[v], s);
+        if (s != kPrelude && segment(s).recompute)
+          stage_.first_recompute_use[v] = std::min(stage_.first_recompute_use[v], s);
       }
     }
     find_inputs(stage_.count, [](ValueId) { return false; });
@@ -228,7 +233,8 @@ class Lowering {
     collect(stage_.prelude);
     collect(stage_.count);
     for (const int t : stage_.terms)
-      if (graph_.loss[t].denominator && constant_[*graph_.loss[t].denominator] != 0) used.insert(*graph_.loss[t].denominator);
+      if (graph_.loss[t].denominator && constant_[*graph_.loss[t].denominator] != 0)
+        used.insert(*graph_.loss[t].denominator);
     for (const ValueId v : used) stage_.constants.emplace_back(v, constants_[v]);
   }
 
@@ -246,7 +252,8 @@ class Lowering {
 
 }  // namespace
 
-Result<LoweredStage> lower_stage(const model::ModelGraph& graph, const LoweringOptions& options, const WeightSource& weights) {
+Result<LoweredStage> lower_stage(const model::ModelGraph& graph, const LoweringOptions& options,
+                                 const WeightSource& weights) {
   return Lowering(graph, options, weights).run();
 }
 

@@ -1,7 +1,7 @@
 #pragma once
-// From a graph and a run of blocks to ready calls: what is constant is computed once, what no parameter influences becomes a
-// prelude, each block one segment with its inputs, outputs and the moment each value dies.
-// Called by stage_runner. Threads: pure apart from libtorch. Private to worker/engine. Source: DESIGN 3.7.
+// From a graph and a run of blocks to ready calls: what is constant is computed once, what no parameter influences
+// becomes a prelude, each block one segment with its inputs, outputs and the moment each value dies. Called by
+// stage_runner. Threads: pure apart from libtorch. Private to worker/engine. Source: DESIGN 3.7.
 #include <ATen/core/TensorBody.h>
 
 #include <utility>
@@ -32,11 +32,11 @@ struct Segment {
 struct LoweredStage {
   model::StageSlice slice;
   int first_block = 0;
-  std::vector<Segment> segments;                 // one a block
-  Segment prelude;                               // once a micro-batch, without gradient
-  Segment count;                                 // loss denominators from inputs; last stage
+  std::vector<Segment> segments;  // one a block
+  Segment prelude;                // once a micro-batch, without gradient
+  Segment count;                  // loss denominators from inputs; last stage
   std::vector<std::pair<model::ValueId, at::Tensor>> constants;
-  std::vector<int> terms;                        // indices into graph.loss whose numerator is produced here
+  std::vector<int> terms;  // indices into graph.loss whose numerator is produced here
   /// By value id: the last segment that uses it forward (-1: prelude or none), the first one that uses it in recompute
   /// (or a number past all), and whether it is sent or a loss numerator.
   std::vector<int> last_forward_use, first_recompute_use;
@@ -45,12 +45,13 @@ struct LoweredStage {
 
 struct LoweringOptions {
   int first_block = 0, end_block = 0;
-  std::int64_t samples = 0;        // of a micro-batch on this rank
-  std::vector<char> recompute;     // per block; empty: none
+  std::int64_t samples = 0;     // of a micro-batch on this rank
+  std::vector<char> recompute;  // per block; empty: none
 };
 
 /// Errors: InvalidArgument naming every operator without a kernel or with arguments that do not fit.
-[[nodiscard]] Result<LoweredStage> lower_stage(const model::ModelGraph& graph, const LoweringOptions& options, const WeightSource& weights);
+[[nodiscard]] Result<LoweredStage> lower_stage(const model::ModelGraph& graph, const LoweringOptions& options,
+                                               const WeightSource& weights);
 
 /// Calls `visit(value id)` for every tensor that `op` reads.
 template <class Visit>

@@ -24,20 +24,40 @@ c10::OperatorName operator_name(const std::string& target) {
 }
 
 // Operators that draw from libtorch's own generator: their result would depend on the plan.
-constexpr std::array<std::string_view, 14> kRandomOperators = {
-    "aten::rand", "aten::randn", "aten::randint", "aten::rand_like", "aten::randn_like", "aten::randint_like", "aten::randperm", "aten::bernoulli",
-    "aten::multinomial", "aten::normal", "aten::alpha_dropout", "aten::feature_dropout", "aten::feature_alpha_dropout", "aten::rrelu"};
+constexpr std::array<std::string_view, 14> kRandomOperators = {"aten::rand",
+                                                               "aten::randn",
+                                                               "aten::randint",
+                                                               "aten::rand_like",
+                                                               "aten::randn_like",
+                                                               "aten::randint_like",
+                                                               "aten::randperm",
+                                                               "aten::bernoulli",
+                                                               "aten::multinomial",
+                                                               "aten::normal",
+                                                               "aten::alpha_dropout",
+                                                               "aten::feature_dropout",
+                                                               "aten::feature_alpha_dropout",
+                                                               "aten::rrelu"};
 
-bool is_random(const std::string& name) { return std::find(kRandomOperators.begin(), kRandomOperators.end(), name) != kRandomOperators.end(); }
+bool is_random(const std::string& name) {
+  return std::find(kRandomOperators.begin(), kRandomOperators.end(), name) != kRandomOperators.end();
+}
 
 Error does_not_fit(const model::Op& op, const c10::Argument& schema) {
-  return Error{ErrorCode::InvalidArgument, "an argument does not fit the operator's schema", op.module_path.empty() ? op.target : op.module_path + " (" + op.target + ")",
-               schema.name() + ": " + schema.type()->annotation_str(), "", ""};
+  return Error{ErrorCode::InvalidArgument,
+               "an argument does not fit the operator's schema",
+               op.module_path.empty() ? op.target : op.module_path + " (" + op.target + ")",
+               schema.name() + ": " + schema.type()->annotation_str(),
+               "",
+               ""};
 }
 
 // A number given where the schema wants a tensor: a wrapped number takes no part in type promotion.
 at::Tensor wrapped_number(const c10::Scalar& scalar) {
-  at::Tensor tensor = at::scalar_tensor(scalar, at::TensorOptions().dtype(scalar.isFloatingPoint() ? c10::ScalarType::Double : scalar.isBoolean() ? c10::ScalarType::Bool : c10::ScalarType::Long));
+  at::Tensor tensor =
+      at::scalar_tensor(scalar, at::TensorOptions().dtype(scalar.isFloatingPoint() ? c10::ScalarType::Double
+                                                          : scalar.isBoolean()     ? c10::ScalarType::Bool
+                                                                                   : c10::ScalarType::Long));
   tensor.unsafeGetTensorImpl()->set_wrapped_number(true);
   return tensor;
 }
@@ -54,7 +74,9 @@ const c10::Type& without_optional(const c10::Type& type) {
 }
 
 bool is_kind(const c10::Type& type, c10::TypeKind kind) { return type.kind() == kind; }
-bool is_int(const c10::Type& type) { return is_kind(type, c10::TypeKind::IntType) || is_kind(type, c10::TypeKind::SymIntType); }
+bool is_int(const c10::Type& type) {
+  return is_kind(type, c10::TypeKind::IntType) || is_kind(type, c10::TypeKind::SymIntType);
+}
 
 // Layout, device and memory format: absent where the schema allows it, else what a CPU tensor has.
 c10::IValue own_default(const c10::Argument& schema) {
@@ -75,7 +97,8 @@ std::optional<c10::IValue> number_value(const c10::Type& type, const c10::Scalar
   if (is_int(type)) return c10::IValue(scalar.toLong());
   if (is_kind(type, c10::TypeKind::NumberType)) return c10::IValue(scalar);
   if (const auto* list = type.castRaw<c10::ListType>()) {
-    if (is_kind(*list->getElementType(), c10::TypeKind::FloatType)) return c10::IValue(c10::List<double>({scalar.toDouble()}));
+    if (is_kind(*list->getElementType(), c10::TypeKind::FloatType))
+      return c10::IValue(c10::List<double>({scalar.toDouble()}));
     if (is_int(*list->getElementType())) return c10::IValue(c10::List<std::int64_t>({scalar.toLong()}));
   }
   return std::nullopt;
@@ -94,15 +117,20 @@ struct ConstantValue {
   std::optional<c10::IValue> operator()(model::None) const { return c10::IValue(); }
   std::optional<c10::IValue> operator()(model::Ignored) const { return own_default(schema); }
   std::optional<c10::IValue> operator()(const model::ValueRef&) const { return std::nullopt; }
-  std::optional<c10::IValue> operator()(const std::vector<std::optional<model::ValueRef>>&) const { return std::nullopt; }
+  std::optional<c10::IValue> operator()(const std::vector<std::optional<model::ValueRef>>&) const {
+    return std::nullopt;
+  }
   std::optional<c10::IValue> operator()(const model::Dim& dim) const { return list_or_number(dim.evaluate(bindings)); }
   std::optional<c10::IValue> operator()(double value) const { return number_value(type(), value); }
   std::optional<c10::IValue> operator()(bool value) const { return number_value(type(), c10::Scalar(value)); }
   std::optional<c10::IValue> operator()(const std::string& text) const { return c10::IValue(text); }
-  std::optional<c10::IValue> operator()(DType dtype) const { return c10::IValue(static_cast<std::int64_t>(scalar_type_of(dtype))); }
+  std::optional<c10::IValue> operator()(DType dtype) const {
+    return c10::IValue(static_cast<std::int64_t>(scalar_type_of(dtype)));
+  }
   std::optional<c10::IValue> operator()(const std::vector<model::Dim>& dims) const {
     const auto values = evaluate(dims, bindings);
-    if (is_list_of(c10::TypeKind::FloatType)) return c10::IValue(c10::List<double>(at::ArrayRef<double>(std::vector<double>(values.begin(), values.end()))));
+    if (is_list_of(c10::TypeKind::FloatType))
+      return c10::IValue(c10::List<double>(at::ArrayRef<double>(std::vector<double>(values.begin(), values.end()))));
     if (is_list_of(c10::TypeKind::NumberType)) return scalars(values);
     return c10::IValue(c10::List<std::int64_t>(at::IntArrayRef(values)));
   }
@@ -119,7 +147,8 @@ struct ConstantValue {
  private:
   // int[2] given one integer means both.
   [[nodiscard]] std::optional<c10::IValue> list_or_number(std::int64_t value) const {
-    if (schema.N() && type().castRaw<c10::ListType>() && (is_list_of(c10::TypeKind::IntType) || is_list_of(c10::TypeKind::SymIntType))) {
+    if (schema.N() && type().castRaw<c10::ListType>() &&
+        (is_list_of(c10::TypeKind::IntType) || is_list_of(c10::TypeKind::SymIntType))) {
       return c10::IValue(c10::List<std::int64_t>(at::IntArrayRef(std::vector<std::int64_t>(*schema.N(), value))));
     }
     return number_value(type(), c10::Scalar(value));
@@ -134,7 +163,8 @@ struct ConstantValue {
 
 }  // namespace
 
-Result<void> OpCall::add_argument(const model::ModelGraph& graph, const model::Argument::Variant& value, const c10::Argument& schema, const model::Bindings& bindings) {
+Result<void> OpCall::add_argument(const model::ModelGraph& graph, const model::Argument::Variant& value,
+                                  const c10::Argument& schema, const model::Bindings& bindings) {
   const int position = static_cast<int>(arguments_.size());
   arguments_.emplace_back();
   if (const auto* reference = std::get_if<model::ValueRef>(&value)) {
@@ -159,7 +189,8 @@ Result<void> OpCall::add_argument(const model::ModelGraph& graph, const model::A
 Result<OpCall> OpCall::make(const model::ModelGraph& graph, model::OpId id, std::int64_t samples) {
   const model::Op& op = graph.ops[id];
   const auto handle = c10::Dispatcher::singleton().findSchema(operator_name(op.target));
-  if (!handle) return Error{ErrorCode::InvalidArgument, "operator without a kernel: " + op.target, op.module_path, "", "", ""};
+  if (!handle)
+    return Error{ErrorCode::InvalidArgument, "operator without a kernel: " + op.target, op.module_path, "", "", ""};
   OpCall call(*handle);
   call.op_ = id;
   call.grad_enabled_ = op.grad_enabled;
@@ -168,7 +199,8 @@ Result<OpCall> OpCall::make(const model::ModelGraph& graph, model::OpId id, std:
   const auto& schema_arguments = handle->schema().arguments();
   for (std::size_t i = 0; i < schema_arguments.size(); ++i) {
     const c10::Argument& schema = schema_arguments[i];
-    const auto given = std::find_if(op.arguments.begin(), op.arguments.end(), [&](const model::Argument& a) { return a.name == schema.name(); });
+    const auto given = std::find_if(op.arguments.begin(), op.arguments.end(),
+                                    [&](const model::Argument& a) { return a.name == schema.name(); });
     if (given != op.arguments.end()) {
       COX_TRY_VOID(call.add_argument(graph, given->value, schema, bindings));
     } else if (i < op.arguments.size() && op.arguments[i].name.empty()) {
@@ -216,7 +248,8 @@ void OpCall::fill_stack(const std::vector<at::Tensor>& values) {
   for (const ListSlot& slot : lists_) {
     if (slot.elements_optional) {
       c10::List<std::optional<at::Tensor>> list;
-      for (const model::ValueId value : slot.values) list.push_back(value < 0 ? std::optional<at::Tensor>() : std::optional<at::Tensor>(values[value]));
+      for (const model::ValueId value : slot.values)
+        list.push_back(value < 0 ? std::optional<at::Tensor>() : std::optional<at::Tensor>(values[value]));
       stack_[slot.position] = std::move(list);
     } else {
       c10::List<at::Tensor> list;

@@ -1,7 +1,7 @@
 #pragma once
 // One operator of the graph, ready to run: the dispatcher's handle, a stack with every constant argument in place (dims
-// evaluated for this rank's samples), and where tensors go. Called by lowering, once an operator; run once a micro-batch.
-// Threads: one at a time (the stack is reused). Private to worker/engine. Source: DESIGN 3.7.
+// evaluated for this rank's samples), and where tensors go. Called by lowering, once an operator; run once a
+// micro-batch. Threads: one at a time (the stack is reused). Private to worker/engine. Source: DESIGN 3.7.
 #include <ATen/core/TensorBody.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/core/ivalue.h>
@@ -17,10 +17,10 @@ namespace coxswain::worker {
 
 /// What an operator may depend on besides its arguments.
 struct RunMode {
-  bool training = true;           // false: nothing is kept for backward
+  bool training = true;             // false: nothing is kept for backward
   bool running_statistics = false;  // batch norms use them (evaluation)
-  bool dropout = true;            // false: dropout is the identity
-  bool replay = false;            // recompute: running statistics stay as they are
+  bool dropout = true;              // false: dropout is the identity
+  bool replay = false;              // recompute: running statistics stay as they are
   std::uint64_t seed = 0;
   std::int64_t step = 0;
   std::int64_t first_sample = 0;  // of this rank's micro-batch, inside the global batch
@@ -49,7 +49,8 @@ class OpCall {
   };
 
   explicit OpCall(c10::OperatorHandle handle) : handle_(std::move(handle)) {}
-  Result<void> add_argument(const model::ModelGraph& graph, const model::Argument::Variant& value, const c10::Argument& schema, const model::Bindings& bindings);
+  Result<void> add_argument(const model::ModelGraph& graph, const model::Argument::Variant& value,
+                            const c10::Argument& schema, const model::Bindings& bindings);
   void find_special(const model::ModelGraph& graph, const model::Op& op);
   void run_dropout(std::vector<at::Tensor>& values, const RunMode& mode);
   bool run_attention(std::vector<at::Tensor>& values, const RunMode& mode);
@@ -61,10 +62,10 @@ class OpCall {
   bool grad_enabled_ = true;
   Special special_ = Special::None;
   double dropout_probability_ = 0;
-  std::int64_t rows_per_sample_ = 0;    // on the sample dim; 0: no sample dim
+  std::int64_t rows_per_sample_ = 0;  // on the sample dim; 0: no sample dim
   int sample_dim_ = 0;
   int training_position_ = -1, momentum_position_ = -1;  // BatchNorm
-  std::vector<c10::IValue> arguments_;  // constants; tensors are put in per run
+  std::vector<c10::IValue> arguments_;                   // constants; tensors are put in per run
   std::vector<TensorSlot> tensors_;
   std::vector<ListSlot> lists_;
   std::vector<model::ValueId> outputs_;

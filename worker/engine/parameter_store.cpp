@@ -4,8 +4,8 @@
 #include <ATen/core/Tensor.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/_fused_adamw.h>
-#include <ATen/ops/full.h>
 #include <ATen/ops/from_blob.h>
+#include <ATen/ops/full.h>
 #include <ATen/ops/zeros.h>
 
 #include <algorithm>
@@ -29,7 +29,7 @@ std::int64_t num_elements(const model::Parameter& parameter) {
 
 Result<at::Tensor> make_gradient(const StorageSpec& spec, std::int64_t count, std::shared_ptr<void>& foreign) {
   const auto options = options_of(DType::Float32);
-  if (!spec.allocate_gradient) return at::zeros({count}, options);
+  if (!spec.allocate_gradient || count == 0) return at::zeros({count}, options);
   const Bytes bytes = size_of(DType::Float32) * count;
   COX_TRY(foreign, spec.allocate_gradient(bytes));
   count_foreign_memory(bytes);
@@ -54,7 +54,8 @@ double sum_of_squares(const at::Tensor& tensor) {
       const std::int64_t first = c * kNormChunk, last = std::min(count, first + kNormChunk);
       std::int64_t i = first;
       for (; i + 8 <= last; i += 8)
-        for (int lane = 0; lane < 8; ++lane) sums[lane] += static_cast<double>(data[i + lane]) * static_cast<double>(data[i + lane]);
+        for (int lane = 0; lane < 8; ++lane)
+          sums[lane] += static_cast<double>(data[i + lane]) * static_cast<double>(data[i + lane]);
       for (; i < last; ++i) sums[0] += static_cast<double>(data[i]) * static_cast<double>(data[i]);
       for (const double sum : sums) partial[c] += sum;
     }
@@ -66,7 +67,8 @@ double sum_of_squares(const at::Tensor& tensor) {
 
 }  // namespace
 
-Result<ParameterStore> ParameterStore::make(const model::ModelGraph& graph, const WeightSource& weights, std::vector<StorageSpec> specs, bool with_optimizer) {
+Result<ParameterStore> ParameterStore::make(const model::ModelGraph& graph, const WeightSource& weights,
+                                            std::vector<StorageSpec> specs, bool with_optimizer) {
   const at::NoGradGuard no_grad;
   ParameterStore store;
   store.slot_of_.assign(graph.parameters.size(), -1);
@@ -76,7 +78,12 @@ Result<ParameterStore> ParameterStore::make(const model::ModelGraph& graph, cons
     for (const int p : spec.parameters) {
       const model::Parameter& parameter = graph.parameters[p];
       if (parameter.dtype != DType::Float32) {
-        return Error{ErrorCode::Unimplemented, "a parameter that is not float32 cannot be trained in this version", parameter.name, "float32", std::string(to_text(parameter.dtype)), "export the model in float32"};
+        return Error{ErrorCode::Unimplemented,
+                     "a parameter that is not float32 cannot be trained in this version",
+                     parameter.name,
+                     "float32",
+                     std::string(to_text(parameter.dtype)),
+                     "export the model in float32"};
       }
       offsets.push_back(count);
       count += (num_elements(parameter) + kAlignedElements - 1) / kAlignedElements * kAlignedElements;
@@ -136,7 +143,8 @@ double ParameterStore::squared_norm() const {
   return total;
 }
 
-void ParameterStore::update(const OptimizerSettings& optimizer, double learning_rate, double gradient_scale, std::int64_t step) {
+void ParameterStore::update(const OptimizerSettings& optimizer, double learning_rate, double gradient_scale,
+                            std::int64_t step) {
   const at::NoGradGuard no_grad;
   std::vector<at::Tensor> values, gradients, first, second, steps;
   const auto options = options_of(DType::Float32);
@@ -152,8 +160,9 @@ void ParameterStore::update(const OptimizerSettings& optimizer, double learning_
   // The kernel divides by the scale while it reads, which saves a pass.
   std::optional<at::Tensor> divisor;
   if (gradient_scale != 1.0) divisor = at::full({}, 1.0 / gradient_scale, options);
-  at::_fused_adamw_(values, gradients, first, second, /*max_exp_avg_sqs=*/{}, steps, learning_rate, optimizer.beta1, optimizer.beta2, optimizer.weight_decay,
-                    optimizer.epsilon, /*amsgrad=*/false, /*maximize=*/false, divisor, std::nullopt);
+  at::_fused_adamw_(values, gradients, first, second, /*max_exp_avg_sqs=*/{}, steps, learning_rate, optimizer.beta1,
+                    optimizer.beta2, optimizer.weight_decay, optimizer.epsilon, /*amsgrad=*/false, /*maximize=*/false,
+                    divisor, std::nullopt);
 }
 
 std::int64_t ParameterStore::num_owned_elements() const {

@@ -1,8 +1,8 @@
 #pragma once
 // A stage's parameters, gradients and optimizer state in flat float32 storages, one a gradient bucket and one a tied
 // parameter; autograd sees views. One collective, norm and optimizer call serves a whole storage.
-// Called by stage_runner (gradients) and engine (collectives, update). Threads: the engine's one. Private to worker/engine.
-// Source: DESIGN 3.7 (no AccumulateGrad).
+// Called by stage_runner (gradients) and engine (collectives, update). Threads: the engine's one. Private to
+// worker/engine. Source: DESIGN 3.7 (no AccumulateGrad).
 #include <ATen/core/TensorBody.h>
 
 #include <cstdint>
@@ -29,7 +29,8 @@ struct StorageSpec {
 class ParameterStore {
  public:
   /// Trainable parameters only. Errors: as WeightSource; Unimplemented (not float32).
-  [[nodiscard]] static Result<ParameterStore> make(const model::ModelGraph& graph, const WeightSource& weights, std::vector<StorageSpec> specs, bool with_optimizer);
+  [[nodiscard]] static Result<ParameterStore> make(const model::ModelGraph& graph, const WeightSource& weights,
+                                                   std::vector<StorageSpec> specs, bool with_optimizer);
 
   /// The autograd leaf of graph.parameters[parameter].
   [[nodiscard]] const at::Tensor& leaf(int parameter) const { return slots_[slot_of_[parameter]].leaf; }

@@ -1,5 +1,5 @@
-// Times of blocks as a training step has them: whole passes over all blocks with the model's own parameters, so that caches
-// are as warm as in training, each block timed forward and backward (gradients added to their storage included).
+// Times of blocks as a training step has them: whole passes over all blocks with the model's own parameters, so that
+// caches are as warm as in training, each block timed forward and backward (gradients added to their storage included).
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
 #include <unistd.h>
@@ -21,7 +21,8 @@ namespace {
 
 constexpr int kWarmupPasses = 1;
 constexpr std::size_t kMinPasses = 3, kMaxPasses = 60;
-/// Of free memory, that parameters, gradients and optimizer state of a whole model may take; else blocks are timed apart.
+/// Of free memory, that parameters, gradients and optimizer state of a whole model may take; else blocks are timed
+/// apart.
 constexpr double kWholeModelFraction = 0.5;
 constexpr double kRateSeconds = 0.1;
 constexpr int kOverheadActions = 2000;
@@ -57,8 +58,10 @@ class Profiler {
     MicroBatch batch = local.runner().make_micro_batch(mode);
     for (const int i : local.runner().stage().slice.inputs) {
       const model::ValueId value = graph_.inputs[i].value;
-      batch.values[value] = data_ ? make_text_input(roles_[i], samples, data_->sequence_length(), [&](std::int64_t s) { return data_->training_window(step * samples + s); })
-                                  : make_up_value(graph_, value, samples);
+      batch.values[value] =
+          data_ ? make_text_input(roles_[i], samples, data_->sequence_length(),
+                                  [&](std::int64_t s) { return data_->training_window(step * samples + s); })
+                : make_up_value(graph_, value, samples);
     }
     local.fill_received(batch);
     return batch;
@@ -101,7 +104,8 @@ class Profiler {
     local.store().begin_step();
     std::vector<Pass> passes;
     const double deadline = seconds_now() + budget.value;
-    for (std::int64_t step = 0; passes.size() < kMinPasses || (passes.size() < kMaxPasses && seconds_now() < deadline); ++step) {
+    for (std::int64_t step = 0; passes.size() < kMinPasses || (passes.size() < kMaxPasses && seconds_now() < deadline);
+         ++step) {
       COX_TRY(Pass pass, run_pass(local, first, end, samples, step));
       if (step >= kWarmupPasses) passes.push_back(std::move(pass));
     }
@@ -187,11 +191,18 @@ Result<Seconds> measure_action_overhead() {
   executor::Executor executor(program, compute, {}, steady_clock());
   executor.begin_step();
   const double start = seconds_now();
-  while (!executor.done()) COX_TRY_VOID([&]() -> Result<void> { auto moved = executor.advance(Deadline::never()); if (!moved) return moved.error(); return {}; }());
+  while (!executor.done())
+    COX_TRY_VOID([&]() -> Result<void> {
+      auto moved = executor.advance(Deadline::never());
+      if (!moved) return moved.error();
+      return {};
+    }());
   return Seconds((seconds_now() - start) / kOverheadActions);
 }
 
-Result<cluster::Profile::DeviceRates> measure_device(LocalModel& local, Profiler& profiler, const std::string& device_class, std::int64_t samples, Bytes constants) {
+Result<cluster::Profile::DeviceRates> measure_device(LocalModel& local, Profiler& profiler,
+                                                     const std::string& device_class, std::int64_t samples,
+                                                     Bytes constants) {
   cluster::Profile::DeviceRates rates;
   rates.device_class = device_class;
   const auto elements = static_cast<double>(std::max<std::int64_t>(1, local.store().num_owned_elements()));
@@ -206,8 +217,9 @@ Result<cluster::Profile::DeviceRates> measure_device(LocalModel& local, Profiler
   return rates;
 }
 
-Result<cluster::Profile> profile(const model::ModelGraph& graph, const std::vector<std::int64_t>& samples, const std::string& device_class, const TrainSettings& settings,
-                                 Seconds budget, const std::function<Result<void>()>& barrier) {
+Result<cluster::Profile> profile(const model::ModelGraph& graph, const std::vector<std::int64_t>& samples,
+                                 const std::string& device_class, const TrainSettings& settings, Seconds budget,
+                                 const std::function<Result<void>()>& barrier) {
   cluster::Profile result;
   result.model_hash = model::model_hash(graph);
   Profiler profiler(graph, settings);
@@ -243,17 +255,21 @@ Result<cluster::Profile> profile(const model::ModelGraph& graph, const std::vect
     const Bytes before = memory_in_use();
     COX_TRY_VOID(local.lower(samples.front()));
     COX_TRY_VOID(barrier());
-    COX_TRY(auto rates, measure_device(local, profiler, device_class, samples.back(), std::max(Bytes(0), memory_in_use() - before)));
+    COX_TRY(auto rates, measure_device(local, profiler, device_class, samples.back(),
+                                       std::max(Bytes(0), memory_in_use() - before)));
     result.devices.push_back(std::move(rates));
   }
-  std::sort(result.blocks.begin(), result.blocks.end(), [](const auto& a, const auto& b) { return std::tie(a.signature, a.device_class, a.samples) < std::tie(b.signature, b.device_class, b.samples); });
+  std::sort(result.blocks.begin(), result.blocks.end(), [](const auto& a, const auto& b) {
+    return std::tie(a.signature, a.device_class, a.samples) < std::tie(b.signature, b.device_class, b.samples);
+  });
   return result;
 }
 
 }  // namespace
 
-Result<cluster::Profile> profile_blocks(const model::ModelGraph& graph, const std::vector<std::int64_t>& samples, const std::string& device_class, const TrainSettings& settings,
-                                        Seconds budget, const std::function<Result<void>()>& barrier) {
+Result<cluster::Profile> profile_blocks(const model::ModelGraph& graph, const std::vector<std::int64_t>& samples,
+                                        const std::string& device_class, const TrainSettings& settings, Seconds budget,
+                                        const std::function<Result<void>()>& barrier) {
   install_caching_allocator();
   at::set_num_threads(settings.threads);
   return guard_torch("profile", [&] { return profile(graph, samples, device_class, settings, budget, barrier); });

@@ -22,15 +22,18 @@ void words_of_group(const DropoutStream& stream, std::uint32_t sample, std::int6
   }
 }
 
-void random_words_portable(const DropoutStream& stream, std::uint32_t sample, std::int64_t first_group, std::int64_t num_groups, std::uint32_t* words) {
+void random_words_portable(const DropoutStream& stream, std::uint32_t sample, std::int64_t first_group,
+                           std::int64_t num_groups, std::uint32_t* words) {
   for (std::int64_t g = 0; g < num_groups; ++g) words_of_group(stream, sample, first_group + g, words + g * kWordGroup);
 }
 
-void keep_portable(const std::uint32_t* words, std::uint32_t threshold, float scale, std::int64_t count, const float* input, float* output) {
+void keep_portable(const std::uint32_t* words, std::uint32_t threshold, float scale, std::int64_t count,
+                   const float* input, float* output) {
   for (std::int64_t i = 0; i < count; ++i) output[i] = words[i] >= threshold ? input[i] * scale : 0.0F;
 }
 
-void keep_signed_portable(const std::uint32_t* words, std::uint32_t threshold, float scale, std::int64_t count, float* probabilities, float* scaled) {
+void keep_signed_portable(const std::uint32_t* words, std::uint32_t threshold, float scale, std::int64_t count,
+                          float* probabilities, float* scaled) {
   for (std::int64_t i = 0; i < count; ++i) {
     const bool kept = words[i] >= threshold;
     scaled[i] = kept ? probabilities[i] * scale : 0.0F;
@@ -48,7 +51,9 @@ __attribute__((target("avx2"))) inline void multiply(__m256i a, __m256i multipli
   high = _mm256_blend_epi32(_mm256_srli_epi64(even, 32), odd, 0xAA);
 }
 
-__attribute__((target("avx2"))) void random_words_avx2(const DropoutStream& stream, std::uint32_t sample, std::int64_t first_group, std::int64_t num_groups, std::uint32_t* words) {
+__attribute__((target("avx2"))) void random_words_avx2(const DropoutStream& stream, std::uint32_t sample,
+                                                       std::int64_t first_group, std::int64_t num_groups,
+                                                       std::uint32_t* words) {
   const __m256i multiplier0 = _mm256_set1_epi32(static_cast<int>(0xD2511F53));
   const __m256i multiplier1 = _mm256_set1_epi32(static_cast<int>(0xCD9E8D57));
   const __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
@@ -83,7 +88,8 @@ __attribute__((target("avx2"))) inline __m256 kept_mask(const std::uint32_t* wor
   return _mm256_castsi256_ps(_mm256_cmpeq_epi32(_mm256_max_epu32(word, threshold), word));
 }
 
-__attribute__((target("avx2"))) void keep_avx2(const std::uint32_t* words, std::uint32_t threshold, float scale, std::int64_t count, const float* input, float* output) {
+__attribute__((target("avx2"))) void keep_avx2(const std::uint32_t* words, std::uint32_t threshold, float scale,
+                                               std::int64_t count, const float* input, float* output) {
   const __m256i limit = _mm256_set1_epi32(static_cast<int>(threshold));
   const __m256 factor = _mm256_set1_ps(scale);
   std::int64_t i = 0;
@@ -94,7 +100,8 @@ __attribute__((target("avx2"))) void keep_avx2(const std::uint32_t* words, std::
   keep_portable(words + i, threshold, scale, count - i, input + i, output + i);
 }
 
-__attribute__((target("avx2"))) void keep_signed_avx2(const std::uint32_t* words, std::uint32_t threshold, float scale, std::int64_t count, float* probabilities, float* scaled) {
+__attribute__((target("avx2"))) void keep_signed_avx2(const std::uint32_t* words, std::uint32_t threshold, float scale,
+                                                      std::int64_t count, float* probabilities, float* scaled) {
   const __m256i limit = _mm256_set1_epi32(static_cast<int>(threshold));
   const __m256 factor = _mm256_set1_ps(scale);
   const __m256 sign = _mm256_set1_ps(-0.0F);
@@ -139,7 +146,8 @@ const Kernels& kernels() {
 
 /// Calls body(words, first element, count) for chunks that stay in the first cache.
 template <class Body>
-void for_chunks(const DropoutStream& stream, std::uint32_t sample, std::int64_t first_group, std::int64_t count, Body&& body) {
+void for_chunks(const DropoutStream& stream, std::uint32_t sample, std::int64_t first_group, std::int64_t count,
+                Body&& body) {
   alignas(64) std::uint32_t words[kWordChunk];
   for (std::int64_t first = 0; first < count; first += kWordChunk) {
     const std::int64_t here = std::min(kWordChunk, count - first);
@@ -160,20 +168,25 @@ DropoutStream make_dropout_stream(std::uint64_t seed, std::int64_t step, int ope
   return stream;
 }
 
-void random_words(const DropoutStream& stream, std::uint32_t sample, std::int64_t first_group, std::int64_t num_groups, std::uint32_t* words) {
+void random_words(const DropoutStream& stream, std::uint32_t sample, std::int64_t first_group, std::int64_t num_groups,
+                  std::uint32_t* words) {
   kernels().words(stream, sample, first_group, num_groups, words);
 }
 
-void apply_dropout(const DropoutStream& stream, std::uint32_t sample, std::int64_t first_group, std::int64_t count, const float* input, float* output) {
-  for_chunks(stream, sample, first_group, count, [&](const std::uint32_t* words, std::int64_t first, std::int64_t here) {
-    kernels().keep(words, stream.threshold, stream.scale, here, input + first, output + first);
-  });
+void apply_dropout(const DropoutStream& stream, std::uint32_t sample, std::int64_t first_group, std::int64_t count,
+                   const float* input, float* output) {
+  for_chunks(stream, sample, first_group, count,
+             [&](const std::uint32_t* words, std::int64_t first, std::int64_t here) {
+               kernels().keep(words, stream.threshold, stream.scale, here, input + first, output + first);
+             });
 }
 
-void apply_signed_dropout(const DropoutStream& stream, std::uint32_t sample, std::int64_t first_group, std::int64_t count, float* probabilities, float* scaled) {
-  for_chunks(stream, sample, first_group, count, [&](const std::uint32_t* words, std::int64_t first, std::int64_t here) {
-    kernels().keep_signed(words, stream.threshold, stream.scale, here, probabilities + first, scaled + first);
-  });
+void apply_signed_dropout(const DropoutStream& stream, std::uint32_t sample, std::int64_t first_group,
+                          std::int64_t count, float* probabilities, float* scaled) {
+  for_chunks(
+      stream, sample, first_group, count, [&](const std::uint32_t* words, std::int64_t first, std::int64_t here) {
+        kernels().keep_signed(words, stream.threshold, stream.scale, here, probabilities + first, scaled + first);
+      });
 }
 
 }  // namespace coxswain::worker

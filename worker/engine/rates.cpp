@@ -24,7 +24,7 @@ constexpr int kOverheadBatch = 200;
 
 double seconds_now() { return std::chrono::duration<double>(steady_clock().now().time_since_epoch()).count(); }
 
-/// Mean seconds of `body` over `budget`, at least twice after one warm-up; it is an average so that a share of a core
+/// Mean seconds of `body` over `budget`, at least once after one warm-up; it is an average so that a share of a core
 /// counts its pauses.
 template <class Body>
 double mean_seconds(double budget, Body&& body) {
@@ -32,7 +32,7 @@ double mean_seconds(double budget, Body&& body) {
   const double start = seconds_now();
   double elapsed = 0;
   int repetitions = 0;
-  while (repetitions < 2 || elapsed < budget) {
+  while (repetitions < 1 || elapsed < budget) {
     body();
     ++repetitions;
     elapsed = seconds_now() - start;
@@ -45,22 +45,23 @@ Result<MeasuredRates> measure(Seconds budget, const std::function<Result<void>()
   MeasuredRates rates;
   const double slot = budget.value / (2.0 * kMatmulSizes.size() + 2);
   for (const DType dtype : {DType::Float32, DType::BFloat16}) {
-    // A dtype without fast kernels stops early: its larger sizes would take seconds and say nothing new. Every device
-    // still meets every barrier.
+    // Sizes end where one product would take the whole budget. Every device still meets every barrier.
     bool too_slow = false;
     for (const std::int64_t size : kMatmulSizes) {
       COX_TRY_VOID(barrier());
       if (too_slow) continue;
-      const at::Tensor a = at::full({size, size}, 0.5, options_of(dtype)), b = at::full({size, size}, 0.25, options_of(dtype));
+      const at::Tensor a = at::full({size, size}, 0.5, options_of(dtype)),
+                       b = at::full({size, size}, 0.25, options_of(dtype));
       at::Tensor out = at::empty({size, size}, options_of(dtype));
       const double seconds = mean_seconds(slot, [&] { at::mm_out(out, a, b); });
       const double flop = 2.0 * static_cast<double>(size) * static_cast<double>(size) * static_cast<double>(size);
       rates.matmul.push_back({dtype, size, {FlopPerSecond(flop / seconds), cluster::Source::Measured}});
-      too_slow = seconds * 8 > 2 * slot && dtype != DType::Float32;
+      too_slow = seconds * 8 > budget.value / 2;
     }
   }
   COX_TRY_VOID(barrier());
-  const at::Tensor a = at::full({kBandwidthElements}, 1.0, options_of(DType::Float32)), b = at::full({kBandwidthElements}, 2.0, options_of(DType::Float32));
+  const at::Tensor a = at::full({kBandwidthElements}, 1.0, options_of(DType::Float32)),
+                   b = at::full({kBandwidthElements}, 2.0, options_of(DType::Float32));
   at::Tensor out = at::empty({kBandwidthElements}, options_of(DType::Float32));
   const double copy = mean_seconds(slot, [&] { at::add_out(out, a, b); });
   rates.memory_bandwidth = BytesPerSecond(3.0 * 4.0 * static_cast<double>(kBandwidthElements) / copy);

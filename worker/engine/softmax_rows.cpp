@@ -53,7 +53,8 @@ void backward_portable(std::int64_t length, float scale, float keep_scale, float
 // exp by 2^n times a polynomial of the remainder (Cephes' coefficients); relative error below 2e-7.
 COX_AVX2 inline __m256 exp_avx2(__m256 x) {
   x = _mm256_max_ps(x, _mm256_set1_ps(-87.3F));
-  const __m256 n = _mm256_round_ps(_mm256_mul_ps(x, _mm256_set1_ps(1.44269504088896341F)), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  const __m256 n = _mm256_round_ps(_mm256_mul_ps(x, _mm256_set1_ps(1.44269504088896341F)),
+                                   _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
   __m256 r = _mm256_fnmadd_ps(n, _mm256_set1_ps(0.693359375F), x);
   r = _mm256_fnmadd_ps(n, _mm256_set1_ps(-2.12194440e-4F), r);
   __m256 y = _mm256_set1_ps(1.9875691500e-4F);
@@ -132,7 +133,8 @@ COX_AVX2 void backward_avx2(std::int64_t length, float scale, float keep_scale, 
     const __m256i mask = lane_mask(length - i);
     const __m256 p = _mm256_maskload_ps(probabilities + i, mask);
     // The sign bit chooses: blendv takes its second operand where it is set.
-    const __m256 g = _mm256_blendv_ps(_mm256_mul_ps(_mm256_maskload_ps(gradient + i, mask), factor), _mm256_setzero_ps(), p);
+    const __m256 g =
+        _mm256_blendv_ps(_mm256_mul_ps(_mm256_maskload_ps(gradient + i, mask), factor), _mm256_setzero_ps(), p);
     sums = _mm256_add_ps(sums, _mm256_mul_ps(g, _mm256_andnot_ps(sign, p)));
     _mm256_maskstore_ps(gradient + i, mask, g);
   }
@@ -169,7 +171,8 @@ void softmax_dropout_row(const SoftmaxRow& row, float* scores, float* dropped) {
   std::fill(dropped + row.visible, dropped + row.length, 0.0F);
 }
 
-void softmax_dropout_row_backward(std::int64_t length, float scale, float keep_scale, float* signed_probabilities, float* gradient) {
+void softmax_dropout_row_backward(std::int64_t length, float scale, float keep_scale, float* signed_probabilities,
+                                  float* gradient) {
   if (has_avx2()) return backward_avx2(length, scale, keep_scale, signed_probabilities, gradient);
   backward_portable(length, scale, keep_scale, signed_probabilities, gradient);
 }

@@ -33,7 +33,8 @@ Edge make_leaf(at::Tensor& tensor) {
 
 }  // namespace
 
-StageRunner::StageRunner(const model::ModelGraph& graph, LoweredStage stage, ParameterStore& store) : graph_(graph), stage_(std::move(stage)), store_(store) {
+StageRunner::StageRunner(const model::ModelGraph& graph, LoweredStage stage, ParameterStore& store)
+    : graph_(graph), stage_(std::move(stage)), store_(store) {
   locals_.resize(graph.values.size());
   for (const auto& [value, tensor] : stage_.constants) locals_[value] = tensor;
   for (const Segment& segment : stage_.segments) {
@@ -46,7 +47,8 @@ StageRunner::StageRunner(const model::ModelGraph& graph, LoweredStage stage, Par
   }
 }
 
-Result<std::unique_ptr<StageRunner>> StageRunner::make(const model::ModelGraph& graph, const LoweringOptions& options, const WeightSource& weights, ParameterStore& store) {
+Result<std::unique_ptr<StageRunner>> StageRunner::make(const model::ModelGraph& graph, const LoweringOptions& options,
+                                                       const WeightSource& weights, ParameterStore& store) {
   COX_TRY(LoweredStage stage, lower_stage(graph, options, weights));
   return std::unique_ptr<StageRunner>(new StageRunner(graph, std::move(stage), store));
 }
@@ -65,7 +67,8 @@ MicroBatch StageRunner::make_micro_batch(const RunMode& mode) const {
 std::string StageRunner::where() const {
   if (current_ < 0) return "";
   const model::Op& op = graph_.ops[current_];
-  return (op.module_path.empty() ? "" : op.module_path + ": ") + op.target + (op.source.empty() ? "" : " (" + op.source + ")");
+  return (op.module_path.empty() ? "" : op.module_path + ": ") + op.target +
+         (op.source.empty() ? "" : " (" + op.source + ")");
 }
 
 void StageRunner::run_code(Code& code, const RunMode& mode) {
@@ -109,7 +112,8 @@ void StageRunner::enter(MicroBatch& batch, int index, bool with_graph, bool repl
 void StageRunner::leave(MicroBatch& batch, int index, bool with_graph, bool replay) {
   for (const ValueId v : stage_.segments[index].outputs) {
     at::Tensor tensor = std::move(locals_[v]);
-    if (with_graph && tensor.requires_grad()) batch.graphs[index].outputs.emplace_back(v, torch::autograd::impl::gradient_edge(tensor));
+    if (with_graph && tensor.requires_grad())
+      batch.graphs[index].outputs.emplace_back(v, torch::autograd::impl::gradient_edge(tensor));
     if (!replay) batch.values[v] = tensor.requires_grad() ? tensor.variable_data() : std::move(tensor);
   }
   // An input without a reader left (its operator was folded away) stays behind.
@@ -165,7 +169,8 @@ void StageRunner::run_backward(MicroBatch& batch, int index) {
   }
   targets.insert(targets.end(), parameter_edges_[index].begin(), parameter_edges_[index].end());
   if (targets.empty()) return;
-  variable_list results = torch::autograd::Engine::get_default_engine().execute(roots, gradients, /*keep_graph=*/false, /*create_graph=*/false, /*accumulate_grad=*/false, targets);
+  variable_list results = torch::autograd::Engine::get_default_engine().execute(
+      roots, gradients, /*keep_graph=*/false, /*create_graph=*/false, /*accumulate_grad=*/false, targets);
   gradients.clear();
   for (std::size_t i = 0; i < values.size(); ++i)
     if (results[i].defined()) add_gradient(batch, values[i], std::move(results[i]));
@@ -200,7 +205,9 @@ Result<std::vector<double>> StageRunner::count(MicroBatch& batch) {
     }
     for (const ValueId v : stage_.count.inputs) locals_[v].reset();
     for (const ValueId v : stage_.count.outputs)
-      if (graph_.values[v].producer >= 0 && !std::any_of(stage_.constants.begin(), stage_.constants.end(), [&](const auto& c) { return c.first == v; })) locals_[v].reset();
+      if (graph_.values[v].producer >= 0 &&
+          !std::any_of(stage_.constants.begin(), stage_.constants.end(), [&](const auto& c) { return c.first == v; }))
+        locals_[v].reset();
     return counts;
   } catch (const std::exception&) {
     return current_torch_error(where());
@@ -213,7 +220,8 @@ void StageRunner::add_gradient(MicroBatch& batch, ValueId value, at::Tensor grad
 }
 
 at::Tensor StageRunner::take_sent(MicroBatch& batch, ValueId value) const {
-  const bool needed = batch.mode.training && stage_.first_recompute_use[value] < static_cast<int>(stage_.segments.size());
+  const bool needed =
+      batch.mode.training && stage_.first_recompute_use[value] < static_cast<int>(stage_.segments.size());
   if (needed) return batch.values[value];
   at::Tensor tensor = std::move(batch.values[value]);
   batch.values[value].reset();

@@ -1,6 +1,6 @@
 #pragma once
-// Runs a stage's blocks forward and backward, one micro-batch at a time. The unit of autograd is a block: its inputs are
-// re-leafed, its backward is one engine call with explicit inputs and outputs; no AccumulateGrad runs, gradients of
+// Runs a stage's blocks forward and backward, one micro-batch at a time. The unit of autograd is a block: its inputs
+// are re-leafed, its backward is one engine call with explicit inputs and outputs; no AccumulateGrad runs, gradients of
 // parameters go to the ParameterStore, gradients of values to the micro-batch.
 // Called by engine, profile and check. Threads: the engine's one. Private to worker/engine. Source: DESIGN 3.7.
 #include <ATen/core/TensorBody.h>
@@ -17,24 +17,26 @@ namespace coxswain::worker {
 
 /// The autograd graph of one block between forward and backward.
 struct SegmentGraph {
-  std::vector<torch::autograd::Edge> inputs;               // of Segment::inputs; invalid where no gradient flows
+  std::vector<torch::autograd::Edge> inputs;  // of Segment::inputs; invalid where no gradient flows
   std::vector<std::pair<model::ValueId, torch::autograd::Edge>> outputs;
 };
 
 /// What one micro-batch keeps; freed piece by piece as nothing needs it any more.
 struct MicroBatch {
   RunMode mode;
-  bool prepared = false;                // the prelude has run
-  bool seeded = false;                  // loss gradients are set
-  std::vector<at::Tensor> values;       // by value id
-  std::vector<at::Tensor> gradients;    // by value id
-  std::vector<SegmentGraph> graphs;     // by segment
+  bool prepared = false;              // the prelude has run
+  bool seeded = false;                // loss gradients are set
+  std::vector<at::Tensor> values;     // by value id
+  std::vector<at::Tensor> gradients;  // by value id
+  std::vector<SegmentGraph> graphs;   // by segment
 };
 
 class StageRunner {
  public:
   /// `store` holds every trainable parameter of the stage; borrowed.
-  [[nodiscard]] static Result<std::unique_ptr<StageRunner>> make(const model::ModelGraph& graph, const LoweringOptions& options, const WeightSource& weights, ParameterStore& store);
+  [[nodiscard]] static Result<std::unique_ptr<StageRunner>> make(const model::ModelGraph& graph,
+                                                                 const LoweringOptions& options,
+                                                                 const WeightSource& weights, ParameterStore& store);
 
   [[nodiscard]] MicroBatch make_micro_batch(const RunMode& mode) const;
   [[nodiscard]] const LoweredStage& stage() const { return stage_; }
@@ -67,7 +69,7 @@ class StageRunner {
   ParameterStore& store_;
   std::vector<at::Tensor> locals_;  // by value id; constants and parameters always, others while a segment runs
   std::vector<std::vector<torch::autograd::Edge>> parameter_edges_;  // by segment
-  model::OpId current_ = -1;        // for error messages
+  model::OpId current_ = -1;                                         // for error messages
 };
 
 }  // namespace coxswain::worker

@@ -37,14 +37,16 @@ std::optional<SampleDim> sample_dim_of(const model::ModelGraph& graph, model::Va
   const auto& dims = graph.values[value].dims;
   if (graph.batch_symbol.empty()) {
     // A static batch is never split; dropout still wants the sample of an element.
-    if (!dims.empty() && dims[0].is_constant() && graph.static_batch > 0 && dims[0].constant() % graph.static_batch == 0 && dims[0].constant() > 0) {
+    if (!dims.empty() && dims[0].is_constant() && graph.static_batch > 0 &&
+        dims[0].constant() % graph.static_batch == 0 && dims[0].constant() > 0) {
       return SampleDim{0, dims[0].constant() / graph.static_batch};
     }
     return std::nullopt;
   }
   for (std::size_t i = 0; i < dims.size(); ++i) {
     if (dims[i].is_constant()) continue;
-    const std::int64_t one = dims[i].evaluate({{graph.batch_symbol, 1}}), three = dims[i].evaluate({{graph.batch_symbol, 3}});
+    const std::int64_t one = dims[i].evaluate({{graph.batch_symbol, 1}}),
+                       three = dims[i].evaluate({{graph.batch_symbol, 3}});
     if (one > 0 && three == 3 * one) return SampleDim{static_cast<int>(i), one};
   }
   return std::nullopt;
@@ -56,7 +58,12 @@ Error current_torch_error(const std::string& where) {
   } catch (const c10::Error& error) {
     return Error{ErrorCode::Internal, error.what_without_backtrace(), where, "", "", ""};
   } catch (const std::bad_alloc&) {
-    return Error{ErrorCode::ResourceExhausted, "out of memory", where, "", "", "use a smaller micro-batch, recompute, or more devices"};
+    return Error{ErrorCode::ResourceExhausted,
+                 "out of memory",
+                 where,
+                 "",
+                 "",
+                 "use a smaller micro-batch, recompute, or more devices"};
   } catch (const std::exception& error) {
     return Error{ErrorCode::Internal, error.what(), where, "", "", ""};
   }

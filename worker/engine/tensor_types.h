@@ -18,7 +18,8 @@ namespace coxswain::worker {
 [[nodiscard]] at::TensorOptions options_of(DType dtype);
 
 /// Sizes of a value with the batch bound to `samples`.
-[[nodiscard]] std::vector<std::int64_t> sizes_of(const model::ModelGraph& graph, model::ValueId value, std::int64_t samples);
+[[nodiscard]] std::vector<std::int64_t> sizes_of(const model::ModelGraph& graph, model::ValueId value,
+                                                 std::int64_t samples);
 
 /// Where the samples of a value lie: dim `dim` has `multiple` rows a sample (1 unless dims were merged batch first).
 struct SampleDim {

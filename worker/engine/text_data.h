@@ -1,7 +1,7 @@
 #pragma once
-// Bytes of a text as tokens: windows of sequence_length + 1, permuted per epoch by the counter generator, a held-back tail
-// for validation. Every rank computes the same order from the seed, so a step's samples depend on no plan.
-// Called by the engine. Threads: pure after opening. Source: DESIGN 3.7.
+// Bytes of a text as tokens: windows of sequence_length + 1, permuted per epoch by the counter generator, a held-back
+// tail for validation. Every rank computes the same order from the seed, so a step's samples depend on no plan. Called
+// by the engine. Threads: pure after opening. Source: DESIGN 3.7.
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
@@ -32,7 +32,7 @@ class TextData {
   std::shared_ptr<const unsigned char> bytes_;
   std::int64_t sequence_length_ = 0, num_windows_ = 0, tail_first_ = 0;
   std::uint64_t seed_ = 0;
-  std::int64_t epoch_ = -1;             // whose order is in permutation_
+  std::int64_t epoch_ = -1;  // whose order is in permutation_
   std::vector<std::uint32_t> permutation_;
 };
 

@@ -18,7 +18,8 @@ Result<float> scale_of(const model::ModelGraph& graph, const model::Parameter& p
   const int num_layers = std::max(1, graph.num_blocks() - 2);  // prologue and epilogue are always there
   if (parameter.init == "normal") return static_cast<float>(graph.initializer_range);
   if (parameter.init == "residual") return static_cast<float>(graph.initializer_range / std::sqrt(2.0 * num_layers));
-  return Error{ErrorCode::InvalidArgument, "unknown initialisation", parameter.name, "normal, residual, zero or one", parameter.init, ""};
+  return Error{ErrorCode::InvalidArgument,      "unknown initialisation", parameter.name,
+               "normal, residual, zero or one", parameter.init,           ""};
 }
 
 }  // namespace
@@ -36,14 +37,16 @@ void fill_normal(std::uint64_t seed, const std::string& name, float scale, std::
       normals[2 * pair + 1] = radius * std::sin(angle);
     }
     const std::int64_t here = std::min<std::int64_t>(4, count - i * 4);
-    for (std::int64_t j = 0; j < here; ++j) target[i * 4 + j] = static_cast<float>(normals[j] * static_cast<double>(scale));
+    for (std::int64_t j = 0; j < here; ++j)
+      target[i * 4 + j] = static_cast<float>(normals[j] * static_cast<double>(scale));
   }
 }
 
 Result<WeightSource> WeightSource::open(const model::ModelGraph& graph, std::uint64_t seed) {
   WeightSource source(graph, seed);
   const auto stored = [](const auto& item) { return item.weights.has_value(); };
-  const bool any = std::any_of(graph.parameters.begin(), graph.parameters.end(), stored) || std::any_of(graph.buffers.begin(), graph.buffers.end(), stored);
+  const bool any = std::any_of(graph.parameters.begin(), graph.parameters.end(), stored) ||
+                   std::any_of(graph.buffers.begin(), graph.buffers.end(), stored);
   if (any) {
     COX_TRY(auto file, model::WeightFile::open(graph.source_file));
     source.file_ = std::move(file);
@@ -51,7 +54,8 @@ Result<WeightSource> WeightSource::open(const model::ModelGraph& graph, std::uin
   return source;
 }
 
-Result<at::Tensor> WeightSource::read(const model::WeightLocation& location, const std::vector<std::int64_t>& dims, DType dtype) const {
+Result<at::Tensor> WeightSource::read(const model::WeightLocation& location, const std::vector<std::int64_t>& dims,
+                                      DType dtype) const {
   std::int64_t last = location.storage_offset;
   std::int64_t count = 1;
   for (std::size_t i = 0; i < dims.size(); ++i) {
@@ -93,7 +97,12 @@ Result<void> WeightSource::read_parameter(const model::Parameter& parameter, flo
 Result<at::Tensor> WeightSource::read_buffer(const model::Buffer& buffer) const {
   if (buffer.weights) return read(*buffer.weights, buffer.dims, buffer.dtype);
   if (!buffer.content) {
-    return Error{ErrorCode::InvalidArgument, "a buffer without content", buffer.name, "elements in the model file or in the graph", "neither", ""};
+    return Error{ErrorCode::InvalidArgument,
+                 "a buffer without content",
+                 buffer.name,
+                 "elements in the model file or in the graph",
+                 "neither",
+                 ""};
   }
   at::Tensor values = at::empty(buffer.dims, options_of(DType::Float64));
   std::copy(buffer.content->begin(), buffer.content->end(), values.mutable_data_ptr<double>());

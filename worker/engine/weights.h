@@ -1,6 +1,7 @@
 #pragma once
 // First values of parameters and buffers: from the model file, or drawn by the counter generator for a model from a
-// configuration. Called by parameter_store and stage_runner. Threads: pure apart from the file. Private to worker/engine.
+// configuration. Called by parameter_store and stage_runner. Threads: pure apart from the file. Private to
+// worker/engine.
 #include <ATen/core/TensorBody.h>
 
 #include <cstdint>
@@ -26,7 +27,8 @@ class WeightSource {
 
  private:
   WeightSource(const model::ModelGraph& graph, std::uint64_t seed) : graph_(&graph), seed_(seed) {}
-  [[nodiscard]] Result<at::Tensor> read(const model::WeightLocation& location, const std::vector<std::int64_t>& dims, DType dtype) const;
+  [[nodiscard]] Result<at::Tensor> read(const model::WeightLocation& location, const std::vector<std::int64_t>& dims,
+                                        DType dtype) const;
 
   const model::ModelGraph* graph_;
   std::uint64_t seed_;

@@ -1,0 +1,44 @@
+// Neighbours and climbing.
+#include "planner/refine.h"
+
+#include "tests/planner/random_instance.h"
+
+#include <catch2/catch.hpp>
+
+using namespace coxswain;
+using namespace coxswain::planner;
+using namespace coxswain::test_support;
+
+TEST_CASE("neighbours move one cut, some samples or the schedule, and fit", "[refine_test]") {
+  const model::ModelGraph graph = make_chain(4, 8);
+  const auto resources = make_cluster({make_device("a", 1 << 30), make_device("b", 1 << 30)}, {2, 1}, 1, make_link("l", 0, 1e9), make_link("o", 0, 1));
+  const FakeCost cost(graph, resources);
+  Request request;
+  request.cost = &cost;
+  request.global_batch = 8;
+  auto space = make_search_space(request);
+  REQUIRE(space.has_value());
+  const SpanCosts spans(cost, request.precision, RecomputeRule::Free, {});
+  space->spans = &spans;
+  Counts mixed, one;
+  mixed.of = {1, 1};
+  one.of = {1, 0};
+  Candidate candidate{0, plan::ScheduleKind::OneForwardOneBackward, 8, 1, false, {{0, 3, mixed, {5, 3}, {}}, {3, 6, one, {8}, {}}}};
+  REQUIRE(refit(*space, candidate));
+  CHECK(candidate.stages[0].recompute.size() == 3);
+  const auto found = neighbours(*space, candidate);
+  CHECK(found.size() == 2 + 4 + 1);
+  for (const Candidate& next : found) {
+    CHECK(next.stages[0].end == next.stages[1].first);
+    CHECK(next.stages[0].samples[0] + next.stages[0].samples[1] == 8);
+  }
+
+  // Climbing towards a cut at 5 in an artificial landscape.
+  int at = 3;
+  climb(*space, candidate, 100, 50, [&](const Candidate& next) -> std::optional<Cost> {
+    const Cost step = 100 - 10 * (2 - std::abs(5 - next.stages[0].end));
+    if (next.stages[0].samples[0] == 5 && next.schedule == candidate.schedule) at = std::max(at, next.stages[0].end);
+    return step;
+  });
+  CHECK(at == 5);
+}
