@@ -52,10 +52,10 @@ class Validator {
               "make the plan again with this version");
     }
     if (const std::string hash = model::model_hash(graph_); plan_.model_hash != hash) {
-      add("V2", ErrorCode::FailedPrecondition, "plan is for another model", "model_hash", hash, plan_.model_hash, "plan again for this model");
+      add("V2", ErrorCode::InvalidArgument, "plan is for another model", "model_hash", hash, plan_.model_hash, "plan again for this model");
     }
     if (const std::string hash = cluster::cluster_hash(resources_); plan_.cluster_hash != hash) {
-      add("V3", ErrorCode::FailedPrecondition, "plan is for another cluster", "cluster_hash", hash, plan_.cluster_hash, "plan again for this cluster");
+      add("V3", ErrorCode::InvalidArgument, "plan is for another cluster", "cluster_hash", hash, plan_.cluster_hash, "plan again for this cluster");
     }
   }
 

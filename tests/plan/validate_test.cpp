@@ -41,13 +41,13 @@ TEST_CASE("V1: format", "[validate]") {
 TEST_CASE("V2: another model", "[validate]") {
   Case c;
   c.plan.model_hash = std::string(64, '0');
-  check_rule(c, "V2", "model_hash", ErrorCode::FailedPrecondition);
+  check_rule(c, "V2", "model_hash", ErrorCode::InvalidArgument);
 }
 
 TEST_CASE("V3: another cluster", "[validate]") {
   Case c;
   c.resources = make_cpu_cluster({5, 1});
-  check_rule(c, "V3", "cluster_hash", ErrorCode::FailedPrecondition);
+  check_rule(c, "V3", "cluster_hash", ErrorCode::InvalidArgument);
 }
 
 TEST_CASE("V4: batch", "[validate]") {
