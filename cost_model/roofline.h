@@ -1,6 +1,7 @@
 #pragma once
 // Time of an operator and a block from rates alone: the greater of arithmetic and memory traffic, plus launch overhead.
-// Called by the production cost model where no profile speaks. Threads: pure. Source: docs/cost_model.md, C4, C5, C11, C13.
+// FLOPs, bytes and saved tensors of operators come from model/op_cost.h (C1-C3). Called by the production cost model where no
+// profile speaks. Threads: pure. Source: docs/cost_model.md, C4, C5, C11, C13.
 #include "cluster/resource_graph.h"
 #include "cost_model/cost_model.h"
 #include "model/op_cost.h"

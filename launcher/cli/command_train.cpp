@@ -3,8 +3,9 @@
 
 #include <cstdio>
 
-#include "common/clock.h"
+#include "common/bytes_io.h"
 #include "launcher/cli/command.h"
+#include "launcher/cli/hostfile.h"
 #include "launcher/control/train.h"
 #include "launcher/job/job_model.h"
 
@@ -36,9 +37,20 @@ struct TrainOptions {
   std::string hostfile;
 };
 
+/// The hostfile gives order and slots; what flags say holds over it.
 Result<void> apply_hostfile(const TrainOptions& options, TrainRequest& request) {
   if (options.hostfile.empty()) return {};
-  return usage_error("this version cannot read a hostfile", "--nnodes and --node-rank", options.hostfile, "give --nnodes N --node-rank R on each node of the hostfile, in its order");
+  COX_TRY(std::string text, read_file(options.hostfile));
+  COX_TRY(auto hosts, parse_hostfile(text, options.hostfile));
+  auto& nodes = request.nodes;
+  if (nodes.num_nodes == 0) nodes.num_nodes = static_cast<int>(hosts.size());
+  if (nodes.rdzv_endpoint.empty()) nodes.rdzv_endpoint = hosts.front().name;
+  if (nodes.node_rank < 0) nodes.node_rank = find_this_host(hosts);
+  if (nodes.node_rank < 0)
+    return usage_error("this machine is not in the hostfile", "a line with this machine's host name, or --node-rank R", options.hostfile, "add it, or say which line this node is with --node-rank");
+  if (nodes.node_rank < static_cast<int>(hosts.size()) && request.devices.empty() && request.processes_per_node == 0)
+    request.processes_per_node = hosts[static_cast<std::size_t>(nodes.node_rank)].slots;
+  return {};
 }
 
 Result<ExitCode> train(const TrainOptions& options) {
@@ -136,7 +148,7 @@ void add_train_command(CLI::App& app, Action& action) {
   add_device_option(*command, request.devices);
   add_node_options(*command, request.nodes);
   command->add_option("--nproc-per-node", options->processes, "devices of this node when --devices is not given");
-  command->add_option("--hostfile", options->hostfile, "nodes in order (not read by this version)")->group("Not in this version");
+  command->add_option("--hostfile", options->hostfile, "nodes in order, `HOST [slots=N]` a line; starts nothing")->check(CLI::ExistingFile);
   command->add_flag("--standalone", options->standalone, "one node, any port");
   command->add_option("--backend", request.backend, "auto, host, mpi or nccl")->check(CLI::IsMember({"auto", "host", "mpi", "nccl"}));
   command->add_option("--run-dir", request.run_dir, "where the run's files go (runs/NAME-DATE-TIME)");

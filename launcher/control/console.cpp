@@ -90,14 +90,17 @@ double StepTimes::median_seconds() const {
   return values.size() % 2 == 1 ? values[half] : 0.5 * (values[half - 1] + values[half]);
 }
 
-std::string gibibytes(std::int64_t bytes) { return format("%.2f GiB", static_cast<double>(bytes) / (1024.0 * 1024.0 * 1024.0)); }
+std::string memory_text(std::int64_t bytes) {
+  const double mebibytes = static_cast<double>(bytes) / (1024.0 * 1024.0);
+  return mebibytes < 1024 ? format("%.1f MiB", mebibytes) : format("%.2f GiB", mebibytes / 1024);
+}
 
 std::string describe_cluster(const cluster::ResourceGraph& resources) {
   std::string text;
   for (std::size_t c = 0; c < resources.device_classes.size(); ++c) {
     const auto& device = resources.device_classes[c];
     if (!text.empty()) text += "; ";
-    text += std::to_string(cluster::num_devices(resources, static_cast<int>(c))) + " x " + device.name + " (" + gibibytes(device.memory.value.value) +
+    text += std::to_string(cluster::num_devices(resources, static_cast<int>(c))) + " x " + device.name + " (" + memory_text(device.memory.value.value) +
             format(", %.1f GFLOP/s float32, %.1f GB/s)", device.peak_float32.value.value / 1e9, device.memory_bandwidth.value.value / 1e9);
   }
   for (const auto& node : resources.node_classes) {

@@ -34,8 +34,8 @@ class StepTimes {
   std::vector<double> early_, steady_;
 };
 
-/// "1.23 GiB", "4 x cpu-1.0", for the lines before the first step.
-[[nodiscard]] std::string gibibytes(std::int64_t bytes);
+/// "1.23 GiB" or "45.6 MiB"; the devices and links in one line; for the lines before the first step.
+[[nodiscard]] std::string memory_text(std::int64_t bytes);
 [[nodiscard]] std::string describe_cluster(const cluster::ResourceGraph& resources);
 
 }  // namespace coxswain::launcher

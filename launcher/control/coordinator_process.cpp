@@ -205,7 +205,7 @@ class CoordinatorProcess {
     std::snprintf(text, sizeof text, "%.1f ms", choice.estimate.step.value * 1e3);
     std::int64_t memory = 0;
     for (std::int64_t bytes : prediction_.peak_memory_bytes) memory = std::max(memory, bytes);
-    tell_line("plan: " + choice.summary + " on " + std::to_string(ranks) + (ranks == 1 ? " rank" : " ranks") + " (" + choice.plan.backend + "); predicted step " + text + ", memory " + gibibytes(memory) + " a rank");
+    tell_line("plan: " + choice.summary + " on " + std::to_string(ranks) + (ranks == 1 ? " rank" : " ranks") + " (" + choice.plan.backend + "); predicted step " + text + ", memory " + memory_text(memory) + " a rank");
     tell_line(console_header());
   }
 
@@ -221,6 +221,7 @@ class CoordinatorProcess {
   void record(Json event) {
     if (start_.run_dir.empty()) return;
     if (!writing_) {
+      event["time"] = clock_.utc_text();
       held_back_.push_back(std::move(event));
       return;
     }

@@ -51,7 +51,7 @@ Result<void> RunDirectory::append(const std::string& name, const Json& object) c
 }
 
 Result<void> RunDirectory::append_event(Json event) const {
-  event["time"] = clock_.utc_text();
+  if (event["time"].is_null()) event["time"] = clock_.utc_text();
   return append("events.jsonl", event);
 }
 

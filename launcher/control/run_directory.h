@@ -26,7 +26,7 @@ class RunDirectory {
   [[nodiscard]] Result<void> write(const std::string& name, std::string_view content) const;
   /// One line at the end of `name`; whole lines only.
   [[nodiscard]] Result<void> append(const std::string& name, const Json& object) const;
-  /// events.jsonl: `event` with its `time`.
+  /// events.jsonl: `event` with its `time` (now, when it has none).
   [[nodiscard]] Result<void> append_event(Json event) const;
 
  private:

@@ -94,7 +94,7 @@ std::string bytes_by_rank(const JsonObject& outcome, const std::string& key) {
   std::string text;
   const auto found = outcome.find(key);
   if (found == outcome.end() || !found->second.is_array()) return text;
-  for (const Json& bytes : found->second.array()) text += (text.empty() ? "" : ", ") + gibibytes(bytes.integer());
+  for (const Json& bytes : found->second.array()) text += (text.empty() ? "" : ", ") + memory_text(bytes.integer());
   return text;
 }
 

@@ -179,8 +179,8 @@ Result<Job> parse_job(const std::string& text, const std::filesystem::path& file
     for (const auto& [key, value] : message.environment()) job.environment[key] = value;
     if (walk.problems.empty()) return job;
     const bool only_missing = std::all_of(walk.problems.begin(), walk.problems.end(), [](const Error& e) { return e.code == ErrorCode::Unimplemented; });
-    return combine_errors(only_missing ? ErrorCode::Unimplemented : ErrorCode::InvalidArgument,
-                          std::to_string(walk.problems.size()) + " problems in the job file", std::move(walk.problems));
+    const std::string title = std::to_string(walk.problems.size()) + " problems in the job file";
+    return combine_errors(only_missing ? ErrorCode::Unimplemented : ErrorCode::InvalidArgument, title, std::move(walk.problems));
   });
 }
 
