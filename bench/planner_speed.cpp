@@ -25,7 +25,13 @@ double seconds_since(TimePoint start) { return std::chrono::duration<double>(ste
 
 /// GPT-3 13B of Brown et al. 2020, table 2.1 (with head_dim 128: 40 heads).
 Json gpt3_13b() {
-  return JsonObject{{"model_type", "gpt2"}, {"n_layer", 40}, {"n_embd", 5120}, {"n_head", 40}, {"n_positions", 2048}, {"vocab_size", 50257}, {"activation_function", "gelu_new"}};
+  return JsonObject{{"model_type", "gpt2"},
+                    {"n_layer", 40},
+                    {"n_embd", 5120},
+                    {"n_head", 40},
+                    {"n_positions", 2048},
+                    {"vocab_size", 50257},
+                    {"activation_function", "gelu_new"}};
 }
 
 }  // namespace
@@ -33,7 +39,9 @@ Json gpt3_13b() {
 int main(int argc, char** argv) {
   const Options options = parse_options(argc, argv, "seconds of a search for 512 devices", {"--cluster"});
   Report report("planner_speed", options);
-  const std::string path = options.other.contains("--cluster") ? options.other.at("--cluster") : std::string(COX_SOURCE_DIR) + "/examples/clusters/a100_64x8.json";
+  const std::string path = options.other.contains("--cluster")
+                               ? options.other.at("--cluster")
+                               : std::string(COX_SOURCE_DIR) + "/examples/clusters/a100_64x8.json";
   std::ifstream file(path);
   std::stringstream text;
   text << file.rdbuf();
@@ -67,12 +75,15 @@ int main(int argc, char** argv) {
       // The worker of this version runs float32; a dry run may plan bfloat16.
       std::erase_if(problems, [](const Error& problem) { return problem.path == "precision"; });
       for (const Error& problem : problems) std::fputs(to_text(problem).c_str(), stderr);
-      std::printf("%s\nstep %.2f s, bound %.2f s, mfu %.3f, %s; validated in %.2f s\n", found->summary.c_str(), found->estimate.step.value, found->lower_bound_step.value,
-                  found->estimate.model_flops_utilization, found->binding_constraint.c_str(), seconds_since(checked));
-      for (const auto& runner : found->runners_up) std::printf("  %s: %.2f s\n", runner.summary.c_str(), runner.estimate.step.value);
+      std::printf("%s\nstep %.2f s, bound %.2f s, mfu %.3f, %s; validated in %.2f s\n", found->summary.c_str(),
+                  found->estimate.step.value, found->lower_bound_step.value, found->estimate.model_flops_utilization,
+                  found->binding_constraint.c_str(), seconds_since(checked));
+      for (const auto& runner : found->runners_up)
+        std::printf("  %s: %.2f s\n", runner.summary.c_str(), runner.estimate.step.value);
       double fullest = 0;
       for (const auto& device : found->estimate.devices) {
-        fullest = std::max(fullest, static_cast<double>(device.parts.total().value) / static_cast<double>(device.capacity.value));
+        fullest = std::max(
+            fullest, static_cast<double>(device.parts.total().value) / static_cast<double>(device.capacity.value));
       }
       report.add({"fullest device", fullest, 1.0, fullest, "of capacity", "<= 1", fullest <= 1.0 && problems.empty()});
     }

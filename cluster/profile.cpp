@@ -11,7 +11,9 @@ constexpr std::int64_t kMaxBytes = std::numeric_limits<std::int64_t>::max() / 4;
 
 double non_negative(JsonReader& reader, const std::string& key) {
   const double value = reader.number(key);
-  if (value < 0) reader.problem(Error{ErrorCode::InvalidArgument, "value must not be negative", key, "a number of at least 0", to_text(Json(value)), ""});
+  if (value < 0)
+    reader.problem(Error{ErrorCode::InvalidArgument, "value must not be negative", key, "a number of at least 0",
+                         to_text(Json(value)), ""});
   return value;
 }
 
@@ -59,7 +61,10 @@ Json to_json(const Profile& profile) {
                                  {"optimizer_seconds_per_parameter", rates.optimizer_per_parameter.value},
                                  {"step_overhead_seconds", rates.step_overhead.value}});
   }
-  return JsonObject{{"blocks", std::move(blocks)}, {"devices", std::move(devices)}, {"format_version", kFormatVersion}, {"model_hash", profile.model_hash}};
+  return JsonObject{{"blocks", std::move(blocks)},
+                    {"devices", std::move(devices)},
+                    {"format_version", kFormatVersion},
+                    {"model_hash", profile.model_hash}};
 }
 
 Result<Profile> profile_from_json(const Json& json) {
@@ -82,7 +87,8 @@ Result<Profile> profile_from_json(const Json& json) {
     const BlockTiming& b = profile.blocks[i];
     if (std::tie(a.signature, a.device_class, a.samples) >= std::tie(b.signature, b.device_class, b.samples)) {
       reader.problem(Error{ErrorCode::InvalidArgument, "blocks are not in order", "blocks[" + std::to_string(i) + "]",
-                           "ascending (signature, device_class, samples), each once", b.signature + " " + b.device_class + " " + std::to_string(b.samples), ""});
+                           "ascending (signature, device_class, samples), each once",
+                           b.signature + " " + b.device_class + " " + std::to_string(b.samples), ""});
     }
   }
   COX_TRY_VOID(reader.finish());

@@ -12,13 +12,13 @@
 namespace coxswain::cluster {
 
 struct BlockTiming {
-  std::string signature;       // model::Block::signature
-  std::string device_class;    // DeviceClass::name
-  std::int64_t samples = 0;    // local samples of one micro-batch
+  std::string signature;     // model::Block::signature
+  std::string device_class;  // DeviceClass::name
+  std::int64_t samples = 0;  // local samples of one micro-batch
   Seconds forward{0};
-  Seconds backward{0};         // without recompute
-  Bytes saved{0};              // allocator bytes kept between forward and backward
-  Bytes transient{0};          // allocator peak above what was there before and is kept
+  Seconds backward{0};  // without recompute
+  Bytes saved{0};       // allocator bytes kept between forward and backward
+  Bytes transient{0};   // allocator peak above what was there before and is kept
 };
 
 struct Profile {
@@ -26,10 +26,10 @@ struct Profile {
   std::vector<BlockTiming> blocks;  // sorted by (signature, device class, samples)
   struct DeviceRates {
     std::string device_class;
-    Seconds optimizer_per_parameter{0};   // one AdamW element, clipping included
+    Seconds optimizer_per_parameter{0};  // one AdamW element, clipping included
     Seconds norm_per_parameter{0};
-    Seconds step_overhead{0};             // per step, independent of the plan (data, metrics)
-    Seconds action_overhead{0};           // per action
+    Seconds step_overhead{0};    // per step, independent of the plan (data, metrics)
+    Seconds action_overhead{0};  // per action
     Bytes base_memory{0};
   };
   std::vector<DeviceRates> devices;

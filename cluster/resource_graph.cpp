@@ -56,7 +56,8 @@ class Checker {
 
  private:
   void add(std::string path, std::string message, std::string expected, std::string got, std::string hint = "") {
-    problems_.push_back(Error{ErrorCode::InvalidArgument, std::move(message), std::move(path), std::move(expected), std::move(got), std::move(hint)});
+    problems_.push_back(Error{ErrorCode::InvalidArgument, std::move(message), std::move(path), std::move(expected),
+                              std::move(got), std::move(hint)});
   }
 
   void positive(const std::string& path, double value) {
@@ -65,8 +66,11 @@ class Checker {
 
   void check_link(const std::string& path, const LinkClass& link) {
     positive(path + ".bandwidth_bytes_per_second", link.bandwidth.value.value);
-    if (link.latency.value.value < 0) add(path + ".latency_seconds", "value must not be negative", "a number of at least 0", to_text(Json(link.latency.value.value)));
-    if (link.sharing < 0) add(path + ".sharing", "value must not be negative", "a number of at least 0", std::to_string(link.sharing));
+    if (link.latency.value.value < 0)
+      add(path + ".latency_seconds", "value must not be negative", "a number of at least 0",
+          to_text(Json(link.latency.value.value)));
+    if (link.sharing < 0)
+      add(path + ".sharing", "value must not be negative", "a number of at least 0", std::to_string(link.sharing));
   }
 
   void check_name(const std::string& path, const std::string& name, std::set<std::string>& seen) {
@@ -83,9 +87,14 @@ class Checker {
       positive(path + ".memory_bytes", static_cast<double>(device.memory.value.value));
       positive(path + ".memory_bandwidth_bytes_per_second", device.memory_bandwidth.value.value);
       positive(path + ".peak_float32_flop_per_second", device.peak_float32.value.value);
-      if (device.peak_bfloat16.value.value < 0) add(path + ".peak_bfloat16_flop_per_second", "value must not be negative", "a number of at least 0", to_text(Json(device.peak_bfloat16.value.value)));
-      if (device.launch_overhead.value.value < 0) add(path + ".launch_overhead_seconds", "value must not be negative", "a number of at least 0", to_text(Json(device.launch_overhead.value.value)));
-      if (device.cores < 0) add(path + ".cores", "value must not be negative", "a number of at least 0", to_text(Json(device.cores)));
+      if (device.peak_bfloat16.value.value < 0)
+        add(path + ".peak_bfloat16_flop_per_second", "value must not be negative", "a number of at least 0",
+            to_text(Json(device.peak_bfloat16.value.value)));
+      if (device.launch_overhead.value.value < 0)
+        add(path + ".launch_overhead_seconds", "value must not be negative", "a number of at least 0",
+            to_text(Json(device.launch_overhead.value.value)));
+      if (device.cores < 0)
+        add(path + ".cores", "value must not be negative", "a number of at least 0", to_text(Json(device.cores)));
       check_rates(path, device);
     }
   }
@@ -99,7 +108,8 @@ class Checker {
       for (std::size_t j = 0; j < i; ++j) {
         const MatmulRate& before = device.matmul_rates[j];
         if (before.dtype == rate.dtype && before.size >= rate.size) {
-          add(here + ".size", "sizes of one dtype must ascend", "more than " + std::to_string(before.size), std::to_string(rate.size));
+          add(here + ".size", "sizes of one dtype must ascend", "more than " + std::to_string(before.size),
+              std::to_string(rate.size));
           break;
         }
       }
@@ -118,13 +128,17 @@ class Checker {
         const DeviceCount& entry = node.devices[j];
         const std::string here = path + ".devices[" + std::to_string(j) + "]";
         if (entry.device_class < 0 || entry.device_class >= static_cast<int>(graph_.device_classes.size())) {
-          add(here + ".device_class", "no such device class", "an index below " + std::to_string(graph_.device_classes.size()), std::to_string(entry.device_class));
+          add(here + ".device_class", "no such device class",
+              "an index below " + std::to_string(graph_.device_classes.size()), std::to_string(entry.device_class));
         }
-        if (!classes.insert(entry.device_class).second) add(here + ".device_class", "device class is listed twice", "one entry a class", std::to_string(entry.device_class), "add the counts up");
+        if (!classes.insert(entry.device_class).second)
+          add(here + ".device_class", "device class is listed twice", "one entry a class",
+              std::to_string(entry.device_class), "add the counts up");
         if (entry.count < 1) add(here + ".count", "count must be positive", "at least 1", std::to_string(entry.count));
         devices += entry.count;
       }
-      if (node.cores < 0) add(path + ".cores", "value must not be negative", "a number of at least 0", std::to_string(node.cores));
+      if (node.cores < 0)
+        add(path + ".cores", "value must not be negative", "a number of at least 0", std::to_string(node.cores));
       if (devices > 1) check_link(path + ".link", node.link);
     }
   }
@@ -134,12 +148,14 @@ class Checker {
       const NodeGroup& group = graph_.nodes[i];
       const std::string path = "nodes[" + std::to_string(i) + "]";
       if (group.node_class < 0 || group.node_class >= static_cast<int>(graph_.node_classes.size())) {
-        add(path + ".node_class", "no such node class", "an index below " + std::to_string(graph_.node_classes.size()), std::to_string(group.node_class));
+        add(path + ".node_class", "no such node class", "an index below " + std::to_string(graph_.node_classes.size()),
+            std::to_string(group.node_class));
       }
       if (group.count < 1) add(path + ".count", "count must be positive", "at least 1", std::to_string(group.count));
     }
     if (problems_.empty() && num_devices(graph_) < 1) {
-      add("nodes", "the cluster has no device", "at least one node with a device", "none", "list the nodes and their devices");
+      add("nodes", "the cluster has no device", "at least one node with a device", "none",
+          "list the nodes and their devices");
     }
   }
 
@@ -150,23 +166,30 @@ class Checker {
       const std::string path = "tiers[" + std::to_string(i) + "]";
       check_link(path + ".link", tier.link);
       const std::int64_t before = i == 0 ? 1 : graph_.tiers[i - 1].nodes_per_domain;
-      const bool grows = tier.nodes_per_domain == 0 || (before > 0 && tier.nodes_per_domain % before == 0 && tier.nodes_per_domain >= before);
+      const bool grows = tier.nodes_per_domain == 0 ||
+                         (before > 0 && tier.nodes_per_domain % before == 0 && tier.nodes_per_domain >= before);
       if (tier.nodes_per_domain < 0 || !grows) {
-        add(path + ".nodes_per_domain", "domains must nest", "0 (all nodes) or a multiple of " + std::to_string(before), std::to_string(tier.nodes_per_domain));
+        add(path + ".nodes_per_domain", "domains must nest", "0 (all nodes) or a multiple of " + std::to_string(before),
+            std::to_string(tier.nodes_per_domain));
       }
     }
-    const bool all_joined = nodes <= 1 || (!graph_.tiers.empty() && (graph_.tiers.back().nodes_per_domain == 0 || graph_.tiers.back().nodes_per_domain >= nodes));
+    const bool all_joined = nodes <= 1 || (!graph_.tiers.empty() && (graph_.tiers.back().nodes_per_domain == 0 ||
+                                                                     graph_.tiers.back().nodes_per_domain >= nodes));
     if (!all_joined) {
-      add("tiers", "nodes are not joined", "a last tier with nodes_per_domain 0, which joins all " + std::to_string(nodes) + " nodes", graph_.tiers.empty() ? "no tier" : std::to_string(graph_.tiers.back().nodes_per_domain));
+      add("tiers", "nodes are not joined",
+          "a last tier with nodes_per_domain 0, which joins all " + std::to_string(nodes) + " nodes",
+          graph_.tiers.empty() ? "no tier" : std::to_string(graph_.tiers.back().nodes_per_domain));
     }
     for (std::size_t i = 0; i < graph_.link_overrides.size(); ++i) {
       const LinkOverride& entry = graph_.link_overrides[i];
       const std::string path = "link_overrides[" + std::to_string(i) + "]";
       check_link(path + ".link", entry.link);
       for (const std::int64_t node : {entry.node_a, entry.node_b}) {
-        if (node < 0 || node >= nodes) add(path, "no such node", "a node below " + std::to_string(nodes), std::to_string(node));
+        if (node < 0 || node >= nodes)
+          add(path, "no such node", "a node below " + std::to_string(nodes), std::to_string(node));
       }
-      if (entry.node_a == entry.node_b) add(path, "an override joins a node to itself", "two nodes", std::to_string(entry.node_a));
+      if (entry.node_a == entry.node_b)
+        add(path, "an override joins a node to itself", "two nodes", std::to_string(entry.node_a));
     }
   }
 
@@ -203,7 +226,8 @@ std::int64_t num_devices(const ResourceGraph& graph) {
 
 std::int64_t num_devices(const ResourceGraph& graph, int device_class) {
   std::int64_t devices = 0;
-  for (const NodeGroup& group : graph.nodes) devices += count_of(class_of_group(graph, group), device_class) * group.count;
+  for (const NodeGroup& group : graph.nodes)
+    devices += count_of(class_of_group(graph, group), device_class) * group.count;
   return devices;
 }
 

@@ -35,10 +35,10 @@ struct MatmulRate {
 };
 
 struct DeviceClass {
-  std::string name;             // "cpu-1.0", "a100-80"
+  std::string name;  // "cpu-1.0", "a100-80"
   DeviceKind kind = DeviceKind::Cpu;
-  double cores = 0;             // CPU cores (share) this device may use; 0 for accelerators
-  Sourced<Bytes> memory;        // what the plan may fill
+  double cores = 0;       // CPU cores (share) this device may use; 0 for accelerators
+  Sourced<Bytes> memory;  // what the plan may fill
   Sourced<BytesPerSecond> memory_bandwidth;
   Sourced<FlopPerSecond> peak_float32, peak_bfloat16;  // matmul peak
   std::vector<MatmulRate> matmul_rates;                // efficiency curve, ascending size; may be empty
@@ -49,7 +49,7 @@ struct DeviceClass {
 /// One hop: alpha-beta, one direction. `sharing` = how many ranks' flows it carries at full rate before they share it
 /// (0: not shared; 1: one flow at a time has the whole bandwidth).
 struct LinkClass {
-  std::string name;             // "shared-memory", "nvlink", "tcp", "ib400"
+  std::string name;  // "shared-memory", "nvlink", "tcp", "ib400"
   Sourced<Seconds> latency;
   Sourced<BytesPerSecond> bandwidth;
   int sharing = 0;
@@ -57,7 +57,7 @@ struct LinkClass {
 };
 
 struct DeviceCount {
-  int device_class = 0;         // index into ResourceGraph::device_classes
+  int device_class = 0;  // index into ResourceGraph::device_classes
   std::int64_t count = 1;
   friend bool operator==(const DeviceCount&, const DeviceCount&) = default;
 };
@@ -65,7 +65,7 @@ struct DeviceCount {
 struct NodeClass {
   std::string name;
   std::vector<DeviceCount> devices;
-  LinkClass link;               // between two devices of the node
+  LinkClass link;  // between two devices of the node
   Sourced<Bytes> host_memory;
   int cores = 0;
   friend bool operator==(const NodeClass&, const NodeClass&) = default;
@@ -109,8 +109,8 @@ struct DeviceId {
 };
 
 struct DeviceLocation {
-  std::int64_t node = 0;        // number of the node
-  std::int64_t local_index = 0; // among all devices of the node, classes in the node class's order
+  std::int64_t node = 0;         // number of the node
+  std::int64_t local_index = 0;  // among all devices of the node, classes in the node class's order
 };
 
 [[nodiscard]] std::int64_t num_nodes(const ResourceGraph& graph);

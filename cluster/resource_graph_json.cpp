@@ -1,5 +1,5 @@
-// The JSON form of a ResourceGraph (docs/cluster.md): people's form, so classes are referred to by name and every number
-// stands with its source.
+// The JSON form of a ResourceGraph (docs/cluster.md): people's form, so classes are referred to by name and every
+// number stands with its source.
 #include <limits>
 
 #include "cluster/resource_graph.h"
@@ -10,7 +10,9 @@ namespace {
 constexpr std::int64_t kFormatVersion = 1;
 constexpr std::int64_t kMaxCount = std::int64_t{1} << 40;
 
-Json sourced_json(Json value, Source source) { return JsonObject{{"source", to_text(source)}, {"value", std::move(value)}}; }
+Json sourced_json(Json value, Source source) {
+  return JsonObject{{"source", to_text(source)}, {"value", std::move(value)}};
+}
 
 Json link_json(const LinkClass& link) {
   return JsonObject{{"bandwidth_bytes_per_second", sourced_json(link.bandwidth.value.value, link.bandwidth.source)},
@@ -22,17 +24,21 @@ Json link_json(const LinkClass& link) {
 Json device_class_json(const DeviceClass& device) {
   JsonArray rates;
   for (const MatmulRate& rate : device.matmul_rates) {
-    rates.push_back(JsonObject{{"dtype", to_text(rate.dtype)}, {"flop_per_second", sourced_json(rate.rate.value.value, rate.rate.source)}, {"size", rate.size}});
+    rates.push_back(JsonObject{{"dtype", to_text(rate.dtype)},
+                               {"flop_per_second", sourced_json(rate.rate.value.value, rate.rate.source)},
+                               {"size", rate.size}});
   }
-  return JsonObject{{"cores", device.cores},
-                    {"kind", to_text(device.kind)},
-                    {"launch_overhead_seconds", sourced_json(device.launch_overhead.value.value, device.launch_overhead.source)},
-                    {"matmul_rates", std::move(rates)},
-                    {"memory_bandwidth_bytes_per_second", sourced_json(device.memory_bandwidth.value.value, device.memory_bandwidth.source)},
-                    {"memory_bytes", sourced_json(device.memory.value.value, device.memory.source)},
-                    {"name", device.name},
-                    {"peak_bfloat16_flop_per_second", sourced_json(device.peak_bfloat16.value.value, device.peak_bfloat16.source)},
-                    {"peak_float32_flop_per_second", sourced_json(device.peak_float32.value.value, device.peak_float32.source)}};
+  return JsonObject{
+      {"cores", device.cores},
+      {"kind", to_text(device.kind)},
+      {"launch_overhead_seconds", sourced_json(device.launch_overhead.value.value, device.launch_overhead.source)},
+      {"matmul_rates", std::move(rates)},
+      {"memory_bandwidth_bytes_per_second",
+       sourced_json(device.memory_bandwidth.value.value, device.memory_bandwidth.source)},
+      {"memory_bytes", sourced_json(device.memory.value.value, device.memory.source)},
+      {"name", device.name},
+      {"peak_bfloat16_flop_per_second", sourced_json(device.peak_bfloat16.value.value, device.peak_bfloat16.source)},
+      {"peak_float32_flop_per_second", sourced_json(device.peak_float32.value.value, device.peak_float32.source)}};
 }
 
 /// Reads `key` of `reader` as {"value", "source"} and gives the value to `read(inner reader)`.
@@ -43,10 +49,13 @@ Source read_sourced(JsonReader& reader, const std::string& key, Read read) {
   read(inner);
   const std::string text = inner.string("source");
   Source source = Source::Assumed;
-  if (text == "measured") source = Source::Measured;
-  else if (text == "datasheet") source = Source::Datasheet;
+  if (text == "measured")
+    source = Source::Measured;
+  else if (text == "datasheet")
+    source = Source::Datasheet;
   else if (text != "assumed" && inner.has("source")) {
-    inner.problem(Error{ErrorCode::InvalidArgument, "unknown source", "source", "measured, datasheet, assumed", text, ""});
+    inner.problem(
+        Error{ErrorCode::InvalidArgument, "unknown source", "source", "measured, datasheet, assumed", text, ""});
   }
   for (Error& problem : inner.take_problems()) reader.problem(std::move(problem));
   return source;
@@ -61,7 +70,9 @@ Sourced<Unit> read_number(JsonReader& reader, const std::string& key) {
 
 Sourced<Bytes> read_bytes(JsonReader& reader, const std::string& key) {
   Sourced<Bytes> result;
-  result.source = read_sourced(reader, key, [&](JsonReader& inner) { result.value = Bytes(inner.integer("value", 0, std::numeric_limits<std::int64_t>::max() / 4)); });
+  result.source = read_sourced(reader, key, [&](JsonReader& inner) {
+    result.value = Bytes(inner.integer("value", 0, std::numeric_limits<std::int64_t>::max() / 4));
+  });
   return result;
 }
 
@@ -81,8 +92,10 @@ DeviceClass read_device_class(JsonReader& reader) {
   DeviceClass device;
   device.name = reader.string("name");
   const std::string kind = reader.string("kind");
-  if (kind == "cuda") device.kind = DeviceKind::Cuda;
-  else if (kind != "cpu" && reader.has("kind")) reader.problem(Error{ErrorCode::InvalidArgument, "unknown device kind", "kind", "cpu, cuda", kind, ""});
+  if (kind == "cuda")
+    device.kind = DeviceKind::Cuda;
+  else if (kind != "cpu" && reader.has("kind"))
+    reader.problem(Error{ErrorCode::InvalidArgument, "unknown device kind", "kind", "cpu, cuda", kind, ""});
   device.cores = reader.number("cores");
   device.memory = read_bytes(reader, "memory_bytes");
   device.memory_bandwidth = read_number<BytesPerSecond>(reader, "memory_bandwidth_bytes_per_second");
@@ -94,8 +107,10 @@ DeviceClass read_device_class(JsonReader& reader) {
     JsonReader inner(rates[i], "matmul_rates[" + std::to_string(i) + "]");
     MatmulRate rate;
     const std::string dtype = inner.string("dtype");
-    if (const auto parsed = parse_dtype(dtype)) rate.dtype = *parsed;
-    else if (inner.has("dtype")) inner.problem(Error{ErrorCode::InvalidArgument, "unknown dtype", "dtype", "float32, bfloat16, ...", dtype, ""});
+    if (const auto parsed = parse_dtype(dtype))
+      rate.dtype = *parsed;
+    else if (inner.has("dtype"))
+      inner.problem(Error{ErrorCode::InvalidArgument, "unknown dtype", "dtype", "float32, bfloat16, ...", dtype, ""});
     rate.size = inner.integer("size", 1, kMaxCount);
     rate.rate = read_number<FlopPerSecond>(inner, "flop_per_second");
     for (Error& problem : inner.take_problems()) reader.problem(std::move(problem));
@@ -154,23 +169,32 @@ Json to_json(const ResourceGraph& graph) {
   for (const NodeClass& node : graph.node_classes) {
     JsonArray devices;
     for (const DeviceCount& entry : node.devices) {
-      devices.push_back(JsonObject{{"count", entry.count}, {"device_class", graph.device_classes[static_cast<std::size_t>(entry.device_class)].name}});
+      devices.push_back(
+          JsonObject{{"count", entry.count},
+                     {"device_class", graph.device_classes[static_cast<std::size_t>(entry.device_class)].name}});
     }
-    node_classes.push_back(JsonObject{{"cores", node.cores},
-                                      {"devices", std::move(devices)},
-                                      {"host_memory_bytes", sourced_json(node.host_memory.value.value, node.host_memory.source)},
-                                      {"link", link_json(node.link)},
-                                      {"name", node.name}});
+    node_classes.push_back(
+        JsonObject{{"cores", node.cores},
+                   {"devices", std::move(devices)},
+                   {"host_memory_bytes", sourced_json(node.host_memory.value.value, node.host_memory.source)},
+                   {"link", link_json(node.link)},
+                   {"name", node.name}});
   }
   for (const NodeGroup& group : graph.nodes) {
-    nodes.push_back(JsonObject{{"count", group.count}, {"node_class", graph.node_classes[static_cast<std::size_t>(group.node_class)].name}});
+    nodes.push_back(JsonObject{{"count", group.count},
+                               {"node_class", graph.node_classes[static_cast<std::size_t>(group.node_class)].name}});
   }
-  for (const NetworkTier& tier : graph.tiers) tiers.push_back(JsonObject{{"link", link_json(tier.link)}, {"nodes_per_domain", tier.nodes_per_domain}});
+  for (const NetworkTier& tier : graph.tiers)
+    tiers.push_back(JsonObject{{"link", link_json(tier.link)}, {"nodes_per_domain", tier.nodes_per_domain}});
   for (const LinkOverride& entry : graph.link_overrides) {
-    overrides.push_back(JsonObject{{"link", link_json(entry.link)}, {"node_a", entry.node_a}, {"node_b", entry.node_b}});
+    overrides.push_back(
+        JsonObject{{"link", link_json(entry.link)}, {"node_a", entry.node_a}, {"node_b", entry.node_b}});
   }
-  JsonObject object{{"device_classes", std::move(device_classes)}, {"format_version", kFormatVersion}, {"node_classes", std::move(node_classes)},
-                    {"nodes", std::move(nodes)}, {"tiers", std::move(tiers)}};
+  JsonObject object{{"device_classes", std::move(device_classes)},
+                    {"format_version", kFormatVersion},
+                    {"node_classes", std::move(node_classes)},
+                    {"nodes", std::move(nodes)},
+                    {"tiers", std::move(tiers)}};
   if (!overrides.empty()) object["link_overrides"] = std::move(overrides);
   return object;
 }
@@ -179,8 +203,10 @@ Result<ResourceGraph> resource_graph_from_json(const Json& json) {
   ResourceGraph graph;
   JsonReader reader(json, "");
   reader.integer("format_version", kFormatVersion, kFormatVersion);
-  read_each(reader, "device_classes", [&](JsonReader& inner) { graph.device_classes.push_back(read_device_class(inner)); });
-  read_each(reader, "node_classes", [&](JsonReader& inner) { graph.node_classes.push_back(read_node_class(inner, graph)); });
+  read_each(reader, "device_classes",
+            [&](JsonReader& inner) { graph.device_classes.push_back(read_device_class(inner)); });
+  read_each(reader, "node_classes",
+            [&](JsonReader& inner) { graph.node_classes.push_back(read_node_class(inner, graph)); });
   read_each(reader, "nodes", [&](JsonReader& inner) {
     NodeGroup group;
     group.node_class = read_reference(inner, "node_class", graph.node_classes);
@@ -206,7 +232,8 @@ Result<ResourceGraph> resource_graph_from_json(const Json& json) {
   }
   std::vector<Error> problems = reader.take_problems();
   if (problems.empty()) problems = validate(graph);
-  if (!problems.empty()) return combine_errors(ErrorCode::InvalidArgument, "the cluster file has problems", std::move(problems));
+  if (!problems.empty())
+    return combine_errors(ErrorCode::InvalidArgument, "the cluster file has problems", std::move(problems));
   return graph;
 }
 

@@ -5,17 +5,24 @@
 
 namespace coxswain::cost_model {
 
-ActionTimes::ActionTimes(const CostModel& cost, const plan::Plan& plan, const plan::Role& role, const std::vector<plan::TiedParameter>& tied)
-    : cost_(cost), plan_(plan), stage_(plan.stages[static_cast<std::size_t>(role.stage)]), tied_(tied), stage_index_(role.stage) {
+ActionTimes::ActionTimes(const CostModel& cost, const plan::Plan& plan, const plan::Role& role,
+                         const std::vector<plan::TiedParameter>& tied)
+    : cost_(cost),
+      plan_(plan),
+      stage_(plan.stages[static_cast<std::size_t>(role.stage)]),
+      tied_(tied),
+      stage_index_(role.stage) {
   const plan::Replica& replica = stage_.replicas[static_cast<std::size_t>(role.replicas.front())];
   device_class_ = replica.devices.front().device_class;
   overhead_ = to_ticks(cost.estimate_action_overhead(device_class_));
   for (int block = stage_.first_block; block < stage_.end_block; ++block) {
-    const BlockTime time = cost.estimate_block({block, device_class_, replica.samples, plan.precision, replica.tensor, replica.context, replica.expert});
+    const BlockTime time = cost.estimate_block(
+        {block, device_class_, replica.samples, plan.precision, replica.tensor, replica.context, replica.expert});
     forward_.push_back(to_ticks(time.forward));
     backward_.push_back(to_ticks(time.backward));
   }
-  const PersistentMemory memory = estimate_persistent_memory(cost.facts(), stage_.first_block, stage_.end_block, plan.precision);
+  const PersistentMemory memory =
+      estimate_persistent_memory(cost.facts(), stage_.first_block, stage_.end_block, plan.precision);
   optimizer_ = to_ticks(cost.estimate_optimizer(memory.owned_elements, device_class_));
 
   gradients_.resize(forward_.size(), 0);
@@ -65,7 +72,8 @@ std::int64_t ActionTimes::elements(const plan::Action& action) const {
   switch (action.kind) {
     case plan::ActionKind::ReduceGradient: {
       std::int64_t sum = 0;
-      for (int block = action.first_block; block < action.end_block; ++block) sum += gradients_[static_cast<std::size_t>(block - stage_.first_block)];
+      for (int block = action.first_block; block < action.end_block; ++block)
+        sum += gradients_[static_cast<std::size_t>(block - stage_.first_block)];
       return sum;
     }
     case plan::ActionKind::ReduceTied:
@@ -81,7 +89,8 @@ Bytes ActionTimes::edge_bytes(const plan::Action& action, std::int64_t samples) 
   const ModelFacts& facts = cost_.facts();
   switch (action.kind) {
     case plan::ActionKind::SendActivation: return facts.activation_bytes(stage_.end_block, samples, plan_.precision);
-    case plan::ActionKind::ReceiveActivation: return facts.activation_bytes(stage_.first_block, samples, plan_.precision);
+    case plan::ActionKind::ReceiveActivation:
+      return facts.activation_bytes(stage_.first_block, samples, plan_.precision);
     case plan::ActionKind::SendGradient: return facts.gradient_bytes(stage_.first_block, samples, plan_.precision);
     case plan::ActionKind::ReceiveGradient: return facts.gradient_bytes(stage_.end_block, samples, plan_.precision);
     default: break;

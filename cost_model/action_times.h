@@ -18,7 +18,8 @@ struct ComputeTicks {
 /// Looks up what one role's rank does; made once per role.
 class ActionTimes {
  public:
-  ActionTimes(const CostModel& cost, const plan::Plan& plan, const plan::Role& role, const std::vector<plan::TiedParameter>& tied);
+  ActionTimes(const CostModel& cost, const plan::Plan& plan, const plan::Role& role,
+              const std::vector<plan::TiedParameter>& tied);
 
   [[nodiscard]] ComputeTicks compute(const plan::Action& action) const;
   /// Elements of a ReduceGradient, ReduceTied or BroadcastTied (float32), or of the small reductions.

@@ -47,7 +47,8 @@ struct GroupNodes {
   /// Members of each node if equal, else 0.
   [[nodiscard]] std::int64_t equal_members() const {
     const std::int64_t first = members.begin()->second;
-    const bool equal = std::all_of(members.begin(), members.end(), [&](const auto& entry) { return entry.second == first; });
+    const bool equal =
+        std::all_of(members.begin(), members.end(), [&](const auto& entry) { return entry.second == first; });
     return equal ? first : 0;
   }
 };
@@ -55,7 +56,8 @@ struct GroupNodes {
 Seconds add_time(const cluster::ResourceGraph& graph, Bytes reduced, const std::vector<DeviceId>& devices) {
   BytesPerSecond slowest{0};
   for (const DeviceId device : devices) {
-    const BytesPerSecond bandwidth = graph.device_classes[static_cast<std::size_t>(device.device_class)].memory_bandwidth.value;
+    const BytesPerSecond bandwidth =
+        graph.device_classes[static_cast<std::size_t>(device.device_class)].memory_bandwidth.value;
     slowest = slowest.value == 0 ? bandwidth : std::min(slowest, bandwidth);
   }
   return reduced / slowest * kMovesPerAdd;
@@ -104,7 +106,8 @@ Seconds halving_time(const cluster::ResourceGraph& graph, const GroupNodes& node
 }
 
 /// Reduce inside each node, ring of the parts between nodes, gather inside: C7 twice.
-Seconds two_level_time(const cluster::ResourceGraph& graph, const GroupNodes& nodes, CollectiveKind kind, Bytes payload, std::int64_t members) {
+Seconds two_level_time(const cluster::ResourceGraph& graph, const GroupNodes& nodes, CollectiveKind kind, Bytes payload,
+                       std::int64_t members) {
   const double passes = kind == CollectiveKind::AllReduce ? 2.0 : 1.0;
   Seconds time{0};
   if (members > 1) {
@@ -115,7 +118,8 @@ Seconds two_level_time(const cluster::ResourceGraph& graph, const GroupNodes& no
     time += hop.time(cost.num_steps, cost.sent_bytes) * passes;
   }
   const auto outer = static_cast<int>(nodes.members.size());
-  const AlgorithmCost cost = collective::cost_of(CollectiveKind::ReduceScatter, Algorithm::Ring, Bytes((payload.value + members - 1) / members), outer);
+  const AlgorithmCost cost = collective::cost_of(CollectiveKind::ReduceScatter, Algorithm::Ring,
+                                                 Bytes((payload.value + members - 1) / members), outer);
   Hop hop;
   for (auto at = nodes.members.begin(); at != nodes.members.end(); ++at) {
     const auto next = std::next(at) == nodes.members.end() ? nodes.members.begin() : std::next(at);
@@ -138,24 +142,29 @@ Seconds estimate_transfer_time(const cluster::ResourceGraph& graph, Bytes bytes,
   return link.latency.value + bytes / link.bandwidth.value;
 }
 
-Seconds estimate_collective_time(const cluster::ResourceGraph& graph, CollectiveKind kind, Bytes payload, const std::vector<DeviceId>& devices) {
+Seconds estimate_collective_time(const cluster::ResourceGraph& graph, CollectiveKind kind, Bytes payload,
+                                 const std::vector<DeviceId>& devices) {
   const int ranks = static_cast<int>(devices.size());
   if (ranks < 2 || (payload.value == 0 && kind != CollectiveKind::Barrier)) return Seconds(0);
   const GroupNodes nodes(graph, devices);
   const Algorithm algorithm = collective::choose_algorithm(kind, payload, ranks, nodes.one_node());
   const AlgorithmCost cost = collective::cost_of(kind, algorithm, payload, ranks);
-  const bool accelerators = graph.device_classes[static_cast<std::size_t>(devices.front().device_class)].kind == cluster::DeviceKind::Cuda;
+  const bool accelerators =
+      graph.device_classes[static_cast<std::size_t>(devices.front().device_class)].kind == cluster::DeviceKind::Cuda;
   const Seconds adds = add_time(graph, cost.reduced_bytes, devices);
-  const bool ring_like = kind == CollectiveKind::AllReduce || kind == CollectiveKind::ReduceScatter || kind == CollectiveKind::AllGather;
+  const bool ring_like =
+      kind == CollectiveKind::AllReduce || kind == CollectiveKind::ReduceScatter || kind == CollectiveKind::AllGather;
   if (accelerators && ring_like && payload > collective::kLatencyBound) {
     if (nodes.one_node()) {
       const AlgorithmCost ring = collective::cost_of(kind, Algorithm::Ring, payload, ranks);
       return ring_hop(graph, nodes).time(ring.num_steps, ring.sent_bytes);
     }
-    if (const std::int64_t members = nodes.equal_members(); members > 0) return two_level_time(graph, nodes, kind, payload, members);
+    if (const std::int64_t members = nodes.equal_members(); members > 0)
+      return two_level_time(graph, nodes, kind, payload, members);
   }
   // NCCL's broadcast passes pieces along a ring, so each hop carries the payload once.
-  if (accelerators && kind == CollectiveKind::Broadcast && payload > collective::kLatencyBound) return ring_hop(graph, nodes).time(ranks - 1, payload);
+  if (accelerators && kind == CollectiveKind::Broadcast && payload > collective::kLatencyBound)
+    return ring_hop(graph, nodes).time(ranks - 1, payload);
   if (algorithm == Algorithm::RecursiveHalving) return halving_time(graph, nodes, payload) + adds;
   return ring_hop(graph, nodes).time(cost.num_steps, cost.sent_bytes) + adds;
 }

@@ -1,7 +1,7 @@
 #pragma once
 // What a piece of a plan takes: seconds and bytes of a block, a transfer, a collective, an update. A seam: roofline and
-// profile in production, tables in tests. Called by planner/ (labels) and the simulator. Threads: pure, const, any thread.
-// Source: DESIGN 3.4; every equation is numbered in docs/cost_model.md.
+// profile in production, tables in tests. Called by planner/ (labels) and the simulator. Threads: pure, const, any
+// thread. Source: DESIGN 3.4; every equation is numbered in docs/cost_model.md.
 #include <memory>
 #include <mutex>
 #include <string>
@@ -21,17 +21,17 @@ namespace coxswain::cost_model {
 struct BlockWork {
   int block = 0;
   int device_class = 0;
-  std::int64_t samples = 0;      // of this replica
+  std::int64_t samples = 0;  // of this replica
   plan::Precision precision = plan::Precision::Float32;
   int tensor = 1, context = 1, expert = 1;
 };
 
 struct BlockTime {
   Seconds forward{0};
-  Seconds backward{0};           // I + W, without recompute
-  Bytes saved{0};                // kept from forward to backward without recompute
-  Bytes transient{0};            // above that, while the block runs
-  bool measured = false;         // from a profile
+  Seconds backward{0};    // I + W, without recompute
+  Bytes saved{0};         // kept from forward to backward without recompute
+  Bytes transient{0};     // above that, while the block runs
+  bool measured = false;  // from a profile
 };
 
 class CostModel {
@@ -41,7 +41,8 @@ class CostModel {
   /// C10: one message between two devices.
   [[nodiscard]] virtual Seconds estimate_transfer(Bytes bytes, plan::DeviceId from, plan::DeviceId to) const = 0;
   /// C6-C9: all ranks of `devices`, one buffer of `payload` each.
-  [[nodiscard]] virtual Seconds estimate_collective(collective::CollectiveKind kind, Bytes payload, const std::vector<plan::DeviceId>& devices) const = 0;
+  [[nodiscard]] virtual Seconds estimate_collective(collective::CollectiveKind kind, Bytes payload,
+                                                    const std::vector<plan::DeviceId>& devices) const = 0;
   /// C13: clip and AdamW over `parameters` elements.
   [[nodiscard]] virtual Seconds estimate_optimizer(std::int64_t parameters, int device_class) const = 0;
   [[nodiscard]] virtual Seconds estimate_step_overhead(int device_class) const = 0;
@@ -62,9 +63,12 @@ class CostModel {
 
 /// The production model: a profile entry where there is one (interpolated in samples), else the roofline.
 /// `graph`, `resources` and `profile` are borrowed; profile may be null.
-[[nodiscard]] std::unique_ptr<CostModel> make_cost_model(const model::ModelGraph& graph, const cluster::ResourceGraph& resources, const cluster::Profile* profile);
+[[nodiscard]] std::unique_ptr<CostModel> make_cost_model(const model::ModelGraph& graph,
+                                                         const cluster::ResourceGraph& resources,
+                                                         const cluster::Profile* profile);
 
-/// Memory of one device of `stage`/`replica` (C14-C17): persistent parts, activations live at the schedule's peak, buffers.
+/// Memory of one device of `stage`/`replica` (C14-C17): persistent parts, activations live at the schedule's peak,
+/// buffers.
 [[nodiscard]] plan::MemoryParts estimate_memory(const CostModel& cost, const plan::Plan& plan, int stage, int replica);
 
 /// Matmul peak that MFU (C21) is taken over: bfloat16's where that is asked for and known, else float32's.
@@ -73,7 +77,7 @@ class CostModel {
 /// One action in virtual time.
 struct SimulatedAction {
   int role = 0;
-  int action = 0;          // index into the role's list
+  int action = 0;  // index into the role's list
   double start = 0, end = 0;
   double transfer_start = 0;  // communication: when every side had come; before it the action waited for its peers
 };

@@ -34,11 +34,16 @@ RoleParts split_parts(const std::vector<ActionRun>& runs, Ticks makespan) {
   std::vector<Interval> transfers;
   std::vector<const ActionRun*> computes;
   for (const ActionRun& run : runs) {
-    if (run.is_compute) computes.push_back(&run);
-    else transfers.push_back({run.transfer_start, run.end});
+    if (run.is_compute)
+      computes.push_back(&run);
+    else
+      transfers.push_back({run.transfer_start, run.end});
   }
-  std::sort(transfers.begin(), transfers.end(), [](const Interval& a, const Interval& b) { return std::tie(a.begin, a.end) < std::tie(b.begin, b.end); });
-  std::sort(computes.begin(), computes.end(), [](const ActionRun* a, const ActionRun* b) { return std::tie(a->start, a->end) < std::tie(b->start, b->end); });
+  std::sort(transfers.begin(), transfers.end(),
+            [](const Interval& a, const Interval& b) { return std::tie(a.begin, a.end) < std::tie(b.begin, b.end); });
+  std::sort(computes.begin(), computes.end(), [](const ActionRun* a, const ActionRun* b) {
+    return std::tie(a->start, a->end) < std::tie(b->start, b->end);
+  });
   RoleParts parts;
   Ticks at = 0;
   const auto gap = [&](Ticks until) {
@@ -70,13 +75,16 @@ std::int64_t tokens_per_sample(const ModelFacts& facts) {
   return 1;
 }
 
-plan::DeviceEstimate estimate_device(const CostModel& cost, const plan::Plan& plan, int role, const RoleParts& parts, Ticks step) {
+plan::DeviceEstimate estimate_device(const CostModel& cost, const plan::Plan& plan, int role, const RoleParts& parts,
+                                     Ticks step) {
   const plan::Role& shape = plan.roles[static_cast<std::size_t>(role)];
   plan::DeviceEstimate device;
   device.role = role;
   for (const int replica : shape.replicas) {
-    const auto& devices = plan.stages[static_cast<std::size_t>(shape.stage)].replicas[static_cast<std::size_t>(replica)].devices;
-    for (std::size_t position = 0; position < devices.size(); ++position) device.ranks.push_back(plan::rank_of(plan, {shape.stage, replica, static_cast<int>(position)}));
+    const auto& devices =
+        plan.stages[static_cast<std::size_t>(shape.stage)].replicas[static_cast<std::size_t>(replica)].devices;
+    for (std::size_t position = 0; position < devices.size(); ++position)
+      device.ranks.push_back(plan::rank_of(plan, {shape.stage, replica, static_cast<int>(position)}));
   }
   const plan::DeviceId id = plan::device_of(plan, device.ranks.front());
   const cluster::DeviceClass& device_class = cost.resources().device_classes[static_cast<std::size_t>(id.device_class)];
@@ -107,7 +115,8 @@ plan::Estimate make_estimate(const CostModel& cost, const plan::Plan& plan, cons
   std::size_t ranks = 0;
   for (std::size_t role = 0; role < run.roles.size(); ++role) {
     roles.push_back(split_parts(run.roles[role], run.makespan));
-    if (roles[role].compute.total() > roles[static_cast<std::size_t>(busiest)].compute.total()) busiest = static_cast<int>(role);
+    if (roles[role].compute.total() > roles[static_cast<std::size_t>(busiest)].compute.total())
+      busiest = static_cast<int>(role);
     estimate.devices.push_back(estimate_device(cost, plan, static_cast<int>(role), roles.back(), step));
     busy += estimate.devices.back().busy_fraction * static_cast<double>(estimate.devices.back().ranks.size());
     ranks += estimate.devices.back().ranks.size();
@@ -123,9 +132,11 @@ plan::Estimate make_estimate(const CostModel& cost, const plan::Plan& plan, cons
   estimate.optimizer = to_seconds(parts.compute.optimizer + overhead);
   estimate.bubble_fraction = ranks > 0 ? 1.0 - busy / static_cast<double>(ranks) : 0.0;
   if (step > 0) {
-    estimate.tokens_per_second = static_cast<double>(plan.batch.global * tokens_per_sample(cost.facts())) / estimate.step.value;
+    estimate.tokens_per_second =
+        static_cast<double>(plan.batch.global * tokens_per_sample(cost.facts())) / estimate.step.value;
     // C21
-    estimate.model_flops_utilization = cost.facts().model_flop(plan.batch.global).value / (estimate.step.value * peak.value);
+    estimate.model_flops_utilization =
+        cost.facts().model_flop(plan.batch.global).value / (estimate.step.value * peak.value);
   }
   return estimate;
 }

@@ -1,6 +1,6 @@
 #pragma once
-// Virtual time in whole nanoseconds, so that sums are exact and equal plans give equal bytes, and the events that move it.
-// Used by the simulator only. Threads: one.
+// Virtual time in whole nanoseconds, so that sums are exact and equal plans give equal bytes, and the events that move
+// it. Used by the simulator only. Threads: one.
 #include <cmath>
 #include <cstdint>
 #include <queue>
@@ -28,9 +28,9 @@ class VirtualClock final : public Clock {
 
 struct Event {
   enum class Kind { ComputeEnd, CommunicationEnd } kind = Kind::ComputeEnd;
-  int rank = 0;             // ComputeEnd
-  int operation = 0;        // CommunicationEnd
-  std::int64_t version = 0; // ComputeEnd: of the running action; an older one has been put off
+  int rank = 0;              // ComputeEnd
+  int operation = 0;         // CommunicationEnd
+  std::int64_t version = 0;  // ComputeEnd: of the running action; an older one has been put off
 };
 
 /// Earliest first; events of one instant in the order in which they were pushed.

@@ -21,7 +21,8 @@ bool uses(const ParameterFacts& parameter, int first_block, int end_block) {
 }  // namespace
 
 // C14
-PersistentMemory estimate_persistent_memory(const ModelFacts& facts, int first_block, int end_block, plan::Precision precision) {
+PersistentMemory estimate_persistent_memory(const ModelFacts& facts, int first_block, int end_block,
+                                            plan::Precision precision) {
   PersistentMemory memory;
   for (const ParameterFacts& parameter : facts.parameters()) {
     if (!uses(parameter, first_block, end_block)) continue;
@@ -44,7 +45,8 @@ PersistentMemory estimate_persistent_memory(const ModelFacts& facts, int first_b
 
 plan::MemoryParts estimate_stage_memory(const CostModel& cost, const StageWork& work) {
   const ModelFacts& facts = cost.facts();
-  const PersistentMemory persistent = estimate_persistent_memory(facts, work.first_block, work.end_block, work.precision);
+  const PersistentMemory persistent =
+      estimate_persistent_memory(facts, work.first_block, work.end_block, work.precision);
   plan::MemoryParts parts;
   parts.parameters = persistent.parameters;
   parts.gradients = persistent.gradients;
@@ -82,7 +84,9 @@ plan::MemoryParts estimate_stage_memory(const CostModel& cost, const StageWork& 
   return parts;
 }
 
-Bytes margin_of(Bytes sum) { return Bytes(static_cast<std::int64_t>(static_cast<double>(sum.value) * kMemoryMarginFraction)); }
+Bytes margin_of(Bytes sum) {
+  return Bytes(static_cast<std::int64_t>(static_cast<double>(sum.value) * kMemoryMarginFraction));
+}
 
 int peak_in_flight(plan::ScheduleKind kind, int stage, int num_stages, std::int64_t num_micro_batches) {
   int held = 0, peak = 0;

@@ -13,10 +13,11 @@ inline constexpr double kMemoryMarginFraction = 0.05;
 /// Bytes of what stays for the whole run (C14).
 struct PersistentMemory {
   Bytes parameters{0}, gradients{0}, optimizer{0};
-  std::int64_t owned_elements = 0;   // trainable, updated here
-  std::int64_t held_elements = 0;    // trainable, owned or copied: gradients live here
+  std::int64_t owned_elements = 0;  // trainable, updated here
+  std::int64_t held_elements = 0;   // trainable, owned or copied: gradients live here
 };
-[[nodiscard]] PersistentMemory estimate_persistent_memory(const ModelFacts& facts, int first_block, int end_block, plan::Precision precision);
+[[nodiscard]] PersistentMemory estimate_persistent_memory(const ModelFacts& facts, int first_block, int end_block,
+                                                          plan::Precision precision);
 
 /// One device's share of a stage.
 struct StageWork {

@@ -51,10 +51,12 @@ ModelFacts::ModelFacts(const model::ModelGraph& graph) : graph_(graph) {
 
   const auto readers = find_readers(graph);
   for (const model::Parameter& parameter : graph.parameters) {
-    parameters_.push_back({product(parameter.dims), parameter.dtype, parameter.trainable, readers[static_cast<std::size_t>(parameter.value)]});
+    parameters_.push_back({product(parameter.dims), parameter.dtype, parameter.trainable,
+                           readers[static_cast<std::size_t>(parameter.value)]});
   }
   for (const model::Buffer& buffer : graph.buffers) {
-    buffers_.emplace_back(size_of(buffer.dtype) * product(buffer.dims), readers[static_cast<std::size_t>(buffer.value)]);
+    buffers_.emplace_back(size_of(buffer.dtype) * product(buffer.dims),
+                          readers[static_cast<std::size_t>(buffer.value)]);
   }
 
   // A value crosses every cut between its producer's block and its last reader's; what no parameter influences is made
@@ -68,7 +70,8 @@ ModelFacts::ModelFacts(const model::ModelGraph& graph) : graph_(graph) {
         const model::Value& value = graph.values[static_cast<std::size_t>(output)];
         const std::vector<int>& blocks = readers[static_cast<std::size_t>(output)];
         if (!value.depends_on_parameter || blocks.empty()) continue;
-        for (int cut = b + 1; cut <= blocks.back(); ++cut) cuts_[static_cast<std::size_t>(cut)].push_back({output, value.requires_grad});
+        for (int cut = b + 1; cut <= blocks.back(); ++cut)
+          cuts_[static_cast<std::size_t>(cut)].push_back({output, value.requires_grad});
       }
     }
   }
@@ -93,14 +96,19 @@ Bytes ModelFacts::cut_bytes(int cut, std::int64_t samples, plan::Precision preci
     if (gradients && !crossing.requires_grad) continue;
     const DType dtype = graph_.values[static_cast<std::size_t>(crossing.value)].dtype;
     const bool halved = precision == plan::Precision::BFloat16 && dtype == DType::Float32;
-    bytes += (halved ? size_of(DType::BFloat16) : size_of(dtype)) * model::num_elements(graph_, crossing.value, samples);
+    bytes +=
+        (halved ? size_of(DType::BFloat16) : size_of(dtype)) * model::num_elements(graph_, crossing.value, samples);
   }
   return bytes;
 }
 
-Bytes ModelFacts::activation_bytes(int cut, std::int64_t samples, plan::Precision precision) const { return cut_bytes(cut, samples, precision, false); }
+Bytes ModelFacts::activation_bytes(int cut, std::int64_t samples, plan::Precision precision) const {
+  return cut_bytes(cut, samples, precision, false);
+}
 
-Bytes ModelFacts::gradient_bytes(int cut, std::int64_t samples, plan::Precision precision) const { return cut_bytes(cut, samples, precision, true); }
+Bytes ModelFacts::gradient_bytes(int cut, std::int64_t samples, plan::Precision precision) const {
+  return cut_bytes(cut, samples, precision, true);
+}
 
 Bytes ModelFacts::buffer_bytes(int first_block, int end_block) const {
   Bytes bytes{0};

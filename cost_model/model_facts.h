@@ -1,7 +1,8 @@
 #pragma once
 // What costs need of a graph again and again, computed once: totals of each distinct block, bytes live at each cut, who
 // uses which parameter. Owned by a CostModel (facts()); read by memory, simulator and planner.
-// Threads: any; lookups that are made on demand are guarded. Source: DESIGN 3.1 ("every later cost is computed once per signature").
+// Threads: any; lookups that are made on demand are guarded. Source: DESIGN 3.1 ("every later cost is computed once per
+// signature").
 #include <cstdint>
 #include <map>
 #include <mutex>
@@ -54,10 +55,11 @@ class ModelFacts {
   const model::ModelGraph& graph_;
   std::vector<int> signatures_;
   std::vector<ParameterFacts> parameters_;
-  std::vector<std::vector<CutValue>> cuts_;            // by cut index
+  std::vector<std::vector<CutValue>> cuts_;                  // by cut index
   std::vector<std::pair<Bytes, std::vector<int>>> buffers_;  // bytes, blocks that use it
   mutable std::mutex mutex_;
-  mutable std::map<std::pair<int, std::int64_t>, model::BlockTotals> totals_;  // by (signature, samples); nodes stay put
+  mutable std::map<std::pair<int, std::int64_t>, model::BlockTotals>
+      totals_;  // by (signature, samples); nodes stay put
 };
 
 }  // namespace coxswain::cost_model

@@ -12,15 +12,18 @@ namespace {
 
 class ProductionModel final : public CostModel {
  public:
-  ProductionModel(const model::ModelGraph& graph, const cluster::ResourceGraph& resources, const cluster::Profile* profile)
+  ProductionModel(const model::ModelGraph& graph, const cluster::ResourceGraph& resources,
+                  const cluster::Profile* profile)
       : graph_(graph), resources_(resources) {
     if (profile == nullptr) return;
-    for (const cluster::BlockTiming& timing : profile->blocks) timings_[{timing.signature, timing.device_class}].push_back(&timing);
+    for (const cluster::BlockTiming& timing : profile->blocks)
+      timings_[{timing.signature, timing.device_class}].push_back(&timing);
     for (const cluster::Profile::DeviceRates& rates : profile->devices) rates_[rates.device_class] = &rates;
   }
 
   BlockTime estimate_block(const BlockWork& work) const override {
-    const std::tuple key{facts().signature_of(work.block), work.device_class, work.samples, work.precision, work.block + 1 == graph_.num_blocks()};
+    const std::tuple key{facts().signature_of(work.block), work.device_class, work.samples, work.precision,
+                         work.block + 1 == graph_.num_blocks()};
     {
       const std::lock_guard lock(mutex_);
       const auto found = times_.find(key);
@@ -31,9 +34,12 @@ class ProductionModel final : public CostModel {
     return times_.emplace(key, time).first->second;
   }
 
-  Seconds estimate_transfer(Bytes bytes, plan::DeviceId from, plan::DeviceId to) const override { return estimate_transfer_time(resources_, bytes, from, to); }
+  Seconds estimate_transfer(Bytes bytes, plan::DeviceId from, plan::DeviceId to) const override {
+    return estimate_transfer_time(resources_, bytes, from, to);
+  }
 
-  Seconds estimate_collective(collective::CollectiveKind kind, Bytes payload, const std::vector<plan::DeviceId>& devices) const override {
+  Seconds estimate_collective(collective::CollectiveKind kind, Bytes payload,
+                              const std::vector<plan::DeviceId>& devices) const override {
     return estimate_collective_time(resources_, kind, payload, devices);
   }
 
@@ -71,7 +77,9 @@ class ProductionModel final : public CostModel {
     return estimate_block_roofline(facts(), device(work.device_class), work);
   }
 
-  const cluster::DeviceClass& device(int device_class) const { return resources_.device_classes[static_cast<std::size_t>(device_class)]; }
+  const cluster::DeviceClass& device(int device_class) const {
+    return resources_.device_classes[static_cast<std::size_t>(device_class)];
+  }
 
   const cluster::Profile::DeviceRates* rates_of(int device_class) const {
     const auto found = rates_.find(device(device_class).name);
@@ -80,7 +88,8 @@ class ProductionModel final : public CostModel {
 
   const model::ModelGraph& graph_;
   const cluster::ResourceGraph& resources_;
-  std::map<std::pair<std::string, std::string>, std::vector<const cluster::BlockTiming*>> timings_;  // by (signature, device class)
+  std::map<std::pair<std::string, std::string>, std::vector<const cluster::BlockTiming*>>
+      timings_;  // by (signature, device class)
   std::map<std::string, const cluster::Profile::DeviceRates*> rates_;
   mutable std::mutex mutex_;
   mutable std::map<std::tuple<int, int, std::int64_t, plan::Precision, bool>, BlockTime> times_;
@@ -93,7 +102,8 @@ const ModelFacts& CostModel::facts() const {
   return *facts_;
 }
 
-std::unique_ptr<CostModel> make_cost_model(const model::ModelGraph& graph, const cluster::ResourceGraph& resources, const cluster::Profile* profile) {
+std::unique_ptr<CostModel> make_cost_model(const model::ModelGraph& graph, const cluster::ResourceGraph& resources,
+                                           const cluster::Profile* profile) {
   return std::make_unique<ProductionModel>(graph, resources, profile);
 }
 

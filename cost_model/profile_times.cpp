@@ -33,7 +33,8 @@ BlockTime interpolate_block(const std::vector<const cluster::BlockTiming*>& poin
   time.forward = Seconds(interpolate(points, samples, [](const cluster::BlockTiming& p) { return p.forward.value; }));
   time.backward = Seconds(interpolate(points, samples, [](const cluster::BlockTiming& p) { return p.backward.value; }));
   const auto bytes = [&](Bytes cluster::BlockTiming::* member) {
-    return Bytes(std::llround(interpolate(points, samples, [&](const cluster::BlockTiming& p) { return static_cast<double>((p.*member).value); })));
+    return Bytes(std::llround(interpolate(
+        points, samples, [&](const cluster::BlockTiming& p) { return static_cast<double>((p.*member).value); })));
   };
   time.saved = bytes(&cluster::BlockTiming::saved);
   time.transient = bytes(&cluster::BlockTiming::transient);

@@ -7,15 +7,20 @@ namespace coxswain::cost_model {
 namespace {
 
 bool is_matmul_like(model::OpClass op_class) {
-  return op_class == model::OpClass::Matmul || op_class == model::OpClass::Attention || op_class == model::OpClass::Convolution;
+  return op_class == model::OpClass::Matmul || op_class == model::OpClass::Attention ||
+         op_class == model::OpClass::Convolution;
 }
 
-DType dtype_of(plan::Precision precision) { return precision == plan::Precision::BFloat16 ? DType::BFloat16 : DType::Float32; }
+DType dtype_of(plan::Precision precision) {
+  return precision == plan::Precision::BFloat16 ? DType::BFloat16 : DType::Float32;
+}
 
 /// Share of the float32 bytes that move under `precision`.
 double byte_scale(plan::Precision precision) { return precision == plan::Precision::BFloat16 ? 0.5 : 1.0; }
 
-Bytes scaled(Bytes bytes, double scale) { return Bytes(static_cast<std::int64_t>(std::llround(static_cast<double>(bytes.value) * scale))); }
+Bytes scaled(Bytes bytes, double scale) {
+  return Bytes(static_cast<std::int64_t>(std::llround(static_cast<double>(bytes.value) * scale)));
+}
 
 }  // namespace
 
@@ -33,8 +38,10 @@ FlopPerSecond matmul_rate(const cluster::DeviceClass& device, plan::Precision pr
   const cluster::MatmulRate* above = nullptr;
   for (const cluster::MatmulRate& rate : device.matmul_rates) {
     if (rate.dtype != dtype) continue;
-    if (static_cast<double>(rate.size) <= size) below = &rate;
-    else if (above == nullptr) above = &rate;
+    if (static_cast<double>(rate.size) <= size)
+      below = &rate;
+    else if (above == nullptr)
+      above = &rate;
   }
   if (below == nullptr && above == nullptr) return peak;
   double achieved = 0;
@@ -51,11 +58,14 @@ FlopPerSecond matmul_rate(const cluster::DeviceClass& device, plan::Precision pr
 }
 
 // C4
-Seconds estimate_op(const cluster::DeviceClass& device, plan::Precision precision, model::OpClass op_class, Flop flop, Bytes bytes) {
+Seconds estimate_op(const cluster::DeviceClass& device, plan::Precision precision, model::OpClass op_class, Flop flop,
+                    Bytes bytes) {
   Seconds arithmetic{0};
   if (flop.value > 0) {
     // A matmul of m = n = k = size takes 2 size^3.
-    const FlopPerSecond rate = is_matmul_like(op_class) ? matmul_rate(device, precision, std::max(1.0, std::cbrt(flop.value / 2))) : device.peak_float32.value;
+    const FlopPerSecond rate = is_matmul_like(op_class)
+                                   ? matmul_rate(device, precision, std::max(1.0, std::cbrt(flop.value / 2)))
+                                   : device.peak_float32.value;
     arithmetic = flop / rate;
   }
   return std::max(arithmetic, bytes / device.memory_bandwidth.value);
@@ -68,14 +78,18 @@ BlockTime estimate_block_roofline(const ModelFacts& facts, const cluster::Device
   const Seconds launch = device.launch_overhead.value;
   for (const model::OpCost& op : model::estimate_op_costs(facts.graph(), work.block, work.samples)) {
     if (op.op_class == model::OpClass::View) continue;  // moves nothing; the action overhead holds its bookkeeping
-    time.forward += launch + estimate_op(device, work.precision, op.op_class, op.forward_flop, scaled(op.forward_bytes, scale));
-    if (op.backward_bytes.value == 0 && op.backward_input_flop.value == 0 && op.backward_weight_flop.value == 0) continue;
+    time.forward +=
+        launch + estimate_op(device, work.precision, op.op_class, op.forward_flop, scaled(op.forward_bytes, scale));
+    if (op.backward_bytes.value == 0 && op.backward_input_flop.value == 0 && op.backward_weight_flop.value == 0)
+      continue;
     if (op.backward_weight_flop.value > 0 && op.backward_input_flop.value > 0) {
       const Bytes half = scaled(op.backward_bytes, scale / 2);
       time.backward += launch * 2.0 + estimate_op(device, work.precision, op.op_class, op.backward_input_flop, half) +
                        estimate_op(device, work.precision, op.op_class, op.backward_weight_flop, half);
     } else {
-      time.backward += launch + estimate_op(device, work.precision, op.op_class, op.backward_input_flop + op.backward_weight_flop, scaled(op.backward_bytes, scale));
+      time.backward +=
+          launch + estimate_op(device, work.precision, op.op_class, op.backward_input_flop + op.backward_weight_flop,
+                               scaled(op.backward_bytes, scale));
     }
   }
   const model::BlockTotals& totals = facts.totals(work.block, work.samples);

@@ -1,7 +1,7 @@
 #pragma once
 // Time of an operator and a block from rates alone: the greater of arithmetic and memory traffic, plus launch overhead.
-// FLOPs, bytes and saved tensors of operators come from model/op_cost.h (C1-C3). Called by the production cost model where no
-// profile speaks. Threads: pure. Source: docs/cost_model.md, C4, C5, C11, C13.
+// FLOPs, bytes and saved tensors of operators come from model/op_cost.h (C1-C3). Called by the production cost model
+// where no profile speaks. Threads: pure. Source: docs/cost_model.md, C4, C5, C11, C13.
 #include "cluster/resource_graph.h"
 #include "cost_model/cost_model.h"
 #include "model/op_cost.h"
@@ -14,13 +14,15 @@ namespace coxswain::cost_model {
 
 /// C4: max(flop / rate, bytes / memory bandwidth). Operators other than matmul, attention and convolution take their
 /// arithmetic at the float32 peak. Launch overhead is not included.
-[[nodiscard]] Seconds estimate_op(const cluster::DeviceClass& device, plan::Precision precision, model::OpClass op_class, Flop flop, Bytes bytes);
+[[nodiscard]] Seconds estimate_op(const cluster::DeviceClass& device, plan::Precision precision,
+                                  model::OpClass op_class, Flop flop, Bytes bytes);
 
 /// C11: sum of C4 over the block's operators, backward as input gradient and weight gradient one after the other.
-[[nodiscard]] BlockTime estimate_block_roofline(const ModelFacts& facts, const cluster::DeviceClass& device, const BlockWork& work);
+[[nodiscard]] BlockTime estimate_block_roofline(const ModelFacts& facts, const cluster::DeviceClass& device,
+                                                const BlockWork& work);
 
-/// C13: clipping and AdamW move 32 bytes a parameter (read parameter, gradient, two moments; write parameter and moments;
-/// read the gradient once more for the norm).
+/// C13: clipping and AdamW move 32 bytes a parameter (read parameter, gradient, two moments; write parameter and
+/// moments; read the gradient once more for the norm).
 [[nodiscard]] Seconds estimate_optimizer_roofline(const cluster::DeviceClass& device, std::int64_t parameters);
 
 }  // namespace coxswain::cost_model

@@ -44,22 +44,32 @@ class VirtualCompute final : public executor::Compute {
 /// One group seen by one role.
 class VirtualCommunicator final : public collective::Communicator {
  public:
-  VirtualCommunicator(World& world, int role, int group, int rank, int size) : world_(world), role_(role), group_(group), rank_(rank), size_(size) {}
+  VirtualCommunicator(World& world, int role, int group, int rank, int size)
+      : world_(world), role_(role), group_(group), rank_(rank), size_(size) {}
   int rank() const override { return rank_; }
   int size() const override { return size_; }
   const collective::Capabilities& capabilities() const override {
     static const collective::Capabilities kCapabilities{"virtual", false, false, false, {}};
     return kCapabilities;
   }
-  Handle all_reduce(collective::BufferView buffer, collective::ReduceOp, Deadline) override { return issue(CollectiveKind::AllReduce, buffer.bytes()); }
-  Handle all_gather(collective::BufferView, collective::BufferView output, std::vector<std::int64_t>, Deadline) override { return issue(CollectiveKind::AllGather, output.bytes()); }
-  Handle reduce_scatter(collective::BufferView input, collective::BufferView, std::vector<std::int64_t>, collective::ReduceOp, Deadline) override {
+  Handle all_reduce(collective::BufferView buffer, collective::ReduceOp, Deadline) override {
+    return issue(CollectiveKind::AllReduce, buffer.bytes());
+  }
+  Handle all_gather(collective::BufferView, collective::BufferView output, std::vector<std::int64_t>,
+                    Deadline) override {
+    return issue(CollectiveKind::AllGather, output.bytes());
+  }
+  Handle reduce_scatter(collective::BufferView input, collective::BufferView, std::vector<std::int64_t>,
+                        collective::ReduceOp, Deadline) override {
     return issue(CollectiveKind::ReduceScatter, input.bytes());
   }
-  Handle all_to_all(collective::BufferView input, collective::BufferView, std::vector<std::int64_t>, std::vector<std::int64_t>, Deadline) override {
+  Handle all_to_all(collective::BufferView input, collective::BufferView, std::vector<std::int64_t>,
+                    std::vector<std::int64_t>, Deadline) override {
     return issue(CollectiveKind::AllToAll, input.bytes());
   }
-  Handle broadcast(collective::BufferView buffer, int, Deadline) override { return issue(CollectiveKind::Broadcast, buffer.bytes()); }
+  Handle broadcast(collective::BufferView buffer, int, Deadline) override {
+    return issue(CollectiveKind::Broadcast, buffer.bytes());
+  }
   Handle exchange(std::vector<collective::PointToPoint> operations, Deadline) override;
   Handle barrier(Deadline) override { return issue(CollectiveKind::Barrier, Bytes(0)); }
   Result<std::unique_ptr<Communicator>> split(std::vector<int>, Deadline) override {
@@ -90,8 +100,8 @@ struct VirtualRank {
   std::vector<std::vector<int>> order = std::vector<std::vector<int>>(plan::kNumStreams);  // actions by stream
   std::vector<std::size_t> next = std::vector<std::size_t>(plan::kNumStreams, 0);
   bool cpu = false;
-  int running = -1;            // compute action
-  int prepared = -1;           // communication action being issued
+  int running = -1;   // compute action
+  int prepared = -1;  // communication action being issued
   Ticks compute_end = 0;
   std::int64_t version = 0;
   std::vector<Copying> copying;
@@ -107,7 +117,10 @@ struct VirtualRank {
 class World {
  public:
   World(const CostModel& cost, const plan::Plan& plan)
-      : cost_(cost), plan_(plan), groups_(plan::make_groups(plan, cost.model())), tied_(plan::tied_parameters(plan, cost.model())),
+      : cost_(cost),
+        plan_(plan),
+        groups_(plan::make_groups(plan, cost.model())),
+        tied_(plan::tied_parameters(plan, cost.model())),
         network_(cost, plan, groups_, clock_, [this](int operation) { communication_started(operation); }) {
     for (std::size_t role = 0; role < plan.roles.size(); ++role) ranks_.push_back(make_rank(static_cast<int>(role)));
   }
@@ -121,12 +134,18 @@ class World {
     VirtualRun result;
     for (std::size_t role = 0; role < ranks_.size(); ++role) {
       if (!ranks_[role]->executor->done()) {
-        return Error{ErrorCode::Internal, "the plan stands still in virtual time", "roles[" + std::to_string(role) + "]", "every action finished", "a deadlock", "run launch validate on the plan"};
+        return Error{ErrorCode::Internal,
+                     "the plan stands still in virtual time",
+                     "roles[" + std::to_string(role) + "]",
+                     "every action finished",
+                     "a deadlock",
+                     "run launch validate on the plan"};
       }
       result.roles.push_back(std::move(ranks_[role]->runs));
     }
     for (const VirtualOperation& operation : network_.operations()) {
-      ActionRun& run = result.roles[static_cast<std::size_t>(operation.role)][static_cast<std::size_t>(operation.action)];
+      ActionRun& run =
+          result.roles[static_cast<std::size_t>(operation.role)][static_cast<std::size_t>(operation.action)];
       run.start = operation.issued;
       run.transfer_start = operation.start;
       run.end = operation.end;
@@ -162,28 +181,37 @@ class World {
     communication.group = plan::group_of(plan_, groups_, rank.program.place.stage, action);
     COX_ENSURE(communication.group >= 0, plan::to_text(action));
     if (!plan::is_edge(action.kind)) {
-      communication.kind = action.kind == plan::ActionKind::BroadcastTied ? executor::Communication::Kind::Broadcast : executor::Communication::Kind::AllReduce;
+      communication.kind = action.kind == plan::ActionKind::BroadcastTied ? executor::Communication::Kind::Broadcast
+                                                                          : executor::Communication::Kind::AllReduce;
       communication.buffer = {nullptr, rank.times->elements(action), DType::Float32};
       return communication;
     }
     communication.kind = executor::Communication::Kind::Exchange;
-    const bool next = action.kind == plan::ActionKind::SendActivation || action.kind == plan::ActionKind::ReceiveGradient;
+    const bool next =
+        action.kind == plan::ActionKind::SendActivation || action.kind == plan::ActionKind::ReceiveGradient;
     const bool sends = action.kind == plan::ActionKind::SendActivation || action.kind == plan::ActionKind::SendGradient;
     const std::vector<int>& members = groups_[static_cast<std::size_t>(communication.group)].ranks;
-    for (const plan::Transfer& transfer : next ? plan::transfers_to_next(plan_, rank.program.rank) : plan::transfers_from_previous(plan_, rank.program.rank)) {
+    for (const plan::Transfer& transfer : next ? plan::transfers_to_next(plan_, rank.program.rank)
+                                               : plan::transfers_from_previous(plan_, rank.program.rank)) {
       const auto peer = std::lower_bound(members.begin(), members.end(), transfer.peer) - members.begin();
       const Bytes bytes = rank.times->edge_bytes(action, transfer.num_samples);
-      communication.transfers.push_back({sends ? collective::PointToPoint::Kind::Send : collective::PointToPoint::Kind::Receive, static_cast<int>(peer), {nullptr, bytes.value, DType::UInt8}});
+      communication.transfers.push_back(
+          {sends ? collective::PointToPoint::Kind::Send : collective::PointToPoint::Kind::Receive,
+           static_cast<int>(peer),
+           {nullptr, bytes.value, DType::UInt8}});
     }
     return communication;
   }
 
   Handle issue_collective(int role, int group, CollectiveKind kind, Bytes payload) {
-    return Handle(std::make_shared<VirtualState>(network_, network_.issue_collective(role, ranks_[static_cast<std::size_t>(role)]->prepared, group, kind, payload)));
+    return Handle(std::make_shared<VirtualState>(
+        network_,
+        network_.issue_collective(role, ranks_[static_cast<std::size_t>(role)]->prepared, group, kind, payload)));
   }
 
   Handle issue_exchange(int role, int group, const std::vector<collective::PointToPoint>& transfers) {
-    return Handle(std::make_shared<VirtualState>(network_, network_.issue_exchange(role, ranks_[static_cast<std::size_t>(role)]->prepared, group, transfers)));
+    return Handle(std::make_shared<VirtualState>(
+        network_, network_.issue_exchange(role, ranks_[static_cast<std::size_t>(role)]->prepared, group, transfers)));
   }
 
  private:
@@ -196,7 +224,8 @@ class World {
     rank->compute = std::make_unique<VirtualCompute>(*this, role);
     rank->runs.resize(shape.actions.size());
     const plan::DeviceId device = plan::device_of(plan_, number);
-    rank->cpu = cost_.resources().device_classes[static_cast<std::size_t>(device.device_class)].kind == cluster::DeviceKind::Cpu;
+    rank->cpu = cost_.resources().device_classes[static_cast<std::size_t>(device.device_class)].kind ==
+                cluster::DeviceKind::Cpu;
     for (std::size_t i = 0; i < rank->program.streams.size(); ++i) {
       rank->order[static_cast<std::size_t>(rank->program.streams[i])].push_back(static_cast<int>(i));
     }
@@ -206,12 +235,14 @@ class World {
       const auto at = std::lower_bound(members.begin(), members.end(), number);
       std::unique_ptr<VirtualCommunicator> communicator;
       if (at != members.end() && *at == number) {
-        communicator = std::make_unique<VirtualCommunicator>(*this, role, static_cast<int>(g), static_cast<int>(at - members.begin()), static_cast<int>(members.size()));
+        communicator = std::make_unique<VirtualCommunicator>(
+            *this, role, static_cast<int>(g), static_cast<int>(at - members.begin()), static_cast<int>(members.size()));
       }
       communicators.push_back(communicator.get());
       rank->communicators.push_back(std::move(communicator));
     }
-    rank->executor = std::make_unique<executor::Executor>(rank->program, *rank->compute, std::move(communicators), clock_);
+    rank->executor =
+        std::make_unique<executor::Executor>(rank->program, *rank->compute, std::move(communicators), clock_);
     return rank;
   }
 
@@ -248,11 +279,13 @@ class World {
     events_.push(operation.end, {Event::Kind::CommunicationEnd, operation.role, index, 0});
     if (operation.copies == 0) return;
     VirtualRank& rank = *ranks_[static_cast<std::size_t>(operation.role)];
-    const Copying copying{operation.end, static_cast<double>(operation.copies) / static_cast<double>(operation.end - operation.start)};
+    const Copying copying{operation.end,
+                          static_cast<double>(operation.copies) / static_cast<double>(operation.end - operation.start)};
     rank.copying.push_back(copying);
     if (rank.running < 0) return;
     const Ticks overlap = std::min(rank.compute_end, operation.end) - clock_.ticks();
-    set_compute_end(operation.role, rank.compute_end + static_cast<Ticks>(copying.share * static_cast<double>(overlap)));
+    set_compute_end(operation.role,
+                    rank.compute_end + static_cast<Ticks>(copying.share * static_cast<double>(overlap)));
   }
 
   const CostModel& cost_;
@@ -270,10 +303,16 @@ Result<void> VirtualCompute::start(const plan::Action& action) {
   return {};
 }
 Result<bool> VirtualCompute::finished() { return !world_.compute_running(role_); }
-Result<executor::Communication> VirtualCompute::prepare(const plan::Action& action) { return world_.prepare(role_, action); }
+Result<executor::Communication> VirtualCompute::prepare(const plan::Action& action) {
+  return world_.prepare(role_, action);
+}
 
-Handle VirtualCommunicator::issue(CollectiveKind kind, Bytes payload) { return world_.issue_collective(role_, group_, kind, payload); }
-Handle VirtualCommunicator::exchange(std::vector<collective::PointToPoint> operations, Deadline) { return world_.issue_exchange(role_, group_, operations); }
+Handle VirtualCommunicator::issue(CollectiveKind kind, Bytes payload) {
+  return world_.issue_collective(role_, group_, kind, payload);
+}
+Handle VirtualCommunicator::exchange(std::vector<collective::PointToPoint> operations, Deadline) {
+  return world_.issue_exchange(role_, group_, operations);
+}
 
 }  // namespace
 
@@ -290,7 +329,8 @@ Result<Simulation> simulate(const CostModel& cost, const plan::Plan& plan) {
     for (std::size_t action = 0; action < run.roles[role].size(); ++action) {
       const ActionRun& at = run.roles[role][action];
       const Ticks moving = at.is_compute ? at.start : at.transfer_start;
-      simulation.actions.push_back({static_cast<int>(role), static_cast<int>(action), to_seconds(at.start).value, to_seconds(at.end).value, to_seconds(moving).value});
+      simulation.actions.push_back({static_cast<int>(role), static_cast<int>(action), to_seconds(at.start).value,
+                                    to_seconds(at.end).value, to_seconds(moving).value});
     }
   }
   return simulation;

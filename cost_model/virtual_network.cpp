@@ -8,16 +8,19 @@
 namespace coxswain::cost_model {
 namespace {
 
-bool is_edge_group(plan::GroupKind kind) { return kind == plan::GroupKind::ActivationEdge || kind == plan::GroupKind::GradientEdge; }
+bool is_edge_group(plan::GroupKind kind) {
+  return kind == plan::GroupKind::ActivationEdge || kind == plan::GroupKind::GradientEdge;
+}
 
 }  // namespace
 
-VirtualNetwork::VirtualNetwork(const CostModel& cost, const plan::Plan& plan, const std::vector<plan::Group>& groups, const VirtualClock& clock,
-                               std::function<void(int)> on_start)
+VirtualNetwork::VirtualNetwork(const CostModel& cost, const plan::Plan& plan, const std::vector<plan::Group>& groups,
+                               const VirtualClock& clock, std::function<void(int)> on_start)
     : cost_(cost), plan_(plan), groups_(groups), clock_(clock), on_start_(std::move(on_start)) {
   std::map<std::pair<int, int>, int> role_of;  // (stage, replica)
   for (std::size_t role = 0; role < plan.roles.size(); ++role) {
-    for (const int replica : plan.roles[role].replicas) role_of[{plan.roles[role].stage, replica}] = static_cast<int>(role);
+    for (const int replica : plan.roles[role].replicas)
+      role_of[{plan.roles[role].stage, replica}] = static_cast<int>(role);
     representative_.push_back(plan::rank_of(plan, {plan.roles[role].stage, plan.roles[role].replicas.front(), 0}));
   }
   for (std::size_t s = 0; s < plan.stages.size(); ++s) {
@@ -49,14 +52,16 @@ void VirtualNetwork::count_flows() {
   const bool shared = [&] {
     const cluster::ResourceGraph& graph = cost_.resources();
     const auto limits = [](const auto& holder) { return holder.link.sharing > 0; };
-    return std::any_of(graph.tiers.begin(), graph.tiers.end(), limits) || std::any_of(graph.node_classes.begin(), graph.node_classes.end(), limits) ||
+    return std::any_of(graph.tiers.begin(), graph.tiers.end(), limits) ||
+           std::any_of(graph.node_classes.begin(), graph.node_classes.end(), limits) ||
            std::any_of(graph.link_overrides.begin(), graph.link_overrides.end(), limits);
   }();
   if (!shared) return;
   for (std::size_t rank = 0; rank < node_of_rank_.size(); ++rank) {
     for (const plan::Transfer& transfer : plan::transfers_to_next(plan_, static_cast<int>(rank))) {
       const std::int64_t from = node_of_rank_[rank], to = node_of_rank_[static_cast<std::size_t>(transfer.peer)];
-      const int forward = static_cast<int>(plan::GroupKind::ActivationEdge), backward = static_cast<int>(plan::GroupKind::GradientEdge);
+      const int forward = static_cast<int>(plan::GroupKind::ActivationEdge),
+                backward = static_cast<int>(plan::GroupKind::GradientEdge);
       if (from == to) {
         ++inside_[{forward, from}];
         ++inside_[{backward, from}];
@@ -96,28 +101,35 @@ void VirtualNetwork::start(Meeting& meeting, int role) {
   on_start_(index);
 }
 
-std::pair<Ticks, Ticks> VirtualNetwork::collective_duration(int group, collective::CollectiveKind kind, Bytes payload, int role) {
+std::pair<Ticks, Ticks> VirtualNetwork::collective_duration(int group, collective::CollectiveKind kind, Bytes payload,
+                                                            int role) {
   const auto key = std::tuple{group, static_cast<int>(kind), payload.value};
   auto found = collective_times_.find(key);
   if (found == collective_times_.end()) {
     const auto& devices = devices_of_group_[static_cast<std::size_t>(group)];
     const Ticks duration = to_ticks(cost_.estimate_collective(kind, payload, devices));
-    // C19: through shared memory the operation is nothing but copies; between nodes the rank copies what it sends and receives.
+    // C19: through shared memory the operation is nothing but copies; between nodes the rank copies what it sends and
+    // receives.
     Ticks copies = 0;
     const auto& ranks = groups_[static_cast<std::size_t>(group)].ranks;
     const std::int64_t first_node = node_of_rank_[static_cast<std::size_t>(ranks.front())];
-    const bool one_node = std::all_of(ranks.begin(), ranks.end(), [&](int rank) { return node_of_rank_[static_cast<std::size_t>(rank)] == first_node; });
+    const bool one_node = std::all_of(ranks.begin(), ranks.end(), [&](int rank) {
+      return node_of_rank_[static_cast<std::size_t>(rank)] == first_node;
+    });
     if (one_node) {
       copies = duration;
     } else {
       const auto algorithm = collective::choose_algorithm(kind, payload, static_cast<int>(ranks.size()), false);
       const auto work = collective::cost_of(kind, algorithm, payload, static_cast<int>(ranks.size()));
-      copies = std::min(duration, to_ticks(estimate_copy_time(cost_.resources(), work.sent_bytes * 2, devices.front())));
+      copies =
+          std::min(duration, to_ticks(estimate_copy_time(cost_.resources(), work.sent_bytes * 2, devices.front())));
     }
     found = collective_times_.emplace(key, std::pair{duration, copies}).first;
   }
-  const plan::DeviceId device = device_of_rank_[static_cast<std::size_t>(representative_[static_cast<std::size_t>(role)])];
-  const bool cpu = cost_.resources().device_classes[static_cast<std::size_t>(device.device_class)].kind == cluster::DeviceKind::Cpu;
+  const plan::DeviceId device =
+      device_of_rank_[static_cast<std::size_t>(representative_[static_cast<std::size_t>(role)])];
+  const bool cpu =
+      cost_.resources().device_classes[static_cast<std::size_t>(device.device_class)].kind == cluster::DeviceKind::Cpu;
   return {found->second.first, cpu ? found->second.second : 0};
 }
 
@@ -134,7 +146,8 @@ int VirtualNetwork::issue_collective(int role, int action, int group, collective
   return index;
 }
 
-Ticks VirtualNetwork::exchange_duration(int role, int group, const std::vector<collective::PointToPoint>& transfers) const {
+Ticks VirtualNetwork::exchange_duration(int role, int group,
+                                        const std::vector<collective::PointToPoint>& transfers) const {
   const plan::Group& members = groups_[static_cast<std::size_t>(group)];
   const int self = representative_[static_cast<std::size_t>(role)];
   const std::int64_t node = node_of_rank_[static_cast<std::size_t>(self)];
@@ -151,17 +164,22 @@ Ticks VirtualNetwork::exchange_duration(int role, int group, const std::vector<c
     const cluster::LinkClass& link = cluster::link_between_nodes(cost_.resources(), node, other);
     const bool sends = transfer.kind == collective::PointToPoint::Kind::Send;
     const std::int64_t from = sends ? node : other, to = sends ? other : node;
-    const std::int64_t flows = from == to ? count(inside_, node) : std::max(count(leaving_, from), count(entering_, to));
-    const Seconds whole = cost_.estimate_transfer(transfer.buffer.bytes(), device_of_rank_[static_cast<std::size_t>(self)], device_of_rank_[static_cast<std::size_t>(peer)]);
+    const std::int64_t flows =
+        from == to ? count(inside_, node) : std::max(count(leaving_, from), count(entering_, to));
+    const Seconds whole =
+        cost_.estimate_transfer(transfer.buffer.bytes(), device_of_rank_[static_cast<std::size_t>(self)],
+                                device_of_rank_[static_cast<std::size_t>(peer)]);
     const double slowdown = sharing_slowdown(link, flows);
-    by_link[&link] += slowdown > 1.0 ? whole + transfer.buffer.bytes() / link.bandwidth.value * (slowdown - 1.0) : whole;
+    by_link[&link] +=
+        slowdown > 1.0 ? whole + transfer.buffer.bytes() / link.bandwidth.value * (slowdown - 1.0) : whole;
   }
   Ticks longest = 0;
   for (const auto& [link, time] : by_link) longest = std::max(longest, to_ticks(time));
   return longest;
 }
 
-int VirtualNetwork::issue_exchange(int role, int action, int group, const std::vector<collective::PointToPoint>& transfers) {
+int VirtualNetwork::issue_exchange(int role, int action, int group,
+                                   const std::vector<collective::PointToPoint>& transfers) {
   COX_ENSURE(is_edge_group(groups_[static_cast<std::size_t>(group)].kind), group);
   Meeting& meeting = next_meeting(role, group);
   std::vector<int>& needed = meeting.peers[role];
@@ -172,8 +190,10 @@ int VirtualNetwork::issue_exchange(int role, int action, int group, const std::v
     bytes += transfer.buffer.bytes();
   }
   meeting.duration[role] = exchange_duration(role, group, transfers);
-  const plan::DeviceId device = device_of_rank_[static_cast<std::size_t>(representative_[static_cast<std::size_t>(role)])];
-  meeting.copies[role] = std::min(meeting.duration[role], to_ticks(estimate_copy_time(cost_.resources(), bytes, device)));
+  const plan::DeviceId device =
+      device_of_rank_[static_cast<std::size_t>(representative_[static_cast<std::size_t>(role)])];
+  meeting.copies[role] =
+      std::min(meeting.duration[role], to_ticks(estimate_copy_time(cost_.resources(), bytes, device)));
   const int index = add(meeting, role, action);
   for (const auto& [member, roles] : meeting.peers) {
     const bool ready = std::all_of(roles.begin(), roles.end(), [&](int peer) { return meeting.issued.contains(peer); });

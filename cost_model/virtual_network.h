@@ -1,7 +1,7 @@
 #pragma once
-// Communication in virtual time: an operation starts when every role that takes part has issued it (rendezvous) and lasts
-// what alpha-beta says, with links shared statically. One member stands for all ranks of its role.
-// Used by the simulator only. Threads: one. Source: docs/cost_model.md, C6-C10, C18, C19.
+// Communication in virtual time: an operation starts when every role that takes part has issued it (rendezvous) and
+// lasts what alpha-beta says, with links shared statically. One member stands for all ranks of its role. Used by the
+// simulator only. Threads: one. Source: docs/cost_model.md, C6-C10, C18, C19.
 #include <functional>
 #include <map>
 #include <memory>
@@ -25,8 +25,8 @@ struct VirtualOperation {
 class VirtualNetwork {
  public:
   /// `on_start` is called when an operation starts, with its index; all arguments are borrowed.
-  VirtualNetwork(const CostModel& cost, const plan::Plan& plan, const std::vector<plan::Group>& groups, const VirtualClock& clock,
-                 std::function<void(int)> on_start);
+  VirtualNetwork(const CostModel& cost, const plan::Plan& plan, const std::vector<plan::Group>& groups,
+                 const VirtualClock& clock, std::function<void(int)> on_start);
 
   /// Index of the new operation of `role`. The k-th call of each role on a group belongs together.
   int issue_collective(int role, int action, int group, collective::CollectiveKind kind, Bytes payload);
@@ -36,10 +36,10 @@ class VirtualNetwork {
   [[nodiscard]] const std::vector<VirtualOperation>& operations() const { return operations_; }
 
  private:
-  struct Meeting {  // one operation of a group, over all its roles
-    std::map<int, int> issued;                 // role -> operation
-    std::map<int, std::vector<int>> peers;     // exchange: role -> roles that it needs
-    std::map<int, Ticks> duration, copies;     // by role
+  struct Meeting {                          // one operation of a group, over all its roles
+    std::map<int, int> issued;              // role -> operation
+    std::map<int, std::vector<int>> peers;  // exchange: role -> roles that it needs
+    std::map<int, Ticks> duration, copies;  // by role
   };
   struct Flow {
     std::int64_t from = 0, to = 0;  // nodes
@@ -60,12 +60,12 @@ class VirtualNetwork {
   std::vector<int> role_of_rank_;
   std::vector<plan::DeviceId> device_of_rank_;
   std::vector<std::int64_t> node_of_rank_;
-  std::vector<int> representative_;                   // rank, by role
+  std::vector<int> representative_;  // rank, by role
   std::vector<std::vector<int>> roles_of_group_;
   std::vector<std::vector<plan::DeviceId>> devices_of_group_;
   std::vector<VirtualOperation> operations_;
-  std::map<std::pair<int, int>, int> num_issued_;     // (group, role)
-  std::map<std::pair<int, int>, Meeting> meetings_;   // (group, ordinal)
+  std::map<std::pair<int, int>, int> num_issued_;    // (group, role)
+  std::map<std::pair<int, int>, Meeting> meetings_;  // (group, ordinal)
   std::map<std::tuple<int, int, std::int64_t>, std::pair<Ticks, Ticks>> collective_times_;
   /// Flows of one edge kind that leave and enter a node over the network, and that stay inside it.
   std::map<std::pair<int, std::int64_t>, std::int64_t> leaving_, entering_, inside_;

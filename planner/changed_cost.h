@@ -1,6 +1,6 @@
 #pragma once
-// The same model on changed hardware: what would another device or a faster link buy. Classes must be those of the base.
-// Used by the report of find_plan and by explain. Threads: as the base.
+// The same model on changed hardware: what would another device or a faster link buy. Classes must be those of the
+// base. Used by the report of find_plan and by explain. Threads: as the base.
 #include <memory>
 #include <utility>
 
@@ -12,15 +12,26 @@ namespace coxswain::planner {
 class ChangedCost final : public cost_model::CostModel {
  public:
   ChangedCost(const cost_model::CostModel& base, cluster::ResourceGraph resources)
-      : base_(base), resources_(std::move(resources)), links_(cost_model::make_cost_model(base.model(), resources_, nullptr)) {}
-  cost_model::BlockTime estimate_block(const cost_model::BlockWork& work) const override { return base_.estimate_block(work); }
-  Seconds estimate_transfer(Bytes bytes, plan::DeviceId from, plan::DeviceId to) const override { return links_->estimate_transfer(bytes, from, to); }
-  Seconds estimate_collective(collective::CollectiveKind kind, Bytes payload, const std::vector<plan::DeviceId>& devices) const override {
+      : base_(base),
+        resources_(std::move(resources)),
+        links_(cost_model::make_cost_model(base.model(), resources_, nullptr)) {}
+  cost_model::BlockTime estimate_block(const cost_model::BlockWork& work) const override {
+    return base_.estimate_block(work);
+  }
+  Seconds estimate_transfer(Bytes bytes, plan::DeviceId from, plan::DeviceId to) const override {
+    return links_->estimate_transfer(bytes, from, to);
+  }
+  Seconds estimate_collective(collective::CollectiveKind kind, Bytes payload,
+                              const std::vector<plan::DeviceId>& devices) const override {
     return links_->estimate_collective(kind, payload, devices);
   }
-  Seconds estimate_optimizer(std::int64_t parameters, int device_class) const override { return base_.estimate_optimizer(parameters, device_class); }
+  Seconds estimate_optimizer(std::int64_t parameters, int device_class) const override {
+    return base_.estimate_optimizer(parameters, device_class);
+  }
   Seconds estimate_step_overhead(int device_class) const override { return base_.estimate_step_overhead(device_class); }
-  Seconds estimate_action_overhead(int device_class) const override { return base_.estimate_action_overhead(device_class); }
+  Seconds estimate_action_overhead(int device_class) const override {
+    return base_.estimate_action_overhead(device_class);
+  }
   Bytes base_memory(int device_class) const override { return base_.base_memory(device_class); }
   const model::ModelGraph& model() const override { return base_.model(); }
   const cluster::ResourceGraph& resources() const override { return resources_; }

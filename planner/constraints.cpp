@@ -8,7 +8,8 @@
 namespace coxswain::planner {
 namespace {
 
-constexpr const char* kKeys = "data tensor pipeline context expert (or dp tp pp cp ep), zero, micro, samples, recompute, schedule, offload, cuts";
+constexpr const char* kKeys =
+    "data tensor pipeline context expert (or dp tp pp cp ep), zero, micro, samples, recompute, schedule, offload, cuts";
 
 /// Splits at commas outside brackets.
 std::vector<std::string> split_alternatives(const std::string& text) {
@@ -16,8 +17,10 @@ std::vector<std::string> split_alternatives(const std::string& text) {
   int depth = 0;
   for (const char c : text) {
     depth += c == '[' ? 1 : c == ']' ? -1 : 0;
-    if (c == ',' && depth == 0) parts.emplace_back();
-    else if (c != ' ') parts.back() += c;
+    if (c == ',' && depth == 0)
+      parts.emplace_back();
+    else if (c != ' ')
+      parts.back() += c;
   }
   return parts;
 }
@@ -28,7 +31,8 @@ class Parser {
     const std::size_t equals = text.find('=');
     if (equals == std::string::npos) return add("constraint has no value", text, "KEY=VALUE", text);
     std::string key = text.substr(0, equals);
-    static const std::map<std::string, std::string> kAliases{{"dp", "data"}, {"tp", "tensor"}, {"pp", "pipeline"}, {"cp", "context"}, {"ep", "expert"}};
+    static const std::map<std::string, std::string> kAliases{
+        {"dp", "data"}, {"tp", "tensor"}, {"pp", "pipeline"}, {"cp", "context"}, {"ep", "expert"}};
     if (const auto alias = kAliases.find(key); alias != kAliases.end()) key = alias->second;
     const std::string value = text.substr(equals + 1);
     const std::vector<std::string> values = split_alternatives(value);
@@ -54,31 +58,41 @@ class Parser {
 
  private:
   void add(std::string message, std::string path, std::string expected, std::string got) {
-    problems_.push_back(Error{ErrorCode::InvalidArgument, std::move(message), "plan." + path, std::move(expected), std::move(got), ""});
+    problems_.push_back(
+        Error{ErrorCode::InvalidArgument, std::move(message), "plan." + path, std::move(expected), std::move(got), ""});
   }
 
   template <class Integer>
-  void read_integers(const std::string& key, const std::vector<std::string>& values, Integer min, std::vector<Integer>& into) {
+  void read_integers(const std::string& key, const std::vector<std::string>& values, Integer min,
+                     std::vector<Integer>& into) {
     for (const std::string& value : values) {
       Integer number{};
       const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), number);
-      if (error != std::errc() || end != value.data() + value.size() || number < min) add("not a number of the kind", key, "an integer of at least " + std::to_string(min), value);
-      else into.push_back(number);
+      if (error != std::errc() || end != value.data() + value.size() || number < min)
+        add("not a number of the kind", key, "an integer of at least " + std::to_string(min), value);
+      else
+        into.push_back(number);
     }
   }
-  void read_integers(const std::string& key, const std::vector<std::string>& values, int min, std::vector<std::int64_t>& into) { read_integers<std::int64_t>(key, values, min, into); }
+  void read_integers(const std::string& key, const std::vector<std::string>& values, int min,
+                     std::vector<std::int64_t>& into) {
+    read_integers<std::int64_t>(key, values, min, into);
+  }
 
   void read_zero(const std::vector<std::string>& values) {
     std::vector<int> stages;
     read_integers("zero", values, 0, stages);
     for (const int stage : stages) {
-      if (stage > 3) add("not a ZeRO stage", "zero", "0, 1, 2, 3", std::to_string(stage));
-      else result_.zero.push_back(stage);
+      if (stage > 3)
+        add("not a ZeRO stage", "zero", "0, 1, 2, 3", std::to_string(stage));
+      else
+        result_.zero.push_back(stage);
     }
   }
 
   /// A list in brackets, ascending or not.
-  std::optional<std::vector<std::int64_t>> read_list(const std::string& key, const std::string& value, std::int64_t min) {
+  std::optional<std::vector<std::int64_t>> read_list(const std::string& key, const std::string& value,
+                                                     std::int64_t min) {
     const auto json = parse_json(value);
     if (!json || !json->is_array() || json->array().empty()) {
       add("not a list", key, "numbers in brackets, such as [6,10]", value);
@@ -98,33 +112,46 @@ class Parser {
   void read_samples(const std::string& value) { result_.samples = read_list("samples", value, 1); }
 
   void read_recompute(const std::string& value) {
-    if (value == "none" || value == "full" || (!value.empty() && value.front() == '[' && read_list("recompute", value, 0))) result_.recompute = value;
-    else if (value.empty() || value.front() != '[') add("unknown value", "recompute", "none, full, or block numbers in brackets", value);
+    if (value == "none" || value == "full" ||
+        (!value.empty() && value.front() == '[' && read_list("recompute", value, 0)))
+      result_.recompute = value;
+    else if (value.empty() || value.front() != '[')
+      add("unknown value", "recompute", "none, full, or block numbers in brackets", value);
   }
 
   void read_cuts(const std::string& value) {
     if (value == "even") {
       result_.cuts = value;
     } else if (const auto list = read_list("cuts", value, 1)) {
-      if (!std::is_sorted(list->begin(), list->end(), std::less_equal<>())) add("cuts must ascend", "cuts", "each more than the one before", value);
-      else result_.cuts = value;
+      if (!std::is_sorted(list->begin(), list->end(), std::less_equal<>()))
+        add("cuts must ascend", "cuts", "each more than the one before", value);
+      else
+        result_.cuts = value;
     }
   }
 
-  void read_word(const std::string& key, const std::string& value, const std::vector<std::string>& words, std::optional<std::string>& into) {
+  void read_word(const std::string& key, const std::string& value, const std::vector<std::string>& words,
+                 std::optional<std::string>& into) {
     std::string expected;
     for (const std::string& word : words) expected += (expected.empty() ? "" : ", ") + word;
-    if (std::find(words.begin(), words.end(), value) == words.end()) add("unknown value", key, expected, value);
-    else into = value;
+    if (std::find(words.begin(), words.end(), value) == words.end())
+      add("unknown value", key, expected, value);
+    else
+      into = value;
   }
 
   void read_schedule(const std::vector<std::string>& values) {
     using plan::ScheduleKind;
-    constexpr ScheduleKind kKinds[] = {ScheduleKind::GPipe, ScheduleKind::OneForwardOneBackward, ScheduleKind::Interleaved, ScheduleKind::ZeroBubbleH1, ScheduleKind::ZeroBubbleH2, ScheduleKind::ZeroBubbleV};
+    constexpr ScheduleKind kKinds[] = {ScheduleKind::GPipe,        ScheduleKind::OneForwardOneBackward,
+                                       ScheduleKind::Interleaved,  ScheduleKind::ZeroBubbleH1,
+                                       ScheduleKind::ZeroBubbleH2, ScheduleKind::ZeroBubbleV};
     for (const std::string& value : values) {
-      const auto found = std::find_if(std::begin(kKinds), std::end(kKinds), [&](ScheduleKind kind) { return plan::to_text(kind) == value; });
-      if (found == std::end(kKinds)) add("unknown value", "schedule", "gpipe, 1f1b, interleaved, zbh1, zbh2, zbv", value);
-      else result_.schedule.push_back(*found);
+      const auto found = std::find_if(std::begin(kKinds), std::end(kKinds),
+                                      [&](ScheduleKind kind) { return plan::to_text(kind) == value; });
+      if (found == std::end(kKinds))
+        add("unknown value", "schedule", "gpipe, 1f1b, interleaved, zbh1, zbh2, zbv", value);
+      else
+        result_.schedule.push_back(*found);
     }
   }
 

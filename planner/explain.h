@@ -24,11 +24,13 @@ struct PlanExplanation {
   std::string summary, binding_constraint;
   std::vector<Sensitivity> sensitivities;
   std::optional<RunnerUp> against;
-  std::vector<PartDifference> differences;  // by how much they tell the plans apart, largest first; empty without `against`
-  std::string verdict;                      // "... is 12.3 % slower, mostly by bubble (+0.31 s)"; empty without `against`
+  std::vector<PartDifference>
+      differences;      // by how much they tell the plans apart, largest first; empty without `against`
+  std::string verdict;  // "... is 12.3 % slower, mostly by bubble (+0.31 s)"; empty without `against`
 };
 /// Simulates `plan` and, if given, `against`. Requires: both valid for the cost model's graph and cluster.
-[[nodiscard]] Result<PlanExplanation> explain_plan(const cost_model::CostModel& cost, const plan::Plan& plan, const plan::Plan* against = nullptr);
+[[nodiscard]] Result<PlanExplanation> explain_plan(const cost_model::CostModel& cost, const plan::Plan& plan,
+                                                   const plan::Plan* against = nullptr);
 [[nodiscard]] std::string to_text(const PlanExplanation& explanation);
 [[nodiscard]] Json to_json(const PlanExplanation& explanation);
 

@@ -57,12 +57,15 @@ class Search {
       limits.alternatives = effort_.alternatives;
       limits.max_results = effort_.results_per_combination;
       limits.max_labels = std::max<std::int64_t>(1, request_.max_candidates);
-      parallel_for(results.size(), request_.threads, [&](std::size_t i) { results[i] = search_combination(space_, combinations[done + i], upper, limits); });
+      parallel_for(results.size(), request_.threads, [&](std::size_t i) {
+        results[i] = search_combination(space_, combinations[done + i], upper, limits);
+      });
       for (CombinationResult& result : results) take(std::move(result));
       simulate_best(effort_.simulated_per_batch);
       done = end;
     }
-    for (std::size_t i = done; i < combinations.size(); ++i) lower_bound_ = std::min(lower_bound_, combinations[i].bound);
+    for (std::size_t i = done; i < combinations.size(); ++i)
+      lower_bound_ = std::min(lower_bound_, combinations[i].bound);
     if (space_.large && !combinations.empty()) {
       // Stages of unequal size were not searched: only the relaxed optimum bounds them.
       for (const Combination& one : combinations) lower_bound_ = std::min(lower_bound_, one.bound);
@@ -73,22 +76,28 @@ class Search {
   }
 
   [[nodiscard]] const std::vector<Simulated>& simulated() const { return simulated_; }
-  [[nodiscard]] Cost lower_bound() const { return simulated_.empty() ? lower_bound_ : std::min(lower_bound_, simulated_.front().step); }
+  [[nodiscard]] Cost lower_bound() const {
+    return simulated_.empty() ? lower_bound_ : std::min(lower_bound_, simulated_.front().step);
+  }
   [[nodiscard]] const PipelineProblem::Misfit& misfit() const { return misfit_; }
   [[nodiscard]] std::int64_t costed() const { return costed_; }
   [[nodiscard]] const std::vector<Candidate>& waiting() const { return waiting_; }
 
  private:
-  [[nodiscard]] Cost wanted() const { return best_ == kNoCost ? kNoCost : static_cast<Cost>(static_cast<double>(best_) * effort_.slack); }
+  [[nodiscard]] Cost wanted() const {
+    return best_ == kNoCost ? kNoCost : static_cast<Cost>(static_cast<double>(best_) * effort_.slack);
+  }
 
   void take(CombinationResult result) {
     lower_bound_ = std::min(lower_bound_, result.lower_bound);
     costed_ += result.costed;
     const std::int64_t count = misfit_.count + result.misfit.count;
-    if (result.misfit.count > 0 && (misfit_.count == 0 || result.misfit.least_excess < misfit_.least_excess)) misfit_ = result.misfit;
+    if (result.misfit.count > 0 && (misfit_.count == 0 || result.misfit.least_excess < misfit_.least_excess))
+      misfit_ = result.misfit;
     misfit_.count = count;
     for (Candidate& candidate : result.candidates) waiting_.push_back(std::move(candidate));
-    std::stable_sort(waiting_.begin(), waiting_.end(), [](const Candidate& a, const Candidate& b) { return a.bound < b.bound; });
+    std::stable_sort(waiting_.begin(), waiting_.end(),
+                     [](const Candidate& a, const Candidate& b) { return a.bound < b.bound; });
   }
 
   /// Simulates up to `most` of those that wait and may still win, and the best of each shape that has none yet.
@@ -99,11 +108,13 @@ class Search {
       if (waiting_[i].bound < best_ || (new_shape && waiting_[i].bound < wanted())) chosen.push_back(i);
     }
     std::vector<std::optional<Simulated>> results(chosen.size());
-    parallel_for(chosen.size(), request_.threads, [&](std::size_t i) { results[i] = simulate_one(waiting_[chosen[i]]); });
+    parallel_for(chosen.size(), request_.threads,
+                 [&](std::size_t i) { results[i] = simulate_one(waiting_[chosen[i]]); });
     for (auto& result : results) {
       if (result) keep(std::move(*result));
     }
-    for (auto i = chosen.rbegin(); i != chosen.rend(); ++i) waiting_.erase(waiting_.begin() + static_cast<std::ptrdiff_t>(*i));
+    for (auto i = chosen.rbegin(); i != chosen.rend(); ++i)
+      waiting_.erase(waiting_.begin() + static_cast<std::ptrdiff_t>(*i));
   }
 
   static std::pair<std::vector<int>, std::int64_t> shape_of(const Candidate& candidate) {
@@ -134,20 +145,21 @@ class Search {
     std::stable_sort(simulated_.begin(), simulated_.end());
     const std::vector<Simulated> starts = pick_diverse(simulated_, 2);
     for (const Simulated& start : starts) {
-      climb(space_, start.candidate, start.step, effort_.climb_simulations, [&](const Candidate& candidate) -> std::optional<Cost> {
-        std::optional<Simulated> one = simulate_one(candidate);
-        if (!one) return std::nullopt;
-        const Cost step = one->step;
-        keep(std::move(*one));
-        return step;
-      });
+      climb(space_, start.candidate, start.step, effort_.climb_simulations,
+            [&](const Candidate& candidate) -> std::optional<Cost> {
+              std::optional<Simulated> one = simulate_one(candidate);
+              if (!one) return std::nullopt;
+              const Cost step = one->step;
+              keep(std::move(*one));
+              return step;
+            });
     }
   }
 
   const SearchSpace& space_;
   const Request& request_;
   const Effort& effort_;
-  Cost best_ = kNoCost;          // simulated
+  Cost best_ = kNoCost;  // simulated
   Cost lower_bound_ = kNoCost;
   std::int64_t costed_ = 0;
   PipelineProblem::Misfit misfit_;
@@ -163,7 +175,8 @@ std::string unused_text(const SearchSpace& space, const Candidate& candidate) {
   std::string text;
   for (std::size_t p = 0; p < space.pools.size(); ++p) {
     if (left.of[p] == 0) continue;
-    const std::string& name = space.request->cost->resources().device_classes[static_cast<std::size_t>(space.pools[p].device_class)].name;
+    const std::string& name =
+        space.request->cost->resources().device_classes[static_cast<std::size_t>(space.pools[p].device_class)].name;
     text += (text.empty() ? "" : ", ") + std::to_string(left.of[p]) + " x " + name;
   }
   return "unused: " + text + " (would not make the step shorter)";
@@ -174,17 +187,22 @@ void fill_report(const SearchSpace& space, const Search& search, PlanResult& res
   const Simulated& best = simulated.front();
   if (search.misfit().count > 0) {
     const auto& misfit = search.misfit();
-    result.rejected.push_back({"stage does not fit into memory", misfit.count,
-                               "blocks [" + std::to_string(misfit.first) + "," + std::to_string(misfit.end) + ") on " +
-                                   space.request->cost->resources().device_classes[static_cast<std::size_t>(misfit.device_class)].name + ": " + bytes_text(misfit.least_excess) + " missing"});
+    result.rejected.push_back(
+        {"stage does not fit into memory", misfit.count,
+         "blocks [" + std::to_string(misfit.first) + "," + std::to_string(misfit.end) + ") on " +
+             space.request->cost->resources().device_classes[static_cast<std::size_t>(misfit.device_class)].name +
+             ": " + bytes_text(misfit.least_excess) + " missing"});
   }
   if (simulated.size() > 1) {
-    result.rejected.push_back({"slower in simulation", static_cast<std::int64_t>(simulated.size()) - 1,
-                               summarize(simulated[1].plan) + ": " + std::to_string(simulated[1].estimate.step.value) + " s"});
+    result.rejected.push_back(
+        {"slower in simulation", static_cast<std::int64_t>(simulated.size()) - 1,
+         summarize(simulated[1].plan) + ": " + std::to_string(simulated[1].estimate.step.value) + " s"});
   }
   if (!search.waiting().empty()) {
     result.rejected.push_back({"bound no better than the best plan", static_cast<std::int64_t>(search.waiting().size()),
-                               summarize(place_candidate(space, search.waiting().front())) + ": at least " + std::to_string(cost_model::to_seconds(search.waiting().front().bound).value) + " s"});
+                               summarize(place_candidate(space, search.waiting().front())) + ": at least " +
+                                   std::to_string(cost_model::to_seconds(search.waiting().front().bound).value) +
+                                   " s"});
   }
   if (const std::string unused = unused_text(space, best.candidate); !unused.empty()) result.summary += "; " + unused;
 }
@@ -201,8 +219,12 @@ Result<PlanResult> find(const Request& request, bool with_sensitivities) {
   search.run();
   if (search.simulated().empty()) {
     if (search.misfit().count > 0) return describe_infeasible(space, search.misfit());
-    return Error{ErrorCode::InvalidArgument, "no plan meets the constraints", "plan", "micro-batches, replicas and stages that go together",
-                 "none of " + std::to_string(search.costed()) + " candidates", "loosen a constraint: a micro-batch has at least one sample for each replica"};
+    return Error{ErrorCode::InvalidArgument,
+                 "no plan meets the constraints",
+                 "plan",
+                 "micro-batches, replicas and stages that go together",
+                 "none of " + std::to_string(search.costed()) + " candidates",
+                 "loosen a constraint: a micro-batch has at least one sample for each replica"};
   }
 
   PlanResult result;
@@ -213,13 +235,17 @@ Result<PlanResult> find(const Request& request, bool with_sensitivities) {
     plan.model_hash = model_hash;
     plan.cluster_hash = cluster_hash;
     estimate = from.estimate;
-    if (request.tokens_per_sample > 1) estimate.tokens_per_second = static_cast<double>(request.global_batch * request.tokens_per_sample) / estimate.step.value;
+    if (request.tokens_per_sample > 1)
+      estimate.tokens_per_second =
+          static_cast<double>(request.global_batch * request.tokens_per_sample) / estimate.step.value;
   };
-  const std::vector<Simulated> picked = pick_diverse(search.simulated(), static_cast<std::size_t>(std::max(1, request.top_k)));
+  const std::vector<Simulated> picked =
+      pick_diverse(search.simulated(), static_cast<std::size_t>(std::max(1, request.top_k)));
   finish(picked.front(), result.plan, result.estimate);
   result.summary = summarize(result.plan);
   result.lower_bound_step = cost_model::to_seconds(search.lower_bound());
-  result.optimality_gap = result.lower_bound_step.value > 0 ? result.estimate.step.value / result.lower_bound_step.value - 1.0 : 0.0;
+  result.optimality_gap =
+      result.lower_bound_step.value > 0 ? result.estimate.step.value / result.lower_bound_step.value - 1.0 : 0.0;
   result.binding_constraint = describe_binding(*request.cost, result.plan, result.estimate);
   result.candidates_costed = search.costed();
   for (std::size_t i = 1; i < picked.size(); ++i) {
@@ -240,13 +266,16 @@ void add_device_sensitivities(const Request& request, PlanResult& result) {
   constexpr std::int64_t kMaxDevices = 8;
   const cluster::ResourceGraph& graph = request.cost->resources();
   if (cluster::num_devices(graph) > kMaxDevices || graph.nodes.size() != 1 || graph.nodes.front().count != 1) return;
-  for (std::size_t entry = 0; entry < graph.node_classes[static_cast<std::size_t>(graph.nodes.front().node_class)].devices.size(); ++entry) {
+  for (std::size_t entry = 0;
+       entry < graph.node_classes[static_cast<std::size_t>(graph.nodes.front().node_class)].devices.size(); ++entry) {
     cluster::ResourceGraph grown = graph;
-    cluster::DeviceCount& count = grown.node_classes[static_cast<std::size_t>(grown.nodes.front().node_class)].devices[entry];
+    cluster::DeviceCount& count =
+        grown.node_classes[static_cast<std::size_t>(grown.nodes.front().node_class)].devices[entry];
     ++count.count;
     const std::string name = grown.device_classes[static_cast<std::size_t>(count.device_class)].name;
     // Without a measured link of its own a lone device says nothing about two.
-    if (!(grown.node_classes[static_cast<std::size_t>(grown.nodes.front().node_class)].link.bandwidth.value.value > 0)) continue;
+    if (!(grown.node_classes[static_cast<std::size_t>(grown.nodes.front().node_class)].link.bandwidth.value.value > 0))
+      continue;
     const ChangedCost cost(*request.cost, std::move(grown));
     Request more = request;
     more.cost = &cost;

@@ -19,13 +19,15 @@ using Cost = std::int64_t;
 inline constexpr Cost kNoCost = std::numeric_limits<Cost>::max();
 
 template <class P>
-concept Problem = requires(P& problem, const typename P::State& state, const typename P::Label& label, const typename P::Option& option,
-                           void (*visit)(const typename P::Option&)) {
+concept Problem = requires(P& problem, const typename P::State& state, const typename P::Label& label,
+                           const typename P::Option& option, void (*visit)(const typename P::Option&)) {
   { problem.start() } -> std::same_as<std::pair<typename P::State, typename P::Label>>;
-  { problem.layer(state) } -> std::convertible_to<int>;      // extend always leads to a higher one
+  { problem.layer(state) } -> std::convertible_to<int>;  // extend always leads to a higher one
   { problem.is_final(state) } -> std::convertible_to<bool>;
-  problem.for_each_option(state, visit);                     // what may come next, in a fixed order
-  { problem.extend(state, label, option) } -> std::same_as<std::optional<std::pair<typename P::State, typename P::Label>>>;
+  problem.for_each_option(state, visit);  // what may come next, in a fixed order
+  {
+    problem.extend(state, label, option)
+  } -> std::same_as<std::optional<std::pair<typename P::State, typename P::Label>>>;
   { problem.dominates(label, label) } -> std::convertible_to<bool>;  // no worse in any completion
   { problem.bound(state, label) } -> std::convertible_to<Cost>;      // admissible: no completion costs less
   { problem.finish(state, label) } -> std::convertible_to<Cost>;
@@ -33,8 +35,8 @@ concept Problem = requires(P& problem, const typename P::State& state, const typ
 };
 
 struct SearchLimits {
-  Cost upper_bound = kNoCost;        // only what costs less is wanted
-  int alternatives = 1;              // a label goes when this many others dominate it
+  Cost upper_bound = kNoCost;  // only what costs less is wanted
+  int alternatives = 1;        // a label goes when this many others dominate it
   std::int64_t max_labels = std::numeric_limits<std::int64_t>::max();
   std::size_t max_results = 1;
 };
@@ -45,11 +47,11 @@ struct SearchResult {
     Cost cost = 0;
     std::vector<typename P::Option> path;  // first option first
   };
-  std::vector<Found> best;           // ascending in cost, then in order of discovery
+  std::vector<Found> best;  // ascending in cost, then in order of discovery
   /// No solution, found or not, costs less. kNoCost: there is none.
   Cost lower_bound = kNoCost;
-  std::int64_t num_labels = 0;       // that were kept at first
-  bool complete = true;              // false: max_labels ended it
+  std::int64_t num_labels = 0;  // that were kept at first
+  bool complete = true;         // false: max_labels ended it
 };
 
 /// Searches all of `problem`. Cost: labels x options of their state.
@@ -69,13 +71,17 @@ SearchResult<P> search_labels(P& problem, const SearchLimits& limits) {
   nodes.push_back({start.second, {}, -1});
   layers[problem.layer(start.first)][start.first] = {0};
 
-  const auto insert = [&](std::vector<std::int64_t>& front, const typename P::Label& label, const typename P::Option& option, std::int64_t parent) {
+  const auto insert = [&](std::vector<std::int64_t>& front, const typename P::Label& label,
+                          const typename P::Option& option, std::int64_t parent) {
     int dominators = 0;
     for (const std::int64_t other : front) {
-      if (problem.dominates(nodes[static_cast<std::size_t>(other)].label, label) && ++dominators >= limits.alternatives) return;
+      if (problem.dominates(nodes[static_cast<std::size_t>(other)].label, label) && ++dominators >= limits.alternatives)
+        return;
     }
     if (limits.alternatives == 1) {
-      std::erase_if(front, [&](std::int64_t other) { return problem.dominates(label, nodes[static_cast<std::size_t>(other)].label); });
+      std::erase_if(front, [&](std::int64_t other) {
+        return problem.dominates(label, nodes[static_cast<std::size_t>(other)].label);
+      });
     }
     nodes.push_back({label, option, parent});
     front.push_back(static_cast<std::int64_t>(nodes.size()) - 1);
@@ -86,12 +92,15 @@ SearchResult<P> search_labels(P& problem, const SearchLimits& limits) {
     auto layer = layers.extract(layers.begin());
     for (const auto& [state, front] : layer.mapped()) {
       if (problem.is_final(state)) {
-        for (const std::int64_t node : front) finals.emplace_back(problem.finish(state, nodes[static_cast<std::size_t>(node)].label), node);
+        for (const std::int64_t node : front)
+          finals.emplace_back(problem.finish(state, nodes[static_cast<std::size_t>(node)].label), node);
         continue;
       }
       if (result.num_labels >= limits.max_labels) {
         result.complete = false;
-        for (const std::int64_t node : front) result.lower_bound = std::min<Cost>(result.lower_bound, problem.bound(state, nodes[static_cast<std::size_t>(node)].label));
+        for (const std::int64_t node : front)
+          result.lower_bound =
+              std::min<Cost>(result.lower_bound, problem.bound(state, nodes[static_cast<std::size_t>(node)].label));
         continue;
       }
       problem.for_each_option(state, [&, &front = front, &state = state](const typename P::Option& option) {
@@ -116,7 +125,8 @@ SearchResult<P> search_labels(P& problem, const SearchLimits& limits) {
     result.lower_bound = std::min(result.lower_bound, cost);
     if (result.best.size() >= limits.max_results || cost >= limits.upper_bound) continue;
     typename SearchResult<P>::Found found{cost, {}};
-    for (std::int64_t at = node; nodes[static_cast<std::size_t>(at)].parent >= 0; at = nodes[static_cast<std::size_t>(at)].parent) {
+    for (std::int64_t at = node; nodes[static_cast<std::size_t>(at)].parent >= 0;
+         at = nodes[static_cast<std::size_t>(at)].parent) {
       found.path.push_back(nodes[static_cast<std::size_t>(at)].option);
     }
     std::reverse(found.path.begin(), found.path.end());

@@ -20,7 +20,8 @@ struct Simulated {
 [[nodiscard]] std::vector<Simulated> pick_diverse(const std::vector<Simulated>& ascending, std::size_t most);
 
 /// What keeps the step from being shorter, in words.
-[[nodiscard]] std::string describe_binding(const cost_model::CostModel& cost, const plan::Plan& plan, const plan::Estimate& estimate);
+[[nodiscard]] std::string describe_binding(const cost_model::CostModel& cost, const plan::Plan& plan,
+                                           const plan::Estimate& estimate);
 
 /// The estimate of the same plan with every link that its ranks use twice as fast, one entry a link.
 [[nodiscard]] std::vector<Sensitivity> link_sensitivities(const cost_model::CostModel& cost, const plan::Plan& plan);

@@ -20,17 +20,19 @@ std::vector<std::int64_t> probe_samples(std::int64_t micro, std::int64_t fixed) 
 
 }  // namespace
 
-PipelineProblem::PipelineProblem(StageCosts& costs, PipelineShape shape, Cost upper_bound) : costs_(costs), shape_(std::move(shape)), upper_bound_(upper_bound) {
+PipelineProblem::PipelineProblem(StageCosts& costs, PipelineShape shape, Cost upper_bound)
+    : costs_(costs), shape_(std::move(shape)), upper_bound_(upper_bound) {
   const StageContext& context = costs_.context();
   const SpanCosts& spans = *context.spans;
   const cluster::ResourceGraph& graph = spans.cost().resources();
   num_blocks_ = spans.num_blocks();
   const std::size_t num_classes = graph.device_classes.size();
 
-  // C23. A device of class c does at most max_b(w_b / r_cb) units of work a tick, where a sample of block b is w_b units
-  // and takes at least r_cb ticks.
+  // C23. A device of class c does at most max_b(w_b / r_cb) units of work a tick, where a sample of block b is w_b
+  // units and takes at least r_cb ticks.
   std::vector<char> present(num_classes, 0);
-  for (std::size_t p = 0; p < context.pools->size(); ++p) present[static_cast<std::size_t>((*context.pools)[p].device_class)] = 1;
+  for (std::size_t p = 0; p < context.pools->size(); ++p)
+    present[static_cast<std::size_t>((*context.pools)[p].device_class)] = 1;
   const auto probes = probe_samples(context.micro, spans.cost().facts().static_batch());
   std::vector<std::vector<double>> rate(num_classes, std::vector<double>(static_cast<std::size_t>(num_blocks_), 0));
   for (std::size_t c = 0; c < num_classes; ++c) {
@@ -68,21 +70,27 @@ PipelineProblem::PipelineProblem(StageCosts& costs, PipelineShape shape, Cost up
   const std::vector<Counts>& compositions = context.compositions;
   links_.resize(compositions.size());
   for (std::size_t a = 0; a < compositions.size(); ++a) {
-    for (const Counts& b : compositions) links_[a].push_back(best_link(graph, *context.pools, compositions[a], b, context.spread));
+    for (const Counts& b : compositions)
+      links_[a].push_back(best_link(graph, *context.pools, compositions[a], b, context.spread));
   }
   best_bandwidth_ = best_link(graph, *context.pools, shape_.devices, shape_.devices, true).bandwidth;
   step_overhead_ = kNoCost;
   for (std::size_t c = 0; c < num_classes; ++c) {
-    if (present[c] != 0) step_overhead_ = std::min(step_overhead_, cost_model::to_ticks(spans.cost().estimate_step_overhead(static_cast<int>(c))));
+    if (present[c] != 0)
+      step_overhead_ =
+          std::min(step_overhead_, cost_model::to_ticks(spans.cost().estimate_step_overhead(static_cast<int>(c))));
   }
 }
 
 int PipelineProblem::in_flight(int later) const {
   const std::int64_t count = costs_.context().count;
-  return static_cast<int>(shape_.schedule == plan::ScheduleKind::GPipe ? count : std::min<std::int64_t>(count, later + 1));
+  return static_cast<int>(shape_.schedule == plan::ScheduleKind::GPipe ? count
+                                                                       : std::min<std::int64_t>(count, later + 1));
 }
 
-std::pair<PipelineProblem::State, PipelineProblem::Label> PipelineProblem::start() const { return {State{num_blocks_, 0, shape_.devices, -1}, Label{}}; }
+std::pair<PipelineProblem::State, PipelineProblem::Label> PipelineProblem::start() const {
+  return {State{num_blocks_, 0, shape_.devices, -1}, Label{}};
+}
 
 bool PipelineProblem::may_cut(const State& state, int first) const {
   const int stages = state.num_stages + 1;
@@ -108,7 +116,9 @@ bool PipelineProblem::worth_going_on(const StageCost& stage, const State& state,
 }
 
 // C22
-std::optional<std::pair<PipelineProblem::State, PipelineProblem::Label>> PipelineProblem::extend(const State& state, const Label& label, const Option& option) {
+std::optional<std::pair<PipelineProblem::State, PipelineProblem::Label>> PipelineProblem::extend(const State& state,
+                                                                                                 const Label& label,
+                                                                                                 const Option& option) {
   const Counts& counts = costs_.context().compositions[static_cast<std::size_t>(option.composition)];
   const StageCost& stage = *option.stage;
   const Cost m = costs_.context().count;
@@ -121,7 +131,8 @@ std::optional<std::pair<PipelineProblem::State, PipelineProblem::Label>> Pipelin
     forward_edge = costs_.edge(state.block, label.next_samples, link, false);
     backward_edge = costs_.edge(state.block, stage.least_samples, link, true);
   }
-  const Cost away = state.next >= 0 ? forward_edge + label.round + backward_edge : 0;  // from the end of F to the start of B
+  const Cost away =
+      state.next >= 0 ? forward_edge + label.round + backward_edge : 0;  // from the end of F to the start of B
   // While the last micro-batch is away, a 1F1B stage has the backward passes of those before it to run; GPipe has none.
   const Cost held = shape_.schedule == plan::ScheduleKind::GPipe ? 0 : std::min<Cost>(state.num_stages, m - 1);
   const Cost own = m * stage.busy + std::max<Cost>(0, away - held * stage.backward_max);
@@ -133,11 +144,13 @@ std::optional<std::pair<PipelineProblem::State, PipelineProblem::Label>> Pipelin
   if (state.next >= 0) {
     result.chain = std::max(result.chain, path + forward_edge + backward_edge + label.chain);
     // Messages of one edge follow each other.
-    result.chain = std::max(result.chain, path + m * std::max(forward_edge, backward_edge) + label.round + std::min(forward_edge, backward_edge));
+    result.chain = std::max(result.chain, path + m * std::max(forward_edge, backward_edge) + label.round +
+                                              std::min(forward_edge, backward_edge));
     if (shape_.schedule != plan::ScheduleKind::GPipe) {
       // A stage lets one micro-batch in for each that comes back once it holds all it may.
       const Cost window = state.num_stages + 1;
-      result.chain = std::max(result.chain, ((m - 1) % window) * stage.forward_min + ((m - 1) / window + 1) * result.round);
+      result.chain =
+          std::max(result.chain, ((m - 1) % window) * stage.forward_min + ((m - 1) / window + 1) * result.round);
     }
     result.sync = stage.forward_min + forward_edge + label.sync;
   }
@@ -154,16 +167,19 @@ std::optional<std::pair<PipelineProblem::State, PipelineProblem::Label>> Pipelin
 }
 
 bool PipelineProblem::dominates(const Label& a, const Label& b) const {
-  return a.chain <= b.chain && a.sync <= b.sync && a.round <= b.round && a.optimizer <= b.optimizer && a.next_samples <= b.next_samples;
+  return a.chain <= b.chain && a.sync <= b.sync && a.round <= b.round && a.optimizer <= b.optimizer &&
+         a.next_samples <= b.next_samples;
 }
 
 Cost PipelineProblem::work_bound(int end_block, const Counts& devices) const {
   const StageContext& context = costs_.context();
   double speed = 0;
-  for (std::size_t p = 0; p < context.pools->size(); ++p) speed += devices.of[p] * units_per_tick_[static_cast<std::size_t>((*context.pools)[p].device_class)];
+  for (std::size_t p = 0; p < context.pools->size(); ++p)
+    speed += devices.of[p] * units_per_tick_[static_cast<std::size_t>((*context.pools)[p].device_class)];
   if (work_sum_[static_cast<std::size_t>(end_block)] == 0) return 0;
   if (speed == 0) return kNoCost;
-  return static_cast<Cost>(std::floor(static_cast<double>(context.micro * context.count) * work_sum_[static_cast<std::size_t>(end_block)] / speed));
+  return static_cast<Cost>(std::floor(static_cast<double>(context.micro * context.count) *
+                                      work_sum_[static_cast<std::size_t>(end_block)] / speed));
 }
 
 Cost PipelineProblem::bound(const State& state, const Label& label) const {
@@ -177,12 +193,17 @@ Cost PipelineProblem::tied_time(int end) const {
   // Every algorithm sends at least the payload once over a link of the group.
   Cost time = 0;
   for (const cost_model::ParameterFacts& parameter : costs_.context().spans->cost().facts().parameters()) {
-    if (!parameter.trainable || parameter.blocks.empty() || parameter.blocks.front() >= end || parameter.blocks.back() < end) continue;
-    if (best_bandwidth_.value > 0) time += cost_model::to_ticks(size_of(DType::Float32) * parameter.elements / best_bandwidth_);
+    if (!parameter.trainable || parameter.blocks.empty() || parameter.blocks.front() >= end ||
+        parameter.blocks.back() < end)
+      continue;
+    if (best_bandwidth_.value > 0)
+      time += cost_model::to_ticks(size_of(DType::Float32) * parameter.elements / best_bandwidth_);
   }
   return time;
 }
 
-Cost PipelineProblem::finish(const State&, const Label& label) const { return std::max(label.chain, label.sync) + label.optimizer + step_overhead_; }
+Cost PipelineProblem::finish(const State&, const Label& label) const {
+  return std::max(label.chain, label.sync) + label.optimizer + step_overhead_;
+}
 
 }  // namespace coxswain::planner

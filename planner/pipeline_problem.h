@@ -1,8 +1,8 @@
 #pragma once
 // Our own search space as a Problem: stages from the loss side, each a span of blocks on counts of devices, for one
-// micro-batch size, count and schedule. Since it starts at the loss, the number of micro-batches in flight is known from
-// the position. Costs are bounds from below of the simulated step. Threads: one per object.
-// Source: DESIGN 3.5; equations C22 (chain), C23 (work) in docs/cost_model.md.
+// micro-batch size, count and schedule. Since it starts at the loss, the number of micro-batches in flight is known
+// from the position. Costs are bounds from below of the simulated step. Threads: one per object. Source: DESIGN 3.5;
+// equations C22 (chain), C23 (work) in docs/cost_model.md.
 #include <compare>
 #include <optional>
 #include <utility>
@@ -17,32 +17,32 @@ namespace coxswain::planner {
 struct PipelineShape {
   plan::ScheduleKind schedule = plan::ScheduleKind::OneForwardOneBackward;
   int min_stages = 1, max_stages = 1;
-  std::vector<int> cuts;                   // fixed first blocks of the later stages; empty: free
+  std::vector<int> cuts;  // fixed first blocks of the later stages; empty: free
   bool fixed_cuts = false;
   bool use_all_devices = false;
-  Counts devices;                          // what there is
+  Counts devices;  // what there is
 };
 
 class PipelineProblem {
  public:
   struct State {
-    int block = 0;         // first block that is placed
-    int num_stages = 0;    // placed so far
+    int block = 0;       // first block that is placed
+    int num_stages = 0;  // placed so far
     Counts remaining;
-    int next = -1;         // composition of the stage placed last
+    int next = -1;  // composition of the stage placed last
     friend auto operator<=>(const State&, const State&) = default;
   };
   /// The pending edge is the pair (state.next, next_samples): an edge is priced when its earlier side is known.
   struct Label {
-    Cost chain = 0;        // C22: from the first forward of the first placed stage to its last gradient
-    Cost sync = 0;         // the same, to the end of the last reduction
-    Cost round = 0;        // one micro-batch through all placed stages and back
-    Cost optimizer = 0;    // slowest update
+    Cost chain = 0;      // C22: from the first forward of the first placed stage to its last gradient
+    Cost sync = 0;       // the same, to the end of the last reduction
+    Cost round = 0;      // one micro-batch through all placed stages and back
+    Cost optimizer = 0;  // slowest update
     std::int64_t next_samples = 0;
   };
   struct Option {
     int first = 0;
-    int composition = 0;   // index into StageContext::compositions
+    int composition = 0;  // index into StageContext::compositions
     const StageCost* stage = nullptr;
   };
 
@@ -53,7 +53,8 @@ class PipelineProblem {
   [[nodiscard]] bool is_final(const State& state) const { return state.block == 0; }
   template <class Visit>
   void for_each_option(const State& state, Visit&& visit);
-  [[nodiscard]] std::optional<std::pair<State, Label>> extend(const State& state, const Label& label, const Option& option);
+  [[nodiscard]] std::optional<std::pair<State, Label>> extend(const State& state, const Label& label,
+                                                              const Option& option);
   [[nodiscard]] bool dominates(const Label& a, const Label& b) const;
   [[nodiscard]] Cost bound(const State& state, const Label& label) const;
   [[nodiscard]] Cost finish(const State& state, const Label& label) const;
@@ -84,10 +85,10 @@ class PipelineProblem {
   PipelineShape shape_;
   Cost upper_bound_;
   int num_blocks_ = 0;
-  std::vector<double> work_sum_;             // units of the blocks before, C23
-  std::vector<double> units_per_tick_;       // by device class
-  std::vector<Cost> path_sum_;               // least forward + backward of the blocks before, one sample on the best class
-  std::vector<std::vector<BestLink>> links_; // by pair of compositions
+  std::vector<double> work_sum_;        // units of the blocks before, C23
+  std::vector<double> units_per_tick_;  // by device class
+  std::vector<Cost> path_sum_;          // least forward + backward of the blocks before, one sample on the best class
+  std::vector<std::vector<BestLink>> links_;  // by pair of compositions
   BytesPerSecond best_bandwidth_{0};
   Cost step_overhead_ = 0;
   Misfit misfit_;

@@ -15,15 +15,16 @@ namespace coxswain::planner {
 /// What the user pins (INTERFACE section 1, --constrain). Empty list = free; several = alternatives.
 struct Constraints {
   std::vector<int> data, tensor, pipeline, context, expert, zero;
-  std::vector<std::int64_t> micro;                 // samples of one micro-batch
+  std::vector<std::int64_t> micro;                   // samples of one micro-batch
   std::optional<std::vector<std::int64_t>> samples;  // per replica
-  std::optional<std::string> recompute;            // "none", "full", "[block,...]"
+  std::optional<std::string> recompute;              // "none", "full", "[block,...]"
   std::vector<plan::ScheduleKind> schedule;
-  std::optional<std::string> cuts;                 // "even" or "[6,10]"
+  std::optional<std::string> cuts;  // "even" or "[6,10]"
   std::optional<std::string> offload;
   std::string backend = "host";
 };
-/// Parses "KEY=VALUE[,VALUE...]" strings. Errors: InvalidArgument for all bad ones at once, listing the keys and values.
+/// Parses "KEY=VALUE[,VALUE...]" strings. Errors: InvalidArgument for all bad ones at once, listing the keys and
+/// values.
 [[nodiscard]] Result<Constraints> parse_constraints(const std::vector<std::string>& texts);
 
 struct Request {
@@ -42,7 +43,7 @@ struct Request {
 struct RunnerUp {
   plan::Plan plan;
   plan::Estimate estimate;
-  std::string summary;           // "dp2 pp1, micro 8 x 4, 1f1b"
+  std::string summary;  // "dp2 pp1, micro 8 x 4, 1f1b"
 };
 struct Rejected {
   std::string reason;
@@ -58,13 +59,13 @@ struct PlanResult {
   plan::Estimate estimate;
   std::string summary;
   Seconds lower_bound_step{0};
-  double optimality_gap = 0;     // estimate.step / lower_bound - 1
+  double optimality_gap = 0;  // estimate.step / lower_bound - 1
   std::string binding_constraint;
   std::vector<RunnerUp> runners_up;
   std::vector<Rejected> rejected;
   std::vector<Sensitivity> sensitivities;
   std::int64_t candidates_costed = 0;
-  double search_seconds = 0;     // filled by the caller that owns a Clock
+  double search_seconds = 0;  // filled by the caller that owns a Clock
 };
 /// Errors: ResourceExhausted when nothing fits, naming how much memory is missing on which device class and what would
 /// help; InvalidArgument for constraints that contradict each other (batch that does not divide).

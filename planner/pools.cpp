@@ -43,7 +43,8 @@ std::vector<Pool> group_devices(const cluster::ResourceGraph& graph, std::int64_
           pool.first_node = node;
         }
         pool.one_node = pool.one_node && pool.first_node == node;
-        for (std::int64_t d = 0; d < entry.count; ++d) pool.devices.push_back({entry.device_class, next[entry.device_class]++});
+        for (std::int64_t d = 0; d < entry.count; ++d)
+          pool.devices.push_back({entry.device_class, next[entry.device_class]++});
       }
     }
   }
@@ -59,8 +60,12 @@ Result<std::vector<Pool>> make_pools(const cluster::ResourceGraph& graph) {
   std::vector<Pool> pools = group_devices(graph, domain_size(graph, nodes));
   if (pools.size() > kMaxPools) pools = group_devices(graph, std::max<std::int64_t>(nodes, 1));
   if (pools.size() > kMaxPools) {
-    return Error{ErrorCode::Unimplemented, "the search tells at most 8 kinds of devices apart", "nodes", "at most 8 pairs of node group and device class",
-                 std::to_string(pools.size()), "merge equal nodes into one entry with a count"};
+    return Error{ErrorCode::Unimplemented,
+                 "the search tells at most 8 kinds of devices apart",
+                 "nodes",
+                 "at most 8 pairs of node group and device class",
+                 std::to_string(pools.size()),
+                 "merge equal nodes into one entry with a count"};
   }
   return pools;
 }
@@ -71,7 +76,8 @@ Counts all_of(const std::vector<Pool>& pools) {
   return counts;
 }
 
-BestLink best_link(const cluster::ResourceGraph& graph, const std::vector<Pool>& pools, const Counts& a, const Counts& b, bool spread) {
+BestLink best_link(const cluster::ResourceGraph& graph, const std::vector<Pool>& pools, const Counts& a,
+                   const Counts& b, bool spread) {
   BestLink best;
   std::set<const cluster::LinkClass*> links;
   const auto include = [&](const cluster::LinkClass& link) {
@@ -89,7 +95,8 @@ BestLink best_link(const cluster::ResourceGraph& graph, const std::vector<Pool>&
         continue;
       }
       // Same node, or the same nodes: a stage of whole nodes meets its neighbour only over the network.
-      const bool whole_nodes = !spread && p == q && !from.one_node && a.of[p] % from.per_node == 0 && b.of[q] % from.per_node == 0;
+      const bool whole_nodes =
+          !spread && p == q && !from.one_node && a.of[p] % from.per_node == 0 && b.of[q] % from.per_node == 0;
       if (!whole_nodes) include(cluster::link_between_nodes(graph, from.first_node, from.first_node));
       if (!from.one_node) include(cluster::link_between_nodes(graph, from.first_node, from.first_node + 1));
     }

@@ -53,6 +53,7 @@ struct BestLink {
   BytesPerSecond bandwidth{0};
   int num_links = 0;
 };
-[[nodiscard]] BestLink best_link(const cluster::ResourceGraph& graph, const std::vector<Pool>& pools, const Counts& a, const Counts& b, bool spread);
+[[nodiscard]] BestLink best_link(const cluster::ResourceGraph& graph, const std::vector<Pool>& pools, const Counts& a,
+                                 const Counts& b, bool spread);
 
 }  // namespace coxswain::planner

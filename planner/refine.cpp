@@ -8,7 +8,8 @@ namespace {
 /// Device class of every replica of a stage, in replica order.
 std::vector<int> replica_classes(const SearchSpace& space, const CandidateStage& stage) {
   std::vector<int> classes;
-  for (std::size_t p = 0; p < space.pools.size(); ++p) classes.insert(classes.end(), static_cast<std::size_t>(stage.counts.of[p]), space.pools[p].device_class);
+  for (std::size_t p = 0; p < space.pools.size(); ++p)
+    classes.insert(classes.end(), static_cast<std::size_t>(stage.counts.of[p]), space.pools[p].device_class);
   return classes;
 }
 
@@ -27,8 +28,10 @@ class NeighbourList {
         Candidate moved = from;
         moved.stages[s].end += shift;
         moved.stages[s + 1].first += shift;
-        const bool whole = space_.spans->has_work(moved.stages[s].first, moved.stages[s].end) && space_.spans->has_work(moved.stages[s + 1].first, moved.stages[s + 1].end);
-        if (moved.stages[s].first < moved.stages[s].end && moved.stages[s + 1].first < moved.stages[s + 1].end && whole) add(std::move(moved));
+        const bool whole = space_.spans->has_work(moved.stages[s].first, moved.stages[s].end) &&
+                           space_.spans->has_work(moved.stages[s + 1].first, moved.stages[s + 1].end);
+        if (moved.stages[s].first < moved.stages[s].end && moved.stages[s + 1].first < moved.stages[s + 1].end && whole)
+          add(std::move(moved));
       }
     }
   }
@@ -96,8 +99,11 @@ bool refit(const SearchSpace& space, Candidate& candidate) {
   const int num_stages = static_cast<int>(candidate.stages.size());
   for (int s = 0; s < num_stages; ++s) {
     CandidateStage& stage = candidate.stages[static_cast<std::size_t>(s)];
-    const std::int64_t held = candidate.schedule == plan::ScheduleKind::GPipe ? candidate.count : std::min<std::int64_t>(candidate.count, num_stages - s);
-    const SpanQuery query{stage.first, stage.end, static_cast<int>(held), static_cast<int>(std::min<std::int64_t>(2, candidate.count))};
+    const std::int64_t held = candidate.schedule == plan::ScheduleKind::GPipe
+                                  ? candidate.count
+                                  : std::min<std::int64_t>(candidate.count, num_stages - s);
+    const SpanQuery query{stage.first, stage.end, static_cast<int>(held),
+                          static_cast<int>(std::min<std::int64_t>(2, candidate.count))};
     const std::vector<int> classes = replica_classes(space, stage);
     stage.recompute.clear();
     // Twice: the second pass sees what any replica needs.
@@ -124,7 +130,8 @@ std::vector<Candidate> neighbours(const SearchSpace& space, const Candidate& can
   return list.take();
 }
 
-void climb(const SearchSpace& space, const Candidate& start, Cost step, int max_simulations, const std::function<std::optional<Cost>(const Candidate&)>& simulate_step) {
+void climb(const SearchSpace& space, const Candidate& start, Cost step, int max_simulations,
+           const std::function<std::optional<Cost>(const Candidate&)>& simulate_step) {
   Candidate at = start;
   int used = 0;
   bool moved = true;

@@ -15,8 +15,9 @@ namespace coxswain::planner {
 /// Candidates one change away from `candidate` that the constraints allow and memory holds.
 [[nodiscard]] std::vector<Candidate> neighbours(const SearchSpace& space, const Candidate& candidate);
 
-/// Follows improvements from `start` (which takes `step`) until no neighbour is better or `max_simulations` are used up.
-/// `simulate_step` gives a candidate's step, or nothing when it cannot run.
-void climb(const SearchSpace& space, const Candidate& start, Cost step, int max_simulations, const std::function<std::optional<Cost>(const Candidate&)>& simulate_step);
+/// Follows improvements from `start` (which takes `step`) until no neighbour is better or `max_simulations` are used
+/// up. `simulate_step` gives a candidate's step, or nothing when it cannot run.
+void climb(const SearchSpace& space, const Candidate& start, Cost step, int max_simulations,
+           const std::function<std::optional<Cost>(const Candidate&)>& simulate_step);
 
 }  // namespace coxswain::planner

@@ -19,11 +19,14 @@ std::string replica_text(const plan::Plan& plan) {
 /// The shares of the first stage whose replicas differ, as "5+3"; "" where all are equal.
 std::string samples_text(const plan::Plan& plan) {
   for (const plan::Stage& stage : plan.stages) {
-    const auto differs = [&](const plan::Replica& replica) { return replica.samples != stage.replicas.front().samples; };
+    const auto differs = [&](const plan::Replica& replica) {
+      return replica.samples != stage.replicas.front().samples;
+    };
     if (std::none_of(stage.replicas.begin(), stage.replicas.end(), differs)) continue;
     constexpr std::size_t kMost = 8;
     std::string text;
-    for (std::size_t r = 0; r < stage.replicas.size() && r < kMost; ++r) text += (r == 0 ? "" : "+") + std::to_string(stage.replicas[r].samples);
+    for (std::size_t r = 0; r < stage.replicas.size() && r < kMost; ++r)
+      text += (r == 0 ? "" : "+") + std::to_string(stage.replicas[r].samples);
     return " (" + text + (stage.replicas.size() > kMost ? "+..." : "") + ")";
   }
   return "";
@@ -45,7 +48,8 @@ std::string summarize(const plan::Plan& plan) {
   std::string text = "dp" + replica_text(plan) + " pp" + std::to_string(plan.stages.size());
   if (plan.stages.size() > 1) {
     text += ", cuts [";
-    for (std::size_t s = 1; s < plan.stages.size(); ++s) text += (s == 1 ? "" : ",") + std::to_string(plan.stages[s].first_block);
+    for (std::size_t s = 1; s < plan.stages.size(); ++s)
+      text += (s == 1 ? "" : ",") + std::to_string(plan.stages[s].first_block);
     text += "]";
   }
   text += ", micro " + std::to_string(plan.batch.micro) + " x " + std::to_string(plan.batch.count) + samples_text(plan);
@@ -56,20 +60,25 @@ std::string summarize(const plan::Plan& plan) {
 Json to_json(const PlanResult& result) {
   JsonArray runners, rejected, sensitivities;
   for (const RunnerUp& runner : result.runners_up) {
-    runners.push_back(JsonObject{{"estimate", plan::to_json(runner.estimate)}, {"plan", plan::to_json(runner.plan)}, {"summary", runner.summary}});
+    runners.push_back(JsonObject{{"estimate", plan::to_json(runner.estimate)},
+                                 {"plan", plan::to_json(runner.plan)},
+                                 {"summary", runner.summary}});
   }
-  for (const Rejected& one : result.rejected) rejected.push_back(JsonObject{{"count", one.count}, {"example", one.example}, {"reason", one.reason}});
-  for (const Sensitivity& one : result.sensitivities) sensitivities.push_back(JsonObject{{"change", one.change}, {"step_seconds", one.step.value}});
-  return JsonObject{{"binding_constraint", result.binding_constraint},
-                    {"estimate", plan::to_json(result.estimate)},
-                    {"lower_bound_step_seconds", result.lower_bound_step.value},
-                    {"optimality_gap", result.optimality_gap},
-                    {"plan", plan::to_json(result.plan)},
-                    {"rejected", std::move(rejected)},
-                    {"runners_up", std::move(runners)},
-                    {"search", JsonObject{{"candidates_costed", result.candidates_costed}, {"seconds", result.search_seconds}}},
-                    {"sensitivities", std::move(sensitivities)},
-                    {"summary", result.summary}};
+  for (const Rejected& one : result.rejected)
+    rejected.push_back(JsonObject{{"count", one.count}, {"example", one.example}, {"reason", one.reason}});
+  for (const Sensitivity& one : result.sensitivities)
+    sensitivities.push_back(JsonObject{{"change", one.change}, {"step_seconds", one.step.value}});
+  return JsonObject{
+      {"binding_constraint", result.binding_constraint},
+      {"estimate", plan::to_json(result.estimate)},
+      {"lower_bound_step_seconds", result.lower_bound_step.value},
+      {"optimality_gap", result.optimality_gap},
+      {"plan", plan::to_json(result.plan)},
+      {"rejected", std::move(rejected)},
+      {"runners_up", std::move(runners)},
+      {"search", JsonObject{{"candidates_costed", result.candidates_costed}, {"seconds", result.search_seconds}}},
+      {"sensitivities", std::move(sensitivities)},
+      {"summary", result.summary}};
 }
 
 }  // namespace coxswain::planner

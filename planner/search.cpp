@@ -6,11 +6,23 @@
 
 namespace coxswain::planner {
 
-CombinationResult search_combination(const SearchSpace& space, const Combination& combination, Cost upper_bound, const SearchLimits& limits) {
-  StageContext context{space.spans, &space.pools, combination.micro, combination.count, kBucketBytes, combination.compositions, combination.spread, combination.max_stages, {}, 2};
+CombinationResult search_combination(const SearchSpace& space, const Combination& combination, Cost upper_bound,
+                                     const SearchLimits& limits) {
+  StageContext context{space.spans,
+                       &space.pools,
+                       combination.micro,
+                       combination.count,
+                       kBucketBytes,
+                       combination.compositions,
+                       combination.spread,
+                       combination.max_stages,
+                       {},
+                       2};
   if (space.request->constraints.samples) context.samples = *space.request->constraints.samples;
   StageCosts costs(std::move(context));
-  PipelineProblem problem(costs, {combination.schedule, combination.min_stages, combination.max_stages, combination.cuts, combination.fixed_cuts, space.request->use_all_devices, space.devices},
+  PipelineProblem problem(costs,
+                          {combination.schedule, combination.min_stages, combination.max_stages, combination.cuts,
+                           combination.fixed_cuts, space.request->use_all_devices, space.devices},
                           upper_bound);
   SearchLimits here = limits;
   here.upper_bound = upper_bound;
@@ -26,7 +38,9 @@ CombinationResult search_combination(const SearchSpace& space, const Combination
     Candidate candidate{one.cost, combination.schedule, combination.micro, combination.count, combination.spread, {}};
     int end = space.spans->num_blocks();
     for (const PipelineProblem::Option& option : one.path) {
-      candidate.stages.push_back({option.first, end, combination.compositions[static_cast<std::size_t>(option.composition)], option.stage->samples, option.stage->recompute});
+      candidate.stages.push_back({option.first, end,
+                                  combination.compositions[static_cast<std::size_t>(option.composition)],
+                                  option.stage->samples, option.stage->recompute});
       end = option.first;
     }
     std::reverse(candidate.stages.begin(), candidate.stages.end());  // found from the loss side

@@ -1,7 +1,7 @@
 #pragma once
 // The outer loop: micro-batch, count, schedule, family of compositions and layout, best first by bound, each an inner
-// search over stages. Yields candidates in order of their cost bound. Called by find_plan. Threads: uses request.threads
-// of its own; the result does not depend on how many. Source: DESIGN 3.5.
+// search over stages. Yields candidates in order of their cost bound. Called by find_plan. Threads: uses
+// request.threads of its own; the result does not depend on how many. Source: DESIGN 3.5.
 #include <optional>
 #include <string>
 #include <vector>
@@ -20,7 +20,7 @@ struct CandidateStage {
 
 /// A plan before device ids and action lists.
 struct Candidate {
-  Cost bound = 0;               // no more than what it takes simulated
+  Cost bound = 0;  // no more than what it takes simulated
   plan::ScheduleKind schedule = plan::ScheduleKind::OneForwardOneBackward;
   std::int64_t micro = 0, count = 0;
   bool spread = false;
@@ -32,11 +32,11 @@ struct SearchSpace {
   const Request* request = nullptr;
   std::vector<Pool> pools;
   Counts devices;
-  std::vector<std::int64_t> micros;                 // allowed samples of a micro-batch
+  std::vector<std::int64_t> micros;  // allowed samples of a micro-batch
   std::vector<plan::ScheduleKind> schedules;
   int max_stages = 1;
-  std::vector<int> allowed_stages;                  // ascending
-  bool large = false;                               // all stages of a plan stand on equal counts
+  std::vector<int> allowed_stages;  // ascending
+  bool large = false;               // all stages of a plan stand on equal counts
   const SpanCosts* spans = nullptr;
 };
 /// Errors: InvalidArgument and Unimplemented for constraints that contradict each other, the model or the devices.
@@ -59,13 +59,14 @@ struct Combination {
 [[nodiscard]] std::vector<Combination> make_combinations(const SearchSpace& space);
 
 struct CombinationResult {
-  std::vector<Candidate> candidates;   // ascending in bound
+  std::vector<Candidate> candidates;  // ascending in bound
   Cost lower_bound = kNoCost;
   std::int64_t labels = 0, costed = 0;
   bool complete = true;
   PipelineProblem::Misfit misfit;
 };
-[[nodiscard]] CombinationResult search_combination(const SearchSpace& space, const Combination& combination, Cost upper_bound, const SearchLimits& limits);
+[[nodiscard]] CombinationResult search_combination(const SearchSpace& space, const Combination& combination,
+                                                   Cost upper_bound, const SearchLimits& limits);
 
 /// The candidate as a complete plan: device ids, buckets, action lists, hashes.
 [[nodiscard]] plan::Plan place_candidate(const SearchSpace& space, const Candidate& candidate);

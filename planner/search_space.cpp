@@ -14,7 +14,8 @@ constexpr std::int32_t kMaxFreeDevices = 16;
 constexpr std::int64_t kMaxFreeCompositions = 400;
 
 Error invalid(std::string message, std::string path, std::string expected, std::string got, std::string hint = "") {
-  return Error{ErrorCode::InvalidArgument, std::move(message), std::move(path), std::move(expected), std::move(got), std::move(hint)};
+  return Error{ErrorCode::InvalidArgument, std::move(message), std::move(path),
+               std::move(expected),        std::move(got),     std::move(hint)};
 }
 
 Error contradiction(std::vector<Error> problems) {
@@ -40,15 +41,17 @@ std::string join(const std::vector<std::int64_t>& numbers) {
 void check_axes(const Constraints& constraints, std::vector<Error>& problems) {
   const auto only = [&](const std::vector<int>& values, const char* key, int allowed) {
     if (values.empty() || std::find(values.begin(), values.end(), allowed) != values.end()) return;
-    problems.push_back(Error{ErrorCode::Unimplemented, std::string("this version cannot do what ") + key + " asks for", std::string("plan.") + key,
-                             std::to_string(allowed), std::to_string(values.front()), "leave the key out"});
+    problems.push_back(Error{ErrorCode::Unimplemented, std::string("this version cannot do what ") + key + " asks for",
+                             std::string("plan.") + key, std::to_string(allowed), std::to_string(values.front()),
+                             "leave the key out"});
   };
   only(constraints.tensor, "tensor", 1);
   only(constraints.context, "context", 1);
   only(constraints.expert, "expert", 1);
   only(constraints.zero, "zero", 0);
   if (constraints.offload && *constraints.offload != "none") {
-    problems.push_back(Error{ErrorCode::Unimplemented, "this version cannot offload", "plan.offload", "none", *constraints.offload, "leave the key out"});
+    problems.push_back(Error{ErrorCode::Unimplemented, "this version cannot offload", "plan.offload", "none",
+                             *constraints.offload, "leave the key out"});
   }
 }
 
@@ -59,17 +62,21 @@ std::vector<std::int64_t> allowed_micros(const Request& request, std::int64_t de
   if (constraints.samples) {
     const std::int64_t sum = std::accumulate(constraints.samples->begin(), constraints.samples->end(), std::int64_t{0});
     if (request.global_batch % sum != 0) {
-      problems.push_back(invalid("samples do not divide the global batch", "plan.samples", "a sum that divides " + std::to_string(request.global_batch), std::to_string(sum)));
+      problems.push_back(invalid("samples do not divide the global batch", "plan.samples",
+                                 "a sum that divides " + std::to_string(request.global_batch), std::to_string(sum)));
     }
-    if (!constraints.micro.empty() && std::find(constraints.micro.begin(), constraints.micro.end(), sum) == constraints.micro.end()) {
-      problems.push_back(invalid("samples do not add up to the micro-batch", "plan.samples", "a sum of " + join(constraints.micro), std::to_string(sum)));
+    if (!constraints.micro.empty() &&
+        std::find(constraints.micro.begin(), constraints.micro.end(), sum) == constraints.micro.end()) {
+      problems.push_back(invalid("samples do not add up to the micro-batch", "plan.samples",
+                                 "a sum of " + join(constraints.micro), std::to_string(sum)));
     }
     return {sum};
   }
   if (!constraints.micro.empty()) {
     for (const std::int64_t micro : constraints.micro) {
       if (micro < 1 || request.global_batch % micro != 0) {
-        problems.push_back(invalid("the micro-batch does not divide the global batch", "plan.micro", "a divisor of " + std::to_string(request.global_batch) + " (" + join(micros) + ")",
+        problems.push_back(invalid("the micro-batch does not divide the global batch", "plan.micro",
+                                   "a divisor of " + std::to_string(request.global_batch) + " (" + join(micros) + ")",
                                    std::to_string(micro)));
       }
     }
@@ -80,8 +87,10 @@ std::vector<std::int64_t> allowed_micros(const Request& request, std::int64_t de
   if (fixed > 0) {
     std::erase_if(micros, [&](std::int64_t micro) { return micro % fixed != 0 || micro / fixed > devices; });
     if (micros.empty() && problems.empty()) {
-      problems.push_back(invalid("the model's static batch does not fit the micro-batches", "plan.micro", "a multiple of " + std::to_string(fixed) + " that divides " + std::to_string(request.global_batch),
-                                 constraints.micro.empty() ? "none" : join(constraints.micro), "export the model with a dynamic batch"));
+      problems.push_back(invalid(
+          "the model's static batch does not fit the micro-batches", "plan.micro",
+          "a multiple of " + std::to_string(fixed) + " that divides " + std::to_string(request.global_batch),
+          constraints.micro.empty() ? "none" : join(constraints.micro), "export the model with a dynamic batch"));
     }
   }
   return micros;
@@ -89,12 +98,15 @@ std::vector<std::int64_t> allowed_micros(const Request& request, std::int64_t de
 
 /// First blocks of the later stages. Errors: form and range.
 Result<std::vector<int>> parse_cuts(const std::string& text, int num_blocks) {
-  const std::string expected = "even, or ascending block numbers from 1 to " + std::to_string(num_blocks - 1) + " in brackets";
+  const std::string expected =
+      "even, or ascending block numbers from 1 to " + std::to_string(num_blocks - 1) + " in brackets";
   const auto json = parse_json(text);
   if (!json || !json->is_array()) return invalid("cuts cannot be read", "plan.cuts", expected, text);
   std::vector<int> cuts;
   for (const Json& entry : json->array()) {
-    if (!entry.is_integer() || entry.integer() < 1 || entry.integer() >= num_blocks || (!cuts.empty() && entry.integer() <= cuts.back())) return invalid("cuts cannot be read", "plan.cuts", expected, text);
+    if (!entry.is_integer() || entry.integer() < 1 || entry.integer() >= num_blocks ||
+        (!cuts.empty() && entry.integer() <= cuts.back()))
+      return invalid("cuts cannot be read", "plan.cuts", expected, text);
     cuts.push_back(static_cast<int>(entry.integer()));
   }
   return cuts;
@@ -115,7 +127,8 @@ std::vector<Counts> all_compositions(const std::vector<Pool>& pools, const std::
     while (p < pools.size() && counts.of[p] == static_cast<std::int32_t>(pools[p].devices.size())) counts.of[p++] = 0;
     if (p == pools.size()) break;
     ++counts.of[p];
-    if (totals.empty() || std::find(totals.begin(), totals.end(), counts.total()) != totals.end()) result.push_back(counts);
+    if (totals.empty() || std::find(totals.begin(), totals.end(), counts.total()) != totals.end())
+      result.push_back(counts);
   }
   std::sort(result.begin(), result.end());
   return result;
@@ -130,14 +143,15 @@ std::vector<std::int32_t> replica_menu(const SearchSpace& space) {
   for (const Pool& pool : space.pools) {
     const auto size = static_cast<std::int32_t>(pool.devices.size());
     for (std::int32_t n = 1; n <= size; n *= 2) menu.insert(n);
-    for (std::int32_t stages = 1; stages <= std::min<std::int32_t>(size, space.max_stages); ++stages) menu.insert(size / stages);
+    for (std::int32_t stages = 1; stages <= std::min<std::int32_t>(size, space.max_stages); ++stages)
+      menu.insert(size / stages);
   }
   return {menu.begin(), menu.end()};
 }
 
 /// C24, for stages of `replicas` equal devices each. With every t_s the time of a micro-batch on the busiest replica of
-/// stage s, and k t_s at most that on the least busy one: the first micro-batch reaches stage s after the forward passes
-/// before it and its gradient goes back the same way, so m t_s <= T - k (t_0 + ... + t_(s-1)); over all stages
+/// stage s, and k t_s at most that on the least busy one: the first micro-batch reaches stage s after the forward
+/// passes before it and its gradient goes back the same way, so m t_s <= T - k (t_0 + ... + t_(s-1)); over all stages
 /// k sum(t) <= T (1 - (1 - k/m)^S).
 Cost fill_bound(const SearchSpace& space, const Combination& one, std::int64_t replicas) {
   const int device_class = space.pools.front().device_class;
@@ -146,11 +160,13 @@ Cost fill_bound(const SearchSpace& space, const Combination& one, std::int64_t r
   double k = 1.0;
   for (std::size_t b = 0; b < most.forward.size(); ++b) {
     const Ticks busiest = most.forward[b] + most.backward[b];
-    if (busiest > 0) k = std::min(k, static_cast<double>(least.forward[b] + least.backward[b]) / static_cast<double>(busiest));
+    if (busiest > 0)
+      k = std::min(k, static_cast<double>(least.forward[b] + least.backward[b]) / static_cast<double>(busiest));
   }
   const Cost all = most.forward_sum.back() + most.backward_sum.back();
   const double filled = 1.0 - std::pow(1.0 - k / static_cast<double>(one.count), one.max_stages);
-  return std::max(one.count * (all / one.max_stages), static_cast<Cost>(k * static_cast<double>(all) / filled * (1 - 1e-9)));
+  return std::max(one.count * (all / one.max_stages),
+                  static_cast<Cost>(k * static_cast<double>(all) / filled * (1 - 1e-9)));
 }
 
 }  // namespace
@@ -161,12 +177,14 @@ Result<std::pair<RecomputeRule, std::vector<char>>> recompute_rule(const Request
   if (!text) return std::pair{RecomputeRule::Free, std::vector<char>{}};
   if (*text == "none") return std::pair{RecomputeRule::None, std::vector<char>{}};
   if (*text == "full") return std::pair{RecomputeRule::Full, std::vector<char>{}};
-  const std::string expected = "none, full, or block numbers from 0 to " + std::to_string(num_blocks - 1) + " in brackets";
+  const std::string expected =
+      "none, full, or block numbers from 0 to " + std::to_string(num_blocks - 1) + " in brackets";
   std::vector<char> listed(num_blocks, 0);
   const auto json = parse_json(*text);
   if (!json || !json->is_array()) return invalid("recompute cannot be read", "plan.recompute", expected, *text);
   for (const Json& entry : json->array()) {
-    if (!entry.is_integer() || entry.integer() < 0 || entry.integer() >= static_cast<std::int64_t>(num_blocks)) return invalid("recompute cannot be read", "plan.recompute", expected, *text);
+    if (!entry.is_integer() || entry.integer() < 0 || entry.integer() >= static_cast<std::int64_t>(num_blocks))
+      return invalid("recompute cannot be read", "plan.recompute", expected, *text);
     listed[static_cast<std::size_t>(entry.integer())] = 1;
   }
   return std::pair{RecomputeRule::Listed, listed};
@@ -182,7 +200,9 @@ Result<SearchSpace> make_search_space(const Request& request) {
   const int num_blocks = request.cost->facts().num_blocks();
 
   std::vector<Error> problems;
-  if (request.global_batch < 1) problems.push_back(invalid("the global batch must be positive", "batch.global", "at least 1", std::to_string(request.global_batch)));
+  if (request.global_batch < 1)
+    problems.push_back(invalid("the global batch must be positive", "batch.global", "at least 1",
+                               std::to_string(request.global_batch)));
   check_axes(constraints, problems);
   if (!problems.empty()) return contradiction(std::move(problems));
   space.micros = allowed_micros(request, devices, problems);
@@ -191,7 +211,8 @@ Result<SearchSpace> make_search_space(const Request& request) {
   if (space.schedules.empty()) space.schedules = {plan::ScheduleKind::OneForwardOneBackward, plan::ScheduleKind::GPipe};
   for (const plan::ScheduleKind schedule : space.schedules) {
     if (schedule == plan::ScheduleKind::GPipe || schedule == plan::ScheduleKind::OneForwardOneBackward) continue;
-    problems.push_back(Error{ErrorCode::Unimplemented, "this version cannot do the schedule", "plan.schedule", "gpipe, 1f1b", std::string(plan::to_text(schedule)), ""});
+    problems.push_back(Error{ErrorCode::Unimplemented, "this version cannot do the schedule", "plan.schedule",
+                             "gpipe, 1f1b", std::string(plan::to_text(schedule)), ""});
   }
 
   space.max_stages = static_cast<int>(std::min<std::int64_t>(devices, num_blocks));
@@ -201,29 +222,47 @@ Result<SearchSpace> make_search_space(const Request& request) {
     for (const int s : constraints.pipeline) {
       if (s < 1 || s > space.max_stages) {
         problems.push_back(invalid("the pipeline cannot have so many stages", "plan.pipeline",
-                                   "1 to " + std::to_string(space.max_stages) + " (" + std::to_string(devices) + " devices, " + std::to_string(num_blocks) + " blocks)", std::to_string(s)));
+                                   "1 to " + std::to_string(space.max_stages) + " (" + std::to_string(devices) +
+                                       " devices, " + std::to_string(num_blocks) + " blocks)",
+                                   std::to_string(s)));
       }
     }
     space.allowed_stages = constraints.pipeline;
     std::sort(space.allowed_stages.begin(), space.allowed_stages.end());
   }
   for (const int n : constraints.data) {
-    if (n < 1 || n > devices) problems.push_back(invalid("there are not so many devices", "plan.data", "1 to " + std::to_string(devices), std::to_string(n)));
+    if (n < 1 || n > devices)
+      problems.push_back(
+          invalid("there are not so many devices", "plan.data", "1 to " + std::to_string(devices), std::to_string(n)));
   }
-  if (constraints.samples && !constraints.data.empty() && std::find(constraints.data.begin(), constraints.data.end(), static_cast<int>(constraints.samples->size())) == constraints.data.end()) {
-    problems.push_back(invalid("samples and data differ in the number of replicas", "plan.samples", std::to_string(constraints.data.front()) + " numbers", std::to_string(constraints.samples->size())));
+  if (constraints.samples && !constraints.data.empty() &&
+      std::find(constraints.data.begin(), constraints.data.end(), static_cast<int>(constraints.samples->size())) ==
+          constraints.data.end()) {
+    problems.push_back(invalid("samples and data differ in the number of replicas", "plan.samples",
+                               std::to_string(constraints.data.front()) + " numbers",
+                               std::to_string(constraints.samples->size())));
   }
   if (!constraints.data.empty() && !space.allowed_stages.empty() && problems.empty()) {
-    const int least = *std::min_element(constraints.data.begin(), constraints.data.end()) * space.allowed_stages.front();
-    if (least > devices) problems.push_back(invalid("there are not so many devices", "plan", "data x pipeline of at most " + std::to_string(devices), std::to_string(least)));
+    const int least =
+        *std::min_element(constraints.data.begin(), constraints.data.end()) * space.allowed_stages.front();
+    if (least > devices)
+      problems.push_back(invalid("there are not so many devices", "plan",
+                                 "data x pipeline of at most " + std::to_string(devices), std::to_string(least)));
   }
   if (constraints.cuts && *constraints.cuts != "even") {
     const auto cuts = parse_cuts(*constraints.cuts, num_blocks);
-    if (!cuts) problems.push_back(cuts.error());
-    else if (!constraints.pipeline.empty() && std::find(space.allowed_stages.begin(), space.allowed_stages.end(), static_cast<int>(cuts->size()) + 1) == space.allowed_stages.end()) {
-      problems.push_back(invalid("cuts and pipeline differ in the number of stages", "plan.cuts", std::to_string(space.allowed_stages.front() - 1) + " cuts", std::to_string(cuts->size())));
+    if (!cuts)
+      problems.push_back(cuts.error());
+    else if (!constraints.pipeline.empty() &&
+             std::find(space.allowed_stages.begin(), space.allowed_stages.end(), static_cast<int>(cuts->size()) + 1) ==
+                 space.allowed_stages.end()) {
+      problems.push_back(invalid("cuts and pipeline differ in the number of stages", "plan.cuts",
+                                 std::to_string(space.allowed_stages.front() - 1) + " cuts",
+                                 std::to_string(cuts->size())));
     } else if (static_cast<int>(cuts->size()) + 1 > space.max_stages) {
-      problems.push_back(invalid("the pipeline cannot have so many stages", "plan.cuts", "at most " + std::to_string(space.max_stages - 1) + " cuts", std::to_string(cuts->size())));
+      problems.push_back(invalid("the pipeline cannot have so many stages", "plan.cuts",
+                                 "at most " + std::to_string(space.max_stages - 1) + " cuts",
+                                 std::to_string(cuts->size())));
     }
   }
   if (!problems.empty()) return contradiction(std::move(problems));
@@ -258,7 +297,9 @@ std::vector<Combination> make_combinations(const SearchSpace& space) {
       for (std::size_t p = 0; p < space.pools.size(); ++p) {
         // A pool of another class may take another number of replicas for the same samples.
         for (const std::int32_t replicas : {n / 2, n, 2 * n}) {
-          if (replicas < 1 || replicas > space.devices.of[p] || (replicas != n && (space.pools.size() == 1 || !totals.empty()))) continue;
+          if (replicas < 1 || replicas > space.devices.of[p] ||
+              (replicas != n && (space.pools.size() == 1 || !totals.empty())))
+            continue;
           Counts counts;
           counts.of[p] = replicas;
           family.compositions.push_back(counts);
@@ -266,7 +307,9 @@ std::vector<Combination> make_combinations(const SearchSpace& space) {
       }
       if (!family.compositions.empty()) families.push_back(std::move(family));
     }
-    if (space.pools.size() > 1 && (totals.empty() || std::find(totals.begin(), totals.end(), space.devices.total()) != totals.end())) families.push_back({{space.devices}, space.devices.total()});
+    if (space.pools.size() > 1 &&
+        (totals.empty() || std::find(totals.begin(), totals.end(), space.devices.total()) != totals.end()))
+      families.push_back({{space.devices}, space.devices.total()});
   }
 
   std::vector<Combination> result;
@@ -279,7 +322,9 @@ std::vector<Combination> make_combinations(const SearchSpace& space) {
         base.count = request.global_batch / micro;
         base.schedule = schedule;
         base.compositions = family.compositions;
-        const int most = family.replicas > 0 ? std::min<int>(space.max_stages, std::max(1, space.devices.total() / family.replicas)) : space.max_stages;
+        const int most = family.replicas > 0
+                             ? std::min<int>(space.max_stages, std::max(1, space.devices.total() / family.replicas))
+                             : space.max_stages;
         const auto add = [&](int least_stages, int most_stages, bool spread) {
           Combination one = base;
           one.min_stages = least_stages;
@@ -287,8 +332,11 @@ std::vector<Combination> make_combinations(const SearchSpace& space) {
           one.spread = spread;
           if (constraints.cuts) {
             one.fixed_cuts = true;
-            one.cuts = *constraints.cuts == "even" ? even_cuts(num_blocks, most_stages) : *parse_cuts(*constraints.cuts, num_blocks);
-            if (static_cast<int>(one.cuts.size()) + 1 < least_stages || static_cast<int>(one.cuts.size()) + 1 > most_stages) return;
+            one.cuts = *constraints.cuts == "even" ? even_cuts(num_blocks, most_stages)
+                                                   : *parse_cuts(*constraints.cuts, num_blocks);
+            if (static_cast<int>(one.cuts.size()) + 1 < least_stages ||
+                static_cast<int>(one.cuts.size()) + 1 > most_stages)
+              return;
           }
           result.push_back(std::move(one));
         };
@@ -305,9 +353,11 @@ std::vector<Combination> make_combinations(const SearchSpace& space) {
           }
         }
         // Pipelines that run inside nodes, with their replicas across nodes.
-        if (space.large && space.pools.size() == 1 && !space.pools.front().one_node && space.pools.front().per_node > 1) {
+        if (space.large && space.pools.size() == 1 && !space.pools.front().one_node &&
+            space.pools.front().per_node > 1) {
           for (const int stages : space.allowed_stages) {
-            if (stages > 1 && stages <= most && family.replicas > 1 && space.pools.front().per_node % stages == 0) add(stages, stages, true);
+            if (stages > 1 && stages <= most && family.replicas > 1 && space.pools.front().per_node % stages == 0)
+              add(stages, stages, true);
           }
         }
       }
@@ -316,17 +366,22 @@ std::vector<Combination> make_combinations(const SearchSpace& space) {
 
   // Best first. A uniform stage has at least the mean of the blocks' time.
   for (Combination& one : result) {
-    StageContext context{space.spans, &space.pools, one.micro, one.count, kBucketBytes, one.compositions, one.spread, one.max_stages, {}, 2};
+    StageContext context{space.spans,      &space.pools, one.micro,      one.count, kBucketBytes,
+                         one.compositions, one.spread,   one.max_stages, {},        2};
     if (constraints.samples) context.samples = *constraints.samples;
     StageCosts costs(context);
-    PipelineProblem problem(costs, {one.schedule, one.min_stages, one.max_stages, one.cuts, one.fixed_cuts, request.use_all_devices, space.devices}, kNoCost);
+    PipelineProblem problem(costs,
+                            {one.schedule, one.min_stages, one.max_stages, one.cuts, one.fixed_cuts,
+                             request.use_all_devices, space.devices},
+                            kNoCost);
     one.bound = problem.work_bound(num_blocks, space.devices);
     if (space.large && space.pools.size() == 1 && space.spans->cost().facts().static_batch() == 0) {
       const std::int64_t replicas = one.compositions.front().total();
       one.bound = std::max(one.bound, fill_bound(space, one, replicas));
     }
   }
-  std::stable_sort(result.begin(), result.end(), [](const Combination& a, const Combination& b) { return a.bound < b.bound; });
+  std::stable_sort(result.begin(), result.end(),
+                   [](const Combination& a, const Combination& b) { return a.bound < b.bound; });
   return result;
 }
 

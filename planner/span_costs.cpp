@@ -9,22 +9,31 @@ using cost_model::BlockTime;
 using cost_model::ModelFacts;
 using cost_model::ParameterFacts;
 
-SpanCosts::SpanCosts(const cost_model::CostModel& cost, plan::Precision precision, RecomputeRule rule, std::vector<char> listed)
-    : cost_(cost), precision_(precision), rule_(rule), listed_(std::move(listed)), num_blocks_(cost.facts().num_blocks()) {
-  for (std::size_t c = 0; c < cost.resources().device_classes.size(); ++c) overhead_.push_back(cost_model::to_ticks(cost.estimate_action_overhead(static_cast<int>(c))));
+SpanCosts::SpanCosts(const cost_model::CostModel& cost, plan::Precision precision, RecomputeRule rule,
+                     std::vector<char> listed)
+    : cost_(cost),
+      precision_(precision),
+      rule_(rule),
+      listed_(std::move(listed)),
+      num_blocks_(cost.facts().num_blocks()) {
+  for (std::size_t c = 0; c < cost.resources().device_classes.size(); ++c)
+    overhead_.push_back(cost_model::to_ticks(cost.estimate_action_overhead(static_cast<int>(c))));
   ops_sum_.push_back(0);
-  for (const model::Block& block : cost.model().blocks) ops_sum_.push_back(ops_sum_.back() + block.end_op - block.first_op);
+  for (const model::Block& block : cost.model().blocks)
+    ops_sum_.push_back(ops_sum_.back() + block.end_op - block.first_op);
   const auto stride = static_cast<std::size_t>(num_blocks_) + 1;
   persistent_.resize(stride * stride);
   for (int first = 0; first < num_blocks_; ++first) {
     for (int end = first + 1; end <= num_blocks_; ++end) {
-      persistent_[static_cast<std::size_t>(first) * stride + static_cast<std::size_t>(end)] = cost_model::estimate_persistent_memory(cost.facts(), first, end, precision);
+      persistent_[static_cast<std::size_t>(first) * stride + static_cast<std::size_t>(end)] =
+          cost_model::estimate_persistent_memory(cost.facts(), first, end, precision);
     }
   }
 }
 
 const cost_model::PersistentMemory& SpanCosts::persistent(int first, int end) const {
-  return persistent_[static_cast<std::size_t>(first) * (static_cast<std::size_t>(num_blocks_) + 1) + static_cast<std::size_t>(end)];
+  return persistent_[static_cast<std::size_t>(first) * (static_cast<std::size_t>(num_blocks_) + 1) +
+                     static_cast<std::size_t>(end)];
 }
 
 const SampleTable& SpanCosts::table(int device_class, std::int64_t samples) const {
@@ -65,7 +74,8 @@ std::unique_ptr<SampleTable> SpanCosts::make_table(int device_class, std::int64_
   std::stable_sort(table->recompute_order.begin(), table->recompute_order.end(), [&](int a, int b) {
     const auto gain = [&](int block) {
       const auto i = static_cast<std::size_t>(block);
-      return static_cast<double>(table->saved[i] - table->kept_input[i]) / static_cast<double>(std::max<Ticks>(1, table->forward[i]));
+      return static_cast<double>(table->saved[i] - table->kept_input[i]) /
+             static_cast<double>(std::max<Ticks>(1, table->forward[i]));
     };
     return gain(a) > gain(b);
   });
@@ -73,11 +83,13 @@ std::unique_ptr<SampleTable> SpanCosts::make_table(int device_class, std::int64_
 }
 
 Ticks SpanCosts::forward(const SampleTable& table, int first, int end) const {
-  return overhead(table.device_class) + table.forward_sum[static_cast<std::size_t>(end)] - table.forward_sum[static_cast<std::size_t>(first)];
+  return overhead(table.device_class) + table.forward_sum[static_cast<std::size_t>(end)] -
+         table.forward_sum[static_cast<std::size_t>(first)];
 }
 
 Ticks SpanCosts::backward(const SampleTable& table, int first, int end) const {
-  return overhead(table.device_class) + table.backward_sum[static_cast<std::size_t>(end)] - table.backward_sum[static_cast<std::size_t>(first)];
+  return overhead(table.device_class) + table.backward_sum[static_cast<std::size_t>(end)] -
+         table.backward_sum[static_cast<std::size_t>(first)];
 }
 
 Fit SpanCosts::fit(const SampleTable& table, const SpanQuery& query, const std::vector<plan::Recompute>& chosen) const {
@@ -94,7 +106,8 @@ Fit SpanCosts::fit(const SampleTable& table, const SpanQuery& query, const std::
 
   // What recompute does not change.
   const cost_model::PersistentMemory& lasting = persistent(query.first, query.end);
-  std::int64_t fixed = (lasting.parameters + lasting.gradients + lasting.optimizer + cost_.base_memory(table.device_class)).value;
+  std::int64_t fixed =
+      (lasting.parameters + lasting.gradients + lasting.optimizer + cost_.base_memory(table.device_class)).value;
   if (query.first > 0) fixed += table.activation_cut[first] * query.credits + table.gradient_cut[first];
   if (query.end < num_blocks_) fixed += table.gradient_cut[end] * query.credits + table.activation_cut[end];
   std::int64_t transient = 0, shared = 0, kept = 0, replayed = 0;
@@ -107,14 +120,16 @@ Fit SpanCosts::fit(const SampleTable& table, const SpanQuery& query, const std::
   }
   fixed += transient + shared;
 
-  const std::int64_t capacity = cost_.resources().device_classes[static_cast<std::size_t>(table.device_class)].memory.value.value;
+  const std::int64_t capacity =
+      cost_.resources().device_classes[static_cast<std::size_t>(table.device_class)].memory.value.value;
   const auto need = [&] {
     const Bytes sum(fixed + kept * query.in_flight + replayed);
     fit.bytes = (sum + cost_model::margin_of(sum)).value;
     return fit.bytes <= capacity;
   };
   fit.fits = need();
-  if (fit.fits || rule_ == RecomputeRule::None || rule_ == RecomputeRule::Listed || rule_ == RecomputeRule::Full) return fit;
+  if (fit.fits || rule_ == RecomputeRule::None || rule_ == RecomputeRule::Listed || rule_ == RecomputeRule::Full)
+    return fit;
   for (const int candidate : table.recompute_order) {
     const auto block = static_cast<std::size_t>(candidate);
     if (block < first || block >= end || fit.recompute[block - first] == plan::Recompute::Full) continue;
@@ -131,8 +146,11 @@ Fit SpanCosts::fit(const SampleTable& table, const SpanQuery& query, const std::
 std::vector<std::int64_t> SpanCosts::buckets(int first, int end, Bytes bucket_bytes) const {
   std::vector<std::int64_t> of_block(static_cast<std::size_t>(end - first), 0);
   for (const ParameterFacts& parameter : cost_.facts().parameters()) {
-    if (!parameter.trainable || parameter.blocks.empty() || parameter.blocks.front() < first || parameter.blocks.back() >= end) continue;
-    of_block[static_cast<std::size_t>(parameter.blocks.front() - first)] += size_of(DType::Float32).value * parameter.elements;
+    if (!parameter.trainable || parameter.blocks.empty() || parameter.blocks.front() < first ||
+        parameter.blocks.back() >= end)
+      continue;
+    of_block[static_cast<std::size_t>(parameter.blocks.front() - first)] +=
+        size_of(DType::Float32).value * parameter.elements;
   }
   std::vector<std::int64_t> result;
   std::int64_t held = 0;

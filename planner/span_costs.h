@@ -22,12 +22,12 @@ using cost_model::Ticks;
 struct SampleTable {
   int device_class = 0;
   std::int64_t samples = 0;
-  std::vector<Ticks> forward, backward;            // of a block
-  std::vector<Ticks> forward_sum, backward_sum;    // of the blocks before
-  std::vector<std::int64_t> saved, kept_input;     // bytes of a block: without recompute, with
+  std::vector<Ticks> forward, backward;          // of a block
+  std::vector<Ticks> forward_sum, backward_sum;  // of the blocks before
+  std::vector<std::int64_t> saved, kept_input;   // bytes of a block: without recompute, with
   std::vector<std::int64_t> transient, shared;
   std::vector<std::int64_t> activation_cut, gradient_cut;  // bytes across the cut before a block
-  std::vector<int> recompute_order;                // blocks by what recomputing them saves per second, best first
+  std::vector<int> recompute_order;  // blocks by what recomputing them saves per second, best first
 };
 
 /// What the user or the model fixes about recompute.
@@ -36,7 +36,7 @@ enum class RecomputeRule { Free, None, Full, Listed };
 /// How a stage fits into a device.
 struct Fit {
   bool fits = false;
-  std::int64_t bytes = 0;              // with margin
+  std::int64_t bytes = 0;                  // with margin
   std::vector<plan::Recompute> recompute;  // per block of the span
 };
 
@@ -58,13 +58,16 @@ class SpanCosts {
   [[nodiscard]] Ticks backward(const SampleTable& table, int first, int end) const;
   /// The fewest blocks to recompute, by bytes saved per second spent, so that the stage fits; `chosen` are recomputed
   /// anyway (empty: none).
-  [[nodiscard]] Fit fit(const SampleTable& table, const SpanQuery& query, const std::vector<plan::Recompute>& chosen = {}) const;
+  [[nodiscard]] Fit fit(const SampleTable& table, const SpanQuery& query,
+                        const std::vector<plan::Recompute>& chosen = {}) const;
   /// Gradient bytes of each bucket of the span, in the order of reduction.
   [[nodiscard]] std::vector<std::int64_t> buckets(int first, int end, Bytes bucket_bytes) const;
   [[nodiscard]] const cost_model::CostModel& cost() const { return cost_; }
   [[nodiscard]] plan::Precision precision() const { return precision_; }
   [[nodiscard]] int num_blocks() const { return num_blocks_; }
-  [[nodiscard]] bool has_work(int first, int end) const { return ops_sum_[static_cast<std::size_t>(end)] > ops_sum_[static_cast<std::size_t>(first)]; }
+  [[nodiscard]] bool has_work(int first, int end) const {
+    return ops_sum_[static_cast<std::size_t>(end)] > ops_sum_[static_cast<std::size_t>(first)];
+  }
 
  private:
   [[nodiscard]] std::unique_ptr<SampleTable> make_table(int device_class, std::int64_t samples) const;

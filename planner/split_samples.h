@@ -13,15 +13,20 @@ std::vector<std::int64_t> split_samples(std::int64_t micro, const std::vector<Sp
   for (const SplitClass& entry : classes) replicas += entry.replicas;
   if (replicas == 0 || replicas > micro) return {};
 
-  // Everyone has one; then whole rounds by rate, a little short of the proportional share, so that few single steps remain.
+  // Everyone has one; then whole rounds by rate, a little short of the proportional share, so that few single steps
+  // remain.
   std::vector<std::int64_t> base(classes.size(), 1);
   std::int64_t left = micro - replicas;
   double rates = 0;
   const std::int64_t probe = std::max<std::int64_t>(1, micro / replicas);
-  for (const SplitClass& entry : classes) rates += entry.replicas / static_cast<double>(std::max<std::int64_t>(1, time(entry.key, probe)));
+  for (const SplitClass& entry : classes)
+    rates += entry.replicas / static_cast<double>(std::max<std::int64_t>(1, time(entry.key, probe)));
   for (std::size_t c = 0; c < classes.size(); ++c) {
-    const double share = static_cast<double>(micro) / static_cast<double>(std::max<std::int64_t>(1, time(classes[c].key, probe))) / rates;
-    const std::int64_t start = classes.size() == 1 ? micro / replicas : std::max<std::int64_t>(1, static_cast<std::int64_t>(std::floor(share * 0.75)));
+    const double share = static_cast<double>(micro) /
+                         static_cast<double>(std::max<std::int64_t>(1, time(classes[c].key, probe))) / rates;
+    const std::int64_t start = classes.size() == 1
+                                   ? micro / replicas
+                                   : std::max<std::int64_t>(1, static_cast<std::int64_t>(std::floor(share * 0.75)));
     base[c] = std::min({start, classes[c].limit, 1 + left / classes[c].replicas});
     if (base[c] < 1) return {};
     left -= (base[c] - 1) * classes[c].replicas;

@@ -16,7 +16,9 @@ const StageCost& StageCosts::stage(int first, int end, int composition, int in_f
   key = (key << kBlockBits) | static_cast<std::uint64_t>(end);
   const auto found = stages_.find(key);
   if (found != stages_.end()) return found->second;
-  return stages_.emplace(key, compute(first, end, context_.compositions[static_cast<std::size_t>(composition)], in_flight)).first->second;
+  return stages_
+      .emplace(key, compute(first, end, context_.compositions[static_cast<std::size_t>(composition)], in_flight))
+      .first->second;
 }
 
 std::vector<std::int64_t> StageCosts::split(int first, int end, const Counts& counts, int in_flight) {
@@ -33,7 +35,8 @@ std::vector<std::int64_t> StageCosts::split(int first, int end, const Counts& co
   };
   std::vector<SplitClass> classes;
   for (std::size_t p = 0; p < pools.size(); ++p) {
-    if (counts.of[p] > 0) classes.push_back({counts.of[p], pools[p].device_class, std::numeric_limits<std::int64_t>::max()});
+    if (counts.of[p] > 0)
+      classes.push_back({counts.of[p], pools[p].device_class, std::numeric_limits<std::int64_t>::max()});
   }
 
   if (!context_.samples.empty()) {
@@ -43,7 +46,8 @@ std::vector<std::int64_t> StageCosts::split(int first, int end, const Counts& co
     std::sort(sorted.rbegin(), sorted.rend());
     std::vector<std::size_t> order(static_cast<std::size_t>(counts.total()));
     std::vector<Ticks> speed;
-    for (const SplitClass& entry : classes) speed.insert(speed.end(), static_cast<std::size_t>(entry.replicas), time(entry.key, sorted.front()));
+    for (const SplitClass& entry : classes)
+      speed.insert(speed.end(), static_cast<std::size_t>(entry.replicas), time(entry.key, sorted.front()));
     std::iota(order.begin(), order.end(), 0);
     std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return speed[a] < speed[b]; });
     std::vector<std::int64_t> samples(order.size());
@@ -57,7 +61,9 @@ std::vector<std::int64_t> StageCosts::split(int first, int end, const Counts& co
   bool limited = false;
   const int credits = static_cast<int>(std::min<std::int64_t>(context_.receive_credits, context_.count));
   for (SplitClass& entry : classes) {
-    const auto fits = [&](std::int64_t x) { return spans.fit(spans.table(entry.key, x), {first, end, in_flight, credits}).fits; };
+    const auto fits = [&](std::int64_t x) {
+      return spans.fit(spans.table(entry.key, x), {first, end, in_flight, credits}).fits;
+    };
     std::size_t at = 0;
     for (const SplitClass& before : classes) {
       if (&before == &entry) break;
@@ -84,7 +90,8 @@ Ticks StageCosts::collective(collective::CollectiveKind kind, std::int64_t bytes
   std::vector<plan::DeviceId> devices;
   for (std::size_t p = 0; p < pools.size(); ++p) {
     const std::int64_t stride = context_.spread ? context_.num_stages : 1;
-    for (std::int32_t i = 0; i < counts.of[p]; ++i) devices.push_back(pools[p].devices[static_cast<std::size_t>(i * stride)]);
+    for (std::int32_t i = 0; i < counts.of[p]; ++i)
+      devices.push_back(pools[p].devices[static_cast<std::size_t>(i * stride)]);
   }
   const Ticks time = cost_model::to_ticks(context_.spans->cost().estimate_collective(kind, Bytes(bytes), devices));
   return collectives_[key] = time;
@@ -117,7 +124,8 @@ StageCost StageCosts::compute(int first, int end, const Counts& counts, int in_f
       result.recompute = std::move(fit.recompute);
       if (fit.fits) continue;
       result.fits = false;
-      const std::int64_t capacity = spans.cost().resources().device_classes[static_cast<std::size_t>(table->device_class)].memory.value.value;
+      const std::int64_t capacity =
+          spans.cost().resources().device_classes[static_cast<std::size_t>(table->device_class)].memory.value.value;
       if (fit.bytes - capacity > result.excess_bytes) {
         result.excess_bytes = fit.bytes - capacity;
         result.excess_class = table->device_class;
@@ -131,7 +139,8 @@ StageCost StageCosts::compute(int first, int end, const Counts& counts, int in_f
   for (const SampleTable* table : cases) {
     Ticks recompute = 0;
     for (int block = first; block < end; ++block) {
-      if (result.recompute[static_cast<std::size_t>(block - first)] == plan::Recompute::Full) recompute += table->forward[static_cast<std::size_t>(block)];
+      if (result.recompute[static_cast<std::size_t>(block - first)] == plan::Recompute::Full)
+        recompute += table->forward[static_cast<std::size_t>(block)];
     }
     const Ticks forward = spans.forward(*table, first, end), backward = spans.backward(*table, first, end) + recompute;
     result.busy = std::max(result.busy, forward + backward);
@@ -139,7 +148,8 @@ StageCost StageCosts::compute(int first, int end, const Counts& counts, int in_f
     result.forward_min = any ? std::min(result.forward_min, forward) : forward;
     result.backward_min = any ? std::min(result.backward_min, backward) : backward;
     any = true;
-    const Ticks update = cost_model::to_ticks(spans.cost().estimate_optimizer(spans.persistent(first, end).owned_elements, table->device_class));
+    const Ticks update = cost_model::to_ticks(
+        spans.cost().estimate_optimizer(spans.persistent(first, end).owned_elements, table->device_class));
     result.optimizer = std::max(result.optimizer, update + spans.overhead(table->device_class));
   }
   if (counts.total() > 1) {
@@ -153,7 +163,8 @@ StageCost StageCosts::compute(int first, int end, const Counts& counts, int in_f
 
 Ticks StageCosts::edge(int cut, std::int64_t samples, const BestLink& link, bool gradient) const {
   const SampleTable& table = context_.spans->table(0, samples);
-  const std::int64_t bytes = gradient ? table.gradient_cut[static_cast<std::size_t>(cut)] : table.activation_cut[static_cast<std::size_t>(cut)];
+  const std::int64_t bytes = gradient ? table.gradient_cut[static_cast<std::size_t>(cut)]
+                                      : table.activation_cut[static_cast<std::size_t>(cut)];
   if (bytes == 0 || link.num_links == 0) return 0;
   return cost_model::to_ticks(link.latency + Bytes(bytes) / BytesPerSecond(link.bandwidth.value * link.num_links));
 }

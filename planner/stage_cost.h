@@ -17,28 +17,28 @@ namespace coxswain::planner {
 struct StageContext {
   const SpanCosts* spans = nullptr;
   const std::vector<Pool>* pools = nullptr;
-  std::int64_t micro = 0;       // samples of a micro-batch
-  std::int64_t count = 0;       // micro-batches
+  std::int64_t micro = 0;  // samples of a micro-batch
+  std::int64_t count = 0;  // micro-batches
   Bytes bucket_bytes{0};
-  std::vector<Counts> compositions;  // what a stage may stand on
-  bool spread = false;          // replica r of stage s on device r x num_stages + s of its pool
-  int num_stages = 0;           // known when spread
+  std::vector<Counts> compositions;   // what a stage may stand on
+  bool spread = false;                // replica r of stage s on device r x num_stages + s of its pool
+  int num_stages = 0;                 // known when spread
   std::vector<std::int64_t> samples;  // fixed by the user, largest first to the fastest; empty: free
   int receive_credits = 2;
 };
 
 struct StageCost {
-  bool splits = false;                     // the micro-batch can be split so
+  bool splits = false;  // the micro-batch can be split so
   bool fits = false;
-  std::vector<std::int64_t> samples;       // by replica, pool by pool
-  std::vector<plan::Recompute> recompute;  // per block
-  Ticks busy = 0;                          // forward, backward and recompute of the slowest replica
-  Ticks forward_min = 0, backward_min = 0; // of any replica, with recompute
+  std::vector<std::int64_t> samples;        // by replica, pool by pool
+  std::vector<plan::Recompute> recompute;   // per block
+  Ticks busy = 0;                           // forward, backward and recompute of the slowest replica
+  Ticks forward_min = 0, backward_min = 0;  // of any replica, with recompute
   Ticks backward_max = 0;
-  Ticks sync = 0, sync_last = 0;           // reduction of all buckets, of the last one
+  Ticks sync = 0, sync_last = 0;  // reduction of all buckets, of the last one
   Ticks optimizer = 0;
   std::int64_t least_samples = 0;
-  std::int64_t excess_bytes = 0;           // where it does not fit: missing on the worst device
+  std::int64_t excess_bytes = 0;  // where it does not fit: missing on the worst device
   int excess_class = 0;
 };
 
@@ -47,7 +47,8 @@ class StageCosts {
  public:
   explicit StageCosts(StageContext context) : context_(std::move(context)) {}
   [[nodiscard]] const StageContext& context() const { return context_; }
-  /// `in_flight`: micro-batches that the stage holds at the schedule's peak. The reference lives as long as this object.
+  /// `in_flight`: micro-batches that the stage holds at the schedule's peak. The reference lives as long as this
+  /// object.
   const StageCost& stage(int first, int end, int composition, int in_flight);
   /// Time of a message across `cut` for `samples`, at best: activations forward, gradients backward.
   [[nodiscard]] Ticks edge(int cut, std::int64_t samples, const BestLink& link, bool gradient) const;
@@ -62,17 +63,18 @@ class StageCosts {
   std::map<std::tuple<int, std::int64_t, Counts>, Ticks> collectives_;
 };
 
-/// Splits `micro` samples over replicas so that the slowest ends soonest: one sample after the other goes to the replica
-/// that would end first. `time(class index, samples)` rises with samples; `limit` caps samples by class; equal replicas
-/// differ by at most one. Empty when the limits leave samples over or a replica would have none.
-/// Classes are (replicas, class index) in replica order.
+/// Splits `micro` samples over replicas so that the slowest ends soonest: one sample after the other goes to the
+/// replica that would end first. `time(class index, samples)` rises with samples; `limit` caps samples by class; equal
+/// replicas differ by at most one. Empty when the limits leave samples over or a replica would have none. Classes are
+/// (replicas, class index) in replica order.
 struct SplitClass {
   std::int32_t replicas = 0;
   int key = 0;
   std::int64_t limit = 0;
 };
 template <class Time>
-[[nodiscard]] std::vector<std::int64_t> split_samples(std::int64_t micro, const std::vector<SplitClass>& classes, Time time);
+[[nodiscard]] std::vector<std::int64_t> split_samples(std::int64_t micro, const std::vector<SplitClass>& classes,
+                                                      Time time);
 
 }  // namespace coxswain::planner
 

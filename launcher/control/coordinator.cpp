@@ -430,6 +430,13 @@ Error Coordinator::make_error(const Failure& failure) const {
   const std::string node = failure.node < 0 ? "" : measurements_.nodes.empty() ? "node " + std::to_string(failure.node) : measurements_.nodes[static_cast<std::size_t>(failure.node)].name;
   std::string where = node;
   if (failure.rank >= 0) where = "rank " + std::to_string(failure.rank) + ", " + node;
+  if (failure.node_lost) {
+    std::string lost;
+    for (std::size_t rank = 0; rank < bindings_.size(); ++rank) {
+      if (bindings_[rank].node == failure.node) lost += (lost.empty() ? "rank " : ", ") + std::to_string(rank);
+    }
+    if (!lost.empty()) where = lost + ", " + node;
+  }
   where += generation_ == 0 ? ", while measuring" : ", generation " + std::to_string(generation_) + ", after step " + std::to_string(last_step_);
 
   Error error;

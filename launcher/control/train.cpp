@@ -141,7 +141,7 @@ Result<TrainOutcome> run_train(const TrainRequest& request) {
   coordinator.shutdown_timeout_seconds = request.shutdown_timeout_seconds;
   coordinator.backend = request.backend;
   coordinator.job_file = absolute_or_empty(request.job.file);
-  coordinator.job_text = request.job.source_text;
+  coordinator.job_text = to_yaml(request.job);
   coordinator.constraints = request.constraints;
   coordinator.plan_file = absolute_or_empty(request.plan_file.empty() ? request.job.plan_file : request.plan_file);
   coordinator.cluster_file = absolute_or_empty(request.cluster_file);
@@ -189,7 +189,7 @@ Result<ProbeOutcome> run_probe(const ProbeRequest& request) {
   prepared.coordinator.backend = request.backend;
   if (request.job) {
     prepared.coordinator.job_file = absolute_or_empty(request.job->file);
-    prepared.coordinator.job_text = request.job->source_text;
+    prepared.coordinator.job_text = to_yaml(*request.job);
   }
   COX_TRY(const Followed followed, start_and_follow(prepared.coordinator, std::move(prepared.agent)));
   if (followed.error) return *followed.error;

@@ -25,7 +25,8 @@ DeviceClass make_device(const std::string& name) {
   device.memory_bandwidth = {BytesPerSecond(100), Source::Measured};
   device.peak_float32 = {FlopPerSecond(10), Source::Datasheet};
   device.launch_overhead = {Seconds(0.5), Source::Assumed};
-  device.matmul_rates = {{DType::Float32, 64, {FlopPerSecond(5), Source::Measured}}, {DType::Float32, 128, {FlopPerSecond(8), Source::Measured}}};
+  device.matmul_rates = {{DType::Float32, 64, {FlopPerSecond(5), Source::Measured}},
+                         {DType::Float32, 128, {FlopPerSecond(8), Source::Measured}}};
   return device;
 }
 
@@ -73,9 +74,9 @@ TEST_CASE("two devices talk over the nearest link that holds both", "[resource_g
   ResourceGraph graph = make_graph();
   CHECK(link_between(graph, {0, 0}, {0, 1}).name == "inner-mixed");
   CHECK(link_between(graph, {1, 2}, {1, 3}).name == "inner-plain");
-  CHECK(link_between(graph, {0, 0}, {0, 2}).name == "rack");   // nodes 0 and 1
-  CHECK(link_between(graph, {0, 2}, {1, 2}).name == "pod");    // nodes 1 and 2
-  CHECK(link_between(graph, {1, 2}, {1, 5}).name == "rack");   // nodes 2 and 3
+  CHECK(link_between(graph, {0, 0}, {0, 2}).name == "rack");  // nodes 0 and 1
+  CHECK(link_between(graph, {0, 2}, {1, 2}).name == "pod");   // nodes 1 and 2
+  CHECK(link_between(graph, {1, 2}, {1, 5}).name == "rack");  // nodes 2 and 3
   graph.link_overrides = {{4, 0, make_link("slow", 1)}};
   CHECK(link_between_nodes(graph, 0, 4).name == "slow");
   CHECK(link_between_nodes(graph, 4, 0).name == "slow");

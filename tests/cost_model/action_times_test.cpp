@@ -12,7 +12,8 @@ using namespace coxswain::test_support;
 
 TEST_CASE("actions take their blocks' times, overhead and recompute", "[action_times_test]") {
   const model::ModelGraph graph = make_chain(3, 8, true);
-  const auto resources = make_cluster({make_device("cpu", 1 << 30)}, {2}, 1, make_link("l", 0, 1e9), make_link("o", 0, 1e9));
+  const auto resources =
+      make_cluster({make_device("cpu", 1 << 30)}, {2}, 1, make_link("l", 0, 1e9), make_link("o", 0, 1e9));
   FakeCost cost(graph, resources);
   cost.forward = {0, 1, 10, 100, 1000};
   cost.action_overhead = 0.5;
@@ -29,10 +30,12 @@ TEST_CASE("actions take their blocks' times, overhead and recompute", "[action_t
   CHECK(backward.backward == 44 * kSecond + kSecond / 2);
   CHECK(backward.recompute == 20 * kSecond);
   CHECK(first.compute({ActionKind::Backward, 0, 0, 2}).backward == 4 * kSecond + kSecond / 2);
-  const ComputeTicks input = first.compute({ActionKind::BackwardInput, 0, 0, 3}), weight = first.compute({ActionKind::BackwardWeight, 0, 0, 3});
+  const ComputeTicks input = first.compute({ActionKind::BackwardInput, 0, 0, 3}),
+                     weight = first.compute({ActionKind::BackwardWeight, 0, 0, 3});
   CHECK(input.backward + weight.backward == backward.backward);
   CHECK(first.compute({ActionKind::Optimizer}).optimizer == 128 * kSecond + kSecond / 2);  // layers 0 and 1
-  CHECK(last.compute({ActionKind::Optimizer}).optimizer == 64 * kSecond + kSecond / 2);    // layer 2; the tied copy has an owner elsewhere
+  CHECK(last.compute({ActionKind::Optimizer}).optimizer ==
+        64 * kSecond + kSecond / 2);  // layer 2; the tied copy has an owner elsewhere
 
   CHECK(first.elements({ActionKind::ReduceGradient, -1, 0, 3}) == 64);  // layer 1; layer 0 is tied across stages
   CHECK(last.elements({ActionKind::ReduceTied, -1, -1, -1, 0}) == 64);

@@ -22,13 +22,15 @@ std::vector<DeviceId> first_devices(int count) {
 }
 
 cluster::ResourceGraph cpus(std::int64_t per_node, std::int64_t nodes, int sharing = 0) {
-  return make_cluster({make_device("cpu", 1 << 30, 1e9, 1e18)}, {per_node}, nodes, make_link("inner", 0, 100 * kMiB), make_link("outer", 0, 10 * kMiB, sharing));
+  return make_cluster({make_device("cpu", 1 << 30, 1e9, 1e18)}, {per_node}, nodes, make_link("inner", 0, 100 * kMiB),
+                      make_link("outer", 0, 10 * kMiB, sharing));
 }
 
 }  // namespace
 
 TEST_CASE("C10: a message takes latency and its bytes over the link between the two", "[collective_time_test]") {
-  const auto graph = make_cluster({make_device("cpu", 1, 1, 1)}, {2}, 2, make_link("inner", 0.5, 10), make_link("outer", 2, 1));
+  const auto graph =
+      make_cluster({make_device("cpu", 1, 1, 1)}, {2}, 2, make_link("inner", 0.5, 10), make_link("outer", 2, 1));
   CHECK(estimate_transfer_time(graph, Bytes(20), {0, 0}, {0, 1}).value == Approx(2.5));
   CHECK(estimate_transfer_time(graph, Bytes(20), {0, 0}, {0, 2}).value == Approx(22));
   CHECK(estimate_transfer_time(graph, Bytes(0), {0, 0}, {0, 2}).value == 0);
@@ -37,7 +39,8 @@ TEST_CASE("C10: a message takes latency and its bytes over the link between the 
 
 TEST_CASE("C6: through shared memory every byte is written once", "[collective_time_test]") {
   const auto graph = cpus(4, 1);
-  CHECK(estimate_collective_time(graph, CollectiveKind::AllReduce, Bytes(64 << 20), first_devices(4)).value == Approx(0.64));
+  CHECK(estimate_collective_time(graph, CollectiveKind::AllReduce, Bytes(64 << 20), first_devices(4)).value ==
+        Approx(0.64));
   CHECK(estimate_collective_time(graph, CollectiveKind::AllReduce, Bytes(64 << 20), first_devices(1)).value == 0);
 }
 
@@ -45,38 +48,48 @@ TEST_CASE("C6: adds cost three moves of memory a byte", "[collective_time_test]"
   // Two ranks: each adds half of the payload, 32 MiB; memory moves 96 MiB in a second.
   auto graph = cpus(2, 1);
   graph.device_classes[0].memory_bandwidth.value = BytesPerSecond(96 * kMiB);
-  CHECK(estimate_collective_time(graph, CollectiveKind::AllReduce, Bytes(64 << 20), first_devices(2)).value == Approx(0.64 + 1.0));
+  CHECK(estimate_collective_time(graph, CollectiveKind::AllReduce, Bytes(64 << 20), first_devices(2)).value ==
+        Approx(0.64 + 1.0));
 }
 
 TEST_CASE("C7: a ring of three nodes sends 2 (P-1)/P of the payload", "[collective_time_test]") {
   const auto graph = cpus(1, 3);
   const double bytes = 2.0 * 2 / 3 * 30 * kMiB;
-  CHECK(estimate_collective_time(graph, CollectiveKind::AllReduce, Bytes(30 << 20), first_devices(3)).value == Approx(bytes / (10 * kMiB)).epsilon(1e-4));
+  CHECK(estimate_collective_time(graph, CollectiveKind::AllReduce, Bytes(30 << 20), first_devices(3)).value ==
+        Approx(bytes / (10 * kMiB)).epsilon(1e-4));
 }
 
 TEST_CASE("C8: swaps inside a node cost the node's link, the others share the way out", "[collective_time_test]") {
   // Two nodes of two: halves inside (1/2 of 64 MiB each way, there and back), then quarters between the nodes.
   const double inner = 2 * 32.0 / 100, outer = 2 * 16.0 / 10;
-  CHECK(estimate_collective_time(cpus(2, 2), CollectiveKind::AllReduce, Bytes(64 << 20), first_devices(4)).value == Approx(inner + outer));
-  CHECK(estimate_collective_time(cpus(2, 2, 1), CollectiveKind::AllReduce, Bytes(64 << 20), first_devices(4)).value == Approx(inner + 2 * outer));
-  CHECK(estimate_collective_time(cpus(2, 2, 2), CollectiveKind::AllReduce, Bytes(64 << 20), first_devices(4)).value == Approx(inner + outer));
+  CHECK(estimate_collective_time(cpus(2, 2), CollectiveKind::AllReduce, Bytes(64 << 20), first_devices(4)).value ==
+        Approx(inner + outer));
+  CHECK(estimate_collective_time(cpus(2, 2, 1), CollectiveKind::AllReduce, Bytes(64 << 20), first_devices(4)).value ==
+        Approx(inner + 2 * outer));
+  CHECK(estimate_collective_time(cpus(2, 2, 2), CollectiveKind::AllReduce, Bytes(64 << 20), first_devices(4)).value ==
+        Approx(inner + outer));
 }
 
 TEST_CASE("C9: a small reduction over an odd number of nodes takes a tree's steps", "[collective_time_test]") {
   auto graph = cpus(1, 3);
   graph.tiers[0].link.latency.value = Seconds(1);
   graph.tiers[0].link.bandwidth.value = BytesPerSecond(1e18);
-  CHECK(estimate_collective_time(graph, CollectiveKind::AllReduce, Bytes(64), first_devices(3)).value == Approx(4));  // 2 rounds up, 2 down
+  CHECK(estimate_collective_time(graph, CollectiveKind::AllReduce, Bytes(64), first_devices(3)).value ==
+        Approx(4));  // 2 rounds up, 2 down
 }
 
 TEST_CASE("C7: accelerators reduce inside nodes and ring between them", "[collective_time_test]") {
   cluster::DeviceClass gpu = make_device("gpu", 1 << 30, 1e9, 1e18);
   gpu.kind = cluster::DeviceKind::Cuda;
-  const auto graph = make_cluster({gpu}, {2}, 3, make_link("inner", 0, 100 * kMiB), make_link("outer", 0, 10 * kMiB, 1));
-  // 60 MiB: half crosses the node's link twice; each rank then rings 30 MiB over three nodes, two flows share the way out.
+  const auto graph =
+      make_cluster({gpu}, {2}, 3, make_link("inner", 0, 100 * kMiB), make_link("outer", 0, 10 * kMiB, 1));
+  // 60 MiB: half crosses the node's link twice; each rank then rings 30 MiB over three nodes, two flows share the way
+  // out.
   const double inner = 2 * 30.0 / 100, outer = 2 * 2.0 / 3 * 30 / 10 * 2;
-  CHECK(estimate_collective_time(graph, CollectiveKind::AllReduce, Bytes(60 << 20), first_devices(6)).value == Approx(inner + outer).epsilon(1e-4));
-  CHECK(estimate_collective_time(graph, CollectiveKind::Broadcast, Bytes(60 << 20), first_devices(6)).value == Approx(6.0));
+  CHECK(estimate_collective_time(graph, CollectiveKind::AllReduce, Bytes(60 << 20), first_devices(6)).value ==
+        Approx(inner + outer).epsilon(1e-4));
+  CHECK(estimate_collective_time(graph, CollectiveKind::Broadcast, Bytes(60 << 20), first_devices(6)).value ==
+        Approx(6.0));
 }
 
 TEST_CASE("C18: a link is shared by the flows beyond its limit", "[collective_time_test]") {
@@ -86,7 +99,8 @@ TEST_CASE("C18: a link is shared by the flows beyond its limit", "[collective_ti
 }
 
 TEST_CASE("C19: a CPU rank copies at its node's own bandwidth, an accelerator not at all", "[collective_time_test]") {
-  auto graph = make_cluster({make_device("cpu", 1, 1, 40)}, {2}, 1, make_link("inner", 5, 10), make_link("outer", 0, 1));
+  auto graph =
+      make_cluster({make_device("cpu", 1, 1, 40)}, {2}, 1, make_link("inner", 5, 10), make_link("outer", 0, 1));
   CHECK(estimate_copy_time(graph, Bytes(30), {0, 0}).value == Approx(3));
   graph.node_classes[0].link.bandwidth.value = BytesPerSecond(0);
   CHECK(estimate_copy_time(graph, Bytes(30), {0, 0}).value == Approx(1.5));

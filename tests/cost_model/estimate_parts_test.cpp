@@ -12,7 +12,8 @@ using namespace coxswain::test_support;
 
 TEST_CASE("C20: gaps are exposed communication while a transfer moves, bubble otherwise", "[estimate_parts_test]") {
   const model::ModelGraph graph = make_chain(1, 8);
-  const auto resources = make_cluster({make_device("cpu", 1 << 30, 1e3)}, {2}, 1, make_link("l", 0, 1e9), make_link("o", 0, 1e9));
+  const auto resources =
+      make_cluster({make_device("cpu", 1 << 30, 1e3)}, {2}, 1, make_link("l", 0, 1e9), make_link("o", 0, 1e9));
   const FakeCost cost(graph, resources);
   const auto plan = make_plan(graph, resources, {{0, 3, {{0, 0}}, {1}}}, 1);
   constexpr Ticks kSecond = 1'000'000'000;

@@ -10,23 +10,25 @@ namespace coxswain::test_support {
 
 class FakeCost : public cost_model::CostModel {
  public:
-  FakeCost(const model::ModelGraph& graph, const cluster::ResourceGraph& resources) : graph_(graph), resources_(resources) {
+  FakeCost(const model::ModelGraph& graph, const cluster::ResourceGraph& resources)
+      : graph_(graph), resources_(resources) {
     forward.assign(graph.blocks.size(), 1.0);
     saved.assign(graph.blocks.size(), 0);
     speed.assign(resources.device_classes.size(), 1.0);
   }
 
-  std::vector<double> forward;        // seconds a sample on a device of speed 1, by block; backward is twice that
-  std::vector<std::int64_t> saved;    // bytes a sample, by block
-  std::vector<double> speed;          // by device class
-  double fixed = 0;                   // seconds a block, forward and backward each
+  std::vector<double> forward;      // seconds a sample on a device of speed 1, by block; backward is twice that
+  std::vector<std::int64_t> saved;  // bytes a sample, by block
+  std::vector<double> speed;        // by device class
+  double fixed = 0;                 // seconds a block, forward and backward each
   double optimizer_per_parameter = 0;
   double step_overhead = 0;
   double action_overhead = 0;
 
   cost_model::BlockTime estimate_block(const cost_model::BlockWork& work) const override {
     const auto b = static_cast<std::size_t>(work.block);
-    const double seconds = forward[b] * static_cast<double>(work.samples) / speed[static_cast<std::size_t>(work.device_class)];
+    const double seconds =
+        forward[b] * static_cast<double>(work.samples) / speed[static_cast<std::size_t>(work.device_class)];
     cost_model::BlockTime time;
     if (work.samples == 0 || forward[b] == 0) return time;
     time.forward = Seconds(seconds + fixed);
@@ -35,11 +37,16 @@ class FakeCost : public cost_model::CostModel {
     time.measured = true;
     return time;
   }
-  Seconds estimate_transfer(Bytes bytes, plan::DeviceId from, plan::DeviceId to) const override { return cost_model::estimate_transfer_time(resources_, bytes, from, to); }
-  Seconds estimate_collective(collective::CollectiveKind kind, Bytes payload, const std::vector<plan::DeviceId>& devices) const override {
+  Seconds estimate_transfer(Bytes bytes, plan::DeviceId from, plan::DeviceId to) const override {
+    return cost_model::estimate_transfer_time(resources_, bytes, from, to);
+  }
+  Seconds estimate_collective(collective::CollectiveKind kind, Bytes payload,
+                              const std::vector<plan::DeviceId>& devices) const override {
     return cost_model::estimate_collective_time(resources_, kind, payload, devices);
   }
-  Seconds estimate_optimizer(std::int64_t parameters, int) const override { return Seconds(optimizer_per_parameter * static_cast<double>(parameters)); }
+  Seconds estimate_optimizer(std::int64_t parameters, int) const override {
+    return Seconds(optimizer_per_parameter * static_cast<double>(parameters));
+  }
   Seconds estimate_step_overhead(int) const override { return Seconds(step_overhead); }
   Seconds estimate_action_overhead(int) const override { return Seconds(action_overhead); }
   const model::ModelGraph& model() const override { return graph_; }

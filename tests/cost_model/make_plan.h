@@ -5,8 +5,10 @@
 
 namespace coxswain::test_support {
 
-inline plan::Plan make_plan(const model::ModelGraph& graph, const cluster::ResourceGraph& resources, const std::vector<StageSpec>& stages, std::int64_t count,
-                            plan::ScheduleKind schedule = plan::ScheduleKind::OneForwardOneBackward, Bytes bucket_bytes = Bytes(std::int64_t{1} << 40)) {
+inline plan::Plan make_plan(const model::ModelGraph& graph, const cluster::ResourceGraph& resources,
+                            const std::vector<StageSpec>& stages, std::int64_t count,
+                            plan::ScheduleKind schedule = plan::ScheduleKind::OneForwardOneBackward,
+                            Bytes bucket_bytes = Bytes(std::int64_t{1} << 40)) {
   plan::Plan plan;
   plan.model_hash = model::model_hash(graph);
   plan.cluster_hash = cluster::cluster_hash(resources);

@@ -12,7 +12,9 @@ using namespace coxswain::test_support;
 
 namespace {
 
-cluster::ResourceGraph two_devices() { return make_cluster({make_device("d", 1 << 30)}, {2}, 1, make_link("l", 0, 1e9), make_link("o", 0, 1e9)); }
+cluster::ResourceGraph two_devices() {
+  return make_cluster({make_device("d", 1 << 30)}, {2}, 1, make_link("l", 0, 1e9), make_link("o", 0, 1e9));
+}
 
 }  // namespace
 
@@ -56,12 +58,13 @@ TEST_CASE("C15-C17: each part of a stage's memory", "[memory_test]") {
   const std::int64_t cut = 8 * 4;  // bytes a sample
   auto plan = make_plan(graph, resources, {{0, 3, {{0, 0}}, {5}}, {3, 6, {{0, 1}}, {5}}}, 4);
   plan::MemoryParts first = estimate_memory(cost, plan, 0, 0);
-  CHECK(first.activations.value == 2 * 2 * 5000);  // two in flight, two layers, five samples
+  CHECK(first.activations.value == 2 * 2 * 5000);     // two in flight, two layers, five samples
   CHECK(first.transfers.value == (2 + 1) * 5 * cut);  // gradients in (two credits), activations out
   const plan::MemoryParts last = estimate_memory(cost, plan, 1, 0);
   CHECK(last.activations.value == 2 * 5000 + 50);
   CHECK(last.transfers.value == (2 + 1) * 5 * cut);
-  const std::int64_t sum = first.parameters.value + first.gradients.value + first.optimizer.value + first.activations.value + first.transfers.value;
+  const std::int64_t sum = first.parameters.value + first.gradients.value + first.optimizer.value +
+                           first.activations.value + first.transfers.value;
   CHECK(first.margin.value == sum / 20);
   CHECK(first.total().value == sum + sum / 20);
 

@@ -34,7 +34,8 @@ TEST_CASE("cut bytes agree with slice_stage", "[model_facts_test]") {
   const ModelFacts facts(graph);
   for (int cut = 1; cut < graph.num_blocks(); ++cut) {
     Bytes bytes{0};
-    for (const model::ValueId value : model::slice_stage(graph, cut, graph.num_blocks()).received) bytes += model::value_bytes(graph, value, 3);
+    for (const model::ValueId value : model::slice_stage(graph, cut, graph.num_blocks()).received)
+      bytes += model::value_bytes(graph, value, 3);
     CHECK(facts.activation_bytes(cut, 3, plan::Precision::Float32) == bytes);
   }
 }

@@ -11,7 +11,8 @@ using namespace coxswain::test_support;
 
 TEST_CASE("a profile overrides the roofline where it has an entry", "[production_model_test]") {
   const model::ModelGraph graph = make_chain(3, 8);
-  const auto resources = make_cluster({make_device("fast", 1 << 30), make_device("slow", 1 << 30)}, {1, 1}, 1, make_link("l", 0, 1e9), make_link("o", 0, 1e9));
+  const auto resources = make_cluster({make_device("fast", 1 << 30), make_device("slow", 1 << 30)}, {1, 1}, 1,
+                                      make_link("l", 0, 1e9), make_link("o", 0, 1e9));
   cluster::Profile profile;
   profile.blocks = {{"layer", "fast", 2, Seconds(4), Seconds(8), Bytes(100), Bytes(50)}};
   profile.devices = {{"fast", Seconds(1), Seconds(2), Seconds(5), Seconds(7), Bytes(11)}};

@@ -13,7 +13,8 @@ namespace {
 
 cluster::DeviceClass curved_device() {
   cluster::DeviceClass device = make_device("d", 1 << 30, 1000, 100);
-  device.matmul_rates = {{DType::Float32, 10, {FlopPerSecond(200), {}}}, {DType::Float32, 1000, {FlopPerSecond(800), {}}}};
+  device.matmul_rates = {{DType::Float32, 10, {FlopPerSecond(200), {}}},
+                         {DType::Float32, 1000, {FlopPerSecond(800), {}}}};
   return device;
 }
 
@@ -23,10 +24,10 @@ TEST_CASE("C5: the rate follows the curve in log(size)", "[roofline_test]") {
   const cluster::DeviceClass device = curved_device();
   const auto rate = [&](double size) { return matmul_rate(device, plan::Precision::Float32, size).value; };
   CHECK(rate(10) == Approx(200));
-  CHECK(rate(100) == Approx(500));   // half way between 10 and 1000 in log
+  CHECK(rate(100) == Approx(500));  // half way between 10 and 1000 in log
   CHECK(rate(1000) == Approx(800));
-  CHECK(rate(1e6) == Approx(800));   // stays
-  CHECK(rate(5) == Approx(100));     // proportional below
+  CHECK(rate(1e6) == Approx(800));  // stays
+  CHECK(rate(5) == Approx(100));    // proportional below
   cluster::DeviceClass plain = make_device("d", 1, 1000, 100);
   CHECK(matmul_rate(plain, plan::Precision::Float32, 3).value == Approx(1000));
   plain.peak_bfloat16.value = FlopPerSecond(4000);
@@ -35,9 +36,12 @@ TEST_CASE("C5: the rate follows the curve in log(size)", "[roofline_test]") {
 
 TEST_CASE("C4: an operator takes the greater of arithmetic and memory traffic", "[roofline_test]") {
   const cluster::DeviceClass device = make_device("d", 1, 1000, 100);
-  CHECK(estimate_op(device, plan::Precision::Float32, model::OpClass::Matmul, Flop(5000), Bytes(100)).value == Approx(5));
-  CHECK(estimate_op(device, plan::Precision::Float32, model::OpClass::Matmul, Flop(5000), Bytes(1000)).value == Approx(10));
-  CHECK(estimate_op(device, plan::Precision::Float32, model::OpClass::Pointwise, Flop(0), Bytes(50)).value == Approx(0.5));
+  CHECK(estimate_op(device, plan::Precision::Float32, model::OpClass::Matmul, Flop(5000), Bytes(100)).value ==
+        Approx(5));
+  CHECK(estimate_op(device, plan::Precision::Float32, model::OpClass::Matmul, Flop(5000), Bytes(1000)).value ==
+        Approx(10));
+  CHECK(estimate_op(device, plan::Precision::Float32, model::OpClass::Pointwise, Flop(0), Bytes(50)).value ==
+        Approx(0.5));
 }
 
 TEST_CASE("C11: a block adds its operators, two products in the backward of a linear", "[roofline_test]") {
@@ -47,7 +51,7 @@ TEST_CASE("C11: a block adds its operators, two products in the backward of a li
   cluster::DeviceClass device = make_device("d", 1 << 30, 1000, 1e18);
   const double matmul = 2.0 * 4 * 16 * 16 / 1000;  // 4 samples
   BlockTime time = estimate_block_roofline(facts, device, {2, 0, 4});
-  CHECK(time.forward.value == Approx(matmul).epsilon(0.05));       // relu is a little more
+  CHECK(time.forward.value == Approx(matmul).epsilon(0.05));  // relu is a little more
   CHECK(time.backward.value == Approx(2 * matmul).epsilon(0.05));
   CHECK_FALSE(time.measured);
   // Two operators forward, three backward (two products, one relu).
@@ -66,7 +70,8 @@ TEST_CASE("C11: bfloat16 halves what moves and what is kept, except in the loss"
   CHECK(half.forward.value == Approx(full.forward.value / 2));
   CHECK(half.saved.value * 2 == full.saved.value);
   const int loss = graph.num_blocks() - 1;
-  CHECK(estimate_block_roofline(facts, device, {loss, 0, 4, plan::Precision::BFloat16}).saved == estimate_block_roofline(facts, device, {loss, 0, 4}).saved);
+  CHECK(estimate_block_roofline(facts, device, {loss, 0, 4, plan::Precision::BFloat16}).saved ==
+        estimate_block_roofline(facts, device, {loss, 0, 4}).saved);
 }
 
 TEST_CASE("C13: clipping and AdamW move 32 bytes a parameter", "[roofline_test]") {

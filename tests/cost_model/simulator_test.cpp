@@ -24,7 +24,8 @@ double simulated_step(const CostModel& cost, const plan::Plan& plan) {
   const auto simulation = simulate(cost, plan);
   REQUIRE(simulation.has_value());
   const plan::Estimate& e = simulation->estimate;
-  CHECK((e.forward + e.backward + e.recompute + e.communication_exposed + e.bubble + e.optimizer).value == Approx(e.step.value));
+  CHECK((e.forward + e.backward + e.recompute + e.communication_exposed + e.bubble + e.optimizer).value ==
+        Approx(e.step.value));
   return e.step.value;
 }
 
@@ -53,7 +54,8 @@ TEST_CASE("GPipe and 1F1B of equal stages take (m + S - 1) (F + B)", "[simulator
   const auto resources = accelerators(4);
   FakeCost cost(graph, resources);
   cost.forward = {0, 1, 1, 1, 1};
-  const std::vector<StageSpec> stages{{0, 2, {{0, 0}}, {1}}, {2, 3, {{0, 1}}, {1}}, {3, 4, {{0, 2}}, {1}}, {4, 5, {{0, 3}}, {1}}};
+  const std::vector<StageSpec> stages{
+      {0, 2, {{0, 0}}, {1}}, {2, 3, {{0, 1}}, {1}}, {3, 4, {{0, 2}}, {1}}, {4, 5, {{0, 3}}, {1}}};
   for (const ScheduleKind schedule : {ScheduleKind::GPipe, ScheduleKind::OneForwardOneBackward}) {
     for (const int count : {1, 2, 4, 9}) {
       const auto plan = make_plan(graph, resources, stages, count, schedule);
@@ -92,13 +94,16 @@ TEST_CASE("gradients are reduced after the last backward, beside what remains of
   const auto resources = accelerators(1, 16384, 2);
   FakeCost cost(graph, resources);
   cost.forward = {0, 1, 1, 0};
-  const auto all_reduce = [&](std::int64_t bytes) { return cost.estimate_collective(collective::CollectiveKind::AllReduce, Bytes(bytes), {{0, 0}, {0, 1}}).value; };
+  const auto all_reduce = [&](std::int64_t bytes) {
+    return cost.estimate_collective(collective::CollectiveKind::AllReduce, Bytes(bytes), {{0, 0}, {0, 1}}).value;
+  };
   const std::vector<StageSpec> stages{{0, 4, {{0, 0}, {0, 1}}, {1, 1}}};
   const double norm = all_reduce(16);
   const double whole = simulated_step(cost, make_plan(graph, resources, stages, 1));
   CHECK(whole == Approx(2 + 4 + all_reduce(32768) + norm));
   // One bucket a layer: the second layer's bucket goes while the first layer's backward (2 s) runs.
-  const double bucketed = simulated_step(cost, make_plan(graph, resources, stages, 1, ScheduleKind::OneForwardOneBackward, Bytes(16384)));
+  const double bucketed =
+      simulated_step(cost, make_plan(graph, resources, stages, 1, ScheduleKind::OneForwardOneBackward, Bytes(16384)));
   CHECK(bucketed == Approx(2 + 2 + std::max(2.0, all_reduce(16384)) + all_reduce(16384) + norm));
 }
 
@@ -108,7 +113,8 @@ TEST_CASE("an edge delays the next stage by its time, and the last backward on t
   FakeCost cost(graph, resources);
   cost.forward = {0, 1, 0, 1};
   const auto plan = make_plan(graph, resources, {{0, 2, {{0, 0}}, {1}}, {2, 4, {{0, 1}}, {1}}}, 1);
-  const double norm = cost.estimate_collective(collective::CollectiveKind::AllReduce, Bytes(16), {{0, 0}, {0, 1}}).value;
+  const double norm =
+      cost.estimate_collective(collective::CollectiveKind::AllReduce, Bytes(16), {{0, 0}, {0, 1}}).value;
   CHECK(simulated_step(cost, plan) == Approx(1 + 2 + 1 + 2 + 2 + 2 + norm));
 }
 
@@ -118,17 +124,20 @@ TEST_CASE("transfers run beside compute", "[simulator_test]") {
   const auto resources = accelerators(2, 64);
   FakeCost cost(graph, resources);
   cost.forward = {0, 1, 0, 1};
-  const double norm = cost.estimate_collective(collective::CollectiveKind::AllReduce, Bytes(16), {{0, 0}, {0, 1}}).value;
+  const double norm =
+      cost.estimate_collective(collective::CollectiveKind::AllReduce, Bytes(16), {{0, 0}, {0, 1}}).value;
   const std::vector<StageSpec> stages{{0, 2, {{0, 0}}, {1}}, {2, 4, {{0, 1}}, {1}}};
   // GPipe: stage 1 gets its first input at 1.5, works 3 x 3 s without a gap, then 0.5 back and 2 of backward.
-  CHECK(simulated_step(cost, make_plan(graph, resources, stages, 3, ScheduleKind::GPipe)) == Approx(1.5 + 9 + 0.5 + 2 + norm));
+  CHECK(simulated_step(cost, make_plan(graph, resources, stages, 3, ScheduleKind::GPipe)) ==
+        Approx(1.5 + 9 + 0.5 + 2 + norm));
   // 1F1B: stage 0 runs F2 only after B0 (5 to 7), so F2 arrives at 8.5, one second after stage 1 ran dry.
   CHECK(simulated_step(cost, make_plan(graph, resources, stages, 3)) == Approx(8.5 + 3 + 0.5 + 2 + norm));
 }
 
 TEST_CASE("C19: on a CPU copies slow the compute they run beside", "[simulator_test]") {
   const model::ModelGraph graph = make_chain(2, 8);
-  const auto resources = make_cluster({make_device("cpu", 1 << 30, 1e9, 1e18)}, {2}, 1, make_link("l", 0, 64), make_link("o", 0, 64));
+  const auto resources =
+      make_cluster({make_device("cpu", 1 << 30, 1e9, 1e18)}, {2}, 1, make_link("l", 0, 64), make_link("o", 0, 64));
   FakeCost cost(graph, resources);
   cost.forward = {0, 1, 0, 1};
   const auto plan = make_plan(graph, resources, {{0, 2, {{0, 0}}, {1}}, {2, 4, {{0, 1}}, {1}}}, 3);
@@ -136,7 +145,8 @@ TEST_CASE("C19: on a CPU copies slow the compute they run beside", "[simulator_t
   FakeCost gpu(graph, gpu_resources);
   gpu.forward = cost.forward;
   const double on_cpu = simulated_step(cost, plan);
-  const double on_gpu = simulated_step(gpu, make_plan(graph, gpu_resources, {{0, 2, {{0, 0}}, {1}}, {2, 4, {{0, 1}}, {1}}}, 3));
+  const double on_gpu =
+      simulated_step(gpu, make_plan(graph, gpu_resources, {{0, 2, {{0, 0}}, {1}}, {2, 4, {{0, 1}}, {1}}}, 3));
   CHECK(on_cpu > on_gpu + 0.4);           // at least one copy of half a second fell on a busy core
   CHECK(on_cpu < on_gpu + 12 * 0.5 + 1);  // and no more than all of them
 }
@@ -145,7 +155,8 @@ TEST_CASE("the same plan gives the same run", "[simulator_test]") {
   const model::ModelGraph graph = make_chain(3, 8, true);
   const auto resources = accelerators(4, 100);
   FakeCost cost(graph, resources);
-  const auto plan = make_plan(graph, resources, {{0, 3, {{0, 0}, {0, 1}}, {2, 1}}, {3, 5, {{0, 2}, {0, 3}}, {1, 2}}}, 4);
+  const auto plan =
+      make_plan(graph, resources, {{0, 3, {{0, 0}, {0, 1}}, {2, 1}}, {3, 5, {{0, 2}, {0, 3}}, {1, 2}}}, 4);
   const auto a = simulate(cost, plan), b = simulate(cost, plan);
   REQUIRE(a.has_value());
   REQUIRE(b.has_value());

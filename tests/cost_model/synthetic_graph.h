@@ -34,7 +34,8 @@ inline model::ModelGraph make_chain(int num_layers, std::int64_t width, bool tie
   ValueId current = add_value("x", {batch, Dim(width)}, false, -1);
   graph.inputs.push_back({"x", current, 0});
   const auto linear = [&](ValueId input, ValueId weight) {
-    return add_op("aten::linear", {{"input", ValueRef{input}}, {"weight", ValueRef{weight}}, {"bias", None{}}}, {batch, Dim(width)});
+    return add_op("aten::linear", {{"input", ValueRef{input}}, {"weight", ValueRef{weight}}, {"bias", None{}}},
+                  {batch, Dim(width)});
   };
 
   begin_block("prologue", "empty");
@@ -64,10 +65,14 @@ inline model::ModelGraph make_chain(int num_layers, std::int64_t width, bool tie
 }
 
 inline cluster::LinkClass make_link(const std::string& name, double latency, double bandwidth, int sharing = 0) {
-  return {name, {Seconds(latency), cluster::Source::Assumed}, {BytesPerSecond(bandwidth), cluster::Source::Assumed}, sharing};
+  return {name,
+          {Seconds(latency), cluster::Source::Assumed},
+          {BytesPerSecond(bandwidth), cluster::Source::Assumed},
+          sharing};
 }
 
-inline cluster::DeviceClass make_device(const std::string& name, std::int64_t memory, double flops = 1e9, double bandwidth = 1e9) {
+inline cluster::DeviceClass make_device(const std::string& name, std::int64_t memory, double flops = 1e9,
+                                        double bandwidth = 1e9) {
   cluster::DeviceClass device;
   device.name = name;
   device.cores = 1;
@@ -78,7 +83,8 @@ inline cluster::DeviceClass make_device(const std::string& name, std::int64_t me
 }
 
 /// `num_nodes` equal nodes, each with `counts[c]` devices of `classes[c]`.
-inline cluster::ResourceGraph make_cluster(std::vector<cluster::DeviceClass> classes, const std::vector<std::int64_t>& counts, std::int64_t num_nodes,
+inline cluster::ResourceGraph make_cluster(std::vector<cluster::DeviceClass> classes,
+                                           const std::vector<std::int64_t>& counts, std::int64_t num_nodes,
                                            cluster::LinkClass inner, cluster::LinkClass outer) {
   cluster::ResourceGraph graph;
   graph.device_classes = std::move(classes);

@@ -12,7 +12,8 @@ using namespace coxswain::test_support;
 
 TEST_CASE("every action is a span on its role's stream", "[trace_test]") {
   const model::ModelGraph graph = make_chain(2, 8);
-  const auto resources = make_cluster({make_device("cpu", 1 << 30)}, {2}, 1, make_link("l", 0, 100), make_link("o", 0, 1e9));
+  const auto resources =
+      make_cluster({make_device("cpu", 1 << 30)}, {2}, 1, make_link("l", 0, 100), make_link("o", 0, 1e9));
   const FakeCost cost(graph, resources);
   const auto plan = make_plan(graph, resources, {{0, 2, {{0, 0}}, {1}}, {2, 4, {{0, 1}}, {1}}}, 2);
   const auto simulation = simulate(cost, plan);

@@ -24,18 +24,20 @@ struct Fixture {
 
   /// Stage 0 on node 0, stage 1 on node 1, two replicas each.
   explicit Fixture(int sharing) {
-    resources = make_cluster({make_device("cpu", 1 << 30)}, {2}, 2, make_link("inner", 0, 1e18), make_link("outer", 0, 32, sharing));
+    resources = make_cluster({make_device("cpu", 1 << 30)}, {2}, 2, make_link("inner", 0, 1e18),
+                             make_link("outer", 0, 32, sharing));
     cost = std::make_unique<FakeCost>(graph, resources);
     plan = make_plan(graph, resources, {{0, 2, {{0, 0}, {0, 1}}, {1, 1}}, {2, 4, {{0, 2}, {0, 3}}, {1, 1}}}, 1);
     groups = plan::make_groups(plan, graph);
-    network = std::make_unique<VirtualNetwork>(*cost, plan, groups, clock, [this](int operation) { started.push_back(operation); });
+    network = std::make_unique<VirtualNetwork>(*cost, plan, groups, clock,
+                                               [this](int operation) { started.push_back(operation); });
   }
-  int edge() const {
-    return plan::group_of(plan, groups, 0, {plan::ActionKind::SendActivation, 0});
-  }
+  int edge() const { return plan::group_of(plan, groups, 0, {plan::ActionKind::SendActivation, 0}); }
 };
 
-collective::PointToPoint message(collective::PointToPoint::Kind kind, int peer, std::int64_t bytes) { return {kind, peer, {nullptr, bytes, DType::UInt8}}; }
+collective::PointToPoint message(collective::PointToPoint::Kind kind, int peer, std::int64_t bytes) {
+  return {kind, peer, {nullptr, bytes, DType::UInt8}};
+}
 
 }  // namespace
 

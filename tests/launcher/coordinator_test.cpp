@@ -297,6 +297,7 @@ TEST_CASE("an agent that dies ends the run and names the node", "[coordinator]")
   REQUIRE(bench.result);
   CHECK(bench.result->exit_code == ExitCode::Failed);
   CHECK(bench.result->error->message == "node 1 (host11) is lost: its agent died");
+  CHECK(bench.result->error->path == "rank 2, 3, node 1 (host11), generation 1, after step 1");
   REQUIRE(bench.events_of("node_lost").size() == 1);
   CHECK(bench.events_of("node_lost")[0]["node"].integer() == 1);
   CHECK(bench.events_of("worker_failed").empty());

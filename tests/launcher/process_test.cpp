@@ -210,7 +210,7 @@ TEST_CASE("a rank that ends names rank, node and cause, and ends the run with ex
   CHECK(scene.err().find("error: rank 1 on node 0") != std::string::npos);
   CHECK(scene.err().find(cause) != std::string::npos);
   CHECK(scene.err().find("about to " + action) != std::string::npos);
-  CHECK(count_lines(scene.run() / "metrics.jsonl") == 3);
+  CHECK(count_lines(scene.run() / "metrics.jsonl") <= 3);
   scene.nothing_in_temporary_folder();
 }
 

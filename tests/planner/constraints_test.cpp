@@ -7,20 +7,23 @@ using namespace coxswain;
 using namespace coxswain::planner;
 
 TEST_CASE("keys, aliases, alternatives and lists are read", "[constraints_test]") {
-  const auto found = parse_constraints({"dp=2,4", "pipeline=1", "micro=8", "samples=[20,12]", "recompute=[0,3]", "schedule=gpipe,1f1b", "cuts=[2,5]", "zero=0", "offload=none"});
+  const auto found = parse_constraints({"dp=2,4", "pipeline=1", "micro=8", "samples=[20,12]", "recompute=[0,3]",
+                                        "schedule=gpipe,1f1b", "cuts=[2,5]", "zero=0", "offload=none"});
   REQUIRE(found.has_value());
   CHECK(found->data == std::vector<int>{2, 4});
   CHECK(found->pipeline == std::vector<int>{1});
   CHECK(found->micro == std::vector<std::int64_t>{8});
   CHECK(found->samples == std::vector<std::int64_t>{20, 12});
   CHECK(found->recompute == "[0,3]");
-  CHECK(found->schedule == std::vector<plan::ScheduleKind>{plan::ScheduleKind::GPipe, plan::ScheduleKind::OneForwardOneBackward});
+  CHECK(found->schedule ==
+        std::vector<plan::ScheduleKind>{plan::ScheduleKind::GPipe, plan::ScheduleKind::OneForwardOneBackward});
   CHECK(found->cuts == "[2,5]");
   CHECK(parse_constraints({"cuts=even"})->cuts == "even");
 }
 
 TEST_CASE("every bad constraint is named at once", "[constraints_test]") {
-  const auto found = parse_constraints({"dp", "colour=1", "micro=x", "micro=0", "schedule=best", "cuts=[5,2]", "recompute=some", "samples=20", "zero=4", "offload=disk"});
+  const auto found = parse_constraints({"dp", "colour=1", "micro=x", "micro=0", "schedule=best", "cuts=[5,2]",
+                                        "recompute=some", "samples=20", "zero=4", "offload=disk"});
   REQUIRE(!found.has_value());
   CHECK(found.error().code == ErrorCode::InvalidArgument);
   REQUIRE(found.error().details.size() == 10);

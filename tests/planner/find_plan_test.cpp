@@ -20,9 +20,11 @@ namespace {
 /// Calls `visit` with every way of cutting the blocks, choosing devices in order for the stages and splitting samples.
 class Exhaustive {
  public:
-  Exhaustive(const Instance& instance, std::function<void(const plan::Plan&)> visit) : instance_(instance), visit_(std::move(visit)) {
+  Exhaustive(const Instance& instance, std::function<void(const plan::Plan&)> visit)
+      : instance_(instance), visit_(std::move(visit)) {
     for (std::size_t c = 0; c < instance.resources.device_classes.size(); ++c) {
-      for (std::int64_t i = 0; i < cluster::num_devices(instance.resources, static_cast<int>(c)); ++i) devices_.push_back({static_cast<int>(c), i});
+      for (std::int64_t i = 0; i < cluster::num_devices(instance.resources, static_cast<int>(c)); ++i)
+        devices_.push_back({static_cast<int>(c), i});
     }
   }
 
@@ -42,7 +44,8 @@ class Exhaustive {
     if (first == blocks) {
       for (const auto schedule : {plan::ScheduleKind::GPipe, plan::ScheduleKind::OneForwardOneBackward}) {
         if (stages.size() == 1 && schedule == plan::ScheduleKind::GPipe) continue;
-        visit_(make_plan(instance_.graph, instance_.resources, stages, instance_.global / micro_, schedule, kBucketBytes));
+        visit_(
+            make_plan(instance_.graph, instance_.resources, stages, instance_.global / micro_, schedule, kBucketBytes));
       }
       return;
     }
@@ -65,7 +68,8 @@ class Exhaustive {
     }
   }
 
-  void split(int first, int end, const std::vector<plan::DeviceId>& chosen, std::vector<std::int64_t>& samples, std::int64_t left, std::vector<char>& used, std::vector<StageSpec>& stages) {
+  void split(int first, int end, const std::vector<plan::DeviceId>& chosen, std::vector<std::int64_t>& samples,
+             std::int64_t left, std::vector<char>& used, std::vector<StageSpec>& stages) {
     if (samples.size() + 1 == chosen.size()) {
       samples.push_back(left);
       stages.push_back({first, end, chosen, samples, plan::Recompute::None});
@@ -136,7 +140,8 @@ TEST_CASE("the same request gives the same bytes for any number of threads", "[f
 
 TEST_CASE("constraints hold in the plan found", "[find_plan_test]") {
   const model::ModelGraph graph = make_chain(6, 16);
-  const auto resources = make_cluster({make_device("a", std::int64_t{1} << 40)}, {4}, 1, make_link("l", 1e-5, 1e9), make_link("o", 0, 1e9));
+  const auto resources = make_cluster({make_device("a", std::int64_t{1} << 40)}, {4}, 1, make_link("l", 1e-5, 1e9),
+                                      make_link("o", 0, 1e9));
   const FakeCost cost(graph, resources);
   const auto find = [&](const std::vector<std::string>& texts) {
     Request request;
@@ -180,9 +185,12 @@ TEST_CASE("constraints hold in the plan found", "[find_plan_test]") {
   CHECK(code({"schedule=zbv"}) == ErrorCode::Unimplemented);
 }
 
-TEST_CASE("unequal devices get unequal shares; a device that only slows stays unused and is named", "[find_plan_test]") {
+TEST_CASE("unequal devices get unequal shares; a device that only slows stays unused and is named",
+          "[find_plan_test]") {
   const model::ModelGraph graph = make_chain(4, 16);
-  const auto resources = make_cluster({make_device("fast", std::int64_t{1} << 40), make_device("slow", std::int64_t{1} << 40)}, {1, 1}, 1, make_link("l", 1e-5, 1e9), make_link("o", 0, 1e9));
+  const auto resources =
+      make_cluster({make_device("fast", std::int64_t{1} << 40), make_device("slow", std::int64_t{1} << 40)}, {1, 1}, 1,
+                   make_link("l", 1e-5, 1e9), make_link("o", 0, 1e9));
   FakeCost cost(graph, resources);
   cost.speed = {1.0, 0.4};
   Request request;
@@ -216,7 +224,8 @@ TEST_CASE("a slow link between nodes is crossed by fewer bytes", "[find_plan_tes
     return bytes + static_cast<std::int64_t>(plan.stages.size() - 1) * plan.batch.global * 128 * 4 * 2;
   };
   const auto find = [&](double bandwidth) {
-    const auto resources = make_cluster({make_device("a", std::int64_t{1} << 40)}, {1}, 2, make_link("l", 0, 1e10), make_link("o", 1e-6, bandwidth));
+    const auto resources = make_cluster({make_device("a", std::int64_t{1} << 40)}, {1}, 2, make_link("l", 0, 1e10),
+                                        make_link("o", 1e-6, bandwidth));
     FakeCost cost(graph, resources);
     for (double& forward : cost.forward) forward = 1e-3;
     Request request;
@@ -231,10 +240,12 @@ TEST_CASE("a slow link between nodes is crossed by fewer bytes", "[find_plan_tes
   CHECK_FALSE(slow.sensitivities.empty());
 }
 
-TEST_CASE("tight memory brings recompute, and none at all an error that says what is missing where", "[find_plan_test]") {
+TEST_CASE("tight memory brings recompute, and none at all an error that says what is missing where",
+          "[find_plan_test]") {
   const model::ModelGraph graph = make_chain(4, 16);
   const auto find = [&](std::int64_t memory, std::int64_t saved) {
-    const auto resources = make_cluster({make_device("small", memory)}, {2}, 1, make_link("l", 1e-5, 1e9), make_link("o", 0, 1e9));
+    const auto resources =
+        make_cluster({make_device("small", memory)}, {2}, 1, make_link("l", 1e-5, 1e9), make_link("o", 0, 1e9));
     FakeCost cost(graph, resources);
     cost.saved.assign(6, saved);
     Request request;
@@ -263,7 +274,8 @@ TEST_CASE("more memory never slows the plan found", "[find_plan_test]") {
   const model::ModelGraph graph = make_chain(3, 16);
   double before = 1e300;
   for (const std::int64_t memory : {30000, 45000, 70000, 120000, 1000000}) {
-    const auto resources = make_cluster({make_device("d", memory)}, {3}, 1, make_link("l", 1e-5, 1e6), make_link("o", 0, 1e9));
+    const auto resources =
+        make_cluster({make_device("d", memory)}, {3}, 1, make_link("l", 1e-5, 1e6), make_link("o", 0, 1e9));
     FakeCost cost(graph, resources);
     cost.saved.assign(5, 4000);
     Request request;
@@ -277,9 +289,11 @@ TEST_CASE("more memory never slows the plan found", "[find_plan_test]") {
   CHECK(before < 1e300);
 }
 
-TEST_CASE("a static batch fixes the samples of every replica, coupled operators keep a micro-batch whole", "[find_plan_test]") {
+TEST_CASE("a static batch fixes the samples of every replica, coupled operators keep a micro-batch whole",
+          "[find_plan_test]") {
   model::ModelGraph graph = make_chain(3, 16);
-  const auto resources = make_cluster({make_device("d", std::int64_t{1} << 40)}, {3}, 1, make_link("l", 1e-5, 1e6), make_link("o", 0, 1e9));
+  const auto resources = make_cluster({make_device("d", std::int64_t{1} << 40)}, {3}, 1, make_link("l", 1e-5, 1e6),
+                                      make_link("o", 0, 1e9));
   {
     model::ModelGraph baked = graph;
     baked.batch_symbol = "";

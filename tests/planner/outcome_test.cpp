@@ -34,7 +34,8 @@ TEST_CASE("runners-up differ in shape", "[outcome_test]") {
 
 TEST_CASE("what binds is named", "[outcome_test]") {
   const model::ModelGraph graph = make_chain(3, 8);
-  const auto resources = make_cluster({make_device("dev", 1000)}, {2}, 1, make_link("cable", 0, 1e3), make_link("o", 0, 1));
+  const auto resources =
+      make_cluster({make_device("dev", 1000)}, {2}, 1, make_link("cable", 0, 1e3), make_link("o", 0, 1));
   FakeCost cost(graph, resources);
   auto plan = make_plan(graph, resources, {{0, 3, {{0, 0}}, {1}}, {3, 5, {{0, 1}}, {1}}}, 2);
   plan::Estimate e;
@@ -61,7 +62,8 @@ TEST_CASE("what binds is named", "[outcome_test]") {
 TEST_CASE("an infeasible request is told the least that is missing and what would do", "[outcome_test]") {
   // Each layer alone needs 16 bytes a parameter = 4 KiB and a margin; two devices of 9,000 bytes hold two layers each.
   const model::ModelGraph graph = make_chain(6, 16);
-  const auto resources = make_cluster({make_device("dev", 9000)}, {2}, 1, make_link("cable", 0, 1e3), make_link("o", 0, 1));
+  const auto resources =
+      make_cluster({make_device("dev", 9000)}, {2}, 1, make_link("cable", 0, 1e3), make_link("o", 0, 1));
   const FakeCost cost(graph, resources);
   Request request;
   request.cost = &cost;

@@ -14,7 +14,8 @@ using namespace coxswain::test_support;
 namespace {
 
 /// Walks the problem from the loss side along random options; nothing when it gets stuck.
-std::optional<Candidate> random_walk(PipelineProblem& problem, const StageContext& context, std::mt19937& random, std::vector<Cost>& bounds) {
+std::optional<Candidate> random_walk(PipelineProblem& problem, const StageContext& context, std::mt19937& random,
+                                     std::vector<Cost>& bounds) {
   auto [state, label] = problem.start();
   Candidate candidate{0, problem.shape().schedule, context.micro, context.count, context.spread, {}};
   while (!problem.is_final(state)) {
@@ -24,7 +25,10 @@ std::optional<Candidate> random_walk(PipelineProblem& problem, const StageContex
     const auto option = options[std::uniform_int_distribution<std::size_t>(0, options.size() - 1)(random)];
     const auto next = problem.extend(state, label, option);
     if (!next) return std::nullopt;
-    candidate.stages.insert(candidate.stages.begin(), {option.first, state.block, context.compositions[static_cast<std::size_t>(option.composition)], option.stage->samples, option.stage->recompute});
+    candidate.stages.insert(
+        candidate.stages.begin(),
+        {option.first, state.block, context.compositions[static_cast<std::size_t>(option.composition)],
+         option.stage->samples, option.stage->recompute});
     std::tie(state, label) = *next;
     bounds.push_back(problem.bound(state, label));
   }
@@ -34,7 +38,8 @@ std::optional<Candidate> random_walk(PipelineProblem& problem, const StageContex
 
 }  // namespace
 
-TEST_CASE("C22, C23: search cost and bounds never exceed the simulated step of random plans", "[pipeline_problem_test]") {
+TEST_CASE("C22, C23: search cost and bounds never exceed the simulated step of random plans",
+          "[pipeline_problem_test]") {
   std::mt19937 random(99);
   int walked = 0;
   for (int round = 0; round < 150; ++round) {
@@ -46,10 +51,13 @@ TEST_CASE("C22, C23: search cost and bounds never exceed the simulated step of r
     space->spans = &spans;
     const auto combinations = make_combinations(*space);
     for (int walk = 0; walk < 6; ++walk) {
-      const Combination& one = combinations[std::uniform_int_distribution<std::size_t>(0, combinations.size() - 1)(random)];
-      const StageContext context{&spans, &space->pools, one.micro, one.count, kBucketBytes, one.compositions, false, one.max_stages, {}, 2};
+      const Combination& one =
+          combinations[std::uniform_int_distribution<std::size_t>(0, combinations.size() - 1)(random)];
+      const StageContext context{&spans,           &space->pools, one.micro,      one.count, kBucketBytes,
+                                 one.compositions, false,         one.max_stages, {},        2};
       StageCosts costs(context);
-      PipelineProblem problem(costs, {one.schedule, one.min_stages, one.max_stages, {}, false, false, space->devices}, kNoCost);
+      PipelineProblem problem(costs, {one.schedule, one.min_stages, one.max_stages, {}, false, false, space->devices},
+                              kNoCost);
       std::vector<Cost> bounds{one.bound, problem.work_bound(spans.num_blocks(), space->devices)};
       const auto candidate = random_walk(problem, context, random, bounds);
       if (!candidate) continue;

@@ -21,7 +21,8 @@ Counts counts(std::int32_t a, std::int32_t b = 0) {
 }  // namespace
 
 TEST_CASE("few nodes are pools of their own, many equal ones are one", "[pools_test]") {
-  const auto small = make_pools(make_cluster({make_device("a", 1), make_device("b", 1)}, {2, 1}, 2, make_link("l", 0, 9), make_link("o", 0, 1)));
+  const auto small = make_pools(
+      make_cluster({make_device("a", 1), make_device("b", 1)}, {2, 1}, 2, make_link("l", 0, 9), make_link("o", 0, 1)));
   REQUIRE(small.has_value());
   REQUIRE(small->size() == 4);
   CHECK((*small)[0].devices == std::vector<cluster::DeviceId>{{0, 0}, {0, 1}});
@@ -30,7 +31,8 @@ TEST_CASE("few nodes are pools of their own, many equal ones are one", "[pools_t
   CHECK((*small)[2].first_node == 1);
   CHECK(all_of(*small).total() == 6);
 
-  const auto large = make_pools(make_cluster({make_device("a", 1)}, {8}, 64, make_link("l", 0, 9), make_link("o", 0, 1)));
+  const auto large =
+      make_pools(make_cluster({make_device("a", 1)}, {8}, 64, make_link("l", 0, 9), make_link("o", 0, 1)));
   REQUIRE(large.has_value());
   REQUIRE(large->size() == 1);
   CHECK(large->front().devices.size() == 512);
@@ -54,7 +56,8 @@ TEST_CASE("a few zones of many nodes are told apart", "[pools_test]") {
 TEST_CASE("more than eight kinds of devices are refused by name", "[pools_test]") {
   std::vector<cluster::DeviceClass> classes;
   for (int i = 0; i < 9; ++i) classes.push_back(make_device("d" + std::to_string(i), 1));
-  const auto pools = make_pools(make_cluster(classes, std::vector<std::int64_t>(9, 1), 1, make_link("l", 0, 9), make_link("o", 0, 1)));
+  const auto pools =
+      make_pools(make_cluster(classes, std::vector<std::int64_t>(9, 1), 1, make_link("l", 0, 9), make_link("o", 0, 1)));
   REQUIRE(!pools.has_value());
   CHECK(pools.error().code == ErrorCode::Unimplemented);
 }

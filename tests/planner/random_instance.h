@@ -42,7 +42,8 @@ inline std::unique_ptr<Instance> random_instance(std::mt19937& random) {
     for (auto& device_class : classes) device_class.kind = cluster::DeviceKind::Cuda;
   }
   const double slow = std::pow(10.0, pick(1, 4));
-  instance->resources = make_cluster(classes, counts, nodes, make_link("inner", 1e-3, 1e5), make_link("outer", 1e-2, slow));
+  instance->resources =
+      make_cluster(classes, counts, nodes, make_link("inner", 1e-3, 1e5), make_link("outer", 1e-2, slow));
   instance->cost = std::make_unique<FakeCost>(instance->graph, instance->resources);
   for (double& forward : instance->cost->forward) forward = pick(1, 9) * 0.01;
   instance->cost->forward[0] = 0;

@@ -11,7 +11,8 @@ using namespace coxswain::test_support;
 
 TEST_CASE("neighbours move one cut, some samples or the schedule, and fit", "[refine_test]") {
   const model::ModelGraph graph = make_chain(4, 8);
-  const auto resources = make_cluster({make_device("a", 1 << 30), make_device("b", 1 << 30)}, {2, 1}, 1, make_link("l", 0, 1e9), make_link("o", 0, 1));
+  const auto resources = make_cluster({make_device("a", 1 << 30), make_device("b", 1 << 30)}, {2, 1}, 1,
+                                      make_link("l", 0, 1e9), make_link("o", 0, 1));
   const FakeCost cost(graph, resources);
   Request request;
   request.cost = &cost;
@@ -23,7 +24,8 @@ TEST_CASE("neighbours move one cut, some samples or the schedule, and fit", "[re
   Counts mixed, one;
   mixed.of = {1, 1};
   one.of = {1, 0};
-  Candidate candidate{0, plan::ScheduleKind::OneForwardOneBackward, 8, 1, false, {{0, 3, mixed, {5, 3}, {}}, {3, 6, one, {8}, {}}}};
+  Candidate candidate{0,     plan::ScheduleKind::OneForwardOneBackward,        8, 1,
+                      false, {{0, 3, mixed, {5, 3}, {}}, {3, 6, one, {8}, {}}}};
   REQUIRE(refit(*space, candidate));
   CHECK(candidate.stages[0].recompute.size() == 3);
   const auto found = neighbours(*space, candidate);

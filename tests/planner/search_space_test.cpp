@@ -12,7 +12,8 @@ using namespace coxswain::test_support;
 
 TEST_CASE("every divisor of the global batch is a micro-batch", "[search_space_test]") {
   const model::ModelGraph graph = make_chain(3, 8);
-  const auto resources = make_cluster({make_device("d", 1 << 30)}, {2}, 1, make_link("l", 0, 1e9), make_link("o", 0, 1));
+  const auto resources =
+      make_cluster({make_device("d", 1 << 30)}, {2}, 1, make_link("l", 0, 1e9), make_link("o", 0, 1));
   const FakeCost cost(graph, resources);
   Request request;
   request.cost = &cost;
@@ -26,12 +27,14 @@ TEST_CASE("every divisor of the global batch is a micro-batch", "[search_space_t
   space->spans = &spans;
   const auto combinations = make_combinations(*space);
   CHECK(combinations.size() == 6 * 3);  // one stage once, two stages with either schedule
-  CHECK(std::is_sorted(combinations.begin(), combinations.end(), [](const Combination& a, const Combination& b) { return a.bound < b.bound; }));
+  CHECK(std::is_sorted(combinations.begin(), combinations.end(),
+                       [](const Combination& a, const Combination& b) { return a.bound < b.bound; }));
 }
 
 TEST_CASE("on many devices stages are equal, in nodes one after the other or inside each node", "[search_space_test]") {
   const model::ModelGraph graph = make_chain(6, 8);
-  const auto resources = make_cluster({make_device("d", 1 << 30)}, {8}, 8, make_link("l", 0, 1e9), make_link("o", 0, 1e8));
+  const auto resources =
+      make_cluster({make_device("d", 1 << 30)}, {8}, 8, make_link("l", 0, 1e9), make_link("o", 0, 1e8));
   const FakeCost cost(graph, resources);
   Request request;
   request.cost = &cost;
@@ -69,7 +72,8 @@ TEST_CASE("C24: the fill bound never exceeds the simulated step", "[search_space
   for (const Combination& one : make_combinations(*space)) {
     const auto found = search_combination(*space, one, kNoCost, {});
     if (found.candidates.empty()) continue;
-    const Cost step = cost_model::to_ticks(Seconds(simulated_step(cost, place_candidate(*space, found.candidates.front()))));
+    const Cost step =
+        cost_model::to_ticks(Seconds(simulated_step(cost, place_candidate(*space, found.candidates.front()))));
     CHECK(one.bound <= step);
     CHECK(found.candidates.front().bound <= step);
     ++checked;
@@ -79,7 +83,8 @@ TEST_CASE("C24: the fill bound never exceeds the simulated step", "[search_space
 
 TEST_CASE("recompute lists name blocks that exist", "[search_space_test]") {
   const model::ModelGraph graph = make_chain(3, 8);
-  const auto resources = make_cluster({make_device("d", 1 << 30)}, {2}, 1, make_link("l", 0, 1e9), make_link("o", 0, 1));
+  const auto resources =
+      make_cluster({make_device("d", 1 << 30)}, {2}, 1, make_link("l", 0, 1e9), make_link("o", 0, 1));
   const FakeCost cost(graph, resources);
   Request request;
   request.cost = &cost;

@@ -40,7 +40,8 @@ TEST_CASE("candidates come in order of their bounds and become valid plans", "[s
 
 TEST_CASE("spread puts each pipeline inside a node, packed each stage", "[search_test]") {
   const model::ModelGraph graph = make_chain(6, 8);
-  const auto resources = make_cluster({make_device("d", 1 << 30)}, {4}, 8, make_link("l", 0, 1e9), make_link("o", 0, 1e8));
+  const auto resources =
+      make_cluster({make_device("d", 1 << 30)}, {4}, 8, make_link("l", 0, 1e9), make_link("o", 0, 1e8));
   const FakeCost cost(graph, resources);
   Request request;
   request.cost = &cost;
@@ -50,15 +51,19 @@ TEST_CASE("spread puts each pipeline inside a node, packed each stage", "[search
   Counts eight;
   eight.of[0] = 8;
   Candidate candidate{0, plan::ScheduleKind::OneForwardOneBackward, 32, 1, false, {}};
-  for (int s = 0; s < 4; ++s) candidate.stages.push_back({2 * s, 2 * s + 2, eight, std::vector<std::int64_t>(8, 4), std::vector<plan::Recompute>(2, plan::Recompute::None)});
+  for (int s = 0; s < 4; ++s)
+    candidate.stages.push_back({2 * s, 2 * s + 2, eight, std::vector<std::int64_t>(8, 4),
+                                std::vector<plan::Recompute>(2, plan::Recompute::None)});
   const auto nodes_of = [&](const plan::Plan& plan, int stage) {
     std::set<std::int64_t> nodes;
-    for (const plan::Replica& replica : plan.stages[static_cast<std::size_t>(stage)].replicas) nodes.insert(cluster::locate(resources, replica.devices.front()).node);
+    for (const plan::Replica& replica : plan.stages[static_cast<std::size_t>(stage)].replicas)
+      nodes.insert(cluster::locate(resources, replica.devices.front()).node);
     return nodes;
   };
   CHECK(nodes_of(place_candidate(*space, candidate), 1) == std::set<std::int64_t>{2, 3});
   candidate.spread = true;
   const plan::Plan spread = place_candidate(*space, candidate);
   CHECK(nodes_of(spread, 1).size() == 8);
-  CHECK(cluster::locate(resources, spread.stages[0].replicas[5].devices.front()).node == cluster::locate(resources, spread.stages[3].replicas[5].devices.front()).node);
+  CHECK(cluster::locate(resources, spread.stages[0].replicas[5].devices.front()).node ==
+        cluster::locate(resources, spread.stages[3].replicas[5].devices.front()).node);
 }

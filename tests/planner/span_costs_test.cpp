@@ -44,16 +44,23 @@ TEST_CASE("a span's memory is what estimate_memory says of the stage", "[span_co
   Fixture f(1 << 30);
   const SpanCosts spans(*f.cost, plan::Precision::Float32, RecomputeRule::Free, {});
   auto plan = make_plan(f.graph, f.resources, {{0, 4, {{0, 0}}, {3}}, {4, 7, {{0, 1}}, {3}}}, 4);
-  CHECK(spans.fit(spans.table(0, 3), {0, 4, 2, 2}).bytes == cost_model::estimate_memory(*f.cost, plan, 0, 0).total().value);
-  CHECK(spans.fit(spans.table(0, 3), {4, 7, 1, 2}).bytes == cost_model::estimate_memory(*f.cost, plan, 1, 0).total().value);
-  plan.stages[0].recompute = {plan::Recompute::None, plan::Recompute::Full, plan::Recompute::None, plan::Recompute::Full};
-  CHECK(spans.fit(spans.table(0, 3), {0, 4, 2, 2}, plan.stages[0].recompute).bytes == cost_model::estimate_memory(*f.cost, plan, 0, 0).total().value);
+  CHECK(spans.fit(spans.table(0, 3), {0, 4, 2, 2}).bytes ==
+        cost_model::estimate_memory(*f.cost, plan, 0, 0).total().value);
+  CHECK(spans.fit(spans.table(0, 3), {4, 7, 1, 2}).bytes ==
+        cost_model::estimate_memory(*f.cost, plan, 1, 0).total().value);
+  plan.stages[0].recompute = {plan::Recompute::None, plan::Recompute::Full, plan::Recompute::None,
+                              plan::Recompute::Full};
+  CHECK(spans.fit(spans.table(0, 3), {0, 4, 2, 2}, plan.stages[0].recompute).bytes ==
+        cost_model::estimate_memory(*f.cost, plan, 0, 0).total().value);
 }
 
 TEST_CASE("the fewest blocks are recomputed that fit, best bytes for a second first", "[span_costs_test]") {
   // Layer 0 saves 9000 bytes for 1 s of replay: it is first, then layer 3 (5000 for 4 s).
   Fixture roomy(1 << 30);
-  const std::int64_t all = SpanCosts(*roomy.cost, plan::Precision::Float32, RecomputeRule::None, {}).fit(SpanCosts(*roomy.cost, plan::Precision::Float32, RecomputeRule::None, {}).table(0, 1), {0, 7, 3, 2}).bytes;
+  const std::int64_t all =
+      SpanCosts(*roomy.cost, plan::Precision::Float32, RecomputeRule::None, {})
+          .fit(SpanCosts(*roomy.cost, plan::Precision::Float32, RecomputeRule::None, {}).table(0, 1), {0, 7, 3, 2})
+          .bytes;
   Fixture tight(all - 1);
   const SpanCosts spans(*tight.cost, plan::Precision::Float32, RecomputeRule::Free, {});
   const Fit fit = spans.fit(spans.table(0, 1), {0, 7, 3, 2});

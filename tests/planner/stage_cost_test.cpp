@@ -68,7 +68,8 @@ TEST_CASE("a class with little memory takes fewer samples", "[stage_cost_test]")
 
 TEST_CASE("unequal devices share a micro-batch by their speed", "[stage_cost_test]") {
   const model::ModelGraph graph = make_chain(3, 8);
-  const auto resources = make_cluster({make_device("fast", 1 << 30), make_device("slow", 1 << 30)}, {1, 1}, 1, make_link("l", 0, 1e9), make_link("o", 0, 1e9));
+  const auto resources = make_cluster({make_device("fast", 1 << 30), make_device("slow", 1 << 30)}, {1, 1}, 1,
+                                      make_link("l", 0, 1e9), make_link("o", 0, 1e9));
   FakeCost cost(graph, resources);
   cost.speed = {1.0, 0.4};
   cost.forward = {0, 1, 1, 1, 1};
