@@ -1,5 +1,5 @@
-// All-reduce of the host backend beside PyTorch's Gloo: both sets of ranks live at the same time and take turns, one pair
-// of measurements after the other, so that a busy machine slows both. The idle set sleeps on a pipe.
+// All-reduce of the host backend beside PyTorch's Gloo: both sets of ranks live at the same time and take turns, one
+// pair of measurements after the other, so that a busy machine slows both. The idle set sleeps on a pipe.
 #include <fcntl.h>
 #include <spawn.h>
 #include <sys/wait.h>
@@ -36,7 +36,8 @@ T or_end(Result<T> result) {
   if constexpr (!std::is_void_v<T>) return std::move(*result);
 }
 
-// ---- a rank: `collectives --serve RANK/SIZE/NODES/FOLDER` -------------------------------------------------------------
+// ---- a rank: `collectives --serve RANK/SIZE/NODES/FOLDER`
+// -------------------------------------------------------------
 
 /// Buffers of one size: plain, and registered where the backend can.
 struct Buffers {
@@ -44,7 +45,8 @@ struct Buffers {
   std::shared_ptr<void> registered;
 };
 
-double time_all_reduce(Communicator& communicator, Buffers& buffers, std::int64_t count, int iterations, bool registered) {
+double time_all_reduce(Communicator& communicator, Buffers& buffers, std::int64_t count, int iterations,
+                       bool registered) {
   if (registered && !buffers.registered) {
     buffers.registered = or_end(communicator.allocate_registered(Bytes(count * 4)));
     std::memset(buffers.registered.get(), 0, static_cast<std::size_t>(count) * 4);
@@ -53,7 +55,8 @@ double time_all_reduce(Communicator& communicator, Buffers& buffers, std::int64_
   void* data = registered ? buffers.registered.get() : buffers.plain.data();
   or_end(communicator.barrier(soon()).wait(soon()));
   const TimePoint start = steady_clock().now();
-  for (int i = 0; i < iterations; ++i) or_end(communicator.all_reduce({data, count, DType::Float32}, ReduceOp::Sum, soon()).wait(soon()));
+  for (int i = 0; i < iterations; ++i)
+    or_end(communicator.all_reduce({data, count, DType::Float32}, ReduceOp::Sum, soon()).wait(soon()));
   return std::chrono::duration<double>(steady_clock().now() - start).count() / iterations;
 }
 
@@ -145,7 +148,8 @@ class Team {
     Team team;
     const std::string program = std::filesystem::read_symlink("/proc/self/exe");
     for (int rank = 0; rank < size; ++rank) {
-      const std::string place = std::to_string(rank) + ":" + std::to_string(size) + (one_node ? ":one:" : ":each:") + folder.string();
+      const std::string place =
+          std::to_string(rank) + ":" + std::to_string(size) + (one_node ? ":one:" : ":each:") + folder.string();
       team.ranks_.push_back(std::make_unique<RankProcess>(std::vector<std::string>{program, "--serve", place}));
     }
     std::string addresses;
@@ -185,16 +189,20 @@ struct Size {
 };
 
 /// `goal`: how many times as fast as Gloo; 0 = shown, not judged.
-void compare(Report& report, Team& ours, Team& gloo, const Size& size, int num_ranks, int num_pairs, const std::string& kind, double goal, const std::string& only) {
-  const std::string name = "all_reduce " + std::string(size.name) + ", " + std::to_string(num_ranks) + " ranks, " + kind;
+void compare(Report& report, Team& ours, Team& gloo, const Size& size, int num_ranks, int num_pairs,
+             const std::string& kind, double goal, const std::string& only) {
+  const std::string name =
+      "all_reduce " + std::string(size.name) + ", " + std::to_string(num_ranks) + " ranks, " + kind;
   if (name.find(only) == std::string::npos) return;
   std::vector<double> our_times, gloo_times, ratios;
   for (int pair = -1; pair < num_pairs; ++pair) {
     // Whoever went second goes first in the next pair.
     double first = 0, second = 0;
     const bool ours_first = pair % 2 == 0;
-    first = ours_first ? ours.measure(size.bytes, size.iterations, kind) : gloo.measure(size.bytes, size.iterations, "");
-    second = ours_first ? gloo.measure(size.bytes, size.iterations, "") : ours.measure(size.bytes, size.iterations, kind);
+    first =
+        ours_first ? ours.measure(size.bytes, size.iterations, kind) : gloo.measure(size.bytes, size.iterations, "");
+    second =
+        ours_first ? gloo.measure(size.bytes, size.iterations, "") : ours.measure(size.bytes, size.iterations, kind);
     if (pair < 0) continue;  // pages are touched for the first time
     our_times.push_back((ours_first ? first : second) * 1e3);
     gloo_times.push_back((ours_first ? second : first) * 1e3);
@@ -209,7 +217,8 @@ void compare(Report& report, Team& ours, Team& gloo, const Size& size, int num_r
 }  // namespace
 
 int main(int argc, char** argv) {
-  const Options options = parse_options(argc, argv, "the host backend's all-reduce beside PyTorch's Gloo", {"--serve", "--only"});
+  const Options options =
+      parse_options(argc, argv, "the host backend's all-reduce beside PyTorch's Gloo", {"--serve", "--only"});
   if (const auto place = options.other.find("--serve"); place != options.other.end()) return serve(place->second);
   Report report("collectives", options);
   const std::vector<Size> sizes{{4 << 10, 200, "4 KiB"}, {1 << 20, 20, "1 MiB"}, {64 << 20, 1, "64 MiB"}};
@@ -227,7 +236,8 @@ int main(int argc, char** argv) {
     for (const Size& size : sizes) {
       const bool large = size.bytes > (1 << 20);
       compare(report, shared, gloo, size, num_ranks, num_pairs, "shared", large ? 2.0 : 1.0, only);
-      if (size.bytes > (4 << 10)) compare(report, shared, gloo, size, num_ranks, num_pairs, "registered", large ? 2.0 : 1.0, only);
+      if (size.bytes > (4 << 10))
+        compare(report, shared, gloo, size, num_ranks, num_pairs, "registered", large ? 2.0 : 1.0, only);
       compare(report, tcp, gloo, size, num_ranks, num_pairs, "tcp", 0, only);
     }
   }

@@ -1,6 +1,6 @@
-// Two agents in two network namespaces, joined without a limit and at 50 Mbit/s: the planner must choose another plan for
-// the slow link (fewer bytes over it), and over that link it must beat the plan chosen for the fast one. Issue row h.
-// Needs root, ip and tc. Namespaces are this program's own and are removed at its end.
+// Two agents in two network namespaces, joined without a limit and at 50 Mbit/s: the planner must choose another plan
+// for the slow link (fewer bytes over it), and over that link it must beat the plan chosen for the fast one. Issue row
+// h. Needs root, ip and tc. Namespaces are this program's own and are removed at its end.
 #include <unistd.h>
 
 #include <cstdio>
@@ -18,7 +18,8 @@ namespace {
 void shell(const std::string& command, bool must_work = true) {
   const auto result = run_process({"sh", "-c", command}, 20);
   if (result.exit_code == 0 || !must_work) return;
-  std::fprintf(stderr, "slow_link: `%s` failed: %s\nthis bench needs root with ip and tc\n", command.c_str(), result.errors.c_str());
+  std::fprintf(stderr, "slow_link: `%s` failed: %s\nthis bench needs root with ip and tc\n", command.c_str(),
+               result.errors.c_str());
   std::exit(77);
 }
 
@@ -28,8 +29,10 @@ class Link {
   Link() : a_("cox-a-" + std::to_string(getpid())), b_("cox-b-" + std::to_string(getpid())) {
     shell("ip netns add " + a_ + " && ip netns add " + b_);
     shell("ip link add va netns " + a_ + " type veth peer name vb netns " + b_);
-    shell("ip -n " + a_ + " addr add 10.77.0.1/24 dev va && ip -n " + a_ + " link set va up && ip -n " + a_ + " link set lo up");
-    shell("ip -n " + b_ + " addr add 10.77.0.2/24 dev vb && ip -n " + b_ + " link set vb up && ip -n " + b_ + " link set lo up");
+    shell("ip -n " + a_ + " addr add 10.77.0.1/24 dev va && ip -n " + a_ + " link set va up && ip -n " + a_ +
+          " link set lo up");
+    shell("ip -n " + b_ + " addr add 10.77.0.2/24 dev vb && ip -n " + b_ + " link set vb up && ip -n " + b_ +
+          " link set lo up");
   }
   ~Link() {
     shell("ip netns del " + a_, false);
@@ -52,8 +55,26 @@ TrainRun run_on(const Link& link, const TrainJob& job, const std::string& device
   std::ofstream(folder / "token") << "a token of this bench alone\n";
   shell("chmod 600 " + (folder / "token").string());
   const auto start = [&](int rank, const std::string& name, const std::string& address) {
-    return start_process({"ip", "netns", "exec", name, (program_folder() / "launch").string(), "train", job_file, "--nnodes", "2", "--node-rank", std::to_string(rank),
-                          "--rdzv-endpoint", "10.77.0.1:29400", "--local-addr", address, "--token-file", (folder / "token").string(), "--devices", devices, "--run-dir",
+    return start_process({"ip",
+                          "netns",
+                          "exec",
+                          name,
+                          (program_folder() / "launch").string(),
+                          "train",
+                          job_file,
+                          "--nnodes",
+                          "2",
+                          "--node-rank",
+                          std::to_string(rank),
+                          "--rdzv-endpoint",
+                          "10.77.0.1:29400",
+                          "--local-addr",
+                          address,
+                          "--token-file",
+                          (folder / "token").string(),
+                          "--devices",
+                          devices,
+                          "--run-dir",
                           (folder / ("run" + std::to_string(rank))).string()},
                          folder / ("output" + std::to_string(rank)));
   };
@@ -86,7 +107,8 @@ Json shape_of(const TrainRun& run) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  const Options options = parse_options(argc, argv, "plan for a slow link against the plan for a fast one", {"--rate", "--devices"});
+  const Options options =
+      parse_options(argc, argv, "plan for a slow link against the plan for a fast one", {"--rate", "--devices"});
   const std::string rate = options.other.contains("--rate") ? options.other.at("--rate") : "50mbit";
   const std::string devices = options.other.contains("--devices") ? options.other.at("--devices") : "cpu@1.0";
   Report report("slow_link", options);
@@ -105,13 +127,16 @@ int main(int argc, char** argv) {
     slow_times.push_back(slow.measured_step);
     const TrainRun other = run_on(link, fixed, devices);
     fast_plan_times.push_back(other.measured_step);
-    std::printf("pair %d over %s: plan for it %.1f ms (predicted %.1f), plan for the fast link %.1f ms (predicted %.1f)\n", pair + 1, rate.c_str(), slow.measured_step * 1e3,
-                slow.predicted_step * 1e3, other.measured_step * 1e3, other.predicted_step * 1e3);
+    std::printf(
+        "pair %d over %s: plan for it %.1f ms (predicted %.1f), plan for the fast link %.1f ms (predicted %.1f)\n",
+        pair + 1, rate.c_str(), slow.measured_step * 1e3, slow.predicted_step * 1e3, other.measured_step * 1e3,
+        other.predicted_step * 1e3);
     std::fflush(stdout);
   }
   const bool differs = !(shape_of(slow) == shape_of(fast));
   report.add({"another plan than for the fast link", differs ? 1.0 : 0.0, 1, 1, "yes/no", "differs", differs});
   const double ratio = median(fast_plan_times) / median(slow_times);
-  report.add({"over " + rate + ", against the fast link's plan", median(slow_times), median(fast_plan_times), ratio, "s a step", ">= 1.5", ratio >= 1.5});
+  report.add({"over " + rate + ", against the fast link's plan", median(slow_times), median(fast_plan_times), ratio,
+              "s a step", ">= 1.5", ratio >= 1.5});
   return report.finish();
 }

@@ -64,19 +64,23 @@ std::string read_small_file(const fs::path& path) {
 
 std::vector<fs::path> CgroupController::chain() const {
   std::vector<fs::path> folders;
-  for (fs::path folder = own; folder != mount && folder.has_relative_path(); folder = folder.parent_path()) folders.push_back(folder);
+  for (fs::path folder = own; folder != mount && folder.has_relative_path(); folder = folder.parent_path())
+    folders.push_back(folder);
   folders.push_back(mount);
   return folders;
 }
 
-std::optional<CgroupController> find_controller(std::string_view controller, const fs::path& root, std::string_view proc_cgroup) {
+std::optional<CgroupController> find_controller(std::string_view controller, const fs::path& root,
+                                                std::string_view proc_cgroup) {
   // A hybrid machine has both layouts; a controller is in one of them, and version 1 has a folder of its name.
   std::error_code ignored;
   const fs::path mount = root / controller;
   const char* mark = controller == "cpu" ? "cpu.cfs_quota_us" : "memory.limit_in_bytes";
-  if (fs::exists(mount / mark, ignored)) return CgroupController{1, mount, below(mount, own_path(proc_cgroup, controller))};
+  if (fs::exists(mount / mark, ignored))
+    return CgroupController{1, mount, below(mount, own_path(proc_cgroup, controller))};
   for (const fs::path& unified : {root, root / "unified"}) {
-    if (has_controller(unified, controller)) return CgroupController{2, unified, below(unified, own_path(proc_cgroup, ""))};
+    if (has_controller(unified, controller))
+      return CgroupController{2, unified, below(unified, own_path(proc_cgroup, ""))};
   }
   return std::nullopt;
 }
@@ -97,7 +101,8 @@ double cgroup_cores(const fs::path& root, std::string_view proc_cgroup) {
       quota = parse_integer(limit);
       period = parse_integer(std::string_view(limit).substr(blank + 1));
     }
-    if (quota && period && *quota > 0 && *period > 0) cores = std::min(cores, static_cast<double>(*quota) / static_cast<double>(*period));
+    if (quota && period && *quota > 0 && *period > 0)
+      cores = std::min(cores, static_cast<double>(*quota) / static_cast<double>(*period));
   }
   return cores;
 }
@@ -107,7 +112,8 @@ std::optional<Bytes> cgroup_memory(const fs::path& root, std::string_view proc_c
   if (!controller) return std::nullopt;
   std::optional<Bytes> limit;
   for (const fs::path& folder : controller->chain()) {
-    const auto value = parse_integer(read_small_file(folder / (controller->version == 1 ? "memory.limit_in_bytes" : "memory.max")));
+    const auto value =
+        parse_integer(read_small_file(folder / (controller->version == 1 ? "memory.limit_in_bytes" : "memory.max")));
     // Version 1 writes "no limit" as the largest multiple of the page size.
     constexpr std::int64_t kNoLimit = std::int64_t{1} << 62;
     if (value && *value > 0 && *value < kNoLimit && (!limit || Bytes(*value) < *limit)) limit = Bytes(*value);

@@ -23,7 +23,9 @@ struct CgroupController {
 };
 
 /// Where `controller` ("cpu", "memory") is managed; nothing when it is not mounted.
-[[nodiscard]] std::optional<CgroupController> find_controller(std::string_view controller, const std::filesystem::path& root, std::string_view proc_cgroup);
+[[nodiscard]] std::optional<CgroupController> find_controller(std::string_view controller,
+                                                              const std::filesystem::path& root,
+                                                              std::string_view proc_cgroup);
 
 /// Cores by the tightest quota above this process; infinity without one.
 [[nodiscard]] double cgroup_cores(const std::filesystem::path& root, std::string_view proc_cgroup);

@@ -30,7 +30,8 @@ constexpr std::int64_t kMinQuotaMicroseconds = 1000;
 constexpr const char* kPrefix = "coxswain-";
 constexpr double kExitSeconds = 2;
 
-/// One write call, as the kernel's files want it. 0 or errno. (A cgroup tree refuses to create files; a test's does not.)
+/// One write call, as the kernel's files want it. 0 or errno. (A cgroup tree refuses to create files; a test's does
+/// not.)
 int write_file(const fs::path& path, const std::string& text) {
   const int file = ::open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
   if (file < 0) return errno;
@@ -41,8 +42,13 @@ int write_file(const fs::path& path, const std::string& text) {
 }
 
 Error cannot(std::string message, const fs::path& path, int error) {
-  return Error{ErrorCode::FailedPrecondition, std::move(message), path.string(), "", std::strerror(error),
-               "run as root, or in a cgroup delegated to you (systemd-run --user --scope -p Delegate=yes), or leave out @CORES"};
+  return Error{
+      ErrorCode::FailedPrecondition,
+      std::move(message),
+      path.string(),
+      "",
+      std::strerror(error),
+      "run as root, or in a cgroup delegated to you (systemd-run --user --scope -p Delegate=yes), or leave out @CORES"};
 }
 
 /// Waits for a process's end without polling; false when time ran out.
@@ -67,14 +73,14 @@ class CgroupShare final : public CpuShare {
 
   ~CgroupShare() override {
     const Deadline deadline = Deadline::after(steady_clock(), Seconds(kExitSeconds));
-    while (::rmdir(folder_.c_str()) != 0 && errno == EBUSY && wait_for_members(deadline)) {
-    }
+    while (::rmdir(folder_.c_str()) != 0 && errno == EBUSY && wait_for_members(deadline)) {}
     std::error_code ignored;
     if (fs::exists(folder_, ignored)) log(LogLevel::Warn, "cpu share", "cgroup is left behind: " + folder_.string());
   }
 
   Result<void> add_process(int pid) override {
-    if (const int error = write_file(tasks_file(), std::to_string(pid)); error != 0) return cannot("cannot move a process into its CPU share", tasks_file(), error);
+    if (const int error = write_file(tasks_file(), std::to_string(pid)); error != 0)
+      return cannot("cannot move a process into its CPU share", tasks_file(), error);
     return {};
   }
 
@@ -141,16 +147,26 @@ std::vector<fs::path> candidates(const CgroupController& controller) {
 Result<std::unique_ptr<CpuShare>> make_cpu_share(const std::string& name, double cores, const fs::path& cgroup_root) {
   const auto quota = static_cast<std::int64_t>(std::llround(cores * static_cast<double>(kPeriodMicroseconds)));
   if (!(cores > 0) || quota < kMinQuotaMicroseconds) {
-    return Error{ErrorCode::InvalidArgument, "CPU share is too small to be enforced", "", "at least 0.1 cores", std::to_string(cores), ""};
+    return Error{ErrorCode::InvalidArgument,
+                 "CPU share is too small to be enforced",
+                 "",
+                 "at least 0.1 cores",
+                 std::to_string(cores),
+                 ""};
   }
   const auto controller = find_controller("cpu", cgroup_root, read_small_file("/proc/self/cgroup"));
   if (!controller) {
-    return Error{ErrorCode::FailedPrecondition, "CPU share cannot be enforced: no cgroup with a cpu controller", cgroup_root.string(),
-                 "cpu.cfs_quota_us (version 1) or cpu in cgroup.controllers (version 2)", "neither", "mount it, or leave out @CORES"};
+    return Error{ErrorCode::FailedPrecondition,
+                 "CPU share cannot be enforced: no cgroup with a cpu controller",
+                 cgroup_root.string(),
+                 "cpu.cfs_quota_us (version 1) or cpu in cgroup.controllers (version 2)",
+                 "neither",
+                 "mount it, or leave out @CORES"};
   }
   Error first_failure{ErrorCode::FailedPrecondition, "", "", "", "", ""};
   for (const fs::path& parent : candidates(*controller)) {
-    if (controller->version == 2) (void)write_file(parent / "cgroup.subtree_control", "+cpu");  // it may be given already
+    if (controller->version == 2)
+      (void)write_file(parent / "cgroup.subtree_control", "+cpu");  // it may be given already
     remove_stale(parent);
     const fs::path folder = parent / folder_name(name);
     int error = ::mkdir(folder.c_str(), 0755) == 0 ? 0 : errno;

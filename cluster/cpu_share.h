@@ -22,6 +22,7 @@ class CpuShare {
 };
 
 /// Errors: FailedPrecondition (no cpu controller, no permission), with how to get it.
-[[nodiscard]] Result<std::unique_ptr<CpuShare>> make_cpu_share(const std::string& name, double cores, const std::filesystem::path& cgroup_root = "/sys/fs/cgroup");
+[[nodiscard]] Result<std::unique_ptr<CpuShare>> make_cpu_share(
+    const std::string& name, double cores, const std::filesystem::path& cgroup_root = "/sys/fs/cgroup");
 
 }  // namespace coxswain::cluster

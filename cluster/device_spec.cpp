@@ -9,7 +9,8 @@ namespace coxswain::cluster {
 namespace {
 
 constexpr int kMaxDevices = 4096;
-constexpr const char* kGrammar = "[Nx]KIND[:INDEX[-INDEX]][@CORES], comma-separated, or auto; for example 2xcpu, cpu@1.0,cpu@0.4, cuda:0-3";
+constexpr const char* kGrammar =
+    "[Nx]KIND[:INDEX[-INDEX]][@CORES], comma-separated, or auto; for example 2xcpu, cpu@1.0,cpu@0.4, cuda:0-3";
 
 /// One comma-separated item, before the machine is looked at.
 struct Item {
@@ -21,7 +22,8 @@ struct Item {
 };
 
 Error grammar_error(std::size_t column, std::string message, std::string expected, std::string got) {
-  return Error{ErrorCode::InvalidArgument, std::move(message), "devices column " + std::to_string(column), std::move(expected), std::move(got), kGrammar};
+  return Error{ErrorCode::InvalidArgument, std::move(message), "devices column " + std::to_string(column),
+               std::move(expected),        std::move(got),     kGrammar};
 }
 
 class ItemParser {
@@ -40,7 +42,8 @@ class ItemParser {
 
  private:
   [[nodiscard]] Error error(std::string message, std::string expected) const {
-    return grammar_error(item_.column + (whole_.size() - rest_.size()), std::move(message), std::move(expected), rest_.empty() ? "nothing" : std::string(rest_));
+    return grammar_error(item_.column + (whole_.size() - rest_.size()), std::move(message), std::move(expected),
+                         rest_.empty() ? "nothing" : std::string(rest_));
   }
 
   bool take(char c) {
@@ -100,9 +103,11 @@ class ItemParser {
     if (item_.kind != DeviceKind::Cpu) return error("only a CPU device takes a share of cores", "',' or the end");
     rest_.remove_prefix(1);
     double cores = 0;
-    const auto [end, failed] = std::from_chars(rest_.data(), rest_.data() + rest_.size(), cores, std::chars_format::fixed);
+    const auto [end, failed] =
+        std::from_chars(rest_.data(), rest_.data() + rest_.size(), cores, std::chars_format::fixed);
     // from_chars also reads "inf", "nan" and a sign.
-    if (!at_digit() || failed != std::errc{} || !std::isfinite(cores) || cores <= 0) return error("not a number of cores", "a positive decimal number");
+    if (!at_digit() || failed != std::errc{} || !std::isfinite(cores) || cores <= 0)
+      return error("not a number of cores", "a positive decimal number");
     rest_.remove_prefix(static_cast<std::size_t>(end - rest_.data()));
     item_.cores = cores;
     return {};
@@ -126,7 +131,8 @@ Result<std::vector<Item>> parse_items(std::string_view spec) {
     }
     begin = end + 1;
   }
-  if (!problems.empty()) return combine_errors(ErrorCode::InvalidArgument, "device list is not understood", std::move(problems));
+  if (!problems.empty())
+    return combine_errors(ErrorCode::InvalidArgument, "device list is not understood", std::move(problems));
   return items;
 }
 
@@ -171,7 +177,11 @@ class Resolver {
   }
 
   [[nodiscard]] Error absent(const Item& item) const {
-    return Error{ErrorCode::InvalidArgument, "this machine has fewer CUDA devices", "devices column " + std::to_string(item.column), std::to_string(num_cuda_), "more",
+    return Error{ErrorCode::InvalidArgument,
+                 "this machine has fewer CUDA devices",
+                 "devices column " + std::to_string(item.column),
+                 std::to_string(num_cuda_),
+                 "more",
                  num_cuda_ == 0 ? "use cpu devices, or look at `launch doctor` for why there is none" : "name fewer"};
   }
 
@@ -180,7 +190,8 @@ class Resolver {
       if (item.first_index < 0) continue;
       if (item.last_index >= num_cuda_) return absent(item);
       for (int i = item.first_index; i <= item.last_index; ++i) {
-        if (!named_.insert(i).second) return grammar_error(item.column, "device is named twice", "each index once", "cuda:" + std::to_string(i));
+        if (!named_.insert(i).second)
+          return grammar_error(item.column, "device is named twice", "each index once", "cuda:" + std::to_string(i));
       }
     }
     return {};
@@ -203,8 +214,13 @@ class Resolver {
     constexpr double kSlack = 1e-9;  // sums such as 0.7 + 0.2 + 0.1
     const double left = machine_cores_ - asked;
     if (last != nullptr && (left < -kSlack || (unnamed > 0 && left <= kSlack))) {
-      return Error{ErrorCode::InvalidArgument, "devices ask for more cores than this machine has", "devices column " + std::to_string(last->column),
-                   number_text(machine_cores_) + " cores in all" + (unnamed > 0 ? ", some left for the devices that name none" : ""), number_text(asked), "ask for smaller shares or fewer devices"};
+      return Error{ErrorCode::InvalidArgument,
+                   "devices ask for more cores than this machine has",
+                   "devices column " + std::to_string(last->column),
+                   number_text(machine_cores_) + " cores in all" +
+                       (unnamed > 0 ? ", some left for the devices that name none" : ""),
+                   number_text(asked),
+                   "ask for smaller shares or fewer devices"};
     }
     return unnamed > 0 ? left / unnamed : 0.0;
   }
@@ -216,7 +232,8 @@ class Resolver {
 
 }  // namespace
 
-Result<std::vector<DeviceRequest>> parse_device_spec(std::string_view spec, double machine_cores, int num_cuda, int num_numa) {
+Result<std::vector<DeviceRequest>> parse_device_spec(std::string_view spec, double machine_cores, int num_cuda,
+                                                     int num_numa) {
   std::vector<Item> items;
   if (spec == "auto") {
     Item item;

@@ -16,12 +16,12 @@ struct CudaDevice {
 };
 
 struct Inventory {
-  double cores = 0;            // usable: min(affinity, cgroup quota)
+  double cores = 0;  // usable: min(affinity, cgroup quota)
   int numa_nodes = 1;
-  Bytes memory{0};             // min(available, cgroup limit)
+  Bytes memory{0};  // min(available, cgroup limit)
   std::string cpu_model;
   std::vector<CudaDevice> cuda;
-  std::string cuda_note;       // why there is none ("NVML not found: libnvidia-ml.so.1")
+  std::string cuda_note;  // why there is none ("NVML not found: libnvidia-ml.so.1")
 };
 [[nodiscard]] Inventory take_inventory();
 

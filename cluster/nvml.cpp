@@ -26,8 +26,9 @@ class Nvml {
   std::optional<std::string> open(const std::string& library) {
     library_.reset(dlopen(library.c_str(), RTLD_NOW | RTLD_LOCAL));
     if (!library_) return "NVML not found: " + library;
-    const bool complete = load(init_, "nvmlInit_v2") && load(shutdown_, "nvmlShutdown") && load(count_, "nvmlDeviceGetCount_v2") &&
-                          load(handle_, "nvmlDeviceGetHandleByIndex_v2") && load(name_, "nvmlDeviceGetName") && load(memory_, "nvmlDeviceGetMemoryInfo");
+    const bool complete = load(init_, "nvmlInit_v2") && load(shutdown_, "nvmlShutdown") &&
+                          load(count_, "nvmlDeviceGetCount_v2") && load(handle_, "nvmlDeviceGetHandleByIndex_v2") &&
+                          load(name_, "nvmlDeviceGetName") && load(memory_, "nvmlDeviceGetMemoryInfo");
     if (!complete) return "NVML is too old: " + library + " lacks " + missing_;
     (void)load(nvlink_, "nvmlDeviceGetNvLinkState");  // absent in old drivers: then every link counts as PCIe
     if (const int code = init_(); code != 0) return failure("nvmlInit_v2", code);
@@ -53,7 +54,8 @@ class Nvml {
       if (const int code = name_(handle, name, kNameLength); code != 0) return {{}, failure("nvmlDeviceGetName", code)};
       NvmlMemory memory{};
       if (const int code = memory_(handle, &memory); code != 0) return {{}, failure("nvmlDeviceGetMemoryInfo", code)};
-      found.devices.push_back({static_cast<int>(i), name, Bytes(static_cast<std::int64_t>(memory.total)), has_nvlink(handle) ? "nvlink" : "pcie"});
+      found.devices.push_back({static_cast<int>(i), name, Bytes(static_cast<std::int64_t>(memory.total)),
+                               has_nvlink(handle) ? "nvlink" : "pcie"});
     }
     if (count == 0) found.note = "NVML lists no device";
     return found;
@@ -67,7 +69,9 @@ class Nvml {
     return function != nullptr;
   }
 
-  static std::string failure(const char* call, int code) { return std::string(call) + " failed with code " + std::to_string(code) + " (driver not loaded?)"; }
+  static std::string failure(const char* call, int code) {
+    return std::string(call) + " failed with code " + std::to_string(code) + " (driver not loaded?)";
+  }
 
   [[nodiscard]] bool has_nvlink(NvmlDevice handle) const {
     if (nvlink_ == nullptr) return false;

@@ -37,8 +37,8 @@ AlgorithmCost shared_cost(CollectiveKind kind, Bytes payload, int num_ranks) {
     case CollectiveKind::AllGather: return {num_rounds(slice, kSharedChunk), slice, Bytes(0)};
     case CollectiveKind::ReduceScatter:
       // The rank with the shortest slice sends most, the one with the longest adds most.
-      return {num_rounds(slice, shared_scatter_chunk(num_ranks)), payload - slice_of(payload, num_ranks, num_ranks - 1).bytes,
-              slice * (num_ranks - 1)};
+      return {num_rounds(slice, shared_scatter_chunk(num_ranks)),
+              payload - slice_of(payload, num_ranks, num_ranks - 1).bytes, slice * (num_ranks - 1)};
     case CollectiveKind::Broadcast: return {num_rounds(payload, kSharedChunk), payload, Bytes(0)};
     case CollectiveKind::Barrier: return {1, Bytes(0), Bytes(0)};
     default: break;
@@ -62,8 +62,8 @@ AlgorithmCost ring_cost(CollectiveKind kind, Bytes payload, int num_ranks) {
   return {};
 }
 
-// C8. Halving: swap halves with a partner and keep one, then quarters, ...; gathering undoes it. Rank 0 keeps the longer
-// part each time and is the busiest. Ranks beyond a power of two hand their data to a partner first.
+// C8. Halving: swap halves with a partner and keep one, then quarters, ...; gathering undoes it. Rank 0 keeps the
+// longer part each time and is the busiest. Ranks beyond a power of two hand their data to a partner first.
 AlgorithmCost halving_cost(Bytes payload, int num_ranks) {
   const int power = static_cast<int>(std::bit_floor(static_cast<unsigned>(num_ranks)));
   AlgorithmCost cost;

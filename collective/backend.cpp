@@ -49,7 +49,8 @@ Result<std::unique_ptr<Endpoint>> open_endpoint(const EndpointOptions& options) 
     COX_TRY(auto endpoint, HostEndpoint::open(options, {}));
     return std::unique_ptr<Endpoint>(std::move(endpoint));
   }
-  return Error{ErrorCode::InvalidArgument, "no such communication backend", "", "auto, host, mpi or nccl", options.backend, ""};
+  return Error{
+      ErrorCode::InvalidArgument, "no such communication backend", "", "auto, host, mpi or nccl", options.backend, ""};
 }
 
 std::vector<std::string> available_backends(bool devices_are_cuda) {

@@ -1,7 +1,7 @@
 #pragma once
-// Opening a communicator: each rank opens an endpoint, the control plane passes the addresses round, each rank connects.
-// Backends are an ordered list in backend.cpp: nccl and mpi are plug-ins loaded at run time, host is built in.
-// Called by worker/service and bench. Threads: open and connect from one thread. Source: DESIGN 3.6.
+// Opening a communicator: each rank opens an endpoint, the control plane passes the addresses round, each rank
+// connects. Backends are an ordered list in backend.cpp: nccl and mpi are plug-ins loaded at run time, host is built
+// in. Called by worker/service and bench. Threads: open and connect from one thread. Source: DESIGN 3.6.
 #include <memory>
 #include <string>
 #include <vector>
@@ -11,16 +11,16 @@
 namespace coxswain::collective {
 
 struct EndpointOptions {
-  std::string backend = "host";   // "auto", "host", "mpi", "nccl"
+  std::string backend = "host";  // "auto", "host", "mpi", "nccl"
   int rank = 0;
   int size = 1;
   /// Ranks with equal text share memory (one agent = one node, whatever the host's name).
   std::string node;
   std::string local_addr = "127.0.0.1";  // where TCP binds (port 0)
-  std::string job_key;            // authenticates every connection (HMAC); never logged
+  std::string job_key;                   // authenticates every connection (HMAC); never logged
   std::string run_id;
   int generation = 1;
-  std::string scratch_dir;        // for Unix sockets; mode 0700
+  std::string scratch_dir;             // for Unix sockets; mode 0700
   CompletionSignal* signal = nullptr;  // raised at every completion; outlives the communicator; may be null
 };
 
@@ -32,7 +32,8 @@ class Endpoint {
   [[nodiscard]] virtual std::string address() const = 0;
   /// Blocks until every rank is connected. `addresses` in rank order. Call once.
   /// Errors: DeadlineExceeded, Unauthenticated, Unavailable.
-  [[nodiscard]] virtual Result<std::unique_ptr<Communicator>> connect(const std::vector<std::string>& addresses, Deadline deadline) = 0;
+  [[nodiscard]] virtual Result<std::unique_ptr<Communicator>> connect(const std::vector<std::string>& addresses,
+                                                                      Deadline deadline) = 0;
 };
 
 /// Errors: FailedPrecondition with what is missing and how to get it (plug-in absent, no driver, port).

@@ -17,7 +17,8 @@ namespace coxswain::collective {
 
 enum class ReduceOp { Sum, Max, Min };
 
-/// Borrowed memory: `count` elements of `dtype`, contiguous. `data` may be null only when count is 0 or in the simulator.
+/// Borrowed memory: `count` elements of `dtype`, contiguous. `data` may be null only when count is 0 or in the
+/// simulator.
 struct BufferView {
   void* data = nullptr;
   std::int64_t count = 0;
@@ -71,9 +72,9 @@ struct PointToPoint {
 
 /// What differs between backends, as data; read before choosing.
 struct Capabilities {
-  std::string name;               // "host", "mpi", "nccl"
-  bool elastic = false;           // can be rebuilt at another world size in the same process
-  bool abortable = false;         // abort() frees a blocked peer at once
+  std::string name;                 // "host", "mpi", "nccl"
+  bool elastic = false;             // can be rebuilt at another world size in the same process
+  bool abortable = false;           // abort() frees a blocked peer at once
   bool registered_buffers = false;  // allocate_registered returns memory that collectives need not copy
   std::vector<DType> reduce_dtypes;
 };
@@ -90,11 +91,14 @@ class Communicator {
   /// Shapes: same count and dtype on every rank; not checked, a mismatch ends at the deadline.
   [[nodiscard]] virtual Handle all_reduce(BufferView buffer, ReduceOp op, Deadline deadline) = 0;
   /// `output` = concatenation over ranks; `counts[r]` elements from rank r (input.count == counts[rank()]).
-  [[nodiscard]] virtual Handle all_gather(BufferView input, BufferView output, std::vector<std::int64_t> counts, Deadline deadline) = 0;
+  [[nodiscard]] virtual Handle all_gather(BufferView input, BufferView output, std::vector<std::int64_t> counts,
+                                          Deadline deadline) = 0;
   /// Reduces `input` (sum of counts elements) and leaves piece `rank()` in `output` (counts[rank()] elements).
-  [[nodiscard]] virtual Handle reduce_scatter(BufferView input, BufferView output, std::vector<std::int64_t> counts, ReduceOp op, Deadline deadline) = 0;
+  [[nodiscard]] virtual Handle reduce_scatter(BufferView input, BufferView output, std::vector<std::int64_t> counts,
+                                              ReduceOp op, Deadline deadline) = 0;
   /// Sends send_counts[r] elements to rank r, in rank order inside `input`; receives receive_counts[r] from it.
-  [[nodiscard]] virtual Handle all_to_all(BufferView input, BufferView output, std::vector<std::int64_t> send_counts, std::vector<std::int64_t> receive_counts, Deadline deadline) = 0;
+  [[nodiscard]] virtual Handle all_to_all(BufferView input, BufferView output, std::vector<std::int64_t> send_counts,
+                                          std::vector<std::int64_t> receive_counts, Deadline deadline) = 0;
   [[nodiscard]] virtual Handle broadcast(BufferView buffer, int root, Deadline deadline) = 0;
   /// A group of sends and receives that progress together (no order among them, so no deadlock among them).
   [[nodiscard]] virtual Handle exchange(std::vector<PointToPoint> operations, Deadline deadline) = 0;

@@ -1,6 +1,6 @@
 #pragma once
-// Operations of one communicator, run in order by a thread that starts with the first of them. Used by the backends whose
-// operations block their thread. Threads: any; stop once.
+// Operations of one communicator, run in order by a thread that starts with the first of them. Used by the backends
+// whose operations block their thread. Threads: any; stop once.
 #include <condition_variable>
 #include <deque>
 #include <functional>
@@ -16,7 +16,8 @@ class OperationQueue {
  public:
   using Body = std::function<Result<void>()>;
   /// `perform` runs on the queue's thread for every operation in turn and gives the result to complete it with.
-  explicit OperationQueue(std::function<Result<void>(const std::string& name, const Body& body)> perform) : perform_(std::move(perform)) {}
+  explicit OperationQueue(std::function<Result<void>(const std::string& name, const Body& body)> perform)
+      : perform_(std::move(perform)) {}
   ~OperationQueue() { stop(); }
   OperationQueue(const OperationQueue&) = delete;
   OperationQueue& operator=(const OperationQueue&) = delete;

@@ -23,7 +23,7 @@ template <class... Values>
 }  // namespace coxswain
 
 /// COX_ENSURE(condition, values...): `values` are printed when the condition is false.
-#define COX_ENSURE(condition, ...)                                                               \
-  do {                                                                                           \
+#define COX_ENSURE(condition, ...)                                                                        \
+  do {                                                                                                    \
     if (!(condition)) ::coxswain::fail_ensure(#condition, __FILE__, __LINE__ __VA_OPT__(, ) __VA_ARGS__); \
   } while (false)

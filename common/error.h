@@ -12,7 +12,7 @@ namespace coxswain {
 enum class ErrorCode {
   Cancelled = 1,
   Unknown = 2,
-  InvalidArgument = 3,     // bad job, plan, model or cluster file: exit 65
+  InvalidArgument = 3,  // bad job, plan, model or cluster file: exit 65
   DeadlineExceeded = 4,
   NotFound = 5,
   AlreadyExists = 6,
@@ -21,17 +21,17 @@ enum class ErrorCode {
   FailedPrecondition = 9,  // this machine lacks something: exit 71
   Aborted = 10,
   OutOfRange = 11,
-  Unimplemented = 12,      // a value that this version cannot do: exit 65
-  Internal = 13,           // our bug
-  Unavailable = 14,        // a peer, agent or coordinator is gone: exit 1
+  Unimplemented = 12,  // a value that this version cannot do: exit 65
+  Internal = 13,       // our bug
+  Unavailable = 14,    // a peer, agent or coordinator is gone: exit 1
   DataLoss = 15,
   Unauthenticated = 16,
 };
 
 struct Error {
   ErrorCode code = ErrorCode::Unknown;
-  std::string message;   // what is wrong, lower case, no full stop
-  std::string path;      // where: into the user's document or our graph ("job.yaml:14  plan.tensor", "stages[1].samples")
+  std::string message;  // what is wrong, lower case, no full stop
+  std::string path;  // where: into the user's document or our graph ("job.yaml:14  plan.tensor", "stages[1].samples")
   std::string expected;  // may be empty
   std::string got;       // may be empty
   std::string hint;      // how to fix; may be empty

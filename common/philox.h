@@ -8,7 +8,8 @@
 namespace coxswain {
 
 /// Four 32-bit words for (key, counter). Known answers are in tests/common/philox_test.cpp.
-[[nodiscard]] std::array<std::uint32_t, 4> philox4x32(std::array<std::uint32_t, 2> key, std::array<std::uint32_t, 4> counter);
+[[nodiscard]] std::array<std::uint32_t, 4> philox4x32(std::array<std::uint32_t, 2> key,
+                                                      std::array<std::uint32_t, 4> counter);
 
 /// [0, 1) with 24 bits.
 [[nodiscard]] constexpr float uniform_from(std::uint32_t word) { return static_cast<float>(word >> 8) * 0x1.0p-24f; }

@@ -31,7 +31,8 @@ auto guard(const char* folder, Body&& body) -> decltype(body()) {
   try {
     return std::forward<Body>(body)();
   } catch (const std::exception& e) {
-    return Error{ErrorCode::Internal, std::string("unexpected exception in ") + folder + ": " + e.what(), "", "", "", ""};
+    return Error{
+        ErrorCode::Internal, std::string("unexpected exception in ") + folder + ": " + e.what(), "", "", "", ""};
   }
 }
 
@@ -41,15 +42,14 @@ auto guard(const char* folder, Body&& body) -> decltype(body()) {
 #define COX_CONCAT(a, b) COX_CONCAT_INNER(a, b)
 
 /// COX_TRY(auto value, expression): declares `value` from the Result, or returns its error.
-#define COX_TRY(name, ...)                                        \
-  auto COX_CONCAT(cox_result_, __LINE__) = (__VA_ARGS__);         \
-  if (!COX_CONCAT(cox_result_, __LINE__).has_value())             \
-    return std::move(COX_CONCAT(cox_result_, __LINE__)).error();  \
+#define COX_TRY(name, ...)                                                                                         \
+  auto COX_CONCAT(cox_result_, __LINE__) = (__VA_ARGS__);                                                          \
+  if (!COX_CONCAT(cox_result_, __LINE__).has_value()) return std::move(COX_CONCAT(cox_result_, __LINE__)).error(); \
   name = std::move(*COX_CONCAT(cox_result_, __LINE__))
 
 /// COX_TRY_VOID(expression): returns the error of a Result<void>.
-#define COX_TRY_VOID(...)                                           \
-  do {                                                              \
-    auto cox_result_void = (__VA_ARGS__);                           \
+#define COX_TRY_VOID(...)                                                        \
+  do {                                                                           \
+    auto cox_result_void = (__VA_ARGS__);                                        \
     if (!cox_result_void.has_value()) return std::move(cox_result_void).error(); \
   } while (false)

@@ -16,8 +16,14 @@ struct Quantity {
   constexpr explicit Quantity(Rep v) : value(v) {}
 
   friend constexpr auto operator<=>(const Quantity&, const Quantity&) = default;
-  constexpr Quantity& operator+=(Quantity o) { value += o.value; return *this; }
-  constexpr Quantity& operator-=(Quantity o) { value -= o.value; return *this; }
+  constexpr Quantity& operator+=(Quantity o) {
+    value += o.value;
+    return *this;
+  }
+  constexpr Quantity& operator-=(Quantity o) {
+    value -= o.value;
+    return *this;
+  }
   friend constexpr Quantity operator+(Quantity a, Quantity b) { return Quantity(a.value + b.value); }
   friend constexpr Quantity operator-(Quantity a, Quantity b) { return Quantity(a.value - b.value); }
   friend constexpr Quantity operator*(Quantity a, Rep b) { return Quantity(a.value * b); }
@@ -36,7 +42,9 @@ using FlopPerSecond = Quantity<struct FlopPerSecondTag, double>;
 
 constexpr Seconds operator/(Bytes b, BytesPerSecond r) { return Seconds(static_cast<double>(b.value) / r.value); }
 constexpr Seconds operator/(Flop f, FlopPerSecond r) { return Seconds(f.value / r.value); }
-constexpr BytesPerSecond operator/(Bytes b, Seconds s) { return BytesPerSecond(static_cast<double>(b.value) / s.value); }
+constexpr BytesPerSecond operator/(Bytes b, Seconds s) {
+  return BytesPerSecond(static_cast<double>(b.value) / s.value);
+}
 constexpr FlopPerSecond operator/(Flop f, Seconds s) { return FlopPerSecond(f.value / s.value); }
 
 }  // namespace coxswain

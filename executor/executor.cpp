@@ -11,8 +11,9 @@ using plan::Stream;
 
 // Communication first: on a CPU a compute action holds this thread until it ends, and what could be on its way
 // meanwhile must have been started before.
-constexpr std::array<Stream, plan::kNumStreams> kStreams{Stream::ActivationIn, Stream::ActivationOut, Stream::GradientIn,
-                                                         Stream::GradientOut,  Stream::Reduce,        Stream::Compute};
+constexpr std::array<Stream, plan::kNumStreams> kStreams{Stream::ActivationIn, Stream::ActivationOut,
+                                                         Stream::GradientIn,   Stream::GradientOut,
+                                                         Stream::Reduce,       Stream::Compute};
 
 std::size_t slot_of(Stream stream) { return static_cast<std::size_t>(stream); }
 
@@ -30,9 +31,17 @@ std::string peers_text(const Communication& communication) {
 
 }  // namespace
 
-Executor::Executor(const plan::RankProgram& program, Compute& compute, std::vector<collective::Communicator*> communicators, const Clock& clock)
-    : program_(program), compute_(compute), communicators_(std::move(communicators)), clock_(clock), state_(program),
-      times_(program.actions.size()), running_(plan::kNumStreams, -1), handles_(plan::kNumStreams), peers_(plan::kNumStreams) {
+Executor::Executor(const plan::RankProgram& program, Compute& compute,
+                   std::vector<collective::Communicator*> communicators, const Clock& clock)
+    : program_(program),
+      compute_(compute),
+      communicators_(std::move(communicators)),
+      clock_(clock),
+      state_(program),
+      times_(program.actions.size()),
+      running_(plan::kNumStreams, -1),
+      handles_(plan::kNumStreams),
+      peers_(plan::kNumStreams) {
   begin_step();
 }
 
@@ -90,14 +99,21 @@ Result<void> Executor::communicate(const plan::Action& action, Stream stream, De
   if (communication.kind == Communication::Kind::None) return {};
   peers_[slot_of(stream)] = peers_text(communication);
   const auto group = static_cast<std::size_t>(communication.group);
-  COX_ENSURE(communication.group >= 0 && group < communicators_.size() && communicators_[group] != nullptr, communication.group, to_text(action));
+  COX_ENSURE(communication.group >= 0 && group < communicators_.size() && communicators_[group] != nullptr,
+             communication.group, to_text(action));
   collective::Communicator& communicator = *communicators_[group];
   collective::Handle& handle = handles_[slot_of(stream)];
   switch (communication.kind) {
     case Communication::Kind::None: break;
-    case Communication::Kind::AllReduce: handle = communicator.all_reduce(communication.buffer, communication.op, deadline); break;
-    case Communication::Kind::Broadcast: handle = communicator.broadcast(communication.buffer, communication.root, deadline); break;
-    case Communication::Kind::Exchange: handle = communicator.exchange(std::move(communication.transfers), deadline); break;
+    case Communication::Kind::AllReduce:
+      handle = communicator.all_reduce(communication.buffer, communication.op, deadline);
+      break;
+    case Communication::Kind::Broadcast:
+      handle = communicator.broadcast(communication.buffer, communication.root, deadline);
+      break;
+    case Communication::Kind::Exchange:
+      handle = communicator.exchange(std::move(communication.transfers), deadline);
+      break;
   }
   return {};
 }
@@ -147,7 +163,7 @@ Error Executor::overdue() const {
     }
   }
   return Error{ErrorCode::DeadlineExceeded, "step did not end in time", "rank " + std::to_string(program_.rank),
-               "every action finished", "pending: " + pending, "look at the peers named here first"};
+               "every action finished",     "pending: " + pending,      "look at the peers named here first"};
 }
 
 Result<void> Executor::run_step(collective::CompletionSignal& signal, Deadline deadline) {

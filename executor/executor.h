@@ -1,6 +1,6 @@
 #pragma once
-// Runs one rank's program asynchronously over the seams Compute and Communicator: each stream keeps the plan's order, an
-// action starts when what it waits for has finished. The worker runs it in real time, the simulator in virtual time.
+// Runs one rank's program asynchronously over the seams Compute and Communicator: each stream keeps the plan's order,
+// an action starts when what it waits for has finished. The worker runs it in real time, the simulator in virtual time.
 // Threads: one thread drives an executor. Source: DESIGN 3.7.
 #include <atomic>
 #include <functional>
@@ -17,8 +17,8 @@ namespace coxswain::executor {
 /// What a communication action does on its group's communicator; buffers belong to the Compute until `finish`.
 struct Communication {
   enum class Kind { None, AllReduce, Broadcast, Exchange } kind = Kind::None;
-  int group = -1;                                   // index into make_groups
-  collective::BufferView buffer;                    // AllReduce, Broadcast
+  int group = -1;                 // index into make_groups
+  collective::BufferView buffer;  // AllReduce, Broadcast
   collective::ReduceOp op = collective::ReduceOp::Sum;
   int root = 0;                                     // Broadcast: rank in the group
   std::vector<collective::PointToPoint> transfers;  // Exchange: peers are ranks in the group
@@ -30,8 +30,8 @@ class Compute {
   virtual ~Compute() = default;
   /// Starts a compute action. On CPU it runs to its end before it returns.
   virtual Result<void> start(const plan::Action& action) = 0;
-  /// Whether the compute action started last has finished. Errors are of that action. A Compute that goes on after `start`
-  /// raises the step's CompletionSignal when it ends: run_step waits for that and does not poll.
+  /// Whether the compute action started last has finished. Errors are of that action. A Compute that goes on after
+  /// `start` raises the step's CompletionSignal when it ends: run_step waits for that and does not poll.
   virtual Result<bool> finished() = 0;
   /// Buffers of a communication action that starts now (receive buffers are made here).
   virtual Result<Communication> prepare(const plan::Action& action) = 0;
@@ -47,14 +47,16 @@ struct ActionTime {
 class Executor {
  public:
   /// `communicators[g]` belongs to group g of make_groups; null where this rank is no member. All are borrowed.
-  Executor(const plan::RankProgram& program, Compute& compute, std::vector<collective::Communicator*> communicators, const Clock& clock);
+  Executor(const plan::RankProgram& program, Compute& compute, std::vector<collective::Communicator*> communicators,
+           const Clock& clock);
 
   /// Ready for another step.
   void begin_step();
   /// Starts and finishes whatever can be; true when anything moved. Errors name the action; the step is then lost.
   Result<bool> advance(Deadline deadline);
   [[nodiscard]] bool done() const;
-  /// begin_step, then advance until done, waiting on `signal` in between. Errors: as advance, DeadlineExceeded (names the pending actions).
+  /// begin_step, then advance until done, waiting on `signal` in between. Errors: as advance, DeadlineExceeded (names
+  /// the pending actions).
   Result<void> run_step(collective::CompletionSignal& signal, Deadline deadline);
   /// Of the last step, by action index.
   [[nodiscard]] const std::vector<ActionTime>& times() const { return times_; }

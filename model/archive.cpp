@@ -17,7 +17,8 @@ namespace {
 
 constexpr std::uint32_t kEndSignature = 0x06054b50, kEnd64Signature = 0x06064b50, kLocator64Signature = 0x07064b50;
 constexpr std::uint32_t kDirectorySignature = 0x02014b50, kLocalSignature = 0x04034b50;
-constexpr std::size_t kEndSize = 22, kEnd64Size = 56, kLocator64Size = 20, kDirectoryHeaderSize = 46, kLocalHeaderSize = 30;
+constexpr std::size_t kEndSize = 22, kEnd64Size = 56, kLocator64Size = 20, kDirectoryHeaderSize = 46,
+                      kLocalHeaderSize = 30;
 constexpr std::size_t kMaxComment = 65535;
 constexpr std::uint64_t kMaxEntries = 1'000'000;
 constexpr std::uint32_t kInZip64 = 0xffffffff;
@@ -34,7 +35,8 @@ class View {
   [[nodiscard]] Integer at(std::uint64_t offset) const {  // requires holds(offset, sizeof)
     Integer value = 0;
     for (std::size_t i = 0; i < sizeof(Integer); ++i) {
-      value = static_cast<Integer>(value | static_cast<Integer>(std::to_integer<std::uint64_t>(bytes_[offset + i]) << (8 * i)));
+      value = static_cast<Integer>(value |
+                                   static_cast<Integer>(std::to_integer<std::uint64_t>(bytes_[offset + i]) << (8 * i)));
     }
     return value;
   }
@@ -79,8 +81,8 @@ std::optional<Directory> find_directory(const View& view) {
 }
 
 // Fields of 0xffffffff stand in the zip64 extra field, in this order, each only if it overflowed.
-bool read_zip64(const View& view, std::uint64_t extra, std::uint64_t extra_end, std::uint64_t& size, std::uint64_t& compressed,
-                std::uint64_t& offset) {
+bool read_zip64(const View& view, std::uint64_t extra, std::uint64_t extra_end, std::uint64_t& size,
+                std::uint64_t& compressed, std::uint64_t& offset) {
   while (extra + 4 <= extra_end) {
     const std::uint64_t next = extra + 4 + view.u16(extra + 2);
     if (next > extra_end) return false;
@@ -104,14 +106,14 @@ bool read_zip64(const View& view, std::uint64_t extra, std::uint64_t extra_end, 
 Result<MappedFile> MappedFile::open(const std::filesystem::path& path) {
   const auto failed = [&](const char* what) {
     const int number = errno;
-    const auto code = number == ENOENT ? ErrorCode::NotFound
+    const auto code = number == ENOENT   ? ErrorCode::NotFound
                       : number == EACCES ? ErrorCode::PermissionDenied
                                          : ErrorCode::InvalidArgument;
     return Error{code, std::string(what) + ": " + std::strerror(number), path.string(), "a readable file", "", ""};
   };
   const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (file < 0) return failed("cannot open the file");
-  struct stat status {};
+  struct stat status{};
   if (::fstat(file, &status) != 0 || !S_ISREG(status.st_mode)) {
     ::close(file);
     return Error{ErrorCode::InvalidArgument, "not a regular file", path.string(), "a file", "", ""};
@@ -147,7 +149,11 @@ void* MappedFile::release() {
 }
 
 Error Archive::damaged(std::string what, std::string where) const {
-  return Error{ErrorCode::DataLoss, std::move(what), path_.string() + (where.empty() ? "" : ": " + where), "", "",
+  return Error{ErrorCode::DataLoss,
+               std::move(what),
+               path_.string() + (where.empty() ? "" : ": " + where),
+               "",
+               "",
                "the file is truncated or damaged; copy or export it again"};
 }
 
@@ -165,7 +171,8 @@ Result<void> Archive::read_directory() {
   const std::uint64_t end = directory->offset + directory->size;
   std::uint64_t at = directory->offset;
   for (std::uint64_t i = 0; i < directory->num_entries; ++i) {
-    if (at + kDirectoryHeaderSize > end || view.u32(at) != kDirectorySignature) return damaged("the archive's directory is cut off");
+    if (at + kDirectoryHeaderSize > end || view.u32(at) != kDirectorySignature)
+      return damaged("the archive's directory is cut off");
     const std::uint16_t flags = view.u16(at + 8), method = view.u16(at + 10);
     std::uint64_t compressed = view.u32(at + 20), size = view.u32(at + 24), offset = view.u32(at + 42);
     const std::uint64_t name_size = view.u16(at + 28), extra_size = view.u16(at + 30), comment_size = view.u16(at + 32);
@@ -193,7 +200,8 @@ Result<void> Archive::read_directory() {
 
 Result<std::int64_t> Archive::data_offset(const std::string& name) const {
   const auto found = entries_.find(name);
-  if (found == entries_.end()) return Error{ErrorCode::NotFound, "no such entry in the archive", path_.string() + ": " + name, "", "", ""};
+  if (found == entries_.end())
+    return Error{ErrorCode::NotFound, "no such entry in the archive", path_.string() + ": " + name, "", "", ""};
   const ArchiveEntry& entry = found->second;
   if (!entry.stored) return damaged("the entry is compressed; weights must be stored", name);
   const View view(file_.bytes());
@@ -201,7 +209,8 @@ Result<std::int64_t> Archive::data_offset(const std::string& name) const {
   if (view.u32(header) != kLocalSignature) return damaged("the entry's own header is missing", name);
   const std::uint64_t name_size = view.u16(header + 26);
   const std::uint64_t first = header + kLocalHeaderSize + name_size + view.u16(header + 28);
-  if (!view.holds(first, static_cast<std::uint64_t>(entry.size)) || view.text(header + kLocalHeaderSize, name_size) != name) {
+  if (!view.holds(first, static_cast<std::uint64_t>(entry.size)) ||
+      view.text(header + kLocalHeaderSize, name_size) != name) {
     return damaged("the entry's own header disagrees with the directory", name);
   }
   return static_cast<std::int64_t>(first);
@@ -209,7 +218,8 @@ Result<std::int64_t> Archive::data_offset(const std::string& name) const {
 
 Result<std::string> Archive::read(const std::string& name, std::int64_t max_size) const {
   const auto found = entries_.find(name);
-  if (found == entries_.end()) return Error{ErrorCode::NotFound, "no such entry in the archive", path_.string() + ": " + name, "", "", ""};
+  if (found == entries_.end())
+    return Error{ErrorCode::NotFound, "no such entry in the archive", path_.string() + ": " + name, "", "", ""};
   if (found->second.size > max_size) {
     Error error = damaged("the entry is larger than it can be", name);
     error.expected = "at most " + std::to_string(max_size) + " bytes";
@@ -232,7 +242,8 @@ Result<std::string> Archive::read(const std::string& name, std::int64_t max_size
   // One byte more than expected: libzip compares the CRC when it meets the end.
   for (char beyond = 0;;) {
     const bool full = done == content.size();
-    const zip_int64_t got = zip_fread(file.get(), full ? &beyond : content.data() + done, full ? 1 : content.size() - done);
+    const zip_int64_t got =
+        zip_fread(file.get(), full ? &beyond : content.data() + done, full ? 1 : content.size() - done);
     if (got < 0) return damaged(std::string("the entry cannot be read: ") + zip_file_strerror(file.get()), name);
     if (got == 0) break;
     if (full) return damaged("the entry is longer than its directory says", name);

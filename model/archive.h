@@ -1,6 +1,6 @@
 #pragma once
-// A zip file read with suspicion: our own bounded walk of the central directory gives names, sizes and the file offset of
-// stored entries (libzip 1.7 has no call for it); libzip reads content and checks CRCs. Private to this folder.
+// A zip file read with suspicion: our own bounded walk of the central directory gives names, sizes and the file offset
+// of stored entries (libzip 1.7 has no call for it); libzip reads content and checks CRCs. Private to this folder.
 // Threads: one at a time. Source: PKWARE APPNOTE 6.3.9, sections 4.3 and 4.5.3 (zip64).
 #include <cstdint>
 #include <filesystem>
@@ -33,10 +33,10 @@ class MappedFile {
 };
 
 struct ArchiveEntry {
-  std::int64_t size = 0;             // uncompressed
+  std::int64_t size = 0;  // uncompressed
   std::int64_t compressed_size = 0;
-  std::int64_t header_offset = 0;    // of the local header
-  bool stored = false;               // not compressed
+  std::int64_t header_offset = 0;  // of the local header
+  bool stored = false;             // not compressed
 };
 
 class Archive {
@@ -50,7 +50,8 @@ class Archive {
 
   /// Content, CRC checked. Errors: NotFound; DataLoss (bad CRC, longer than `max_size`).
   [[nodiscard]] Result<std::string> read(const std::string& name, std::int64_t max_size) const;
-  /// Offset in the file of a stored entry's first byte. Errors: NotFound; DataLoss (compressed, local header disagrees).
+  /// Offset in the file of a stored entry's first byte. Errors: NotFound; DataLoss (compressed, local header
+  /// disagrees).
   [[nodiscard]] Result<std::int64_t> data_offset(const std::string& name) const;
 
  private:

@@ -1,8 +1,8 @@
 // Cut candidates from module paths. In a transformer the operators arrive as
 //   embed | h.0 ... | h.1 ... | h.2 ... | norm head loss
-// and each numbered child becomes a block. Operators that no parameter influences (masks, rotary tables, shifted labels)
-// stand where tracing met them; they move to the one block that needs them, or to the prologue when several do, so
-// that a stage can pick and recompute just those it needs.
+// and each numbered child becomes a block. Operators that no parameter influences (masks, rotary tables, shifted
+// labels) stand where tracing met them; they move to the one block that needs them, or to the prologue when several do,
+// so that a stage can pick and recompute just those it needs.
 #include <algorithm>
 #include <map>
 #include <numeric>
@@ -69,7 +69,8 @@ class PathBlocks {
 constexpr int kUnassigned = -1;
 
 /// Block index of each parameter-dependent operator; names of the numbered blocks in order. False: they interleave.
-bool place_dependent_ops(const ModelGraph& graph, const std::vector<char>& dependent, std::vector<int>& block, std::vector<std::string>& names) {
+bool place_dependent_ops(const ModelGraph& graph, const std::vector<char>& dependent, std::vector<int>& block,
+                         std::vector<std::string>& names) {
   const PathBlocks paths(graph, dependent);
   std::set<std::string> seen;
   std::size_t last_named = 0;
@@ -123,7 +124,8 @@ void assign_blocks(ModelGraph& graph) {
   const bool ordered = place_dependent_ops(graph, dependent, block, names);
   if (!ordered || names.empty()) {
     graph.notes.push_back(ordered ? "no numbered modules: the model is one block and cannot be cut into stages"
-                                  : "the numbered modules are used in interleaved order: the model is one block and cannot be cut into stages");
+                                  : "the numbered modules are used in interleaved order: the model is one block and "
+                                    "cannot be cut into stages");
     graph.blocks = {Block{"model", 0, static_cast<OpId>(graph.ops.size()), ""}};
     return;
   }

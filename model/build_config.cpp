@@ -19,15 +19,20 @@ constexpr std::array<Family, 2> kFamilies{{{"gpt2", build_gpt2}, {"llama", build
 
 Result<ModelGraph> build_from_config(const Json& config, const ConfigOptions& options) {
   if (!config.is_object())
-    return Error{ErrorCode::InvalidArgument, "the model configuration is no JSON object", "", "{\"model_type\": ...}", "", ""};
+    return Error{
+        ErrorCode::InvalidArgument, "the model configuration is no JSON object", "", "{\"model_type\": ...}", "", ""};
   const Json& type = config["model_type"];
   std::string known;
   for (const Family& family : kFamilies) {
     if (type.is_string() && type.string() == family.model_type) return family.build(config, options.sequence_length);
     known += (known.empty() ? "" : ", ") + std::string(family.model_type);
   }
-  return Error{ErrorCode::InvalidArgument, "no builder for this family of models", "model_type", "one of " + known,
-               type.is_null() ? "nothing" : to_text(type), "export the model with coxswain.export and name the .pt2 file"};
+  return Error{ErrorCode::InvalidArgument,
+               "no builder for this family of models",
+               "model_type",
+               "one of " + known,
+               type.is_null() ? "nothing" : to_text(type),
+               "export the model with coxswain.export and name the .pt2 file"};
 }
 
 }  // namespace coxswain::model

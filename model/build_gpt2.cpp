@@ -1,5 +1,5 @@
-// GPT-2 as transformers writes it: pre-norm, learned positions, Conv1D (weights stored as (in, out)), one fused projection
-// for query, key and value, the head tied to the token embedding.
+// GPT-2 as transformers writes it: pre-norm, learned positions, Conv1D (weights stored as (in, out)), one fused
+// projection for query, key and value, the head tied to the token embedding.
 #include <string>
 
 #include "model/build_parts.h"
@@ -45,13 +45,15 @@ class Gpt2 {
     const ValueId tokens = b_.input("input_ids"), labels = b_.input("labels");
     const std::string root = "transformer";
     b_.enter(root + ".wte");
-    const ValueId table = b_.parameter(root + ".wte.weight", {c_.vocabulary, c_.width}, "normal",
-                                       c_.tied ? std::vector<std::string>{"lm_head.weight"} : std::vector<std::string>{});
+    const ValueId table =
+        b_.parameter(root + ".wte.weight", {c_.vocabulary, c_.width}, "normal",
+                     c_.tied ? std::vector<std::string>{"lm_head.weight"} : std::vector<std::string>{});
     const ValueId words = b_.embedding(table, tokens);
     b_.enter(root);
     const ValueId positions = b_.positions();
     b_.enter(root + ".wpe");
-    const ValueId places = b_.embedding(b_.parameter(root + ".wpe.weight", {c_.positions, c_.width}, "normal"), positions);
+    const ValueId places =
+        b_.embedding(b_.parameter(root + ".wpe.weight", {c_.positions, c_.width}, "normal"), positions);
     b_.enter(root);
     ValueId x = b_.add(words, places, words);
     b_.enter(root + ".drop");
@@ -68,7 +70,8 @@ class Gpt2 {
  private:
   ValueId norm(const std::string& path, ValueId x) {
     b_.enter(path);
-    const ValueId weight = b_.parameter(path + ".weight", {c_.width}, "one"), bias = b_.parameter(path + ".bias", {c_.width}, "zero");
+    const ValueId weight = b_.parameter(path + ".weight", {c_.width}, "one"),
+                  bias = b_.parameter(path + ".bias", {c_.width}, "zero");
     return b_.emit_like("aten::layer_norm",
                         {{"input", ValueRef{x}},
                          {"normalized_shape", std::vector<Dim>{Dim(c_.width)}},
@@ -81,18 +84,22 @@ class Gpt2 {
 
   ValueId project(const std::string& path, ValueId x, std::int64_t in, std::int64_t out, const std::string& init) {
     b_.enter(path);
-    const ValueId weight = b_.parameter(path + ".weight", {in, out}, init), bias = b_.parameter(path + ".bias", {out}, "zero");
+    const ValueId weight = b_.parameter(path + ".weight", {in, out}, init),
+                  bias = b_.parameter(path + ".bias", {out}, "zero");
     return b_.rows_linear(x, weight, bias);
   }
 
-  ValueId heads(ValueId x) { return b_.transpose(b_.view(x, {b_.batch(), Dim(c_.length), Dim(c_.heads), Dim(c_.width / c_.heads)}), 1, 2); }
+  ValueId heads(ValueId x) {
+    return b_.transpose(b_.view(x, {b_.batch(), Dim(c_.length), Dim(c_.heads), Dim(c_.width / c_.heads)}), 1, 2);
+  }
 
   ValueId attention(const std::string& path, ValueId x) {
     const ValueId fused = project(path + ".c_attn", x, c_.width, 3 * c_.width, "normal");
     b_.enter(path);
     const std::vector<ValueId> parts = b_.split(fused, c_.width);
     const ValueId key = heads(parts[1]), value = heads(parts[2]), query = heads(parts[0]);
-    const ValueId mixed = b_.transpose(b_.attention(query, key, value, c_.attention_dropout, std::nullopt, false), 1, 2);
+    const ValueId mixed =
+        b_.transpose(b_.attention(query, key, value, c_.attention_dropout, std::nullopt, false), 1, 2);
     const std::vector<Dim> merged{b_.batch(), Dim(c_.length), Dim(c_.width)};
     const ValueId joined = b_.emit("aten::reshape", {{"self", ValueRef{mixed}}, {"shape", merged}}, merged);
     const ValueId out = project(path + ".c_proj", joined, c_.width, c_.width, "residual");

@@ -29,8 +29,8 @@ RotaryScaling read_scaling(ConfigReader& config, std::int64_t positions) {
   ConfigReader reader(json);
   scaling.kind = reader.text("rope_type", reader.text("type", "default"));
   if (scaling.kind != "default" && scaling.kind != "linear" && scaling.kind != "llama3") {
-    config.problem(ErrorCode::Unimplemented, "rotary scaling that this version cannot build; export the model instead", "rope_scaling.rope_type",
-                   "one of default, linear, llama3", scaling.kind);
+    config.problem(ErrorCode::Unimplemented, "rotary scaling that this version cannot build; export the model instead",
+                   "rope_scaling.rope_type", "one of default, linear, llama3", scaling.kind);
     return scaling;
   }
   scaling.factor = reader.number("factor", 1);
@@ -38,9 +38,11 @@ RotaryScaling read_scaling(ConfigReader& config, std::int64_t positions) {
   scaling.high_frequency = reader.number("high_freq_factor", 4);
   scaling.original_positions = reader.number("original_max_position_embeddings", static_cast<double>(positions));
   if (auto result = reader.finish(); !result.has_value())
-    config.problem(ErrorCode::InvalidArgument, result.error().message, "rope_scaling." + result.error().path, result.error().expected, result.error().got);
+    config.problem(ErrorCode::InvalidArgument, result.error().message, "rope_scaling." + result.error().path,
+                   result.error().expected, result.error().got);
   if (!(scaling.factor > 0))
-    config.problem(ErrorCode::InvalidArgument, "bad rotary scaling", "rope_scaling.factor", "above 0", to_text(json["factor"]));
+    config.problem(ErrorCode::InvalidArgument, "bad rotary scaling", "rope_scaling.factor", "above 0",
+                   to_text(json["factor"]));
   return scaling;
 }
 
@@ -79,7 +81,8 @@ std::vector<double> rotary_frequencies(const LlamaConfig& c) {
   constexpr double kTwoPi = 6.283185307179586;
   std::vector<double> frequencies;
   for (std::int64_t i = 0; i < c.depth; i += 2) {
-    double frequency = 1.0F / std::pow(static_cast<float>(c.theta), static_cast<float>(i) / static_cast<float>(c.depth));
+    double frequency =
+        1.0F / std::pow(static_cast<float>(c.theta), static_cast<float>(i) / static_cast<float>(c.depth));
     if (c.scaling.kind == "linear") frequency /= c.scaling.factor;
     if (c.scaling.kind == "llama3") {
       // Long waves are stretched by the factor, short ones kept, those between are blended.
@@ -103,8 +106,9 @@ class Llama {
   Result<ModelGraph> build() {
     const ValueId tokens = b_.input("input_ids"), labels = b_.input("labels");
     b_.enter("model.embed_tokens");
-    const ValueId table = b_.parameter("model.embed_tokens.weight", {c_.vocabulary, c_.width}, "normal",
-                                       c_.tied ? std::vector<std::string>{"lm_head.weight"} : std::vector<std::string>{});
+    const ValueId table =
+        b_.parameter("model.embed_tokens.weight", {c_.vocabulary, c_.width}, "normal",
+                     c_.tied ? std::vector<std::string>{"lm_head.weight"} : std::vector<std::string>{});
     ValueId x = b_.embedding(table, tokens, c_.padding);
     b_.enter("model");
     rotary(b_.positions());
@@ -125,8 +129,10 @@ class Llama {
     const ValueId frequencies = b_.buffer("model.rotary_emb.inv_freq", rotary_frequencies(c_));
     const ValueId column = b_.unsqueeze(b_.unsqueeze(frequencies, 0), 2);
     const ValueId row_of_places = b_.unsqueeze(positions, 1);
-    const ValueId row = b_.emit("aten::to.dtype", {{"self", ValueRef{row_of_places}}, {"dtype", DType::Float32}}, b_.dims(row_of_places));
-    const ValueId angles = b_.emit("aten::matmul", {{"self", ValueRef{column}}, {"other", ValueRef{row}}}, {Dim(1), Dim(c_.depth / 2), Dim(c_.length)});
+    const ValueId row = b_.emit("aten::to.dtype", {{"self", ValueRef{row_of_places}}, {"dtype", DType::Float32}},
+                                b_.dims(row_of_places));
+    const ValueId angles = b_.emit("aten::matmul", {{"self", ValueRef{column}}, {"other", ValueRef{row}}},
+                                   {Dim(1), Dim(c_.depth / 2), Dim(c_.length)});
     const ValueId turned = b_.transpose(angles, 1, 2);
     const ValueId both = concatenate(turned, turned);
     cosine_ = b_.emit_like("aten::cos", {{"self", ValueRef{both}}}, both);
@@ -155,14 +161,16 @@ class Llama {
     const ValueId square = b_.emit_like("aten::pow.Tensor_Scalar", {{"self", ValueRef{x}}, {"exponent", Dim(2)}}, x);
     std::vector<Dim> row = b_.dims(x);
     row.back() = Dim(1);
-    const ValueId mean = b_.emit("aten::mean.dim", {{"self", ValueRef{square}}, {"dim", std::vector<Dim>{Dim(-1)}}, {"keepdim", true}}, row);
+    const ValueId mean = b_.emit(
+        "aten::mean.dim", {{"self", ValueRef{square}}, {"dim", std::vector<Dim>{Dim(-1)}}, {"keepdim", true}}, row);
     const ValueId shifted = b_.add(mean, c_.epsilon);
     const ValueId scale = b_.emit_like("aten::rsqrt", {{"self", ValueRef{shifted}}}, shifted);
     const ValueId normal = b_.multiply(x, scale, x);
     return b_.multiply(b_.parameter(path + ".weight", {c_.width}, "one"), normal, normal);
   }
 
-  ValueId project(const std::string& path, ValueId x, std::int64_t in, std::int64_t out, bool biased, const std::string& init = "normal") {
+  ValueId project(const std::string& path, ValueId x, std::int64_t in, std::int64_t out, bool biased,
+                  const std::string& init = "normal") {
     b_.enter(path);
     const ValueId weight = b_.parameter(path + ".weight", {out, in}, init);
     return b_.linear(x, weight, biased ? b_.parameter(path + ".bias", {out}, "zero") : -1);
@@ -175,11 +183,13 @@ class Llama {
   }
 
   ValueId attention(const std::string& path, ValueId x) {
-    const ValueId query = heads(path, "q_proj", x, c_.heads), key = heads(path, "k_proj", x, c_.key_heads), value = heads(path, "v_proj", x, c_.key_heads);
+    const ValueId query = heads(path, "q_proj", x, c_.heads), key = heads(path, "k_proj", x, c_.key_heads),
+                  value = heads(path, "v_proj", x, c_.key_heads);
     const ValueId cosine = b_.unsqueeze(cosine_, 1), sine = b_.unsqueeze(sine_, 1);
     const ValueId turned_query = rotate(query, cosine, sine), turned_key = rotate(key, cosine, sine);
     const double scale = 1 / std::sqrt(static_cast<double>(c_.depth));
-    const ValueId mixed = b_.transpose(b_.attention(turned_query, turned_key, value, c_.attention_dropout, scale, true), 1, 2);
+    const ValueId mixed =
+        b_.transpose(b_.attention(turned_query, turned_key, value, c_.attention_dropout, scale, true), 1, 2);
     const std::vector<Dim> merged{b_.batch(), Dim(c_.length), Dim(c_.heads * c_.depth)};
     const ValueId joined = b_.emit("aten::reshape", {{"self", ValueRef{mixed}}, {"shape", merged}}, merged);
     return project(path + ".o_proj", joined, c_.heads * c_.depth, c_.width, c_.attention_bias, "residual");

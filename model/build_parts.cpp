@@ -18,7 +18,8 @@ std::string shown(const Json& json) { return to_text(json); }
 
 }  // namespace
 
-void ConfigReader::problem(ErrorCode code, std::string message, const std::string& key, std::string expected, std::string got) {
+void ConfigReader::problem(ErrorCode code, std::string message, const std::string& key, std::string expected,
+                           std::string got) {
   problems_.push_back({code, std::move(message), key, std::move(expected), std::move(got), ""});
 }
 
@@ -26,11 +27,14 @@ std::optional<std::int64_t> ConfigReader::optional_size(const std::string& key) 
   const Json& value = config_[key];
   if (value.is_null()) return std::nullopt;
   if (value.is_integer() && value.integer() >= 1 && value.integer() <= kMaxSize) return value.integer();
-  problem(ErrorCode::InvalidArgument, "bad size in the model configuration", key, "an integer of at least 1", shown(value));
+  problem(ErrorCode::InvalidArgument, "bad size in the model configuration", key, "an integer of at least 1",
+          shown(value));
   return std::nullopt;
 }
 
-std::int64_t ConfigReader::size(const std::string& key, std::int64_t otherwise) { return optional_size(key).value_or(otherwise); }
+std::int64_t ConfigReader::size(const std::string& key, std::int64_t otherwise) {
+  return optional_size(key).value_or(otherwise);
+}
 
 double ConfigReader::number(const std::string& key, double otherwise) {
   const Json& value = config_[key];
@@ -43,7 +47,8 @@ double ConfigReader::number(const std::string& key, double otherwise) {
 double ConfigReader::probability(const std::string& key, double otherwise) {
   const double value = number(key, otherwise);
   if (value >= 0 && value < 1) return value;
-  problem(ErrorCode::InvalidArgument, "bad probability in the model configuration", key, "at least 0 and below 1", shown(config_[key]));
+  problem(ErrorCode::InvalidArgument, "bad probability in the model configuration", key, "at least 0 and below 1",
+          shown(config_[key]));
   return otherwise;
 }
 
@@ -65,13 +70,15 @@ std::string ConfigReader::text(const std::string& key, const std::string& otherw
 
 void ConfigReader::require_flag(const std::string& key, bool expected, bool otherwise) {
   if (flag(key, otherwise) == expected) return;
-  problem(ErrorCode::Unimplemented, "a model option that this version cannot build; export the model instead", key, expected ? "true" : "false",
-          expected ? "false" : "true");
+  problem(ErrorCode::Unimplemented, "a model option that this version cannot build; export the model instead", key,
+          expected ? "true" : "false", expected ? "false" : "true");
 }
 
-void ConfigReader::divides(const std::string& divisor_key, std::int64_t divisor, const std::string& key, std::int64_t value) {
+void ConfigReader::divides(const std::string& divisor_key, std::int64_t divisor, const std::string& key,
+                           std::int64_t value) {
   if (value % divisor == 0) return;
-  problem(ErrorCode::InvalidArgument, key + " is no multiple of " + divisor_key, divisor_key, "a divisor of " + std::to_string(value), std::to_string(divisor));
+  problem(ErrorCode::InvalidArgument, key + " is no multiple of " + divisor_key, divisor_key,
+          "a divisor of " + std::to_string(value), std::to_string(divisor));
 }
 
 Result<void> ConfigReader::finish() {
@@ -79,14 +86,16 @@ Result<void> ConfigReader::finish() {
   return combine_errors(ErrorCode::InvalidArgument, "the model configuration cannot be built", std::move(problems_));
 }
 
-GraphBuilder::GraphBuilder(std::string name, std::int64_t length, double initializer_range) : batch_(Dim::symbol("batch")), length_(length) {
+GraphBuilder::GraphBuilder(std::string name, std::int64_t length, double initializer_range)
+    : batch_(Dim::symbol("batch")), length_(length) {
   graph_.name = std::move(name);
   graph_.initializer_range = initializer_range;
 }
 
 std::string GraphBuilder::next_name() { return "value_" + std::to_string(graph_.values.size()); }
 
-ValueId GraphBuilder::parameter(const std::string& name, std::vector<std::int64_t> dims, const std::string& init, std::vector<std::string> tied_names) {
+ValueId GraphBuilder::parameter(const std::string& name, std::vector<std::int64_t> dims, const std::string& init,
+                                std::vector<std::string> tied_names) {
   const ValueId value = add_value(graph_, name, std::vector<Dim>(dims.begin(), dims.end()), DType::Float32);
   Parameter made;
   made.name = name;
@@ -137,7 +146,8 @@ ValueId GraphBuilder::view(ValueId x, std::vector<Dim> dims) {
 ValueId GraphBuilder::transpose(ValueId x, int a, int b) {
   std::vector<Dim> swapped = dims(x);
   std::swap(swapped[static_cast<std::size_t>(a)], swapped[static_cast<std::size_t>(b)]);
-  return emit("aten::transpose.int", {{"self", ValueRef{x}}, {"dim0", Dim(a)}, {"dim1", Dim(b)}}, std::move(swapped), graph_.values[x].dtype);
+  return emit("aten::transpose.int", {{"self", ValueRef{x}}, {"dim0", Dim(a)}, {"dim1", Dim(b)}}, std::move(swapped),
+              graph_.values[x].dtype);
 }
 
 ValueId GraphBuilder::unsqueeze(ValueId x, int dim) {
@@ -151,21 +161,29 @@ ValueId GraphBuilder::slice(ValueId x, int dim, std::int64_t start, std::int64_t
   Dim& sliced = shorter[static_cast<std::size_t>(dim)];
   const bool to_end = sliced == Dim(end);
   sliced = Dim(end - start);
-  return emit("aten::slice.Tensor", {{"self", ValueRef{x}}, {"dim", Dim(dim)}, {"start", Dim(start)}, {"end", Dim(to_end && start > 0 ? kToEnd : end)}, {"step", Dim(1)}},
+  return emit("aten::slice.Tensor",
+              {{"self", ValueRef{x}},
+               {"dim", Dim(dim)},
+               {"start", Dim(start)},
+               {"end", Dim(to_end && start > 0 ? kToEnd : end)},
+               {"step", Dim(1)}},
               std::move(shorter), graph_.values[x].dtype);
 }
 
 ValueId GraphBuilder::embedding(ValueId weight, ValueId indices, std::int64_t padding) {
   std::vector<Dim> found = dims(indices);
   found.push_back(dims(weight)[1]);
-  return emit("aten::embedding", {{"weight", ValueRef{weight}}, {"indices", ValueRef{indices}}, {"padding_idx", Dim(padding)}}, std::move(found));
+  return emit("aten::embedding",
+              {{"weight", ValueRef{weight}}, {"indices", ValueRef{indices}}, {"padding_idx", Dim(padding)}},
+              std::move(found));
 }
 
 ValueId GraphBuilder::linear(ValueId x, ValueId weight, ValueId bias) {
   std::vector<Dim> out = dims(x);
   out.back() = dims(weight)[0];
   const Argument::Variant bias_argument = bias < 0 ? Argument::Variant(None{}) : Argument::Variant(ValueRef{bias});
-  return emit("aten::linear", {{"input", ValueRef{x}}, {"weight", ValueRef{weight}}, {"bias", bias_argument}}, std::move(out));
+  return emit("aten::linear", {{"input", ValueRef{x}}, {"weight", ValueRef{weight}}, {"bias", bias_argument}},
+              std::move(out));
 }
 
 ValueId GraphBuilder::rows_linear(ValueId x, ValueId weight, ValueId bias) {
@@ -173,11 +191,14 @@ ValueId GraphBuilder::rows_linear(ValueId x, ValueId weight, ValueId bias) {
   const Dim rows = Dim(length_) * batch_;
   const ValueId flat = view(x, {rows, out.back()});
   out.back() = dims(weight)[1];
-  const ValueId product = emit("aten::addmm", {{"self", ValueRef{bias}}, {"mat1", ValueRef{flat}}, {"mat2", ValueRef{weight}}}, {rows, out.back()});
+  const ValueId product =
+      emit("aten::addmm", {{"self", ValueRef{bias}}, {"mat1", ValueRef{flat}}, {"mat2", ValueRef{weight}}},
+           {rows, out.back()});
   return view(product, std::move(out));
 }
 
-ValueId GraphBuilder::attention(ValueId query, ValueId key, ValueId value, double dropout, std::optional<double> scale, bool grouped) {
+ValueId GraphBuilder::attention(ValueId query, ValueId key, ValueId value, double dropout, std::optional<double> scale,
+                                bool grouped) {
   std::vector<Dim> out = dims(query);
   out.back() = dims(value).back();
   const Argument::Variant scale_argument = scale ? Argument::Variant(*scale) : Argument::Variant(None{});
@@ -201,11 +222,13 @@ ValueId GraphBuilder::activation(const std::string& name, ValueId x) {
   if (name == "relu") return emit_like("aten::relu", {{"self", ValueRef{x}}}, x);
   if (name == "silu" || name == "swish") return emit_like("aten::silu", {{"self", ValueRef{x}}}, x);
   if (name == "gelu") return emit_like("aten::gelu", {{"self", ValueRef{x}}}, x);
-  if (name == "gelu_pytorch_tanh") return emit_like("aten::gelu", {{"self", ValueRef{x}}, {"approximate", std::string("tanh")}}, x);
+  if (name == "gelu_pytorch_tanh")
+    return emit_like("aten::gelu", {{"self", ValueRef{x}}, {"approximate", std::string("tanh")}}, x);
   // gelu_new: 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))), operator by operator as transformers writes it.
   constexpr double kCubic = 0.044715, kSqrtTwoOverPi = 0.7978845608028654;
   const ValueId half = multiply(x, 0.5);
-  const ValueId cube = multiply(emit_like("aten::pow.Tensor_Scalar", {{"self", ValueRef{x}}, {"exponent", 3.0}}, x), kCubic);
+  const ValueId cube =
+      multiply(emit_like("aten::pow.Tensor_Scalar", {{"self", ValueRef{x}}, {"exponent", 3.0}}, x), kCubic);
   const ValueId inner = multiply(add(x, cube, x), kSqrtTwoOverPi);
   const ValueId curve = add(emit_like("aten::tanh", {{"self", ValueRef{inner}}}, inner), 1.0);
   return multiply(half, curve, x);
@@ -214,24 +237,31 @@ ValueId GraphBuilder::activation(const std::string& name, ValueId x) {
 std::vector<ValueId> GraphBuilder::split(ValueId x, std::int64_t size) {
   const auto last = static_cast<std::int64_t>(dims(x).size()) - 1;
   const std::int64_t pieces = dims(x).back().constant() / size;
-  Op op = make_op("aten::split.Tensor", {{"self", ValueRef{x}}, {"split_size", Dim(size)}, {"dim", Dim(last)}}, origin_);
+  Op op =
+      make_op("aten::split.Tensor", {{"self", ValueRef{x}}, {"split_size", Dim(size)}, {"dim", Dim(last)}}, origin_);
   std::vector<Dim> piece = dims(x);
   piece.back() = Dim(size);
-  for (std::int64_t i = 0; i < pieces; ++i) op.outputs.push_back(add_value(graph_, next_name(), piece, graph_.values[x].dtype));
+  for (std::int64_t i = 0; i < pieces; ++i)
+    op.outputs.push_back(add_value(graph_, next_name(), piece, graph_.values[x].dtype));
   std::vector<ValueId> outputs = op.outputs;
   graph_.ops.push_back(std::move(op));
   return outputs;
 }
 
 ValueId GraphBuilder::positions() {
-  const ValueId row = emit("aten::arange.start", {{"start", Dim(0)}, {"end", Dim(length_)}}, {Dim(length_)}, DType::Int64);
+  const ValueId row =
+      emit("aten::arange.start", {{"start", Dim(0)}, {"end", Dim(length_)}}, {Dim(length_)}, DType::Int64);
   return unsqueeze(row, 0);
 }
 
 Result<ModelGraph> GraphBuilder::finish(ValueId logits, ValueId labels) {
   // Token i predicts token i + 1: labels move left, the last becomes the ignored one.
   const std::vector<Dim> padding{Dim(0), Dim(1)};
-  const ValueId padded = emit("aten::pad", {{"self", ValueRef{labels}}, {"pad", padding}, {"mode", std::string("constant")}, {"value", static_cast<double>(kIgnoredLabel)}},
+  const ValueId padded = emit("aten::pad",
+                              {{"self", ValueRef{labels}},
+                               {"pad", padding},
+                               {"mode", std::string("constant")},
+                               {"value", static_cast<double>(kIgnoredLabel)}},
                               {batch_, Dim(length_ + 1)}, DType::Int64);
   const ValueId moved = slice(padded, 1, 1, length_ + 1);
   const ValueId dense = emit_like("aten::contiguous", {{"self", ValueRef{moved}}}, moved);
@@ -239,7 +269,11 @@ Result<ModelGraph> GraphBuilder::finish(ValueId logits, ValueId labels) {
   const ValueId flat_logits = view(logits, {rows, dims(logits).back()});
   const ValueId flat_labels = view(dense, {rows});
   const ValueId loss = emit("aten::cross_entropy_loss",
-                            {{"self", ValueRef{flat_logits}}, {"target", ValueRef{flat_labels}}, {"reduction", Dim(kMeanReduction)}, {"ignore_index", Dim(kIgnoredLabel)}}, {});
+                            {{"self", ValueRef{flat_logits}},
+                             {"target", ValueRef{flat_labels}},
+                             {"reduction", Dim(kMeanReduction)},
+                             {"ignore_index", Dim(kIgnoredLabel)}},
+                            {});
   split_loss(graph_, loss);
   COX_TRY_VOID(finish_graph(graph_));
   return std::move(graph_);
@@ -255,7 +289,8 @@ std::string read_activation(ConfigReader& config, const std::string& key, const 
   return otherwise;
 }
 
-std::int64_t read_length(ConfigReader& config, const std::string& maximum_key, std::int64_t maximum, std::int64_t requested) {
+std::int64_t read_length(ConfigReader& config, const std::string& maximum_key, std::int64_t maximum,
+                         std::int64_t requested) {
   if (requested == 0) return maximum;
   if (requested < 0 || requested > maximum)
     config.problem(ErrorCode::InvalidArgument, "the sequence length does not fit the model", "sequence_length",

@@ -43,17 +43,26 @@ class GraphBuilder {
   void enter(std::string module_path) { origin_.module_path = std::move(module_path); }
   void set_grad(bool enabled) { origin_.grad_enabled = enabled; }
 
-  ValueId parameter(const std::string& name, std::vector<std::int64_t> dims, const std::string& init, std::vector<std::string> tied_names = {});
+  ValueId parameter(const std::string& name, std::vector<std::int64_t> dims, const std::string& init,
+                    std::vector<std::string> tied_names = {});
   ValueId buffer(const std::string& name, std::vector<double> content);
   ValueId input(const std::string& name);  // int64 (batch, length)
 
   ValueId emit(std::string_view target, NamedArguments given, std::vector<Dim> dims, DType dtype = DType::Float32);
   /// Output like `like`.
   ValueId emit_like(std::string_view target, NamedArguments given, ValueId like);
-  ValueId add(ValueId a, ValueId b, ValueId like) { return emit_like("aten::add.Tensor", {{"self", ValueRef{a}}, {"other", ValueRef{b}}}, like); }
-  ValueId multiply(ValueId a, ValueId b, ValueId like) { return emit_like("aten::mul.Tensor", {{"self", ValueRef{a}}, {"other", ValueRef{b}}}, like); }
-  ValueId multiply(ValueId a, double factor) { return emit_like("aten::mul.Tensor", {{"self", ValueRef{a}}, {"other", factor}}, a); }
-  ValueId add(ValueId a, double term) { return emit_like("aten::add.Tensor", {{"self", ValueRef{a}}, {"other", term}}, a); }
+  ValueId add(ValueId a, ValueId b, ValueId like) {
+    return emit_like("aten::add.Tensor", {{"self", ValueRef{a}}, {"other", ValueRef{b}}}, like);
+  }
+  ValueId multiply(ValueId a, ValueId b, ValueId like) {
+    return emit_like("aten::mul.Tensor", {{"self", ValueRef{a}}, {"other", ValueRef{b}}}, like);
+  }
+  ValueId multiply(ValueId a, double factor) {
+    return emit_like("aten::mul.Tensor", {{"self", ValueRef{a}}, {"other", factor}}, a);
+  }
+  ValueId add(ValueId a, double term) {
+    return emit_like("aten::add.Tensor", {{"self", ValueRef{a}}, {"other", term}}, a);
+  }
   ValueId dropout(ValueId x, double probability);
   ValueId view(ValueId x, std::vector<Dim> dims);
   ValueId transpose(ValueId x, int a, int b);
@@ -63,7 +72,8 @@ class GraphBuilder {
   ValueId linear(ValueId x, ValueId weight, ValueId bias = -1);
   /// x (.., in), weight (in, out): views to rows, `addmm`, view back, as transformers' Conv1D does.
   ValueId rows_linear(ValueId x, ValueId weight, ValueId bias);
-  ValueId attention(ValueId query, ValueId key, ValueId value, double dropout, std::optional<double> scale, bool grouped);
+  ValueId attention(ValueId query, ValueId key, ValueId value, double dropout, std::optional<double> scale,
+                    bool grouped);
   /// Of config's activation name; unknown names were refused by `is_known_activation`.
   ValueId activation(const std::string& name, ValueId x);
   std::vector<ValueId> split(ValueId x, std::int64_t size);
@@ -89,7 +99,8 @@ class GraphBuilder {
 /// A known one of config's `key`; a problem otherwise.
 [[nodiscard]] std::string read_activation(ConfigReader& config, const std::string& key, const std::string& otherwise);
 /// Requested length, or the maximum; a problem when it is longer.
-[[nodiscard]] std::int64_t read_length(ConfigReader& config, const std::string& maximum_key, std::int64_t maximum, std::int64_t requested);
+[[nodiscard]] std::int64_t read_length(ConfigReader& config, const std::string& maximum_key, std::int64_t maximum,
+                                       std::int64_t requested);
 
 [[nodiscard]] Result<ModelGraph> build_gpt2(const Json& config, std::int64_t sequence_length);
 [[nodiscard]] Result<ModelGraph> build_llama(const Json& config, std::int64_t sequence_length);

@@ -3,8 +3,8 @@
 //   Samples  one row per sample                    (anything with the batch symbol in its dims)
 //   Sum      a sum over samples, linear in them    (the loss so far)
 // Splitting the batch adds up Sums, which is right as long as only linear operators follow. A Sum that meets samples
-// again (x - x.mean(0)), or another Sum in a product, or a nonlinear function, is coupled; so is an operator that works along
-// the batch dim (softmax over it) or compares samples with samples (x @ x.T).
+// again (x - x.mean(0)), or another Sum in a product, or a nonlinear function, is coupled; so is an operator that works
+// along the batch dim (softmax over it) or compares samples with samples (x @ x.T).
 #include <algorithm>
 #include <array>
 #include <string>
@@ -24,16 +24,18 @@ bool is_one_of(std::string_view name, const std::array<std::string_view, N>& nam
   return std::find(names.begin(), names.end(), name) != names.end();
 }
 
-constexpr std::array<std::string_view, 17> kLinear{"aten::add",  "aten::sub",   "aten::rsub", "aten::neg",        "aten::sum",       "aten::mean",
-                                                   "aten::cat",  "aten::stack", "aten::to",   "aten::_to_copy",   "aten::clone",     "aten::contiguous",
-                                                   "aten::pad",  "aten::mul",   "aten::div",  "aten::true_divide", "aten::linear"};
-constexpr std::array<std::string_view, 13> kAlongDim{"aten::softmax", "aten::_softmax", "aten::log_softmax", "aten::_log_softmax", "aten::cumsum",
-                                                     "aten::cumprod", "aten::sort",     "aten::flip",        "aten::roll",         "aten::topk",
-                                                     "aten::logsumexp", "aten::diff", "aten::glu"};
+constexpr std::array<std::string_view, 17> kLinear{
+    "aten::add", "aten::sub",   "aten::rsub", "aten::neg",         "aten::sum",   "aten::mean",
+    "aten::cat", "aten::stack", "aten::to",   "aten::_to_copy",    "aten::clone", "aten::contiguous",
+    "aten::pad", "aten::mul",   "aten::div",  "aten::true_divide", "aten::linear"};
+constexpr std::array<std::string_view, 13> kAlongDim{
+    "aten::softmax",   "aten::_softmax", "aten::log_softmax", "aten::_log_softmax", "aten::cumsum",
+    "aten::cumprod",   "aten::sort",     "aten::flip",        "aten::roll",         "aten::topk",
+    "aten::logsumexp", "aten::diff",     "aten::glu"};
 /// Reductions that are no sum; the others add samples up.
-constexpr std::array<std::string_view, 14> kNonlinearReductions{"aten::max",    "aten::min",  "aten::amax",   "aten::amin",  "aten::argmax",
-                                                                "aten::argmin", "aten::var",  "aten::std",    "aten::norm",  "aten::prod",
-                                                                "aten::any",    "aten::all",  "aten::median", "aten::linalg_vector_norm"};
+constexpr std::array<std::string_view, 14> kNonlinearReductions{
+    "aten::max", "aten::min",  "aten::amax", "aten::amin", "aten::argmax", "aten::argmin", "aten::var",
+    "aten::std", "aten::norm", "aten::prod", "aten::any",  "aten::all",    "aten::median", "aten::linalg_vector_norm"};
 
 class Coupling {
  public:
@@ -41,7 +43,8 @@ class Coupling {
     for (const Input& input : graph.inputs) state_[input.value] = State::Samples;
     batched_.reserve(graph.values.size());
     for (const Value& value : graph.values)
-      batched_.push_back(static_cast<int>(std::count_if(value.dims.begin(), value.dims.end(), [&](const Dim& dim) { return is_batched(dim); })));
+      batched_.push_back(static_cast<int>(
+          std::count_if(value.dims.begin(), value.dims.end(), [&](const Dim& dim) { return is_batched(dim); })));
   }
 
   /// Why `op` couples samples; empty when it does not. Then sets the state of its outputs.
@@ -66,7 +69,8 @@ class Coupling {
 
   [[nodiscard]] std::string judge(const Op& op) const {
     const std::string_view name = base_name(op.target);
-    if (name.find("batch_norm") != std::string_view::npos && bool_argument(op, "training", true)) return "normalises with statistics of the batch";
+    if (name.find("batch_norm") != std::string_view::npos && bool_argument(op, "training", true))
+      return "normalises with statistics of the batch";
     if (graph_.batch_symbol.empty()) return "";  // a static batch is never split
     int sums = 0, samples = 0;
     for_each_input(op, [&](ValueId value) {
@@ -84,7 +88,8 @@ class Coupling {
   }
 
   [[nodiscard]] static std::string judge_reduction(std::string_view name) {
-    if (name == "aten::select" || name == "aten::slice" || name == "aten::index_select") return "picks samples by their place in the batch";
+    if (name == "aten::select" || name == "aten::slice" || name == "aten::index_select")
+      return "picks samples by their place in the batch";
     if (is_one_of(name, kNonlinearReductions)) return "reduces over the batch by something other than a sum";
     return "";
   }

@@ -136,7 +136,8 @@ Dim Dim::apply(Operation operation, const Dim& a, const Dim& b) {
     }
   }
   Dim result;
-  result.terms_.push_back(Term{1, {Atom{"", operation, std::make_shared<const Dim>(a), std::make_shared<const Dim>(b)}}});
+  result.terms_.push_back(
+      Term{1, {Atom{"", operation, std::make_shared<const Dim>(a), std::make_shared<const Dim>(b)}}});
   return result;
 }
 
@@ -215,7 +216,8 @@ Dim Dim::substitute(const std::string& name, const Dim& value) const {
     Dim product(term.coefficient);
     for (const auto& atom : term.atoms) {
       if (atom.symbol.empty()) {
-        product = product * apply(atom.operation, atom.left->substitute(name, value), atom.right->substitute(name, value));
+        product =
+            product * apply(atom.operation, atom.left->substitute(name, value), atom.right->substitute(name, value));
       } else {
         product = product * (atom.symbol == name ? value : symbol(atom.symbol));
       }

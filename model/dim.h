@@ -1,6 +1,7 @@
 #pragma once
 // A tensor size as an integer polynomial in named symbols ("8*batch + 1"), with floordiv, mod, min and max as atoms.
-// Called by the reader, the cost model and the engine (which binds `batch` to the local micro-batch). Threads: pure values.
+// Called by the reader, the cost model and the engine (which binds `batch` to the local micro-batch). Threads: pure
+// values.
 #include <cstdint>
 #include <map>
 #include <memory>

@@ -23,8 +23,12 @@ class Parser {
 
  private:
   Error problem(std::string what) const {
-    return Error{ErrorCode::InvalidArgument, std::move(what), "", "an integer expression of symbols",
-                 std::string(text_.substr(0, 200)) + " at character " + std::to_string(position_), ""};
+    return Error{ErrorCode::InvalidArgument,
+                 std::move(what),
+                 "",
+                 "an integer expression of symbols",
+                 std::string(text_.substr(0, 200)) + " at character " + std::to_string(position_),
+                 ""};
   }
 
   void skip_spaces() {

@@ -13,8 +13,9 @@ namespace {
 
 /// Operators whose output carries no gradient although it is floating point.
 constexpr std::array<std::string_view, 14> kGradientFree{
-    "aten::detach",    "aten::zeros_like", "aten::ones_like", "aten::full_like", "aten::empty_like", "aten::rand_like", "aten::randn_like",
-    "aten::new_zeros", "aten::new_ones",   "aten::new_full",  "aten::new_empty", "aten::bernoulli",  "aten::sign",      "aten::heaviside"};
+    "aten::detach",    "aten::zeros_like", "aten::ones_like", "aten::full_like", "aten::empty_like",
+    "aten::rand_like", "aten::randn_like", "aten::new_zeros", "aten::new_ones",  "aten::new_full",
+    "aten::new_empty", "aten::bernoulli",  "aten::sign",      "aten::heaviside"};
 
 bool is_gradient_free(const Op& op) {
   const std::string_view name = base_name(op.target);
@@ -37,7 +38,8 @@ Result<void> check_order(const ModelGraph& graph) {
     if (is_value(value))
       known[value] = 1;
     else
-      problems.push_back({ErrorCode::InvalidArgument, "'" + name + "' names no value of the graph", "", "", std::to_string(value), ""});
+      problems.push_back({ErrorCode::InvalidArgument, "'" + name + "' names no value of the graph", "", "",
+                          std::to_string(value), ""});
   };
   for (const Parameter& parameter : graph.parameters) give(parameter.value, parameter.name);
   for (const Buffer& buffer : graph.buffers) give(buffer.value, buffer.name);
@@ -45,17 +47,19 @@ Result<void> check_order(const ModelGraph& graph) {
   for (const Op& op : graph.ops) {
     for_each_input(op, [&](ValueId value) {
       if (!is_value(value) || known[value] == 0)
-        problems.push_back({ErrorCode::InvalidArgument, "operator " + op.target + " uses a value before it is produced", op.module_path, "",
-                            describe(graph, value), ""});
+        problems.push_back({ErrorCode::InvalidArgument, "operator " + op.target + " uses a value before it is produced",
+                            op.module_path, "", describe(graph, value), ""});
     });
     for (const ValueId value : op.outputs)
       if (value != -1) give(value, "output of " + op.target);
   }
   for (const LossTerm& term : graph.loss) {
     if (!is_value(term.numerator) || known[term.numerator] == 0)
-      problems.push_back({ErrorCode::InvalidArgument, "the loss is never produced", "loss", "", describe(graph, term.numerator), ""});
+      problems.push_back(
+          {ErrorCode::InvalidArgument, "the loss is never produced", "loss", "", describe(graph, term.numerator), ""});
     if (term.denominator && (!is_value(*term.denominator) || known[*term.denominator] == 0))
-      problems.push_back({ErrorCode::InvalidArgument, "the loss denominator is never produced", "loss", "", describe(graph, *term.denominator), ""});
+      problems.push_back({ErrorCode::InvalidArgument, "the loss denominator is never produced", "loss", "",
+                          describe(graph, *term.denominator), ""});
   }
   if (problems.empty()) return {};
   return combine_errors(ErrorCode::InvalidArgument, "the operator list is inconsistent", std::move(problems));
@@ -118,7 +122,11 @@ void set_producers(ModelGraph& graph) {
 
 Result<void> finish_graph(ModelGraph& graph) {
   if (graph.loss.empty())
-    return Error{ErrorCode::InvalidArgument, "the model returns no loss", "", "a module whose forward returns the loss (a scalar)", "",
+    return Error{ErrorCode::InvalidArgument,
+                 "the model returns no loss",
+                 "",
+                 "a module whose forward returns the loss (a scalar)",
+                 "",
                  "compute the loss inside the module and return it"};
   COX_TRY_VOID(check_order(graph));
   remove_dead_ops(graph);

@@ -1,7 +1,7 @@
 #pragma once
-// What reader and builders share: turns a raw operator list (topological, with module paths, parameters, buffers, inputs
-// and loss terms filled in, shapes and dtypes known) into a finished ModelGraph. Called by load_pt2 and build_from_config.
-// Threads: pure apart from the graph it is given. Source: DESIGN 3.1.
+// What reader and builders share: turns a raw operator list (topological, with module paths, parameters, buffers,
+// inputs and loss terms filled in, shapes and dtypes known) into a finished ModelGraph. Called by load_pt2 and
+// build_from_config. Threads: pure apart from the graph it is given. Source: DESIGN 3.1.
 #include "model/model_graph.h"
 
 namespace coxswain::model {

@@ -1,5 +1,6 @@
 #pragma once
-// The passes of finish_graph, one per file. Private to this folder; each requires those before it. Threads: as finish.h.
+// The passes of finish_graph, one per file. Private to this folder; each requires those before it. Threads: as
+// finish.h.
 #include <string>
 #include <vector>
 

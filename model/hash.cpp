@@ -59,7 +59,9 @@ void append_op(const Op& op, WriteValue&& write_value, std::string& text) {
           } else if constexpr (std::is_same_v<T, ValueRef>) {
             write_value(value.id);
           } else if constexpr (std::is_same_v<T, std::vector<std::optional<ValueRef>>>) {
-            list(value, [&](const std::optional<ValueRef>& element) { element ? write_value(element->id) : void(text += "none"); });
+            list(value, [&](const std::optional<ValueRef>& element) {
+              element ? write_value(element->id) : void(text += "none");
+            });
           } else if constexpr (std::is_same_v<T, Dim>) {
             text += value.to_text();
           } else if constexpr (std::is_same_v<T, std::vector<Dim>>) {

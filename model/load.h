@@ -24,7 +24,7 @@ struct RecordedStep {
   std::vector<std::string> input_entries;  // one per graph input, raw little-endian entries of the archive
   std::vector<std::vector<std::int64_t>> input_dims;
   double loss = 0;
-  double grad_norm = 0;                    // global
+  double grad_norm = 0;                                    // global
   std::vector<std::pair<std::string, double>> grad_norms;  // by parameter name
 };
 [[nodiscard]] Result<RecordedStep> load_recorded_step(const std::filesystem::path& pt2);

@@ -44,8 +44,8 @@ struct ValueRef {
 
 /// One argument of an operator, in schema order; defaults are filled in.
 struct Argument {
-  using Variant = std::variant<None, Ignored, ValueRef, std::vector<std::optional<ValueRef>>, Dim, std::vector<Dim>, double,
-                               std::vector<double>, bool, std::vector<bool>, std::string, DType>;
+  using Variant = std::variant<None, Ignored, ValueRef, std::vector<std::optional<ValueRef>>, Dim, std::vector<Dim>,
+                               double, std::vector<double>, bool, std::vector<bool>, std::string, DType>;
   std::string name;
   Variant value;
 };
@@ -61,8 +61,8 @@ struct Op {
 
 /// Where the elements of a parameter or buffer lie in the model file.
 struct WeightLocation {
-  std::string entry;             // archive entry
-  std::int64_t file_offset = 0;  // of the entry's first byte in the file (stored entries)
+  std::string entry;                // archive entry
+  std::int64_t file_offset = 0;     // of the entry's first byte in the file (stored entries)
   std::int64_t storage_offset = 0;  // elements
   std::vector<std::int64_t> strides;
 };
@@ -106,7 +106,7 @@ struct LossTerm {
 };
 
 struct Block {
-  std::string name;       // module path, "prologue", "epilogue"
+  std::string name;  // module path, "prologue", "epilogue"
   OpId first_op = 0, end_op = 0;
   std::string signature;  // equal for blocks of equal work (structure, shapes, dtypes); sha256 prefix
 };
@@ -119,11 +119,11 @@ struct CoupledOp {
 
 struct ModelGraph {
   std::string name;
-  std::string source_file;   // .pt2, or empty for a configuration
+  std::string source_file;             // .pt2, or empty for a configuration
   std::string batch_symbol = "batch";  // empty: the batch is static
   std::int64_t static_batch = 0;       // when batch_symbol is empty
   std::vector<Value> values;
-  std::vector<Op> ops;       // topological; blocks are contiguous
+  std::vector<Op> ops;  // topological; blocks are contiguous
   std::vector<Parameter> parameters;
   std::vector<Buffer> buffers;
   std::vector<Input> inputs;
@@ -141,10 +141,10 @@ struct ModelGraph {
 /// What one stage (blocks [first, end)) needs and gives. Values that no parameter influences are recomputed on the
 /// stage from inputs and constants, never sent.
 struct StageSlice {
-  std::vector<OpId> ops;               // in order; parameter-free producers from outside the blocks come first
-  std::vector<ValueId> received;       // live values cut at `first`, in value order
-  std::vector<ValueId> sent;           // live values cut at `end`
-  std::vector<int> parameters;         // indices into graph.parameters (a tied one occurs in several stages)
+  std::vector<OpId> ops;          // in order; parameter-free producers from outside the blocks come first
+  std::vector<ValueId> received;  // live values cut at `first`, in value order
+  std::vector<ValueId> sent;      // live values cut at `end`
+  std::vector<int> parameters;    // indices into graph.parameters (a tied one occurs in several stages)
   std::vector<int> buffers;
   std::vector<int> inputs;
   bool has_loss = false;

@@ -37,7 +37,8 @@ double einsum_multiplications(const Op& op, const StorageMap& storage) {
   std::int64_t dots = 1;
   for (std::size_t i = 0; i < operands.size() && i < terms.size(); ++i) {
     const Sizes& dims = storage.at(operands[i]).dims;
-    const std::size_t letters = static_cast<std::size_t>(std::count_if(terms[i].begin(), terms[i].end(), [](char c) { return c != '.'; }));
+    const std::size_t letters =
+        static_cast<std::size_t>(std::count_if(terms[i].begin(), terms[i].end(), [](char c) { return c != '.'; }));
     std::size_t d = 0;
     std::int64_t hidden = 1;
     for (std::size_t c = 0; c < terms[i].size() && d < dims.size(); ++c) {
@@ -55,25 +56,28 @@ double einsum_multiplications(const Op& op, const StorageMap& storage) {
 }
 
 double forward_flop(const Op& op, const OpRule& rule, const StorageMap& storage) {
-  const double out = op.outputs.empty() || op.outputs.front() < 0 ? 0.0 : static_cast<double>(storage.at(op.outputs.front()).elements);
+  const double out =
+      op.outputs.empty() || op.outputs.front() < 0 ? 0.0 : static_cast<double>(storage.at(op.outputs.front()).elements);
   switch (rule.flop) {
-    case FlopRule::None:
-      return 0;
+    case FlopRule::None: return 0;
     case FlopRule::Contraction: {
       if (base_name(op.target) == "aten::einsum") return 2 * einsum_multiplications(op, storage);
       const ValueId left = value_argument(op, rule.saves[0].value);
       if (left < 0) return 0;
       double inner = static_cast<double>(storage.at(left).dims.back());
-      if (base_name(op.target) == "aten::bilinear") inner *= static_cast<double>(storage.at(value_argument(op, "input2")).dims.back());
+      if (base_name(op.target) == "aten::bilinear")
+        inner *= static_cast<double>(storage.at(value_argument(op, "input2")).dims.back());
       return 2 * out * inner;
     }
     case FlopRule::Convolution: {
       const ValueId input = value_argument(op, "input"), weight = value_argument(op, "weight");
       if (input < 0 || weight < 0) return 0;
       const Placed& kernel = storage.at(weight);
-      const double per_element = static_cast<double>(kernel.elements) / static_cast<double>(std::max<std::int64_t>(kernel.dims.front(), 1));
+      const double per_element =
+          static_cast<double>(kernel.elements) / static_cast<double>(std::max<std::int64_t>(kernel.dims.front(), 1));
       // Transposed: every input element meets every weight of its channel.
-      return 2 * per_element * (bool_argument(op, "transposed", false) ? static_cast<double>(storage.at(input).elements) : out);
+      return 2 * per_element *
+             (bool_argument(op, "transposed", false) ? static_cast<double>(storage.at(input).elements) : out);
     }
     case FlopRule::Attention: {
       const Placed& query = storage.at(value_argument(op, "query"));
@@ -143,7 +147,8 @@ bool reads_selected_rows(std::string_view name) {
   return name == "aten::embedding" || name == "aten::index" || name == "aten::index_select" || name == "aten::gather";
 }
 
-Bytes forward_bytes(const ModelGraph& graph, const Op& op, const OpRule* rule, const StorageMap& storage, Bytes hidden) {
+Bytes forward_bytes(const ModelGraph& graph, const Op& op, const OpRule* rule, const StorageMap& storage,
+                    Bytes hidden) {
   if (storage.is_view(op)) return Bytes(0);
   const Bytes written = output_bytes(graph, op, storage);
   Bytes read{0};
@@ -151,7 +156,8 @@ Bytes forward_bytes(const ModelGraph& graph, const Op& op, const OpRule* rule, c
   for (std::size_t i = 0; i < inputs.size(); ++i)
     read += i == 0 && reads_selected_rows(base_name(op.target)) ? written : storage.distinct_bytes(inputs[i]);
   // What a composite keeps inside is written, and read again by its next part.
-  const bool composite = rule != nullptr && (rule->hidden == Hidden::LogSoftmax || (rule->hidden == Hidden::Attention && drops(op)));
+  const bool composite =
+      rule != nullptr && (rule->hidden == Hidden::LogSoftmax || (rule->hidden == Hidden::Attention && drops(op)));
   return read + written + hidden * (composite ? 2 : 1);
 }
 
@@ -162,7 +168,8 @@ bool passes_gradient(const ModelGraph& graph, const Op& op) {
   return op.outputs.front() >= 0 && graph.values[op.outputs.front()].requires_grad;
 }
 
-Bytes backward_bytes(const ModelGraph& graph, const Op& op, const OpRule* rule, const StorageMap& storage, const SavedStorages& saved) {
+Bytes backward_bytes(const ModelGraph& graph, const Op& op, const OpRule* rule, const StorageMap& storage,
+                     const SavedStorages& saved) {
   if (!is_differentiated(graph, op)) return Bytes(0);
   const Bytes gradient = output_bytes(graph, op, storage);
   Bytes made{0};
@@ -177,7 +184,8 @@ Bytes backward_bytes(const ModelGraph& graph, const Op& op, const OpRule* rule, 
   if (storage.is_view(op)) {
     // Undoing a view is a view, except that pieces are written into a whole and repeats are summed.
     const Layout layout = rule == nullptr ? Layout::Dense : rule->layout;
-    const bool moves = layout == Layout::Split || layout == Layout::Unbind || layout == Layout::Slice || layout == Layout::Select || layout == Layout::Expand;
+    const bool moves = layout == Layout::Split || layout == Layout::Unbind || layout == Layout::Slice ||
+                       layout == Layout::Select || layout == Layout::Expand;
     return moves ? gradient + made : Bytes(0);
   }
   Bytes kept = saved.hidden;

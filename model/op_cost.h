@@ -9,7 +9,19 @@
 
 namespace coxswain::model {
 
-enum class OpClass { Matmul, Attention, Normalisation, Softmax, Pointwise, Reduction, Index, Convolution, View, Factory, Other };
+enum class OpClass {
+  Matmul,
+  Attention,
+  Normalisation,
+  Softmax,
+  Pointwise,
+  Reduction,
+  Index,
+  Convolution,
+  View,
+  Factory,
+  Other
+};
 
 struct OpCost {
   OpClass op_class = OpClass::Other;
@@ -23,8 +35,8 @@ struct OpCost {
 
 /// Values (by id, views resolved to their base) whose storage the backward of `op` keeps, parameters excluded.
 [[nodiscard]] std::vector<ValueId> saved_values(const ModelGraph& graph, OpId op);
-/// Bytes that the backward of `op` keeps beyond graph values: statistics of norms, dropout masks, softmax results inside
-/// composite operators, copies made of values that lie badly.
+/// Bytes that the backward of `op` keeps beyond graph values: statistics of norms, dropout masks, softmax results
+/// inside composite operators, copies made of values that lie badly.
 [[nodiscard]] Bytes saved_hidden_bytes(const ModelGraph& graph, OpId op, std::int64_t samples);
 /// False: the conservative default was used (reads and writes everything, keeps every floating-point input).
 [[nodiscard]] bool has_cost_rule(const Op& op);
@@ -35,16 +47,16 @@ struct OpCost {
 struct BlockTotals {
   std::int64_t num_ops = 0;
   Flop forward_flop{0}, backward_input_flop{0}, backward_weight_flop{0};
-  Flop matmul_flop{0};                 // forward, matmul-like only
-  Bytes parameter_bytes{0};            // of parameters first used in this block
+  Flop matmul_flop{0};       // forward, matmul-like only
+  Bytes parameter_bytes{0};  // of parameters first used in this block
   std::int64_t parameter_elements = 0;
-  Bytes saved_bytes{0};                // kept from forward to backward, without recompute; includes its received cut once
-  Bytes transient_bytes{0};            // peak above saved while running forward or backward of this block
+  Bytes saved_bytes{0};      // kept from forward to backward, without recompute; includes its received cut once
+  Bytes transient_bytes{0};  // peak above saved while running forward or backward of this block
   /// Parameter-free values made outside this block (masks, rotary tables) that its backward keeps. Blocks of one stage
   /// share them: a stage adds the largest of its blocks once.
   Bytes shared_bytes{0};
-  Bytes cut_bytes{0};                  // live values at the block's end
-  Bytes received_bytes{0};             // live values at the block's start
+  Bytes cut_bytes{0};       // live values at the block's end
+  Bytes received_bytes{0};  // live values at the block's start
 };
 /// One OpCost per operator of the block, in one pass (estimate_op_cost per operator is slower).
 [[nodiscard]] std::vector<OpCost> estimate_op_costs(const ModelGraph& graph, int block, std::int64_t samples);

@@ -1,6 +1,6 @@
-// Totals of one block, and a replay of its forward and backward that follows every storage from first write to last use.
-// Counted against the block: what it receives (the leaf that its gradient returns through), what it makes and keeps.
-// Not counted: parameters, buffers, and what it sends, which is what the next block receives.
+// Totals of one block, and a replay of its forward and backward that follows every storage from first write to last
+// use. Counted against the block: what it receives (the leaf that its gradient returns through), what it makes and
+// keeps. Not counted: parameters, buffers, and what it sends, which is what the next block receives.
 #include <algorithm>
 #include <string_view>
 
@@ -151,7 +151,9 @@ class Gradients {
 
 Bytes BlockReplay::backward_peak() const {
   Gradients gradients(graph_.values.size());
-  const auto bytes_of = [&](ValueId value) { return size_of(graph_.values[value].dtype) * storage_.at(value).elements; };
+  const auto bytes_of = [&](ValueId value) {
+    return size_of(graph_.values[value].dtype) * storage_.at(value).elements;
+  };
   for (const ValueId value : sent_) {
     if (!graph_.values[value].requires_grad || !storage_.contains(value)) continue;
     const ValueId owner = storage_.gradient_owner(value);
@@ -169,7 +171,8 @@ Bytes BlockReplay::backward_peak() const {
     const Op& op = graph_.ops[id];
     const SavedStorages& kept = saved_[static_cast<std::size_t>(id - range_.first_op)];
     const auto owns = [&](ValueId value) { return value >= 0 && storage_.gradient_owner(value) == value; };
-    const bool reached = std::any_of(op.outputs.begin(), op.outputs.end(), [&](ValueId output) { return owns(output) && gradients.has(output); });
+    const bool reached = std::any_of(op.outputs.begin(), op.outputs.end(),
+                                     [&](ValueId output) { return owns(output) && gradients.has(output); });
     if (reached && is_differentiated(graph_, op)) {
       const ValueId output = op.outputs.front();
       const std::string_view name = base_name(op.target);
@@ -194,7 +197,8 @@ Bytes BlockReplay::backward_peak() const {
       if (owns(value)) gradients.release(value);
     saved -= kept.hidden;
     for (const ValueId base : kept.bases)
-      if (--keepers[base] == 0 && role_[base] == Role::Inside && is_sent_[base] == 0) saved -= storage_.storage_bytes(base);
+      if (--keepers[base] == 0 && role_[base] == Role::Inside && is_sent_[base] == 0)
+        saved -= storage_.storage_bytes(base);
   }
   return peak;
 }

@@ -8,7 +8,8 @@ constexpr OpRule product(std::string_view target, std::array<Saved, 3> saves) {
   return {target, OpClass::Matmul, Layout::Dense, saves, FlopRule::Contraction};
 }
 constexpr OpRule convolution(std::string_view target) {
-  return {target, OpClass::Convolution, Layout::Dense, {{{"input", "weight"}, {"weight", "input"}}}, FlopRule::Convolution};
+  return {
+      target, OpClass::Convolution, Layout::Dense, {{{"input", "weight"}, {"weight", "input"}}}, FlopRule::Convolution};
 }
 
 constexpr OpRule kRules[] = {
@@ -27,7 +28,11 @@ constexpr OpRule kRules[] = {
     convolution("aten::conv1d"),
     convolution("aten::conv2d"),
     convolution("aten::conv3d"),
-    {"aten::scaled_dot_product_attention", OpClass::Attention, Layout::Attention, {{{"query"}, {"key"}, {"value"}}}, FlopRule::Attention,
+    {"aten::scaled_dot_product_attention",
+     OpClass::Attention,
+     Layout::Attention,
+     {{{"query"}, {"key"}, {"value"}}},
+     FlopRule::Attention,
      Hidden::Attention},
 };
 

@@ -16,25 +16,25 @@ enum class FlopRule { None, Contraction, Convolution, Attention };
 
 /// How an output's storage and strides follow from the first input (C3).
 enum class Layout {
-  Dense,        // new storage, contiguous
-  Pointwise,    // new storage, dims ordered as in the first input of the same shape
-  Alias,        // the same tensor
-  Transpose,    // dim0, dim1
-  Permute,      // dims
-  Reverse,      // t, mT, numpy_T: the last two dims swapped
-  Expand,       // stride 0 where repeated
-  Slice,        // step
-  Select,       // one dim less
-  Split,        // several pieces
-  Unbind,       // several pieces, one dim less
+  Dense,      // new storage, contiguous
+  Pointwise,  // new storage, dims ordered as in the first input of the same shape
+  Alias,      // the same tensor
+  Transpose,  // dim0, dim1
+  Permute,    // dims
+  Reverse,    // t, mT, numpy_T: the last two dims swapped
+  Expand,     // stride 0 where repeated
+  Slice,      // step
+  Select,     // one dim less
+  Split,      // several pieces
+  Unbind,     // several pieces, one dim less
   Unsqueeze,
   Squeeze,
-  View,         // other dims over the same elements
-  Reshape,      // View where the strides allow, else a contiguous copy
-  Contiguous,   // Alias of a contiguous tensor, else a copy
-  Convert,      // Alias when dtype is unchanged, else Pointwise
-  Dropout,      // Alias when it does nothing, else Pointwise
-  Attention,    // (batch, heads, length, depth) stored as (batch, length, heads, depth)
+  View,        // other dims over the same elements
+  Reshape,     // View where the strides allow, else a contiguous copy
+  Contiguous,  // Alias of a contiguous tensor, else a copy
+  Convert,     // Alias when dtype is unchanged, else Pointwise
+  Dropout,     // Alias when it does nothing, else Pointwise
+  Attention,   // (batch, heads, length, depth) stored as (batch, length, heads, depth)
 };
 
 /// Saved bytes that are no graph value (C3).
@@ -50,7 +50,8 @@ enum class Hidden {
   OutputIndices,       // int64 per output element
 };
 
-/// "Argument `value` (or output 0, 1 as "out", "out1") is kept when argument `when` requires a gradient"; empty: always.
+/// "Argument `value` (or output 0, 1 as "out", "out1") is kept when argument `when` requires a gradient"; empty:
+/// always.
 struct Saved {
   std::string_view value;
   std::string_view when = "";
@@ -67,8 +68,8 @@ struct OpRule {
 
 [[nodiscard]] std::span<const OpRule> contraction_rules();  // matmul family, convolution, attention
 [[nodiscard]] std::span<const OpRule> pointwise_rules();
-[[nodiscard]] std::span<const OpRule> reduction_rules();    // norms, softmax, losses, sums
-[[nodiscard]] std::span<const OpRule> movement_rules();     // views, copies, indexing, factories
+[[nodiscard]] std::span<const OpRule> reduction_rules();  // norms, softmax, losses, sums
+[[nodiscard]] std::span<const OpRule> movement_rules();   // views, copies, indexing, factories
 
 /// The rule of `target`, or null.
 [[nodiscard]] const OpRule* find_rule(std::string_view target);

@@ -1,4 +1,5 @@
-// load_pt2: archive layout and schema version, then Pt2Reader, then finish_graph. And the step that the exporter recorded.
+// load_pt2: archive layout and schema version, then Pt2Reader, then finish_graph. And the step that the exporter
+// recorded.
 #include <algorithm>
 
 #include "model/archive.h"
@@ -27,12 +28,16 @@ Result<ModelEntry> find_model(const Archive& archive) {
     constexpr std::string_view kFolder = "models/";
     const std::string_view rest = std::string_view(name).substr(slash + 1);
     if (!rest.starts_with(kFolder) || rest.find('/', kFolder.size()) != std::string_view::npos) continue;
-    found.push_back({name.substr(0, slash), std::string(rest.substr(kFolder.size(), rest.size() - kFolder.size() - 5))});
+    found.push_back(
+        {name.substr(0, slash), std::string(rest.substr(kFolder.size(), rest.size() - kFolder.size() - 5))});
   }
   if (found.size() == 1) return found.front();
-  return Error{ErrorCode::InvalidArgument, "not a .pt2 archive with one model", archive.path().string(),
+  return Error{ErrorCode::InvalidArgument,
+               "not a .pt2 archive with one model",
+               archive.path().string(),
                "one entry NAME/models/NAME.json, as torch.export.save of PyTorch 2.8 or later writes it",
-               std::to_string(found.size()) + " such entries", "export the model with coxswain.export"};
+               std::to_string(found.size()) + " such entries",
+               "export the model with coxswain.export"};
 }
 
 Result<Json> read_json(const Archive& archive, const std::string& entry, std::int64_t max_size) {
@@ -50,13 +55,18 @@ Result<Json> read_json(const Archive& archive, const std::string& entry, std::in
 Result<Json> read_document(const Archive& archive, const ModelEntry& entry) {
   if (const std::string name = entry.root + "/byteorder"; archive.contains(name)) {
     COX_TRY(const std::string order, archive.read(name, 64));
-    if (order != "little") return Error{ErrorCode::Unimplemented, "the archive's byte order", archive.path().string(), "little", order, ""};
+    if (order != "little")
+      return Error{ErrorCode::Unimplemented, "the archive's byte order", archive.path().string(), "little", order, ""};
   }
   COX_TRY(Json document, read_json(archive, entry.root + "/models/" + entry.name + ".json", kMaxModelBytes));
   const Json& major = document["schema_version"]["major"];
   if (!major.is_integer() || major.integer() != kSchemaMajor) {
-    return Error{ErrorCode::Unimplemented, "the archive's schema version", archive.path().string() + ": schema_version.major",
-                 std::to_string(kSchemaMajor), to_text(major), "export the model again with PyTorch 2.13"};
+    return Error{ErrorCode::Unimplemented,
+                 "the archive's schema version",
+                 archive.path().string() + ": schema_version.major",
+                 std::to_string(kSchemaMajor),
+                 to_text(major),
+                 "export the model again with PyTorch 2.13"};
   }
   return document;
 }
@@ -64,7 +74,8 @@ Result<Json> read_document(const Archive& archive, const ModelEntry& entry) {
 // The exporter saw the loss of a batch differ from the mean over its parts; only terms with a denominator may do that.
 bool contradicts_manifest(const Archive& archive, const std::string& root, const ModelGraph& graph) {
   const std::string entry = root + "/extra/coxswain/manifest.json";
-  if (!archive.contains(entry) || std::any_of(graph.loss.begin(), graph.loss.end(), [](const LossTerm& term) { return term.denominator.has_value(); })) {
+  if (!archive.contains(entry) || std::any_of(graph.loss.begin(), graph.loss.end(),
+                                              [](const LossTerm& term) { return term.denominator.has_value(); })) {
     return false;
   }
   const auto manifest = read_json(archive, entry, kMaxManifestBytes);
@@ -78,19 +89,22 @@ Result<ModelGraph> load(const std::filesystem::path& path) {
   COX_TRY(RawModel raw, Pt2Reader(archive, entry.root, entry.name).read(document));
   ModelGraph graph = std::move(raw.graph);
   if (raw.coupled_losses.empty() && contradicts_manifest(archive, entry.root, graph)) {
-    raw.coupled_losses.emplace_back(graph.loss.front().numerator, "the exporter saw the loss change when the batch was split");
+    raw.coupled_losses.emplace_back(graph.loss.front().numerator,
+                                    "the exporter saw the loss change when the batch was split");
   }
   COX_TRY_VOID(finish_graph(graph));
   for (const auto& [value, reason] : raw.coupled_losses) {
     const OpId op = graph.values[value].producer;
-    const bool known = std::any_of(graph.coupled.begin(), graph.coupled.end(), [&](const CoupledOp& coupled) { return coupled.op == op; });
+    const bool known = std::any_of(graph.coupled.begin(), graph.coupled.end(),
+                                   [&](const CoupledOp& coupled) { return coupled.op == op; });
     if (!known) graph.coupled.push_back({op, reason});
   }
   return graph;
 }
 
 Error damaged_manifest(const std::filesystem::path& path, std::string what) {
-  return Error{ErrorCode::DataLoss, "the recorded step is damaged: " + std::move(what), path.string(), "", "", "export the model again"};
+  return Error{ErrorCode::DataLoss,     "the recorded step is damaged: " + std::move(what), path.string(), "", "",
+               "export the model again"};
 }
 
 Result<RecordedStep> load_step(const std::filesystem::path& path) {
@@ -98,23 +112,29 @@ Result<RecordedStep> load_step(const std::filesystem::path& path) {
   COX_TRY(const ModelEntry entry, find_model(archive));
   const std::string name = entry.root + "/extra/coxswain/manifest.json";
   if (!archive.contains(name)) {
-    return Error{ErrorCode::NotFound, "the archive holds no recorded step", path.string(), "", "",
+    return Error{ErrorCode::NotFound,
+                 "the archive holds no recorded step",
+                 path.string(),
+                 "",
+                 "",
                  "write it with coxswain.export, which records one"};
   }
   COX_TRY(const Json manifest, read_json(archive, name, kMaxManifestBytes));
   if (!(manifest["format_version"] == Json(kManifestVersion))) {
-    return Error{ErrorCode::Unimplemented, "the manifest's format version", path.string(), std::to_string(kManifestVersion),
-                 to_text(manifest["format_version"]), "export the model again"};
+    return Error{ErrorCode::Unimplemented,         "the manifest's format version",     path.string(),
+                 std::to_string(kManifestVersion), to_text(manifest["format_version"]), "export the model again"};
   }
   RecordedStep step;
-  if (!manifest["inputs"].is_array() || !manifest["step"]["grad_norms"].is_object() || !manifest["step"]["loss"].is_number() ||
-      !manifest["step"]["grad_norm"].is_number()) {
+  if (!manifest["inputs"].is_array() || !manifest["step"]["grad_norms"].is_object() ||
+      !manifest["step"]["loss"].is_number() || !manifest["step"]["grad_norm"].is_number()) {
     return damaged_manifest(path, "members are missing");
   }
   for (const Json& input : manifest["inputs"].array()) {
-    if (!input["entry"].is_string() || !input["dims"].is_array()) return damaged_manifest(path, "an input is incomplete");
+    if (!input["entry"].is_string() || !input["dims"].is_array())
+      return damaged_manifest(path, "an input is incomplete");
     step.input_entries.push_back(entry.root + "/" + input["entry"].string());
-    if (!archive.contains(step.input_entries.back())) return damaged_manifest(path, "no entry " + step.input_entries.back());
+    if (!archive.contains(step.input_entries.back()))
+      return damaged_manifest(path, "no entry " + step.input_entries.back());
     std::vector<std::int64_t> dims;
     for (const Json& dim : input["dims"].array()) {
       if (!dim.is_integer()) return damaged_manifest(path, "an input is incomplete");

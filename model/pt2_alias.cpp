@@ -9,11 +9,14 @@ namespace coxswain::model {
 namespace {
 
 // Views that keep the order of elements: the inverse is a reshape to the shape before.
-constexpr std::array<std::string_view, 8> kSameOrder = {"aten::view",     "aten::reshape",   "aten::flatten", "aten::unflatten",
-                                                        "aten::squeeze",  "aten::unsqueeze", "aten::view_as", "aten::_unsafe_view"};
+constexpr std::array<std::string_view, 8> kSameOrder = {"aten::view",      "aten::reshape",     "aten::flatten",
+                                                        "aten::unflatten", "aten::squeeze",     "aten::unsqueeze",
+                                                        "aten::view_as",   "aten::_unsafe_view"};
 constexpr std::array<std::string_view, 3> kIdentity = {"aten::alias", "aten::contiguous", "aten::to"};
 
-bool is_one_of(std::string_view name, const auto& names) { return std::find(names.begin(), names.end(), name) != names.end(); }
+bool is_one_of(std::string_view name, const auto& names) {
+  return std::find(names.begin(), names.end(), name) != names.end();
+}
 
 }  // namespace
 
@@ -61,8 +64,12 @@ ValueId AliasTracker::read(TensorId tensor) {
 Result<void> AliasTracker::write(TensorId tensor, ValueId value, const Origin& origin) {
   Storage& storage = storages_[tensors_[tensor].storage];
   if (storage.unclear) {
-    return Error{ErrorCode::Unimplemented, "write to a tensor that may share memory with a reshaped one", origin.module_path, "",
-                 origin.source, "use the out-of-place form in the model"};
+    return Error{ErrorCode::Unimplemented,
+                 "write to a tensor that may share memory with a reshaped one",
+                 origin.module_path,
+                 "",
+                 origin.source,
+                 "use the out-of-place form in the model"};
   }
   const std::vector<Step>& steps = tensors_[tensor].steps;
   // before[i]: what step i looks at.
@@ -131,18 +138,24 @@ Result<ValueId> AliasTracker::invert(const Step& step, ValueId base, ValueId val
   if (is_one_of(name, kSameOrder)) return emit("aten::reshape", {{"self", ValueRef{value}}, {"shape", dims}});
   if (name == "aten::t") return emit("aten::t", {{"self", ValueRef{value}}});
   if (step.op.target == "aten::transpose.int") {
-    return emit("aten::transpose.int", {{"self", ValueRef{value}}, {"dim0", argument("dim0")}, {"dim1", argument("dim1")}});
+    return emit("aten::transpose.int",
+                {{"self", ValueRef{value}}, {"dim0", argument("dim0")}, {"dim1", argument("dim1")}});
   }
   if (name == "aten::permute") {
     if (const auto order = integers_argument(step.op, "dims"); order && order->size() == dims.size()) {
       std::vector<Dim> inverse(order->size());
-      for (std::size_t i = 0; i < order->size(); ++i) inverse[wrap_dim((*order)[i], dims.size())] = Dim(static_cast<std::int64_t>(i));
+      for (std::size_t i = 0; i < order->size(); ++i)
+        inverse[wrap_dim((*order)[i], dims.size())] = Dim(static_cast<std::int64_t>(i));
       return emit("aten::permute", {{"self", ValueRef{value}}, {"dims", inverse}});
     }
   }
   if (step.op.target == "aten::slice.Tensor") {
-    return emit("aten::slice_scatter", {{"self", ValueRef{base}}, {"src", ValueRef{value}}, {"dim", argument("dim")},
-                                        {"start", argument("start")}, {"end", argument("end")}, {"step", argument("step")}});
+    return emit("aten::slice_scatter", {{"self", ValueRef{base}},
+                                        {"src", ValueRef{value}},
+                                        {"dim", argument("dim")},
+                                        {"start", argument("start")},
+                                        {"end", argument("end")},
+                                        {"step", argument("step")}});
   }
   if (step.op.target == "aten::select.int" || step.op.target == "aten::unbind.int") {
     const Argument::Variant index =
@@ -151,10 +164,17 @@ Result<ValueId> AliasTracker::invert(const Step& step, ValueId base, ValueId val
                 {{"self", ValueRef{base}}, {"src", ValueRef{value}}, {"dim", argument("dim")}, {"index", index}});
   }
   if (const auto part = part_of(step, base, value)) {
-    return emit("aten::slice_scatter", {{"self", ValueRef{base}}, {"src", ValueRef{value}}, {"dim", argument("dim")},
-                                        {"start", part->first}, {"end", part->second}});
+    return emit("aten::slice_scatter", {{"self", ValueRef{base}},
+                                        {"src", ValueRef{value}},
+                                        {"dim", argument("dim")},
+                                        {"start", part->first},
+                                        {"end", part->second}});
   }
-  return Error{ErrorCode::Unimplemented, "write through the view " + step.op.target, origin.module_path, "", origin.source,
+  return Error{ErrorCode::Unimplemented,
+               "write through the view " + step.op.target,
+               origin.module_path,
+               "",
+               origin.source,
                "use the out-of-place form in the model"};
 }
 

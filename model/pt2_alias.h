@@ -1,7 +1,7 @@
 #pragma once
 // Rewrites in-place operators away: every tensor of the traced program is a chain of views on a storage; a write to one
-// replaces the storage's value (through the inverse of each view), and tensors that look at it are derived anew when they
-// are read next. Called by the .pt2 reader. Private to this folder. Threads: one at a time.
+// replaces the storage's value (through the inverse of each view), and tensors that look at it are derived anew when
+// they are read next. Called by the .pt2 reader. Private to this folder. Threads: one at a time.
 //
 //   v = h.view(-1, 2, 4);  v[:, 0].add_(1)     becomes     a = select(v, 1, 0) + 1
 //                                                          v' = select_scatter(v, a, 1, 0)
@@ -23,7 +23,8 @@ class AliasTracker {
  public:
   explicit AliasTracker(ModelGraph& graph) : graph_(graph) {}
 
-  /// A tensor with a storage of its own. `given`: a parameter, buffer or input of the model, so that a write is seen outside.
+  /// A tensor with a storage of its own. `given`: a parameter, buffer or input of the model, so that a write is seen
+  /// outside.
   TensorId add_root(ValueId value, bool given = false);
   /// Output `output` of the view operator `op` (already in the graph), applied to `base`.
   TensorId add_view(TensorId base, const Op& op, std::size_t output, ValueId value);

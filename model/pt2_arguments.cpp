@@ -8,7 +8,12 @@ namespace coxswain::model {
 namespace {
 
 Error mismatch(const SchemaArgument& schema, const std::string& kind) {
-  return Error{ErrorCode::Unimplemented, "argument '" + std::string(schema.name) + "' has a value of kind '" + kind + "'", "", "", "", ""};
+  return Error{ErrorCode::Unimplemented,
+               "argument '" + std::string(schema.name) + "' has a value of kind '" + kind + "'",
+               "",
+               "",
+               "",
+               ""};
 }
 
 // Infinities and NaN are stored as text.
@@ -32,7 +37,8 @@ std::vector<Element> repeated(const Element& element, const SchemaArgument& sche
 std::optional<Op> Pt2Reader::read_op(const Json& node, const std::string& target, Scope& scope) {
   const OperatorSchema* schema = find_schema(target);
   if (schema == nullptr) {
-    problem(ErrorCode::Unimplemented, "operator " + target + " is unknown", node, "only functional ATen operators can run");
+    problem(ErrorCode::Unimplemented, "operator " + target + " is unknown", node,
+            "only functional ATen operators can run");
     return std::nullopt;
   }
   const Origin origin = origin_of(node, scope);
@@ -40,10 +46,12 @@ std::optional<Op> Pt2Reader::read_op(const Json& node, const std::string& target
   const JsonArray& given = array_or_empty(node["inputs"]);
   std::size_t used = 0;
   for (const SchemaArgument& argument : schema->arguments) {
-    const auto found = std::find_if(given.begin(), given.end(), [&](const Json& named) { return text_or_empty(named["name"]) == argument.name; });
+    const auto found = std::find_if(given.begin(), given.end(),
+                                    [&](const Json& named) { return text_or_empty(named["name"]) == argument.name; });
     if (found == given.end()) {
       if (!argument.has_default) {
-        problem(ErrorCode::DataLoss, "operator " + target + " lacks its argument '" + std::string(argument.name) + "'", node);
+        problem(ErrorCode::DataLoss, "operator " + target + " lacks its argument '" + std::string(argument.name) + "'",
+                node);
         return std::nullopt;
       }
       op.arguments.push_back({std::string(argument.name), argument.default_value});
@@ -68,7 +76,12 @@ Result<ValueRef> Pt2Reader::read_reference(const Json& name, Scope& scope) {
   const auto found = scope.tensors.find(text_or_empty(name));
   if (found == scope.tensors.end()) {
     const bool lost = scope.lost.contains(text_or_empty(name));
-    return Error{lost ? ErrorCode::Cancelled : ErrorCode::DataLoss, "tensor '" + text_or_empty(name) + "' is never produced", "", "", "", ""};
+    return Error{lost ? ErrorCode::Cancelled : ErrorCode::DataLoss,
+                 "tensor '" + text_or_empty(name) + "' is never produced",
+                 "",
+                 "",
+                 "",
+                 ""};
   }
   return ValueRef{tensors_.read(found->second)};
 }
@@ -94,7 +107,8 @@ Result<Argument::Variant> Pt2Reader::read_argument(const Json& argument, const S
     return Argument::Variant(reference);
   }
   if (kind == "as_bool" && body->is_bool()) {
-    if (schema.kind != SchemaKind::Bool && schema.kind != SchemaKind::Number && schema.kind != SchemaKind::Tensor) return mismatch(schema, kind);
+    if (schema.kind != SchemaKind::Bool && schema.kind != SchemaKind::Number && schema.kind != SchemaKind::Tensor)
+      return mismatch(schema, kind);
     return Argument::Variant(body->boolean());
   }
   if (kind == "as_int" && body->is_integer()) {
@@ -105,11 +119,13 @@ Result<Argument::Variant> Pt2Reader::read_argument(const Json& argument, const S
   }
   if (kind == "as_float") {
     const auto number = number_of(*body);
-    const bool fits = schema.kind == SchemaKind::Float || schema.kind == SchemaKind::Number || schema.kind == SchemaKind::Tensor;
+    const bool fits =
+        schema.kind == SchemaKind::Float || schema.kind == SchemaKind::Number || schema.kind == SchemaKind::Tensor;
     if (!number || !fits) return mismatch(schema, kind);
     return Argument::Variant(*number);
   }
-  if (kind == "as_string" && schema.kind == SchemaKind::String && body->is_string()) return Argument::Variant(body->string());
+  if (kind == "as_string" && schema.kind == SchemaKind::String && body->is_string())
+    return Argument::Variant(body->string());
   if (kind == "as_scalar_type" && schema.kind == SchemaKind::ScalarType && body->is_integer()) {
     const auto dtype = dtype_of_code(body->integer());
     if (!dtype) return mismatch(schema, kind);
@@ -126,7 +142,8 @@ Result<Argument::Variant> Pt2Reader::read_argument(const Json& argument, const S
   return mismatch(schema, kind);
 }
 
-Result<Argument::Variant> Pt2Reader::read_list(const std::string& kind, const Json& value, const SchemaArgument& schema, Scope& scope) {
+Result<Argument::Variant> Pt2Reader::read_list(const std::string& kind, const Json& value, const SchemaArgument& schema,
+                                               Scope& scope) {
   const JsonArray& items = array_or_empty(value);
   if (schema.kind == SchemaKind::Tensor) {
     std::vector<std::optional<ValueRef>> references;

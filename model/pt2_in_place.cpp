@@ -11,9 +11,10 @@ namespace {
 
 // What changes the shape or the storage of a tensor that other names still hold, or draws random numbers.
 constexpr std::array<std::string_view, 20> kRefused = {
-    "aten::resize_",  "aten::set_",     "aten::as_strided_", "aten::squeeze_", "aten::unsqueeze_", "aten::transpose_", "aten::t_",
-    "aten::swapaxes_", "aten::swapdims_", "aten::resize_as_", "aten::normal_", "aten::uniform_",   "aten::random_",    "aten::bernoulli_",
-    "aten::exponential_", "aten::geometric_", "aten::log_normal_", "aten::cauchy_", "aten::detach_", "aten::rename_"};
+    "aten::resize_",    "aten::set_",        "aten::as_strided_", "aten::squeeze_",   "aten::unsqueeze_",
+    "aten::transpose_", "aten::t_",          "aten::swapaxes_",   "aten::swapdims_",  "aten::resize_as_",
+    "aten::normal_",    "aten::uniform_",    "aten::random_",     "aten::bernoulli_", "aten::exponential_",
+    "aten::geometric_", "aten::log_normal_", "aten::cauchy_",     "aten::detach_",    "aten::rename_"};
 
 // torch's promotion of two floating types, or of an integer with a floating one.
 DType promoted(DType a, DType b) {
@@ -29,14 +30,16 @@ void Pt2Reader::read_in_place(const Json& node, const std::string& target, Scope
   const std::string name(base_name(target));
   const auto self = first_tensor(node, scope);
   if (!self || std::find(kRefused.begin(), kRefused.end(), name) != kRefused.end()) {
-    return problem(ErrorCode::Unimplemented, "in-place operator " + target, node, "use the out-of-place form in the model");
+    return problem(ErrorCode::Unimplemented, "in-place operator " + target, node,
+                   "use the out-of-place form in the model");
   }
   const ValueId before = tensors_.read(*self);
   const auto content = new_content(node, target, before, scope);
   if (!content) return;
   const Origin origin = origin_of(node, scope);
   if (const auto written = tensors_.write(*self, *content, origin); !written) {
-    return problem(written.error().code, "in-place operator " + target + ": " + written.error().message, node, written.error().hint);
+    return problem(written.error().code, "in-place operator " + target + ": " + written.error().message, node,
+                   written.error().hint);
   }
   for (const Json& output : array_or_empty(node["outputs"])) {
     const std::string result = text_or_empty(output["as_tensor"]["name"]);
@@ -62,7 +65,8 @@ ValueId Pt2Reader::cast_and_expand(ValueId value, ValueId like, const Origin& or
 std::optional<ValueId> Pt2Reader::new_content(const Json& node, const std::string& target, ValueId self, Scope& scope) {
   const std::string name(base_name(target));
   const Origin origin = origin_of(node, scope);
-  const std::string label = graph_.values[self].name + "_" + name.substr(std::string_view("aten::").size(), name.size() - 7);
+  const std::string label =
+      graph_.values[self].name + "_" + name.substr(std::string_view("aten::").size(), name.size() - 7);
   const std::vector<Dim> dims = graph_.values[self].dims;
   const DType dtype = graph_.values[self].dtype;
   const auto second = [&]() -> std::optional<Argument::Variant> {
@@ -83,7 +87,8 @@ std::optional<ValueId> Pt2Reader::new_content(const Json& node, const std::strin
     const auto value = second();
     if (!value) return std::nullopt;
     if (const auto* reference = std::get_if<ValueRef>(&*value)) return cast_and_expand(reference->id, self, origin);
-    return emit_op(graph_, "aten::full_like", {{"self", ValueRef{self}}, {"fill_value", *value}}, origin, label, dims, dtype);
+    return emit_op(graph_, "aten::full_like", {{"self", ValueRef{self}}, {"fill_value", *value}}, origin, label, dims,
+                   dtype);
   }
   std::string functional = target;
   functional.erase(name.size() - 1, 1);
@@ -105,7 +110,8 @@ std::optional<ValueId> Pt2Reader::new_content(const Json& node, const std::strin
   return cast_and_expand(value, self, origin);
 }
 
-// A buffer that is written must reach the next step; only one that the loss never reads (batch norm's counter) may be left.
+// A buffer that is written must reach the next step; only one that the loss never reads (batch norm's counter) may be
+// left.
 void Pt2Reader::check_written_buffers() {
   std::set<ValueId> needed;
   for (const LossTerm& term : graph_.loss) {
@@ -120,13 +126,15 @@ void Pt2Reader::check_written_buffers() {
   }
   for (const ValueId value : tensors_.written_roots()) {
     const auto is_it = [&](const auto& named) { return named.value == value; };
-    if (const auto parameter = std::find_if(graph_.parameters.begin(), graph_.parameters.end(), is_it); parameter != graph_.parameters.end()) {
-      problems_.add({ErrorCode::Unimplemented, "the step writes to a parameter itself", parameter->name, "", parameter->name, ""});
+    if (const auto parameter = std::find_if(graph_.parameters.begin(), graph_.parameters.end(), is_it);
+        parameter != graph_.parameters.end()) {
+      problems_.add({ErrorCode::Unimplemented, "the step writes to a parameter itself", parameter->name, "",
+                     parameter->name, ""});
     }
     const auto buffer = std::find_if(graph_.buffers.begin(), graph_.buffers.end(), is_it);
     if (buffer != graph_.buffers.end() && needed.contains(value)) {
-      problems_.add({ErrorCode::Unimplemented, "the step changes a buffer that later steps read", buffer->name, "", buffer->name,
-                     "keep such state out of the model"});
+      problems_.add({ErrorCode::Unimplemented, "the step changes a buffer that later steps read", buffer->name, "",
+                     buffer->name, "keep such state out of the model"});
     }
   }
 }

@@ -14,19 +14,27 @@ namespace {
 
 constexpr int kMaxDepth = 50;
 constexpr std::int64_t kMean = 1, kSum = 2;
-constexpr std::string_view kUnprovenMean = "the loss is no mean over samples that can be proved; splitting the batch may change it";
+constexpr std::string_view kUnprovenMean =
+    "the loss is no mean over samples that can be proved; splitting the batch may change it";
 constexpr std::string_view kPlainSum = "the loss is a sum over samples, not a mean; it grows with the batch";
 
-constexpr std::array<std::string_view, 5> kCrossEntropies = {"aten::cross_entropy_loss", "aten::nll_loss_nd", "aten::nll_loss",
-                                                             "aten::nll_loss2d", "aten::nll_loss2d_nd"};
-constexpr std::array<std::string_view, 7> kElementLosses = {
-    "aten::mse_loss", "aten::l1_loss", "aten::smooth_l1_loss", "aten::huber_loss", "aten::binary_cross_entropy",
-    "aten::binary_cross_entropy_with_logits", "aten::soft_margin_loss"};
+constexpr std::array<std::string_view, 5> kCrossEntropies = {
+    "aten::cross_entropy_loss", "aten::nll_loss_nd", "aten::nll_loss", "aten::nll_loss2d", "aten::nll_loss2d_nd"};
+constexpr std::array<std::string_view, 7> kElementLosses = {"aten::mse_loss",
+                                                            "aten::l1_loss",
+                                                            "aten::smooth_l1_loss",
+                                                            "aten::huber_loss",
+                                                            "aten::binary_cross_entropy",
+                                                            "aten::binary_cross_entropy_with_logits",
+                                                            "aten::soft_margin_loss"};
 // One element in, the same element out.
-constexpr std::array<std::string_view, 9> kSameScalar = {"aten::view",    "aten::reshape", "aten::squeeze", "aten::unsqueeze", "aten::to",
-                                                         "aten::flatten", "aten::clone",   "aten::expand",  "aten::contiguous"};
+constexpr std::array<std::string_view, 9> kSameScalar = {"aten::view",      "aten::reshape", "aten::squeeze",
+                                                         "aten::unsqueeze", "aten::to",      "aten::flatten",
+                                                         "aten::clone",     "aten::expand",  "aten::contiguous"};
 
-bool is_one_of(std::string_view name, const auto& names) { return std::find(names.begin(), names.end(), name) != names.end(); }
+bool is_one_of(std::string_view name, const auto& names) {
+  return std::find(names.begin(), names.end(), name) != names.end();
+}
 
 class LossSplitter {
  public:
@@ -42,8 +50,8 @@ class LossSplitter {
     if (op == nullptr || depth > kMaxDepth || !is_single(value)) return add_leaf(value, coefficient);
     const std::string_view name = base_name(op->target);
     const ValueId self = value_argument(*op, "self");
-    if ((name == "aten::add" || name == "aten::sub") && self >= 0 && value_argument(*op, "other") >= 0 && is_single(self) &&
-        is_single(value_argument(*op, "other"))) {
+    if ((name == "aten::add" || name == "aten::sub") && self >= 0 && value_argument(*op, "other") >= 0 &&
+        is_single(self) && is_single(value_argument(*op, "other"))) {
       const double factor = number_argument(*op, "alpha", 1.0) * (name == "aten::sub" ? -1.0 : 1.0);
       split(self, coefficient, depth + 1);
       return split(value_argument(*op, "other"), coefficient * factor, depth + 1);
@@ -55,7 +63,8 @@ class LossSplitter {
       return split(self, coefficient / *number, depth + 1);
     }
     const bool reduces_one = (name == "aten::mean" || name == "aten::sum") && self >= 0 && is_single(self);
-    if (self >= 0 && (reduces_one || (is_one_of(name, kSameScalar) && is_single(self)))) return split(self, coefficient, depth + 1);
+    if (self >= 0 && (reduces_one || (is_one_of(name, kSameScalar) && is_single(self))))
+      return split(self, coefficient, depth + 1);
     add_leaf(value, coefficient);
   }
 
@@ -99,7 +108,8 @@ class LossSplitter {
 
   // The number of elements is batch x something that the batch does not change.
   [[nodiscard]] bool grows_with_batch(const Dim& count) const {
-    if (graph_.batch_symbol.empty()) return graph_.static_batch > 0 && count.is_constant() && count.constant() % graph_.static_batch == 0;
+    if (graph_.batch_symbol.empty())
+      return graph_.static_batch > 0 && count.is_constant() && count.constant() % graph_.static_batch == 0;
     const Dim rest = Dim::apply(Dim::Operation::FloorDiv, count, Dim::symbol(graph_.batch_symbol));
     return rest.is_constant() && rest.constant() > 0 && rest * Dim::symbol(graph_.batch_symbol) == count;
   }
@@ -116,7 +126,8 @@ class LossSplitter {
     if (op == nullptr || !graph_.values[value].dims.empty()) return std::nullopt;
     const std::string_view name = base_name(op->target);
     if (name == "aten::sum") return value_argument(*op, "self");
-    if ((is_one_of(name, kElementLosses) || is_one_of(name, kCrossEntropies)) && integer_argument(*op, "reduction") == kSum) {
+    if ((is_one_of(name, kElementLosses) || is_one_of(name, kCrossEntropies)) &&
+        integer_argument(*op, "reduction") == kSum) {
       return value_argument(*op, "self");
     }
     return std::nullopt;
@@ -132,8 +143,8 @@ class LossSplitter {
     // Cross-entropy with probabilities as targets divides by the number of rows.
     if (name == "aten::cross_entropy_loss") {
       const ValueId target = value_argument(*op, "target");
-      return integer_argument(*op, "reduction") == kMean && target >= 0 && is_floating_point(graph_.values[target].dtype) &&
-             grows_with_batch(target);
+      return integer_argument(*op, "reduction") == kMean && target >= 0 &&
+             is_floating_point(graph_.values[target].dtype) && grows_with_batch(target);
     }
     if (name == "aten::mean") return self >= 0 && graph_.values[value].dims.empty() && grows_with_batch(self);
     if (name == "aten::div" && self >= 0) {
@@ -158,7 +169,8 @@ class LossSplitter {
     if (name == "aten::div") {
       // sum(losses) / sum(mask): the model counts by itself.
       const ValueId numerator = value_argument(*op, "self"), denominator = value_argument(*op, "other");
-      if (numerator >= 0 && denominator >= 0 && whole_sum(numerator) && whole_sum(denominator) && !depends_on_parameter_[denominator]) {
+      if (numerator >= 0 && denominator >= 0 && whole_sum(numerator) && whole_sum(denominator) &&
+          !depends_on_parameter_[denominator]) {
         graph_.loss.push_back({coefficient, numerator, denominator});
         return;
       }
@@ -173,12 +185,13 @@ class LossSplitter {
   std::optional<ValueId> count_targets(const Op& op) {
     const ValueId target = value_argument(op, "target");
     const auto ignored = integer_argument(op, "ignore_index");
-    if (target < 0 || !ignored || value_argument(op, "weight") >= 0 || is_floating_point(graph_.values[target].dtype)) return std::nullopt;
+    if (target < 0 || !ignored || value_argument(op, "weight") >= 0 || is_floating_point(graph_.values[target].dtype))
+      return std::nullopt;
     const Origin origin{op.module_path, op.source, false};
     const std::string name = graph_.values[op.outputs.front()].name;
     const std::vector<Dim> dims = graph_.values[target].dims;
-    const ValueId counted = emit_op(graph_, "aten::ne.Scalar", {{"self", ValueRef{target}}, {"other", Dim(*ignored)}}, origin,
-                                    name + "_counted", dims, DType::Bool);
+    const ValueId counted = emit_op(graph_, "aten::ne.Scalar", {{"self", ValueRef{target}}, {"other", Dim(*ignored)}},
+                                    origin, name + "_counted", dims, DType::Bool);
     return emit_op(graph_, "aten::sum", {{"self", ValueRef{counted}}}, origin, name + "_count", {}, DType::Int64);
   }
 

@@ -12,7 +12,8 @@ Op make_op(std::string_view target, NamedArguments given, const Origin& origin) 
   COX_ENSURE(schema != nullptr, target);
   Op op{std::string(target), {}, {}, origin.module_path, origin.source, origin.grad_enabled};
   for (const SchemaArgument& argument : schema->arguments) {
-    const auto found = std::find_if(given.begin(), given.end(), [&](const auto& pair) { return pair.first == argument.name; });
+    const auto found =
+        std::find_if(given.begin(), given.end(), [&](const auto& pair) { return pair.first == argument.name; });
     COX_ENSURE(found != given.end() || argument.has_default, target, argument.name);
     op.arguments.push_back({std::string(argument.name), found != given.end() ? found->second : argument.default_value});
   }
@@ -28,8 +29,8 @@ ValueId add_value(ModelGraph& graph, std::string name, std::vector<Dim> dims, DT
   return static_cast<ValueId>(graph.values.size()) - 1;
 }
 
-ValueId emit_op(ModelGraph& graph, std::string_view target, NamedArguments given, const Origin& origin, std::string name,
-                std::vector<Dim> dims, DType dtype) {
+ValueId emit_op(ModelGraph& graph, std::string_view target, NamedArguments given, const Origin& origin,
+                std::string name, std::vector<Dim> dims, DType dtype) {
   Op op = make_op(target, given, origin);
   const ValueId value = add_value(graph, std::move(name), std::move(dims), dtype);
   op.outputs.push_back(value);

@@ -27,7 +27,7 @@ using NamedArguments = std::initializer_list<std::pair<std::string_view, Argumen
 ValueId add_value(ModelGraph& graph, std::string name, std::vector<Dim> dims, DType dtype);
 
 /// Appends `make_op` with one new output named `name`; returns that value.
-ValueId emit_op(ModelGraph& graph, std::string_view target, NamedArguments given, const Origin& origin, std::string name,
-                std::vector<Dim> dims, DType dtype);
+ValueId emit_op(ModelGraph& graph, std::string_view target, NamedArguments given, const Origin& origin,
+                std::string name, std::vector<Dim> dims, DType dtype);
 
 }  // namespace coxswain::model

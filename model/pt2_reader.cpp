@@ -12,25 +12,36 @@ constexpr std::size_t kMaxProblems = 50;
 constexpr int kMaxNesting = 20;
 
 // Checks and hints that compute nothing.
-constexpr std::array<std::string_view, 9> kDropped = {
-    "aten::_assert_tensor_metadata", "aten::_assert_scalar",   "aten::_assert_async",       "aten::sym_constrain_range",
-    "aten::sym_constrain_range_for_size", "aten::_functional_assert_async", "aten::_print", "aten::is_same_size", "aten::_guard"};
+constexpr std::array<std::string_view, 9> kDropped = {"aten::_assert_tensor_metadata",
+                                                      "aten::_assert_scalar",
+                                                      "aten::_assert_async",
+                                                      "aten::sym_constrain_range",
+                                                      "aten::sym_constrain_range_for_size",
+                                                      "aten::_functional_assert_async",
+                                                      "aten::_print",
+                                                      "aten::is_same_size",
+                                                      "aten::_guard"};
 
 // Views whose output shares memory with the first argument for certain.
 constexpr std::array<std::string_view, 24> kViews = {
-    "aten::view",    "aten::transpose", "aten::permute", "aten::t",        "aten::unsqueeze", "aten::squeeze",
-    "aten::expand",  "aten::slice",     "aten::select",  "aten::alias",    "aten::split",     "aten::split_with_sizes",
-    "aten::chunk",   "aten::unbind",    "aten::narrow",  "aten::unflatten", "aten::detach",   "aten::view_as",
-    "aten::expand_as", "aten::diagonal", "aten::unfold", "aten::as_strided", "aten::movedim", "aten::broadcast_to"};
+    "aten::view",      "aten::transpose",        "aten::permute", "aten::t",           "aten::unsqueeze",
+    "aten::squeeze",   "aten::expand",           "aten::slice",   "aten::select",      "aten::alias",
+    "aten::split",     "aten::split_with_sizes", "aten::chunk",   "aten::unbind",      "aten::narrow",
+    "aten::unflatten", "aten::detach",           "aten::view_as", "aten::expand_as",   "aten::diagonal",
+    "aten::unfold",    "aten::as_strided",       "aten::movedim", "aten::broadcast_to"};
 // Views of a contiguous tensor, copies of some others.
-constexpr std::array<std::string_view, 4> kMaybeViews = {"aten::reshape", "aten::flatten", "aten::contiguous", "aten::reshape_as"};
+constexpr std::array<std::string_view, 4> kMaybeViews = {"aten::reshape", "aten::flatten", "aten::contiguous",
+                                                         "aten::reshape_as"};
 
 // Operators that draw random numbers other than dropout's: their result would depend on the plan.
 constexpr std::array<std::string_view, 13> kRandom = {
-    "aten::rand",       "aten::randn",    "aten::randint", "aten::rand_like",     "aten::randn_like", "aten::randint_like", "aten::randperm",
-    "aten::bernoulli",  "aten::normal",   "aten::multinomial", "aten::alpha_dropout", "aten::feature_dropout", "aten::poisson"};
+    "aten::rand",          "aten::randn",           "aten::randint",   "aten::rand_like", "aten::randn_like",
+    "aten::randint_like",  "aten::randperm",        "aten::bernoulli", "aten::normal",    "aten::multinomial",
+    "aten::alpha_dropout", "aten::feature_dropout", "aten::poisson"};
 
-bool is_one_of(std::string_view name, const auto& names) { return std::find(names.begin(), names.end(), name) != names.end(); }
+bool is_one_of(std::string_view name, const auto& names) {
+  return std::find(names.begin(), names.end(), name) != names.end();
+}
 
 // Tensor results by position; "" for one that is no tensor.
 std::vector<std::string> output_names(const Json& node) {
@@ -111,7 +122,8 @@ bool is_contiguous(const Json& meta) {
   Dim expected(1);
   for (std::size_t i = sizes.array().size(); i-- > 0;) {
     const auto number = [](const Json& json) {
-      return json["as_int"].is_integer() ? Result<Dim>(Dim(json["as_int"].integer())) : parse_dim(text_or_empty(json["as_expr"]["expr_str"]));
+      return json["as_int"].is_integer() ? Result<Dim>(Dim(json["as_int"].integer()))
+                                         : parse_dim(text_or_empty(json["as_expr"]["expr_str"]));
     };
     const auto size = number(sizes.array()[i]), stride = number(strides.array()[i]);
     if (!size || !stride) return false;
@@ -191,8 +203,10 @@ Result<RawModel> Pt2Reader::read(const Json& document) {
   COX_TRY_VOID(read_weights("constants", name_ + "_constants_config.json"));
   const Json& graph = document["graph_module"]["graph"];
   const Json& signature = document["graph_module"]["signature"];
-  if (!graph.is_object() || !graph["nodes"].is_array() || !signature["input_specs"].is_array() || !signature["output_specs"].is_array()) {
-    return Error{ErrorCode::DataLoss, "the model's graph is damaged", archive_.path().string(), "", "", "export the model again"};
+  if (!graph.is_object() || !graph["nodes"].is_array() || !signature["input_specs"].is_array() ||
+      !signature["output_specs"].is_array()) {
+    return Error{ErrorCode::DataLoss,     "the model's graph is damaged", archive_.path().string(), "", "",
+                 "export the model again"};
   }
   graph_.name = archive_.path().stem().string();
   graph_.source_file = archive_.path().string();
@@ -212,19 +226,25 @@ Result<RawModel> Pt2Reader::read(const Json& document) {
     if ((kind == "user_output" || kind == "loss_output") && found != scope.tensors.end()) {
       losses.push_back(tensors_.read(found->second));
     } else {
-      problems_.add({ErrorCode::Unimplemented, "an output of kind '" + kind + "'", "outputs", "the loss alone", name, ""});
+      problems_.add(
+          {ErrorCode::Unimplemented, "an output of kind '" + kind + "'", "outputs", "the loss alone", name, ""});
     }
   }
-  const auto is_scalar_loss = [&](ValueId value) { return graph_.values[value].dims.empty() && is_floating_point(graph_.values[value].dtype); };
+  const auto is_scalar_loss = [&](ValueId value) {
+    return graph_.values[value].dims.empty() && is_floating_point(graph_.values[value].dtype);
+  };
   if (losses.size() == 1 && is_scalar_loss(losses.front())) {
     coupled_losses = split_loss(graph_, losses.front());
     check_written_buffers();
   } else if (problems_.empty()) {
-    problems_.add({ErrorCode::InvalidArgument, "the model must return its loss alone", "outputs", "one floating-point scalar",
-                   std::to_string(losses.size()) + " outputs", "compute the loss inside forward and export with coxswain.export"});
+    problems_.add({ErrorCode::InvalidArgument, "the model must return its loss alone", "outputs",
+                   "one floating-point scalar", std::to_string(losses.size()) + " outputs",
+                   "compute the loss inside forward and export with coxswain.export"});
   }
   if (!problems_.empty()) {
-    return combine_errors(ErrorCode::InvalidArgument, "the model holds what this version cannot run: " + archive_.path().string(), problems_.take());
+    return combine_errors(ErrorCode::InvalidArgument,
+                          "the model holds what this version cannot run: " + archive_.path().string(),
+                          problems_.take());
   }
   make_names_unique();
   return RawModel{std::move(graph_), std::move(coupled_losses)};
@@ -235,7 +255,8 @@ void Pt2Reader::make_names_unique() {
   std::map<std::string, int> counts;
   for (Value& value : graph_.values) {
     std::string name = value.name;
-    for (int& count = counts[value.name]; count > 0 && counts.contains(name);) name = value.name + "_" + std::to_string(++count);
+    for (int& count = counts[value.name]; count > 0 && counts.contains(name);)
+      name = value.name + "_" + std::to_string(++count);
     ++counts[name];
     value.name = std::move(name);
   }
@@ -254,13 +275,15 @@ std::optional<Dim> Pt2Reader::read_size(const Json& size) {
   const std::string text = text_or_empty(size["as_expr"]["expr_str"]);
   auto dim = parse_dim(text);
   if (!dim) {
-    problems_.add({ErrorCode::Unimplemented, "a size that is no integer expression", "sizes", "", text.substr(0, 200), ""});
+    problems_.add(
+        {ErrorCode::Unimplemented, "a size that is no integer expression", "sizes", "", text.substr(0, 200), ""});
     return std::nullopt;
   }
   const Dim renamed = batch_name_.empty() ? *dim : dim->substitute(batch_name_, Dim::symbol(graph_.batch_symbol));
   for (const std::string& symbol : renamed.symbols()) {
     if (symbol == graph_.batch_symbol) continue;
-    problems_.add({ErrorCode::Unimplemented, "a size that is known only at run time", "sizes", "the batch alone may vary", symbol,
+    problems_.add({ErrorCode::Unimplemented, "a size that is known only at run time", "sizes",
+                   "the batch alone may vary", symbol,
                    "export with a fixed sequence length, and without operators whose output size depends on data"});
     return std::nullopt;
   }
@@ -270,13 +293,15 @@ std::optional<Dim> Pt2Reader::read_size(const Json& size) {
 std::optional<ValueId> Pt2Reader::make_value(const std::string& name, const Scope& scope) {
   const Json& meta = scope.graph["tensor_values"][name];
   if (!meta.is_object() || !meta["sizes"].is_array() || !meta["dtype"].is_integer()) {
-    problems_.add({ErrorCode::DataLoss, "the archive does not describe value '" + name + "'", "values", "", "", "export the model again"});
+    problems_.add({ErrorCode::DataLoss, "the archive does not describe value '" + name + "'", "values", "", "",
+                   "export the model again"});
     return std::nullopt;
   }
   const auto dtype = dtype_of_code(meta["dtype"].integer());
   if (!dtype) {
-    problems_.add({ErrorCode::Unimplemented, "a tensor with an element type that this version cannot run", "values." + name,
-                   "bool, uint8, int8 to int64, float16, bfloat16, float32, float64", "type " + std::to_string(meta["dtype"].integer()), ""});
+    problems_.add({ErrorCode::Unimplemented, "a tensor with an element type that this version cannot run",
+                   "values." + name, "bool, uint8, int8 to int64, float16, bfloat16, float32, float64",
+                   "type " + std::to_string(meta["dtype"].integer()), ""});
     return std::nullopt;
   }
   std::vector<Dim> dims;
@@ -316,11 +341,13 @@ void Pt2Reader::read_node(const Json& node, Scope& scope) {
   const std::string target = target_name(text_or_empty(node["target"]));
   const std::string name(base_name(target));
   const JsonArray& outputs = array_or_empty(node["outputs"]);
-  const bool gives_sizes_alone = !outputs.empty() && std::all_of(outputs.begin(), outputs.end(), [](const Json& output) {
-    return union_member(output).first.starts_with("as_sym_");
-  });
+  const bool gives_sizes_alone =
+      !outputs.empty() && std::all_of(outputs.begin(), outputs.end(), [](const Json& output) {
+        return union_member(output).first.starts_with("as_sym_");
+      });
   if (name == "aten::item" || name == "aten::_local_scalar_dense") {
-    return problem(ErrorCode::Unimplemented, "operator " + target + " reads a tensor's content", node, "keep the value in a tensor");
+    return problem(ErrorCode::Unimplemented, "operator " + target + " reads a tensor's content", node,
+                   "keep the value in a tensor");
   }
   // The archive holds every size as an expression already.
   if (gives_sizes_alone || is_one_of(name, kDropped)) return;
@@ -367,7 +394,8 @@ bool Pt2Reader::drop_identity(const Json& node, const std::string& target, Scope
   const bool carries_gradient = before["requires_grad"].is_bool() && before["requires_grad"].boolean();
   const bool same = name == "aten::alias" || name == "aten::requires_grad_" ||
                     (name == "aten::detach_" && !carries_gradient) ||
-                    (name == "aten::to" && before["dtype"].is_integer() && before["dtype"] == after["dtype"] && !is_bool("copy", true)) ||
+                    (name == "aten::to" && before["dtype"].is_integer() && before["dtype"] == after["dtype"] &&
+                     !is_bool("copy", true)) ||
                     (name == "aten::dropout" && (is_bool("train", false) || argument("p")["as_float"] == Json(0.0)));
   if (same) {
     scope.tensors.insert_or_assign(output, *base);
@@ -385,10 +413,13 @@ void Pt2Reader::read_operator(const Json& node, const std::string& target, Scope
   // Every spelling of `to` that changes the type means to.dtype; devices are the engine's business.
   const auto base = first_tensor(node, scope);
   if (base_name(target) == "aten::to" && base) {
-    const Json& output = node["outputs"].is_array() && node["outputs"].array().size() == 1 ? node["outputs"].array().front() : Json();
+    const Json& output =
+        node["outputs"].is_array() && node["outputs"].array().size() == 1 ? node["outputs"].array().front() : Json();
     const auto value = make_value(text_or_empty(output["as_tensor"]["name"]), scope);
     if (!value) return;
-    Op op = make_op("aten::to.dtype", {{"self", ValueRef{tensors_.read(*base)}}, {"dtype", graph_.values[*value].dtype}}, origin_of(node, scope));
+    Op op =
+        make_op("aten::to.dtype", {{"self", ValueRef{tensors_.read(*base)}}, {"dtype", graph_.values[*value].dtype}},
+                origin_of(node, scope));
     op.outputs.push_back(*value);
     graph_.ops.push_back(std::move(op));
     scope.tensors.insert_or_assign(graph_.values[*value].name, tensors_.add_root(*value));
@@ -402,7 +433,8 @@ void Pt2Reader::bind_outputs(const Json& node, const Op& op, Scope& scope) {
   for (const Json& output : array_or_empty(node["outputs"])) {
     const std::string kind = union_member(output).first;
     if (kind != "as_tensor" && kind != "as_tensors" && kind != "as_optional_tensor" && kind != "as_none") {
-      return problem(ErrorCode::Unimplemented, "operator " + op.target + " gives a result of kind '" + kind + "'", node);
+      return problem(ErrorCode::Unimplemented, "operator " + op.target + " gives a result of kind '" + kind + "'",
+                     node);
     }
   }
   const std::vector<std::string> names = output_names(node);
@@ -418,13 +450,14 @@ void Pt2Reader::bind_outputs(const Json& node, const Op& op, Scope& scope) {
   const auto base = first_tensor(node, scope);
   const std::string base_text = base ? text_or_empty(node["inputs"].array().front()["arg"]["as_tensor"]["name"]) : "";
   const bool maybe = is_one_of(name, kMaybeViews);
-  const bool views = base && (is_one_of(name, kViews) || (maybe && is_contiguous(scope.graph["tensor_values"][base_text])));
+  const bool views =
+      base && (is_one_of(name, kViews) || (maybe && is_contiguous(scope.graph["tensor_values"][base_text])));
   for (std::size_t i = 0; i < names.size(); ++i) {
     const ValueId value = placed.outputs[i];
     if (value < 0) continue;
-    const TensorId tensor = views            ? tensors_.add_view(*base, placed, i, value)
-                            : base && maybe  ? tensors_.add_unclear(*base, value)
-                                             : tensors_.add_root(value);
+    const TensorId tensor = views           ? tensors_.add_view(*base, placed, i, value)
+                            : base && maybe ? tensors_.add_unclear(*base, value)
+                                            : tensors_.add_root(value);
     scope.tensors.insert_or_assign(names[i], tensor);
   }
   graph_.ops.push_back(std::move(placed));
@@ -434,26 +467,32 @@ void Pt2Reader::read_nested(const Json& node, const std::string& target, Scope& 
   static thread_local int nesting = 0;
   const bool is_autocast = target == "higher_order::wrap_with_autocast";
   const JsonArray& inputs = array_or_empty(node["inputs"]);
-  const auto graph = std::find_if(inputs.begin(), inputs.end(), [](const Json& input) { return input["arg"]["as_graph"].is_object(); });
+  const auto graph = std::find_if(inputs.begin(), inputs.end(),
+                                  [](const Json& input) { return input["arg"]["as_graph"].is_object(); });
   // Autocast: (device, dtype, enabled, cache, graph, ...); gradient mode: (enabled, graph, ...).
   const std::size_t flag = is_autocast ? 2 : 0;
-  if (graph == inputs.end() || inputs.size() <= flag || !inputs[flag]["arg"]["as_bool"].is_bool() || nesting >= kMaxNesting) {
+  if (graph == inputs.end() || inputs.size() <= flag || !inputs[flag]["arg"]["as_bool"].is_bool() ||
+      nesting >= kMaxNesting) {
     return problem(ErrorCode::DataLoss, "a nested graph is damaged", node, "export the model again");
   }
   const bool enabled = inputs[flag]["arg"]["as_bool"].boolean();
   if (is_autocast && enabled) {
-    return problem(ErrorCode::Unimplemented, "an autocast region", node, "export in float32 and set `precision: bfloat16` in the job");
+    return problem(ErrorCode::Unimplemented, "an autocast region", node,
+                   "export in float32 and set `precision: bfloat16` in the job");
   }
   const Json& inner_graph = (*graph)["arg"]["as_graph"]["graph"];
   Scope inner{inner_graph, is_autocast ? scope.grad_enabled : enabled, {}, {}, {}};
   const JsonArray& formal = array_or_empty(inner_graph["inputs"]);
   for (std::size_t i = 0; i < formal.size(); ++i) {
     const std::size_t place = static_cast<std::size_t>(graph - inputs.begin()) + 1 + i;
-    if (place >= inputs.size()) return problem(ErrorCode::DataLoss, "a nested graph is damaged", node, "export the model again");
+    if (place >= inputs.size())
+      return problem(ErrorCode::DataLoss, "a nested graph is damaged", node, "export the model again");
     const Json& actual = inputs[place]["arg"];
-    if (const auto found = scope.tensors.find(text_or_empty(actual["as_tensor"]["name"])); found != scope.tensors.end()) {
+    if (const auto found = scope.tensors.find(text_or_empty(actual["as_tensor"]["name"]));
+        found != scope.tensors.end()) {
       inner.tensors.insert_or_assign(text_or_empty(formal[i]["as_tensor"]["name"]), found->second);
-    } else if (const auto size = scope.sizes.find(text_or_empty(actual["as_sym_int"]["as_name"])); size != scope.sizes.end()) {
+    } else if (const auto size = scope.sizes.find(text_or_empty(actual["as_sym_int"]["as_name"]));
+               size != scope.sizes.end()) {
       inner.sizes.insert_or_assign(text_or_empty(formal[i]["as_sym_int"]["as_name"]), size->second);
     }
   }

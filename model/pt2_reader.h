@@ -1,6 +1,6 @@
 #pragma once
-// From the archive's JSON to a raw ModelGraph: signature, values, operators with defaults, in-place operators and nested
-// graphs rewritten, loss split into terms. Collects every problem before it gives up. Private to this folder.
+// From the archive's JSON to a raw ModelGraph: signature, values, operators with defaults, in-place operators and
+// nested graphs rewritten, loss split into terms. Collects every problem before it gives up. Private to this folder.
 // Threads: one at a time. Source: DESIGN 3.1, section 5; torch/_export/serde/schema.py of PyTorch 2.13 (schema 8.20).
 #include <map>
 #include <optional>
@@ -30,7 +30,8 @@ class ProblemList {
   std::vector<int> counts_;
 };
 
-/// A graph for finish_graph, and what it cannot know: values whose operator makes the loss depend on how the batch is split.
+/// A graph for finish_graph, and what it cannot know: values whose operator makes the loss depend on how the batch is
+/// split.
 struct RawModel {
   ModelGraph graph;
   std::vector<std::pair<ValueId, std::string>> coupled_losses;
@@ -87,15 +88,17 @@ class Pt2Reader {
 
   // pt2_arguments.cpp
   [[nodiscard]] std::optional<Op> read_op(const Json& node, const std::string& target, Scope& scope);
-  [[nodiscard]] Result<Argument::Variant> read_argument(const Json& argument, const SchemaArgument& schema, Scope& scope);
-  [[nodiscard]] Result<Argument::Variant> read_list(const std::string& kind, const Json& value, const SchemaArgument& schema,
-                                                    Scope& scope);
+  [[nodiscard]] Result<Argument::Variant> read_argument(const Json& argument, const SchemaArgument& schema,
+                                                        Scope& scope);
+  [[nodiscard]] Result<Argument::Variant> read_list(const std::string& kind, const Json& value,
+                                                    const SchemaArgument& schema, Scope& scope);
   [[nodiscard]] Result<ValueRef> read_reference(const Json& name, Scope& scope);
   [[nodiscard]] Result<Dim> read_named_size(const Json& size, const Scope& scope) const;
 
   // pt2_in_place.cpp
   void read_in_place(const Json& node, const std::string& target, Scope& scope);
-  [[nodiscard]] std::optional<ValueId> new_content(const Json& node, const std::string& target, ValueId self, Scope& scope);
+  [[nodiscard]] std::optional<ValueId> new_content(const Json& node, const std::string& target, ValueId self,
+                                                   Scope& scope);
   [[nodiscard]] ValueId cast_and_expand(ValueId value, ValueId like, const Origin& origin);
   void check_written_buffers();
 
@@ -106,12 +109,12 @@ class Pt2Reader {
   std::map<std::string, Weight> weights_;
   /// Entry, offset, sizes and strides -> parameter and its tensor: what is equal is tied.
   std::map<std::string, std::pair<std::size_t, TensorId>> parameter_of_storage_;
-  std::string batch_name_;                                   // the archive's symbol for the batch
+  std::string batch_name_;  // the archive's symbol for the batch
   ProblemList problems_;
 };
 
-/// Splits the scalar `loss` into terms (`graph.loss`), rewriting mean cross-entropies to a sum over a count. Returns the
-/// values whose operator makes the loss depend on how the batch is split, with the reason.
+/// Splits the scalar `loss` into terms (`graph.loss`), rewriting mean cross-entropies to a sum over a count. Returns
+/// the values whose operator makes the loss depend on how the batch is split, with the reason.
 std::vector<std::pair<ValueId, std::string>> split_loss(ModelGraph& graph, ValueId loss);
 
 /// torch's ScalarType number in the archive (its own enumeration) -> DType.

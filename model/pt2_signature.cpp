@@ -36,13 +36,16 @@ std::optional<std::int64_t> extent(const WeightLocation& location, const std::ve
   std::int64_t last = location.storage_offset;
   for (std::size_t i = 0; i < dims.size(); ++i) {
     std::int64_t reach = 0;
-    if (__builtin_mul_overflow(dims[i] - 1, location.strides[i], &reach) || __builtin_add_overflow(last, reach, &last)) return std::nullopt;
+    if (__builtin_mul_overflow(dims[i] - 1, location.strides[i], &reach) || __builtin_add_overflow(last, reach, &last))
+      return std::nullopt;
   }
   return last < 0 || last > kMaxElements ? std::nullopt : std::optional(last + 1);
 }
 
 std::string name_in_spec(const std::string& kind, const Json& spec) {
-  const std::string key = kind == "parameter" ? "parameter_name" : kind == "buffer" ? "buffer_name" : "tensor_constant_name";
+  const std::string key = kind == "parameter" ? "parameter_name"
+                          : kind == "buffer"  ? "buffer_name"
+                                              : "tensor_constant_name";
   return text_or_empty(spec[key]);
 }
 
@@ -53,7 +56,8 @@ Result<void> Pt2Reader::read_weights(const std::string& folder, const std::strin
   if (!archive_.contains(path)) return {};
   COX_TRY(const std::string text, archive_.read(path, kMaxConfigBytes));
   COX_TRY(const Json document, parse_json(text));
-  if (!document["config"].is_object()) return Error{ErrorCode::DataLoss, "the list of weights is damaged", path, "", "", ""};
+  if (!document["config"].is_object())
+    return Error{ErrorCode::DataLoss, "the list of weights is damaged", path, "", "", ""};
   for (const auto& [name, entry] : document["config"].object()) {
     COX_TRY(Weight weight, read_weight(folder, name, entry));
     weights_.emplace(name, std::move(weight));
@@ -61,22 +65,34 @@ Result<void> Pt2Reader::read_weights(const std::string& folder, const std::strin
   return {};
 }
 
-Result<Pt2Reader::Weight> Pt2Reader::read_weight(const std::string& folder, const std::string& name, const Json& entry) const {
+Result<Pt2Reader::Weight> Pt2Reader::read_weight(const std::string& folder, const std::string& name,
+                                                 const Json& entry) const {
   const Json& meta = entry["tensor_meta"];
   const auto damaged = [&](std::string what) {
-    return Error{ErrorCode::DataLoss, std::move(what), archive_.path().string() + ": " + name, "", "", "export the model again"};
+    return Error{ErrorCode::DataLoss,     std::move(what), archive_.path().string() + ": " + name, "", "",
+                 "export the model again"};
   };
   if (entry["use_pickle"].is_bool() && entry["use_pickle"].boolean()) {
-    return Error{ErrorCode::Unimplemented, "a weight is stored as a Python object", archive_.path().string() + ": " + name,
-                 "plain tensors", "a tensor subclass or quantised tensor", "convert it to a plain tensor before exporting"};
+    return Error{ErrorCode::Unimplemented,
+                 "a weight is stored as a Python object",
+                 archive_.path().string() + ": " + name,
+                 "plain tensors",
+                 "a tensor subclass or quantised tensor",
+                 "convert it to a plain tensor before exporting"};
   }
   Weight weight;
   const auto dims = plain_numbers(meta["sizes"]), strides = plain_numbers(meta["strides"]);
   const auto dtype = meta["dtype"].is_integer() ? dtype_of_code(meta["dtype"].integer()) : std::nullopt;
   const Json& offset = meta["storage_offset"]["as_int"];
-  if (!dims || !strides || !offset.is_integer() || offset.integer() < 0) return damaged("the description of a weight is damaged");
+  if (!dims || !strides || !offset.is_integer() || offset.integer() < 0)
+    return damaged("the description of a weight is damaged");
   if (!dtype) {
-    return Error{ErrorCode::Unimplemented, "unknown element type of a weight", archive_.path().string() + ": " + name, "", "", ""};
+    return Error{ErrorCode::Unimplemented,
+                 "unknown element type of a weight",
+                 archive_.path().string() + ": " + name,
+                 "",
+                 "",
+                 ""};
   }
   weight.dims = *dims;
   weight.dtype = *dtype;
@@ -126,7 +142,8 @@ void Pt2Reader::read_inputs(const Json& specs, Scope& scope) {
     const Json& argument = (*body)["arg"];
     const std::string name = text_or_empty(kind == "user_input" ? argument["as_tensor"]["name"] : argument["name"]);
     if (name.empty()) {
-      problems_.add({ErrorCode::Unimplemented, "an input that is no tensor", "inputs", "tensors", union_member(argument).first, ""});
+      problems_.add({ErrorCode::Unimplemented, "an input that is no tensor", "inputs", "tensors",
+                     union_member(argument).first, ""});
     } else if (kind == "user_input") {
       read_user_input(name, scope);
     } else {
@@ -135,11 +152,13 @@ void Pt2Reader::read_inputs(const Json& specs, Scope& scope) {
   }
 }
 
-void Pt2Reader::read_weight_input(const std::string& kind, const Json& spec, const std::string& value_name, Scope& scope) {
+void Pt2Reader::read_weight_input(const std::string& kind, const Json& spec, const std::string& value_name,
+                                  Scope& scope) {
   const std::string name = name_in_spec(kind, spec);
   const auto found = weights_.find(name);
   if (found == weights_.end()) {
-    problems_.add({ErrorCode::DataLoss, "the archive holds no content for '" + name + "'", name, "", "", "export the model again"});
+    problems_.add({ErrorCode::DataLoss, "the archive holds no content for '" + name + "'", name, "", "",
+                   "export the model again"});
     return;
   }
   const Weight& weight = found->second;
@@ -182,7 +201,8 @@ void Pt2Reader::read_user_input(const std::string& value_name, Scope& scope) {
     const auto batch = std::find(dims.begin(), dims.end(), Dim::symbol(graph_.batch_symbol));
     if (batch == dims.end()) {
       problems_.add({ErrorCode::InvalidArgument, "input '" + value_name + "' has no batch dim", "inputs." + value_name,
-                     "the samples on one dim, as in the other inputs", "", "export with the samples on dim 0 of every input"});
+                     "the samples on one dim, as in the other inputs", "",
+                     "export with the samples on dim 0 of every input"});
       return;
     }
     input.sample_dim = static_cast<int>(batch - dims.begin());

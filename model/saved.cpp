@@ -16,7 +16,8 @@ bool requires_grad(const ModelGraph& graph, const Op& op, std::string_view argum
   return value >= 0 && graph.values[value].requires_grad;
 }
 
-/// Operands of a batched product are merged to matrices first; one that cannot be merged as it lies is copied, and the copy is kept.
+/// Operands of a batched product are merged to matrices first; one that cannot be merged as it lies is copied, and the
+/// copy is kept.
 bool is_copied_for_product(const StorageMap& storage, const Op& op, ValueId operand) {
   const std::string_view name = base_name(op.target);
   const Placed& placed = storage.at(operand);
@@ -68,7 +69,9 @@ Bytes attention_hidden(const ModelGraph& graph, const Op& op, const StorageMap& 
     const ValueId operand = value_argument(op, name);
     if (!is_copied_for_attention(op, storage, operand)) continue;
     const Placed& copied = storage.at(operand);
-    const std::int64_t heads = is_repeated_for_attention(op, storage, operand) ? placed.dims[placed.dims.size() - 3] / copied.dims[copied.dims.size() - 3] : 1;
+    const std::int64_t heads = is_repeated_for_attention(op, storage, operand)
+                                   ? placed.dims[placed.dims.size() - 3] / copied.dims[copied.dims.size() - 3]
+                                   : 1;
     bytes += Bytes(element * copied.elements * heads);
   }
   return bytes;
@@ -86,32 +89,31 @@ Bytes hidden_bytes(const ModelGraph& graph, const Op& op, const OpRule& rule, co
     return value < 0 ? std::int64_t{0} : storage.at(value).elements;
   };
   switch (rule.hidden) {
-    case Hidden::None:
-      return Bytes(0);
-    case Hidden::RowStatistics2:
-      return Bytes(2 * kStatisticBytes * normalised_rows(op, elements("input")));
+    case Hidden::None: return Bytes(0);
+    case Hidden::RowStatistics2: return Bytes(2 * kStatisticBytes * normalised_rows(op, elements("input")));
     case Hidden::RmsNorm:
       // Composite on CPU: with a weight, what it multiplies is kept too.
-      return Bytes(kStatisticBytes * (normalised_rows(op, elements("input")) + (value_argument(op, "weight") >= 0 ? elements("input") : 0)));
+      return Bytes(kStatisticBytes * (normalised_rows(op, elements("input")) +
+                                      (value_argument(op, "weight") >= 0 ? elements("input") : 0)));
     case Hidden::GroupStatistics2: {
       const ValueId input = value_argument(op, "input");
       const auto groups = integer_argument(op, find_argument(op, "num_groups") != nullptr ? "num_groups" : "group");
-      return input < 0 ? Bytes(0) : Bytes(2 * kStatisticBytes * storage.at(input).dims.front() * groups.value_or(storage.at(input).dims[1]));
+      return input < 0 ? Bytes(0)
+                       : Bytes(2 * kStatisticBytes * storage.at(input).dims.front() *
+                               groups.value_or(storage.at(input).dims[1]));
     }
     case Hidden::ChannelStatistics2: {
       const ValueId input = value_argument(op, "input");
-      return input < 0 || storage.at(input).dims.size() < 2 ? Bytes(0) : Bytes(2 * kStatisticBytes * storage.at(input).dims[1]);
+      return input < 0 || storage.at(input).dims.size() < 2 ? Bytes(0)
+                                                            : Bytes(2 * kStatisticBytes * storage.at(input).dims[1]);
     }
-    case Hidden::Attention:
-      return attention_hidden(graph, op, storage);
+    case Hidden::Attention: return attention_hidden(graph, op, storage);
     case Hidden::LogSoftmax: {
       const ValueId input = value_argument(op, "self");
       return input < 0 ? Bytes(0) : size_of(graph.values[input].dtype) * (storage.at(input).elements + 1);
     }
-    case Hidden::LossWeight:
-      return size_of(graph.values[op.outputs.front()].dtype);
-    case Hidden::OutputIndices:
-      return Bytes(kIndexBytes * storage.at(op.outputs.front()).elements);
+    case Hidden::LossWeight: return size_of(graph.values[op.outputs.front()].dtype);
+    case Hidden::OutputIndices: return Bytes(kIndexBytes * storage.at(op.outputs.front()).elements);
   }
   return Bytes(0);
 }
@@ -129,7 +131,8 @@ SavedStorages saved_storages(const ModelGraph& graph, const Op& op, const Storag
       saved.hidden += size_of(graph.values[value].dtype) * storage.at(value).elements;
       return;
     }
-    if (explicit_attention && is_copied_for_attention(op, storage, value)) return;  // its copy is among the hidden bytes
+    if (explicit_attention && is_copied_for_attention(op, storage, value))
+      return;  // its copy is among the hidden bytes
     const ValueId base = storage.base(value);
     if (std::find(saved.bases.begin(), saved.bases.end(), base) == saved.bases.end()) saved.bases.push_back(base);
   };
@@ -177,7 +180,9 @@ Workspace workspace_of(const ModelGraph& graph, const Op& op, const StorageMap& 
     const std::int64_t scores = attention_scores(op, storage);
     workspace = {element * scores, element * (scores + storage.at(op.outputs.front()).elements)};
   } else if (name == "aten::pow") {
-    workspace.backward = op.outputs.front() < 0 ? Bytes(0) : size_of(graph.values[op.outputs.front()].dtype) * storage.at(op.outputs.front()).elements;
+    workspace.backward = op.outputs.front() < 0 ? Bytes(0)
+                                                : size_of(graph.values[op.outputs.front()].dtype) *
+                                                      storage.at(op.outputs.front()).elements;
   }
   return workspace;
 }

@@ -115,8 +115,9 @@ const OperatorSchema* find_schema(std::string_view target) {
   const std::lock_guard lock(mutex);
   if (const auto found = parsed.find(target); found != parsed.end()) return &found->second;
   // '\n' sorts before every character of a name, so texts are in the order of names.
-  const auto place = std::lower_bound(std::begin(kTable), std::end(kTable), target,
-                                      [](std::string_view text, std::string_view name) { return name_of(text) < name; });
+  const auto place =
+      std::lower_bound(std::begin(kTable), std::end(kTable), target,
+                       [](std::string_view text, std::string_view name) { return name_of(text) < name; });
   if (place == std::end(kTable) || name_of(*place) != target) return nullptr;
   return &parsed.emplace(name_of(*place), parse_schema(*place)).first->second;
 }

@@ -14,16 +14,21 @@
 namespace coxswain::model {
 namespace {
 
-std::int64_t shown_samples(const ModelGraph& graph, std::int64_t wanted) { return graph.batch_symbol.empty() ? graph.static_batch : wanted; }
+std::int64_t shown_samples(const ModelGraph& graph, std::int64_t wanted) {
+  return graph.batch_symbol.empty() ? graph.static_batch : wanted;
+}
 
 Json dims_json(const ModelGraph& graph, ValueId value) {
   JsonArray dims;
-  for (const Dim& dim : graph.values[value].dims) dims.push_back(dim.is_constant() ? Json(dim.constant()) : Json(dim.to_text()));
+  for (const Dim& dim : graph.values[value].dims)
+    dims.push_back(dim.is_constant() ? Json(dim.constant()) : Json(dim.to_text()));
   return dims;
 }
 
 Json value_json(const ModelGraph& graph, ValueId value) {
-  return JsonObject{{"name", graph.values[value].name}, {"dims", dims_json(graph, value)}, {"dtype", std::string(to_text(graph.values[value].dtype))}};
+  return JsonObject{{"name", graph.values[value].name},
+                    {"dims", dims_json(graph, value)},
+                    {"dtype", std::string(to_text(graph.values[value].dtype))}};
 }
 
 Json parameters_json(const ModelGraph& graph) {
@@ -65,14 +70,18 @@ Json cuts_json(const ModelGraph& graph, std::int64_t samples) {
   JsonArray cuts;
   const auto live = live_at_cuts(graph);
   for (int cut = 1; cut < graph.num_blocks(); ++cut) {
-    if (graph.blocks[cut - 1].end_op == 0 || graph.blocks[cut].first_op == static_cast<OpId>(graph.ops.size())) continue;
+    if (graph.blocks[cut - 1].end_op == 0 || graph.blocks[cut].first_op == static_cast<OpId>(graph.ops.size()))
+      continue;
     JsonArray values;
     Bytes bytes{0};
     for (const ValueId value : live[cut]) {
       values.push_back(value_json(graph, value));
       bytes += value_bytes(graph, value, samples);
     }
-    cuts.push_back(JsonObject{{"before_block", std::int64_t{cut}}, {"block", graph.blocks[cut].name}, {"values", std::move(values)}, {"bytes", bytes.value}});
+    cuts.push_back(JsonObject{{"before_block", std::int64_t{cut}},
+                              {"block", graph.blocks[cut].name},
+                              {"values", std::move(values)},
+                              {"bytes", bytes.value}});
   }
   return cuts;
 }
@@ -136,7 +145,9 @@ std::string scaled(double value, double step, const std::vector<std::string>& un
   std::snprintf(text.data(), text.size(), unit == 0 ? "%.0f %s" : "%.2f %s", value, units[unit].c_str());
   return text.data();
 }
-std::string bytes_text(Bytes bytes) { return scaled(static_cast<double>(bytes.value), 1024, {"B", "KiB", "MiB", "GiB", "TiB"}); }
+std::string bytes_text(Bytes bytes) {
+  return scaled(static_cast<double>(bytes.value), 1024, {"B", "KiB", "MiB", "GiB", "TiB"});
+}
 std::string flop_text(double flop) { return scaled(flop, 1000, {"FLOP", "kFLOP", "MFLOP", "GFLOP", "TFLOP", "PFLOP"}); }
 
 std::string aligned(const std::vector<std::vector<std::string>>& rows) {
@@ -170,14 +181,15 @@ std::string block_name(const ModelGraph& graph, int first, int end) {
 
 /// One row per run of equal blocks.
 std::string blocks_text(const ModelGraph& graph, std::int64_t samples) {
-  std::vector<std::vector<std::string>> rows{{"block", "count", "operators", "parameters", "forward", "kept for backward", "transient", "cut before"}};
+  std::vector<std::vector<std::string>> rows{
+      {"block", "count", "operators", "parameters", "forward", "kept for backward", "transient", "cut before"}};
   for (int first = 0; first < graph.num_blocks();) {
     int end = first + 1;
     while (end < graph.num_blocks() && graph.blocks[end].signature == graph.blocks[first].signature) ++end;
     const BlockTotals one = estimate_block(graph, first, samples);
-    rows.push_back({block_name(graph, first, end), std::to_string(end - first), std::to_string(one.num_ops), grouped(one.parameter_elements),
-                    flop_text(one.forward_flop.value), bytes_text(one.saved_bytes), bytes_text(one.transient_bytes),
-                    first == 0 ? "-" : bytes_text(one.received_bytes)});
+    rows.push_back({block_name(graph, first, end), std::to_string(end - first), std::to_string(one.num_ops),
+                    grouped(one.parameter_elements), flop_text(one.forward_flop.value), bytes_text(one.saved_bytes),
+                    bytes_text(one.transient_bytes), first == 0 ? "-" : bytes_text(one.received_bytes)});
     first = end;
   }
   return aligned(rows);
@@ -222,7 +234,8 @@ Json show_json(const ModelGraph& graph, std::int64_t wanted) {
                                  {"source", graph.ops[one.op].source},
                                  {"reason", one.reason}});
   for (const auto& [target, one] : unknown_operators(graph))
-    unknown.push_back(JsonObject{{"operator", target}, {"module", one.module}, {"source", one.source}, {"count", one.count}});
+    unknown.push_back(
+        JsonObject{{"operator", target}, {"module", one.module}, {"source", one.source}, {"count", one.count}});
   JsonObject operator_counts;
   for (const auto& [target, count] : counts) operator_counts[target] = count;
   const Totals totals = total(graph, samples);
@@ -252,10 +265,12 @@ std::string show_table(const ModelGraph& graph, std::int64_t wanted) {
   const Totals totals = total(graph, samples);
   std::string text = graph.name + ": " + grouped(totals.parameters) + " parameters";
   if (totals.trainable != totals.parameters) text += " (" + grouped(totals.trainable) + " trainable)";
-  text += ", " + std::to_string(graph.ops.size()) + " operators, " + std::to_string(graph.num_blocks()) + (graph.num_blocks() == 1 ? " block, " : " blocks, ");
-  text += graph.batch_symbol.empty() ? "batch fixed at " + std::to_string(graph.static_batch) : std::string("any batch");
-  text += "\n" + std::to_string(samples) + (samples == 1 ? " sample: " : " samples: ") + flop_text(totals.forward) + " forward, " +
-          flop_text(totals.backward) + " backward, " + bytes_text(totals.saved) + " kept for backward\n";
+  text += ", " + std::to_string(graph.ops.size()) + " operators, " + std::to_string(graph.num_blocks()) +
+          (graph.num_blocks() == 1 ? " block, " : " blocks, ");
+  text +=
+      graph.batch_symbol.empty() ? "batch fixed at " + std::to_string(graph.static_batch) : std::string("any batch");
+  text += "\n" + std::to_string(samples) + (samples == 1 ? " sample: " : " samples: ") + flop_text(totals.forward) +
+          " forward, " + flop_text(totals.backward) + " backward, " + bytes_text(totals.saved) + " kept for backward\n";
   for (const Input& input : graph.inputs) {
     text += "input " + input.name + ": " + std::string(to_text(graph.values[input.value].dtype)) + " (";
     const auto& dims = graph.values[input.value].dims;
@@ -268,9 +283,11 @@ std::string show_table(const ModelGraph& graph, std::int64_t wanted) {
   if (graph.num_blocks() > 1) text += "Stages may be cut before any block.\n";
   for (const std::string& note : graph.notes) text += "note: " + note + "\n";
   for (const CoupledOp& one : graph.coupled)
-    text += "couples samples: " + graph.ops[one.op].target + " at " + place_text(graph.ops[one.op].module_path, graph.ops[one.op].source) + " " + one.reason + "\n";
+    text += "couples samples: " + graph.ops[one.op].target + " at " +
+            place_text(graph.ops[one.op].module_path, graph.ops[one.op].source) + " " + one.reason + "\n";
   for (const auto& [target, one] : unknown_operators(graph))
-    text += "no cost rule (taken as pointwise, keeps its inputs): " + target + " x " + std::to_string(one.count) + ", first at " + place_text(one.module, one.source) + "\n";
+    text += "no cost rule (taken as pointwise, keeps its inputs): " + target + " x " + std::to_string(one.count) +
+            ", first at " + place_text(one.module, one.source) + "\n";
   return text;
 }
 

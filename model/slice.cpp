@@ -22,7 +22,8 @@ std::vector<ValueId> live_values(const ModelGraph& graph, OpId cut) {
 
 int block_of(const ModelGraph& graph, OpId op) {
   // Empty blocks share their end with a neighbour: the first block that ends after `op` holds it.
-  const auto found = std::upper_bound(graph.blocks.begin(), graph.blocks.end(), op, [](OpId id, const Block& block) { return id < block.end_op; });
+  const auto found = std::upper_bound(graph.blocks.begin(), graph.blocks.end(), op,
+                                      [](OpId id, const Block& block) { return id < block.end_op; });
   return static_cast<int>(found - graph.blocks.begin());
 }
 
@@ -57,8 +58,8 @@ StageSlice slice_stage(const ModelGraph& graph, int first_block, int end_block) 
     needed[term.numerator] = 1;
     if (term.denominator) needed[*term.denominator] = 1;
   }
-  // Backwards over everything before the stage's end: what it must compute, then what no parameter influences and it uses.
-  // A denominator is parameter-free and may stand anywhere, so the walk starts at the last operator.
+  // Backwards over everything before the stage's end: what it must compute, then what no parameter influences and it
+  // uses. A denominator is parameter-free and may stand anywhere, so the walk starts at the last operator.
   for (OpId id = static_cast<OpId>(graph.ops.size()) - 1; id >= 0; --id) {
     const Op& op = graph.ops[id];
     bool dependent = false, wanted = false;

@@ -9,7 +9,9 @@
 namespace coxswain::model {
 namespace {
 
-std::int64_t product(const Sizes& dims) { return std::accumulate(dims.begin(), dims.end(), std::int64_t{1}, std::multiplies<>()); }
+std::int64_t product(const Sizes& dims) {
+  return std::accumulate(dims.begin(), dims.end(), std::int64_t{1}, std::multiplies<>());
+}
 
 bool same_order_as_dense(const Sizes& dims, const Sizes& strides) {
   std::int64_t expected = 1;
@@ -40,8 +42,8 @@ Sizes contiguous_strides(const Sizes& dims) {
   return strides;
 }
 
-// Dims that follow each other in memory without a gap form a run (4 x 8 with strides 8, 1 is a run of 32). A new shape fits
-// when its dims, taken from the innermost outward, fill run after run exactly.
+// Dims that follow each other in memory without a gap form a run (4 x 8 with strides 8, 1 is a run of 32). A new shape
+// fits when its dims, taken from the innermost outward, fill run after run exactly.
 std::optional<Sizes> restride(const Sizes& from, const Sizes& strides, const Sizes& to) {
   if (from.empty() || product(from) == 0) return contiguous_strides(to);
   Sizes result(to.size());
@@ -74,8 +76,8 @@ bool drops(const Op& op) {
 }
 
 bool is_differentiated(const ModelGraph& graph, const Op& op) {
-  return op.grad_enabled &&
-         std::any_of(op.outputs.begin(), op.outputs.end(), [&](ValueId value) { return value >= 0 && graph.values[value].requires_grad; });
+  return op.grad_enabled && std::any_of(op.outputs.begin(), op.outputs.end(),
+                                        [&](ValueId value) { return value >= 0 && graph.values[value].requires_grad; });
 }
 
 StorageMap::StorageMap(const ModelGraph& graph, OpId first, OpId end, std::int64_t samples)
@@ -90,7 +92,8 @@ StorageMap::StorageMap(const ModelGraph& graph, OpId first, OpId end, std::int64
 Sizes StorageMap::evaluate(ValueId value) const {
   const std::vector<Dim>& dims = graph_.values[value].dims;
   Sizes sizes(dims.size());
-  for (std::size_t d = 0; d < dims.size(); ++d) sizes[d] = dims[d].is_constant() ? dims[d].constant() : dims[d].evaluate(bindings_);
+  for (std::size_t d = 0; d < dims.size(); ++d)
+    sizes[d] = dims[d].is_constant() ? dims[d].constant() : dims[d].evaluate(bindings_);
   return sizes;
 }
 
@@ -131,12 +134,12 @@ Sizes StorageMap::pointwise_strides(const Op& op, const Sizes& dims) const {
 }
 
 /// Strides of a view of `source`; nothing when the operator copies.
-std::optional<Sizes> StorageMap::view_strides(const Op& op, Layout layout, const Placed& source, const Sizes& dims) const {
+std::optional<Sizes> StorageMap::view_strides(const Op& op, Layout layout, const Placed& source,
+                                              const Sizes& dims) const {
   const std::size_t rank = source.dims.size();
   Sizes strides = source.strides;
   switch (layout) {
-    case Layout::Alias:
-      return strides;
+    case Layout::Alias: return strides;
     case Layout::Transpose: {
       const auto a = integer_argument(op, find_argument(op, "dim0") != nullptr ? "dim0" : "axis0");
       const auto b = integer_argument(op, find_argument(op, "dim1") != nullptr ? "dim1" : "axis1");
@@ -177,17 +180,15 @@ std::optional<Sizes> StorageMap::view_strides(const Op& op, Layout layout, const
       const auto dim = integer_argument(op, "dim");
       if (!dim) return std::nullopt;
       const std::size_t place = wrap_dim(*dim, rank + 1);
-      strides.insert(strides.begin() + static_cast<std::ptrdiff_t>(place), place < rank ? strides[place] * source.dims[place] : 1);
+      strides.insert(strides.begin() + static_cast<std::ptrdiff_t>(place),
+                     place < rank ? strides[place] * source.dims[place] : 1);
       return strides;
     }
     case Layout::Squeeze:
     case Layout::View:
-    case Layout::Reshape:
-      return restride(source.dims, source.strides, dims);
-    case Layout::Contiguous:
-      return same_order_as_dense(dims, strides) ? std::optional(strides) : std::nullopt;
-    default:
-      return std::nullopt;
+    case Layout::Reshape: return restride(source.dims, source.strides, dims);
+    case Layout::Contiguous: return same_order_as_dense(dims, strides) ? std::optional(strides) : std::nullopt;
+    default: return std::nullopt;
   }
 }
 
@@ -198,7 +199,8 @@ void StorageMap::run_split(const Op& op, const Placed& source) {
     if (output < 0) continue;
     Placed piece{source.base, output, evaluate(output), source.strides, 0};
     if (rule->layout == Layout::Unbind)
-      piece.strides.erase(piece.strides.begin() + static_cast<std::ptrdiff_t>(wrap_dim(dim.value_or(0), source.dims.size())));
+      piece.strides.erase(piece.strides.begin() +
+                          static_cast<std::ptrdiff_t>(wrap_dim(dim.value_or(0), source.dims.size())));
     piece.elements = product(piece.dims);
     placed_[new_slot(output)] = std::move(piece);
   }
@@ -213,7 +215,8 @@ void StorageMap::run(const Op& op) {
   const ValueId output = op.outputs.empty() ? -1 : op.outputs.front();
   if (layout == Layout::Dropout) layout = drops(op) ? Layout::Pointwise : Layout::Alias;
   if (layout == Layout::Convert)
-    layout = input >= 0 && output >= 0 && graph_.values[input].dtype == graph_.values[output].dtype && !bool_argument(op, "copy", false)
+    layout = input >= 0 && output >= 0 && graph_.values[input].dtype == graph_.values[output].dtype &&
+                     !bool_argument(op, "copy", false)
                  ? Layout::Alias
                  : Layout::Pointwise;
   if (layout == Layout::Split || layout == Layout::Unbind) {
@@ -255,7 +258,8 @@ Bytes StorageMap::distinct_bytes(ValueId value) const {
 }
 
 bool StorageMap::is_view(const Op& op) const {
-  return std::all_of(op.outputs.begin(), op.outputs.end(), [&](ValueId value) { return value < 0 || base(value) != value; });
+  return std::all_of(op.outputs.begin(), op.outputs.end(),
+                     [&](ValueId value) { return value < 0 || base(value) != value; });
 }
 
 bool StorageMap::is_contiguous(ValueId value) const { return same_order_as_dense(at(value).dims, at(value).strides); }

@@ -1,8 +1,8 @@
 #pragma once
 // Which values share a storage, and how they lie in it, while a run of operators executes at a given number of samples.
-// Views cost no bytes, but whether `reshape` is a view depends on strides: attention writes (batch, length, heads, depth),
-// so merging its heads is free, while merging those of a plain matmul copies. Private to this folder.
-// Threads: immutable after construction. Cost: linear in the operators. Source: docs/cost_model.md, C2-C3.
+// Views cost no bytes, but whether `reshape` is a view depends on strides: attention writes (batch, length, heads,
+// depth), so merging its heads is free, while merging those of a plain matmul copies. Private to this folder. Threads:
+// immutable after construction. Cost: linear in the operators. Source: docs/cost_model.md, C2-C3.
 #include <cstdint>
 #include <optional>
 #include <vector>
@@ -48,7 +48,8 @@ class StorageMap {
   void run_split(const Op& op, const Placed& source);
   int new_slot(ValueId value);
   [[nodiscard]] Sizes evaluate(ValueId value) const;
-  [[nodiscard]] std::optional<Sizes> view_strides(const Op& op, Layout layout, const Placed& source, const Sizes& dims) const;
+  [[nodiscard]] std::optional<Sizes> view_strides(const Op& op, Layout layout, const Placed& source,
+                                                  const Sizes& dims) const;
   [[nodiscard]] Sizes pointwise_strides(const Op& op, const Sizes& dims) const;
 
   const ModelGraph& graph_;

@@ -41,10 +41,14 @@ WeightFile::~WeightFile() {
 
 Result<const std::byte*> WeightFile::at(const WeightLocation& location, Bytes needed) const {
   const auto size = static_cast<std::int64_t>(size_);
-  if (location.file_offset < 0 || needed.value < 0 || location.file_offset > size || needed.value > size - location.file_offset) {
-    return Error{ErrorCode::DataLoss, "the model file is shorter than its weights", location.entry,
+  if (location.file_offset < 0 || needed.value < 0 || location.file_offset > size ||
+      needed.value > size - location.file_offset) {
+    return Error{ErrorCode::DataLoss,
+                 "the model file is shorter than its weights",
+                 location.entry,
                  std::to_string(needed.value) + " bytes at " + std::to_string(location.file_offset),
-                 "a file of " + std::to_string(size) + " bytes", "the file was changed or cut after it was read; export it again"};
+                 "a file of " + std::to_string(size) + " bytes",
+                 "the file was changed or cut after it was read; export it again"};
   }
   return static_cast<const std::byte*>(mapping_) + location.file_offset;
 }

@@ -49,7 +49,8 @@ const KindRow& row_of(ActionKind kind) {
 std::optional<int> take_number(std::string_view& text) {
   int number = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  if (error != std::errc{} || text.front() == '-' || (text.front() == '0' && end != text.data() + 1)) return std::nullopt;
+  if (error != std::errc{} || text.front() == '-' || (text.front() == '0' && end != text.data() + 1))
+    return std::nullopt;
   text.remove_prefix(static_cast<std::size_t>(end - text.data()));
   return number;
 }
@@ -95,7 +96,8 @@ std::string to_text(const Action& action) {
   std::string text(row_of(action.kind).code);
   if (action.micro_batch >= 0) text += std::to_string(action.micro_batch);
   if (action.tied >= 0) text += std::to_string(action.tied);
-  if (action.first_block >= 0) text += "[" + std::to_string(action.first_block) + "," + std::to_string(action.end_block) + ")";
+  if (action.first_block >= 0)
+    text += "[" + std::to_string(action.first_block) + "," + std::to_string(action.end_block) + ")";
   return text;
 }
 

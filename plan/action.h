@@ -10,14 +10,17 @@ namespace coxswain::plan {
 
 enum class ActionKind {
   // compute
-  Forward,          // F: blocks [first_block, end_block) of one micro-batch
-  Backward,         // B: gradient of inputs and weights (recomputes first where the plan says so)
-  BackwardInput,    // I: gradient of inputs only
-  BackwardWeight,   // W: gradient of weights only
-  CountLoss,        // loss denominators of this rank's samples of the whole step (last stage)
-  Optimizer,        // clip by the global norm, update the parameters this stage owns
+  Forward,         // F: blocks [first_block, end_block) of one micro-batch
+  Backward,        // B: gradient of inputs and weights (recomputes first where the plan says so)
+  BackwardInput,   // I: gradient of inputs only
+  BackwardWeight,  // W: gradient of weights only
+  CountLoss,       // loss denominators of this rank's samples of the whole step (last stage)
+  Optimizer,       // clip by the global norm, update the parameters this stage owns
   // edges: to or from the neighbouring stage, all of this rank's peers grouped
-  SendActivation, ReceiveActivation, SendGradient, ReceiveGradient,
+  SendActivation,
+  ReceiveActivation,
+  SendGradient,
+  ReceiveGradient,
   // collectives
   ReduceLossCount,  // sum of denominators over the last stage's replicas
   ReduceGradient,   // one bucket (blocks [first_block, end_block)) over the stage's replicas
@@ -28,9 +31,9 @@ enum class ActionKind {
 
 struct Action {
   ActionKind kind = ActionKind::Forward;
-  int micro_batch = -1;            // -1: not of one micro-batch
+  int micro_batch = -1;                  // -1: not of one micro-batch
   int first_block = -1, end_block = -1;  // compute and ReduceGradient
-  int tied = -1;                   // index into tied_parameters(), ReduceTied and BroadcastTied
+  int tied = -1;                         // index into tied_parameters(), ReduceTied and BroadcastTied
   friend bool operator==(const Action&, const Action&) = default;
 };
 

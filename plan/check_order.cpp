@@ -1,6 +1,7 @@
 // Runs every rank's program with rendezvous edges and collectives and no buffering: a send ends only when every peer is
-// at its receive, a collective only when every member is at it. What is stuck at the end is a deadlock. Since rendezvous
-// is the least that any backend gives and actions start as early as they may, no backend can get stuck where this did not.
+// at its receive, a collective only when every member is at it. What is stuck at the end is a deadlock. Since
+// rendezvous is the least that any backend gives and actions start as early as they may, no backend can get stuck where
+// this did not.
 #include <algorithm>
 #include <array>
 #include <deque>
@@ -52,7 +53,8 @@ struct Rank {
 
 class OrderCheck {
  public:
-  OrderCheck(const Plan& plan, const model::ModelGraph& graph) : plan_(plan), groups_(make_groups(plan, graph)), meeting_(groups_.size()) {
+  OrderCheck(const Plan& plan, const model::ModelGraph& graph)
+      : plan_(plan), groups_(make_groups(plan, graph)), meeting_(groups_.size()) {
     make_ranks();
     make_peers();
     index_groups();
@@ -207,8 +209,8 @@ class OrderCheck {
       const int first_action = ranks_[static_cast<std::size_t>(first)].flights[slot_of(Stream::Reduce)].action;
       if (!(action_of(first, first_action) == action_of(rank, action))) {
         add_error(rank, action, "members of a group are at different collectives",
-                  to_text(action_of(first, first_action)) + " as on rank " + std::to_string(first), to_text(action_of(rank, action)),
-                  "all members of a group list its collectives in one order");
+                  to_text(action_of(first, first_action)) + " as on rank " + std::to_string(first),
+                  to_text(action_of(rank, action)), "all members of a group list its collectives in one order");
         return;
       }
     }
@@ -219,11 +221,13 @@ class OrderCheck {
 
   void add_error(int rank, int action, std::string message, std::string expected, std::string got, std::string hint) {
     const std::string path = "roles[" + std::to_string(ranks_[static_cast<std::size_t>(rank)].role) + "].actions[" +
-                             std::to_string(action) + "] (rank " + std::to_string(rank) + ", " + to_text(action_of(rank, action)) + ")";
+                             std::to_string(action) + "] (rank " + std::to_string(rank) + ", " +
+                             to_text(action_of(rank, action)) + ")";
     // One broken list is shared by the ranks of its role: its first rank speaks for all.
     if (!reported_.insert({{ranks_[static_cast<std::size_t>(rank)].role, action, message}, true}).second) return;
     if (errors_.size() >= kMaxReported) return;
-    errors_.push_back(Error{ErrorCode::InvalidArgument, std::move(message), path, std::move(expected), std::move(got), std::move(hint)});
+    errors_.push_back(Error{ErrorCode::InvalidArgument, std::move(message), path, std::move(expected), std::move(got),
+                            std::move(hint)});
   }
 
   bool has_counterpart(int peer, Stream stream, int micro_batch) const {
@@ -254,7 +258,8 @@ class OrderCheck {
         for (const int member : groups_[static_cast<std::size_t>(group)].ranks) {
           const auto& theirs = ranks_[static_cast<std::size_t>(member)].program->actions;
           if (std::find(theirs.begin(), theirs.end(), action) != theirs.end()) continue;
-          add_error(rank, flight.action, "collective has no counterpart", to_text(action) + " in the list of rank " + std::to_string(member), "nothing", "");
+          add_error(rank, flight.action, "collective has no counterpart",
+                    to_text(action) + " in the list of rank " + std::to_string(member), "nothing", "");
         }
         continue;
       }
@@ -279,16 +284,18 @@ class OrderCheck {
       const int action = flight.action >= 0 ? flight.action : state.next(stream);
       if (action < 0) continue;
       if (first < 0 || flight.action >= 0) first = action;
-      waiting += (waiting.empty() ? "" : ", ") + to_text(action_of(rank, action)) + (flight.action >= 0 ? " (has no partner yet)" : unfinished(rank, action));
+      waiting += (waiting.empty() ? "" : ", ") + to_text(action_of(rank, action)) +
+                 (flight.action >= 0 ? " (has no partner yet)" : unfinished(rank, action));
     }
-    add_error(rank, first, "deadlock: this rank never ends its list", "an order in which every action can start", waiting,
-              "compare the lists of the ranks named here; each waits for another");
+    add_error(rank, first, "deadlock: this rank never ends its list", "an order in which every action can start",
+              waiting, "compare the lists of the ranks named here; each waits for another");
   }
 
   std::string unfinished(int rank, int action) const {
     const RankProgram& program = *ranks_[static_cast<std::size_t>(rank)].program;
     for (const int on : program.waits_for[static_cast<std::size_t>(action)]) {
-      if (!states_[static_cast<std::size_t>(rank)].has_finished(on)) return " (after " + to_text(action_of(rank, on)) + ")";
+      if (!states_[static_cast<std::size_t>(rank)].has_finished(on))
+        return " (after " + to_text(action_of(rank, on)) + ")";
     }
     return "";
   }
@@ -308,6 +315,8 @@ class OrderCheck {
 
 }  // namespace
 
-std::vector<Error> check_order(const Plan& plan, const model::ModelGraph& graph) { return OrderCheck(plan, graph).run(); }
+std::vector<Error> check_order(const Plan& plan, const model::ModelGraph& graph) {
+  return OrderCheck(plan, graph).run();
+}
 
 }  // namespace coxswain::plan

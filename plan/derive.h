@@ -15,13 +15,16 @@ namespace coxswain::plan {
 
 /// Gradient bytes of each block of `stage` that its replicas reduce in buckets. A parameter that several blocks of the
 /// stage use counts at the lowest one (its gradient is complete last there); one tied across stages counts nowhere.
-[[nodiscard]] std::vector<Bytes> bucket_bytes_of(const Stage& stage, const model::ModelGraph& graph, const std::vector<std::vector<int>>& uses);
+[[nodiscard]] std::vector<Bytes> bucket_bytes_of(const Stage& stage, const model::ModelGraph& graph,
+                                                 const std::vector<std::vector<int>>& uses);
 
 /// Empty for one replica and for a stage that has nothing to reduce.
-[[nodiscard]] std::vector<int> make_bucket_starts(const Stage& stage, const std::vector<Bytes>& block_bytes, Bytes bucket_bytes);
+[[nodiscard]] std::vector<int> make_bucket_starts(const Stage& stage, const std::vector<Bytes>& block_bytes,
+                                                  Bytes bucket_bytes);
 
 /// The complete list of `stage`, with `schedule` (F and B, micro-batch only) as the order of its compute part.
-[[nodiscard]] std::vector<Action> stage_actions(const Plan& plan, int stage, const std::vector<Action>& schedule, const std::vector<TiedParameter>& tied);
+[[nodiscard]] std::vector<Action> stage_actions(const Plan& plan, int stage, const std::vector<Action>& schedule,
+                                                const std::vector<TiedParameter>& tied);
 
 /// True when two replicas of one stage belong to one role.
 [[nodiscard]] bool same_role(const Replica& a, const Replica& b);

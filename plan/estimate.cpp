@@ -56,7 +56,8 @@ DeviceEstimate read_device(const Json& json, const std::string& path, std::vecto
     if (ranks[i].is_integer() && ranks[i].integer() >= 0 && ranks[i].integer() <= kMaxInt) {
       device.ranks.push_back(static_cast<int>(ranks[i].integer()));
     } else {
-      reader.problem(Error{ErrorCode::InvalidArgument, "wrong value", "ranks[" + std::to_string(i) + "]", "a rank", to_text(ranks[i]), ""});
+      reader.problem(Error{ErrorCode::InvalidArgument, "wrong value", "ranks[" + std::to_string(i) + "]", "a rank",
+                           to_text(ranks[i]), ""});
     }
   }
   device.device = reader.string("device");

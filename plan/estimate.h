@@ -10,15 +10,17 @@ namespace coxswain::plan {
 
 struct MemoryParts {
   Bytes parameters{0}, gradients{0}, optimizer{0}, activations{0}, transfers{0}, workspace{0}, margin{0};
-  [[nodiscard]] Bytes total() const { return parameters + gradients + optimizer + activations + transfers + workspace + margin; }
+  [[nodiscard]] Bytes total() const {
+    return parameters + gradients + optimizer + activations + transfers + workspace + margin;
+  }
   friend bool operator==(const MemoryParts&, const MemoryParts&) = default;
 };
 
 struct DeviceEstimate {
-  int role = 0;                 // index into plan.roles
+  int role = 0;  // index into plan.roles
   std::vector<int> ranks;
-  std::string device;           // device class name
-  Bytes peak_memory{0};         // without margin: what the allocator is predicted to report
+  std::string device;    // device class name
+  Bytes peak_memory{0};  // without margin: what the allocator is predicted to report
   MemoryParts parts;
   Bytes capacity{0};
   double busy_fraction = 0;

@@ -93,21 +93,45 @@ int group_of(const Plan& plan, const std::vector<Group>& groups, int stage, cons
     case ActionKind::BackwardWeight:
     case ActionKind::CountLoss:
     case ActionKind::Optimizer: return -1;
-    case ActionKind::SendActivation: kind = GroupKind::ActivationEdge; index = stage; break;
-    case ActionKind::ReceiveActivation: kind = GroupKind::ActivationEdge; index = stage - 1; break;
-    case ActionKind::SendGradient: kind = GroupKind::GradientEdge; index = stage - 1; break;
-    case ActionKind::ReceiveGradient: kind = GroupKind::GradientEdge; index = stage; break;
+    case ActionKind::SendActivation:
+      kind = GroupKind::ActivationEdge;
+      index = stage;
+      break;
+    case ActionKind::ReceiveActivation:
+      kind = GroupKind::ActivationEdge;
+      index = stage - 1;
+      break;
+    case ActionKind::SendGradient:
+      kind = GroupKind::GradientEdge;
+      index = stage - 1;
+      break;
+    case ActionKind::ReceiveGradient:
+      kind = GroupKind::GradientEdge;
+      index = stage;
+      break;
     case ActionKind::ReduceLossCount:
-    case ActionKind::ReduceGradient: kind = GroupKind::StageReplicas; index = stage; break;
+    case ActionKind::ReduceGradient:
+      kind = GroupKind::StageReplicas;
+      index = stage;
+      break;
     case ActionKind::ReduceTied:
-    case ActionKind::BroadcastTied: kind = GroupKind::Tied; index = action.tied; break;
-    case ActionKind::ReduceNorm: kind = GroupKind::World; index = 0; break;
+    case ActionKind::BroadcastTied:
+      kind = GroupKind::Tied;
+      index = action.tied;
+      break;
+    case ActionKind::ReduceNorm:
+      kind = GroupKind::World;
+      index = 0;
+      break;
   }
-  const auto found = std::find_if(groups.begin(), groups.end(), [&](const Group& g) { return is_group_of(g, kind, index); });
+  const auto found =
+      std::find_if(groups.begin(), groups.end(), [&](const Group& g) { return is_group_of(g, kind, index); });
   return found == groups.end() ? -1 : static_cast<int>(found - groups.begin());
 }
 
-std::vector<Transfer> transfers_to_next(const Plan& plan, int rank) { return intersect(plan, rank, place_of(plan, rank).stage + 1); }
+std::vector<Transfer> transfers_to_next(const Plan& plan, int rank) {
+  return intersect(plan, rank, place_of(plan, rank).stage + 1);
+}
 
 std::vector<Transfer> transfers_from_previous(const Plan& plan, int rank) {
   return intersect(plan, rank, place_of(plan, rank).stage - 1);

@@ -23,7 +23,8 @@ constexpr std::array<Name<ScheduleKind>, 6> kScheduleNames{{{ScheduleKind::GPipe
 constexpr std::array<Name<Recompute>, 2> kRecomputeNames{{{Recompute::None, "none"}, {Recompute::Full, "full"}}};
 constexpr std::array<Name<Offload>, 3> kOffloadNames{
     {{Offload::None, "none"}, {Offload::Optimizer, "optimizer"}, {Offload::Activations, "activations"}}};
-constexpr std::array<Name<Precision>, 2> kPrecisionNames{{{Precision::Float32, "float32"}, {Precision::BFloat16, "bfloat16"}}};
+constexpr std::array<Name<Precision>, 2> kPrecisionNames{
+    {{Precision::Float32, "float32"}, {Precision::BFloat16, "bfloat16"}}};
 
 template <class Enum, std::size_t N>
 std::string_view text_of(const std::array<Name<Enum>, N>& names, Enum value) {

@@ -1,6 +1,7 @@
 #pragma once
-// The contract between planner and worker: stages, replicas on canonical devices, micro-batches, recompute, schedule and
-// the action list of every role. A plain value with canonical JSON. Threads: pure values. Source: DESIGN 3.3, docs/plan.md.
+// The contract between planner and worker: stages, replicas on canonical devices, micro-batches, recompute, schedule
+// and the action list of every role. A plain value with canonical JSON. Threads: pure values. Source: DESIGN 3.3,
+// docs/plan.md.
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -22,10 +23,10 @@ enum class ScheduleKind { GPipe, OneForwardOneBackward, Interleaved, ZeroBubbleH
 enum class Recompute { None, Full };
 enum class Offload { None, Optimizer, Activations };
 enum class Precision { Float32, BFloat16 };
-[[nodiscard]] std::string_view to_text(ScheduleKind kind);   // "gpipe", "1f1b", "interleaved", "zbh1", "zbh2", "zbv"
-[[nodiscard]] std::string_view to_text(Recompute recompute); // "none", "full"
-[[nodiscard]] std::string_view to_text(Precision precision); // "float32", "bfloat16"
-[[nodiscard]] std::string_view to_text(Offload offload);     // "none", "optimizer", "activations"
+[[nodiscard]] std::string_view to_text(ScheduleKind kind);    // "gpipe", "1f1b", "interleaved", "zbh1", "zbh2", "zbv"
+[[nodiscard]] std::string_view to_text(Recompute recompute);  // "none", "full"
+[[nodiscard]] std::string_view to_text(Precision precision);  // "float32", "bfloat16"
+[[nodiscard]] std::string_view to_text(Offload offload);      // "none", "optimizer", "activations"
 [[nodiscard]] std::optional<ScheduleKind> parse_schedule_kind(std::string_view text);
 [[nodiscard]] std::optional<Recompute> parse_recompute(std::string_view text);
 [[nodiscard]] std::optional<Precision> parse_precision(std::string_view text);
@@ -42,7 +43,7 @@ struct Replica {
 struct Stage {
   int first_block = 0, end_block = 0;
   std::vector<Replica> replicas;
-  std::vector<Recompute> recompute;         // per block of the stage
+  std::vector<Recompute> recompute;  // per block of the stage
   int zero_stage = 0;
   Offload offload = Offload::None;
   /// Gradient buckets in the order in which they are reduced: ends going down from end_block, e.g. blocks [2,7):

@@ -51,7 +51,9 @@ Json role_json(const Role& role) {
                     {"stage", role.stage}};
 }
 
-std::string at_index(const char* key, std::size_t index) { return std::string(key) + "[" + std::to_string(index) + "]"; }
+std::string at_index(const char* key, std::size_t index) {
+  return std::string(key) + "[" + std::to_string(index) + "]";
+}
 
 int read_int(JsonReader& reader, const std::string& key, int min) {
   return static_cast<int>(reader.integer(key, min, kMaxCount));
@@ -67,7 +69,8 @@ std::vector<int> read_integers(JsonReader& reader, const char* key) {
   const JsonArray& array = reader.array(key);
   for (std::size_t i = 0; i < array.size(); ++i) {
     if (!array[i].is_integer() || array[i].integer() < 0 || array[i].integer() > kMaxCount) {
-      reader.problem(Error{ErrorCode::InvalidArgument, "wrong value", at_index(key, i), "an integer, not negative", to_text(array[i]), ""});
+      reader.problem(Error{ErrorCode::InvalidArgument, "wrong value", at_index(key, i), "an integer, not negative",
+                           to_text(array[i]), ""});
       continue;
     }
     values.push_back(static_cast<int>(array[i].integer()));
@@ -77,7 +80,8 @@ std::vector<int> read_integers(JsonReader& reader, const char* key) {
 
 /// A text that must be one of an enumeration's; `first` to `last` are its enumerators.
 template <class Enum>
-Enum read_enum(JsonReader& reader, const std::string& path, const Json& json, std::optional<Enum> (*parse)(std::string_view), Enum last) {
+Enum read_enum(JsonReader& reader, const std::string& path, const Json& json,
+               std::optional<Enum> (*parse)(std::string_view), Enum last) {
   const std::optional<Enum> value = json.is_string() ? parse(json.string()) : std::nullopt;
   if (value) return *value;
   std::string expected;
@@ -99,13 +103,16 @@ class PlanReader {
     plan.cluster_hash = reader.string("cluster_hash");
     plan.backend = reader.string("backend");
     plan.precision = read_enum(reader, "precision", reader.any("precision"), parse_precision, Precision::BFloat16);
-    plan.schedule = read_enum(reader, "schedule", reader.any("schedule"), parse_schedule_kind, ScheduleKind::ZeroBubbleV);
+    plan.schedule =
+        read_enum(reader, "schedule", reader.any("schedule"), parse_schedule_kind, ScheduleKind::ZeroBubbleV);
     plan.receive_credits = read_int(reader, "receive_credits", 1);
     plan.batch = read_batch(reader.object("batch"));
     const JsonArray& stages = reader.array("stages");
-    for (std::size_t i = 0; i < stages.size(); ++i) plan.stages.push_back(read_stage(stages[i], "plan." + at_index("stages", i)));
+    for (std::size_t i = 0; i < stages.size(); ++i)
+      plan.stages.push_back(read_stage(stages[i], "plan." + at_index("stages", i)));
     const JsonArray& roles = reader.array("roles");
-    for (std::size_t i = 0; i < roles.size(); ++i) plan.roles.push_back(read_role(roles[i], "plan." + at_index("roles", i)));
+    for (std::size_t i = 0; i < roles.size(); ++i)
+      plan.roles.push_back(read_role(roles[i], "plan." + at_index("roles", i)));
 
     adopt(problems_, reader);
     if (problems_.empty()) return plan;
@@ -141,7 +148,8 @@ class PlanReader {
     replica.expert = read_int(reader, "expert", 1);
     replica.samples = reader.integer("samples", 0, kMaxSamples);
     const JsonArray& devices = reader.array("devices");
-    for (std::size_t i = 0; i < devices.size(); ++i) replica.devices.push_back(read_device(devices[i], path + "." + at_index("devices", i)));
+    for (std::size_t i = 0; i < devices.size(); ++i)
+      replica.devices.push_back(read_device(devices[i], path + "." + at_index("devices", i)));
     adopt(problems_, reader);
     return replica;
   }
@@ -156,10 +164,12 @@ class PlanReader {
     stage.bucket_starts = read_integers(reader, "bucket_starts");
     const JsonArray& recompute = reader.array("recompute");
     for (std::size_t i = 0; i < recompute.size(); ++i) {
-      stage.recompute.push_back(read_enum(reader, at_index("recompute", i), recompute[i], parse_recompute, Recompute::Full));
+      stage.recompute.push_back(
+          read_enum(reader, at_index("recompute", i), recompute[i], parse_recompute, Recompute::Full));
     }
     const JsonArray& replicas = reader.array("replicas");
-    for (std::size_t i = 0; i < replicas.size(); ++i) stage.replicas.push_back(read_replica(replicas[i], path + "." + at_index("replicas", i)));
+    for (std::size_t i = 0; i < replicas.size(); ++i)
+      stage.replicas.push_back(read_replica(replicas[i], path + "." + at_index("replicas", i)));
     adopt(problems_, reader);
     return stage;
   }

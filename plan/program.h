@@ -1,6 +1,7 @@
 #pragma once
 // From a plan to what each rank does: schedules, action lists, communication groups, transfers and what waits for what.
-// Called by the planner (fill_roles), the validator, the simulator and the worker. Threads: pure. Source: DESIGN 3.3, 3.7.
+// Called by the planner (fill_roles), the validator, the simulator and the worker. Threads: pure. Source:
+// DESIGN 3.3, 3.7.
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -12,8 +13,8 @@ namespace coxswain::plan {
 
 /// A parameter used by several stages; the first stage owns it (optimizer state, update).
 struct TiedParameter {
-  int parameter = -1;        // index into graph.parameters
-  std::vector<int> stages;   // ascending; stages[0] owns
+  int parameter = -1;       // index into graph.parameters
+  std::vector<int> stages;  // ascending; stages[0] owns
 };
 [[nodiscard]] std::vector<TiedParameter> tied_parameters(const Plan& plan, const model::ModelGraph& graph);
 
@@ -22,12 +23,13 @@ struct TiedParameter {
 [[nodiscard]] std::vector<Action> make_schedule(ScheduleKind kind, int stage, int num_stages, int num_micro_batches);
 
 /// Writes bucket_starts and `roles` (complete action lists) from stages, batch and schedule.
-/// A bucket closes once it holds `bucket_bytes` of gradients (parameter dtype); a parameter belongs to the bucket of the
-/// lowest block of the stage that uses it, parameters tied across stages to none.
-/// Requires: contiguous stages, at least one replica each, schedule GPipe or 1F1B.
+/// A bucket closes once it holds `bucket_bytes` of gradients (parameter dtype); a parameter belongs to the bucket of
+/// the lowest block of the stage that uses it, parameters tied across stages to none. Requires: contiguous stages, at
+/// least one replica each, schedule GPipe or 1F1B.
 void fill_roles(Plan& plan, const model::ModelGraph& graph, Bytes bucket_bytes);
 /// The same with a compute order of one's own per stage (parse_schedule_csv).
-void fill_roles(Plan& plan, const model::ModelGraph& graph, Bytes bucket_bytes, const std::vector<std::vector<Action>>& schedules);
+void fill_roles(Plan& plan, const model::ModelGraph& graph, Bytes bucket_bytes,
+                const std::vector<std::vector<Action>>& schedules);
 
 /// Forward-only list for validation loss: F, edges, ReduceNorm at the end.
 [[nodiscard]] std::vector<Action> evaluation_actions(const Plan& plan, int stage);
@@ -36,8 +38,8 @@ void fill_roles(Plan& plan, const model::ModelGraph& graph, Bytes bucket_bytes, 
 enum class GroupKind { World, StageReplicas, ActivationEdge, GradientEdge, Tied };
 struct Group {
   GroupKind kind = GroupKind::World;
-  int index = 0;             // stage; edge from stage `index` to `index + 1`; tied index
-  std::vector<int> ranks;    // ascending; position here = rank in the communicator
+  int index = 0;           // stage; edge from stage `index` to `index + 1`; tied index
+  std::vector<int> ranks;  // ascending; position here = rank in the communicator
 };
 /// Groups of one rank only are left out (their collectives cost nothing), World never is.
 [[nodiscard]] std::vector<Group> make_groups(const Plan& plan, const model::ModelGraph& graph);
@@ -46,7 +48,7 @@ struct Group {
 
 /// Samples that this rank exchanges with `peer` across an edge; relative to this rank's own samples.
 struct Transfer {
-  int peer = -1;             // global rank
+  int peer = -1;  // global rank
   std::int64_t first_sample = 0, num_samples = 0;
   friend bool operator==(const Transfer&, const Transfer&) = default;
 };
@@ -62,7 +64,8 @@ struct RankProgram {
   std::vector<Stream> streams;              // of each action
   std::vector<std::vector<int>> waits_for;  // indices of earlier or later actions of this rank that must have finished
 };
-[[nodiscard]] RankProgram make_rank_program(const Plan& plan, const model::ModelGraph& graph, int rank, const std::vector<Action>& actions);
+[[nodiscard]] RankProgram make_rank_program(const Plan& plan, const model::ModelGraph& graph, int rank,
+                                            const std::vector<Action>& actions);
 /// The step program: the list of the rank's role.
 [[nodiscard]] RankProgram make_rank_program(const Plan& plan, const model::ModelGraph& graph, int rank);
 
@@ -76,29 +79,31 @@ class StepState {
   /// Index of the first action of `stream` that has not started, whatever it waits for, or -1.
   [[nodiscard]] int next(Stream stream) const;
   [[nodiscard]] bool has_finished(int action) const { return finished_[static_cast<std::size_t>(action)] != 0; }
-  void started(int action);   // requires startable(stream_of it) == action
+  void started(int action);  // requires startable(stream_of it) == action
   void finished(int action);
   [[nodiscard]] bool done() const { return num_finished_ == static_cast<int>(program_->actions.size()); }
   void reset();
 
  private:
   const RankProgram* program_;
-  std::vector<std::vector<int>> order_;   // per stream
-  std::vector<int> next_;                 // per stream, position in order_
-  std::vector<int> running_;              // per stream: action in flight or -1 (a stream runs one at a time)
+  std::vector<std::vector<int>> order_;  // per stream
+  std::vector<int> next_;                // per stream, position in order_
+  std::vector<int> running_;             // per stream: action in flight or -1 (a stream runs one at a time)
   std::vector<char> finished_;
   int num_finished_ = 0;
 };
 
 /// PyTorch's pipelining CSV: one line a stage, cells like "0F3", "1B0", empty where idle.
 [[nodiscard]] std::string to_schedule_csv(const Plan& plan);
-[[nodiscard]] Result<std::vector<std::vector<Action>>> parse_schedule_csv(std::string_view csv, int num_stages, int num_micro_batches);
+[[nodiscard]] Result<std::vector<std::vector<Action>>> parse_schedule_csv(std::string_view csv, int num_stages,
+                                                                          int num_micro_batches);
 
-/// Every rule that `plan` breaks, in document order; empty means that the worker can run it. Numbered V1.. in docs/plan.md;
-/// send/receive matching and freedom from deadlock with zero buffering included.
-[[nodiscard]] std::vector<Error> validate(const Plan& plan, const model::ModelGraph& graph, const cluster::ResourceGraph& resources);
-/// Only the check of order: runs every rank's program with rendezvous edges and collectives. Paths: `roles[1].actions[17]
-/// (rank 3, SEND_F4)`. Requires: contiguous stages, every (stage, replica) in one role.
+/// Every rule that `plan` breaks, in document order; empty means that the worker can run it. Numbered V1.. in
+/// docs/plan.md; send/receive matching and freedom from deadlock with zero buffering included.
+[[nodiscard]] std::vector<Error> validate(const Plan& plan, const model::ModelGraph& graph,
+                                          const cluster::ResourceGraph& resources);
+/// Only the check of order: runs every rank's program with rendezvous edges and collectives. Paths:
+/// `roles[1].actions[17] (rank 3, SEND_F4)`. Requires: contiguous stages, every (stage, replica) in one role.
 [[nodiscard]] std::vector<Error> check_order(const Plan& plan, const model::ModelGraph& graph);
 
 }  // namespace coxswain::plan

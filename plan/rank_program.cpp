@@ -61,7 +61,11 @@ int find(const std::map<int, int>& positions, int micro_batch) {
 class WaitBuilder {
  public:
   WaitBuilder(const std::vector<Action>& actions, int credits, bool last_stage)
-      : actions_(actions), at_(actions), credits_(static_cast<std::size_t>(credits)), last_stage_(last_stage), waits_(actions.size()) {}
+      : actions_(actions),
+        at_(actions),
+        credits_(static_cast<std::size_t>(credits)),
+        last_stage_(last_stage),
+        waits_(actions.size()) {}
 
   std::vector<std::vector<int>> build() {
     for (std::size_t i = 0; i < actions_.size(); ++i) visit(actions_[i], static_cast<int>(i));
@@ -158,7 +162,8 @@ RankProgram make_role_program(const Plan& plan, int stage, const std::vector<Act
   return program;
 }
 
-RankProgram make_rank_program(const Plan& plan, const model::ModelGraph&, int rank, const std::vector<Action>& actions) {
+RankProgram make_rank_program(const Plan& plan, const model::ModelGraph&, int rank,
+                              const std::vector<Action>& actions) {
   const RankPlace place = place_of(plan, rank);
   RankProgram program = make_role_program(plan, place.stage, actions);
   program.rank = rank;
@@ -178,7 +183,11 @@ RankProgram make_rank_program(const Plan& plan, const model::ModelGraph& graph, 
 }
 
 StepState::StepState(const RankProgram& program)
-    : program_(&program), order_(kNumStreams), next_(kNumStreams, 0), running_(kNumStreams, -1), finished_(program.actions.size(), 0) {
+    : program_(&program),
+      order_(kNumStreams),
+      next_(kNumStreams, 0),
+      running_(kNumStreams, -1),
+      finished_(program.actions.size(), 0) {
   for (std::size_t i = 0; i < program.streams.size(); ++i) {
     order_[static_cast<std::size_t>(program.streams[i])].push_back(static_cast<int>(i));
   }

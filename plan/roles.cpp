@@ -105,7 +105,8 @@ std::vector<TiedParameter> find_tied(const Plan& plan, const std::vector<std::ve
     TiedParameter parameter{static_cast<int>(p), {}};
     for (const int block : uses[p]) {
       const int stage = stage_of_block(plan, block);
-      if (stage >= 0 && (parameter.stages.empty() || parameter.stages.back() != stage)) parameter.stages.push_back(stage);
+      if (stage >= 0 && (parameter.stages.empty() || parameter.stages.back() != stage))
+        parameter.stages.push_back(stage);
     }
     if (parameter.stages.size() > 1) tied.push_back(std::move(parameter));
   }
@@ -116,7 +117,8 @@ std::vector<TiedParameter> tied_parameters(const Plan& plan, const model::ModelG
   return find_tied(plan, trainable_uses(graph));
 }
 
-std::vector<Bytes> bucket_bytes_of(const Stage& stage, const model::ModelGraph& graph, const std::vector<std::vector<int>>& uses) {
+std::vector<Bytes> bucket_bytes_of(const Stage& stage, const model::ModelGraph& graph,
+                                   const std::vector<std::vector<int>>& uses) {
   std::vector<Bytes> bytes(static_cast<std::size_t>(stage.end_block - stage.first_block));
   for (std::size_t p = 0; p < uses.size(); ++p) {
     const std::vector<int>& blocks = uses[p];
@@ -124,7 +126,8 @@ std::vector<Bytes> bucket_bytes_of(const Stage& stage, const model::ModelGraph& 
     if (blocks.empty() || blocks.front() < stage.first_block || blocks.back() >= stage.end_block) continue;
     std::int64_t elements = 1;
     for (const std::int64_t dim : graph.parameters[p].dims) elements *= dim;
-    bytes[static_cast<std::size_t>(blocks.front() - stage.first_block)] += size_of(graph.parameters[p].dtype) * elements;
+    bytes[static_cast<std::size_t>(blocks.front() - stage.first_block)] +=
+        size_of(graph.parameters[p].dtype) * elements;
   }
   return bytes;
 }
@@ -151,10 +154,12 @@ std::vector<int> make_bucket_starts(const Stage& stage, const std::vector<Bytes>
   return starts;
 }
 
-std::vector<Action> stage_actions(const Plan& plan, int stage, const std::vector<Action>& schedule, const std::vector<TiedParameter>& tied) {
+std::vector<Action> stage_actions(const Plan& plan, int stage, const std::vector<Action>& schedule,
+                                  const std::vector<TiedParameter>& tied) {
   ListBuilder list(plan, stage);
   list.start();
-  const auto last_backward = std::find_if(schedule.rbegin(), schedule.rend(), [](const Action& a) { return a.kind == ActionKind::Backward; });
+  const auto last_backward =
+      std::find_if(schedule.rbegin(), schedule.rend(), [](const Action& a) { return a.kind == ActionKind::Backward; });
   for (const Action& action : schedule) {
     if (action.kind == ActionKind::Forward) {
       list.forward(action.micro_batch);
@@ -189,7 +194,8 @@ void fill_roles(Plan& plan, const model::ModelGraph& graph, Bytes bucket_bytes) 
   fill_roles(plan, graph, bucket_bytes, schedules);
 }
 
-void fill_roles(Plan& plan, const model::ModelGraph& graph, Bytes bucket_bytes, const std::vector<std::vector<Action>>& schedules) {
+void fill_roles(Plan& plan, const model::ModelGraph& graph, Bytes bucket_bytes,
+                const std::vector<std::vector<Action>>& schedules) {
   COX_ENSURE(schedules.size() == plan.stages.size(), schedules.size(), plan.stages.size());
   const auto uses = trainable_uses(graph);
   const auto tied = find_tied(plan, uses);
@@ -200,9 +206,10 @@ void fill_roles(Plan& plan, const model::ModelGraph& graph, Bytes bucket_bytes, 
     const std::vector<Action> actions = stage_actions(plan, static_cast<int>(s), schedules[s], tied);
     const auto stage_roles_begin = static_cast<std::ptrdiff_t>(plan.roles.size());
     for (std::size_t r = 0; r < stage.replicas.size(); ++r) {
-      const auto role = std::find_if(plan.roles.begin() + stage_roles_begin, plan.roles.end(), [&](const Role& candidate) {
-        return same_role(stage.replicas[static_cast<std::size_t>(candidate.replicas.front())], stage.replicas[r]);
-      });
+      const auto role =
+          std::find_if(plan.roles.begin() + stage_roles_begin, plan.roles.end(), [&](const Role& candidate) {
+            return same_role(stage.replicas[static_cast<std::size_t>(candidate.replicas.front())], stage.replicas[r]);
+          });
       if (role != plan.roles.end()) {
         role->replicas.push_back(static_cast<int>(r));
       } else {

@@ -1,4 +1,5 @@
-// PyTorch's schedule CSV, computation only: one line a stage, one cell a unit of time, "1B0" = stage 1, backward, micro-batch 0.
+// PyTorch's schedule CSV, computation only: one line a stage, one cell a unit of time, "1B0" = stage 1, backward,
+// micro-batch 0.
 #include <algorithm>
 #include <charconv>
 #include <map>
@@ -25,7 +26,8 @@ std::vector<Action> compute_order(const std::vector<Action>& actions) {
 /// on the stage before (forward) or after (backward).
 class Timeline {
  public:
-  explicit Timeline(std::vector<std::vector<Action>> stages) : stages_(std::move(stages)), next_(stages_.size(), 0), free_(stages_.size(), 0) {
+  explicit Timeline(std::vector<std::vector<Action>> stages)
+      : stages_(std::move(stages)), next_(stages_.size(), 0), free_(stages_.size(), 0) {
     bool moved = true;
     while (moved) {
       moved = false;
@@ -36,7 +38,9 @@ class Timeline {
     for (std::size_t s = 0; s < stages_.size(); ++s) COX_ENSURE(next_[s] == stages_[s].size(), s, next_[s]);
   }
 
-  [[nodiscard]] int slot(std::size_t stage, const Action& action) const { return slots_.at({stage, action.kind, action.micro_batch}); }
+  [[nodiscard]] int slot(std::size_t stage, const Action& action) const {
+    return slots_.at({stage, action.kind, action.micro_batch});
+  }
 
  private:
   bool place_next(std::size_t s) {
@@ -86,7 +90,8 @@ class CsvReader {
     std::vector<std::string_view> lines = split(csv, '\n');
     while (!lines.empty() && trim(lines.back()).empty()) lines.pop_back();
     if (static_cast<int>(lines.size()) != num_stages_) {
-      problem("number of lines differs from the number of stages", "", std::to_string(num_stages_), std::to_string(lines.size()));
+      problem("number of lines differs from the number of stages", "", std::to_string(num_stages_),
+              std::to_string(lines.size()));
     }
     std::vector<std::vector<Action>> stages;
     for (std::size_t i = 0; i < lines.size(); ++i) {
@@ -100,7 +105,8 @@ class CsvReader {
 
  private:
   void problem(std::string message, std::string path, std::string expected, std::string got) {
-    problems_.push_back(Error{ErrorCode::InvalidArgument, std::move(message), std::move(path), std::move(expected), std::move(got), ""});
+    problems_.push_back(Error{ErrorCode::InvalidArgument, std::move(message), std::move(path), std::move(expected),
+                              std::move(got), ""});
   }
 
   std::vector<Action> read_line(std::string_view line) {
@@ -123,7 +129,8 @@ class CsvReader {
     if (error == std::errc{} && stage == line_ && rest == "REDUCE_GRAD") return std::nullopt;
     const auto action = error == std::errc{} ? parse_action(rest) : std::nullopt;
     if (!action || !is_compute(action->kind) || action->micro_batch < 0 || action->first_block >= 0) {
-      problem("not a cell of a schedule", path, "stage, then F, B, I or W, then micro-batch, for example 0F3", std::string(cell));
+      problem("not a cell of a schedule", path, "stage, then F, B, I or W, then micro-batch, for example 0F3",
+              std::string(cell));
     } else if (stage != line_) {
       problem("cell belongs to another stage", path, "stage " + std::to_string(line_), std::string(cell));
     } else if (action->micro_batch >= num_micro_batches_) {
@@ -144,7 +151,8 @@ class CsvReader {
     const std::string path = "line " + std::to_string(line_ + 1);
     for (int m = 0; m < num_micro_batches_; ++m) {
       const std::string micro_batch = " of micro-batch " + std::to_string(m);
-      if (count(ActionKind::Forward, m) != 1) problem("wrong number of forwards", path, "one" + micro_batch, std::to_string(count(ActionKind::Forward, m)));
+      if (count(ActionKind::Forward, m) != 1)
+        problem("wrong number of forwards", path, "one" + micro_batch, std::to_string(count(ActionKind::Forward, m)));
       const int whole = count(ActionKind::Backward, m);
       const int input = count(ActionKind::BackwardInput, m);
       const int weight = count(ActionKind::BackwardWeight, m);
@@ -183,7 +191,8 @@ std::string to_schedule_csv(const Plan& plan) {
   return csv;
 }
 
-Result<std::vector<std::vector<Action>>> parse_schedule_csv(std::string_view csv, int num_stages, int num_micro_batches) {
+Result<std::vector<std::vector<Action>>> parse_schedule_csv(std::string_view csv, int num_stages,
+                                                            int num_micro_batches) {
   return CsvReader(num_stages, num_micro_batches).read(csv);
 }
 

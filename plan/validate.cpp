@@ -1,5 +1,5 @@
-// Rules V1 to V24 of docs/plan.md. A rule that builds on others is checked only where those hold, so that one mistake is
-// reported once.
+// Rules V1 to V24 of docs/plan.md. A rule that builds on others is checked only where those hold, so that one mistake
+// is reported once.
 #include <algorithm>
 #include <array>
 #include <map>
@@ -33,29 +33,36 @@ class Validator {
   }
 
  private:
-  void add(const char* rule, ErrorCode code, std::string message, std::string path, std::string expected, std::string got, std::string hint = "") {
-    problems_.push_back(Error{code, std::string(rule) + ": " + std::move(message), std::move(path), std::move(expected), std::move(got), std::move(hint)});
+  void add(const char* rule, ErrorCode code, std::string message, std::string path, std::string expected,
+           std::string got, std::string hint = "") {
+    problems_.push_back(Error{code, std::string(rule) + ": " + std::move(message), std::move(path), std::move(expected),
+                              std::move(got), std::move(hint)});
   }
 
-  void invalid(const char* rule, std::string message, std::string path, std::string expected, std::string got, std::string hint = "") {
-    add(rule, ErrorCode::InvalidArgument, std::move(message), std::move(path), std::move(expected), std::move(got), std::move(hint));
+  void invalid(const char* rule, std::string message, std::string path, std::string expected, std::string got,
+               std::string hint = "") {
+    add(rule, ErrorCode::InvalidArgument, std::move(message), std::move(path), std::move(expected), std::move(got),
+        std::move(hint));
   }
 
   /// A value that the format has and this version cannot run.
   void unimplemented(const char* rule, std::string what, std::string path, std::string expected, std::string got) {
-    add(rule, ErrorCode::Unimplemented, "this version cannot run " + std::move(what), std::move(path), std::move(expected), std::move(got));
+    add(rule, ErrorCode::Unimplemented, "this version cannot run " + std::move(what), std::move(path),
+        std::move(expected), std::move(got));
   }
 
   void check_identity() {
     if (plan_.format_version != kPlanFormatVersion) {
-      invalid("V1", "unknown plan format", "format_version", std::to_string(kPlanFormatVersion), std::to_string(plan_.format_version),
-              "make the plan again with this version");
+      invalid("V1", "unknown plan format", "format_version", std::to_string(kPlanFormatVersion),
+              std::to_string(plan_.format_version), "make the plan again with this version");
     }
     if (const std::string hash = model::model_hash(graph_); plan_.model_hash != hash) {
-      add("V2", ErrorCode::InvalidArgument, "plan is for another model", "model_hash", hash, plan_.model_hash, "plan again for this model");
+      add("V2", ErrorCode::InvalidArgument, "plan is for another model", "model_hash", hash, plan_.model_hash,
+          "plan again for this model");
     }
     if (const std::string hash = cluster::cluster_hash(resources_); plan_.cluster_hash != hash) {
-      add("V3", ErrorCode::InvalidArgument, "plan is for another cluster", "cluster_hash", hash, plan_.cluster_hash, "plan again for this cluster");
+      add("V3", ErrorCode::InvalidArgument, "plan is for another cluster", "cluster_hash", hash, plan_.cluster_hash,
+          "plan again for this cluster");
     }
   }
 
@@ -64,7 +71,8 @@ class Validator {
     constexpr std::int64_t kMax = std::int64_t{1} << 31;
     const bool in_range = batch.micro >= 1 && batch.count >= 1 && batch.micro < kMax && batch.count < kMax;
     if (!in_range || batch.micro * batch.count != batch.global) {
-      invalid("V4", "micro-batches do not add up to the global batch", "batch", "micro x count = global, each at least 1",
+      invalid("V4", "micro-batches do not add up to the global batch", "batch",
+              "micro x count = global, each at least 1",
               std::to_string(batch.micro) + " x " + std::to_string(batch.count) + " = " + std::to_string(batch.global));
     }
     if (!graph_.batch_symbol.empty()) return;
@@ -72,7 +80,8 @@ class Validator {
     for (const Stage& stage : plan_.stages) split = split || stage.replicas.size() > 1;
     if (split) {
       invalid("V5", "model has a static batch, which cannot be split", "batch.micro",
-              std::to_string(graph_.static_batch) + " on one replica a stage", std::to_string(batch.micro), "export the model with a dynamic batch");
+              std::to_string(graph_.static_batch) + " on one replica a stage", std::to_string(batch.micro),
+              "export the model with a dynamic batch");
     }
   }
 
@@ -103,18 +112,22 @@ class Validator {
     for (std::size_t s = 0; s < plan_.stages.size(); ++s) {
       const Stage& stage = plan_.stages[s];
       if (stage.first_block != next || stage.end_block <= stage.first_block || stage.end_block > graph_.num_blocks()) {
-        invalid("V10", "stages are not contiguous runs of the model's blocks", at_index("stages", s), "blocks from " + std::to_string(next) + ", at most to " + std::to_string(graph_.num_blocks()),
+        invalid("V10", "stages are not contiguous runs of the model's blocks", at_index("stages", s),
+                "blocks from " + std::to_string(next) + ", at most to " + std::to_string(graph_.num_blocks()),
                 "[" + std::to_string(stage.first_block) + ", " + std::to_string(stage.end_block) + ")");
         return false;
       }
       next = stage.end_block;
-      if (graph_.blocks[static_cast<std::size_t>(stage.first_block)].first_op == graph_.blocks[static_cast<std::size_t>(next - 1)].end_op) {
-        invalid("V11", "stage has no operator", at_index("stages", s), "at least one operator in its blocks", "none", "give it a neighbour's block");
+      if (graph_.blocks[static_cast<std::size_t>(stage.first_block)].first_op ==
+          graph_.blocks[static_cast<std::size_t>(next - 1)].end_op) {
+        invalid("V11", "stage has no operator", at_index("stages", s), "at least one operator in its blocks", "none",
+                "give it a neighbour's block");
       }
     }
     if (!plan_.stages.empty() && next != graph_.num_blocks()) {
-      invalid("V10", "stages do not cover the model's blocks", at_index("stages", plan_.stages.size() - 1) + ".end_block",
-              std::to_string(graph_.num_blocks()), std::to_string(next));
+      invalid("V10", "stages do not cover the model's blocks",
+              at_index("stages", plan_.stages.size() - 1) + ".end_block", std::to_string(graph_.num_blocks()),
+              std::to_string(next));
     }
     return problems_.size() == before;
   }
@@ -122,7 +135,8 @@ class Validator {
   /// Devices over the whole plan: V15 and V16.
   void check_devices() {
     std::vector<std::int64_t> counts;
-    for (std::size_t c = 0; c < resources_.device_classes.size(); ++c) counts.push_back(cluster::num_devices(resources_, static_cast<int>(c)));
+    for (std::size_t c = 0; c < resources_.device_classes.size(); ++c)
+      counts.push_back(cluster::num_devices(resources_, static_cast<int>(c)));
     std::set<DeviceId> used;
     for (std::size_t s = 0; s < plan_.stages.size(); ++s) {
       for (std::size_t r = 0; r < plan_.stages[s].replicas.size(); ++r) {
@@ -131,12 +145,15 @@ class Validator {
           const DeviceId& device = devices[d];
           const std::string path = at_index("stages", s) + "." + at_index("replicas", r) + "." + at_index("devices", d);
           const bool known_class = device.device_class >= 0 && device.device_class < static_cast<int>(counts.size());
-          if (!known_class || device.index < 0 || device.index >= counts[static_cast<std::size_t>(device.device_class)]) {
+          if (!known_class || device.index < 0 ||
+              device.index >= counts[static_cast<std::size_t>(device.device_class)]) {
             invalid("V15", "no such device in the cluster", path,
-                    known_class ? "index below " + std::to_string(counts[static_cast<std::size_t>(device.device_class)]) : "class below " + std::to_string(counts.size()),
+                    known_class ? "index below " + std::to_string(counts[static_cast<std::size_t>(device.device_class)])
+                                : "class below " + std::to_string(counts.size()),
                     "class " + std::to_string(device.device_class) + ", index " + std::to_string(device.index));
           } else if (!used.insert(device).second) {
-            invalid("V16", "device is used twice", path, "each device at most once", "class " + std::to_string(device.device_class) + ", index " + std::to_string(device.index));
+            invalid("V16", "device is used twice", path, "each device at most once",
+                    "class " + std::to_string(device.device_class) + ", index " + std::to_string(device.index));
           }
         }
       }
@@ -158,31 +175,41 @@ class Validator {
       samples += std::clamp<std::int64_t>(stage.replicas[r].samples, 0, std::int64_t{1} << 40);
     }
     if (!stage.replicas.empty() && samples != plan_.batch.micro) {
-      invalid("V17", "samples of the replicas do not add up to the micro-batch", path + ".replicas", std::to_string(plan_.batch.micro), std::to_string(samples));
+      invalid("V17", "samples of the replicas do not add up to the micro-batch", path + ".replicas",
+              std::to_string(plan_.batch.micro), std::to_string(samples));
       holds = false;
     }
     const int num_blocks = stage.end_block - stage.first_block;
     if (static_cast<int>(stage.recompute.size()) != num_blocks) {
-      invalid("V18", "recompute needs one entry a block", path + ".recompute", std::to_string(num_blocks), std::to_string(stage.recompute.size()));
+      invalid("V18", "recompute needs one entry a block", path + ".recompute", std::to_string(num_blocks),
+              std::to_string(stage.recompute.size()));
     }
-    if (stage.zero_stage != 0) unimplemented("V19", "ZeRO", path + ".zero_stage", "0", std::to_string(stage.zero_stage));
-    if (stage.offload != Offload::None) unimplemented("V19", "offload", path + ".offload", "none", std::string(to_text(stage.offload)));
+    if (stage.zero_stage != 0)
+      unimplemented("V19", "ZeRO", path + ".zero_stage", "0", std::to_string(stage.zero_stage));
+    if (stage.offload != Offload::None)
+      unimplemented("V19", "offload", path + ".offload", "none", std::string(to_text(stage.offload)));
     return holds;
   }
 
   bool check_replica(const Replica& replica, const std::string& path) {
     bool holds = true;
     const std::int64_t axes = static_cast<std::int64_t>(replica.tensor) * replica.context;
-    if (replica.tensor < 1 || replica.context < 1 || replica.expert < 1 || axes != static_cast<std::int64_t>(replica.devices.size())) {
+    if (replica.tensor < 1 || replica.context < 1 || replica.expert < 1 ||
+        axes != static_cast<std::int64_t>(replica.devices.size())) {
       invalid("V13", "mesh axes do not multiply to the number of devices", path + ".devices",
-              "tensor x context = " + std::to_string(axes) + ", each at least 1", std::to_string(replica.devices.size()));
+              "tensor x context = " + std::to_string(axes) + ", each at least 1",
+              std::to_string(replica.devices.size()));
       holds = false;
     }
-    if (replica.tensor > 1) unimplemented("V14", "tensor parallelism", path + ".tensor", "1", std::to_string(replica.tensor));
-    if (replica.context > 1) unimplemented("V14", "context parallelism", path + ".context", "1", std::to_string(replica.context));
-    if (replica.expert > 1) unimplemented("V14", "expert parallelism", path + ".expert", "1", std::to_string(replica.expert));
+    if (replica.tensor > 1)
+      unimplemented("V14", "tensor parallelism", path + ".tensor", "1", std::to_string(replica.tensor));
+    if (replica.context > 1)
+      unimplemented("V14", "context parallelism", path + ".context", "1", std::to_string(replica.context));
+    if (replica.expert > 1)
+      unimplemented("V14", "expert parallelism", path + ".expert", "1", std::to_string(replica.expert));
     if (replica.samples < 1) {
-      invalid("V17", "replica has no samples", path + ".samples", "at least 1", std::to_string(replica.samples), "leave the device unused instead");
+      invalid("V17", "replica has no samples", path + ".samples", "at least 1", std::to_string(replica.samples),
+              "leave the device unused instead");
       holds = false;
     }
     return holds;
@@ -198,8 +225,11 @@ class Validator {
         if (plan_.batch.count == 1 && stage.replicas.size() == 1) continue;
         const model::Op& op = graph_.ops[static_cast<std::size_t>(coupled.op)];
         invalid("V20", "an operator mixes samples, and the plan splits the batch", at_index("stages", s),
-                "one micro-batch and one replica for " + op.target + " at " + op.module_path + (op.source.empty() ? "" : " (" + op.source + ")"),
-                std::to_string(plan_.batch.count) + " micro-batches, " + std::to_string(stage.replicas.size()) + " replicas", coupled.reason);
+                "one micro-batch and one replica for " + op.target + " at " + op.module_path +
+                    (op.source.empty() ? "" : " (" + op.source + ")"),
+                std::to_string(plan_.batch.count) + " micro-batches, " + std::to_string(stage.replicas.size()) +
+                    " replicas",
+                coupled.reason);
       }
     }
   }
@@ -235,7 +265,9 @@ class Validator {
     std::string got;
     for (const int start : stage.bucket_starts) got += (got.empty() ? "" : ", ") + std::to_string(start);
     invalid("V21", "gradient buckets do not cover the stage's blocks", at_index("stages", s) + ".bucket_starts",
-            reduces ? "descending from below " + std::to_string(stage.end_block) + " to " + std::to_string(stage.first_block) : "none: nothing to reduce",
+            reduces ? "descending from below " + std::to_string(stage.end_block) + " to " +
+                          std::to_string(stage.first_block)
+                    : "none: nothing to reduce",
             got.empty() ? "none" : got);
   }
 
@@ -246,23 +278,28 @@ class Validator {
       const Role& role = plan_.roles[i];
       const std::string path = at_index("roles", i);
       if (role.stage < 0 || role.stage >= static_cast<int>(plan_.stages.size()) || role.replicas.empty()) {
-        invalid("V22", "role of no stage or without replicas", path, "a stage and its replicas", "stage " + std::to_string(role.stage));
+        invalid("V22", "role of no stage or without replicas", path, "a stage and its replicas",
+                "stage " + std::to_string(role.stage));
         continue;
       }
       const Stage& stage = plan_.stages[static_cast<std::size_t>(role.stage)];
       for (const int replica : role.replicas) {
         if (replica < 0 || replica >= static_cast<int>(stage.replicas.size())) {
-          invalid("V22", "no such replica", path + ".replicas", "below " + std::to_string(stage.replicas.size()), std::to_string(replica));
+          invalid("V22", "no such replica", path + ".replicas", "below " + std::to_string(stage.replicas.size()),
+                  std::to_string(replica));
           return;
         }
         ++times[{role.stage, replica}];
-        if (!same_role(stage.replicas[static_cast<std::size_t>(role.replicas.front())], stage.replicas[static_cast<std::size_t>(replica)])) {
-          invalid("V22", "replicas of one role differ", path + ".replicas", "equal device class, mesh and samples", "replica " + std::to_string(replica));
+        if (!same_role(stage.replicas[static_cast<std::size_t>(role.replicas.front())],
+                       stage.replicas[static_cast<std::size_t>(replica)])) {
+          invalid("V22", "replicas of one role differ", path + ".replicas", "equal device class, mesh and samples",
+                  "replica " + std::to_string(replica));
         }
       }
       const std::pair<int, int> key{role.stage, role.replicas.front()};
       if (!std::is_sorted(role.replicas.begin(), role.replicas.end()) || key <= previous) {
-        invalid("V22", "roles are not in order", path, "ascending by stage, then replica", "stage " + std::to_string(key.first) + ", replica " + std::to_string(key.second));
+        invalid("V22", "roles are not in order", path, "ascending by stage, then replica",
+                "stage " + std::to_string(key.first) + ", replica " + std::to_string(key.second));
       }
       previous = key;
     }
@@ -270,7 +307,8 @@ class Validator {
       for (std::size_t r = 0; r < plan_.stages[s].replicas.size(); ++r) {
         const int count = times[{static_cast<int>(s), static_cast<int>(r)}];
         if (count == 1) continue;
-        invalid("V22", "replica must have exactly one role", at_index("stages", s) + "." + at_index("replicas", r), "1", std::to_string(count));
+        invalid("V22", "replica must have exactly one role", at_index("stages", s) + "." + at_index("replicas", r), "1",
+                std::to_string(count));
       }
     }
   }
@@ -280,7 +318,8 @@ class Validator {
     const Role& role = plan_.roles[i];
     // Derives nothing for a count that the list cannot hold: the numbers come from a file.
     if (plan_.batch.count < 1 || plan_.batch.count > static_cast<std::int64_t>(role.actions.size())) {
-      invalid("V23", "list is too short for the micro-batches", at_index("roles", i) + ".actions", "forward and backward of " + std::to_string(plan_.batch.count) + " micro-batches",
+      invalid("V23", "list is too short for the micro-batches", at_index("roles", i) + ".actions",
+              "forward and backward of " + std::to_string(plan_.batch.count) + " micro-batches",
               std::to_string(role.actions.size()) + " actions");
       return;
     }

@@ -1,8 +1,8 @@
 #include "proto/channel.h"
 
-#include <grpcpp/grpcpp.h>
 #include <grpc/support/log.h>
 #include <grpc/support/time.h>
+#include <grpcpp/grpcpp.h>
 
 #include <algorithm>
 #include <condition_variable>
@@ -37,7 +37,8 @@ std::string job_key(const Secret& secret, std::string_view run_id) {
   return secret.is_token ? hmac_sha256_hex(secret.text, run_id) : secret.text;
 }
 
-std::string session_key(const std::string& key, Service service, const std::string& client_nonce, const std::string& server_nonce) {
+std::string session_key(const std::string& key, Service service, const std::string& client_nonce,
+                        const std::string& server_nonce) {
   const char* name = service == Service::Coordinator ? "coordinator" : "agent";
   return hmac_sha256_hex(key, std::string("session ") + name + " " + client_nonce + " " + server_nonce);
 }
@@ -50,10 +51,11 @@ std::string frame_mac(const std::string& session, char direction, std::uint64_t 
 template <class Context>
 class CancelAt {
  public:
-  CancelAt(Context& context, TimePoint at) : thread_([this, &context, at] {
-    std::unique_lock lock(mutex_);
-    if (!changed_.wait_until(lock, at, [this] { return dismissed_; })) context.TryCancel();
-  }) {}
+  CancelAt(Context& context, TimePoint at)
+      : thread_([this, &context, at] {
+          std::unique_lock lock(mutex_);
+          if (!changed_.wait_until(lock, at, [this] { return dismissed_; })) context.TryCancel();
+        }) {}
   CancelAt(const CancelAt&) = delete;
   CancelAt& operator=(const CancelAt&) = delete;
   ~CancelAt() {
@@ -98,7 +100,9 @@ class FrameStream : public Stream {
     }
     const std::string expected = frame_mac(session_, receive_direction_, received_, frame.body());
     if (frame.sequence() != received_ || !equal_constant_time(expected, frame.mac())) {
-      set_status(Error{ErrorCode::Unauthenticated, "a peer does not hold this run's key", "", "a frame signed with the run's key", "another signature", "give every node the same token file"});
+      set_status(Error{ErrorCode::Unauthenticated, "a peer does not hold this run's key", "",
+                       "a frame signed with the run's key", "another signature",
+                       "give every node the same token file"});
       cancel();
       end();
       return std::nullopt;
@@ -188,7 +192,8 @@ class FrameStream : public Stream {
 
 class ClientStream final : public FrameStream {
  public:
-  ClientStream(std::shared_ptr<grpc::Channel> channel, Service service) : channel_(std::move(channel)), service_(service) {}
+  ClientStream(std::shared_ptr<grpc::Channel> channel, Service service)
+      : channel_(std::move(channel)), service_(service) {}
   ~ClientStream() override {
     context_.TryCancel();
     stop_writer();
@@ -217,7 +222,9 @@ class ClientStream final : public FrameStream {
       return Error{ErrorCode::Unavailable, "the peer ended the connection before it began", "", "", "", ""};
     }
     const std::string run_id(run->second.data(), run->second.size());
-    begin(session_key(job_key(secret, run_id), service_, nonce, std::string(server_nonce->second.data(), server_nonce->second.size())), 'c', run_id);
+    begin(session_key(job_key(secret, run_id), service_, nonce,
+                      std::string(server_nonce->second.data(), server_nonce->second.size())),
+          'c', run_id);
     return {};
   }
 
@@ -232,7 +239,8 @@ class ClientStream final : public FrameStream {
     finished_ = true;
     const grpc::Status status = stream_->Finish();
     if (status.error_code() == grpc::StatusCode::UNAUTHENTICATED) {
-      set_status(Error{ErrorCode::Unauthenticated, "refused: this process does not hold the run's key", "", "", "", "give every node the same token file"});
+      set_status(Error{ErrorCode::Unauthenticated, "refused: this process does not hold the run's key", "", "", "",
+                       "give every node the same token file"});
     } else if (!status.ok()) {
       set_status(Error{ErrorCode::Unavailable, "the connection ended", "", "", status.error_message(), ""});
     }
@@ -265,7 +273,8 @@ class ServerStream final : public FrameStream {
     stream_.SendInitialMetadata();
     if (nonce == metadata.end()) return false;
     const std::string key = job_key(options.secret, options.run_id);
-    begin(session_key(key, options.service, std::string(nonce->second.data(), nonce->second.size()), own_nonce), 's', options.run_id);
+    begin(session_key(key, options.service, std::string(nonce->second.data(), nonce->second.size()), own_nonce), 's',
+          options.run_id);
     const CancelAt watch(context_, Deadline::after(steady_clock(), Seconds(kAuthenticationSeconds)).at);
     first_ = FrameStream::receive();
     return first_.has_value();
@@ -287,7 +296,8 @@ class ServerStream final : public FrameStream {
   std::optional<std::string> first_;
 };
 
-grpc::Status serve(const ServerOptions& options, const std::function<void(Stream&)>& handler, grpc::ServerContext* context, ServerSide* side) {
+grpc::Status serve(const ServerOptions& options, const std::function<void(Stream&)>& handler,
+                   grpc::ServerContext* context, ServerSide* side) {
   ServerStream stream(*context, *side);
   if (!stream.authenticate(options)) return {grpc::StatusCode::UNAUTHENTICATED, "not signed with this run's key"};
   handler(stream);
@@ -296,8 +306,11 @@ grpc::Status serve(const ServerOptions& options, const std::function<void(Stream
 
 class CoordinatorService final : public control::Coordinator::Service {
  public:
-  CoordinatorService(const ServerOptions& options, const std::function<void(Stream&)>& handler) : options_(options), handler_(handler) {}
-  grpc::Status Join(grpc::ServerContext* context, ServerSide* stream) override { return serve(options_, handler_, context, stream); }
+  CoordinatorService(const ServerOptions& options, const std::function<void(Stream&)>& handler)
+      : options_(options), handler_(handler) {}
+  grpc::Status Join(grpc::ServerContext* context, ServerSide* stream) override {
+    return serve(options_, handler_, context, stream);
+  }
 
  private:
   const ServerOptions& options_;
@@ -306,8 +319,11 @@ class CoordinatorService final : public control::Coordinator::Service {
 
 class AgentService final : public control::Agent::Service {
  public:
-  AgentService(const ServerOptions& options, const std::function<void(Stream&)>& handler) : options_(options), handler_(handler) {}
-  grpc::Status Work(grpc::ServerContext* context, ServerSide* stream) override { return serve(options_, handler_, context, stream); }
+  AgentService(const ServerOptions& options, const std::function<void(Stream&)>& handler)
+      : options_(options), handler_(handler) {}
+  grpc::Status Work(grpc::ServerContext* context, ServerSide* stream) override {
+    return serve(options_, handler_, context, stream);
+  }
 
  private:
   const ServerOptions& options_;
@@ -317,7 +333,10 @@ class AgentService final : public control::Agent::Service {
 class GrpcServer final : public Server {
  public:
   GrpcServer(ServerOptions options, std::function<void(Stream&)> handler)
-      : options_(std::move(options)), handler_(std::move(handler)), coordinator_(options_, handler_), agent_(options_, handler_) {}
+      : options_(std::move(options)),
+        handler_(std::move(handler)),
+        coordinator_(options_, handler_),
+        agent_(options_, handler_) {}
   ~GrpcServer() override { stop(); }
 
   Result<void> start() {
@@ -333,7 +352,12 @@ class GrpcServer final : public Server {
     server_ = builder.BuildAndStart();
     const bool unix_socket = options_.listen.starts_with("unix:");
     if (server_ == nullptr || (!unix_socket && port_ == 0)) {
-      return Error{ErrorCode::FailedPrecondition, "cannot listen", options_.listen, "a free port on an address of this machine", "taken, or no such address here", "choose another port or address"};
+      return Error{ErrorCode::FailedPrecondition,
+                   "cannot listen",
+                   options_.listen,
+                   "a free port on an address of this machine",
+                   "taken, or no such address here",
+                   "choose another port or address"};
     }
     if (unix_socket) port_ = 0;
     return {};
@@ -358,7 +382,8 @@ class GrpcServer final : public Server {
 
 }  // namespace
 
-Result<std::unique_ptr<Stream>> connect(const std::string& target, Service service, const Secret& secret, Deadline deadline) {
+Result<std::unique_ptr<Stream>> connect(const std::string& target, Service service, const Secret& secret,
+                                        Deadline deadline) {
   quiet_grpc();
   grpc::ChannelArguments arguments;
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
@@ -369,7 +394,12 @@ Result<std::unique_ptr<Stream>> connect(const std::string& target, Service servi
   arguments.SetMaxReceiveMessageSize(kMaxMessageBytes);
   auto channel = grpc::CreateCustomChannel(target, grpc::InsecureChannelCredentials(), arguments);
   if (!channel->WaitForConnected(after(deadline.remaining(steady_clock())))) {
-    return Error{ErrorCode::DeadlineExceeded, "nobody answers", target, "a coordinator or agent listening there", "no connection", "check the address and that it runs"};
+    return Error{ErrorCode::DeadlineExceeded,
+                 "nobody answers",
+                 target,
+                 "a coordinator or agent listening there",
+                 "no connection",
+                 "check the address and that it runs"};
   }
   auto stream = std::make_unique<ClientStream>(std::move(channel), service);
   COX_TRY_VOID(stream->open(secret, deadline));

@@ -1,8 +1,8 @@
 #pragma once
-// One authenticated, ordered, two-way stream of byte messages between two processes of a run, over gRPC (kept out of this
-// header). Both ends prove that they hold the job's key by an HMAC on every frame; nonces of both ends go into the session
-// key, so that nothing recorded can be replayed. Used by coordinator, agents and workers.
-// Threads: send, close and cancel from any thread, receive from one. Source: DESIGN 3.8 (trust), proto/control.proto.
+// One authenticated, ordered, two-way stream of byte messages between two processes of a run, over gRPC (kept out of
+// this header). Both ends prove that they hold the job's key by an HMAC on every frame; nonces of both ends go into the
+// session key, so that nothing recorded can be replayed. Used by coordinator, agents and workers. Threads: send, close
+// and cancel from any thread, receive from one. Source: DESIGN 3.8 (trust), proto/control.proto.
 #include <functional>
 #include <memory>
 #include <optional>
@@ -40,10 +40,11 @@ class Stream {
 
 /// `target`: "host:port" or "unix:/path". Waits until the server answers.
 /// Errors: DeadlineExceeded, Unavailable. A wrong key shows as Unauthenticated in status() after the first receive.
-[[nodiscard]] Result<std::unique_ptr<Stream>> connect(const std::string& target, Service service, const Secret& secret, Deadline deadline);
+[[nodiscard]] Result<std::unique_ptr<Stream>> connect(const std::string& target, Service service, const Secret& secret,
+                                                      Deadline deadline);
 
 struct ServerOptions {
-  std::string listen;       // "host:port" (port 0: any) or "unix:/path"
+  std::string listen;  // "host:port" (port 0: any) or "unix:/path"
   Service service = Service::Coordinator;
   Secret secret;
   std::string run_id;
@@ -61,6 +62,7 @@ class Server {
 /// `handler` runs on a thread of its own for each peer that proved the key; the stream ends when it returns. Its first
 /// receive gives the peer's first message.
 /// Errors: FailedPrecondition (the port is taken or the address is none of this machine).
-[[nodiscard]] Result<std::unique_ptr<Server>> start_server(const ServerOptions& options, std::function<void(Stream&)> handler);
+[[nodiscard]] Result<std::unique_ptr<Server>> start_server(const ServerOptions& options,
+                                                           std::function<void(Stream&)> handler);
 
 }  // namespace coxswain::proto

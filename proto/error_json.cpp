@@ -21,7 +21,8 @@ Error error_from_json(const Json& json) {
   error.got = reader.string("got");
   error.hint = reader.string("hint");
   for (const Json& detail : reader.array("details")) error.details.push_back(error_from_json(detail));
-  if (auto read = reader.finish(); !read) return Error{ErrorCode::Internal, "unreadable error from a peer", "", "", to_text(json), ""};
+  if (auto read = reader.finish(); !read)
+    return Error{ErrorCode::Internal, "unreadable error from a peer", "", "", to_text(json), ""};
   return error;
 }
 

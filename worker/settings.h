@@ -1,6 +1,6 @@
 #pragma once
-// What a rank needs besides model and plan, as plain values (the service decodes it from the assignment; the engine sees
-// no protobuf). Threads: pure values. Source: INTERFACE section 2, DESIGN 3.7.
+// What a rank needs besides model and plan, as plain values (the service decodes it from the assignment; the engine
+// sees no protobuf). Threads: pure values. Source: INTERFACE section 2, DESIGN 3.7.
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -13,14 +13,14 @@ struct OptimizerSettings {
   double learning_rate = 1e-3;
   double beta1 = 0.9, beta2 = 0.95, epsilon = 1e-8;
   double weight_decay = 0.1;
-  double clip_grad_norm = 1.0;   // 0: none
+  double clip_grad_norm = 1.0;  // 0: none
   std::int64_t warmup_steps = 0;
   std::string decay = "cosine";  // or "constant"
   double min_ratio = 0.1;
 };
 
 struct DataSettings {
-  std::string text;              // file; bytes are tokens
+  std::string text;  // file; bytes are tokens
   std::int64_t sequence_length = 128;
   std::uint64_t seed = 0;
   double validation_fraction = 0;
@@ -32,8 +32,8 @@ struct TrainSettings {
   DataSettings data;
   std::int64_t steps = 1;
   std::uint64_t seed = 0;
-  bool dropout = true;           // false: dropout is the identity in training too (tests)
-  int threads = 1;               // of this rank, set before the first parallel region
+  bool dropout = true;  // false: dropout is the identity in training too (tests)
+  int threads = 1;      // of this rank, set before the first parallel region
 };
 
 }  // namespace coxswain::worker

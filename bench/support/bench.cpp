@@ -37,7 +37,8 @@ std::string commit() {
 }
 
 std::string machine() {
-  return std::to_string(sysconf(_SC_NPROCESSORS_ONLN)) + " cores, " + first_line_of("/proc/cpuinfo", "model name") + ", shared";
+  return std::to_string(sysconf(_SC_NPROCESSORS_ONLN)) + " cores, " + first_line_of("/proc/cpuinfo", "model name") +
+         ", shared";
 }
 
 std::vector<char*> pointers(const std::vector<std::string>& arguments) {
@@ -67,10 +68,14 @@ Options parse_options(int argc, char** argv, const std::string& what, const std:
   for (int i = 1; i < argc; ++i) {
     const std::string flag = argv[i];
     const bool has_value = i + 1 < argc;
-    if (flag == "--quick") options.quick = true;
-    else if (flag == "--seed" && has_value) options.seed = std::strtoull(argv[++i], nullptr, 10);
-    else if (flag == "--json" && has_value) options.json = argv[++i];
-    else if (std::find(own.begin(), own.end(), flag) != own.end() && has_value) options.other[flag] = argv[++i];
+    if (flag == "--quick")
+      options.quick = true;
+    else if (flag == "--seed" && has_value)
+      options.seed = std::strtoull(argv[++i], nullptr, 10);
+    else if (flag == "--json" && has_value)
+      options.json = argv[++i];
+    else if (std::find(own.begin(), own.end(), flag) != own.end() && has_value)
+      options.other[flag] = argv[++i];
     else {
       std::string usage = std::string(argv[0]) + ": " + what + "\nflags: --quick, --seed N, --json FILE";
       for (const auto& name : own) usage += ", " + name + " VALUE";
@@ -84,8 +89,8 @@ Options parse_options(int argc, char** argv, const std::string& what, const std:
 Report::Report(std::string program, const Options& options) : program_(std::move(program)), options_(options) {}
 
 void Report::add(Check check) {
-  std::printf("  %-52s ours %12.5g  peer %12.5g  ratio %8.4f  %-14s goal %-18s %s\n", check.name.c_str(), check.ours, check.peer, check.ratio, check.unit.c_str(),
-              check.goal.c_str(), check.pass ? "pass" : "FAIL");
+  std::printf("  %-52s ours %12.5g  peer %12.5g  ratio %8.4f  %-14s goal %-18s %s\n", check.name.c_str(), check.ours,
+              check.peer, check.ratio, check.unit.c_str(), check.goal.c_str(), check.pass ? "pass" : "FAIL");
   std::fflush(stdout);
   checks_.push_back(std::move(check));
 }
@@ -95,12 +100,20 @@ int Report::finish() const {
   bool all = true;
   for (const auto& c : checks_) {
     all = all && c.pass;
-    rows.push_back(JsonObject{{"name", c.name}, {"ours", c.ours}, {"peer", c.peer}, {"ratio", c.ratio}, {"unit", c.unit}, {"goal", c.goal}, {"pass", c.pass}});
+    rows.push_back(JsonObject{{"name", c.name},
+                              {"ours", c.ours},
+                              {"peer", c.peer},
+                              {"ratio", c.ratio},
+                              {"unit", c.unit},
+                              {"goal", c.goal},
+                              {"pass", c.pass}});
   }
   JsonObject peers;
   for (const auto& [name, version] : peers_) peers[name] = version;
-  const Json json = JsonObject{{"program", program_}, {"commit", commit()}, {"machine", machine()}, {"peers", peers}, {"checks", rows}, {"seed", options_.seed}, {"extra", extra_}};
-  std::printf("%s: %zu checks, %s; commit %s; %s\n", program_.c_str(), checks_.size(), all ? "all passed" : "SOME FAILED", commit().c_str(), machine().c_str());
+  const Json json = JsonObject{{"program", program_}, {"commit", commit()},    {"machine", machine()}, {"peers", peers},
+                               {"checks", rows},      {"seed", options_.seed}, {"extra", extra_}};
+  std::printf("%s: %zu checks, %s; commit %s; %s\n", program_.c_str(), checks_.size(),
+              all ? "all passed" : "SOME FAILED", commit().c_str(), machine().c_str());
   if (!options_.json.empty()) {
     const auto written = write_file(options_.json, to_text(json, 2) + "\n");
     if (!written) std::fputs(to_text(written.error()).c_str(), stderr);
@@ -120,7 +133,8 @@ int start_process(const std::vector<std::string>& arguments, const std::filesyst
   posix_spawn_file_actions_init(&actions);
   posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
   posix_spawn_file_actions_addopen(&actions, 1, output_file.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
-  posix_spawn_file_actions_addopen(&actions, 2, (output_file.string() + ".errors").c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
+  posix_spawn_file_actions_addopen(&actions, 2, (output_file.string() + ".errors").c_str(),
+                                   O_WRONLY | O_CREAT | O_TRUNC, 0600);
   pid_t pid = -1;
   auto argv = pointers(arguments);
   const int code = posix_spawnp(&pid, argv[0], &actions, nullptr, argv.data(), environ);

@@ -14,11 +14,12 @@ namespace coxswain::bench {
 struct Options {
   bool quick = false;
   std::uint64_t seed = 1;
-  std::string json;                    // file, empty: none
+  std::string json;                          // file, empty: none
   std::map<std::string, std::string> other;  // `--name value` of the program's own
 };
 /// Exits 64 with a usage line on an unknown flag. `own` = names of the program's own flags, each with a value.
-[[nodiscard]] Options parse_options(int argc, char** argv, const std::string& what, const std::vector<std::string>& own = {});
+[[nodiscard]] Options parse_options(int argc, char** argv, const std::string& what,
+                                    const std::vector<std::string>& own = {});
 
 /// One row: ours beside the peer (or measured beside predicted) against a goal.
 struct Check {
@@ -49,7 +50,7 @@ class Report {
 [[nodiscard]] double median(std::vector<double> values);
 
 struct ProcessResult {
-  int exit_code = 0;                   // 128 + signal when killed
+  int exit_code = 0;  // 128 + signal when killed
   std::string output, errors;
 };
 /// Runs `arguments` to its end or for `limit_seconds` (then it is killed: exit_code 124).

@@ -11,7 +11,8 @@ namespace {
 void run_or_exit(const std::vector<std::string>& arguments) {
   const auto result = run_process(arguments, 300);
   if (result.exit_code == 0) return;
-  std::fprintf(stderr, "%s failed (%d)\n%s%s\n", arguments[0].c_str(), result.exit_code, result.output.c_str(), result.errors.c_str());
+  std::fprintf(stderr, "%s failed (%d)\n%s%s\n", arguments[0].c_str(), result.exit_code, result.output.c_str(),
+               result.errors.c_str());
   std::exit(1);
 }
 
@@ -27,18 +28,21 @@ std::vector<double> numbers(const Json& json) {
 std::filesystem::path make_example(const ModelSize& size) {
   const auto folder = make_scratch_folder("example");
   const auto source = source_folder();
-  run_or_exit({(source / ".venv/bin/python").string(), (source / "examples/gpt/export.py").string(), "--out", (folder / "gpt.pt2").string(), "--layers",
-               std::to_string(size.layers), "--width", std::to_string(size.width), "--heads", std::to_string(size.heads), "--context", std::to_string(size.context),
-               "--dropout", std::to_string(size.dropout)});
+  run_or_exit({(source / ".venv/bin/python").string(), (source / "examples/gpt/export.py").string(), "--out",
+               (folder / "gpt.pt2").string(), "--layers", std::to_string(size.layers), "--width",
+               std::to_string(size.width), "--heads", std::to_string(size.heads), "--context",
+               std::to_string(size.context), "--dropout", std::to_string(size.dropout)});
   run_or_exit({"sh", (source / "examples/gpt/text.sh").string(), (folder / "kjv.txt").string()});
   return folder;
 }
 
 std::filesystem::path write_job(const TrainJob& job, const std::filesystem::path& folder) {
   std::ofstream out(folder / "job.yaml");
-  out << "name: bench\nmodel: {pt2: " << (job.example / "gpt.pt2").string() << "}\ndata: {text: " << (job.example / "kjv.txt").string()
-      << ", sequence_length: " << job.context << ", seed: 7}\nbatch: {global: " << job.global_batch << "}\n"
-      << "optimizer: {name: adamw, learning_rate: 1.0e-3, betas: [0.9, 0.95], weight_decay: 0.1, clip_grad_norm: 1.0, warmup_steps: 20}\n"
+  out << "name: bench\nmodel: {pt2: " << (job.example / "gpt.pt2").string()
+      << "}\ndata: {text: " << (job.example / "kjv.txt").string() << ", sequence_length: " << job.context
+      << ", seed: 7}\nbatch: {global: " << job.global_batch << "}\n"
+      << "optimizer: {name: adamw, learning_rate: 1.0e-3, betas: [0.9, 0.95], weight_decay: 0.1, clip_grad_norm: 1.0, "
+         "warmup_steps: 20}\n"
       << "train: {steps: " << job.steps << ", seed: 1234, log_every: 5}\n";
   if (!job.plan.empty()) out << "plan: " << job.plan << "\n";
   return folder / "job.yaml";
@@ -59,19 +63,23 @@ TrainRun read_run(const std::filesystem::path& run_dir) {
     run.measured_peak = numbers((*json)["peak_memory_bytes"]);
   }
   run.ok = !measured.empty();
-  if (run.ok) run.measured_step = median(measured);
-  else run.failure = "no step 5 in metrics.jsonl";
+  if (run.ok)
+    run.measured_step = median(measured);
+  else
+    run.failure = "no step 5 in metrics.jsonl";
   return run;
 }
 
 TrainRun run_train(const TrainJob& job, const std::vector<std::string>& flags, double limit_seconds) {
   const auto folder = make_scratch_folder("run");
-  std::vector<std::string> arguments{(program_folder() / "launch").string(), "train", write_job(job, folder).string(), "--run-dir", (folder / "run").string()};
+  std::vector<std::string> arguments{(program_folder() / "launch").string(), "train", write_job(job, folder).string(),
+                                     "--run-dir", (folder / "run").string()};
   arguments.insert(arguments.end(), flags.begin(), flags.end());
   const auto result = run_process(arguments, limit_seconds);
   if (result.exit_code != 0) {
     TrainRun run;
-    run.failure = "exit " + std::to_string(result.exit_code) + ": " + result.errors.substr(result.errors.size() > 2000 ? result.errors.size() - 2000 : 0);
+    run.failure = "exit " + std::to_string(result.exit_code) + ": " +
+                  result.errors.substr(result.errors.size() > 2000 ? result.errors.size() - 2000 : 0);
     return run;
   }
   return read_run(folder / "run");

@@ -1,5 +1,6 @@
 #pragma once
-// Runs of `launch train` for benches: one model and text, many plans and devices; what was predicted and what was measured.
+// Runs of `launch train` for benches: one model and text, many plans and devices; what was predicted and what was
+// measured.
 #include <filesystem>
 #include <string>
 #include <vector>
@@ -17,18 +18,18 @@ struct ModelSize {
 [[nodiscard]] std::filesystem::path make_example(const ModelSize& size);
 
 struct TrainJob {
-  std::filesystem::path example;             // from make_example
+  std::filesystem::path example;  // from make_example
   int context = 128;
   int global_batch = 32;
   int steps = 20;
-  std::string plan;                          // constraints as YAML flow map, or a plan file; empty: auto
+  std::string plan;  // constraints as YAML flow map, or a plan file; empty: auto
 };
 
 struct TrainRun {
   bool ok = false;
-  std::string failure;                       // last lines of stderr
+  std::string failure;  // last lines of stderr
   std::filesystem::path run_dir;
-  double predicted_step = 0, measured_step = 0;  // median of steps 5..
+  double predicted_step = 0, measured_step = 0;       // median of steps 5..
   std::vector<double> predicted_peak, measured_peak;  // bytes, by rank
   std::vector<double> losses;
 };

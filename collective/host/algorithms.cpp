@@ -19,7 +19,8 @@ Result<void> receive(Transport& transport, int peer, Data data, Deadline deadlin
   return transport.exchange({&transfer, 1}, deadline);
 }
 
-Result<void> swap(Transport& transport, int send_to, ConstData sent, int receive_from, Data received, Deadline deadline) {
+Result<void> swap(Transport& transport, int send_to, ConstData sent, int receive_from, Data received,
+                  Deadline deadline) {
   const Transfer transfers[] = {Transfer::send(send_to, sent), Transfer::receive(receive_from, received)};
   return transport.exchange(transfers, deadline);
 }
@@ -41,13 +42,14 @@ Layout Layout::equal_slices(std::size_t bytes, int num_ranks) {
 Layout Layout::of_counts(const std::vector<std::int64_t>& counts, std::size_t element_bytes) {
   Layout layout;
   layout.begins.push_back(0);
-  for (const std::int64_t count : counts) layout.begins.push_back(layout.begins.back() + static_cast<std::size_t>(count) * element_bytes);
+  for (const std::int64_t count : counts)
+    layout.begins.push_back(layout.begins.back() + static_cast<std::size_t>(count) * element_bytes);
   return layout;
 }
 
-// Reduce-scatter: the sum of slice s starts at rank s + 1 and grows as it travels up the ring, so that it is complete at
-// rank s after P - 1 steps. In step k rank r sends the partial sum of slice r - 1 - k and adds its own share to the one
-// that arrives, slice r - 2 - k. Example, P = 3: slice 0 goes 1 -> 2 -> 0.
+// Reduce-scatter: the sum of slice s starts at rank s + 1 and grows as it travels up the ring, so that it is complete
+// at rank s after P - 1 steps. In step k rank r sends the partial sum of slice r - 1 - k and adds its own share to the
+// one that arrives, slice r - 2 - k. Example, P = 3: slice 0 goes 1 -> 2 -> 0.
 Result<void> ring_all_reduce(Transport& transport, Data data, Reducer& reducer, Scratch& scratch, Deadline deadline) {
   const int size = transport.size();
   const int rank = transport.rank();
@@ -75,7 +77,8 @@ Result<void> ring_all_gather(Transport& transport, Data output, const Layout& la
   return {};
 }
 
-Result<void> ring_reduce_scatter(Transport& transport, ConstData input, Data output, const Layout& layout, Reducer& reducer, Scratch& scratch, Deadline deadline) {
+Result<void> ring_reduce_scatter(Transport& transport, ConstData input, Data output, const Layout& layout,
+                                 Reducer& reducer, Scratch& scratch, Deadline deadline) {
   const int size = transport.size();
   const int rank = transport.rank();
   if (layout.bytes() == 0) return {};
@@ -94,7 +97,8 @@ Result<void> ring_reduce_scatter(Transport& transport, ConstData input, Data out
 
 // Ranks 0 .. power - 1 halve; each of the rest hands its data to a partner first and gets the result at the end.
 // In step k partners are 2^k apart, so the first and largest swap is between neighbours, which mostly share a node.
-Result<void> halving_all_reduce(Transport& transport, Data data, Reducer& reducer, Scratch& scratch, Deadline deadline) {
+Result<void> halving_all_reduce(Transport& transport, Data data, Reducer& reducer, Scratch& scratch,
+                                Deadline deadline) {
   const int size = transport.size();
   const int rank = transport.rank();
   if (data.empty() || size == 1) return {};
@@ -161,7 +165,8 @@ Result<void> tree_broadcast(Transport& transport, Data data, int root, Deadline 
   while (distance < size && (relative & distance) == 0) distance *= 2;
   if (relative != 0) COX_TRY_VOID(receive(transport, wrap(root + relative - distance, size), data, deadline));
   for (distance /= 2; distance > 0; distance /= 2) {
-    if (relative + distance < size) COX_TRY_VOID(send(transport, wrap(root + relative + distance, size), data, deadline));
+    if (relative + distance < size)
+      COX_TRY_VOID(send(transport, wrap(root + relative + distance, size), data, deadline));
   }
   return {};
 }
@@ -172,7 +177,8 @@ Result<void> tree_barrier(Transport& transport, Deadline deadline) {
   const std::byte token{1};
   std::byte arrived{0};
   for (int distance = 1; distance < size; distance *= 2) {
-    COX_TRY_VOID(swap(transport, wrap(rank + distance, size), {&token, 1}, wrap(rank - distance, size), {&arrived, 1}, deadline));
+    COX_TRY_VOID(swap(transport, wrap(rank + distance, size), {&token, 1}, wrap(rank - distance, size), {&arrived, 1},
+                      deadline));
   }
   return {};
 }
@@ -187,13 +193,15 @@ Result<void> direct_all_gather(Transport& transport, Data output, const Layout& 
   return layout.bytes() == 0 ? Result<void>{} : transport.exchange(transfers, deadline);
 }
 
-Result<void> direct_reduce_scatter(Transport& transport, ConstData input, Data output, const Layout& layout, Reducer& reducer, Scratch& scratch, Deadline deadline) {
+Result<void> direct_reduce_scatter(Transport& transport, ConstData input, Data output, const Layout& layout,
+                                   Reducer& reducer, Scratch& scratch, Deadline deadline) {
   if (layout.bytes() == 0) return {};
   const int rank = transport.rank();
   std::vector<Transfer> transfers;
   std::vector<const std::byte*> sources;
   // Pieces first: taking another one may move those taken before.
-  for (int peer = 0; peer < transport.size(); ++peer) (void)scratch.piece(static_cast<std::size_t>(peer), output.size());
+  for (int peer = 0; peer < transport.size(); ++peer)
+    (void)scratch.piece(static_cast<std::size_t>(peer), output.size());
   for (int peer = 0; peer < transport.size(); ++peer) {
     if (peer == rank) {
       sources.push_back(layout.of(input, rank).data());
@@ -209,7 +217,8 @@ Result<void> direct_reduce_scatter(Transport& transport, ConstData input, Data o
   return {};
 }
 
-Result<void> direct_all_to_all(Transport& transport, ConstData input, const Layout& sends, Data output, const Layout& receives, Deadline deadline) {
+Result<void> direct_all_to_all(Transport& transport, ConstData input, const Layout& sends, Data output,
+                               const Layout& receives, Deadline deadline) {
   std::vector<Transfer> transfers;
   for (int offset = 0; offset < transport.size(); ++offset) {
     // Each rank starts with another peer, so that not all of them address one at the same time.

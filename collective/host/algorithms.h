@@ -52,11 +52,14 @@ Result<void> ring_all_gather(Transport& transport, Data output, const Layout& la
 Result<void> direct_all_gather(Transport& transport, Data output, const Layout& layout, Deadline deadline);
 
 /// `input` stays as it is.
-Result<void> ring_reduce_scatter(Transport& transport, ConstData input, Data output, const Layout& layout, Reducer& reducer, Scratch& scratch, Deadline deadline);
+Result<void> ring_reduce_scatter(Transport& transport, ConstData input, Data output, const Layout& layout,
+                                 Reducer& reducer, Scratch& scratch, Deadline deadline);
 /// Sums in rank order.
-Result<void> direct_reduce_scatter(Transport& transport, ConstData input, Data output, const Layout& layout, Reducer& reducer, Scratch& scratch, Deadline deadline);
+Result<void> direct_reduce_scatter(Transport& transport, ConstData input, Data output, const Layout& layout,
+                                   Reducer& reducer, Scratch& scratch, Deadline deadline);
 
-Result<void> direct_all_to_all(Transport& transport, ConstData input, const Layout& sends, Data output, const Layout& receives, Deadline deadline);
+Result<void> direct_all_to_all(Transport& transport, ConstData input, const Layout& sends, Data output,
+                               const Layout& receives, Deadline deadline);
 Result<void> tree_broadcast(Transport& transport, Data data, int root, Deadline deadline);
 /// Every rank hears, directly or not, from every other in ceil(log2 ranks) rounds.
 Result<void> tree_barrier(Transport& transport, Deadline deadline);

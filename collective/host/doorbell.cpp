@@ -21,12 +21,14 @@ void futex_wait(std::atomic<std::uint32_t>& word, std::uint32_t expected, Deadli
   timespec* until = nullptr;
   if (deadline.at != TimePoint::max()) {
     // steady_clock is CLOCK_MONOTONIC, which FUTEX_WAIT_BITSET takes as an absolute time.
-    const auto nanoseconds = std::chrono::duration_cast<std::chrono::nanoseconds>(deadline.at.time_since_epoch()).count();
+    const auto nanoseconds =
+        std::chrono::duration_cast<std::chrono::nanoseconds>(deadline.at.time_since_epoch()).count();
     at.tv_sec = nanoseconds / 1'000'000'000;
     at.tv_nsec = nanoseconds % 1'000'000'000;
     until = &at;
   }
-  ::syscall(SYS_futex, reinterpret_cast<std::uint32_t*>(&word), FUTEX_WAIT_BITSET, expected, until, nullptr, FUTEX_BITSET_MATCH_ANY);
+  ::syscall(SYS_futex, reinterpret_cast<std::uint32_t*>(&word), FUTEX_WAIT_BITSET, expected, until, nullptr,
+            FUTEX_BITSET_MATCH_ANY);
 }
 
 }  // namespace

@@ -56,7 +56,8 @@ Error Group::error() const {
 
 void Group::fail(Error error) {
   const int self = parts_.world_ranks[static_cast<std::size_t>(rank())];
-  Notice notice = make_notice(error.code == ErrorCode::Unavailable ? ErrorCode::Aborted : error.code, self, error.message);
+  Notice notice =
+      make_notice(error.code == ErrorCode::Unavailable ? ErrorCode::Aborted : error.code, self, error.message);
   fail_as(std::move(error), notice);
 }
 
@@ -93,7 +94,9 @@ void Group::adopt(int from, const Notice& notice) {
   }
   // Whoever passes it on, it is the first one's reason.
   const int first = code == ErrorCode::Unavailable ? world_rank : notice.world_rank;
-  fail_as({ErrorCode::Aborted, name_of(first) + " ended the communicator: " + text_of(notice), name_of(first), "", "", ""}, notice);
+  fail_as(
+      {ErrorCode::Aborted, name_of(first) + " ended the communicator: " + text_of(notice), name_of(first), "", "", ""},
+      notice);
 }
 
 Result<void> Group::check() {
@@ -149,12 +152,8 @@ bool Group::read_control(Peer& peer) {
 
 bool Group::take_control(Peer& peer) {
   switch (peer.incoming.kind) {
-    case ControlMessage::kFarewell:
-      peer.left.store(true, std::memory_order_release);
-      break;
-    case ControlMessage::kEnded:
-      adopt(peer.rank, peer.incoming.notice);
-      return false;
+    case ControlMessage::kFarewell: peer.left.store(true, std::memory_order_release); break;
+    case ControlMessage::kEnded: adopt(peer.rank, peer.incoming.notice); return false;
     case ControlMessage::kMemory: {
       if (peer.incoming_descriptors.empty()) break;
       const UniqueFd fd = std::move(peer.incoming_descriptors.back());
@@ -168,7 +167,9 @@ bool Group::take_control(Peer& peer) {
       shared_memory_[{peer.rank, peer.incoming.memory_id}] = std::move(*mapping);
       break;
     }
-    default: fail({ErrorCode::Internal, "unknown control message from " + name_of(peer.world_rank), "", "", "", ""}); return false;
+    default:
+      fail({ErrorCode::Internal, "unknown control message from " + name_of(peer.world_rank), "", "", "", ""});
+      return false;
   }
   bell_.ring();
   return true;
@@ -181,7 +182,12 @@ Result<void> Group::share_memory(std::uint64_t id, const UniqueFd& fd, std::size
   message.memory_bytes = bytes;
   for (auto& peer : parts_.peers) {
     if (peer && peer->region && !send_control(*peer, message, fd.value())) {
-      return Error{ErrorCode::Unavailable, "cannot pass memory to " + name_of(peer->world_rank), name_of(peer->world_rank), "", "", ""};
+      return Error{ErrorCode::Unavailable,
+                   "cannot pass memory to " + name_of(peer->world_rank),
+                   name_of(peer->world_rank),
+                   "",
+                   "",
+                   ""};
     }
   }
   return {};

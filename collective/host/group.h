@@ -1,9 +1,8 @@
 #pragma once
-// The connected ranks of one communicator: what reaches each peer, why the communicator ended if it did, and the one way
-// to wait. Every pair of ranks has a control connection (end of file without a farewell = the peer is lost); ranks of a
-// node map each other's regions, others have a data connection.
-// Threads: fail and farewell from any; control messages arrive on the watcher's thread; the rest on the progress thread.
-// Source: DESIGN 3.6.
+// The connected ranks of one communicator: what reaches each peer, why the communicator ended if it did, and the one
+// way to wait. Every pair of ranks has a control connection (end of file without a farewell = the peer is lost); ranks
+// of a node map each other's regions, others have a data connection. Threads: fail and farewell from any; control
+// messages arrive on the watcher's thread; the rest on the progress thread. Source: DESIGN 3.6.
 #include <poll.h>
 
 #include <atomic>
@@ -26,7 +25,7 @@ namespace coxswain::collective {
 struct ControlMessage {
   enum Kind : std::uint32_t { kFarewell = 1, kEnded = 2, kMemory = 3 };
   std::uint32_t kind = 0;
-  Notice notice;  // kEnded
+  Notice notice;                                  // kEnded
   std::uint64_t memory_id = 0, memory_bytes = 0;  // kMemory: a descriptor comes with it
 };
 
@@ -35,8 +34,8 @@ struct Peer {
   int world_rank = 0;
   int local_index = -1;  // among the ranks of this node; -1 for others
   UniqueFd control;
-  UniqueFd data;         // TCP only
-  Region region;         // same node only
+  UniqueFd data;  // TCP only
+  Region region;  // same node only
   UniqueFd event;
   Doorbell bell;
   std::atomic<bool> left{false};  // said farewell
@@ -51,11 +50,11 @@ struct Peer {
 /// What connecting leaves behind.
 struct GroupParts {
   int rank = 0;
-  std::vector<int> world_ranks;               // by rank; names in messages
+  std::vector<int> world_ranks;  // by rank; names in messages
   int local_index = 0;
   int num_local = 1;
-  std::vector<std::unique_ptr<Peer>> peers;   // by rank; null for oneself
-  Region region;                              // own; always there when size > 1
+  std::vector<std::unique_ptr<Peer>> peers;  // by rank; null for oneself
+  Region region;                             // own; always there when size > 1
   UniqueFd event;
   std::shared_ptr<Watcher> watcher;
 };

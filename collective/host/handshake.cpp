@@ -12,7 +12,14 @@ namespace {
 
 constexpr char kMagic[8] = {'C', 'O', 'X', 'C', 'O', 'L', '0', '1'};
 
-enum ReplyStatus : std::uint32_t { kWelcome = 0, kOtherRun = 1, kOtherGeneration = 2, kOtherCommunicator = 3, kOtherRank = 4, kWrongKey = 5 };
+enum ReplyStatus : std::uint32_t {
+  kWelcome = 0,
+  kOtherRun = 1,
+  kOtherGeneration = 2,
+  kOtherCommunicator = 3,
+  kOtherRank = 4,
+  kWrongKey = 5
+};
 
 template <class Record>
 std::string_view text_of(const Record& record) {
@@ -42,23 +49,47 @@ std::string mac_of(const Identity& identity, std::string_view side, const Hello&
 }
 
 Error wrong_key(int rank) {
-  return {ErrorCode::Unauthenticated, "rank " + std::to_string(rank) + " does not hold this job's key", "", "the key of the job", "another one",
+  return {ErrorCode::Unauthenticated,
+          "rank " + std::to_string(rank) + " does not hold this job's key",
+          "",
+          "the key of the job",
+          "another one",
           "start every rank of a job from one `launch train`, or with the same --token-file"};
 }
 
 Error stale(int rank, int theirs, int ours) {
-  return {ErrorCode::FailedPrecondition, "rank " + std::to_string(rank) + " belongs to another generation", "", "generation " + std::to_string(ours),
-          "generation " + std::to_string(theirs), "a rank of an ended generation must stop"};
+  return {ErrorCode::FailedPrecondition,
+          "rank " + std::to_string(rank) + " belongs to another generation",
+          "",
+          "generation " + std::to_string(ours),
+          "generation " + std::to_string(theirs),
+          "a rank of an ended generation must stop"};
 }
 
 Error refused_by(int rank, const Reply& reply, const Identity& identity) {
   switch (reply.status) {
     case kOtherGeneration: return stale(rank, reply.generation, identity.generation);
     case kOtherRun:
-      return {ErrorCode::FailedPrecondition, "rank " + std::to_string(rank) + " belongs to another run", "", identity.run_id, "", ""};
+      return {ErrorCode::FailedPrecondition,
+              "rank " + std::to_string(rank) + " belongs to another run",
+              "",
+              identity.run_id,
+              "",
+              ""};
     case kOtherCommunicator:
-      return {ErrorCode::FailedPrecondition, "rank " + std::to_string(rank) + " listens for another communicator", "", identity.communicator, "", ""};
-    default: return {ErrorCode::FailedPrecondition, "another rank answers at the address of rank " + std::to_string(rank), "", "", "", ""};
+      return {ErrorCode::FailedPrecondition,
+              "rank " + std::to_string(rank) + " listens for another communicator",
+              "",
+              identity.communicator,
+              "",
+              ""};
+    default:
+      return {ErrorCode::FailedPrecondition,
+              "another rank answers at the address of rank " + std::to_string(rank),
+              "",
+              "",
+              "",
+              ""};
   }
 }
 
@@ -66,8 +97,8 @@ Error refused_by(int rank, const Reply& reply, const Identity& identity) {
 
 std::string scope_of(const Identity& identity) { return sha256_hex(identity.run_id + "\n" + identity.communicator); }
 
-Result<void> introduce(const UniqueFd& socket, const Identity& identity, int to, ConnectionKind kind, std::span<const int> offered,
-                       std::vector<UniqueFd>* taken, Deadline deadline) {
+Result<void> introduce(const UniqueFd& socket, const Identity& identity, int to, ConnectionKind kind,
+                       std::span<const int> offered, std::vector<UniqueFd>* taken, Deadline deadline) {
   Hello hello = {};
   assign(hello.magic, view(kMagic));
   hello.kind = static_cast<std::uint32_t>(kind);

@@ -1,6 +1,6 @@
 #pragma once
-// Who may connect: both sides of every connection prove that they hold the job's key, by an HMAC over both nonces and over
-// (run, generation, communicator, ranks), before anything else is said. The key itself is never sent.
+// Who may connect: both sides of every connection prove that they hold the job's key, by an HMAC over both nonces and
+// over (run, generation, communicator, ranks), before anything else is said. The key itself is never sent.
 //
 //   connector                          acceptor
 //   Hello(who, to whom, nonce)  --->
@@ -60,9 +60,9 @@ struct Ack {
   std::uint32_t status;
 };
 
-/// Runs the connector's side. `offered` goes with the proof, what comes with the Ack into `taken` (control connections on
-/// Unix sockets). Errors: Unauthenticated (another key), FailedPrecondition (stale generation, other run or communicator),
-/// Unavailable, DeadlineExceeded.
+/// Runs the connector's side. `offered` goes with the proof, what comes with the Ack into `taken` (control connections
+/// on Unix sockets). Errors: Unauthenticated (another key), FailedPrecondition (stale generation, other run or
+/// communicator), Unavailable, DeadlineExceeded.
 [[nodiscard]] Result<void> introduce(const UniqueFd& socket, const Identity& identity, int to, ConnectionKind kind,
                                      std::span<const int> offered, std::vector<UniqueFd>* taken, Deadline deadline);
 

@@ -9,7 +9,9 @@
 namespace coxswain::collective {
 namespace {
 
-Data data_of(const BufferView& view) { return {static_cast<std::byte*>(view.data), static_cast<std::size_t>(view.bytes().value)}; }
+Data data_of(const BufferView& view) {
+  return {static_cast<std::byte*>(view.data), static_cast<std::size_t>(view.bytes().value)};
+}
 
 Bytes payload_of(const Data& data) { return Bytes(static_cast<std::int64_t>(data.size())); }
 
@@ -34,7 +36,8 @@ constexpr std::size_t kAddressBytes = 1024;
 
 }  // namespace
 
-std::unique_ptr<Communicator> make_host_communicator(GroupParts parts, const EndpointOptions& options, const Lineage& lineage) {
+std::unique_ptr<Communicator> make_host_communicator(GroupParts parts, const EndpointOptions& options,
+                                                     const Lineage& lineage) {
   auto core = std::make_shared<HostCore>(std::move(parts), options.signal, lineage.registered);
   return std::make_unique<HostCommunicator>(std::move(core), options, lineage);
 }
@@ -59,65 +62,79 @@ Handle HostCommunicator::all_reduce(BufferView buffer, ReduceOp op, Deadline dea
     if (group.size() == 1) return {};
     switch (choose_algorithm(CollectiveKind::AllReduce, payload_of(data), group.size(), group.one_node())) {
       case Algorithm::SharedMemory: return core->stage().all_reduce(data, reducer, deadline);
-      case Algorithm::RecursiveHalving: return halving_all_reduce(core->transport(), data, reducer, core->scratch(), deadline);
+      case Algorithm::RecursiveHalving:
+        return halving_all_reduce(core->transport(), data, reducer, core->scratch(), deadline);
       case Algorithm::Tree: return tree_all_reduce(core->transport(), data, reducer, core->scratch(), deadline);
       default: return ring_all_reduce(core->transport(), data, reducer, core->scratch(), deadline);
     }
   });
 }
 
-Handle HostCommunicator::all_gather(BufferView input, BufferView output, std::vector<std::int64_t> counts, Deadline deadline) {
-  return core_->submit("all_gather", [core = core_.get(), input, output, counts = std::move(counts), deadline]() -> Result<void> {
-    const Group& group = core->group();
-    if (!fits(counts, group.size(), output.count) || counts[static_cast<std::size_t>(group.rank())] != input.count) return wrong_counts("all_gather");
-    const Layout layout = Layout::of_counts(counts, element_bytes(output.dtype));
-    const Data gathered = data_of(output);
-    copy(layout.of(gathered, group.rank()), data_of(input));
-    if (group.size() == 1) return {};
-    switch (choose_algorithm(CollectiveKind::AllGather, payload_of(gathered), group.size(), group.one_node())) {
-      case Algorithm::SharedMemory: return core->stage().all_gather(gathered, layout, deadline);
-      case Algorithm::Ring: return ring_all_gather(core->transport(), gathered, layout, deadline);
-      default: return direct_all_gather(core->transport(), gathered, layout, deadline);
-    }
-  });
+Handle HostCommunicator::all_gather(BufferView input, BufferView output, std::vector<std::int64_t> counts,
+                                    Deadline deadline) {
+  return core_->submit(
+      "all_gather", [core = core_.get(), input, output, counts = std::move(counts), deadline]() -> Result<void> {
+        const Group& group = core->group();
+        if (!fits(counts, group.size(), output.count) || counts[static_cast<std::size_t>(group.rank())] != input.count)
+          return wrong_counts("all_gather");
+        const Layout layout = Layout::of_counts(counts, element_bytes(output.dtype));
+        const Data gathered = data_of(output);
+        copy(layout.of(gathered, group.rank()), data_of(input));
+        if (group.size() == 1) return {};
+        switch (choose_algorithm(CollectiveKind::AllGather, payload_of(gathered), group.size(), group.one_node())) {
+          case Algorithm::SharedMemory: return core->stage().all_gather(gathered, layout, deadline);
+          case Algorithm::Ring: return ring_all_gather(core->transport(), gathered, layout, deadline);
+          default: return direct_all_gather(core->transport(), gathered, layout, deadline);
+        }
+      });
 }
 
-Handle HostCommunicator::reduce_scatter(BufferView input, BufferView output, std::vector<std::int64_t> counts, ReduceOp op, Deadline deadline) {
-  return core_->submit("reduce_scatter", [core = core_.get(), input, output, counts = std::move(counts), op, deadline]() -> Result<void> {
-    const Group& group = core->group();
-    if (!fits(counts, group.size(), input.count) || counts[static_cast<std::size_t>(group.rank())] != output.count) return wrong_counts("reduce_scatter");
-    const Layout layout = Layout::of_counts(counts, element_bytes(input.dtype));
-    const Data whole = data_of(input);
-    const Data piece = data_of(output);
-    Reducer reducer{input.dtype, op};
-    if (group.size() == 1) {
-      copy(piece, whole);
-      return {};
-    }
-    switch (choose_algorithm(CollectiveKind::ReduceScatter, payload_of(whole), group.size(), group.one_node())) {
-      case Algorithm::SharedMemory: return core->stage().reduce_scatter(whole, piece, layout, reducer, deadline);
-      case Algorithm::Ring: return ring_reduce_scatter(core->transport(), whole, piece, layout, reducer, core->scratch(), deadline);
-      default: return direct_reduce_scatter(core->transport(), whole, piece, layout, reducer, core->scratch(), deadline);
-    }
-  });
+Handle HostCommunicator::reduce_scatter(BufferView input, BufferView output, std::vector<std::int64_t> counts,
+                                        ReduceOp op, Deadline deadline) {
+  return core_->submit(
+      "reduce_scatter",
+      [core = core_.get(), input, output, counts = std::move(counts), op, deadline]() -> Result<void> {
+        const Group& group = core->group();
+        if (!fits(counts, group.size(), input.count) || counts[static_cast<std::size_t>(group.rank())] != output.count)
+          return wrong_counts("reduce_scatter");
+        const Layout layout = Layout::of_counts(counts, element_bytes(input.dtype));
+        const Data whole = data_of(input);
+        const Data piece = data_of(output);
+        Reducer reducer{input.dtype, op};
+        if (group.size() == 1) {
+          copy(piece, whole);
+          return {};
+        }
+        switch (choose_algorithm(CollectiveKind::ReduceScatter, payload_of(whole), group.size(), group.one_node())) {
+          case Algorithm::SharedMemory: return core->stage().reduce_scatter(whole, piece, layout, reducer, deadline);
+          case Algorithm::Ring:
+            return ring_reduce_scatter(core->transport(), whole, piece, layout, reducer, core->scratch(), deadline);
+          default:
+            return direct_reduce_scatter(core->transport(), whole, piece, layout, reducer, core->scratch(), deadline);
+        }
+      });
 }
 
 Handle HostCommunicator::all_to_all(BufferView input, BufferView output, std::vector<std::int64_t> send_counts,
                                     std::vector<std::int64_t> receive_counts, Deadline deadline) {
-  return core_->submit("all_to_all", [core = core_.get(), input, output, send_counts = std::move(send_counts),
-                                      receive_counts = std::move(receive_counts), deadline]() -> Result<void> {
-    const int size = core->group().size();
-    if (!fits(send_counts, size, input.count) || !fits(receive_counts, size, output.count)) return wrong_counts("all_to_all");
-    const Layout sends = Layout::of_counts(send_counts, element_bytes(input.dtype));
-    const Layout receives = Layout::of_counts(receive_counts, element_bytes(output.dtype));
-    return direct_all_to_all(core->transport(), data_of(input), sends, data_of(output), receives, deadline);
-  });
+  return core_->submit("all_to_all",
+                       [core = core_.get(), input, output, send_counts = std::move(send_counts),
+                        receive_counts = std::move(receive_counts), deadline]() -> Result<void> {
+                         const int size = core->group().size();
+                         if (!fits(send_counts, size, input.count) || !fits(receive_counts, size, output.count))
+                           return wrong_counts("all_to_all");
+                         const Layout sends = Layout::of_counts(send_counts, element_bytes(input.dtype));
+                         const Layout receives = Layout::of_counts(receive_counts, element_bytes(output.dtype));
+                         return direct_all_to_all(core->transport(), data_of(input), sends, data_of(output), receives,
+                                                  deadline);
+                       });
 }
 
 Handle HostCommunicator::broadcast(BufferView buffer, int root, Deadline deadline) {
   return core_->submit("broadcast", [core = core_.get(), buffer, root, deadline]() -> Result<void> {
     const Group& group = core->group();
-    if (root < 0 || root >= group.size()) return Error{ErrorCode::InvalidArgument, "no such root", "", "", std::to_string(root), ""};
+    if (root < 0 || root >= group.size())
+      return Error{ErrorCode::InvalidArgument, "no such root", "", "", std::to_string(root), ""};
     const Data data = data_of(buffer);
     if (group.size() == 1) return {};
     if (group.one_node()) return core->stage().broadcast(data, root, deadline);
@@ -126,16 +143,17 @@ Handle HostCommunicator::broadcast(BufferView buffer, int root, Deadline deadlin
 }
 
 Handle HostCommunicator::exchange(std::vector<PointToPoint> operations, Deadline deadline) {
-  return core_->submit("exchange", [core = core_.get(), operations = std::move(operations), deadline]() -> Result<void> {
-    std::vector<Transfer> transfers;
-    transfers.reserve(operations.size());
-    for (const PointToPoint& operation : operations) {
-      const Data data = data_of(operation.buffer);
-      const bool sends = operation.kind == PointToPoint::Kind::Send;
-      transfers.push_back(sends ? Transfer::send(operation.peer, data) : Transfer::receive(operation.peer, data));
-    }
-    return core->transport().exchange(transfers, deadline);
-  });
+  return core_->submit(
+      "exchange", [core = core_.get(), operations = std::move(operations), deadline]() -> Result<void> {
+        std::vector<Transfer> transfers;
+        transfers.reserve(operations.size());
+        for (const PointToPoint& operation : operations) {
+          const Data data = data_of(operation.buffer);
+          const bool sends = operation.kind == PointToPoint::Kind::Send;
+          transfers.push_back(sends ? Transfer::send(operation.peer, data) : Transfer::receive(operation.peer, data));
+        }
+        return core->transport().exchange(transfers, deadline);
+      });
 }
 
 Handle HostCommunicator::barrier(Deadline deadline) {
@@ -146,8 +164,10 @@ Handle HostCommunicator::barrier(Deadline deadline) {
   });
 }
 
-Result<std::vector<std::string>> HostCommunicator::swap_addresses(const std::string& own, const std::vector<int>& members, Deadline deadline) {
-  if (own.size() >= kAddressBytes) return Error{ErrorCode::FailedPrecondition, "the folder for sockets has too long a name", own, "", "", ""};
+Result<std::vector<std::string>> HostCommunicator::swap_addresses(const std::string& own,
+                                                                  const std::vector<int>& members, Deadline deadline) {
+  if (own.size() >= kAddressBytes)
+    return Error{ErrorCode::FailedPrecondition, "the folder for sockets has too long a name", own, "", "", ""};
   std::vector<std::string> texts(members.size(), std::string(kAddressBytes, '\0'));
   std::string padded = own;
   padded.resize(kAddressBytes, '\0');
@@ -171,7 +191,12 @@ Result<std::unique_ptr<Communicator>> HostCommunicator::split(std::vector<int> m
   std::sort(sorted.begin(), sorted.end());
   const bool unique = std::adjacent_find(sorted.begin(), sorted.end()) == sorted.end();
   if (self == members.end() || !unique || sorted.front() < 0 || sorted.back() >= size()) {
-    return Error{ErrorCode::InvalidArgument, "a group lists ranks of this communicator once each, the calling one among them", "", "", "", ""};
+    return Error{ErrorCode::InvalidArgument,
+                 "a group lists ranks of this communicator once each, the calling one among them",
+                 "",
+                 "",
+                 "",
+                 ""};
   }
   EndpointOptions options = options_;
   options.rank = static_cast<int>(self - members.begin());

@@ -1,5 +1,6 @@
 #pragma once
-// The host backend's Communicator: operations are queued, and one progress thread runs them in order. Threads: as Communicator says.
+// The host backend's Communicator: operations are queued, and one progress thread runs them in order. Threads: as
+// Communicator says.
 #include <memory>
 #include <mutex>
 #include <string>
@@ -56,9 +57,12 @@ class HostCommunicator final : public Communicator {
   [[nodiscard]] int size() const override { return core_->group().size(); }
   [[nodiscard]] const Capabilities& capabilities() const override { return capabilities_; }
   [[nodiscard]] Handle all_reduce(BufferView buffer, ReduceOp op, Deadline deadline) override;
-  [[nodiscard]] Handle all_gather(BufferView input, BufferView output, std::vector<std::int64_t> counts, Deadline deadline) override;
-  [[nodiscard]] Handle reduce_scatter(BufferView input, BufferView output, std::vector<std::int64_t> counts, ReduceOp op, Deadline deadline) override;
-  [[nodiscard]] Handle all_to_all(BufferView input, BufferView output, std::vector<std::int64_t> send_counts, std::vector<std::int64_t> receive_counts, Deadline deadline) override;
+  [[nodiscard]] Handle all_gather(BufferView input, BufferView output, std::vector<std::int64_t> counts,
+                                  Deadline deadline) override;
+  [[nodiscard]] Handle reduce_scatter(BufferView input, BufferView output, std::vector<std::int64_t> counts,
+                                      ReduceOp op, Deadline deadline) override;
+  [[nodiscard]] Handle all_to_all(BufferView input, BufferView output, std::vector<std::int64_t> send_counts,
+                                  std::vector<std::int64_t> receive_counts, Deadline deadline) override;
   [[nodiscard]] Handle broadcast(BufferView buffer, int root, Deadline deadline) override;
   [[nodiscard]] Handle exchange(std::vector<PointToPoint> operations, Deadline deadline) override;
   [[nodiscard]] Handle barrier(Deadline deadline) override;
@@ -70,7 +74,8 @@ class HostCommunicator final : public Communicator {
   [[nodiscard]] const StageTraffic& shared_traffic() const { return core_->stage().traffic(); }
 
  private:
-  Result<std::vector<std::string>> swap_addresses(const std::string& own, const std::vector<int>& members, Deadline deadline);
+  Result<std::vector<std::string>> swap_addresses(const std::string& own, const std::vector<int>& members,
+                                                  Deadline deadline);
 
   std::shared_ptr<HostCore> core_;
   EndpointOptions options_;
@@ -79,6 +84,7 @@ class HostCommunicator final : public Communicator {
   int num_splits_ = 0;
 };
 
-[[nodiscard]] std::unique_ptr<Communicator> make_host_communicator(GroupParts parts, const EndpointOptions& options, const Lineage& lineage);
+[[nodiscard]] std::unique_ptr<Communicator> make_host_communicator(GroupParts parts, const EndpointOptions& options,
+                                                                   const Lineage& lineage);
 
 }  // namespace coxswain::collective

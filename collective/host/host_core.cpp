@@ -63,7 +63,8 @@ void HostCore::close() {
     if (closed_) return;
     closed_ = true;
   }
-  if (queue_.pending()) group_.fail({ErrorCode::Aborted, "the communicator was destroyed with operations pending", "", "", "", ""});
+  if (queue_.pending())
+    group_.fail({ErrorCode::Aborted, "the communicator was destroyed with operations pending", "", "", "", ""});
   queue_.stop();
   if (!group_.failed()) group_.farewell();
 }

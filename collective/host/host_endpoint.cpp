@@ -42,7 +42,8 @@ Result<HostAddress> parse_host_address(const std::string& text) {
   return address;
 }
 
-HostEndpoint::HostEndpoint(const EndpointOptions& options, Lineage lineage) : options_(options), lineage_(std::move(lineage)) {
+HostEndpoint::HostEndpoint(const EndpointOptions& options, Lineage lineage)
+    : options_(options), lineage_(std::move(lineage)) {
   identity_ = {options.job_key, options.run_id, options.generation, lineage_.communicator, options.rank};
   address_.node = options.node;
   if (lineage_.world_ranks.empty()) {
@@ -59,11 +60,16 @@ HostEndpoint::~HostEndpoint() {
 
 Result<std::unique_ptr<HostEndpoint>> HostEndpoint::open(const EndpointOptions& options, Lineage lineage) {
   if (options.size < 1 || options.size > kMaxRanks || options.rank < 0 || options.rank >= options.size) {
-    return Error{ErrorCode::InvalidArgument, "no such rank", "", "0 <= rank < size <= " + std::to_string(kMaxRanks),
-                 name_of(options.rank) + " of " + std::to_string(options.size), ""};
+    return Error{ErrorCode::InvalidArgument,
+                 "no such rank",
+                 "",
+                 "0 <= rank < size <= " + std::to_string(kMaxRanks),
+                 name_of(options.rank) + " of " + std::to_string(options.size),
+                 ""};
   }
   if (options.size > 1 && options.job_key.empty()) {
-    return Error{ErrorCode::FailedPrecondition, "ranks cannot connect without the job's key", "", "", "", "start workers through `launch train`"};
+    return Error{ErrorCode::FailedPrecondition,         "ranks cannot connect without the job's key", "", "", "",
+                 "start workers through `launch train`"};
   }
   std::unique_ptr<HostEndpoint> endpoint(new HostEndpoint(options, std::move(lineage)));
   if (options.size > 1) COX_TRY_VOID(endpoint->listen());
@@ -78,7 +84,8 @@ Result<void> HostEndpoint::listen() {
   std::string folder = options_.scratch_dir;
   if (folder.empty()) {
     folder = (std::filesystem::temp_directory_path() / "coxswain-XXXXXX").string();
-    if (::mkdtemp(folder.data()) == nullptr) return system_error(ErrorCode::FailedPrecondition, "cannot make a folder for sockets");
+    if (::mkdtemp(folder.data()) == nullptr)
+      return system_error(ErrorCode::FailedPrecondition, "cannot make a folder for sockets");
     own_folder_ = folder;
   }
   const std::string path = folder + "/rank" + std::to_string(options_.rank) + "-" + random_hex(8);
@@ -94,7 +101,8 @@ bool HostEndpoint::shares_memory(int rank) const {
 
 Result<void> HostEndpoint::prepare(const std::vector<std::string>& addresses) {
   if (addresses.size() != static_cast<std::size_t>(options_.size)) {
-    return Error{ErrorCode::InvalidArgument, "one address per rank is needed", "", std::to_string(options_.size), std::to_string(addresses.size()), ""};
+    return Error{ErrorCode::InvalidArgument,    "one address per rank is needed", "",
+                 std::to_string(options_.size), std::to_string(addresses.size()), ""};
   }
   addresses_.clear();
   for (const std::string& text : addresses) {
@@ -102,7 +110,12 @@ Result<void> HostEndpoint::prepare(const std::vector<std::string>& addresses) {
     addresses_.push_back(std::move(address));
   }
   if (addresses_[static_cast<std::size_t>(options_.rank)] != address_) {
-    return Error{ErrorCode::InvalidArgument, "the address given for this rank is not its own", name_of(options_.rank), "", "", ""};
+    return Error{ErrorCode::InvalidArgument,
+                 "the address given for this rank is not its own",
+                 name_of(options_.rank),
+                 "",
+                 "",
+                 ""};
   }
   parts_ = {};
   parts_.rank = options_.rank;
@@ -146,14 +159,20 @@ Result<void> HostEndpoint::make_region() {
 
 Result<void> HostEndpoint::map_region(Peer& peer, std::vector<UniqueFd> descriptors) {
   if (peer.local_index < 0) return {};
-  const Error wrong{ErrorCode::FailedPrecondition, name_of(peer.world_rank) + " passed memory that is not of this communicator", "", "", "", ""};
+  const Error wrong{ErrorCode::FailedPrecondition,
+                    name_of(peer.world_rank) + " passed memory that is not of this communicator",
+                    "",
+                    "",
+                    "",
+                    ""};
   if (descriptors.size() != 2) return wrong;
   COX_TRY(Mapping mapping, Mapping::map(descriptors[0], Region::bytes_for(parts_.num_local)));
   peer.region = Region(std::move(mapping), parts_.num_local);
   peer.event = std::move(descriptors[1]);
   const RegionHeader& header = peer.region.header();
-  const bool right = std::memcmp(header.magic, kRegionMagic, sizeof(kRegionMagic)) == 0 && header.generation == options_.generation &&
-                     header.rank == peer.rank && header.num_local == parts_.num_local &&
+  const bool right = std::memcmp(header.magic, kRegionMagic, sizeof(kRegionMagic)) == 0 &&
+                     header.generation == options_.generation && header.rank == peer.rank &&
+                     header.num_local == parts_.num_local &&
                      std::memcmp(header.scope, scope_of(identity_).data(), sizeof(header.scope)) == 0;
   return right ? Result<void>{} : wrong;
 }
@@ -182,9 +201,16 @@ bool HostEndpoint::complete(int rank) const {
 Error HostEndpoint::still_missing(ErrorCode code) const {
   std::string names;
   for (int rank = options_.rank + 1; rank < options_.size; ++rank) {
-    if (!complete(rank)) names += (names.empty() ? "" : ", ") + std::to_string(lineage_.world_ranks[static_cast<std::size_t>(rank)]);
+    if (!complete(rank))
+      names += (names.empty() ? "" : ", ") + std::to_string(lineage_.world_ranks[static_cast<std::size_t>(rank)]);
   }
-  Error error{code, name_of(lineage_.world_ranks[static_cast<std::size_t>(options_.rank)]) + " was not connected to by rank " + names, "", "", "", ""};
+  Error error{
+      code,
+      name_of(lineage_.world_ranks[static_cast<std::size_t>(options_.rank)]) + " was not connected to by rank " + names,
+      "",
+      "",
+      "",
+      ""};
   if (!refusals_.empty()) {
     error.code = refusals_.front().code;
     error.details = refusals_;
@@ -231,7 +257,10 @@ Result<void> HostEndpoint::admit_higher_ranks(Deadline deadline) {
       if (!*listener || candidates.size() >= kMaxAdmissions) continue;
       const bool is_local = listener == &unix_listener_;
       UniqueFd socket = accept_one(*listener);
-      if (socket) candidates.push_back({Admission(std::move(socket), identity_, is_local ? std::span<const int>(offered) : std::span<const int>()), is_local});
+      if (socket)
+        candidates.push_back(
+            {Admission(std::move(socket), identity_, is_local ? std::span<const int>(offered) : std::span<const int>()),
+             is_local});
     }
     for (auto candidate = candidates.begin(); candidate != candidates.end();) {
       const auto status = candidate->admission.advance();
@@ -248,7 +277,8 @@ Result<void> HostEndpoint::admit_higher_ranks(Deadline deadline) {
   return {};
 }
 
-Result<std::unique_ptr<Communicator>> HostEndpoint::connect(const std::vector<std::string>& addresses, Deadline deadline) {
+Result<std::unique_ptr<Communicator>> HostEndpoint::connect(const std::vector<std::string>& addresses,
+                                                            Deadline deadline) {
   if (options_.size == 1) {
     parts_ = {};
     parts_.world_ranks = lineage_.world_ranks;

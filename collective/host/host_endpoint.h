@@ -1,7 +1,7 @@
 #pragma once
-// A bound rank of the host backend, and how it becomes a connected Group: each rank connects to every lower one and admits
-// every higher one, over Unix sockets inside a node (regions change hands there) and TCP between nodes.
-// Threads: one. Source: DESIGN 3.6.
+// A bound rank of the host backend, and how it becomes a connected Group: each rank connects to every lower one and
+// admits every higher one, over Unix sockets inside a node (regions change hands there) and TCP between nodes. Threads:
+// one. Source: DESIGN 3.6.
 #include <memory>
 #include <string>
 #include <vector>
@@ -39,7 +39,8 @@ class HostEndpoint final : public Endpoint {
   ~HostEndpoint() override;
 
   [[nodiscard]] std::string address() const override { return to_text(address_); }
-  [[nodiscard]] Result<std::unique_ptr<Communicator>> connect(const std::vector<std::string>& addresses, Deadline deadline) override;
+  [[nodiscard]] Result<std::unique_ptr<Communicator>> connect(const std::vector<std::string>& addresses,
+                                                              Deadline deadline) override;
 
  private:
   HostEndpoint(const EndpointOptions& options, Lineage lineage);
@@ -62,7 +63,7 @@ class HostEndpoint final : public Endpoint {
   UniqueFd unix_listener_;
   UniqueFd tcp_listener_;
   std::vector<HostAddress> addresses_;
-  UniqueFd memory_;         // own region's
+  UniqueFd memory_;  // own region's
   GroupParts parts_;
   std::vector<Error> refusals_;
 };

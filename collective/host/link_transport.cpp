@@ -10,8 +10,8 @@ namespace {
 
 // The reader starts on a piece while the writer copies the next one.
 constexpr std::size_t kPiece = 64 * 1024;
-// Over TCP a lane moves this much and lets the others have their turn, so that data does not pile up in the kernel beyond
-// what the caches hold.
+// Over TCP a lane moves this much and lets the others have their turn, so that data does not pile up in the kernel
+// beyond what the caches hold.
 constexpr std::size_t kTcpPiece = 256 * 1024;
 
 Error unmatched() {
@@ -39,8 +39,8 @@ Result<std::vector<LinkTransport::Lane>> LinkTransport::make_lanes(std::span<con
   std::vector<Lane> lanes;
   for (const Transfer& transfer : transfers) {
     if (transfer.peer < 0 || transfer.peer >= size()) {
-      return Error{ErrorCode::InvalidArgument, "no such rank in this communicator", "", "0 to " + std::to_string(size() - 1),
-                   std::to_string(transfer.peer), ""};
+      return Error{ErrorCode::InvalidArgument,           "no such rank in this communicator", "",
+                   "0 to " + std::to_string(size() - 1), std::to_string(transfer.peer),       ""};
     }
     if (transfer.peer == rank() || transfer.bytes == 0) continue;
     const auto same = [&](const Lane& lane) { return lane.peer == transfer.peer && lane.kind == transfer.kind; };
@@ -113,10 +113,12 @@ bool LinkTransport::advance(Lane& lane) {
 
 std::size_t LinkTransport::move_some(Lane& lane, std::byte* data, std::size_t bytes) {
   Peer& peer = group_.peer(lane.peer);
-  if (peer.region) return lane.kind == Transfer::Kind::Send ? send_to_ring(peer, data, bytes) : receive_from_ring(peer, data, bytes);
+  if (peer.region)
+    return lane.kind == Transfer::Kind::Send ? send_to_ring(peer, data, bytes) : receive_from_ring(peer, data, bytes);
   if (lane.closed) return 0;
   bytes = std::min(bytes, kTcpPiece);
-  const Moved moved = lane.kind == Transfer::Kind::Send ? send_some(peer.data.value(), {data, bytes}) : receive_some(peer.data.value(), {data, bytes});
+  const Moved moved = lane.kind == Transfer::Kind::Send ? send_some(peer.data.value(), {data, bytes})
+                                                        : receive_some(peer.data.value(), {data, bytes});
   lane.closed = moved.closed;
   return moved.bytes;
 }
@@ -128,7 +130,8 @@ std::size_t LinkTransport::send_to_ring(Peer& peer, const std::byte* data, std::
   const std::uint64_t written = positions.written.load(std::memory_order_relaxed);
   const std::uint64_t read = positions.read.load(std::memory_order_acquire);
   const std::size_t offset = written % kRingBytes;
-  const std::size_t length = std::min({bytes, kRingBytes - static_cast<std::size_t>(written - read), kRingBytes - offset, kPiece});
+  const std::size_t length =
+      std::min({bytes, kRingBytes - static_cast<std::size_t>(written - read), kRingBytes - offset, kPiece});
   if (length == 0) return 0;
   std::memcpy(ring + offset, data, length);
   positions.written.store(written + length, std::memory_order_release);

@@ -22,8 +22,8 @@ class LinkTransport final : public Transport {
     int peer = 0;
     std::vector<const Transfer*> transfers;
     std::size_t current = 0;
-    std::size_t moved = 0;    // bytes of the current one
-    bool closed = false;      // the data connection ended; the control connection will tell why
+    std::size_t moved = 0;  // bytes of the current one
+    bool closed = false;    // the data connection ended; the control connection will tell why
 
     [[nodiscard]] bool done() const { return current == transfers.size(); }
   };

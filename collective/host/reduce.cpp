@@ -82,7 +82,8 @@ struct Smaller {
 
 // `out` is either apart from a source or the very same array, so iterations do not depend on each other.
 template <class Element, class Op>
-void reduce_two(typename Element::Stored* out, const typename Element::Stored* a, const typename Element::Stored* b, std::size_t count) {
+void reduce_two(typename Element::Stored* out, const typename Element::Stored* a, const typename Element::Stored* b,
+                std::size_t count) {
 #pragma GCC ivdep
   for (std::size_t i = 0; i < count; ++i) out[i] = Element::store(Op::apply(Element::load(a[i]), Element::load(b[i])));
 }
@@ -108,7 +109,8 @@ void reduce_four(typename Element::Stored* out, const typename Element::Stored* 
 
 /// Any number of sources: partial results of a block stay wide and in the first-level cache.
 template <class Element, class Op>
-void reduce_many(typename Element::Stored* out, std::span<const typename Element::Stored* const> sources, std::size_t count) {
+void reduce_many(typename Element::Stored* out, std::span<const typename Element::Stored* const> sources,
+                 std::size_t count) {
   constexpr std::size_t kBlock = 1024;
   typename Element::Wide partial[kBlock];
   for (std::size_t begin = 0; begin < count; begin += kBlock) {
@@ -153,7 +155,8 @@ void reduce_with(ReduceOp op, std::byte* out, std::span<const std::byte* const> 
 void reduce(DType dtype, ReduceOp op, std::byte* out, std::span<const std::byte* const> sources, std::size_t bytes) {
   switch (dtype) {
     // Bool is 0 or 1: "or" is the maximum.
-    case DType::Bool: return reduce_with<Plain<std::uint8_t>>(op == ReduceOp::Sum ? ReduceOp::Max : op, out, sources, bytes);
+    case DType::Bool:
+      return reduce_with<Plain<std::uint8_t>>(op == ReduceOp::Sum ? ReduceOp::Max : op, out, sources, bytes);
     case DType::UInt8: return reduce_with<Plain<std::uint8_t>>(op, out, sources, bytes);
     case DType::Int8: return reduce_with<Plain<std::int8_t>>(op, out, sources, bytes);
     case DType::Int16: return reduce_with<Plain<std::int16_t>>(op, out, sources, bytes);

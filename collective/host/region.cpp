@@ -38,18 +38,24 @@ Result<UniqueFd> Mapping::make_memory(std::size_t bytes) {
   if (!fd) return system_error(ErrorCode::ResourceExhausted, "cannot make shared memory");
   if (::ftruncate(fd.value(), static_cast<off_t>(bytes)) != 0 ||
       ::fcntl(fd.value(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) {
-    return system_error(ErrorCode::ResourceExhausted, "cannot size shared memory to " + std::to_string(bytes) + " bytes");
+    return system_error(ErrorCode::ResourceExhausted,
+                        "cannot size shared memory to " + std::to_string(bytes) + " bytes");
   }
   return fd;
 }
 
 Result<Mapping> Mapping::map(const UniqueFd& fd, std::size_t bytes) {
   struct stat status = {};
-  if (::fstat(fd.value(), &status) != 0) return system_error(ErrorCode::FailedPrecondition, "cannot look at shared memory");
+  if (::fstat(fd.value(), &status) != 0)
+    return system_error(ErrorCode::FailedPrecondition, "cannot look at shared memory");
   const int seals = ::fcntl(fd.value(), F_GET_SEALS);
   if (static_cast<std::size_t>(status.st_size) < bytes || seals < 0 || (seals & F_SEAL_SHRINK) == 0) {
-    return Error{ErrorCode::FailedPrecondition, "shared memory is not what was agreed", "", std::to_string(bytes) + " bytes, sealed",
-                 std::to_string(status.st_size) + " bytes", ""};
+    return Error{ErrorCode::FailedPrecondition,
+                 "shared memory is not what was agreed",
+                 "",
+                 std::to_string(bytes) + " bytes, sealed",
+                 std::to_string(status.st_size) + " bytes",
+                 ""};
   }
   void* data = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd.value(), 0);
   if (data == MAP_FAILED) return system_error(ErrorCode::ResourceExhausted, "cannot map shared memory");

@@ -18,7 +18,8 @@ namespace coxswain::collective {
 class Mapping {
  public:
   Mapping() = default;
-  Mapping(Mapping&& other) noexcept : data_(std::exchange(other.data_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
+  Mapping(Mapping&& other) noexcept
+      : data_(std::exchange(other.data_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
   Mapping& operator=(Mapping&& other) noexcept;
   ~Mapping();
 
@@ -61,7 +62,7 @@ struct RegionHeader {
   char nonce[32];
 
   alignas(64) std::atomic<std::uint32_t> bell;
-  std::atomic<std::uint32_t> sleeper;  // Doorbell::Sleep
+  std::atomic<std::uint32_t> sleeper;               // Doorbell::Sleep
   alignas(64) std::atomic<std::uint32_t> ended_by;  // 0, or 1 + the rank whose `notice` tells why
   alignas(64) std::atomic<std::uint64_t> arrivals;  // synchronisations that this rank has reached
   // The registered buffer of the operation in progress, valid between two synchronisations; id 0 = none.

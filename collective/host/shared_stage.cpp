@@ -159,7 +159,8 @@ Result<std::optional<std::vector<std::byte*>>> SharedStage::registered_buffers(D
   return std::optional(std::move(buffers));
 }
 
-Result<void> SharedStage::reduce_in_place(Data data, const std::vector<std::byte*>& buffers, Reducer& reducer, Deadline deadline) {
+Result<void> SharedStage::reduce_in_place(Data data, const std::vector<std::byte*>& buffers, Reducer& reducer,
+                                          Deadline deadline) {
   const Layout layout = Layout::equal_slices(data.size(), group_.size());
   const std::size_t begin = layout.begins[static_cast<std::size_t>(group_.rank())];
   const std::size_t end = begin + layout.bytes_of(group_.rank());
@@ -192,7 +193,8 @@ Result<void> SharedStage::all_gather(Data output, const Layout& layout, Deadline
   return {};
 }
 
-Result<void> SharedStage::reduce_scatter(ConstData input, Data output, const Layout& layout, Reducer& reducer, Deadline deadline) {
+Result<void> SharedStage::reduce_scatter(ConstData input, Data output, const Layout& layout, Reducer& reducer,
+                                         Deadline deadline) {
   const int self = group_.rank();
   const auto chunk = static_cast<std::size_t>(shared_scatter_chunk(group_.size()).value);
   const std::size_t rounds = num_rounds(longest_of(layout, group_.size()), chunk);
@@ -205,7 +207,8 @@ Result<void> SharedStage::reduce_scatter(ConstData input, Data output, const Lay
     COX_TRY_VOID(synchronise(deadline));
     const ConstData own = part(layout.of(input, self), round, chunk);
     for (int rank = 0; rank < group_.size(); ++rank) {
-      sources[static_cast<std::size_t>(rank)] = rank == self ? own.data() : slot_of(rank) + static_cast<std::size_t>(self) * chunk;
+      sources[static_cast<std::size_t>(rank)] =
+          rank == self ? own.data() : slot_of(rank) + static_cast<std::size_t>(self) * chunk;
     }
     reducer(part(output, round, chunk).data(), sources, own.size());
   }

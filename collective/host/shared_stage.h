@@ -1,7 +1,8 @@
 #pragma once
 // Collectives of ranks that all share one node's memory. A payload goes through staging slots chunk by chunk: each rank
 // lays out what others need, synchronises, adds its own slice from everybody's slots in rank order, lays out the sum.
-// Registered buffers need no staging: each rank adds its slice straight from the peers' buffers and writes it into them.
+// Registered buffers need no staging: each rank adds its slice straight from the peers' buffers and writes it into
+// them.
 //
 // Two slots make one synchronisation per round enough before a slot is used again: when a rank starts round c, it has
 // seen every peer arrive in round c - 1, and so leave round c - 2, which used the same slot.
@@ -23,7 +24,8 @@ struct StageTraffic {
 
 class SharedStage {
  public:
-  SharedStage(Group& group, std::shared_ptr<RegisteredMemory> registered) : group_(group), registered_(std::move(registered)) {}
+  SharedStage(Group& group, std::shared_ptr<RegisteredMemory> registered)
+      : group_(group), registered_(std::move(registered)) {}
 
   Result<void> all_reduce(Data data, Reducer& reducer, Deadline deadline);
   /// `output` holds this rank's piece already.

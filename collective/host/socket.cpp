@@ -38,7 +38,8 @@ Result<UnixAddress> unix_address(const std::string& path) {
     if (!result.folder) return system_error(ErrorCode::FailedPrecondition, "cannot open the folder of a socket");
     name = "/proc/self/fd/" + std::to_string(result.folder.value()) + "/" + whole.filename().string();
     if (name.size() >= sizeof(result.address.sun_path)) {
-      return Error{ErrorCode::FailedPrecondition, "the name of a socket is too long", path, "", "", "choose a shorter file name"};
+      return Error{ErrorCode::FailedPrecondition, "the name of a socket is too long", path, "", "",
+                   "choose a shorter file name"};
     }
   }
   std::memcpy(result.address.sun_path, name.c_str(), name.size() + 1);
@@ -54,7 +55,12 @@ Result<AddressList> look_up(const std::string& host, const std::string& port, bo
   addrinfo* found = nullptr;
   const int code = ::getaddrinfo(host.c_str(), port.c_str(), &wanted, &found);
   if (code != 0) {
-    return Error{ErrorCode::FailedPrecondition, std::string("no such address: ") + ::gai_strerror(code), host, "", "", "give an address of this machine (--local-addr)"};
+    return Error{ErrorCode::FailedPrecondition,
+                 std::string("no such address: ") + ::gai_strerror(code),
+                 host,
+                 "",
+                 "",
+                 "give an address of this machine (--local-addr)"};
   }
   return AddressList(found, &::freeaddrinfo);
 }
@@ -66,14 +72,17 @@ Result<void> wait_ready(const UniqueFd& socket, short events, Deadline deadline)
     const int ready = ::poll(&waited, 1, poll_timeout(deadline));
     if (ready > 0) return {};
     if (ready < 0 && errno != EINTR) return system_error(ErrorCode::Unavailable, "poll failed");
-    if (deadline.passed(steady_clock())) return Error{ErrorCode::DeadlineExceeded, "no answer on a connection", "", "", "", ""};
+    if (deadline.passed(steady_clock()))
+      return Error{ErrorCode::DeadlineExceeded, "no answer on a connection", "", "", "", ""};
   }
 }
 
-Result<void> finish_connect(const UniqueFd& socket, const sockaddr* address, socklen_t bytes, const std::string& where, Deadline deadline) {
+Result<void> finish_connect(const UniqueFd& socket, const sockaddr* address, socklen_t bytes, const std::string& where,
+                            Deadline deadline) {
   if (::connect(socket.value(), address, bytes) == 0) return {};
   // EAGAIN: a Unix listener whose queue is full.
-  if (errno != EINPROGRESS && errno != EAGAIN) return system_error(ErrorCode::Unavailable, "cannot connect to " + where);
+  if (errno != EINPROGRESS && errno != EAGAIN)
+    return system_error(ErrorCode::Unavailable, "cannot connect to " + where);
   COX_TRY_VOID(wait_ready(socket, POLLOUT, deadline));
   int failure = 0;
   socklen_t length = sizeof(failure);
@@ -114,7 +123,8 @@ Result<std::string> local_endpoint(const UniqueFd& socket) {
   }
   char host[NI_MAXHOST] = {};
   char port[NI_MAXSERV] = {};
-  ::getnameinfo(reinterpret_cast<const sockaddr*>(&address), bytes, host, sizeof(host), port, sizeof(port), NI_NUMERICHOST | NI_NUMERICSERV);
+  ::getnameinfo(reinterpret_cast<const sockaddr*>(&address), bytes, host, sizeof(host), port, sizeof(port),
+                NI_NUMERICHOST | NI_NUMERICSERV);
   const std::string name = address.ss_family == AF_INET6 ? "[" + std::string(host) + "]" : std::string(host);
   return name + ":" + port;
 }
@@ -124,18 +134,21 @@ Result<UniqueFd> connect_unix(const std::string& path, Deadline deadline) {
   while (true) {
     UniqueFd socket(::socket(AF_UNIX, kSocketFlags, 0));
     if (!socket) return system_error(ErrorCode::FailedPrecondition, "cannot make a socket");
-    COX_TRY_VOID(finish_connect(socket, reinterpret_cast<const sockaddr*>(&address.address), sizeof(address.address), path, deadline));
+    COX_TRY_VOID(finish_connect(socket, reinterpret_cast<const sockaddr*>(&address.address), sizeof(address.address),
+                                path, deadline));
     // After EAGAIN the socket is writable but not connected: ask again.
     sockaddr_un peer = {};
     socklen_t bytes = sizeof(peer);
     if (::getpeername(socket.value(), reinterpret_cast<sockaddr*>(&peer), &bytes) == 0) return socket;
-    if (deadline.passed(steady_clock())) return Error{ErrorCode::DeadlineExceeded, "no room in a listener's queue", path, "", "", ""};
+    if (deadline.passed(steady_clock()))
+      return Error{ErrorCode::DeadlineExceeded, "no room in a listener's queue", path, "", "", ""};
   }
 }
 
 Result<UniqueFd> connect_tcp(const std::string& endpoint, Deadline deadline) {
   const std::size_t colon = endpoint.rfind(':');
-  if (colon == std::string::npos) return Error{ErrorCode::InvalidArgument, "not an address", "", "HOST:PORT", endpoint, ""};
+  if (colon == std::string::npos)
+    return Error{ErrorCode::InvalidArgument, "not an address", "", "HOST:PORT", endpoint, ""};
   std::string host = endpoint.substr(0, colon);
   if (host.size() > 2 && host.front() == '[') host = host.substr(1, host.size() - 2);
   COX_TRY(const AddressList found, look_up(host, endpoint.substr(colon + 1), false));
@@ -151,7 +164,9 @@ UniqueFd accept_one(const UniqueFd& listener) {
 }
 
 void tune_tcp(const UniqueFd& socket) {
-  const auto set = [&](int level, int option, int value) { ::setsockopt(socket.value(), level, option, &value, sizeof(value)); };
+  const auto set = [&](int level, int option, int value) {
+    ::setsockopt(socket.value(), level, option, &value, sizeof(value));
+  };
   set(IPPROTO_TCP, TCP_NODELAY, 1);
   set(SOL_SOCKET, SO_KEEPALIVE, 1);
   set(IPPROTO_TCP, TCP_KEEPIDLE, 1);
@@ -203,7 +218,8 @@ Moved receive_some(int socket, std::span<std::byte> data, std::vector<UniqueFd>*
   return {static_cast<std::size_t>(received), received == 0 && !data.empty()};
 }
 
-Result<void> send_all(const UniqueFd& socket, std::span<const std::byte> data, std::span<const int> descriptors, Deadline deadline) {
+Result<void> send_all(const UniqueFd& socket, std::span<const std::byte> data, std::span<const int> descriptors,
+                      Deadline deadline) {
   while (!data.empty()) {
     const Moved moved = send_some(socket.value(), data, descriptors);
     if (moved.closed) return Error{ErrorCode::Unavailable, "the other side closed the connection", "", "", "", ""};
@@ -217,7 +233,8 @@ Result<void> send_all(const UniqueFd& socket, std::span<const std::byte> data, s
   return {};
 }
 
-Result<void> receive_all(const UniqueFd& socket, std::span<std::byte> data, std::vector<UniqueFd>* descriptors, Deadline deadline) {
+Result<void> receive_all(const UniqueFd& socket, std::span<std::byte> data, std::vector<UniqueFd>* descriptors,
+                         Deadline deadline) {
   while (!data.empty()) {
     const Moved moved = receive_some(socket.value(), data, descriptors);
     if (moved.closed) return Error{ErrorCode::Unavailable, "the other side closed the connection", "", "", "", ""};

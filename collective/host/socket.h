@@ -1,6 +1,6 @@
 #pragma once
-// Raw sockets: listening and connecting on Unix paths and TCP, and moving bytes with descriptors beside them. Every socket
-// is non-blocking and closed on exec. Threads: pure functions on descriptors.
+// Raw sockets: listening and connecting on Unix paths and TCP, and moving bytes with descriptors beside them. Every
+// socket is non-blocking and closed on exec. Threads: pure functions on descriptors.
 #include <cstddef>
 #include <span>
 #include <string>
@@ -36,7 +36,9 @@ struct Moved {
 [[nodiscard]] Moved receive_some(int socket, std::span<std::byte> data, std::vector<UniqueFd>* descriptors = nullptr);
 
 /// Everything or an error. Errors: Unavailable (closed), DeadlineExceeded.
-[[nodiscard]] Result<void> send_all(const UniqueFd& socket, std::span<const std::byte> data, std::span<const int> descriptors, Deadline deadline);
-[[nodiscard]] Result<void> receive_all(const UniqueFd& socket, std::span<std::byte> data, std::vector<UniqueFd>* descriptors, Deadline deadline);
+[[nodiscard]] Result<void> send_all(const UniqueFd& socket, std::span<const std::byte> data,
+                                    std::span<const int> descriptors, Deadline deadline);
+[[nodiscard]] Result<void> receive_all(const UniqueFd& socket, std::span<std::byte> data,
+                                       std::vector<UniqueFd>* descriptors, Deadline deadline);
 
 }  // namespace coxswain::collective

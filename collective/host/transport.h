@@ -1,7 +1,7 @@
 #pragma once
-// The seam under the algorithms: moves messages between the ranks of one communicator. Fakes: in memory and counting, in
-// tests/collective. Messages of an ordered pair of ranks arrive in order; sizes are agreed beforehand.
-// Threads: one (the communicator's progress thread). Source: DESIGN 3.6.
+// The seam under the algorithms: moves messages between the ranks of one communicator. Fakes: in memory and counting,
+// in tests/collective. Messages of an ordered pair of ranks arrive in order; sizes are agreed beforehand. Threads: one
+// (the communicator's progress thread). Source: DESIGN 3.6.
 #include <cstddef>
 #include <span>
 

@@ -1,7 +1,7 @@
 #pragma once
-// One thread that waits on every control connection of a communicator and of those split from it, so that a lost peer or
-// an abort is noticed while the progress threads compute, sleep on a futex or have nothing to do.
-// Threads: watch and forget from any; callbacks run on the watcher's thread.
+// One thread that waits on every control connection of a communicator and of those split from it, so that a lost peer
+// or an abort is noticed while the progress threads compute, sleep on a futex or have nothing to do. Threads: watch and
+// forget from any; callbacks run on the watcher's thread.
 #include <cstdint>
 #include <functional>
 #include <map>

@@ -8,8 +8,8 @@
 namespace coxswain::collective {
 namespace {
 
-// MPI has no way to sleep until a request moves. A while of plain polling keeps short operations fast; then the core goes
-// to whoever computes.
+// MPI has no way to sleep until a request moves. A while of plain polling keeps short operations fast; then the core
+// goes to whoever computes.
 constexpr int kEagerPolls = 2000;
 constexpr std::chrono::microseconds kPause{50};
 
@@ -20,7 +20,12 @@ Result<void> check_mpi(int code, const char* call) {
   char text[MPI_MAX_ERROR_STRING] = {};
   int length = 0;
   MPI_Error_string(code, text, &length);
-  return Error{ErrorCode::Unavailable, std::string(call) + " failed: " + std::string(text, static_cast<std::size_t>(length)), "", "", "", ""};
+  return Error{ErrorCode::Unavailable,
+               std::string(call) + " failed: " + std::string(text, static_cast<std::size_t>(length)),
+               "",
+               "",
+               "",
+               ""};
 }
 
 void MpiGroup::fail(Error error) {
@@ -69,11 +74,17 @@ MpiDriver::~MpiDriver() {
 Result<void> MpiDriver::initialise() {
   int already = 0;
   MPI_Initialized(&already);
-  if (already != 0) return Error{ErrorCode::FailedPrecondition, "MPI was initialised by another part of this process", "", "", "", ""};
+  if (already != 0)
+    return Error{ErrorCode::FailedPrecondition, "MPI was initialised by another part of this process", "", "", "", ""};
   int provided = MPI_THREAD_SINGLE;
   COX_TRY_VOID(check_mpi(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided), "MPI_Init_thread"));
   if (provided < MPI_THREAD_FUNNELED) {
-    return Error{ErrorCode::FailedPrecondition, "this MPI does not support threads", "", "MPI_THREAD_FUNNELED", "MPI_THREAD_SINGLE", ""};
+    return Error{ErrorCode::FailedPrecondition,
+                 "this MPI does not support threads",
+                 "",
+                 "MPI_THREAD_FUNNELED",
+                 "MPI_THREAD_SINGLE",
+                 ""};
   }
   MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
   MPI_Comm_rank(MPI_COMM_WORLD, &world_rank_);
@@ -148,7 +159,9 @@ bool MpiDriver::drive() {
   bool any = false;
   for (auto task = active_.begin(); task != active_.end();) {
     int done = 0;
-    Result<void> result = check_mpi(MPI_Testall(static_cast<int>(task->requests.size()), task->requests.data(), &done, MPI_STATUSES_IGNORE), "MPI_Testall");
+    Result<void> result = check_mpi(
+        MPI_Testall(static_cast<int>(task->requests.size()), task->requests.data(), &done, MPI_STATUSES_IGNORE),
+        "MPI_Testall");
     if (result && done == 0) {
       if (const auto error = task->group->error()) {
         result = *error;

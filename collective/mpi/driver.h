@@ -82,9 +82,9 @@ class MpiDriver {
   std::optional<Result<void>> initialised_;
 
   // Of the driver's thread.
-  std::list<MpiTask> active_;    // at most one per group, in order
-  std::list<MpiTask> waiting_;   // behind an active one of their group
-  bool sound_ = true;            // no operation was given up
+  std::list<MpiTask> active_;   // at most one per group, in order
+  std::list<MpiTask> waiting_;  // behind an active one of their group
+  bool sound_ = true;           // no operation was given up
 
   int world_rank_ = 0;
   int world_size_ = 1;

@@ -15,10 +15,13 @@ constexpr int kTag = 0;  // one per communicator: messages of a pair are matched
 constexpr std::int64_t kPiece = std::int64_t{1} << 30;
 
 Error wrong_counts(const char* what) {
-  return {ErrorCode::InvalidArgument, std::string(what) + ": the buffers do not hold what the counts say", "", "", "", ""};
+  return {
+      ErrorCode::InvalidArgument, std::string(what) + ": the buffers do not hold what the counts say", "", "", "", ""};
 }
 
-std::byte* at(const BufferView& buffer, std::int64_t element) { return static_cast<std::byte*>(buffer.data) + (size_of(buffer.dtype) * element).value; }
+std::byte* at(const BufferView& buffer, std::int64_t element) {
+  return static_cast<std::byte*>(buffer.data) + (size_of(buffer.dtype) * element).value;
+}
 
 /// Calls `each(offset, count)` for the pieces of `count` elements.
 template <class Each>
@@ -48,10 +51,17 @@ struct IntLayout {
 
 Result<void> check_counts(const char* what, const std::vector<std::int64_t>& counts, int size, std::int64_t total) {
   const bool negative = std::any_of(counts.begin(), counts.end(), [](std::int64_t count) { return count < 0; });
-  if (counts.size() != static_cast<std::size_t>(size) || negative || std::accumulate(counts.begin(), counts.end(), std::int64_t{0}) != total) {
+  if (counts.size() != static_cast<std::size_t>(size) || negative ||
+      std::accumulate(counts.begin(), counts.end(), std::int64_t{0}) != total) {
     return wrong_counts(what);
   }
-  if (total > INT_MAX) return Error{ErrorCode::OutOfRange, std::string(what) + ": MPI counts elements in 31 bits", "", "", std::to_string(total), "use smaller buffers or backend host"};
+  if (total > INT_MAX)
+    return Error{ErrorCode::OutOfRange,
+                 std::string(what) + ": MPI counts elements in 31 bits",
+                 "",
+                 "",
+                 std::to_string(total),
+                 "use smaller buffers or backend host"};
   return {};
 }
 
@@ -70,7 +80,8 @@ MpiCommunicator::~MpiCommunicator() {
   driver_.free(group_->comm());
 }
 
-Handle MpiCommunicator::submit(std::string name, Deadline deadline, std::function<Result<void>(Requests&)> start, bool blocking) {
+Handle MpiCommunicator::submit(std::string name, Deadline deadline, std::function<Result<void>(Requests&)> start,
+                               bool blocking) {
   auto give_up = [group = std::weak_ptr(group_)](const Error& error) {
     if (const auto alive = group.lock()) alive->fail(error);
   };
@@ -82,96 +93,136 @@ Handle MpiCommunicator::submit(std::string name, Deadline deadline, std::functio
 Handle MpiCommunicator::all_reduce(BufferView buffer, ReduceOp op, Deadline deadline) {
   return submit("all_reduce", deadline, [comm = group_->comm(), buffer, op](Requests& requests) {
     return in_pieces(buffer.count, [&](std::int64_t begin, int count) {
-      return check_mpi(MPI_Iallreduce(MPI_IN_PLACE, at(buffer, begin), count, mpi_type(buffer.dtype), mpi_op(buffer.dtype, op), comm, &requests.emplace_back()), "MPI_Iallreduce");
+      return check_mpi(MPI_Iallreduce(MPI_IN_PLACE, at(buffer, begin), count, mpi_type(buffer.dtype),
+                                      mpi_op(buffer.dtype, op), comm, &requests.emplace_back()),
+                       "MPI_Iallreduce");
     });
   });
 }
 
-Handle MpiCommunicator::all_gather(BufferView input, BufferView output, std::vector<std::int64_t> counts, Deadline deadline) {
+Handle MpiCommunicator::all_gather(BufferView input, BufferView output, std::vector<std::int64_t> counts,
+                                   Deadline deadline) {
   auto layout = IntLayout::of(counts);
-  return submit("all_gather", deadline, [group = group_.get(), input, output, counts = std::move(counts), layout](Requests& requests) -> Result<void> {
-    COX_TRY_VOID(check_counts("all_gather", counts, group->size(), output.count));
-    const auto self = static_cast<std::size_t>(group->rank());
-    if (counts[self] != input.count) return wrong_counts("all_gather");
-    const bool in_place = input.data == at(output, layout->begins[self]);
-    const MPI_Datatype type = mpi_type(output.dtype);
-    return check_mpi(MPI_Iallgatherv(in_place ? MPI_IN_PLACE : input.data, layout->counts[self], type, output.data, layout->counts.data(), layout->begins.data(), type,
-                                     group->comm(), &requests.emplace_back()), "MPI_Iallgatherv");
-  });
+  return submit(
+      "all_gather", deadline,
+      [group = group_.get(), input, output, counts = std::move(counts), layout](Requests& requests) -> Result<void> {
+        COX_TRY_VOID(check_counts("all_gather", counts, group->size(), output.count));
+        const auto self = static_cast<std::size_t>(group->rank());
+        if (counts[self] != input.count) return wrong_counts("all_gather");
+        const bool in_place = input.data == at(output, layout->begins[self]);
+        const MPI_Datatype type = mpi_type(output.dtype);
+        return check_mpi(MPI_Iallgatherv(in_place ? MPI_IN_PLACE : input.data, layout->counts[self], type, output.data,
+                                         layout->counts.data(), layout->begins.data(), type, group->comm(),
+                                         &requests.emplace_back()),
+                         "MPI_Iallgatherv");
+      });
 }
 
-Handle MpiCommunicator::reduce_scatter(BufferView input, BufferView output, std::vector<std::int64_t> counts, ReduceOp op, Deadline deadline) {
+Handle MpiCommunicator::reduce_scatter(BufferView input, BufferView output, std::vector<std::int64_t> counts,
+                                       ReduceOp op, Deadline deadline) {
   auto layout = IntLayout::of(counts);
-  return submit("reduce_scatter", deadline, [group = group_.get(), input, output, counts = std::move(counts), layout, op](Requests& requests) -> Result<void> {
-    COX_TRY_VOID(check_counts("reduce_scatter", counts, group->size(), input.count));
-    if (counts[static_cast<std::size_t>(group->rank())] != output.count) return wrong_counts("reduce_scatter");
-    return check_mpi(MPI_Ireduce_scatter(input.data, output.data, layout->counts.data(), mpi_type(input.dtype), mpi_op(input.dtype, op), group->comm(),
-                                         &requests.emplace_back()), "MPI_Ireduce_scatter");
-  });
+  return submit("reduce_scatter", deadline,
+                [group = group_.get(), input, output, counts = std::move(counts), layout,
+                 op](Requests& requests) -> Result<void> {
+                  COX_TRY_VOID(check_counts("reduce_scatter", counts, group->size(), input.count));
+                  if (counts[static_cast<std::size_t>(group->rank())] != output.count)
+                    return wrong_counts("reduce_scatter");
+                  return check_mpi(
+                      MPI_Ireduce_scatter(input.data, output.data, layout->counts.data(), mpi_type(input.dtype),
+                                          mpi_op(input.dtype, op), group->comm(), &requests.emplace_back()),
+                      "MPI_Ireduce_scatter");
+                });
 }
 
 Handle MpiCommunicator::all_to_all(BufferView input, BufferView output, std::vector<std::int64_t> send_counts,
                                    std::vector<std::int64_t> receive_counts, Deadline deadline) {
   auto sends = IntLayout::of(send_counts);
   auto receives = IntLayout::of(receive_counts);
-  return submit("all_to_all", deadline, [group = group_.get(), input, output, send_counts = std::move(send_counts), receive_counts = std::move(receive_counts),
-                                         sends, receives](Requests& requests) -> Result<void> {
-    COX_TRY_VOID(check_counts("all_to_all", send_counts, group->size(), input.count));
-    COX_TRY_VOID(check_counts("all_to_all", receive_counts, group->size(), output.count));
-    const MPI_Datatype type = mpi_type(output.dtype);
-    return check_mpi(MPI_Ialltoallv(input.data, sends->counts.data(), sends->begins.data(), type, output.data, receives->counts.data(), receives->begins.data(), type,
-                                    group->comm(), &requests.emplace_back()), "MPI_Ialltoallv");
-  });
+  return submit("all_to_all", deadline,
+                [group = group_.get(), input, output, send_counts = std::move(send_counts),
+                 receive_counts = std::move(receive_counts), sends, receives](Requests& requests) -> Result<void> {
+                  COX_TRY_VOID(check_counts("all_to_all", send_counts, group->size(), input.count));
+                  COX_TRY_VOID(check_counts("all_to_all", receive_counts, group->size(), output.count));
+                  const MPI_Datatype type = mpi_type(output.dtype);
+                  return check_mpi(MPI_Ialltoallv(input.data, sends->counts.data(), sends->begins.data(), type,
+                                                  output.data, receives->counts.data(), receives->begins.data(), type,
+                                                  group->comm(), &requests.emplace_back()),
+                                   "MPI_Ialltoallv");
+                });
 }
 
 Handle MpiCommunicator::broadcast(BufferView buffer, int root, Deadline deadline) {
   return submit("broadcast", deadline, [comm = group_->comm(), buffer, root](Requests& requests) {
     return in_pieces(buffer.count, [&](std::int64_t begin, int count) {
-      return check_mpi(MPI_Ibcast(at(buffer, begin), count, mpi_type(buffer.dtype), root, comm, &requests.emplace_back()), "MPI_Ibcast");
+      return check_mpi(
+          MPI_Ibcast(at(buffer, begin), count, mpi_type(buffer.dtype), root, comm, &requests.emplace_back()),
+          "MPI_Ibcast");
     });
   });
 }
 
 Handle MpiCommunicator::exchange(std::vector<PointToPoint> operations, Deadline deadline) {
-  return submit("exchange", deadline, [group = group_.get(), operations = std::move(operations)](Requests& requests) -> Result<void> {
-    for (const PointToPoint& operation : operations) {
-      if (operation.peer < 0 || operation.peer >= group->size()) {
-        return Error{ErrorCode::InvalidArgument, "no such rank in this communicator", "", "0 to " + std::to_string(group->size() - 1), std::to_string(operation.peer), ""};
-      }
-      COX_TRY_VOID(in_pieces(operation.buffer.count, [&](std::int64_t begin, int count) {
-        std::byte* data = at(operation.buffer, begin);
-        const MPI_Datatype type = mpi_type(operation.buffer.dtype);
-        if (operation.kind == PointToPoint::Kind::Send) {
-          return check_mpi(MPI_Isend(data, count, type, operation.peer, kTag, group->comm(), &requests.emplace_back()), "MPI_Isend");
-        }
-        return check_mpi(MPI_Irecv(data, count, type, operation.peer, kTag, group->comm(), &requests.emplace_back()), "MPI_Irecv");
-      }));
-    }
-    return {};
-  });
+  return submit("exchange", deadline,
+                [group = group_.get(), operations = std::move(operations)](Requests& requests) -> Result<void> {
+                  for (const PointToPoint& operation : operations) {
+                    if (operation.peer < 0 || operation.peer >= group->size()) {
+                      return Error{ErrorCode::InvalidArgument,
+                                   "no such rank in this communicator",
+                                   "",
+                                   "0 to " + std::to_string(group->size() - 1),
+                                   std::to_string(operation.peer),
+                                   ""};
+                    }
+                    COX_TRY_VOID(in_pieces(operation.buffer.count, [&](std::int64_t begin, int count) {
+                      std::byte* data = at(operation.buffer, begin);
+                      const MPI_Datatype type = mpi_type(operation.buffer.dtype);
+                      if (operation.kind == PointToPoint::Kind::Send) {
+                        return check_mpi(
+                            MPI_Isend(data, count, type, operation.peer, kTag, group->comm(), &requests.emplace_back()),
+                            "MPI_Isend");
+                      }
+                      return check_mpi(
+                          MPI_Irecv(data, count, type, operation.peer, kTag, group->comm(), &requests.emplace_back()),
+                          "MPI_Irecv");
+                    }));
+                  }
+                  return {};
+                });
 }
 
 Handle MpiCommunicator::barrier(Deadline deadline) {
-  return submit("barrier", deadline, [comm = group_->comm()](Requests& requests) { return check_mpi(MPI_Ibarrier(comm, &requests.emplace_back()), "MPI_Ibarrier"); });
+  return submit("barrier", deadline, [comm = group_->comm()](Requests& requests) {
+    return check_mpi(MPI_Ibarrier(comm, &requests.emplace_back()), "MPI_Ibarrier");
+  });
 }
 
 Result<std::unique_ptr<Communicator>> MpiCommunicator::split(std::vector<int> members, Deadline deadline) {
   if (members.empty()) return std::unique_ptr<Communicator>();
   if (std::find(members.begin(), members.end(), rank()) == members.end()) {
-    return Error{ErrorCode::InvalidArgument, "a group lists ranks of this communicator once each, the calling one among them", "", "", "", ""};
+    return Error{ErrorCode::InvalidArgument,
+                 "a group lists ranks of this communicator once each, the calling one among them",
+                 "",
+                 "",
+                 "",
+                 ""};
   }
   auto made = std::make_shared<MPI_Comm>(MPI_COMM_NULL);
   // Only members take part, so the groups of one moment do not wait for each other.
-  Handle handle = submit("split", deadline, [comm = group_->comm(), members, made](Requests&) -> Result<void> {
-    MPI_Group whole = MPI_GROUP_NULL;
-    MPI_Group part = MPI_GROUP_NULL;
-    COX_TRY_VOID(check_mpi(MPI_Comm_group(comm, &whole), "MPI_Comm_group"));
-    COX_TRY_VOID(check_mpi(MPI_Group_incl(whole, static_cast<int>(members.size()), members.data(), &part), "MPI_Group_incl"));
-    const Result<void> created = check_mpi(MPI_Comm_create_group(comm, part, kTag, made.get()), "MPI_Comm_create_group");
-    MPI_Group_free(&whole);
-    MPI_Group_free(&part);
-    return created;
-  }, true);
+  Handle handle = submit(
+      "split", deadline,
+      [comm = group_->comm(), members, made](Requests&) -> Result<void> {
+        MPI_Group whole = MPI_GROUP_NULL;
+        MPI_Group part = MPI_GROUP_NULL;
+        COX_TRY_VOID(check_mpi(MPI_Comm_group(comm, &whole), "MPI_Comm_group"));
+        COX_TRY_VOID(check_mpi(MPI_Group_incl(whole, static_cast<int>(members.size()), members.data(), &part),
+                               "MPI_Group_incl"));
+        const Result<void> created =
+            check_mpi(MPI_Comm_create_group(comm, part, kTag, made.get()), "MPI_Comm_create_group");
+        MPI_Group_free(&whole);
+        MPI_Group_free(&part);
+        return created;
+      },
+      true);
   COX_TRY_VOID(handle.wait(deadline));
   const int own = static_cast<int>(std::find(members.begin(), members.end(), rank()) - members.begin());
   auto group = std::make_shared<MpiGroup>(*made, own, static_cast<int>(members.size()));
@@ -181,7 +232,8 @@ Result<std::unique_ptr<Communicator>> MpiCommunicator::split(std::vector<int> me
 
 Result<std::shared_ptr<void>> MpiCommunicator::allocate_registered(Bytes bytes) {
   void* data = std::aligned_alloc(64, static_cast<std::size_t>((bytes.value + 64) / 64 * 64));
-  if (data == nullptr) return Error{ErrorCode::ResourceExhausted, "out of memory", "", "", std::to_string(bytes.value) + " bytes", ""};
+  if (data == nullptr)
+    return Error{ErrorCode::ResourceExhausted, "out of memory", "", "", std::to_string(bytes.value) + " bytes", ""};
   return std::shared_ptr<void>(data, std::free);
 }
 

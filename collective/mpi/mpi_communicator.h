@@ -1,6 +1,6 @@
 #pragma once
-// The MPI backend: Communicator over non-blocking MPI calls, driven by the process's MPI thread. The world is fixed: ranks
-// are started by mpirun or srun, and recovery is a whole restart. Threads: as Communicator says.
+// The MPI backend: Communicator over non-blocking MPI calls, driven by the process's MPI thread. The world is fixed:
+// ranks are started by mpirun or srun, and recovery is a whole restart. Threads: as Communicator says.
 #include "collective/backend.h"
 #include "collective/mpi/driver.h"
 
@@ -15,9 +15,12 @@ class MpiCommunicator final : public Communicator {
   [[nodiscard]] int size() const override { return group_->size(); }
   [[nodiscard]] const Capabilities& capabilities() const override { return capabilities_; }
   [[nodiscard]] Handle all_reduce(BufferView buffer, ReduceOp op, Deadline deadline) override;
-  [[nodiscard]] Handle all_gather(BufferView input, BufferView output, std::vector<std::int64_t> counts, Deadline deadline) override;
-  [[nodiscard]] Handle reduce_scatter(BufferView input, BufferView output, std::vector<std::int64_t> counts, ReduceOp op, Deadline deadline) override;
-  [[nodiscard]] Handle all_to_all(BufferView input, BufferView output, std::vector<std::int64_t> send_counts, std::vector<std::int64_t> receive_counts, Deadline deadline) override;
+  [[nodiscard]] Handle all_gather(BufferView input, BufferView output, std::vector<std::int64_t> counts,
+                                  Deadline deadline) override;
+  [[nodiscard]] Handle reduce_scatter(BufferView input, BufferView output, std::vector<std::int64_t> counts,
+                                      ReduceOp op, Deadline deadline) override;
+  [[nodiscard]] Handle all_to_all(BufferView input, BufferView output, std::vector<std::int64_t> send_counts,
+                                  std::vector<std::int64_t> receive_counts, Deadline deadline) override;
   [[nodiscard]] Handle broadcast(BufferView buffer, int root, Deadline deadline) override;
   [[nodiscard]] Handle exchange(std::vector<PointToPoint> operations, Deadline deadline) override;
   [[nodiscard]] Handle barrier(Deadline deadline) override;
@@ -27,7 +30,8 @@ class MpiCommunicator final : public Communicator {
 
  private:
   using Requests = std::vector<MPI_Request>;
-  Handle submit(std::string name, Deadline deadline, std::function<Result<void>(Requests&)> start, bool blocking = false);
+  Handle submit(std::string name, Deadline deadline, std::function<Result<void>(Requests&)> start,
+                bool blocking = false);
 
   MpiDriver& driver_;
   std::shared_ptr<MpiGroup> group_;

@@ -1,6 +1,6 @@
 #pragma once
-// Dtypes and operations for MPI. All sums are our own MPI_Op, so that half precisions, bool and NaN mean the same on every
-// backend; MPI sees words of the right size. Threads: the MPI thread.
+// Dtypes and operations for MPI. All sums are our own MPI_Op, so that half precisions, bool and NaN mean the same on
+// every backend; MPI sees words of the right size. Threads: the MPI thread.
 #include <mpi.h>
 
 #include "collective/communicator.h"

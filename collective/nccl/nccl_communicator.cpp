@@ -32,9 +32,13 @@ ncclRedOp_t nccl_op(DType dtype, ReduceOp op) {
 }
 
 /// Moves are in bytes: every dtype can travel.
-std::size_t bytes_of(DType dtype, std::int64_t count) { return static_cast<std::size_t>((size_of(dtype) * count).value); }
+std::size_t bytes_of(DType dtype, std::int64_t count) {
+  return static_cast<std::size_t>((size_of(dtype) * count).value);
+}
 
-std::byte* at(const BufferView& buffer, std::int64_t element) { return static_cast<std::byte*>(buffer.data) + bytes_of(buffer.dtype, element); }
+std::byte* at(const BufferView& buffer, std::int64_t element) {
+  return static_cast<std::byte*>(buffer.data) + bytes_of(buffer.dtype, element);
+}
 
 bool fits(const std::vector<std::int64_t>& counts, int size, std::int64_t total) {
   if (counts.size() != static_cast<std::size_t>(size)) return false;
@@ -43,14 +47,22 @@ bool fits(const std::vector<std::int64_t>& counts, int size, std::int64_t total)
 }
 
 Error wrong_counts(const char* what) {
-  return {ErrorCode::InvalidArgument, std::string(what) + ": the buffers do not hold what the counts say", "", "", "", ""};
+  return {
+      ErrorCode::InvalidArgument, std::string(what) + ": the buffers do not hold what the counts say", "", "", "", ""};
 }
 
 Error cannot_reduce(DType dtype) {
-  return {ErrorCode::Unimplemented, "NCCL cannot reduce this dtype", "", "bool, uint8, int8, int32, int64 or a float", std::string(to_text(dtype)), ""};
+  return {ErrorCode::Unimplemented,
+          "NCCL cannot reduce this dtype",
+          "",
+          "bool, uint8, int8, int32, int64 or a float",
+          std::string(to_text(dtype)),
+          ""};
 }
 
-bool can_reduce(DType dtype) { return std::find(kReduceDtypes.begin(), kReduceDtypes.end(), dtype) != kReduceDtypes.end(); }
+bool can_reduce(DType dtype) {
+  return std::find(kReduceDtypes.begin(), kReduceDtypes.end(), dtype) != kReduceDtypes.end();
+}
 
 /// Groups calls so that they progress together; the first failure is kept.
 class Grouped {
@@ -71,7 +83,9 @@ class Grouped {
 }  // namespace
 
 NcclCommunicator::NcclCommunicator(std::shared_ptr<NcclGroup> group, CompletionSignal* signal)
-    : group_(std::move(group)), signal_(signal), queue_([this](const std::string& name, const OperationQueue::Body& body) -> Result<void> {
+    : group_(std::move(group)),
+      signal_(signal),
+      queue_([this](const std::string& name, const OperationQueue::Body& body) -> Result<void> {
         Result<void> result = guard("collective/nccl", body);
         if (result) return result;
         Error error = std::move(result).error();
@@ -99,7 +113,9 @@ Handle NcclCommunicator::push(std::string name, OperationQueue::Body body) {
 }
 
 Handle NcclCommunicator::submit(std::string name, Deadline deadline, std::function<ncclResult_t()> enqueue) {
-  return push(std::move(name), [group = group_.get(), enqueue = std::move(enqueue), deadline] { return group->perform(enqueue, deadline); });
+  return push(std::move(name), [group = group_.get(), enqueue = std::move(enqueue), deadline] {
+    return group->perform(enqueue, deadline);
+  });
 }
 
 Handle NcclCommunicator::refuse(Error error) {
@@ -109,12 +125,15 @@ Handle NcclCommunicator::refuse(Error error) {
 Handle NcclCommunicator::all_reduce(BufferView buffer, ReduceOp op, Deadline deadline) {
   if (!can_reduce(buffer.dtype)) return refuse(cannot_reduce(buffer.dtype));
   return submit("all_reduce", deadline, [group = group_.get(), buffer, op] {
-    return ncclAllReduce(buffer.data, buffer.data, static_cast<std::size_t>(buffer.count), nccl_type(buffer.dtype), nccl_op(buffer.dtype, op), group->comm(), group->stream());
+    return ncclAllReduce(buffer.data, buffer.data, static_cast<std::size_t>(buffer.count), nccl_type(buffer.dtype),
+                         nccl_op(buffer.dtype, op), group->comm(), group->stream());
   });
 }
 
-Handle NcclCommunicator::all_gather(BufferView input, BufferView output, std::vector<std::int64_t> counts, Deadline deadline) {
-  if (!fits(counts, size(), output.count) || counts[static_cast<std::size_t>(rank())] != input.count) return refuse(wrong_counts("all_gather"));
+Handle NcclCommunicator::all_gather(BufferView input, BufferView output, std::vector<std::int64_t> counts,
+                                    Deadline deadline) {
+  if (!fits(counts, size(), output.count) || counts[static_cast<std::size_t>(rank())] != input.count)
+    return refuse(wrong_counts("all_gather"));
   return submit("all_gather", deadline, [group = group_.get(), input, output, counts = std::move(counts)] {
     // Counts may differ: one broadcast from each rank, all together.
     Grouped calls;
@@ -123,27 +142,34 @@ Handle NcclCommunicator::all_gather(BufferView input, BufferView output, std::ve
       const std::int64_t count = counts[static_cast<std::size_t>(root)];
       void* piece = at(output, begin);
       const void* source = root == group->rank() ? input.data : piece;
-      if (count > 0) calls.add(ncclBroadcast(source, piece, bytes_of(output.dtype, count), ncclUint8, root, group->comm(), group->stream()));
+      if (count > 0)
+        calls.add(ncclBroadcast(source, piece, bytes_of(output.dtype, count), ncclUint8, root, group->comm(),
+                                group->stream()));
       begin += count;
     }
     return calls.end();
   });
 }
 
-Handle NcclCommunicator::reduce_scatter(BufferView input, BufferView output, std::vector<std::int64_t> counts, ReduceOp op, Deadline deadline) {
+Handle NcclCommunicator::reduce_scatter(BufferView input, BufferView output, std::vector<std::int64_t> counts,
+                                        ReduceOp op, Deadline deadline) {
   if (!can_reduce(input.dtype)) return refuse(cannot_reduce(input.dtype));
-  if (!fits(counts, size(), input.count) || counts[static_cast<std::size_t>(rank())] != output.count) return refuse(wrong_counts("reduce_scatter"));
+  if (!fits(counts, size(), input.count) || counts[static_cast<std::size_t>(rank())] != output.count)
+    return refuse(wrong_counts("reduce_scatter"));
   return submit("reduce_scatter", deadline, [group = group_.get(), input, output, counts = std::move(counts), op] {
     const ncclDataType_t type = nccl_type(input.dtype);
     const ncclRedOp_t operation = nccl_op(input.dtype, op);
     if (std::adjacent_find(counts.begin(), counts.end(), std::not_equal_to<>()) == counts.end()) {
-      return ncclReduceScatter(input.data, output.data, static_cast<std::size_t>(output.count), type, operation, group->comm(), group->stream());
+      return ncclReduceScatter(input.data, output.data, static_cast<std::size_t>(output.count), type, operation,
+                               group->comm(), group->stream());
     }
     Grouped calls;
     std::int64_t begin = 0;
     for (int root = 0; root < group->size(); ++root) {
       const std::int64_t count = counts[static_cast<std::size_t>(root)];
-      if (count > 0) calls.add(ncclReduce(at(input, begin), output.data, static_cast<std::size_t>(count), type, operation, root, group->comm(), group->stream()));
+      if (count > 0)
+        calls.add(ncclReduce(at(input, begin), output.data, static_cast<std::size_t>(count), type, operation, root,
+                             group->comm(), group->stream()));
       begin += count;
     }
     return calls.end();
@@ -152,7 +178,8 @@ Handle NcclCommunicator::reduce_scatter(BufferView input, BufferView output, std
 
 Handle NcclCommunicator::all_to_all(BufferView input, BufferView output, std::vector<std::int64_t> send_counts,
                                     std::vector<std::int64_t> receive_counts, Deadline deadline) {
-  if (!fits(send_counts, size(), input.count) || !fits(receive_counts, size(), output.count)) return refuse(wrong_counts("all_to_all"));
+  if (!fits(send_counts, size(), input.count) || !fits(receive_counts, size(), output.count))
+    return refuse(wrong_counts("all_to_all"));
   std::vector<PointToPoint> operations;
   std::int64_t sent = 0;
   std::int64_t received = 0;
@@ -169,7 +196,8 @@ Handle NcclCommunicator::all_to_all(BufferView input, BufferView output, std::ve
 
 Handle NcclCommunicator::broadcast(BufferView buffer, int root, Deadline deadline) {
   return submit("broadcast", deadline, [group = group_.get(), buffer, root] {
-    return ncclBroadcast(buffer.data, buffer.data, bytes_of(buffer.dtype, buffer.count), ncclUint8, root, group->comm(), group->stream());
+    return ncclBroadcast(buffer.data, buffer.data, bytes_of(buffer.dtype, buffer.count), ncclUint8, root, group->comm(),
+                         group->stream());
   });
 }
 
@@ -198,13 +226,20 @@ Handle NcclCommunicator::barrier(Deadline deadline) {
 Result<std::unique_ptr<Communicator>> NcclCommunicator::split(std::vector<int> members, Deadline deadline) {
   const auto self = std::find(members.begin(), members.end(), rank());
   if (!members.empty() && self == members.end()) {
-    return Error{ErrorCode::InvalidArgument, "a group lists ranks of this communicator once each, the calling one among them", "", "", "", ""};
+    return Error{ErrorCode::InvalidArgument,
+                 "a group lists ranks of this communicator once each, the calling one among them",
+                 "",
+                 "",
+                 "",
+                 ""};
   }
   const int key = static_cast<int>(self - members.begin());
   // Groups of one moment are disjoint, so their first members tell them apart.
   const int color = members.empty() ? NCCL_SPLIT_NOCOLOR : members.front();
   auto part = std::make_shared<NcclGroup>(group_->device(), key, static_cast<int>(members.size()));
-  Handle handle = push("split", [parent = group_.get(), part, color, key, deadline] { return part->split_from(*parent, color, key, deadline); });
+  Handle handle = push("split", [parent = group_.get(), part, color, key, deadline] {
+    return part->split_from(*parent, color, key, deadline);
+  });
   COX_TRY_VOID(handle.wait(Deadline::never()));
   if (members.empty()) return std::unique_ptr<Communicator>();
   {
@@ -217,7 +252,8 @@ Result<std::unique_ptr<Communicator>> NcclCommunicator::split(std::vector<int> m
 Result<std::shared_ptr<void>> NcclCommunicator::allocate_registered(Bytes bytes) {
   void* data = nullptr;
   COX_TRY_VOID(check_cuda(cudaSetDevice(group_->device()), "cudaSetDevice"));
-  COX_TRY_VOID(check_cuda(cudaMalloc(&data, static_cast<std::size_t>(std::max<std::int64_t>(bytes.value, 1))), "cudaMalloc"));
+  COX_TRY_VOID(
+      check_cuda(cudaMalloc(&data, static_cast<std::size_t>(std::max<std::int64_t>(bytes.value, 1))), "cudaMalloc"));
   return std::shared_ptr<void>(data, [](void* memory) { cudaFree(memory); });
 }
 

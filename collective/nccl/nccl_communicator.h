@@ -1,7 +1,8 @@
 #pragma once
 // The NCCL backend: buffers are device memory of the device that was current when the endpoint was opened; each
 // communicator has its own stream, on which its operations run in order. The caller orders its own streams against them
-// (a buffer is ready when the operation is issued). Threads: as Communicator says; a progress thread makes every NCCL call.
+// (a buffer is ready when the operation is issued). Threads: as Communicator says; a progress thread makes every NCCL
+// call.
 #include <cuda_runtime.h>
 #include <nccl.h>
 
@@ -67,9 +68,12 @@ class NcclCommunicator final : public Communicator {
   [[nodiscard]] int size() const override { return group_->size(); }
   [[nodiscard]] const Capabilities& capabilities() const override { return capabilities_; }
   [[nodiscard]] Handle all_reduce(BufferView buffer, ReduceOp op, Deadline deadline) override;
-  [[nodiscard]] Handle all_gather(BufferView input, BufferView output, std::vector<std::int64_t> counts, Deadline deadline) override;
-  [[nodiscard]] Handle reduce_scatter(BufferView input, BufferView output, std::vector<std::int64_t> counts, ReduceOp op, Deadline deadline) override;
-  [[nodiscard]] Handle all_to_all(BufferView input, BufferView output, std::vector<std::int64_t> send_counts, std::vector<std::int64_t> receive_counts, Deadline deadline) override;
+  [[nodiscard]] Handle all_gather(BufferView input, BufferView output, std::vector<std::int64_t> counts,
+                                  Deadline deadline) override;
+  [[nodiscard]] Handle reduce_scatter(BufferView input, BufferView output, std::vector<std::int64_t> counts,
+                                      ReduceOp op, Deadline deadline) override;
+  [[nodiscard]] Handle all_to_all(BufferView input, BufferView output, std::vector<std::int64_t> send_counts,
+                                  std::vector<std::int64_t> receive_counts, Deadline deadline) override;
   [[nodiscard]] Handle broadcast(BufferView buffer, int root, Deadline deadline) override;
   [[nodiscard]] Handle exchange(std::vector<PointToPoint> operations, Deadline deadline) override;
   [[nodiscard]] Handle barrier(Deadline deadline) override;

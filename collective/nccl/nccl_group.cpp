@@ -13,7 +13,11 @@ Result<void> check_nccl(ncclResult_t code, const char* call) {
 
 Result<void> check_cuda(cudaError_t code, const char* call) {
   if (code == cudaSuccess) return {};
-  return Error{ErrorCode::FailedPrecondition, std::string(call) + " failed: " + cudaGetErrorString(code), "", "", "",
+  return Error{ErrorCode::FailedPrecondition,
+               std::string(call) + " failed: " + cudaGetErrorString(code),
+               "",
+               "",
+               "",
                "nccl needs an NVIDIA driver and a CUDA device that this process may use"};
 }
 
@@ -55,7 +59,8 @@ Result<void> NcclGroup::prepare_device() {
 Result<void> NcclGroup::settle(ncclComm_t comm, ncclResult_t code, const char* call, Deadline deadline) {
   while (code == ncclInProgress) {
     if (const auto ended = error()) return *ended;
-    if (deadline.passed(steady_clock())) return Error{ErrorCode::DeadlineExceeded, std::string(call) + ": the deadline passed", "", "", "", ""};
+    if (deadline.passed(steady_clock()))
+      return Error{ErrorCode::DeadlineExceeded, std::string(call) + ": the deadline passed", "", "", "", ""};
     std::this_thread::yield();
     COX_TRY_VOID(check_nccl(ncclCommGetAsyncError(comm, &code), "ncclCommGetAsyncError"));
   }
@@ -97,7 +102,8 @@ Result<void> NcclGroup::perform(const std::function<ncclResult_t()>& enqueue, De
     ncclResult_t asynchronous = ncclSuccess;
     COX_TRY_VOID(check_nccl(ncclCommGetAsyncError(comm_, &asynchronous), "ncclCommGetAsyncError"));
     COX_TRY_VOID(check_nccl(asynchronous, "nccl"));
-    if (deadline.passed(steady_clock())) return Error{ErrorCode::DeadlineExceeded, "the deadline passed", "", "", "", ""};
+    if (deadline.passed(steady_clock()))
+      return Error{ErrorCode::DeadlineExceeded, "the deadline passed", "", "", "", ""};
     std::this_thread::yield();
   }
 }

@@ -23,7 +23,8 @@ Result<ncclUniqueId> parse_id(const std::string& text) {
   if (text.size() != 2 * sizeof(id.internal) || text.find_first_not_of("0123456789abcdef") != std::string::npos) {
     return Error{ErrorCode::InvalidArgument, "the address of rank 0 is no NCCL id", "", "256 hex digits", "", ""};
   }
-  for (std::size_t i = 0; i < sizeof(id.internal); ++i) id.internal[i] = static_cast<char>(std::stoi(text.substr(2 * i, 2), nullptr, 16));
+  for (std::size_t i = 0; i < sizeof(id.internal); ++i)
+    id.internal[i] = static_cast<char>(std::stoi(text.substr(2 * i, 2), nullptr, 16));
   return id;
 }
 
@@ -31,7 +32,13 @@ Result<ncclUniqueId> parse_id(const std::string& text) {
 Result<int> current_device() {
   int num_devices = 0;
   COX_TRY_VOID(check_cuda(cudaGetDeviceCount(&num_devices), "cudaGetDeviceCount"));
-  if (num_devices == 0) return Error{ErrorCode::FailedPrecondition, "nccl found no CUDA device", "", "", "", "nccl needs an NVIDIA driver and a CUDA device"};
+  if (num_devices == 0)
+    return Error{ErrorCode::FailedPrecondition,
+                 "nccl found no CUDA device",
+                 "",
+                 "",
+                 "",
+                 "nccl needs an NVIDIA driver and a CUDA device"};
   int device = 0;
   COX_TRY_VOID(check_cuda(cudaGetDevice(&device), "cudaGetDevice"));
   return device;
@@ -39,10 +46,12 @@ Result<int> current_device() {
 
 class NcclEndpoint final : public Endpoint {
  public:
-  NcclEndpoint(EndpointOptions options, int device, std::string address) : options_(std::move(options)), device_(device), address_(std::move(address)) {}
+  NcclEndpoint(EndpointOptions options, int device, std::string address)
+      : options_(std::move(options)), device_(device), address_(std::move(address)) {}
   [[nodiscard]] std::string address() const override { return address_; }
 
-  [[nodiscard]] Result<std::unique_ptr<Communicator>> connect(const std::vector<std::string>& addresses, Deadline deadline) override {
+  [[nodiscard]] Result<std::unique_ptr<Communicator>> connect(const std::vector<std::string>& addresses,
+                                                              Deadline deadline) override {
     if (addresses.empty()) return Error{ErrorCode::InvalidArgument, "one address per rank is needed", "", "", "", ""};
     COX_TRY(const ncclUniqueId id, parse_id(addresses.front()));
     auto group = std::make_shared<NcclGroup>(device_, options_.rank, options_.size);
@@ -80,8 +89,9 @@ __attribute__((visibility("default"))) bool coxswain_plugin_usable(coxswain::Err
   return device.has_value();
 }
 
-__attribute__((visibility("default"))) void coxswain_plugin_open(const coxswain::collective::EndpointOptions& options,
-                                                                 std::unique_ptr<coxswain::collective::Endpoint>& endpoint, coxswain::Error& error) {
+__attribute__((visibility("default"))) void coxswain_plugin_open(
+    const coxswain::collective::EndpointOptions& options, std::unique_ptr<coxswain::collective::Endpoint>& endpoint,
+    coxswain::Error& error) {
   auto opened = coxswain::guard("collective/nccl", [&] { return coxswain::collective::open(options); });
   if (opened) {
     endpoint = std::move(*opened);

@@ -41,7 +41,8 @@ int finish(const Result<ExitCode>& result) {
 
 }  // namespace
 
-Error usage_error(const std::string& message, const std::string& expected, const std::string& got, const std::string& hint) {
+Error usage_error(const std::string& message, const std::string& expected, const std::string& got,
+                  const std::string& hint) {
   return {ErrorCode::InvalidArgument, message, kUsageMark, expected, got, hint};
 }
 
@@ -60,11 +61,13 @@ void add_missing_option(CLI::App& command, const std::string& flag, const std::s
 }
 
 int run_cli(int argc, char** argv) {
-  CLI::App app{"Coxswain finds the parallel plan that trains your model soonest on the devices there are, and runs it.", "launch"};
+  CLI::App app{"Coxswain finds the parallel plan that trains your model soonest on the devices there are, and runs it.",
+               "launch"};
   app.require_subcommand(1);
   app.set_version_flag("--version", "coxswain 0.1.0");
   app.footer(
-      "Exit codes: 0 done, 1 failed (may be retried), 64 usage, 65 bad job, plan, model or cluster file, 69 no feasible plan,\n"
+      "Exit codes: 0 done, 1 failed (may be retried), 64 usage, 65 bad job, plan, model or cluster file, 69 no "
+      "feasible plan,\n"
       "71 this machine lacks something, 75 stopped on request, 93 retrying cannot help, 128+n killed by signal n.");
   Action action;
   add_train_command(app, action);
@@ -86,7 +89,10 @@ int run_cli(int argc, char** argv) {
   try {
     return finish(action());
   } catch (const std::exception& e) {
-    std::fputs(to_text(Error{ErrorCode::Internal, std::string("this is our bug: ") + e.what(), "launch", "", "", "report it with the command line"}).c_str(), stderr);
+    std::fputs(to_text(Error{ErrorCode::Internal, std::string("this is our bug: ") + e.what(), "launch", "", "",
+                             "report it with the command line"})
+                   .c_str(),
+               stderr);
     return static_cast<int>(ExitCode::Hopeless);
   }
 }

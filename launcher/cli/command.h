@@ -37,7 +37,8 @@ void add_coordinator_command(CLI::App& app, Action& action);
 /// A flag of the fixed interface that this version cannot do: known, and refused by name (exit 64) when set.
 void add_missing_option(CLI::App& command, const std::string& flag, const std::string& what);
 /// Errors of kind "usage" (exit 64) carry this code in the CLI.
-[[nodiscard]] Error usage_error(const std::string& message, const std::string& expected, const std::string& got, const std::string& hint);
+[[nodiscard]] Error usage_error(const std::string& message, const std::string& expected, const std::string& got,
+                                const std::string& hint);
 [[nodiscard]] bool is_usage_error(const Error& error);
 
 /// Everything that costing and planning a job needs; members refer to each other, so it stays where it was made.
@@ -52,12 +53,13 @@ struct PlanningInputs {
 };
 
 struct PlanningOptions {
-  std::string cluster_file;   // empty: the job's, else probe this machine
-  std::string profile_file;   // empty: none
-  std::string devices;        // for a probe
+  std::string cluster_file;              // empty: the job's, else probe this machine
+  std::string profile_file;              // empty: none
+  std::string devices;                   // for a probe
   std::vector<std::string> constraints;  // on top of the job's
 };
-[[nodiscard]] Result<std::unique_ptr<PlanningInputs>> load_planning_inputs(const std::string& job_file, const PlanningOptions& options);
+[[nodiscard]] Result<std::unique_ptr<PlanningInputs>> load_planning_inputs(const std::string& job_file,
+                                                                           const PlanningOptions& options);
 
 /// load_job for a JOB argument: a `.py` file is a usage error (exit 64) that says how to export.
 [[nodiscard]] Result<Job> load_job_argument(const std::string& file);
@@ -67,7 +69,8 @@ struct PlanningOptions {
 [[nodiscard]] Result<plan::Plan> load_plan(const std::string& file);
 
 /// Joins constraints of a job and of flags: a key that is given in both takes the flag's.
-[[nodiscard]] Result<planner::Constraints> merge_constraints(const planner::Constraints& job, const std::vector<std::string>& flags);
+[[nodiscard]] Result<planner::Constraints> merge_constraints(const planner::Constraints& job,
+                                                             const std::vector<std::string>& flags);
 
 /// Writes to stdout, or to `file` when not empty.
 [[nodiscard]] Result<void> write_output(const std::string& text, const std::string& file);

@@ -21,10 +21,13 @@ Result<ExitCode> run(const Options& options) {
   if (!options.against.empty()) {
     COX_TRY(other, load_plan(options.against));
     if (auto problems = plan::validate(other, loaded.inputs->graph, loaded.inputs->resources); !problems.empty())
-      return with_path_prefix(combine_errors(ErrorCode::InvalidArgument, "bad plan", std::move(problems)), options.against);
+      return with_path_prefix(combine_errors(ErrorCode::InvalidArgument, "bad plan", std::move(problems)),
+                              options.against);
   }
-  COX_TRY(auto explanation, planner::explain_plan(*loaded.inputs->cost, loaded.plan, options.against.empty() ? nullptr : &other));
-  COX_TRY_VOID(write_output(options.format == "json" ? to_text(planner::to_json(explanation), 2) + "\n" : planner::to_text(explanation), ""));
+  COX_TRY(auto explanation,
+          planner::explain_plan(*loaded.inputs->cost, loaded.plan, options.against.empty() ? nullptr : &other));
+  COX_TRY_VOID(write_output(
+      options.format == "json" ? to_text(planner::to_json(explanation), 2) + "\n" : planner::to_text(explanation), ""));
   return ExitCode::Done;
 }
 

@@ -39,13 +39,20 @@ void add_plan_command(CLI::App& app, Action& action) {
   auto* command = app.add_subcommand("plan", "dry run: the best plan, runners-up and reasons; trains nothing");
   auto options = std::make_shared<Options>();
   command->add_option("JOB", options->job, "job file (YAML or JSON)")->required();
-  command->add_option("--cluster", options->planning.cluster_file, "cluster file; default: the job's, else this machine is probed");
+  command->add_option("--cluster", options->planning.cluster_file,
+                      "cluster file; default: the job's, else this machine is probed");
   command->add_option("--devices", options->planning.devices, "devices to probe: `2xcpu`, `cpu@1.0,cpu@0.4`, `auto`");
-  command->add_option("--constrain", options->planning.constraints, "KEY=VALUE[,VALUE...], repeatable: data tensor pipeline context expert zero micro samples recompute schedule offload cuts")->take_all();
+  command
+      ->add_option("--constrain", options->planning.constraints,
+                   "KEY=VALUE[,VALUE...], repeatable: data tensor pipeline context expert zero micro samples recompute "
+                   "schedule offload cuts")
+      ->take_all();
   command->add_option("--profile", options->planning.profile_file, "profile.json of `launch probe --job` or of a run");
-  command->add_option("--max-candidates", options->max_candidates, "budget of the search, in candidates")->check(CLI::PositiveNumber);
+  command->add_option("--max-candidates", options->max_candidates, "budget of the search, in candidates")
+      ->check(CLI::PositiveNumber);
   command->add_option("--top", options->top_k, "runners-up to show")->check(CLI::Range(0, 100));
-  command->add_option("--threads", options->threads, "threads of the search; the result does not depend on it")->check(CLI::Range(1, 256));
+  command->add_option("--threads", options->threads, "threads of the search; the result does not depend on it")
+      ->check(CLI::Range(1, 256));
   command->add_option("--out", options->out, "also write the plan as JSON");
   command->add_option("--format", options->format, "table or json")->check(CLI::IsMember({"table", "json"}));
   add_missing_option(*command, "--objective", "plan for cost");

@@ -17,13 +17,22 @@ void add_device_option(CLI::App& command, std::string& devices) {
 }
 
 void add_node_options(CLI::App& command, NodeOptions& nodes) {
-  command.add_option_function<std::string>("--nnodes", [&nodes](const std::string& text) {
-    if (text.find(':') != std::string::npos) throw CLI::ValidationError("--nnodes", "this version cannot change the number of nodes while training; give one number instead of `" + text + "`");
-    if (text.empty() || text.find_first_not_of("0123456789") != std::string::npos || text.size() > 6 || std::stoi(text) < 1)
-      throw CLI::ValidationError("--nnodes", "expected a number of nodes, got `" + text + "`");
-    nodes.num_nodes = std::stoi(text);
-  }, "number of nodes; the same line runs on each (1)");
-  command.add_option("--node-rank", nodes.node_rank, "this node's rank; rank 0 coordinates")->check(CLI::NonNegativeNumber);
+  command.add_option_function<std::string>(
+      "--nnodes",
+      [&nodes](const std::string& text) {
+        if (text.find(':') != std::string::npos)
+          throw CLI::ValidationError(
+              "--nnodes",
+              "this version cannot change the number of nodes while training; give one number instead of `" + text +
+                  "`");
+        if (text.empty() || text.find_first_not_of("0123456789") != std::string::npos || text.size() > 6 ||
+            std::stoi(text) < 1)
+          throw CLI::ValidationError("--nnodes", "expected a number of nodes, got `" + text + "`");
+        nodes.num_nodes = std::stoi(text);
+      },
+      "number of nodes; the same line runs on each (1)");
+  command.add_option("--node-rank", nodes.node_rank, "this node's rank; rank 0 coordinates")
+      ->check(CLI::NonNegativeNumber);
   command.add_option("--rdzv-endpoint,--master-addr", nodes.rdzv_endpoint, "HOST:PORT of node 0 (port 29400)");
   command.add_option("--local-addr", nodes.local_addr, "address that other nodes reach this one by");
   command.add_option("--token-file", nodes.token_file, "secret shared by the nodes (needed for several)");
@@ -47,7 +56,8 @@ Result<void> apply_hostfile(const TrainOptions& options, TrainRequest& request) 
   if (nodes.rdzv_endpoint.empty()) nodes.rdzv_endpoint = hosts.front().name;
   if (nodes.node_rank < 0) nodes.node_rank = find_this_host(hosts);
   if (nodes.node_rank < 0)
-    return usage_error("this machine is not in the hostfile", "a line with this machine's host name, or --node-rank R", options.hostfile, "add it, or say which line this node is with --node-rank");
+    return usage_error("this machine is not in the hostfile", "a line with this machine's host name, or --node-rank R",
+                       options.hostfile, "add it, or say which line this node is with --node-rank");
   if (nodes.node_rank < static_cast<int>(hosts.size()) && request.devices.empty() && request.processes_per_node == 0)
     request.processes_per_node = hosts[static_cast<std::size_t>(nodes.node_rank)].slots;
   return {};
@@ -57,11 +67,14 @@ Result<ExitCode> train(const TrainOptions& options) {
   TrainRequest request = options.request;
   COX_TRY(request.job, load_job_argument(options.job));
   if (options.processes != "auto") {
-    if (options.processes.find_first_not_of("0123456789") != std::string::npos || options.processes.size() > 4 || std::stoi(options.processes) < 1)
+    if (options.processes.find_first_not_of("0123456789") != std::string::npos || options.processes.size() > 4 ||
+        std::stoi(options.processes) < 1)
       return usage_error("wrong --nproc-per-node", "a number or `auto`", options.processes, "");
     request.processes_per_node = std::stoi(options.processes);
   }
-  if (options.standalone && request.nodes.num_nodes > 1) return usage_error("--standalone means one node", "no --nnodes", std::to_string(request.nodes.num_nodes), "leave one of them out");
+  if (options.standalone && request.nodes.num_nodes > 1)
+    return usage_error("--standalone means one node", "no --nnodes", std::to_string(request.nodes.num_nodes),
+                       "leave one of them out");
   COX_TRY_VOID(apply_hostfile(options, request));
   if (!request.plan_file.empty()) request.job.plan_file = request.plan_file;
   COX_TRY(auto outcome, run_train(request));
@@ -84,19 +97,24 @@ std::string to_table(const cluster::ResourceGraph& graph) {
   char line[240];
   for (std::size_t c = 0; c < graph.device_classes.size(); ++c) {
     const auto& d = graph.device_classes[c];
-    std::snprintf(line, sizeof line, "%-16s %6lld  %10.2f  %-12s  %-14s  %11.2f  %s\n", d.name.c_str(), static_cast<long long>(cluster::num_devices(graph, static_cast<int>(c))),
-                  static_cast<double>(d.memory.value.value) / (1 << 30), rate_text(d.memory_bandwidth.value.value, "B").c_str(),
-                  rate_text(d.peak_float32.value.value, "FLOP").c_str(), d.launch_overhead.value.value * 1e6, std::string(cluster::to_text(d.peak_float32.source)).c_str());
+    std::snprintf(line, sizeof line, "%-16s %6lld  %10.2f  %-12s  %-14s  %11.2f  %s\n", d.name.c_str(),
+                  static_cast<long long>(cluster::num_devices(graph, static_cast<int>(c))),
+                  static_cast<double>(d.memory.value.value) / (1 << 30),
+                  rate_text(d.memory_bandwidth.value.value, "B").c_str(),
+                  rate_text(d.peak_float32.value.value, "FLOP").c_str(), d.launch_overhead.value.value * 1e6,
+                  std::string(cluster::to_text(d.peak_float32.source)).c_str());
     text += line;
   }
   const auto add_link = [&](const std::string& where, const cluster::LinkClass& link) {
-    std::snprintf(line, sizeof line, "link %-24s %-14s latency %8.1f us  bandwidth %-12s %s\n", where.c_str(), link.name.c_str(), link.latency.value.value * 1e6,
-                  rate_text(link.bandwidth.value.value, "B").c_str(), std::string(cluster::to_text(link.bandwidth.source)).c_str());
+    std::snprintf(line, sizeof line, "link %-24s %-14s latency %8.1f us  bandwidth %-12s %s\n", where.c_str(),
+                  link.name.c_str(), link.latency.value.value * 1e6, rate_text(link.bandwidth.value.value, "B").c_str(),
+                  std::string(cluster::to_text(link.bandwidth.source)).c_str());
     text += line;
   };
   for (const auto& node : graph.node_classes) add_link("inside " + node.name, node.link);
   for (const auto& tier : graph.tiers) add_link("between nodes", tier.link);
-  for (const auto& other : graph.link_overrides) add_link("node " + std::to_string(other.node_a) + " to " + std::to_string(other.node_b), other.link);
+  for (const auto& other : graph.link_overrides)
+    add_link("node " + std::to_string(other.node_a) + " to " + std::to_string(other.node_b), other.link);
   return text;
 }
 
@@ -111,7 +129,9 @@ Result<ExitCode> probe(const ProbeOptions& options) {
   const std::string json = to_text(cluster::to_json(outcome.resources), 2) + "\n";
   if (!options.out.empty()) COX_TRY_VOID(write_output(json, options.out));
   if (outcome.profile) {
-    const auto file = (options.out.empty() ? std::filesystem::path("profile.json") : std::filesystem::path(options.out).parent_path() / "profile.json").string();
+    const auto file = (options.out.empty() ? std::filesystem::path("profile.json")
+                                           : std::filesystem::path(options.out).parent_path() / "profile.json")
+                          .string();
     COX_TRY_VOID(write_output(to_text(cluster::to_json(*outcome.profile), 2) + "\n", file));
     std::fprintf(stderr, "profile written to %s\n", file.c_str());
   }
@@ -123,20 +143,37 @@ Result<ExitCode> probe(const ProbeOptions& options) {
 
 Result<ExitCode> run_model_check(const std::string& file, const std::string& format) {
   if (std::filesystem::path(file).extension() != ".pt2")
-    return Error{ErrorCode::InvalidArgument, "only a .pt2 holds a recorded step", file, "a .pt2 file written by coxswain.export", file, "export the model again"};
+    return Error{ErrorCode::InvalidArgument,
+                 "only a .pt2 holds a recorded step",
+                 file,
+                 "a .pt2 file written by coxswain.export",
+                 file,
+                 "export the model again"};
   COX_TRY(auto outcome, run_check(file));
   if (format == "json") {
-    const Json json = JsonObject{{"loss", outcome.loss}, {"recorded_loss", outcome.recorded_loss}, {"grad_norm", outcome.grad_norm},
-                                 {"recorded_grad_norm", outcome.recorded_grad_norm}, {"worst_gradient_error", outcome.worst_gradient_error},
-                                 {"worst_parameter", outcome.worst_parameter}, {"passed", outcome.passed}};
+    const Json json = JsonObject{{"loss", outcome.loss},
+                                 {"recorded_loss", outcome.recorded_loss},
+                                 {"grad_norm", outcome.grad_norm},
+                                 {"recorded_grad_norm", outcome.recorded_grad_norm},
+                                 {"worst_gradient_error", outcome.worst_gradient_error},
+                                 {"worst_parameter", outcome.worst_parameter},
+                                 {"passed", outcome.passed}};
     COX_TRY_VOID(write_output(to_text(json, 2) + "\n", ""));
   } else {
-    std::printf("loss       %.9g  (PyTorch %.9g)\ngrad norm  %.9g  (PyTorch %.9g)\nworst gradient  %s: %.3g of the global norm\n%s\n", outcome.loss, outcome.recorded_loss,
-                outcome.grad_norm, outcome.recorded_grad_norm, outcome.worst_parameter.c_str(), outcome.worst_gradient_error,
-                outcome.passed ? "equal: the model trains here as it did in PyTorch" : "NOT equal");
+    std::printf(
+        "loss       %.9g  (PyTorch %.9g)\ngrad norm  %.9g  (PyTorch %.9g)\nworst gradient  %s: %.3g of the global "
+        "norm\n%s\n",
+        outcome.loss, outcome.recorded_loss, outcome.grad_norm, outcome.recorded_grad_norm,
+        outcome.worst_parameter.c_str(), outcome.worst_gradient_error,
+        outcome.passed ? "equal: the model trains here as it did in PyTorch" : "NOT equal");
   }
   if (outcome.passed) return ExitCode::Done;
-  return Error{ErrorCode::InvalidArgument, "the recorded step came out differently", file, "loss and every gradient within 1e-6", "worst " + outcome.worst_parameter, "export the model again; if it stays, report it with the model's configuration"};
+  return Error{ErrorCode::InvalidArgument,
+               "the recorded step came out differently",
+               file,
+               "loss and every gradient within 1e-6",
+               "worst " + outcome.worst_parameter,
+               "export the model again; if it stays, report it with the model's configuration"};
 }
 
 void add_train_command(CLI::App& app, Action& action) {
@@ -148,13 +185,16 @@ void add_train_command(CLI::App& app, Action& action) {
   add_device_option(*command, request.devices);
   add_node_options(*command, request.nodes);
   command->add_option("--nproc-per-node", options->processes, "devices of this node when --devices is not given");
-  command->add_option("--hostfile", options->hostfile, "nodes in order, `HOST [slots=N]` a line; starts nothing")->check(CLI::ExistingFile);
+  command->add_option("--hostfile", options->hostfile, "nodes in order, `HOST [slots=N]` a line; starts nothing")
+      ->check(CLI::ExistingFile);
   command->add_flag("--standalone", options->standalone, "one node, any port");
-  command->add_option("--backend", request.backend, "auto, host, mpi or nccl")->check(CLI::IsMember({"auto", "host", "mpi", "nccl"}));
+  command->add_option("--backend", request.backend, "auto, host, mpi or nccl")
+      ->check(CLI::IsMember({"auto", "host", "mpi", "nccl"}));
   command->add_option("--run-dir", request.run_dir, "where the run's files go (runs/NAME-DATE-TIME)");
   command->add_option("--log-dir", request.log_dir, "where the ranks' output goes (RUN-DIR/logs)");
   command->add_flag("--tee", request.tee, "also show the ranks' output here");
-  command->add_option("--shutdown-timeout", request.shutdown_timeout_seconds, "seconds from SIGTERM to SIGKILL (30)")->check(CLI::Range(0.0, 3600.0));
+  command->add_option("--shutdown-timeout", request.shutdown_timeout_seconds, "seconds from SIGTERM to SIGKILL (30)")
+      ->check(CLI::Range(0.0, 3600.0));
   add_missing_option(*command, "--max-restarts", "restart after a failure");
   add_missing_option(*command, "--resume", "resume from a checkpoint");
   add_missing_option(*command, "--trace-steps", "trace a running job (`launch simulate --trace` traces the plan)");
@@ -169,7 +209,8 @@ void add_probe_command(CLI::App& app, Action& action) {
   command->add_option("--job", options->job, "also time each distinct block of this job's model (profile.json)");
   command->add_option("--out", options->out, "also write the cluster as JSON");
   command->add_option("--format", options->format, "table or json")->check(CLI::IsMember({"table", "json"}));
-  command->add_option("--backend", options->request.backend, "auto, host, mpi or nccl")->check(CLI::IsMember({"auto", "host", "mpi", "nccl"}));
+  command->add_option("--backend", options->request.backend, "auto, host, mpi or nccl")
+      ->check(CLI::IsMember({"auto", "host", "mpi", "nccl"}));
   add_missing_option(*command, "--inventory", "probe the nodes of an inventory file");
   command->callback([&action, options] { action = [options] { return probe(*options); }; });
 }
@@ -189,22 +230,28 @@ void add_agent_command(CLI::App& app, Action& action) {
 }
 
 void add_coordinator_command(CLI::App& app, Action& action) {
-  for (const auto& [name, run] : {std::pair{"coordinator", &run_coordinator_process}, std::pair{"local-agent", &run_local_agent_process}}) {
+  for (const auto& [name, run] :
+       {std::pair{"coordinator", &run_coordinator_process}, std::pair{"local-agent", &run_local_agent_process}}) {
     auto* command = app.add_subcommand(name, "started by `launch train`");
     command->group("");
     command->callback([&action, run = run] { action = [run]() -> Result<ExitCode> { return run(); }; });
   }
 }
 
-Result<std::unique_ptr<PlanningInputs>> load_planning_inputs(const std::string& job_file, const PlanningOptions& options) {
+Result<std::unique_ptr<PlanningInputs>> load_planning_inputs(const std::string& job_file,
+                                                             const PlanningOptions& options) {
   auto inputs = std::make_unique<PlanningInputs>();
   COX_TRY(inputs->job, load_job_argument(job_file));
   COX_TRY(inputs->job.constraints, merge_constraints(inputs->job.constraints, options.constraints));
   COX_TRY(inputs->graph, load_job_model(inputs->job));
-  const std::string cluster_file = options.cluster_file.empty() ? inputs->job.cluster_file.string() : options.cluster_file;
+  const std::string cluster_file =
+      options.cluster_file.empty() ? inputs->job.cluster_file.string() : options.cluster_file;
   if (cluster_file.empty()) {
     std::fprintf(stderr, "no cluster given: probing this machine\n");
-    COX_TRY(auto probed, run_probe({.devices = options.devices, .nodes = {}, .job = inputs->job, .backend = "auto", .worker_program = {}}));
+    COX_TRY(
+        auto probed,
+        run_probe(
+            {.devices = options.devices, .nodes = {}, .job = inputs->job, .backend = "auto", .worker_program = {}}));
     inputs->resources = std::move(probed.resources);
     inputs->profile = std::move(probed.profile);
   } else {
@@ -216,7 +263,8 @@ Result<std::unique_ptr<PlanningInputs>> load_planning_inputs(const std::string& 
     if (!profile) return with_path_prefix(profile.error(), options.profile_file);
     inputs->profile = std::move(*profile);
   }
-  inputs->cost = cost_model::make_cost_model(inputs->graph, inputs->resources, inputs->profile ? &*inputs->profile : nullptr);
+  inputs->cost =
+      cost_model::make_cost_model(inputs->graph, inputs->resources, inputs->profile ? &*inputs->profile : nullptr);
   return inputs;
 }
 

@@ -24,7 +24,9 @@ Result<void> validate_plan(const Json& json, const Options& options) {
   COX_TRY(Job job, load_job(options.job));
   COX_TRY(auto graph, load_job_model(job));
   const std::string cluster_file = options.cluster.empty() ? job.cluster_file.string() : options.cluster;
-  if (cluster_file.empty()) return usage_error("a plan is checked against a cluster", "--cluster FILE", "none", "name the cluster.json that the plan was made for");
+  if (cluster_file.empty())
+    return usage_error("a plan is checked against a cluster", "--cluster FILE", "none",
+                       "name the cluster.json that the plan was made for");
   COX_TRY(auto resources, load_cluster(cluster_file));
   auto problems = plan::validate(*plan, graph, resources);
   if (problems.empty()) return {};

@@ -9,7 +9,8 @@ namespace coxswain::launcher {
 
 Result<Job> load_job_argument(const std::string& file) {
   auto job = load_job(file);
-  if (!job && std::filesystem::path(file).extension() == ".py") return usage_error(job.error().message, job.error().expected, job.error().got, job.error().hint);
+  if (!job && std::filesystem::path(file).extension() == ".py")
+    return usage_error(job.error().message, job.error().expected, job.error().got, job.error().hint);
   return job;
 }
 

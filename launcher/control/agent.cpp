@@ -1,7 +1,7 @@
 #include "launcher/control/agent.h"
 
-#include <csignal>
 #include <unistd.h>
+#include <csignal>
 
 #include <algorithm>
 #include <cstdlib>
@@ -47,7 +47,7 @@ struct Agent::Generation {
   bool mpi = false;
   int mpirun_pid = 0;
   std::optional<ProcessExit> mpirun_exit;
-  int first_gone = -1;            // under mpirun: the rank whose stream ended first, unfinished
+  int first_gone = -1;  // under mpirun: the rank whose stream ended first, unfinished
   bool stopping = false;
   std::optional<TimePoint> kill_at;
   std::int64_t oom_kills = 0;
@@ -56,11 +56,15 @@ struct Agent::Generation {
 };
 
 Agent::Agent(AgentSetup setup, Spawner& spawner, ToCoordinator to_coordinator, ToWorker to_worker)
-    : setup_(std::move(setup)), spawner_(spawner), to_coordinator_(std::move(to_coordinator)), to_worker_(std::move(to_worker)) {}
+    : setup_(std::move(setup)),
+      spawner_(spawner),
+      to_coordinator_(std::move(to_coordinator)),
+      to_worker_(std::move(to_worker)) {}
 
 Agent::~Agent() = default;
 
-std::string Agent::hello(int node_rank, const std::string& host, double cores, Bytes memory, const std::string& cuda_note) const {
+std::string Agent::hello(int node_rank, const std::string& host, double cores, Bytes memory,
+                         const std::string& cuda_note) const {
   control::AgentReport report;
   auto& hello = *report.mutable_hello();
   hello.set_node_rank(node_rank);
@@ -120,7 +124,8 @@ void Agent::start(std::string_view start_bytes, TimePoint now) {
   generation->oom_kills = count_oom_kills();
   log_files_.clear();
   const int number = generation->number();
-  const std::filesystem::path logs = (number == 0 ? setup_.scratch_dir / "logs" : setup_.log_dir) / ("generation_" + std::to_string(number));
+  const std::filesystem::path logs =
+      (number == 0 ? setup_.scratch_dir / "logs" : setup_.log_dir) / ("generation_" + std::to_string(number));
   for (const auto& placement : generation->start.ranks()) {
     Rank rank;
     rank.rank = placement.rank();
@@ -147,7 +152,8 @@ void Agent::start(std::string_view start_bytes, TimePoint now) {
 
 namespace {
 
-std::map<std::string, std::string> environment_of(const control::StartGeneration& start, int rank, int local_rank, int threads) {
+std::map<std::string, std::string> environment_of(const control::StartGeneration& start, int rank, int local_rank,
+                                                  int threads) {
   WorkerPlace place;
   place.rank = rank;
   place.local_rank = local_rank;
@@ -190,7 +196,8 @@ Result<void> Agent::spawn_mpirun(Generation& generation) {
   COX_TRY_VOID(write_file(key_file, setup_.key));
   SpawnRequest request;
   request.program = "/usr/bin/env";
-  request.arguments = {"mpirun", "-n", std::to_string(generation.ranks.size()), "--oversubscribe", "--bind-to", "none", "-q"};
+  request.arguments = {"mpirun", "-n", std::to_string(generation.ranks.size()), "--oversubscribe", "--bind-to",
+                       "none",   "-q"};
   if (::geteuid() == 0) request.arguments.push_back("--allow-run-as-root");
   request.arguments.insert(request.arguments.end(), {setup_.worker_program.string(), "--agent", setup_.worker_target});
   request.environment = environment_of(generation.start, 0, 0, 1);
@@ -223,7 +230,8 @@ void Agent::on_worker_report(int number, std::string_view body, TimePoint) {
     if (generation_->mpi) {
       rank->pid = static_cast<int>(report.hello().pid());
       if (device.share) {
-        if (auto added = device.share->add_process(rank->pid); !added) log(LogLevel::Warn, "agent", added.error().message);
+        if (auto added = device.share->add_process(rank->pid); !added)
+          log(LogLevel::Warn, "agent", added.error().message);
       }
     }
     control::WorkerCommand command;
@@ -341,8 +349,8 @@ void Agent::kill_all(int signal) {
   if (generation_->mpirun_pid > 0) spawner_.send_signal(generation_->mpirun_pid, signal);
   for (const Rank& rank : generation_->ranks) {
     if (!generation_->mpi && rank.pid > 0) spawner_.send_signal(rank.pid, signal);
-    // Under mpirun a rank is nobody's child here: killed by the pid that it gave over its authenticated stream while the
-    // stream is open, so that the number cannot have been given to another process.
+    // Under mpirun a rank is nobody's child here: killed by the pid that it gave over its authenticated stream while
+    // the stream is open, so that the number cannot have been given to another process.
     if (generation_->mpi && rank.stream_open && rank.pid > 0) ::kill(rank.pid, signal);
   }
 }
@@ -369,7 +377,8 @@ void Agent::stop(double grace_seconds, TimePoint now) {
 void Agent::on_coordinator_lost(TimePoint now) {
   if (!over_) {
     exit_code_ = 1;
-    final_text_ = to_text(Error{ErrorCode::Unavailable, "the coordinator is gone", setup_.node, "a coordinator that answers", "its connection ended", "see the output of node 0"});
+    final_text_ = to_text(Error{ErrorCode::Unavailable, "the coordinator is gone", setup_.node,
+                                "a coordinator that answers", "its connection ended", "see the output of node 0"});
   }
   over_ = true;
   stop(0, now);
@@ -377,7 +386,8 @@ void Agent::on_coordinator_lost(TimePoint now) {
 
 void Agent::on_signal(int number, TimePoint now) {
   exit_code_ = 128 + number;
-  final_text_ = to_text(Error{ErrorCode::Cancelled, "this agent was stopped", setup_.node, "", "signal " + std::to_string(number), ""});
+  final_text_ = to_text(
+      Error{ErrorCode::Cancelled, "this agent was stopped", setup_.node, "", "signal " + std::to_string(number), ""});
   over_ = true;
   stop(0, now);
 }

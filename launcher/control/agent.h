@@ -1,7 +1,7 @@
 #pragma once
-// The agent's decisions for one node: starts the workers of a generation, passes their reports up and commands down, and
-// names why one ended. Knows no socket and no thread: streams are functions, processes a Spawner, time is passed in.
-// Called by the agent's event loop and tests. Threads: one. Source: DESIGN 3.8.
+// The agent's decisions for one node: starts the workers of a generation, passes their reports up and commands down,
+// and names why one ended. Knows no socket and no thread: streams are functions, processes a Spawner, time is passed
+// in. Called by the agent's event loop and tests. Threads: one. Source: DESIGN 3.8.
 #include <cstdint>
 #include <filesystem>
 #include <functional>
@@ -18,12 +18,12 @@
 namespace coxswain::launcher {
 
 struct AgentSetup {
-  std::string key;                        // given to workers by descriptor
-  std::filesystem::path log_dir;          // of generations from 1 on
-  std::filesystem::path scratch_dir;      // 0700: sockets, key file for mpirun, logs of measuring
+  std::string key;                    // given to workers by descriptor
+  std::filesystem::path log_dir;      // of generations from 1 on
+  std::filesystem::path scratch_dir;  // 0700: sockets, key file for mpirun, logs of measuring
   std::filesystem::path worker_program;
-  std::string worker_target;              // "unix:/..." that workers connect to
-  std::string local_addr, node;           // `node`: equal text = same agent
+  std::string worker_target;     // "unix:/..." that workers connect to
+  std::string local_addr, node;  // `node`: equal text = same agent
   std::vector<LocalDevice> devices;
 };
 
@@ -36,9 +36,10 @@ class Agent {
   ~Agent();
 
   /// Serialised AgentReport with the hello.
-  [[nodiscard]] std::string hello(int node_rank, const std::string& host, double cores, Bytes memory, const std::string& cuda_note) const;
+  [[nodiscard]] std::string hello(int node_rank, const std::string& host, double cores, Bytes memory,
+                                  const std::string& cuda_note) const;
 
-  void on_command(std::string_view body, TimePoint now);           // AgentCommand
+  void on_command(std::string_view body, TimePoint now);                  // AgentCommand
   void on_worker_report(int rank, std::string_view body, TimePoint now);  // WorkerReport
   /// The stream of the worker that said hello with `pid` ended.
   void on_worker_gone(int rank, int pid, TimePoint now);

@@ -50,7 +50,8 @@ class WorkerStreams {
   }
   void remove(int rank, proto::Stream* stream) {
     const std::lock_guard lock(mutex_);
-    if (const auto found = streams_.find(rank); found != streams_.end() && found->second == stream) streams_.erase(found);
+    if (const auto found = streams_.find(rank); found != streams_.end() && found->second == stream)
+      streams_.erase(found);
   }
   void send(int rank, std::string body) {
     const std::lock_guard lock(mutex_);
@@ -113,7 +114,8 @@ Result<ExitCode> run_agent_process(const AgentStart& start) {
                                           Deadline::after(clock, Seconds(start.join_timeout_seconds)));
   if (!coordinator) return coordinator.error();
   proto::Stream& stream = **coordinator;
-  const std::string key = start.secret.is_token ? hmac_sha256_hex(start.secret.text, stream.run_id()) : start.secret.text;
+  const std::string key =
+      start.secret.is_token ? hmac_sha256_hex(start.secret.text, stream.run_id()) : start.secret.text;
 
   AgentSetup setup;
   setup.key = key;
@@ -126,11 +128,13 @@ Result<ExitCode> run_agent_process(const AgentStart& start) {
     COX_TRY(setup.local_addr, address_towards(start.coordinator));
   }
   setup.node = host_name() + "/" + random_hex(4);
-  auto devices = prepare_devices(start.devices, start.processes_per_node, inventory, "coxswain-" + stream.run_id() + "-" + random_hex(3));
+  auto devices = prepare_devices(start.devices, start.processes_per_node, inventory,
+                                 "coxswain-" + stream.run_id() + "-" + random_hex(3));
 
   WorkerStreams workers;
   proto::ServerOptions options{socket, proto::Service::Agent, {key, false}, stream.run_id()};
-  COX_TRY(const auto server, proto::start_server(options, [&](proto::Stream& worker) { serve_worker(worker, workers, events); }));
+  COX_TRY(const auto server,
+          proto::start_server(options, [&](proto::Stream& worker) { serve_worker(worker, workers, events); }));
   std::jthread reader([&] {
     while (auto body = stream.receive()) events.push(FromCoordinator{std::move(*body)});
     events.push(CoordinatorGone{});
@@ -139,8 +143,9 @@ Result<ExitCode> run_agent_process(const AgentStart& start) {
   {
     if (devices) setup.devices = std::move(*devices);
     const auto spawner = make_process_spawner([&](const ProcessExit& exit) { events.push(exit); });
-    Agent agent(std::move(setup), *spawner, [&](std::string body) { stream.send(std::move(body)); },
-                [&](int rank, std::string body) { workers.send(rank, std::move(body)); });
+    Agent agent(
+        std::move(setup), *spawner, [&](std::string body) { stream.send(std::move(body)); },
+        [&](int rank, std::string body) { workers.send(rank, std::move(body)); });
     stream.send(agent.hello(start.node_rank, host_name(), inventory.cores, inventory.memory, inventory.cuda_note));
     if (!devices) stream.send(agent_error_report(devices.error()));
 

@@ -14,34 +14,54 @@ std::vector<Error> memory_problems(const plan::Estimate& estimate) {
   std::vector<Error> problems;
   for (const auto& device : estimate.devices) {
     if (device.parts.total() <= device.capacity) continue;
-    problems.push_back(Error{ErrorCode::ResourceExhausted, "the plan needs more memory than " + device.device + " has", "roles[" + std::to_string(device.role) + "]",
-                             "at most " + std::to_string(device.capacity.value) + " bytes", std::to_string(device.parts.total().value) + " bytes", "more stages, smaller micro-batches, or recompute=full"});
+    problems.push_back(Error{ErrorCode::ResourceExhausted, "the plan needs more memory than " + device.device + " has",
+                             "roles[" + std::to_string(device.role) + "]",
+                             "at most " + std::to_string(device.capacity.value) + " bytes",
+                             std::to_string(device.parts.total().value) + " bytes",
+                             "more stages, smaller micro-batches, or recompute=full"});
   }
   return problems;
 }
 
 Result<void> take_given_plan(PlanChoice& choice, const std::string& file, const PlanningInputs& inputs) {
   COX_TRY(choice.plan, load_plan(file));
-  const std::string model_hash = model::model_hash(inputs.graph), cluster_hash = cluster::cluster_hash(inputs.resources);
+  const std::string model_hash = model::model_hash(inputs.graph),
+                    cluster_hash = cluster::cluster_hash(inputs.resources);
   if (choice.plan.model_hash != model_hash) {
-    return Error{ErrorCode::InvalidArgument, "the plan is for another model", file + "  model_hash", model_hash, choice.plan.model_hash, "make one for this job: launch plan " + inputs.job.file.string()};
+    return Error{ErrorCode::InvalidArgument, "the plan is for another model",
+                 file + "  model_hash",      model_hash,
+                 choice.plan.model_hash,     "make one for this job: launch plan " + inputs.job.file.string()};
   }
   if (choice.plan.cluster_hash != cluster_hash) {
-    return Error{ErrorCode::InvalidArgument, "the plan is for another cluster", file + "  cluster_hash", cluster_hash, choice.plan.cluster_hash, "give the --devices that it was made for, or let the planner choose"};
+    return Error{ErrorCode::InvalidArgument, "the plan is for another cluster",
+                 file + "  cluster_hash",    cluster_hash,
+                 choice.plan.cluster_hash,   "give the --devices that it was made for, or let the planner choose"};
   }
   if (choice.plan.batch.global != inputs.job.global_batch) {
-    return Error{ErrorCode::InvalidArgument, "the plan is for another batch", file + "  batch.global", std::to_string(inputs.job.global_batch), std::to_string(choice.plan.batch.global), "change batch.global of the job, or the plan"};
+    return Error{ErrorCode::InvalidArgument,
+                 "the plan is for another batch",
+                 file + "  batch.global",
+                 std::to_string(inputs.job.global_batch),
+                 std::to_string(choice.plan.batch.global),
+                 "change batch.global of the job, or the plan"};
   }
   if (choice.plan.precision != inputs.job.precision) {
-    return Error{ErrorCode::InvalidArgument, "the plan is for another precision", file + "  precision", std::string(plan::to_text(inputs.job.precision)), std::string(plan::to_text(choice.plan.precision)), ""};
+    return Error{ErrorCode::InvalidArgument,
+                 "the plan is for another precision",
+                 file + "  precision",
+                 std::string(plan::to_text(inputs.job.precision)),
+                 std::string(plan::to_text(choice.plan.precision)),
+                 ""};
   }
   if (auto problems = plan::validate(choice.plan, inputs.graph, inputs.resources); !problems.empty()) {
-    return with_path_prefix(combine_errors(ErrorCode::InvalidArgument, "the plan cannot run", std::move(problems)), file);
+    return with_path_prefix(combine_errors(ErrorCode::InvalidArgument, "the plan cannot run", std::move(problems)),
+                            file);
   }
   COX_TRY(auto simulation, cost_model::simulate(*inputs.cost, choice.plan));
   choice.estimate = std::move(simulation.estimate);
   if (auto problems = memory_problems(choice.estimate); !problems.empty()) {
-    return with_path_prefix(combine_errors(ErrorCode::ResourceExhausted, "the plan does not fit", std::move(problems)), file);
+    return with_path_prefix(combine_errors(ErrorCode::ResourceExhausted, "the plan does not fit", std::move(problems)),
+                            file);
   }
   choice.plan_file = JsonObject{{"plan", plan::to_json(choice.plan)}, {"estimate", plan::to_json(choice.estimate)}};
   return {};
@@ -49,7 +69,8 @@ Result<void> take_given_plan(PlanChoice& choice, const std::string& file, const 
 
 }  // namespace
 
-Result<PlanChoice> choose_plan(const CoordinatorStart& start, const Job& job, const Measurements& measurements, const std::string& backend) {
+Result<PlanChoice> choose_plan(const CoordinatorStart& start, const Job& job, const Measurements& measurements,
+                               const std::string& backend) {
   PlanChoice choice;
   COX_TRY(choice.cluster, build_cluster(measurements));
   PlanningInputs inputs;
@@ -60,8 +81,12 @@ Result<PlanChoice> choose_plan(const CoordinatorStart& start, const Job& job, co
   if (!cluster_file.empty()) {
     COX_TRY(auto described, load_cluster(cluster_file.string()));
     if (cluster::cluster_hash(described) != cluster::cluster_hash(choice.cluster.resources)) {
-      return Error{ErrorCode::InvalidArgument, "the cluster file describes other devices than there are", cluster_file.string(), cluster::cluster_hash(choice.cluster.resources),
-                   cluster::cluster_hash(described), "launch probe --out " + cluster_file.string() + ", or cluster: auto"};
+      return Error{ErrorCode::InvalidArgument,
+                   "the cluster file describes other devices than there are",
+                   cluster_file.string(),
+                   cluster::cluster_hash(choice.cluster.resources),
+                   cluster::cluster_hash(described),
+                   "launch probe --out " + cluster_file.string() + ", or cluster: auto"};
     }
     choice.cluster.resources = std::move(described);
   }
@@ -70,7 +95,8 @@ Result<PlanChoice> choose_plan(const CoordinatorStart& start, const Job& job, co
   }
   inputs.resources = choice.cluster.resources;
   if (!choice.cluster.profile.blocks.empty()) inputs.profile = choice.cluster.profile;
-  inputs.cost = cost_model::make_cost_model(inputs.graph, inputs.resources, inputs.profile ? &*inputs.profile : nullptr);
+  inputs.cost =
+      cost_model::make_cost_model(inputs.graph, inputs.resources, inputs.profile ? &*inputs.profile : nullptr);
 
   const std::filesystem::path plan_file = start.plan_file.empty() ? job.plan_file : start.plan_file;
   if (!plan_file.empty()) {

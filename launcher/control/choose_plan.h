@@ -15,13 +15,14 @@ struct PlanChoice {
   ChosenPlan chosen;
   plan::Plan plan;
   plan::Estimate estimate;
-  std::string summary;            // "dp2 pp1, micro 8 x 4, 1f1b"
+  std::string summary;  // "dp2 pp1, micro 8 x 4, 1f1b"
   MeasuredCluster cluster;
-  Json plan_file;                 // INTERFACE section 4
+  Json plan_file;  // INTERFACE section 4
   double search_seconds = 0;
 };
-/// Errors: of the planner (ResourceExhausted: nothing fits); InvalidArgument (a given plan for another model or cluster,
-/// or one that breaks a rule); Unimplemented (mpi over several nodes).
-[[nodiscard]] Result<PlanChoice> choose_plan(const CoordinatorStart& start, const Job& job, const Measurements& measurements, const std::string& backend);
+/// Errors: of the planner (ResourceExhausted: nothing fits); InvalidArgument (a given plan for another model or
+/// cluster, or one that breaks a rule); Unimplemented (mpi over several nodes).
+[[nodiscard]] Result<PlanChoice> choose_plan(const CoordinatorStart& start, const Job& job,
+                                             const Measurements& measurements, const std::string& backend);
 
 }  // namespace coxswain::launcher

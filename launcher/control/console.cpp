@@ -25,7 +25,9 @@ std::string format(const char* pattern, Values... values) {
   return text;
 }
 
-std::int64_t largest(const std::vector<std::int64_t>& values) { return values.empty() ? 0 : *std::max_element(values.begin(), values.end()); }
+std::int64_t largest(const std::vector<std::int64_t>& values) {
+  return values.empty() ? 0 : *std::max_element(values.begin(), values.end());
+}
 
 double percent_error(double predicted, double measured) { return measured > 0 ? 100 * (predicted / measured - 1) : 0; }
 
@@ -39,14 +41,16 @@ Prediction make_prediction(const plan::Estimate& estimate, int num_ranks, std::i
   prediction.peak_memory_bytes.assign(static_cast<std::size_t>(num_ranks), 0);
   for (const auto& device : estimate.devices) {
     for (int rank : device.ranks) {
-      if (rank >= 0 && rank < num_ranks) prediction.peak_memory_bytes[static_cast<std::size_t>(rank)] = device.peak_memory.value;
+      if (rank >= 0 && rank < num_ranks)
+        prediction.peak_memory_bytes[static_cast<std::size_t>(rank)] = device.peak_memory.value;
     }
   }
   return prediction;
 }
 
 Json metrics_object(const StepRow& row, const Prediction& prediction) {
-  const double utilization = row.step_seconds > 0 ? prediction.model_flops_utilization * prediction.step_seconds / row.step_seconds : 0;
+  const double utilization =
+      row.step_seconds > 0 ? prediction.model_flops_utilization * prediction.step_seconds / row.step_seconds : 0;
   JsonObject object{{"step", row.step},
                     {"generation", row.generation},
                     {"loss", number_or_null(row.loss)},
@@ -54,7 +58,8 @@ Json metrics_object(const StepRow& row, const Prediction& prediction) {
                     {"learning_rate", row.learning_rate},
                     {"step_seconds", row.step_seconds},
                     {"predicted_step_seconds", prediction.step_seconds},
-                    {"tokens_per_second", row.step_seconds > 0 ? static_cast<double>(prediction.tokens_per_step) / row.step_seconds : 0.0},
+                    {"tokens_per_second",
+                     row.step_seconds > 0 ? static_cast<double>(prediction.tokens_per_step) / row.step_seconds : 0.0},
                     {"model_flops_utilization", utilization},
                     {"bubble_fraction", row.bubble_fraction},
                     {"peak_memory_bytes", array_of(row.peak_memory_bytes)},
@@ -65,22 +70,29 @@ Json metrics_object(const StepRow& row, const Prediction& prediction) {
 }
 
 std::string console_header() {
-  return format("%7s %9s %9s %10s  %-32s %-22s %6s", "step", "loss", "grad_norm", "tokens/s", "step ms (predicted, error)", "memory GiB (predicted)", "mfu");
+  return format("%7s %9s %9s %10s  %-32s %-22s %6s", "step", "loss", "grad_norm", "tokens/s",
+                "step ms (predicted, error)", "memory GiB (predicted)", "mfu");
 }
 
 std::string console_line(const StepRow& row, const Prediction& prediction) {
   const double seconds = row.step_seconds;
-  const std::string time = format("%.1f (%.1f, %+.1f %%)", seconds * 1e3, prediction.step_seconds * 1e3, percent_error(prediction.step_seconds, seconds));
+  const std::string time = format("%.1f (%.1f, %+.1f %%)", seconds * 1e3, prediction.step_seconds * 1e3,
+                                  percent_error(prediction.step_seconds, seconds));
   const double gib = 1024.0 * 1024.0 * 1024.0;
-  const std::string memory = format("%.3f (%.3f)", static_cast<double>(largest(row.peak_memory_bytes)) / gib, static_cast<double>(largest(prediction.peak_memory_bytes)) / gib);
+  const std::string memory = format("%.3f (%.3f)", static_cast<double>(largest(row.peak_memory_bytes)) / gib,
+                                    static_cast<double>(largest(prediction.peak_memory_bytes)) / gib);
   const double utilization = seconds > 0 ? prediction.model_flops_utilization * prediction.step_seconds / seconds : 0;
-  std::string line = format("%7lld %9.4f %9.4f %10.0f  %-32s %-22s %5.1f%%", static_cast<long long>(row.step), row.loss, row.grad_norm,
-                            seconds > 0 ? static_cast<double>(prediction.tokens_per_step) / seconds : 0.0, time.c_str(), memory.c_str(), 100 * utilization);
+  std::string line =
+      format("%7lld %9.4f %9.4f %10.0f  %-32s %-22s %5.1f%%", static_cast<long long>(row.step), row.loss, row.grad_norm,
+             seconds > 0 ? static_cast<double>(prediction.tokens_per_step) / seconds : 0.0, time.c_str(),
+             memory.c_str(), 100 * utilization);
   if (row.validation_loss) line += format("  validation loss %.4f", *row.validation_loss);
   return line;
 }
 
-void StepTimes::add(const StepRow& row) { (row.step < kFirstSteadyStep ? early_ : steady_).push_back(row.step_seconds); }
+void StepTimes::add(const StepRow& row) {
+  (row.step < kFirstSteadyStep ? early_ : steady_).push_back(row.step_seconds);
+}
 
 double StepTimes::median_seconds() const {
   std::vector<double> values = steady_.empty() ? early_ : steady_;
@@ -100,16 +112,20 @@ std::string describe_cluster(const cluster::ResourceGraph& resources) {
   for (std::size_t c = 0; c < resources.device_classes.size(); ++c) {
     const auto& device = resources.device_classes[c];
     if (!text.empty()) text += "; ";
-    text += std::to_string(cluster::num_devices(resources, static_cast<int>(c))) + " x " + device.name + " (" + memory_text(device.memory.value.value) +
-            format(", %.1f GFLOP/s float32, %.1f GB/s)", device.peak_float32.value.value / 1e9, device.memory_bandwidth.value.value / 1e9);
+    text += std::to_string(cluster::num_devices(resources, static_cast<int>(c))) + " x " + device.name + " (" +
+            memory_text(device.memory.value.value) +
+            format(", %.1f GFLOP/s float32, %.1f GB/s)", device.peak_float32.value.value / 1e9,
+                   device.memory_bandwidth.value.value / 1e9);
   }
   for (const auto& node : resources.node_classes) {
     if (node.link.latency.source == cluster::Source::Measured) {
-      text += format("; inside a node %.1f us, %.2f GB/s", node.link.latency.value.value * 1e6, node.link.bandwidth.value.value / 1e9);
+      text += format("; inside a node %.1f us, %.2f GB/s", node.link.latency.value.value * 1e6,
+                     node.link.bandwidth.value.value / 1e9);
     }
   }
   for (const auto& tier : resources.tiers) {
-    text += format("; between nodes %.1f us, %.4f GB/s", tier.link.latency.value.value * 1e6, tier.link.bandwidth.value.value / 1e9);
+    text += format("; between nodes %.1f us, %.4f GB/s", tier.link.latency.value.value * 1e6,
+                   tier.link.bandwidth.value.value / 1e9);
   }
   return text;
 }

@@ -25,7 +25,9 @@ TimePoint after(TimePoint now, double seconds) {
   return now + std::chrono::duration_cast<TimePoint::duration>(std::chrono::duration<double>(seconds));
 }
 
-bool is_bad_input(ErrorCode code) { return exit_code_for(code) == ExitCode::BadInput || exit_code_for(code) == ExitCode::MachineLacks; }
+bool is_bad_input(ErrorCode code) {
+  return exit_code_for(code) == ExitCode::BadInput || exit_code_for(code) == ExitCode::MachineLacks;
+}
 
 }  // namespace
 
@@ -41,12 +43,12 @@ struct Coordinator::Node {
 };
 
 struct Coordinator::Failure {
-  int rank = -1;                // -1: of a node, or of the run itself
+  int rank = -1;  // -1: of a node, or of the run itself
   int node = -1;
   std::string cause;
-  bool primary = true;          // false: it follows from another rank's end
+  bool primary = true;  // false: it follows from another rank's end
   bool node_lost = false;
-  std::optional<Error> error;   // what the worker or agent said itself
+  std::optional<Error> error;  // what the worker or agent said itself
   std::string evidence, log;
 };
 
@@ -66,7 +68,9 @@ std::vector<Decision> Coordinator::agent_report(int agent, std::string_view body
   }
   if (found == nodes_.end()) return take();
   switch (report.kind_case()) {
-    case control::AgentReport::kWorker: on_worker(report.worker().rank(), report.worker().report().SerializeAsString(), now); break;
+    case control::AgentReport::kWorker:
+      on_worker(report.worker().rank(), report.worker().report().SerializeAsString(), now);
+      break;
     case control::AgentReport::kExit: on_exit(node, report.exit().SerializeAsString(), now); break;
     case control::AgentReport::kEnded: on_generation_ended(node, report.ended().generation(), now); break;
     case control::AgentReport::kErrorJson: {
@@ -85,9 +89,16 @@ std::vector<Decision> Coordinator::agent_report(int agent, std::string_view body
 void Coordinator::join(int agent, std::string_view hello_bytes, TimePoint now) {
   control::AgentHello hello;
   hello.ParseFromArray(hello_bytes.data(), static_cast<int>(hello_bytes.size()));
-  const bool taken = hello.node_rank() >= 0 && std::any_of(nodes_.begin(), nodes_.end(), [&](const Node& node) { return node.node_rank == hello.node_rank(); });
+  const bool taken = hello.node_rank() >= 0 && std::any_of(nodes_.begin(), nodes_.end(), [&](const Node& node) {
+                       return node.node_rank == hello.node_rank();
+                     });
   if (phase_ != Phase::Joining || taken || hello.node_rank() >= settings_.num_nodes) {
-    const Error refused{ErrorCode::AlreadyExists, "this run has all its nodes", "--node-rank", taken ? "a rank that no other node has" : std::to_string(settings_.num_nodes) + " nodes", std::to_string(hello.node_rank()), "give each node its own --node-rank"};
+    const Error refused{ErrorCode::AlreadyExists,
+                        "this run has all its nodes",
+                        "--node-rank",
+                        taken ? "a rank that no other node has" : std::to_string(settings_.num_nodes) + " nodes",
+                        std::to_string(hello.node_rank()),
+                        "give each node its own --node-rank"};
     control::AgentCommand command;
     command.mutable_over()->set_exit_code(static_cast<int>(exit_code_for(refused.code)));
     command.mutable_over()->set_text(to_text(refused));
@@ -119,7 +130,8 @@ void Coordinator::join(int agent, std::string_view hello_bytes, TimePoint now) {
   nodes_ = std::move(ordered);
   for (std::size_t i = 0; i < nodes_.size(); ++i) {
     record(JsonObject{{"type", "node_joined"}, {"node", static_cast<int>(i)}, {"host", nodes_[i].host}});
-    measurements_.nodes.push_back({nodes_[i].agent, nodes_[i].host, "node " + std::to_string(i) + " (" + nodes_[i].host + ")", nodes_[i].hello});
+    measurements_.nodes.push_back(
+        {nodes_[i].agent, nodes_[i].host, "node " + std::to_string(i) + " (" + nodes_[i].host + ")", nodes_[i].hello});
   }
   start_measuring(now);
 }
@@ -139,7 +151,8 @@ void Coordinator::start_measuring(TimePoint now) {
   start_generation(settings_.measure_work, measurements_.ranks, "", now);
 }
 
-void Coordinator::start_generation(const std::string& work_bytes, const std::vector<RankBinding>& ranks, const std::string& plan_json, TimePoint) {
+void Coordinator::start_generation(const std::string& work_bytes, const std::vector<RankBinding>& ranks,
+                                   const std::string& plan_json, TimePoint) {
   bindings_ = ranks;
   ranks_.assign(ranks.size(), Rank{});
   control::StartGeneration common;
@@ -152,7 +165,8 @@ void Coordinator::start_generation(const std::string& work_bytes, const std::vec
   for (const auto& [name, value] : settings_.environment) (*common.mutable_environment())[name] = value;
   common.set_master_addr(settings_.master_addr);
   common.set_num_nodes(static_cast<int>(nodes_.size()));
-  for (const RankBinding& binding : ranks) common.add_nodes(measurements_.nodes[static_cast<std::size_t>(binding.node)].name);
+  for (const RankBinding& binding : ranks)
+    common.add_nodes(measurements_.nodes[static_cast<std::size_t>(binding.node)].name);
   for (std::size_t n = 0; n < nodes_.size(); ++n) {
     control::AgentCommand command;
     auto& start = *command.mutable_start();
@@ -172,7 +186,9 @@ void Coordinator::start_generation(const std::string& work_bytes, const std::vec
 
 void Coordinator::on_worker(int number, std::string_view body, TimePoint now) {
   control::WorkerReport report;
-  if (number < 0 || number >= static_cast<int>(ranks_.size()) || !report.ParseFromArray(body.data(), static_cast<int>(body.size()))) return;
+  if (number < 0 || number >= static_cast<int>(ranks_.size()) ||
+      !report.ParseFromArray(body.data(), static_cast<int>(body.size())))
+    return;
   if (phase_ != Phase::Measuring && phase_ != Phase::Training) return;
   const auto index = static_cast<std::size_t>(number);
   Rank& rank = ranks_[index];
@@ -197,7 +213,8 @@ void Coordinator::on_worker(int number, std::string_view body, TimePoint now) {
     case control::WorkerReport::kChecked: measurements_.reports[index] = report.checked().SerializeAsString(); break;
     case control::WorkerReport::kFinished:
       rank.finished = true;
-      if (std::all_of(ranks_.begin(), ranks_.end(), [](const Rank& r) { return r.finished; })) end_by_ = after(now, kGoodbyeSeconds);
+      if (std::all_of(ranks_.begin(), ranks_.end(), [](const Rank& r) { return r.finished; }))
+        end_by_ = after(now, kGoodbyeSeconds);
       break;
     case control::WorkerReport::kFailure: {
       Failure failure;
@@ -283,7 +300,8 @@ void Coordinator::fail(Failure failure, TimePoint now) {
   if (failure.node_lost) {
     record(JsonObject{{"type", "node_lost"}, {"node", failure.node}, {"cause", failure.cause}});
   } else if (training && failure.rank >= 0) {
-    record(JsonObject{{"type", "worker_failed"}, {"rank", failure.rank}, {"node", failure.node}, {"cause", failure.cause}});
+    record(JsonObject{
+        {"type", "worker_failed"}, {"rank", failure.rank}, {"node", failure.node}, {"cause", failure.cause}});
   }
   failure_ = std::make_unique<Failure>(std::move(failure));
   stop_everything(0, now);
@@ -333,7 +351,10 @@ std::vector<Decision> Coordinator::plan_chosen(const ChosenPlan& plan, TimePoint
   phase_ = Phase::Training;
   generation_ = 1;
   total_steps_ = plan.steps;
-  record(JsonObject{{"type", "generation_started"}, {"generation", generation_}, {"ranks", static_cast<int>(plan.ranks.size())}, {"nodes", static_cast<int>(nodes_.size())}});
+  record(JsonObject{{"type", "generation_started"},
+                    {"generation", generation_},
+                    {"ranks", static_cast<int>(plan.ranks.size())},
+                    {"nodes", static_cast<int>(nodes_.size())}});
   start_generation(settings_.train_work, plan.ranks, plan.plan_json, now);
   return take();
 }
@@ -408,7 +429,12 @@ void Coordinator::end_run(TimePoint) {
   } else if (stop_signal_ != 0) {
     ended.signal = stop_signal_;
     ended.exit_code = static_cast<ExitCode>(128 + stop_signal_);
-    ended.error = Error{ErrorCode::Cancelled, "stopped by " + signal_name(stop_signal_) + " after step " + std::to_string(last_step_), "", "", "", "nothing was saved: this version cannot save checkpoints"};
+    ended.error = Error{ErrorCode::Cancelled,
+                        "stopped by " + signal_name(stop_signal_) + " after step " + std::to_string(last_step_),
+                        "",
+                        "",
+                        "",
+                        "nothing was saved: this version cannot save checkpoints"};
   }
   record(JsonObject{{"type", "job_finished"}, {"exit_code", static_cast<int>(ended.exit_code)}, {"steps", last_step_}});
   control::AgentCommand command;
@@ -427,7 +453,10 @@ void Coordinator::send_to_all(const std::string& body) {
 Error Coordinator::make_error(const Failure& failure) const {
   // A mistake in the user's files is told as such; the rank that met it first is of no interest.
   if (failure.error && (failure.node < 0 || is_bad_input(failure.error->code))) return *failure.error;
-  const std::string node = failure.node < 0 ? "" : measurements_.nodes.empty() ? "node " + std::to_string(failure.node) : measurements_.nodes[static_cast<std::size_t>(failure.node)].name;
+  const std::string node = failure.node < 0 ? ""
+                           : measurements_.nodes.empty()
+                               ? "node " + std::to_string(failure.node)
+                               : measurements_.nodes[static_cast<std::size_t>(failure.node)].name;
   std::string where = node;
   if (failure.rank >= 0) where = "rank " + std::to_string(failure.rank) + ", " + node;
   if (failure.node_lost) {
@@ -437,7 +466,9 @@ Error Coordinator::make_error(const Failure& failure) const {
     }
     if (!lost.empty()) where = lost + ", " + node;
   }
-  where += generation_ == 0 ? ", while measuring" : ", generation " + std::to_string(generation_) + ", after step " + std::to_string(last_step_);
+  where += generation_ == 0
+               ? ", while measuring"
+               : ", generation " + std::to_string(generation_) + ", after step " + std::to_string(last_step_);
 
   Error error;
   error.code = ErrorCode::Unavailable;
@@ -453,8 +484,11 @@ Error Coordinator::make_error(const Failure& failure) const {
     error.message = node + " failed: " + failure.cause;
   }
   error.path = where;
-  if (!failure.evidence.empty()) error.got = (failure.log.empty() ? "last lines of its stderr:" : "last lines of " + failure.log + ":") + std::string("\n") + failure.evidence;
-  else if (!failure.log.empty()) error.got = "nothing on its stderr (" + failure.log + ")";
+  if (!failure.evidence.empty())
+    error.got = (failure.log.empty() ? "last lines of its stderr:" : "last lines of " + failure.log + ":") +
+                std::string("\n") + failure.evidence;
+  else if (!failure.log.empty())
+    error.got = "nothing on its stderr (" + failure.log + ")";
   if (failure.error) {
     if (failure.error->code == ErrorCode::Internal) error.code = ErrorCode::Internal;
     error.details.push_back(*failure.error);

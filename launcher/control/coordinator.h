@@ -1,8 +1,8 @@
 #pragma once
-// The coordinator's decisions: events in, decisions out. Knows membership, generations and which failure came first; knows
-// no socket, file, thread or clock (time is passed in), so that tests drive it with a ManualClock.
-// Called by coordinator_process.cpp and tests. Threads: one. Source: DESIGN 3.8.
-// Foundation: one generation of training; any failure ends the run. What comes later enters at `fail`, which today only ends.
+// The coordinator's decisions: events in, decisions out. Knows membership, generations and which failure came first;
+// knows no socket, file, thread or clock (time is passed in), so that tests drive it with a ManualClock. Called by
+// coordinator_process.cpp and tests. Threads: one. Source: DESIGN 3.8. Foundation: one generation of training; any
+// failure ends the run. What comes later enters at `fail`, which today only ends.
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -22,8 +22,8 @@ namespace coxswain::launcher {
 
 /// Where one rank runs.
 struct RankBinding {
-  int node = 0;                 // position in the order of nodes
-  int local_device = 0;         // index into that agent's devices
+  int node = 0;          // position in the order of nodes
+  int local_device = 0;  // index into that agent's devices
   std::string device_class;
 };
 
@@ -39,8 +39,8 @@ struct StepRow {
   std::int64_t step = 0;
   int generation = 1;
   double loss = 0, grad_norm = 0, learning_rate = 0;
-  double step_seconds = 0;      // the slowest rank's
-  double bubble_fraction = 0;   // mean over ranks
+  double step_seconds = 0;                                      // the slowest rank's
+  double bubble_fraction = 0;                                   // mean over ranks
   std::vector<std::int64_t> peak_memory_bytes, resident_bytes;  // by rank
   std::optional<double> validation_loss;
 };
@@ -62,15 +62,15 @@ struct RecordStep {
 struct RunEnded {
   ExitCode exit_code = ExitCode::Done;
   std::optional<Error> error;
-  int signal = 0;               // stopped on request by this signal
+  int signal = 0;  // stopped on request by this signal
 };
 using Decision = std::variant<SendCommand, ChoosePlan, RecordEvent, RecordStep, RunEnded>;
 
 /// What is known of a node once its agent joined.
 struct NodeView {
-  int agent = 0;                // as given to agent_joined
-  std::string host, name;       // name: "node 0 (host)"
-  std::string hello;            // serialised AgentHello
+  int agent = 0;           // as given to agent_joined
+  std::string host, name;  // name: "node 0 (host)"
+  std::string hello;       // serialised AgentHello
 };
 
 /// What measuring brought, for choose_plan: serialised MeasureReport or CheckReport by rank, nodes in order.
@@ -85,8 +85,8 @@ struct CoordinatorSettings {
   int num_nodes = 1;
   std::string run_id;
   double shutdown_timeout_seconds = 30;
-  std::string measure_work;     // serialised Work of the first phase (measure or check), without world size
-  std::string train_work;       // serialised Work of training, without plan and world size
+  std::string measure_work;  // serialised Work of the first phase (measure or check), without world size
+  std::string train_work;    // serialised Work of training, without plan and world size
   std::string backend = "auto";
   std::map<std::string, std::string> environment;
   std::string master_addr;
@@ -117,7 +117,8 @@ class Coordinator {
   struct Failure;
   void join(int agent, std::string_view hello, TimePoint now);
   void start_measuring(TimePoint now);
-  void start_generation(const std::string& work_bytes, const std::vector<RankBinding>& ranks, const std::string& plan_json, TimePoint now);
+  void start_generation(const std::string& work_bytes, const std::vector<RankBinding>& ranks,
+                        const std::string& plan_json, TimePoint now);
   void on_worker(int rank, std::string_view report, TimePoint now);
   void on_exit(int node, std::string_view exit, TimePoint now);
   void on_generation_ended(int node, int generation, TimePoint now);

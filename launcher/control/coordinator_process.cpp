@@ -100,7 +100,12 @@ class CoordinatorProcess {
         if (silence.too_long(now)) agents_.cancel(agent);  // its stream ends, which is then told as silence
       }
       if (core_.measurements().nodes.empty() && join_by.passed(clock_)) {
-        carry_out(core_.plan_failed(Error{ErrorCode::DeadlineExceeded, "not every node came", "--nnodes", std::to_string(start_.num_nodes) + " nodes", std::to_string(silences_.size()) + " within " + std::to_string(static_cast<int>(start_.join_timeout_seconds)) + " s", "start the same line on each node"}, now));
+        carry_out(core_.plan_failed(Error{ErrorCode::DeadlineExceeded, "not every node came", "--nnodes",
+                                          std::to_string(start_.num_nodes) + " nodes",
+                                          std::to_string(silences_.size()) + " within " +
+                                              std::to_string(static_cast<int>(start_.join_timeout_seconds)) + " s",
+                                          "start the same line on each node"},
+                                    now));
       }
     }
     // Agents take their last command and hang up; who does not is cut off.
@@ -186,7 +191,8 @@ class CoordinatorProcess {
   Result<void> write_inputs(const PlanChoice& choice) {
     COX_TRY_VOID(files_.write("job.yaml", start_.job_text));
     COX_TRY_VOID(files_.write("cluster.json", to_text(cluster::to_json(choice.cluster.resources), 2) + "\n"));
-    if (!choice.cluster.profile.blocks.empty()) COX_TRY_VOID(files_.write("profile.json", to_text(cluster::to_json(choice.cluster.profile), 2) + "\n"));
+    if (!choice.cluster.profile.blocks.empty())
+      COX_TRY_VOID(files_.write("profile.json", to_text(cluster::to_json(choice.cluster.profile), 2) + "\n"));
     COX_TRY_VOID(files_.write("plan-1.json", to_text(choice.plan_file, 2) + "\n"));
     // What happened before there was a plan was kept back, so that a run that never started leaves nothing.
     writing_ = true;
@@ -197,24 +203,36 @@ class CoordinatorProcess {
 
   void announce(const PlanChoice& choice) {
     const int ranks = plan::num_ranks(choice.plan);
-    prediction_ = make_prediction(choice.estimate, ranks, job_->global_batch * std::max<std::int64_t>(job_->data.sequence_length, 1));
-    record(JsonObject{{"type", "cluster_probed"}, {"devices", cluster::num_devices(choice.cluster.resources)}, {"nodes", cluster::num_nodes(choice.cluster.resources)}});
-    record(JsonObject{{"type", "plan_chosen"}, {"generation", 1}, {"summary", choice.summary}, {"plan_hash", plan::plan_hash(choice.plan)}, {"predicted_step_seconds", choice.estimate.step.value}, {"search_seconds", choice.search_seconds}});
+    prediction_ = make_prediction(choice.estimate, ranks,
+                                  job_->global_batch * std::max<std::int64_t>(job_->data.sequence_length, 1));
+    record(JsonObject{{"type", "cluster_probed"},
+                      {"devices", cluster::num_devices(choice.cluster.resources)},
+                      {"nodes", cluster::num_nodes(choice.cluster.resources)}});
+    record(JsonObject{{"type", "plan_chosen"},
+                      {"generation", 1},
+                      {"summary", choice.summary},
+                      {"plan_hash", plan::plan_hash(choice.plan)},
+                      {"predicted_step_seconds", choice.estimate.step.value},
+                      {"search_seconds", choice.search_seconds}});
     tell_line("cluster: " + describe_cluster(choice.cluster.resources));
     char text[64];
     std::snprintf(text, sizeof text, "%.1f ms", choice.estimate.step.value * 1e3);
     std::int64_t memory = 0;
     for (std::int64_t bytes : prediction_.peak_memory_bytes) memory = std::max(memory, bytes);
-    tell_line("plan: " + choice.summary + " on " + std::to_string(ranks) + (ranks == 1 ? " rank" : " ranks") + " (" + choice.plan.backend + "); predicted step " + text + ", memory " + memory_text(memory) + " a rank");
+    tell_line("plan: " + choice.summary + " on " + std::to_string(ranks) + (ranks == 1 ? " rank" : " ranks") + " (" +
+              choice.plan.backend + "); predicted step " + text + ", memory " + memory_text(memory) + " a rank");
     tell_line(console_header());
   }
 
   void add_check() {
     control::CheckReport report;
     if (core_.measurements().reports.empty() || !report.ParseFromString(core_.measurements().reports.front())) return;
-    result_["check"] = JsonObject{{"loss", report.loss()},           {"recorded_loss", report.recorded_loss()},
-                                  {"grad_norm", report.grad_norm()}, {"recorded_grad_norm", report.recorded_grad_norm()},
-                                  {"worst_gradient_error", report.worst_gradient_error()}, {"worst_parameter", report.worst_parameter()},
+    result_["check"] = JsonObject{{"loss", report.loss()},
+                                  {"recorded_loss", report.recorded_loss()},
+                                  {"grad_norm", report.grad_norm()},
+                                  {"recorded_grad_norm", report.recorded_grad_norm()},
+                                  {"worst_gradient_error", report.worst_gradient_error()},
+                                  {"worst_parameter", report.worst_parameter()},
                                   {"passed", report.passed()}};
   }
 
@@ -229,11 +247,13 @@ class CoordinatorProcess {
   }
 
   void record_step(const StepRow& row) {
-    if (auto written = files_.append("metrics.jsonl", metrics_object(row, prediction_)); !written) disk_failed(written.error());
+    if (auto written = files_.append("metrics.jsonl", metrics_object(row, prediction_)); !written)
+      disk_failed(written.error());
     times_.add(row);
     last_ = row;
     if (row.validation_loss) validation_loss_ = row.validation_loss;
-    const bool listed = row.step == 1 || row.step % std::max<std::int64_t>(job_->log_every, 1) == 0 || row.step == job_->steps;
+    const bool listed =
+        row.step == 1 || row.step % std::max<std::int64_t>(job_->log_every, 1) == 0 || row.step == job_->steps;
     if (listed || row.validation_loss) tell_line(console_line(row, prediction_));
   }
 
@@ -314,7 +334,8 @@ Result<ExitCode> run_coordinator() {
 ExitCode run_coordinator_process() {
   const auto result = guard("launcher", [] { return run_coordinator(); });
   if (result) return *result;
-  tell(JsonObject{{"outcome", JsonObject{{"exit_code", static_cast<int>(exit_code_for(result.error().code))}, {"error", proto::to_json(result.error())}}}});
+  tell(JsonObject{{"outcome", JsonObject{{"exit_code", static_cast<int>(exit_code_for(result.error().code))},
+                                         {"error", proto::to_json(result.error())}}}});
   return exit_code_for(result.error().code);
 }
 

@@ -45,17 +45,22 @@ Result<void> enforce(LocalDevice& device, int index, int count, const std::strin
   if (device.request.explicit_share) return share.error();
   device.cpus = part_of(allowed_cpus(), index, count);
   device.enforced = "affinity";
-  log(LogLevel::Info, "agent", "no cgroup for CPU shares (" + share.error().message + "); device " + std::to_string(index) + " is held by affinity");
+  log(LogLevel::Info, "agent",
+      "no cgroup for CPU shares (" + share.error().message + "); device " + std::to_string(index) +
+          " is held by affinity");
   return {};
 }
 
 }  // namespace
 
-Result<std::vector<LocalDevice>> prepare_devices(const std::string& spec, int processes, const cluster::Inventory& inventory,
-                                                 const std::string& share_name) {
+Result<std::vector<LocalDevice>> prepare_devices(const std::string& spec, int processes,
+                                                 const cluster::Inventory& inventory, const std::string& share_name) {
   std::string text = spec;
-  if (text.empty()) text = processes > 0 ? std::to_string(processes) + (inventory.cuda.empty() ? "xcpu" : "xcuda") : "auto";
-  COX_TRY(const auto requests, cluster::parse_device_spec(text, inventory.cores, static_cast<int>(inventory.cuda.size()), inventory.numa_nodes));
+  if (text.empty())
+    text = processes > 0 ? std::to_string(processes) + (inventory.cuda.empty() ? "xcpu" : "xcuda") : "auto";
+  COX_TRY(
+      const auto requests,
+      cluster::parse_device_spec(text, inventory.cores, static_cast<int>(inventory.cuda.size()), inventory.numa_nodes));
   double total_cores = 0;
   for (const auto& request : requests) total_cores += request.kind == DeviceKind::Cpu ? request.cores : 0;
 
@@ -73,7 +78,8 @@ Result<std::vector<LocalDevice>> prepare_devices(const std::string& spec, int pr
     } else {
       device.name = inventory.cpu_model;
       const double share = device.request.cores / total_cores;
-      device.memory = Bytes(static_cast<std::int64_t>(kMemoryFraction * share * static_cast<double>(inventory.memory.value)));
+      device.memory =
+          Bytes(static_cast<std::int64_t>(kMemoryFraction * share * static_cast<double>(inventory.memory.value)));
       // More threads than the share lets run would be stopped in turn, fewer would leave some of it unused.
       device.threads = std::max(1, static_cast<int>(std::ceil(device.request.cores - 0.01)));
       const bool whole_machine = requests.size() == 1 && device.request.cores > inventory.cores - 0.01;

@@ -25,7 +25,8 @@ struct LocalDevice {
 /// `spec` empty: `processes`xcpu (or xcuda where there are CUDA devices) when `processes` > 0, else auto.
 /// `share_name` starts the name of each cgroup.
 /// Errors: InvalidArgument (SPEC); FailedPrecondition (an explicit share that cannot be enforced).
-[[nodiscard]] Result<std::vector<LocalDevice>> prepare_devices(const std::string& spec, int processes, const cluster::Inventory& inventory,
+[[nodiscard]] Result<std::vector<LocalDevice>> prepare_devices(const std::string& spec, int processes,
+                                                               const cluster::Inventory& inventory,
                                                                const std::string& share_name);
 
 }  // namespace coxswain::launcher

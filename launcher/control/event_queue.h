@@ -1,6 +1,6 @@
 #pragma once
-// Events of many threads, handled by one. Bounded: a full queue makes the poster wait, so that a flood of reports slows its
-// source. Used by the loops of coordinator, agent and run_train. Threads: push and close from any, pop from one.
+// Events of many threads, handled by one. Bounded: a full queue makes the poster wait, so that a flood of reports slows
+// its source. Used by the loops of coordinator, agent and run_train. Threads: push and close from any, pop from one.
 #include <condition_variable>
 #include <deque>
 #include <mutex>

@@ -61,7 +61,8 @@ std::int64_t count_oom_kills() {
   const std::filesystem::path root = "/sys/fs/cgroup";
   const std::int64_t version2 = counter_in(root / ("." + own_cgroup("")) / "memory.events", "oom_kill");
   if (version2 >= 0) return version2;
-  const std::int64_t version1 = counter_in(root / "memory" / ("." + own_cgroup("memory")) / "memory.oom_control", "oom_kill");
+  const std::int64_t version1 =
+      counter_in(root / "memory" / ("." + own_cgroup("memory")) / "memory.oom_control", "oom_kill");
   if (version1 >= 0) return version1;
   return std::max<std::int64_t>(counter_in("/proc/vmstat", "oom_kill"), 0);
 }
@@ -81,7 +82,8 @@ std::string last_lines(const std::filesystem::path& file, int num_lines) {
     lines.push_back(line);
   }
   std::ostringstream text;
-  const std::size_t first = lines.size() > static_cast<std::size_t>(num_lines) ? lines.size() - static_cast<std::size_t>(num_lines) : 0;
+  const std::size_t first =
+      lines.size() > static_cast<std::size_t>(num_lines) ? lines.size() - static_cast<std::size_t>(num_lines) : 0;
   for (std::size_t i = first; i < lines.size(); ++i) text << (i > first ? "\n" : "") << lines[i];
   return text.str();
 }

@@ -13,8 +13,8 @@ namespace coxswain::launcher {
 /// "SIGKILL"; "" for an unknown number.
 [[nodiscard]] std::string signal_name(int number);
 
-/// Kills of the out-of-memory killer so far, in this process's cgroup (version 1 or 2), else on the machine. A rise across
-/// the death of a worker by SIGKILL names the cause.
+/// Kills of the out-of-memory killer so far, in this process's cgroup (version 1 or 2), else on the machine. A rise
+/// across the death of a worker by SIGKILL names the cause.
 [[nodiscard]] std::int64_t count_oom_kills();
 
 /// The last `num_lines` lines of a text file (at most its last 8 KiB), without control characters.

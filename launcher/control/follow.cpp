@@ -54,12 +54,14 @@ void read_lines(int descriptor, EventQueue<FollowEvent>& events) {
 
 class Follower {
  public:
-  Follower(const CoordinatorStart& coordinator, AgentStart agent) : coordinator_(coordinator), agent_(std::move(agent)) {}
+  Follower(const CoordinatorStart& coordinator, AgentStart agent)
+      : coordinator_(coordinator), agent_(std::move(agent)) {}
 
   Result<Followed> run() {
     const SignalWatcher signals([this](int number) { events_.push(SignalCame{number}); });
     int pipe_ends[2];
-    if (::pipe2(pipe_ends, O_CLOEXEC) != 0) return Error{ErrorCode::FailedPrecondition, "cannot make a pipe", "", "", std::strerror(errno), ""};
+    if (::pipe2(pipe_ends, O_CLOEXEC) != 0)
+      return Error{ErrorCode::FailedPrecondition, "cannot make a pipe", "", "", std::strerror(errno), ""};
     const auto spawner = make_process_spawner([this](const ProcessExit& exit) { events_.push(exit); });
     spawner_ = spawner.get();
     SpawnRequest request;
@@ -110,7 +112,8 @@ class Follower {
       } else if (exit->pid == agent_pid_) {
         agent_pid_ = 0;
         agent_exit_ = *exit;
-        if (!told_ && coordinator_pid_ > 0) kill_coordinator_by_ = Deadline::after(clock_, Seconds(kCoordinatorTellsSeconds));
+        if (!told_ && coordinator_pid_ > 0)
+          kill_coordinator_by_ = Deadline::after(clock_, Seconds(kCoordinatorTellsSeconds));
       }
     } else if (const auto* signal = std::get_if<SignalCame>(&event)) {
       followed_.signal = signal->number;
@@ -125,9 +128,19 @@ class Follower {
     std::string cause = describe_exit(*coordinator_exit_, false);
     if (coordinator_exit_->signalled) cause += " (" + signal_name(coordinator_exit_->number) + ")";
     if (agent_exit_) {
-      followed_.error = Error{ErrorCode::Unavailable, "this node's agent ended before the run did: " + describe_exit(*agent_exit_, false), "node 0", "", "", "its own error stands above, if it could tell"};
+      followed_.error = Error{ErrorCode::Unavailable,
+                              "this node's agent ended before the run did: " + describe_exit(*agent_exit_, false),
+                              "node 0",
+                              "",
+                              "",
+                              "its own error stands above, if it could tell"};
     } else {
-      followed_.error = Error{ErrorCode::Unavailable, "the coordinator died: " + cause, "node 0", "a coordinator that lives as long as the run", cause, "start the run again; this version cannot continue it"};
+      followed_.error = Error{ErrorCode::Unavailable,
+                              "the coordinator died: " + cause,
+                              "node 0",
+                              "a coordinator that lives as long as the run",
+                              cause,
+                              "start the run again; this version cannot continue it"};
     }
   }
 
@@ -176,6 +189,8 @@ class Follower {
 
 }  // namespace
 
-Result<Followed> start_and_follow(const CoordinatorStart& coordinator, AgentStart agent) { return Follower(coordinator, std::move(agent)).run(); }
+Result<Followed> start_and_follow(const CoordinatorStart& coordinator, AgentStart agent) {
+  return Follower(coordinator, std::move(agent)).run();
+}
 
 }  // namespace coxswain::launcher

@@ -11,9 +11,9 @@
 namespace coxswain::launcher {
 
 struct Followed {
-  JsonObject outcome;      // what the coordinator told last
+  JsonObject outcome;  // what the coordinator told last
   std::optional<Error> error;
-  int signal = 0;          // ended on request by this signal
+  int signal = 0;  // ended on request by this signal
 };
 
 /// Blocks until the run is over and both children are gone.

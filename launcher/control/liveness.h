@@ -1,7 +1,7 @@
 #pragma once
 // Heartbeats between coordinator and agents: liveness of a process, separate from the progress of its work.
-// With these numbers a silent peer (half-open connection, stopped process) is found within 2.3 s; a dead one at once, by
-// the end of its connection. Threads: pure values.
+// With these numbers a silent peer (half-open connection, stopped process) is found within 2.3 s; a dead one at once,
+// by the end of its connection. Threads: pure values.
 #include <string>
 
 #include "common/clock.h"
@@ -31,7 +31,9 @@ class Silence {
  public:
   Silence(double limit_seconds, TimePoint now) : limit_(limit_seconds), last_(now) {}
   void heard(TimePoint now) { last_ = now; }
-  [[nodiscard]] bool too_long(TimePoint now) const { return std::chrono::duration<double>(now - last_).count() > limit_; }
+  [[nodiscard]] bool too_long(TimePoint now) const {
+    return std::chrono::duration<double>(now - last_).count() > limit_;
+  }
 
  private:
   double limit_;

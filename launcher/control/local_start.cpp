@@ -1,7 +1,7 @@
 #include "launcher/control/local_start.h"
 
-#include <netdb.h>
 #include <arpa/inet.h>
+#include <netdb.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -125,7 +125,12 @@ Result<Json> read_request_from_stdin() {
 Result<ScratchFolder> ScratchFolder::make() {
   std::string name = (std::filesystem::temp_directory_path() / "coxswain-XXXXXX").string();
   if (::mkdtemp(name.data()) == nullptr) {
-    return Error{ErrorCode::FailedPrecondition, "cannot make a temporary folder", name, "", std::strerror(errno), "set TMPDIR to a folder that can be written"};
+    return Error{ErrorCode::FailedPrecondition,
+                 "cannot make a temporary folder",
+                 name,
+                 "",
+                 std::strerror(errno),
+                 "set TMPDIR to a folder that can be written"};
   }
   ScratchFolder folder;
   folder.path_ = name;
@@ -146,12 +151,14 @@ std::filesystem::path own_program() {
 Result<std::filesystem::path> find_worker_program(const std::filesystem::path& given) {
   const std::filesystem::path folder = own_program().parent_path();
   if (const auto named = env("COX_WORKER"); named && given.empty()) return find_worker_program(*named);
-  std::vector<std::filesystem::path> candidates{folder / "worker", folder.parent_path() / "libexec" / "coxswain" / "worker"};
+  std::vector<std::filesystem::path> candidates{folder / "worker",
+                                                folder.parent_path() / "libexec" / "coxswain" / "worker"};
   if (!given.empty()) candidates = {given};
   for (const auto& candidate : candidates) {
     if (::access(candidate.c_str(), X_OK) == 0) return std::filesystem::absolute(candidate);
   }
-  return Error{ErrorCode::FailedPrecondition, "no worker program", candidates.front().string(), "the program `worker` beside `launch`", "nothing", "make build, or make install"};
+  return Error{ErrorCode::FailedPrecondition,          "no worker program", candidates.front().string(),
+               "the program `worker` beside `launch`", "nothing",           "make build, or make install"};
 }
 
 Result<std::string> address_towards(const std::string& endpoint) {
@@ -163,7 +170,12 @@ Result<std::string> address_towards(const std::string& endpoint) {
   hints.ai_socktype = SOCK_DGRAM;  // connecting a datagram socket sends nothing, it only chooses the route
   addrinfo* found = nullptr;
   if (const int code = ::getaddrinfo(host.c_str(), port.c_str(), &hints, &found); code != 0) {
-    return Error{ErrorCode::FailedPrecondition, "the coordinator's host is unknown", endpoint, "HOST:PORT", ::gai_strerror(code), "use an address"};
+    return Error{ErrorCode::FailedPrecondition,
+                 "the coordinator's host is unknown",
+                 endpoint,
+                 "HOST:PORT",
+                 ::gai_strerror(code),
+                 "use an address"};
   }
   const int socket = ::socket(found->ai_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
   sockaddr_storage own{};
@@ -174,21 +186,34 @@ Result<std::string> address_towards(const std::string& endpoint) {
   if (socket >= 0) ::close(socket);
   ::freeaddrinfo(found);
   char text[NI_MAXHOST];
-  if (!routed || ::getnameinfo(reinterpret_cast<sockaddr*>(&own), size, text, sizeof text, nullptr, 0, NI_NUMERICHOST) != 0) {
-    return Error{ErrorCode::FailedPrecondition, "no route to the coordinator", endpoint, "", std::strerror(number), "give --local-addr"};
+  if (!routed ||
+      ::getnameinfo(reinterpret_cast<sockaddr*>(&own), size, text, sizeof text, nullptr, 0, NI_NUMERICHOST) != 0) {
+    return Error{ErrorCode::FailedPrecondition,
+                 "no route to the coordinator",
+                 endpoint,
+                 "",
+                 std::strerror(number),
+                 "give --local-addr"};
   }
   return std::string(text);
 }
 
 Result<std::string> read_token(const std::filesystem::path& file) {
-  struct stat status {};
+  struct stat status{};
   if (::stat(file.c_str(), &status) == 0 && (status.st_mode & 077) != 0) {
-    return Error{ErrorCode::PermissionDenied, "the token file can be read by others", file.string(), "mode 0600", "more", "chmod 600 " + file.string()};
+    return Error{
+        ErrorCode::PermissionDenied, "the token file can be read by others", file.string(), "mode 0600", "more",
+        "chmod 600 " + file.string()};
   }
   COX_TRY(std::string text, read_file(file));
   text = text.substr(0, text.find_first_of("\r\n"));
   if (text.size() < 16) {
-    return Error{ErrorCode::InvalidArgument, "the token is too short", file.string(), "at least 16 characters in the first line", std::to_string(text.size()), "openssl rand -hex 32 > " + file.string()};
+    return Error{ErrorCode::InvalidArgument,
+                 "the token is too short",
+                 file.string(),
+                 "at least 16 characters in the first line",
+                 std::to_string(text.size()),
+                 "openssl rand -hex 32 > " + file.string()};
   }
   return text;
 }

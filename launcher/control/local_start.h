@@ -13,7 +13,7 @@
 namespace coxswain::launcher {
 
 struct AgentStart {
-  std::string coordinator;          // "host:port"
+  std::string coordinator;  // "host:port"
   proto::Secret secret;
   std::string devices;
   int processes_per_node = 0;
@@ -21,7 +21,7 @@ struct AgentStart {
   std::string local_addr;
   std::filesystem::path log_dir, scratch_dir, worker_program;
   bool tee = false;
-  bool local = false;               // started by run_train on node 0, which prints how the run ended
+  bool local = false;  // started by run_train on node 0, which prints how the run ended
   double join_timeout_seconds = 600;
 };
 [[nodiscard]] Json to_json(const AgentStart& start);
@@ -31,15 +31,15 @@ enum class RunMode { Train, Probe, Check };
 
 struct CoordinatorStart {
   RunMode mode = RunMode::Train;
-  std::string listen;               // "host:port", port 0: any
+  std::string listen;  // "host:port", port 0: any
   proto::Secret secret;
   std::string run_id;
   int num_nodes = 1;
   double join_timeout_seconds = 600;
   double shutdown_timeout_seconds = 30;
   std::string backend = "auto";
-  std::filesystem::path run_dir;    // empty: nothing is written (probe, check)
-  std::string job_file, job_text;   // empty: no job (probe without one, check)
+  std::filesystem::path run_dir;   // empty: nothing is written (probe, check)
+  std::string job_file, job_text;  // empty: no job (probe without one, check)
   std::vector<std::string> constraints;
   std::filesystem::path plan_file, cluster_file, profile_file, pt2;
 };
@@ -73,7 +73,8 @@ class ScratchFolder {
 /// This machine's address from which `host:port` is reached. Errors: FailedPrecondition (unknown host, no route).
 [[nodiscard]] Result<std::string> address_towards(const std::string& endpoint);
 
-/// First line of a token file. Errors: NotFound, PermissionDenied (others may read it), InvalidArgument (shorter than 16).
+/// First line of a token file. Errors: NotFound, PermissionDenied (others may read it), InvalidArgument (shorter than
+/// 16).
 [[nodiscard]] Result<std::string> read_token(const std::filesystem::path& file);
 
 }  // namespace coxswain::launcher

@@ -33,7 +33,10 @@ std::string class_stem(const control::Device& device) {
     return "cpu-" + cores;
   }
   std::string stem = device.kind() + "-";
-  for (char c : device.name()) stem += std::isalnum(static_cast<unsigned char>(c)) != 0 ? static_cast<char>(std::tolower(static_cast<unsigned char>(c))) : '-';
+  for (char c : device.name())
+    stem += std::isalnum(static_cast<unsigned char>(c)) != 0
+                ? static_cast<char>(std::tolower(static_cast<unsigned char>(c)))
+                : '-';
   return stem;
 }
 
@@ -86,7 +89,8 @@ cluster::DeviceClass make_device_class(const std::string& name, const std::vecto
     memory = std::min(memory, member->device.memory_bytes());
     bandwidths.push_back(member->report.memory_bytes_per_second());
     overheads.push_back(member->report.launch_overhead_seconds());
-    for (const auto& rate : member->report.matmul()) rates[{rate.dtype(), rate.size()}].push_back(rate.flop_per_second());
+    for (const auto& rate : member->report.matmul())
+      rates[{rate.dtype(), rate.size()}].push_back(rate.flop_per_second());
   }
   made.memory = {Bytes(memory), Source::Measured};
   made.memory_bandwidth = {BytesPerSecond(median(bandwidths)), Source::Measured};
@@ -121,7 +125,8 @@ Result<cluster::Profile> merge_profiles(const std::vector<Measured>& ranks) {
     COX_TRY(const Json json, parse_json(rank.report.profile_json()));
     COX_TRY(const cluster::Profile profile, cluster::profile_from_json(json));
     merged.model_hash = profile.model_hash;
-    for (const auto& block : profile.blocks) blocks[{block.signature, block.device_class, block.samples}].push_back(block);
+    for (const auto& block : profile.blocks)
+      blocks[{block.signature, block.device_class, block.samples}].push_back(block);
     for (const auto& device : profile.devices) devices[device.device_class].push_back(device);
   }
   const auto middle = [](const auto& items, auto&& member) {
@@ -170,7 +175,8 @@ std::vector<RankBinding> bind_all_devices(const std::vector<NodeView>& nodes) {
         if (other == key) break;
         letter += other.first == key.first ? 1 : 0;
       }
-      ranks.push_back({static_cast<int>(n), d, letter == 0 ? key.first : key.first + "-" + static_cast<char>('a' + letter)});
+      ranks.push_back(
+          {static_cast<int>(n), d, letter == 0 ? key.first : key.first + "-" + static_cast<char>('a' + letter)});
     }
   }
   return ranks;
@@ -178,7 +184,9 @@ std::vector<RankBinding> bind_all_devices(const std::vector<NodeView>& nodes) {
 
 Result<std::string> resolve_backend(const std::string& asked, const std::vector<NodeView>& nodes) {
   if (asked == "mpi" && nodes.size() > 1) {
-    return Error{ErrorCode::Unimplemented, "mpi over several nodes is not possible in this version", "--backend", "host, or one node", "mpi with " + std::to_string(nodes.size()) + " nodes", "use --backend host"};
+    return Error{
+        ErrorCode::Unimplemented, "mpi over several nodes is not possible in this version", "--backend",
+        "host, or one node",      "mpi with " + std::to_string(nodes.size()) + " nodes",    "use --backend host"};
   }
   if (asked != "auto" && !asked.empty()) return asked;
   for (const NodeView& node : nodes) {
@@ -199,7 +207,8 @@ Result<MeasuredCluster> build_cluster(const Measurements& measurements) {
     Measured rank;
     rank.binding = measurements.ranks[r];
     rank.device = hellos[static_cast<std::size_t>(rank.binding.node)].devices(rank.binding.local_device);
-    if (!rank.report.ParseFromString(measurements.reports[r])) return Error{ErrorCode::Internal, "unreadable measurements of rank " + std::to_string(r), "", "", "", ""};
+    if (!rank.report.ParseFromString(measurements.reports[r]))
+      return Error{ErrorCode::Internal, "unreadable measurements of rank " + std::to_string(r), "", "", "", ""};
     ranks.push_back(std::move(rank));
   }
 
@@ -207,7 +216,8 @@ Result<MeasuredCluster> build_cluster(const Measurements& measurements) {
   cluster::ResourceGraph& graph = made.resources;
   std::vector<std::string> class_names;
   for (const Measured& rank : ranks) {
-    if (std::find(class_names.begin(), class_names.end(), rank.binding.device_class) == class_names.end()) class_names.push_back(rank.binding.device_class);
+    if (std::find(class_names.begin(), class_names.end(), rank.binding.device_class) == class_names.end())
+      class_names.push_back(rank.binding.device_class);
   }
   for (const std::string& name : class_names) {
     std::vector<const Measured*> members;
@@ -224,7 +234,8 @@ Result<MeasuredCluster> build_cluster(const Measurements& measurements) {
     keys[n].cores = static_cast<int>(std::lround(hellos[n].cores()));
   }
   for (const Measured& rank : ranks) {
-    const auto position = std::find(class_names.begin(), class_names.end(), rank.binding.device_class) - class_names.begin();
+    const auto position =
+        std::find(class_names.begin(), class_names.end(), rank.binding.device_class) - class_names.begin();
     ++keys[static_cast<std::size_t>(rank.binding.node)].counts[static_cast<std::size_t>(position)];
   }
   std::vector<NodeKey> distinct;
@@ -236,9 +247,12 @@ Result<MeasuredCluster> build_cluster(const Measurements& measurements) {
   std::map<std::pair<int, int>, LinkSamples> by_pair;
   for (const Measured& rank : ranks) {
     for (const auto& link : rank.report.links()) {
-      const int a = ranks.at(static_cast<std::size_t>(link.from())).binding.node, b = ranks.at(static_cast<std::size_t>(link.to())).binding.node;
+      const int a = ranks.at(static_cast<std::size_t>(link.from())).binding.node,
+                b = ranks.at(static_cast<std::size_t>(link.to())).binding.node;
       if (a == b) {
-        inside[static_cast<std::size_t>(std::find(distinct.begin(), distinct.end(), keys[static_cast<std::size_t>(a)]) - distinct.begin())].add(link);
+        inside[static_cast<std::size_t>(std::find(distinct.begin(), distinct.end(), keys[static_cast<std::size_t>(a)]) -
+                                        distinct.begin())]
+            .add(link);
       } else {
         between.add(link);
         by_pair[std::minmax(a, b)].add(link);
@@ -267,11 +281,13 @@ Result<MeasuredCluster> build_cluster(const Measurements& measurements) {
   if (hellos.size() > 1) {
     graph.tiers.push_back({between.link("tcp", 1), 0});
     std::vector<std::int64_t> graph_node(hellos.size());
-    for (std::size_t g = 0; g < made.run_node.size(); ++g) graph_node[static_cast<std::size_t>(made.run_node[g])] = static_cast<std::int64_t>(g);
+    for (std::size_t g = 0; g < made.run_node.size(); ++g)
+      graph_node[static_cast<std::size_t>(made.run_node[g])] = static_cast<std::int64_t>(g);
     for (const auto& [pair, samples] : by_pair) {
       const LinkClass link = samples.link("tcp", 1);
       if (!differs(link, graph.tiers.front().link)) continue;
-      const auto [low, high] = std::minmax(graph_node[static_cast<std::size_t>(pair.first)], graph_node[static_cast<std::size_t>(pair.second)]);
+      const auto [low, high] = std::minmax(graph_node[static_cast<std::size_t>(pair.first)],
+                                           graph_node[static_cast<std::size_t>(pair.second)]);
       graph.link_overrides.push_back({low, high, link});
     }
   }
@@ -279,7 +295,8 @@ Result<MeasuredCluster> build_cluster(const Measurements& measurements) {
   return made;
 }
 
-RankBinding bind_device(const MeasuredCluster& cluster, const std::vector<RankBinding>& all_devices, cluster::DeviceId device) {
+RankBinding bind_device(const MeasuredCluster& cluster, const std::vector<RankBinding>& all_devices,
+                        cluster::DeviceId device) {
   const cluster::DeviceLocation location = cluster::locate(cluster.resources, device);
   const int node = cluster.run_node.at(static_cast<std::size_t>(location.node));
   const std::string& name = cluster.resources.device_classes.at(static_cast<std::size_t>(device.device_class)).name;

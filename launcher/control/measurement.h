@@ -1,6 +1,6 @@
 #pragma once
-// From what every rank measured to the ResourceGraph and the profile that planning works on, and back from the planner's
-// canonical devices to the agents' devices. Threads: pure. Source: DESIGN 3.2.
+// From what every rank measured to the ResourceGraph and the profile that planning works on, and back from the
+// planner's canonical devices to the agents' devices. Threads: pure. Source: DESIGN 3.2.
 #include <string>
 #include <vector>
 
@@ -11,8 +11,8 @@
 
 namespace coxswain::launcher {
 
-/// Every device of every node as one rank, in order of nodes, with the name of its class: devices of equal kind, cores and
-/// model are one class ("cpu-1.0", a second model "cpu-1.0-b").
+/// Every device of every node as one rank, in order of nodes, with the name of its class: devices of equal kind, cores
+/// and model are one class ("cpu-1.0", a second model "cpu-1.0-b").
 [[nodiscard]] std::vector<RankBinding> bind_all_devices(const std::vector<NodeView>& nodes);
 
 /// "auto" resolved: nccl where every device is CUDA, else host. Errors: Unimplemented (mpi over several nodes).
@@ -20,8 +20,8 @@ namespace coxswain::launcher {
 
 struct MeasuredCluster {
   cluster::ResourceGraph resources;
-  cluster::Profile profile;             // empty blocks when none was measured
-  std::vector<int> run_node;            // the run's node of each node of the graph
+  cluster::Profile profile;   // empty blocks when none was measured
+  std::vector<int> run_node;  // the run's node of each node of the graph
 };
 /// Medians over the ranks of a class, over the links of a node class, over the links between nodes; a link between two
 /// nodes that is far from that median is kept as an override.
@@ -29,6 +29,7 @@ struct MeasuredCluster {
 [[nodiscard]] Result<MeasuredCluster> build_cluster(const Measurements& measurements);
 
 /// Where the planner's device stands in this run.
-[[nodiscard]] RankBinding bind_device(const MeasuredCluster& cluster, const std::vector<RankBinding>& all_devices, cluster::DeviceId device);
+[[nodiscard]] RankBinding bind_device(const MeasuredCluster& cluster, const std::vector<RankBinding>& all_devices,
+                                      cluster::DeviceId device);
 
 }  // namespace coxswain::launcher

@@ -30,7 +30,12 @@ Result<int> whole_number(const Found& found, int min) {
   const char* end = found.value.data() + found.value.size();
   const auto [stop, error] = std::from_chars(found.value.data(), end, number);
   if (error != std::errc() || stop != end || number < min) {
-    return Error{ErrorCode::InvalidArgument, "an environment variable has a value that cannot be used", found.source, "a whole number, at least " + std::to_string(min), found.value, "unset it or give the flag"};
+    return Error{ErrorCode::InvalidArgument,
+                 "an environment variable has a value that cannot be used",
+                 found.source,
+                 "a whole number, at least " + std::to_string(min),
+                 found.value,
+                 "unset it or give the flag"};
   }
   return number;
 }
@@ -40,7 +45,12 @@ Result<int> node_count(Found found) {
   const auto colon = found.value.find(':');
   if (colon != std::string::npos) {
     if (found.value.substr(0, colon) != found.value.substr(colon + 1)) {
-      return Error{ErrorCode::Unimplemented, "a range of nodes needs elastic training, which this version cannot do", found.source, "one number", found.value, "give --nnodes N"};
+      return Error{ErrorCode::Unimplemented,
+                   "a range of nodes needs elastic training, which this version cannot do",
+                   found.source,
+                   "one number",
+                   found.value,
+                   "give --nnodes N"};
     }
     found.value.resize(colon);
   }
@@ -57,7 +67,8 @@ std::optional<Found> endpoint_from(const EnvironmentLookup& lookup, bool under_s
     }
   }
   if (under_slurm) {
-    if (auto list = first_of(lookup, {"SLURM_JOB_NODELIST", "SLURM_STEP_NODELIST"})) return Found{first_slurm_host(list->value) + ":" + kRendezvousPort, list->source};
+    if (auto list = first_of(lookup, {"SLURM_JOB_NODELIST", "SLURM_STEP_NODELIST"}))
+      return Found{first_slurm_host(list->value) + ":" + kRendezvousPort, list->source};
   }
   return std::nullopt;
 }
@@ -98,21 +109,36 @@ Result<std::vector<ResolvedValue>> resolve_nodes_from(NodeOptions& nodes, const 
     if (!found && under_slurm) found = first_of(lookup, {"SLURM_NODEID"});
     if (!found) found = first_of(lookup, {"OMPI_COMM_WORLD_RANK", "PMI_RANK"});
     if (!found) {
-      return Error{ErrorCode::InvalidArgument, "which node this is cannot be told", "--node-rank", "0 to " + std::to_string(nodes.num_nodes - 1), "nothing", "give --node-rank; node 0 coordinates"};
+      return Error{ErrorCode::InvalidArgument,
+                   "which node this is cannot be told",
+                   "--node-rank",
+                   "0 to " + std::to_string(nodes.num_nodes - 1),
+                   "nothing",
+                   "give --node-rank; node 0 coordinates"};
     }
     source = found->source;
     COX_TRY(nodes.node_rank, whole_number(*found, 0));
   }
   values.push_back({"node_rank", std::to_string(nodes.node_rank), source});
   if (nodes.node_rank >= nodes.num_nodes) {
-    return Error{ErrorCode::InvalidArgument, "the node's rank is outside the range", "--node-rank", "0 to " + std::to_string(nodes.num_nodes - 1), std::to_string(nodes.node_rank), ""};
+    return Error{ErrorCode::InvalidArgument,
+                 "the node's rank is outside the range",
+                 "--node-rank",
+                 "0 to " + std::to_string(nodes.num_nodes - 1),
+                 std::to_string(nodes.node_rank),
+                 ""};
   }
 
   source = "flag";
   if (nodes.rdzv_endpoint.empty()) {
     const auto found = endpoint_from(lookup, under_slurm);
     if (!found) {
-      return Error{ErrorCode::InvalidArgument, "several nodes need an address where they meet", "--rdzv-endpoint", "HOST:PORT of node 0", "nothing", "give --rdzv-endpoint HOST:29400 on every node"};
+      return Error{ErrorCode::InvalidArgument,
+                   "several nodes need an address where they meet",
+                   "--rdzv-endpoint",
+                   "HOST:PORT of node 0",
+                   "nothing",
+                   "give --rdzv-endpoint HOST:29400 on every node"};
     }
     nodes.rdzv_endpoint = found->value;
     source = found->source;
@@ -120,7 +146,12 @@ Result<std::vector<ResolvedValue>> resolve_nodes_from(NodeOptions& nodes, const 
   if (nodes.rdzv_endpoint.find(':') == std::string::npos) nodes.rdzv_endpoint += std::string(":") + kRendezvousPort;
   values.push_back({"rdzv_endpoint", nodes.rdzv_endpoint, source});
   if (nodes.token_file.empty()) {
-    return Error{ErrorCode::InvalidArgument, "several nodes need a token that all of them hold", "--token-file", "a file with the same secret on every node", "nothing", "openssl rand -hex 32 > token; give --token-file token on every node"};
+    return Error{ErrorCode::InvalidArgument,
+                 "several nodes need a token that all of them hold",
+                 "--token-file",
+                 "a file with the same secret on every node",
+                 "nothing",
+                 "openssl rand -hex 32 > token; give --token-file token on every node"};
   }
   return values;
 }
@@ -136,21 +167,34 @@ Result<void> apply_hostfile_of(std::string_view text, const std::string& own_hos
     int count = 0;
     while (words >> option) {
       if (!option.starts_with("slots=")) {
-        return Error{ErrorCode::InvalidArgument, "a line of the hostfile cannot be read", "line " + std::to_string(number), "HOST [slots=N]", line, ""};
+        return Error{ErrorCode::InvalidArgument,
+                     "a line of the hostfile cannot be read",
+                     "line " + std::to_string(number),
+                     "HOST [slots=N]",
+                     line,
+                     ""};
       }
       COX_TRY(count, whole_number({option.substr(6), "line " + std::to_string(number) + "  slots"}, 1));
     }
     hosts.emplace_back(host, count);
   }
-  if (hosts.empty()) return Error{ErrorCode::InvalidArgument, "the hostfile names no host", "", "HOST [slots=N] a line", "nothing", ""};
+  if (hosts.empty())
+    return Error{ErrorCode::InvalidArgument, "the hostfile names no host", "", "HOST [slots=N] a line", "nothing", ""};
   if (nodes.num_nodes == 0) nodes.num_nodes = static_cast<int>(hosts.size());
   if (nodes.node_rank < 0) {
     const auto own = std::find_if(hosts.begin(), hosts.end(), [&](const auto& host) { return host.first == own_host; });
-    if (own == hosts.end()) return Error{ErrorCode::InvalidArgument, "this host is not in the hostfile", "", "a line for " + own_host, std::to_string(hosts.size()) + " other hosts", "add it, or give --node-rank"};
+    if (own == hosts.end())
+      return Error{ErrorCode::InvalidArgument,
+                   "this host is not in the hostfile",
+                   "",
+                   "a line for " + own_host,
+                   std::to_string(hosts.size()) + " other hosts",
+                   "add it, or give --node-rank"};
     nodes.node_rank = static_cast<int>(own - hosts.begin());
   }
   if (nodes.rdzv_endpoint.empty()) nodes.rdzv_endpoint = hosts.front().first + ":" + kRendezvousPort;
-  if (slots == 0 && nodes.node_rank < static_cast<int>(hosts.size())) slots = hosts[static_cast<std::size_t>(nodes.node_rank)].second;
+  if (slots == 0 && nodes.node_rank < static_cast<int>(hosts.size()))
+    slots = hosts[static_cast<std::size_t>(nodes.node_rank)].second;
   return {};
 }
 

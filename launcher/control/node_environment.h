@@ -1,6 +1,6 @@
 #pragma once
-// torchrun's conventions, both ways: the variables that a worker receives, and those from outside that say which node this
-// is (PET_*, Slurm, Open MPI, indexed Kubernetes jobs). Threads: pure, given `lookup`.
+// torchrun's conventions, both ways: the variables that a worker receives, and those from outside that say which node
+// this is (PET_*, Slurm, Open MPI, indexed Kubernetes jobs). Threads: pure, given `lookup`.
 #include <functional>
 #include <map>
 #include <optional>
@@ -13,13 +13,15 @@ namespace coxswain::launcher {
 using EnvironmentLookup = std::function<std::optional<std::string>(const std::string&)>;
 
 /// As resolve_nodes, reading through `lookup`.
-[[nodiscard]] Result<std::vector<ResolvedValue>> resolve_nodes_from(NodeOptions& nodes, const EnvironmentLookup& lookup);
+[[nodiscard]] Result<std::vector<ResolvedValue>> resolve_nodes_from(NodeOptions& nodes,
+                                                                    const EnvironmentLookup& lookup);
 
 /// First host of a Slurm node list: "node[03-07,9],x" -> "node03".
 [[nodiscard]] std::string first_slurm_host(const std::string& list);
 
 /// As apply_hostfile, on the file's text and as the host `own_host`.
-[[nodiscard]] Result<void> apply_hostfile_of(std::string_view text, const std::string& own_host, NodeOptions& nodes, int& slots);
+[[nodiscard]] Result<void> apply_hostfile_of(std::string_view text, const std::string& own_host, NodeOptions& nodes,
+                                             int& slots);
 
 struct WorkerPlace {
   int rank = 0, local_rank = 0, world_size = 1, local_world_size = 1;

@@ -26,27 +26,41 @@ Result<void> make_run_directory(const std::filesystem::path& folder) {
   std::error_code error;
   std::filesystem::create_directories(folder, error);
   if (error) {
-    return Error{ErrorCode::FailedPrecondition, "cannot make the run directory", folder.string(), "a folder that can be made and written", error.message(), "name another with --run-dir"};
+    return Error{ErrorCode::FailedPrecondition,
+                 "cannot make the run directory",
+                 folder.string(),
+                 "a folder that can be made and written",
+                 error.message(),
+                 "name another with --run-dir"};
   }
   if (!std::filesystem::is_empty(folder, error) || error) {
-    return Error{ErrorCode::AlreadyExists, "the run directory holds another run", folder.string(), "an empty or new folder", "a folder with files", "name another with --run-dir, or remove it"};
+    return Error{ErrorCode::AlreadyExists, "the run directory holds another run",
+                 folder.string(),          "an empty or new folder",
+                 "a folder with files",    "name another with --run-dir, or remove it"};
   }
   if (::chmod(folder.c_str(), 0700) != 0 || ::access(folder.c_str(), W_OK | X_OK) != 0) {
-    return Error{ErrorCode::FailedPrecondition, "cannot write the run directory", folder.string(), "a folder of this user", std::strerror(errno), "name another with --run-dir"};
+    return Error{
+        ErrorCode::FailedPrecondition, "cannot write the run directory", folder.string(), "a folder of this user",
+        std::strerror(errno),          "name another with --run-dir"};
   }
   return {};
 }
 
-Result<void> RunDirectory::write(const std::string& name, std::string_view content) const { return write_file(folder_ / name, content); }
+Result<void> RunDirectory::write(const std::string& name, std::string_view content) const {
+  return write_file(folder_ / name, content);
+}
 
 Result<void> RunDirectory::append(const std::string& name, const Json& object) const {
   const std::filesystem::path file = folder_ / name;
   const int descriptor = ::open(file.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
   const std::string line = to_text(object) + "\n";
-  const bool written = descriptor >= 0 && ::write(descriptor, line.data(), line.size()) == static_cast<ssize_t>(line.size());
+  const bool written =
+      descriptor >= 0 && ::write(descriptor, line.data(), line.size()) == static_cast<ssize_t>(line.size());
   const int number = errno;
   if (descriptor >= 0) ::close(descriptor);
-  if (!written) return Error{ErrorCode::FailedPrecondition, "cannot write a file of the run", file.string(), "", std::strerror(number), ""};
+  if (!written)
+    return Error{
+        ErrorCode::FailedPrecondition, "cannot write a file of the run", file.string(), "", std::strerror(number), ""};
   return {};
 }
 

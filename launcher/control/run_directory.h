@@ -1,6 +1,6 @@
 #pragma once
-// The files that a run leaves (INTERFACE section 3): one folder, 0700, files 0600; one that holds another run is refused.
-// Called by run_train (makes it) and the coordinator (writes). Threads: one writer.
+// The files that a run leaves (INTERFACE section 3): one folder, 0700, files 0600; one that holds another run is
+// refused. Called by run_train (makes it) and the coordinator (writes). Threads: one writer.
 #include <filesystem>
 #include <string>
 #include <string_view>

@@ -1,6 +1,6 @@
 #pragma once
-// SIGINT, SIGTERM and SIGHUP as calls on an ordinary thread. Make one before any other thread starts, so that all inherit
-// the blocked mask. Used by run_train, coordinator and agent.
+// SIGINT, SIGTERM and SIGHUP as calls on an ordinary thread. Make one before any other thread starts, so that all
+// inherit the blocked mask. Used by run_train, coordinator and agent.
 #include <csignal>
 #include <ctime>
 #include <functional>

@@ -104,7 +104,7 @@ void write_own_pid(const ChildPlan& plan) {
   sigset_t none;
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, nullptr);
-  struct sigaction standard {};
+  struct sigaction standard{};
   standard.sa_handler = SIG_DFL;
   for (int number : {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGPIPE, SIGCHLD}) sigaction(number, &standard, nullptr);
   if (plan.tasks_file != nullptr) write_own_pid(plan);
@@ -175,7 +175,8 @@ class ProcessSpawner final : public Spawner {
     texts.insert(texts.end(), request.arguments.begin(), request.arguments.end());
     const std::size_t num_arguments = texts.size();
     for (const auto& [name, value] : environment) texts.push_back(name + "=" + value);
-    for (std::size_t i = 0; i < texts.size(); ++i) (i < num_arguments ? plan.arguments : plan.environment).push_back(texts[i].data());
+    for (std::size_t i = 0; i < texts.size(); ++i)
+      (i < num_arguments ? plan.arguments : plan.environment).push_back(texts[i].data());
     plan.arguments.push_back(nullptr);
     plan.environment.push_back(nullptr);
     plan.program = texts.front().c_str();
@@ -215,7 +216,8 @@ class ProcessSpawner final : public Spawner {
     writing.reset();
     int number = 0;
     const ssize_t reported = ::read(reading.number(), &number, sizeof number);
-    if (reported == static_cast<ssize_t>(sizeof number)) return system_error("cannot start a process", plan.program, number);
+    if (reported == static_cast<ssize_t>(sizeof number))
+      return system_error("cannot start a process", plan.program, number);
     return static_cast<int>(pid);
   }
 

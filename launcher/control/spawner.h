@@ -1,7 +1,8 @@
 #pragma once
-// The one place that starts processes. Children die with the thread that spawned them (parent-death signal), so spawn is
-// called from a thread that lives as long as the process. Secrets travel by an inherited descriptor, never by argument.
-// Seam: process_spawner (real) and a fake in tests. Called by the agent (workers) and run_train (coordinator, agent).
+// The one place that starts processes. Children die with the thread that spawned them (parent-death signal), so spawn
+// is called from a thread that lives as long as the process. Secrets travel by an inherited descriptor, never by
+// argument. Seam: process_spawner (real) and a fake in tests. Called by the agent (workers) and run_train (coordinator,
+// agent).
 #include <filesystem>
 #include <functional>
 #include <map>
@@ -16,21 +17,21 @@ namespace coxswain::launcher {
 
 struct SpawnRequest {
   std::filesystem::path program;
-  std::vector<std::string> arguments;                // without the program's name
-  std::map<std::string, std::string> environment;    // on top of this process's
-  std::optional<std::string> stdin_text;             // what the child reads on stdin; absent: /dev/null
-  std::optional<std::string> key;                    // readable once at descriptor kKeyDescriptor
-  std::filesystem::path stdout_file, stderr_file;    // must not exist yet; empty: inherited
-  int stdout_descriptor = -1;                        // instead of a file
-  std::string tasks_file;                            // cgroup file into which the child writes its pid before exec
-  std::vector<int> cpus;                             // affinity; empty: as the parent
+  std::vector<std::string> arguments;              // without the program's name
+  std::map<std::string, std::string> environment;  // on top of this process's
+  std::optional<std::string> stdin_text;           // what the child reads on stdin; absent: /dev/null
+  std::optional<std::string> key;                  // readable once at descriptor kKeyDescriptor
+  std::filesystem::path stdout_file, stderr_file;  // must not exist yet; empty: inherited
+  int stdout_descriptor = -1;                      // instead of a file
+  std::string tasks_file;                          // cgroup file into which the child writes its pid before exec
+  std::vector<int> cpus;                           // affinity; empty: as the parent
 };
 inline constexpr int kKeyDescriptor = 3;
 
 struct ProcessExit {
   int pid = 0;
   bool signalled = false;
-  int number = 0;   // exit code or signal
+  int number = 0;  // exit code or signal
 };
 
 class Spawner {
@@ -43,7 +44,8 @@ class Spawner {
   virtual void send_signal(int pid, int signal) = 0;
 };
 
-/// `on_exit` runs on the spawner's own thread, once for each child. The destructor kills what still lives and waits for it.
+/// `on_exit` runs on the spawner's own thread, once for each child. The destructor kills what still lives and waits for
+/// it.
 [[nodiscard]] std::unique_ptr<Spawner> make_process_spawner(std::function<void(const ProcessExit&)> on_exit);
 
 }  // namespace coxswain::launcher

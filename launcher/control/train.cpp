@@ -24,10 +24,13 @@ struct Prepared {
   std::optional<ScratchFolder> scratch;
 };
 
-std::string absolute_or_empty(const std::filesystem::path& path) { return path.empty() ? "" : std::filesystem::absolute(path).string(); }
+std::string absolute_or_empty(const std::filesystem::path& path) {
+  return path.empty() ? "" : std::filesystem::absolute(path).string();
+}
 
 /// Where this node is, the key, the programs: what every mode needs. Nothing is started yet.
-Result<Prepared> prepare(RunMode mode, const NodeOptions& nodes, const std::string& devices, int processes, const std::filesystem::path& worker_program) {
+Result<Prepared> prepare(RunMode mode, const NodeOptions& nodes, const std::string& devices, int processes,
+                         const std::filesystem::path& worker_program) {
   Prepared prepared;
   COX_TRY(prepared.scratch, ScratchFolder::make());
   COX_TRY(prepared.agent.worker_program, find_worker_program(worker_program));
@@ -53,7 +56,8 @@ Result<Prepared> prepare(RunMode mode, const NodeOptions& nodes, const std::stri
 
 /// What can be refused before any process or file exists is refused here.
 Result<void> check_devices(const std::string& spec, int processes) {
-  COX_TRY(const auto devices, prepare_devices(spec, processes, cluster::take_inventory(), "coxswain-check-" + random_hex(4)));
+  COX_TRY(const auto devices,
+          prepare_devices(spec, processes, cluster::take_inventory(), "coxswain-check-" + random_hex(4)));
   return {};
 }
 
@@ -61,8 +65,15 @@ Result<void> check_files(const Job& job) {
   COX_TRY(const auto graph, load_job_model(job));
   std::error_code error;
   const auto size = std::filesystem::file_size(job.data.text, error);
-  if (error) return Error{ErrorCode::NotFound, "the data file cannot be read", job.file.string() + "  data.text", "a text file", error.message(), ""};
-  if (size == 0) return Error{ErrorCode::InvalidArgument, "the data file is empty", job.data.text.string(), "text", "0 bytes", ""};
+  if (error)
+    return Error{ErrorCode::NotFound,
+                 "the data file cannot be read",
+                 job.file.string() + "  data.text",
+                 "a text file",
+                 error.message(),
+                 ""};
+  if (size == 0)
+    return Error{ErrorCode::InvalidArgument, "the data file is empty", job.data.text.string(), "text", "0 bytes", ""};
   return {};
 }
 
@@ -73,7 +84,8 @@ void print_resolved(const std::vector<ResolvedValue>& values, const std::string&
   log(LogLevel::Info, "train", text);
 }
 
-AgentRequest agent_only(const NodeOptions& nodes, const std::string& devices, int processes, const std::filesystem::path& worker_program) {
+AgentRequest agent_only(const NodeOptions& nodes, const std::string& devices, int processes,
+                        const std::filesystem::path& worker_program) {
   AgentRequest agent;
   agent.coordinator = nodes.rdzv_endpoint;
   agent.devices = devices;
@@ -106,10 +118,13 @@ void print_report(const TrainOutcome& outcome, const JsonObject& told) {
     std::snprintf(line, sizeof line, ", validation loss %.4f", *outcome.validation_loss);
     std::cout << line;
   }
-  const double error = outcome.median_step_seconds > 0 ? 100 * (outcome.predicted_step_seconds / outcome.median_step_seconds - 1) : 0;
-  std::snprintf(line, sizeof line, "\nstep: median %.1f ms, predicted %.1f ms (%+.1f %%)\n", outcome.median_step_seconds * 1e3, outcome.predicted_step_seconds * 1e3, error);
-  std::cout << line << "peak memory by rank: " << bytes_by_rank(told, "peak_memory_bytes") << " (predicted " << bytes_by_rank(told, "predicted_peak_memory_bytes")
-            << "; resident set " << bytes_by_rank(told, "resident_bytes") << ")\n"
+  const double error =
+      outcome.median_step_seconds > 0 ? 100 * (outcome.predicted_step_seconds / outcome.median_step_seconds - 1) : 0;
+  std::snprintf(line, sizeof line, "\nstep: median %.1f ms, predicted %.1f ms (%+.1f %%)\n",
+                outcome.median_step_seconds * 1e3, outcome.predicted_step_seconds * 1e3, error);
+  std::cout << line << "peak memory by rank: " << bytes_by_rank(told, "peak_memory_bytes") << " (predicted "
+            << bytes_by_rank(told, "predicted_peak_memory_bytes") << "; resident set "
+            << bytes_by_rank(told, "resident_bytes") << ")\n"
             << "files: " << outcome.run_dir.string() << "\n"
             << std::flush;
 }
@@ -135,7 +150,8 @@ Result<TrainOutcome> run_train(const TrainRequest& request) {
 
   COX_TRY_VOID(check_files(request.job));
   COX_TRY_VOID(check_devices(request.devices, request.processes_per_node));
-  COX_TRY(Prepared prepared, prepare(RunMode::Train, nodes, request.devices, request.processes_per_node, request.worker_program));
+  COX_TRY(Prepared prepared,
+          prepare(RunMode::Train, nodes, request.devices, request.processes_per_node, request.worker_program));
   CoordinatorStart& coordinator = prepared.coordinator;
   coordinator.join_timeout_seconds = request.join_timeout_seconds;
   coordinator.shutdown_timeout_seconds = request.shutdown_timeout_seconds;
@@ -148,14 +164,16 @@ Result<TrainOutcome> run_train(const TrainRequest& request) {
   const bool existed = std::filesystem::exists(outcome.run_dir);
   COX_TRY_VOID(make_run_directory(outcome.run_dir));
   coordinator.run_dir = std::filesystem::absolute(outcome.run_dir);
-  prepared.agent.log_dir = request.log_dir.empty() ? coordinator.run_dir / "logs" : std::filesystem::absolute(request.log_dir);
+  prepared.agent.log_dir =
+      request.log_dir.empty() ? coordinator.run_dir / "logs" : std::filesystem::absolute(request.log_dir);
   prepared.agent.tee = request.tee;
   prepared.agent.join_timeout_seconds = request.join_timeout_seconds;
   print_resolved(resolved, request.devices);
 
   auto followed = start_and_follow(coordinator, std::move(prepared.agent));
   std::error_code ignored;
-  if (!existed && std::filesystem::is_empty(coordinator.run_dir, ignored)) std::filesystem::remove(coordinator.run_dir, ignored);  // it never began
+  if (!existed && std::filesystem::is_empty(coordinator.run_dir, ignored))
+    std::filesystem::remove(coordinator.run_dir, ignored);  // it never began
   if (!followed) return followed.error();
   const JsonObject& told = followed->outcome;
   outcome.steps = static_cast<std::int64_t>(number_in(told, "steps"));
@@ -180,7 +198,8 @@ Result<ProbeOutcome> run_probe(const ProbeRequest& request) {
   ProbeOutcome outcome;
   if (nodes.node_rank > 0) {
     COX_TRY(const ExitCode code, run_agent(agent_only(nodes, request.devices, 0, request.worker_program)));
-    if (code != ExitCode::Done) return Error{ErrorCode::Unavailable, "the probe failed", "", "", "", "see the output of node 0"};
+    if (code != ExitCode::Done)
+      return Error{ErrorCode::Unavailable, "the probe failed", "", "", "", "see the output of node 0"};
     return outcome;
   }
   if (request.job) COX_TRY_VOID(check_files(*request.job));
@@ -212,7 +231,8 @@ Result<CheckOutcome> run_check(const std::filesystem::path& pt2, const std::file
   COX_TRY(const Followed followed, start_and_follow(prepared.coordinator, std::move(prepared.agent)));
   if (followed.error) return *followed.error;
   const auto found = followed.outcome.find("check");
-  if (found == followed.outcome.end()) return Error{ErrorCode::Internal, "the check told nothing", pt2.string(), "", "", ""};
+  if (found == followed.outcome.end())
+    return Error{ErrorCode::Internal, "the check told nothing", pt2.string(), "", "", ""};
   JsonReader reader(found->second, "check");
   CheckOutcome outcome;
   outcome.loss = reader.number("loss");

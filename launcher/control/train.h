@@ -1,7 +1,7 @@
 #pragma once
 // What the CLI calls: train, probe and check. Each starts a coordinator process and this node's agent (both are this
-// program under hidden verbs), follows them, and leaves no process behind. Threads: one caller, the main thread, because
-// children end with the thread that started them. Source: DESIGN 3.8, INTERFACE sections 1 and 3.
+// program under hidden verbs), follows them, and leaves no process behind. Threads: one caller, the main thread,
+// because children end with the thread that started them. Source: DESIGN 3.8, INTERFACE sections 1 and 3.
 #include <filesystem>
 #include <optional>
 #include <string>
@@ -15,12 +15,13 @@
 
 namespace coxswain::launcher {
 
-/// Where this process stands among the nodes of the run. Values come from flags; resolve_nodes fills gaps from the environment.
+/// Where this process stands among the nodes of the run. Values come from flags; resolve_nodes fills gaps from the
+/// environment.
 struct NodeOptions {
-  int num_nodes = 0;              // 0: not given
-  int node_rank = -1;             // -1: not given
-  std::string rdzv_endpoint;      // "HOST:PORT" of node 0; empty: loopback, any port (one node)
-  std::string local_addr;         // where `host` TCP binds; empty: the address that reaches the coordinator
+  int num_nodes = 0;                 // 0: not given
+  int node_rank = -1;                // -1: not given
+  std::string rdzv_endpoint;         // "HOST:PORT" of node 0; empty: loopback, any port (one node)
+  std::string local_addr;            // where `host` TCP binds; empty: the address that reaches the coordinator
   std::filesystem::path token_file;  // required for several nodes
 };
 
@@ -35,23 +36,23 @@ struct ResolvedValue {
 
 struct TrainRequest {
   Job job;
-  std::vector<std::string> constraints;   // KEY=VALUE texts of flags, on top of the job's
-  std::filesystem::path plan_file;        // on top of the job's
-  std::string devices;                    // SPEC; empty: auto
-  int processes_per_node = 0;             // --nproc-per-node; 0: auto; only without `devices`
+  std::vector<std::string> constraints;  // KEY=VALUE texts of flags, on top of the job's
+  std::filesystem::path plan_file;       // on top of the job's
+  std::string devices;                   // SPEC; empty: auto
+  int processes_per_node = 0;            // --nproc-per-node; 0: auto; only without `devices`
   NodeOptions nodes;
   std::string backend = "auto";
-  std::filesystem::path run_dir;          // empty: runs/NAME-YYYYMMDD-HHMMSS
-  std::filesystem::path log_dir;          // empty: RUN-DIR/logs
-  bool tee = false;                       // copies the ranks' output to the console
+  std::filesystem::path run_dir;  // empty: runs/NAME-YYYYMMDD-HHMMSS
+  std::filesystem::path log_dir;  // empty: RUN-DIR/logs
+  bool tee = false;               // copies the ranks' output to the console
   double shutdown_timeout_seconds = 30;
-  std::filesystem::path worker_program;   // empty: beside this program or in libexec
-  double join_timeout_seconds = 600;      // for all nodes to come
-  std::filesystem::path cluster_file;     // plan on these resources instead of the measured ones (same classes and counts)
+  std::filesystem::path worker_program;  // empty: beside this program or in libexec
+  double join_timeout_seconds = 600;     // for all nodes to come
+  std::filesystem::path cluster_file;  // plan on these resources instead of the measured ones (same classes and counts)
 };
 
 struct TrainOutcome {
-  ExitCode exit_code = ExitCode::Done;    // or 128 + n after a signal
+  ExitCode exit_code = ExitCode::Done;  // or 128 + n after a signal
   std::filesystem::path run_dir;
   std::int64_t steps = 0;
   double loss = 0;
@@ -69,9 +70,9 @@ struct TrainOutcome {
 [[nodiscard]] Result<TrainOutcome> run_train(const TrainRequest& request);
 
 struct ProbeRequest {
-  std::string devices;                    // SPEC; empty: auto
+  std::string devices;  // SPEC; empty: auto
   NodeOptions nodes;
-  std::optional<Job> job;                 // profile its blocks too
+  std::optional<Job> job;  // profile its blocks too
   std::string backend = "auto";
   std::filesystem::path worker_program;
 };
@@ -79,7 +80,8 @@ struct ProbeOutcome {
   cluster::ResourceGraph resources;
   std::optional<cluster::Profile> profile;
 };
-/// Measures with every device busy, under the shares that training will have. On a node other than 0 the outcome is empty.
+/// Measures with every device busy, under the shares that training will have. On a node other than 0 the outcome is
+/// empty.
 [[nodiscard]] Result<ProbeOutcome> run_probe(const ProbeRequest& request);
 
 struct CheckOutcome {
@@ -88,17 +90,18 @@ struct CheckOutcome {
   bool passed = false;
 };
 /// `launch model check`: the exporter's recorded step in one worker with all cores.
-[[nodiscard]] Result<CheckOutcome> run_check(const std::filesystem::path& pt2, const std::filesystem::path& worker_program = {});
+[[nodiscard]] Result<CheckOutcome> run_check(const std::filesystem::path& pt2,
+                                             const std::filesystem::path& worker_program = {});
 
 /// `launch agent --coordinator ADDR:PORT`: joins and works until the run is over. The result is the run's exit code.
 struct AgentRequest {
   std::string coordinator;
   std::string devices;
-  int processes_per_node = 0;             // as in TrainRequest
-  std::filesystem::path token_file;       // required
+  int processes_per_node = 0;        // as in TrainRequest
+  std::filesystem::path token_file;  // required
   std::string local_addr;
   int node_rank = -1;
-  std::filesystem::path run_dir;          // for logs; empty: runs/agent-YYYYMMDD-HHMMSS
+  std::filesystem::path run_dir;  // for logs; empty: runs/agent-YYYYMMDD-HHMMSS
   std::filesystem::path worker_program;
   bool tee = false;
   double join_timeout_seconds = 600;

@@ -23,22 +23,26 @@ class Converter {
     return path.is_absolute() ? path : (std::filesystem::absolute(file_).parent_path() / path).lexically_normal();
   }
 
-  void problem(const std::string& path, const std::string& message, const std::string& expected, const std::string& got, const std::string& hint) {
+  void problem(const std::string& path, const std::string& message, const std::string& expected, const std::string& got,
+               const std::string& hint) {
     const auto line = walk_.lines.find(path);
-    walk_.problems.push_back({ErrorCode::InvalidArgument, message, place(file_.string(), line == walk_.lines.end() ? 1 : line->second, path), expected, got, hint});
+    walk_.problems.push_back({ErrorCode::InvalidArgument, message,
+                              place(file_.string(), line == walk_.lines.end() ? 1 : line->second, path), expected, got,
+                              hint});
   }
 
   /// Whether the walk found one whose path begins so: a bad element needs no second problem about the list.
   bool has_problem(const std::string& path) const {
-    return std::any_of(walk_.problems.begin(), walk_.problems.end(), [&](const Error& e) { return e.path.find("  " + path) != std::string::npos; });
+    return std::any_of(walk_.problems.begin(), walk_.problems.end(),
+                       [&](const Error& e) { return e.path.find("  " + path) != std::string::npos; });
   }
 
   JobModel model(const job::Model& message) {
     JobModel model;
     const int num_given = int(message.has_pt2()) + int(message.has_huggingface()) + int(message.has_config());
     if (num_given != 1)
-      problem("model", "one source of the model is needed", "exactly one of pt2, huggingface, config", std::to_string(num_given) + " of them",
-              "keep one, for example `model: {pt2: model.pt2}`");
+      problem("model", "one source of the model is needed", "exactly one of pt2, huggingface, config",
+              std::to_string(num_given) + " of them", "keep one, for example `model: {pt2: model.pt2}`");
     if (message.has_pt2()) model.pt2 = resolve(message.pt2());
     if (message.has_huggingface()) model.huggingface_folder = resolve(message.huggingface());
     if (message.has_config()) {
@@ -61,20 +65,24 @@ class Converter {
       for (const auto& member : json.array()) array.push_back(integers_restored(member));
       return array;
     }
-    if (json.is_number() && !json.is_integer() && std::nearbyint(json.number()) == json.number() && std::fabs(json.number()) < 1e15)
+    if (json.is_number() && !json.is_integer() && std::nearbyint(json.number()) == json.number() &&
+        std::fabs(json.number()) < 1e15)
       return static_cast<std::int64_t>(json.number());
     return json;
   }
 
   void micro_batch(const Value& value, Job& job) {
-    if (value.kind_case() == Value::KIND_NOT_SET || (value.kind_case() == Value::kStringValue && value.string_value() == "auto")) return;
+    if (value.kind_case() == Value::KIND_NOT_SET ||
+        (value.kind_case() == Value::kStringValue && value.string_value() == "auto"))
+      return;
     const double number = value.kind_case() == Value::kNumberValue ? value.number_value() : -1;
     if (number < 1 || number != std::floor(number) || number > 1e9)
       return problem("batch.micro", "wrong value", "auto or a positive integer", text_of(value), "");
     job.micro_batch = static_cast<std::int64_t>(number);
     if (job.global_batch > 0 && job.global_batch % job.micro_batch != 0)
-      problem("batch.micro", "micro-batch does not divide the global batch", "a divisor of " + std::to_string(job.global_batch),
-              std::to_string(job.micro_batch), "use a divisor, or `auto`");
+      problem("batch.micro", "micro-batch does not divide the global batch",
+              "a divisor of " + std::to_string(job.global_batch), std::to_string(job.micro_batch),
+              "use a divisor, or `auto`");
   }
 
   void plan(const Value& value, Job& job) {
@@ -88,8 +96,10 @@ class Converter {
     }
     for (const auto& [key, member] : value.struct_value().fields()) {
       auto one = planner::parse_constraints({key + "=" + constraint_text(key, member)});
-      if (!one) problem("plan." + key, one.error().message, one.error().expected, text_of(member), one.error().hint);
-      else texts_.push_back(key + "=" + constraint_text(key, member));
+      if (!one)
+        problem("plan." + key, one.error().message, one.error().expected, text_of(member), one.error().hint);
+      else
+        texts_.push_back(key + "=" + constraint_text(key, member));
     }
     // The map of a protobuf Struct has no order; the texts must not depend on it.
     std::sort(texts_.begin(), texts_.end());
@@ -103,7 +113,9 @@ class Converter {
       case Value::kBoolValue: return value.bool_value() ? "true" : "false";
       case Value::kNumberValue: {
         const double number = value.number_value();
-        return number == std::floor(number) && std::fabs(number) < 1e15 ? std::to_string(static_cast<std::int64_t>(number)) : std::to_string(number);
+        return number == std::floor(number) && std::fabs(number) < 1e15
+                   ? std::to_string(static_cast<std::int64_t>(number))
+                   : std::to_string(number);
       }
       case Value::kListValue: {
         std::string text;
@@ -133,7 +145,8 @@ void convert_optimizer(const job::Optimizer& message, Job& job, Converter& conve
     job.optimizer.beta1 = message.betas(0);
     job.optimizer.beta2 = message.betas(1);
   } else if (message.betas_size() != 0 && !converter.has_problem("optimizer.betas[")) {
-    converter.problem("optimizer.betas", "wrong number of values", "two numbers from 0 to below 1", std::to_string(message.betas_size()), "");
+    converter.problem("optimizer.betas", "wrong number of values", "two numbers from 0 to below 1",
+                      std::to_string(message.betas_size()), "");
   }
   if (message.has_weight_decay()) job.optimizer.weight_decay = message.weight_decay();
   if (message.has_clip_grad_norm()) job.optimizer.clip_grad_norm = message.clip_grad_norm();
@@ -153,16 +166,21 @@ Result<Job> parse_job(const std::string& text, const std::filesystem::path& file
     job.file = file;
     job.source_text = text;
     job.name = message.name();
-    if (!job.name.empty() && job.name.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.") != std::string::npos)
+    if (!job.name.empty() &&
+        job.name.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.") !=
+            std::string::npos)
       converter.problem("name", "name is used in paths", "letters, digits, `-`, `_`, `.`", job.name, "");
     if (message.has_model()) job.model = converter.model(message.model());
     if (message.has_data()) {
-      if (message.data().has_text()) job.data.text = converter.resolve(message.data().text());
-      else if (!walk.uses_missing_feature) converter.problem("data", "no data given", "`text`", "nothing", "add `text: FILE`");
+      if (message.data().has_text())
+        job.data.text = converter.resolve(message.data().text());
+      else if (!walk.uses_missing_feature)
+        converter.problem("data", "no data given", "`text`", "nothing", "add `text: FILE`");
       job.data.sequence_length = message.data().sequence_length();
       job.data.seed = message.data().seed();
     }
-    job.validation = {message.validation().fraction(), message.validation().every_steps(), message.validation().steps()};
+    job.validation = {message.validation().fraction(), message.validation().every_steps(),
+                      message.validation().steps()};
     job.global_batch = message.batch().global();
     converter.micro_batch(message.batch().micro(), job);
     job.precision = message.precision() == "bfloat16" ? plan::Precision::BFloat16 : plan::Precision::Float32;
@@ -172,22 +190,31 @@ Result<Job> parse_job(const std::string& text, const std::filesystem::path& file
     if (message.train().has_log_every()) job.log_every = message.train().log_every();
     if (message.has_cluster()) {
       const auto& cluster = message.cluster();
-      if (cluster.kind_case() != Value::kStringValue) converter.problem("cluster", "wrong type", "auto or a cluster file", Converter::text_of(cluster), "");
-      else if (cluster.string_value() != "auto") job.cluster_file = converter.resolve(cluster.string_value());
+      if (cluster.kind_case() != Value::kStringValue)
+        converter.problem("cluster", "wrong type", "auto or a cluster file", Converter::text_of(cluster), "");
+      else if (cluster.string_value() != "auto")
+        job.cluster_file = converter.resolve(cluster.string_value());
     }
     converter.plan(message.plan(), job);
     for (const auto& [key, value] : message.environment()) job.environment[key] = value;
     if (walk.problems.empty()) return job;
-    const bool only_missing = std::all_of(walk.problems.begin(), walk.problems.end(), [](const Error& e) { return e.code == ErrorCode::Unimplemented; });
+    const bool only_missing = std::all_of(walk.problems.begin(), walk.problems.end(),
+                                          [](const Error& e) { return e.code == ErrorCode::Unimplemented; });
     const std::string title = std::to_string(walk.problems.size()) + " problems in the job file";
-    return combine_errors(only_missing ? ErrorCode::Unimplemented : ErrorCode::InvalidArgument, title, std::move(walk.problems));
+    return combine_errors(only_missing ? ErrorCode::Unimplemented : ErrorCode::InvalidArgument, title,
+                          std::move(walk.problems));
   });
 }
 
 Result<Job> load_job(const std::filesystem::path& file) {
   if (file.extension() == ".py")
-    return Error{ErrorCode::InvalidArgument, "a Python script is no job file", file.string(), "a job file (YAML or JSON)", file.filename().string(),
-                 "export the model once in Python, `coxswain.export(module, example_inputs, \"model.pt2\")`, name it in a job file "
+    return Error{ErrorCode::InvalidArgument,
+                 "a Python script is no job file",
+                 file.string(),
+                 "a job file (YAML or JSON)",
+                 file.filename().string(),
+                 "export the model once in Python, `coxswain.export(module, example_inputs, \"model.pt2\")`, name it "
+                 "in a job file "
                  "(`model: {pt2: model.pt2}`) and run `launch train job.yaml`; examples/gpt shows both"};
   COX_TRY(std::string text, read_file(file));
   return parse_job(text, file);

@@ -10,13 +10,13 @@
 
 #include "common/json.h"
 #include "common/result.h"
-#include "planner/planner.h"
 #include "plan/plan.h"
+#include "planner/planner.h"
 
 namespace coxswain::launcher {
 
 struct JobModel {
-  std::filesystem::path pt2;                 // one of the three
+  std::filesystem::path pt2;  // one of the three
   std::filesystem::path huggingface_folder;
   std::optional<Json> config;
 };
@@ -28,7 +28,7 @@ struct JobData {
 };
 
 struct JobValidation {
-  double fraction = 0;                       // 0: no validation
+  double fraction = 0;  // 0: no validation
   std::int64_t every_steps = 0, steps = 0;
 };
 
@@ -36,33 +36,34 @@ struct JobOptimizer {
   double learning_rate = 1e-3;
   double beta1 = 0.9, beta2 = 0.999, weight_decay = 0.01, clip_grad_norm = 0;  // clip 0: none
   std::int64_t warmup_steps = 0;
-  std::string decay = "constant";            // or "cosine"
+  std::string decay = "constant";  // or "cosine"
   double min_ratio = 0;
 };
 
 struct Job {
   std::string name;
-  std::filesystem::path file;                // as given, for messages
-  std::string source_text;                   // exactly as read; copied into the run directory
+  std::filesystem::path file;  // as given, for messages
+  std::string source_text;     // exactly as read; copied into the run directory
   JobModel model;
   JobData data;
   JobValidation validation;
   std::int64_t global_batch = 0;
-  std::int64_t micro_batch = 0;              // 0: auto
+  std::int64_t micro_batch = 0;  // 0: auto
   plan::Precision precision = plan::Precision::Float32;
   JobOptimizer optimizer;
   std::int64_t steps = 0;
   std::uint64_t seed = 0;
   std::int64_t log_every = 10;
-  std::filesystem::path cluster_file;        // empty: auto
-  std::filesystem::path plan_file;           // empty: search
-  planner::Constraints constraints;          // from `plan: {...}`
-  std::vector<std::string> constraint_texts; // the same as KEY=VALUE, sorted
+  std::filesystem::path cluster_file;         // empty: auto
+  std::filesystem::path plan_file;            // empty: search
+  planner::Constraints constraints;           // from `plan: {...}`
+  std::vector<std::string> constraint_texts;  // the same as KEY=VALUE, sorted
   std::map<std::string, std::string> environment;
 };
 
 /// Reads and checks a job file (YAML; JSON works too). Errors: InvalidArgument or Unimplemented (a value this version
-/// cannot do), listing every problem once, each with path, line and what was expected; a `.py` file tells how to export.
+/// cannot do), listing every problem once, each with path, line and what was expected; a `.py` file tells how to
+/// export.
 [[nodiscard]] Result<Job> load_job(const std::filesystem::path& file);
 [[nodiscard]] Result<Job> parse_job(const std::string& text, const std::filesystem::path& file);
 

@@ -8,10 +8,16 @@ namespace coxswain::launcher {
 Result<model::ModelGraph> load_model_file(const std::filesystem::path& path, std::int64_t sequence_length) {
   std::error_code code;
   if (!std::filesystem::exists(path, code))
-    return Error{ErrorCode::NotFound, "model not found", path.string(), "a .pt2 file, a folder with config.json, or a config.json", "nothing there", ""};
+    return Error{ErrorCode::NotFound, "model not found",
+                 path.string(),       "a .pt2 file, a folder with config.json, or a config.json",
+                 "nothing there",     ""};
   if (path.extension() == ".pt2") return model::load_pt2(path);
   if (path.extension() == ".py")
-    return Error{ErrorCode::InvalidArgument, "a Python script is no model", path.string(), "a .pt2 file or a config.json", path.filename().string(),
+    return Error{ErrorCode::InvalidArgument,
+                 "a Python script is no model",
+                 path.string(),
+                 "a .pt2 file or a config.json",
+                 path.filename().string(),
                  "export it once: coxswain.export(module, example_inputs, \"model.pt2\")"};
   const auto config_file = std::filesystem::is_directory(path, code) ? path / "config.json" : path;
   COX_TRY(std::string text, read_file(config_file));
@@ -28,7 +34,8 @@ Result<model::ModelGraph> load_job_model(const Job& job) {
     if (!graph) return with_path_prefix(graph.error(), job.file.string() + "  model.config");
     return graph;
   }
-  return load_model_file(job.model.pt2.empty() ? job.model.huggingface_folder : job.model.pt2, job.data.sequence_length);
+  return load_model_file(job.model.pt2.empty() ? job.model.huggingface_folder : job.model.pt2,
+                         job.data.sequence_length);
 }
 
 }  // namespace coxswain::launcher

@@ -11,6 +11,7 @@ namespace coxswain::launcher {
 [[nodiscard]] Result<model::ModelGraph> load_job_model(const Job& job);
 
 /// A MODEL argument: a `.pt2` file, a folder with config.json, or a config.json itself.
-[[nodiscard]] Result<model::ModelGraph> load_model_file(const std::filesystem::path& path, std::int64_t sequence_length);
+[[nodiscard]] Result<model::ModelGraph> load_model_file(const std::filesystem::path& path,
+                                                        std::int64_t sequence_length);
 
 }  // namespace coxswain::launcher

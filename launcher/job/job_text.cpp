@@ -6,7 +6,9 @@
 namespace coxswain::launcher {
 namespace {
 
-std::string absolute_text(const std::filesystem::path& path) { return std::filesystem::absolute(path).lexically_normal().string(); }
+std::string absolute_text(const std::filesystem::path& path) {
+  return std::filesystem::absolute(path).lexically_normal().string();
+}
 
 void emit_model(YAML::Emitter& out, const JobModel& model) {
   out << YAML::Key << "model" << YAML::Value;
@@ -16,8 +18,10 @@ void emit_model(YAML::Emitter& out, const JobModel& model) {
     return;
   }
   out << YAML::Flow << YAML::BeginMap;
-  if (!model.pt2.empty()) out << YAML::Key << "pt2" << YAML::Value << absolute_text(model.pt2);
-  else out << YAML::Key << "huggingface" << YAML::Value << absolute_text(model.huggingface_folder);
+  if (!model.pt2.empty())
+    out << YAML::Key << "pt2" << YAML::Value << absolute_text(model.pt2);
+  else
+    out << YAML::Key << "huggingface" << YAML::Value << absolute_text(model.huggingface_folder);
   out << YAML::EndMap;
 }
 
@@ -44,28 +48,34 @@ std::string to_yaml(const Job& job) {
   out.SetDoublePrecision(17);
   out << YAML::BeginMap << YAML::Key << "name" << YAML::Value << job.name;
   emit_model(out, job.model);
-  out << YAML::Key << "data" << YAML::Value << YAML::Flow << YAML::BeginMap << YAML::Key << "text" << YAML::Value << absolute_text(job.data.text)
-      << YAML::Key << "sequence_length" << YAML::Value << job.data.sequence_length << YAML::Key << "seed" << YAML::Value << job.data.seed << YAML::EndMap;
+  out << YAML::Key << "data" << YAML::Value << YAML::Flow << YAML::BeginMap << YAML::Key << "text" << YAML::Value
+      << absolute_text(job.data.text) << YAML::Key << "sequence_length" << YAML::Value << job.data.sequence_length
+      << YAML::Key << "seed" << YAML::Value << job.data.seed << YAML::EndMap;
   if (job.validation.fraction > 0 || job.validation.steps > 0)
-    out << YAML::Key << "validation" << YAML::Value << YAML::Flow << YAML::BeginMap << YAML::Key << "fraction" << YAML::Value << job.validation.fraction
-        << YAML::Key << "every_steps" << YAML::Value << job.validation.every_steps << YAML::Key << "steps" << YAML::Value << job.validation.steps << YAML::EndMap;
-  out << YAML::Key << "batch" << YAML::Value << YAML::Flow << YAML::BeginMap << YAML::Key << "global" << YAML::Value << job.global_batch << YAML::Key << "micro"
-      << YAML::Value << (job.micro_batch > 0 ? std::to_string(job.micro_batch) : "auto") << YAML::EndMap;
+    out << YAML::Key << "validation" << YAML::Value << YAML::Flow << YAML::BeginMap << YAML::Key << "fraction"
+        << YAML::Value << job.validation.fraction << YAML::Key << "every_steps" << YAML::Value
+        << job.validation.every_steps << YAML::Key << "steps" << YAML::Value << job.validation.steps << YAML::EndMap;
+  out << YAML::Key << "batch" << YAML::Value << YAML::Flow << YAML::BeginMap << YAML::Key << "global" << YAML::Value
+      << job.global_batch << YAML::Key << "micro" << YAML::Value
+      << (job.micro_batch > 0 ? std::to_string(job.micro_batch) : "auto") << YAML::EndMap;
   out << YAML::Key << "precision" << YAML::Value << std::string(plan::to_text(job.precision));
   const auto& o = job.optimizer;
-  out << YAML::Key << "optimizer" << YAML::Value << YAML::Flow << YAML::BeginMap << YAML::Key << "name" << YAML::Value << "adamw" << YAML::Key << "learning_rate"
-      << YAML::Value << o.learning_rate << YAML::Key << "betas" << YAML::Value << YAML::BeginSeq << o.beta1 << o.beta2 << YAML::EndSeq << YAML::Key << "weight_decay"
+  out << YAML::Key << "optimizer" << YAML::Value << YAML::Flow << YAML::BeginMap << YAML::Key << "name" << YAML::Value
+      << "adamw" << YAML::Key << "learning_rate" << YAML::Value << o.learning_rate << YAML::Key << "betas"
+      << YAML::Value << YAML::BeginSeq << o.beta1 << o.beta2 << YAML::EndSeq << YAML::Key << "weight_decay"
       << YAML::Value << o.weight_decay;
   if (o.clip_grad_norm > 0) out << YAML::Key << "clip_grad_norm" << YAML::Value << o.clip_grad_norm;
-  out << YAML::Key << "warmup_steps" << YAML::Value << o.warmup_steps << YAML::Key << "decay" << YAML::Value << o.decay << YAML::Key << "min_ratio" << YAML::Value
-      << o.min_ratio << YAML::EndMap;
-  out << YAML::Key << "train" << YAML::Value << YAML::Flow << YAML::BeginMap << YAML::Key << "steps" << YAML::Value << job.steps << YAML::Key << "seed" << YAML::Value
-      << job.seed << YAML::Key << "log_every" << YAML::Value << job.log_every << YAML::EndMap;
+  out << YAML::Key << "warmup_steps" << YAML::Value << o.warmup_steps << YAML::Key << "decay" << YAML::Value << o.decay
+      << YAML::Key << "min_ratio" << YAML::Value << o.min_ratio << YAML::EndMap;
+  out << YAML::Key << "train" << YAML::Value << YAML::Flow << YAML::BeginMap << YAML::Key << "steps" << YAML::Value
+      << job.steps << YAML::Key << "seed" << YAML::Value << job.seed << YAML::Key << "log_every" << YAML::Value
+      << job.log_every << YAML::EndMap;
   if (!job.cluster_file.empty()) out << YAML::Key << "cluster" << YAML::Value << absolute_text(job.cluster_file);
   emit_plan(out, job);
   if (!job.environment.empty()) {
     out << YAML::Key << "environment" << YAML::Value << YAML::BeginMap;
-    for (const auto& [key, value] : job.environment) out << YAML::Key << key << YAML::Value << YAML::DoubleQuoted << value;
+    for (const auto& [key, value] : job.environment)
+      out << YAML::Key << key << YAML::Value << YAML::DoubleQuoted << value;
     out << YAML::EndMap;
   }
   out << YAML::EndMap;

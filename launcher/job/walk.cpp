@@ -75,7 +75,8 @@ class Walker {
       const int line = entry.first.Mark().line + 1;
       walk_.lines[here] = line;
       if (!seen.insert(key).second) {
-        add({ErrorCode::InvalidArgument, "key given twice", place(file_, line, here), "one value", "a second one", "delete one of them"});
+        add({ErrorCode::InvalidArgument, "key given twice", place(file_, line, here), "one value", "a second one",
+             "delete one of them"});
         continue;
       }
       const auto* field = descriptor->FindFieldByName(key);
@@ -89,8 +90,8 @@ class Walker {
       const auto* field = descriptor->field(i);
       if (!rule_of(*field).required() || seen.contains(field->name())) continue;
       const std::string here = path.empty() ? field->name() : path + "." + field->name();
-      add({ErrorCode::InvalidArgument, "required key is missing", place(file_, node.Mark().line + 1, here), expected_of(*field), "nothing",
-           "add `" + field->name() + ":`"});
+      add({ErrorCode::InvalidArgument, "required key is missing", place(file_, node.Mark().line + 1, here),
+           expected_of(*field), "nothing", "add `" + field->name() + ":`"});
     }
   }
 
@@ -111,9 +112,12 @@ class Walker {
       default: text = "a mapping";
     }
     if (rule.positive()) text += " above 0";
-    if (rule.has_min() && rule.has_max()) text += " from " + number_text(rule.min()) + " to " + number_text(rule.max());
-    else if (rule.has_min()) text += " of at least " + number_text(rule.min());
-    else if (rule.has_max()) text += " of at most " + number_text(rule.max());
+    if (rule.has_min() && rule.has_max())
+      text += " from " + number_text(rule.min()) + " to " + number_text(rule.max());
+    else if (rule.has_min())
+      text += " of at least " + number_text(rule.min());
+    else if (rule.has_max())
+      text += " of at most " + number_text(rule.max());
     return text;
   }
 
@@ -122,18 +126,24 @@ class Walker {
   bool count(const YAML::Node& node, const std::string& path, int depth) {
     if (++num_nodes_ <= kMaxNodes && depth <= kMaxDepth) return true;
     if (!overflowed_)
-      add({ErrorCode::InvalidArgument, "file is too large or nested too deeply", place(file_, node.Mark().line + 1, path),
-           "at most " + std::to_string(kMaxNodes) + " values, " + std::to_string(kMaxDepth) + " levels", "more", "remove aliases and nesting"});
+      add({ErrorCode::InvalidArgument, "file is too large or nested too deeply",
+           place(file_, node.Mark().line + 1, path),
+           "at most " + std::to_string(kMaxNodes) + " values, " + std::to_string(kMaxDepth) + " levels", "more",
+           "remove aliases and nesting"});
     overflowed_ = true;
     return false;
   }
 
   void wrong_type(const YAML::Node& node, const std::string& path, const std::string& expected) {
-    std::string got = node.IsMap() ? "a mapping" : node.IsSequence() ? "a list" : node.IsNull() ? "nothing" : node.Scalar();
+    std::string got = node.IsMap()        ? "a mapping"
+                      : node.IsSequence() ? "a list"
+                      : node.IsNull()     ? "nothing"
+                                          : node.Scalar();
     add({ErrorCode::InvalidArgument, "wrong type", place(file_, node.Mark().line + 1, path), expected, got, ""});
   }
 
-  void unknown_key(const google::protobuf::Descriptor& descriptor, const std::string& key, int line, const std::string& path) {
+  void unknown_key(const google::protobuf::Descriptor& descriptor, const std::string& key, int line,
+                   const std::string& path) {
     std::vector<std::string> known;
     std::string nearest;
     int best = 3;
@@ -145,18 +155,20 @@ class Walker {
          nearest.empty() ? "delete it" : "did you mean `" + nearest + "`?"});
   }
 
-  void value(const YAML::Node& node, Message& message, const FieldDescriptor& field, const std::string& path, int line, int depth) {
+  void value(const YAML::Node& node, Message& message, const FieldDescriptor& field, const std::string& path, int line,
+             int depth) {
     const auto& rule = rule_of(field);
     if (!rule.this_version_cannot().empty()) {
       walk_.uses_missing_feature = true;
-      add({ErrorCode::Unimplemented, "this version cannot " + rule.this_version_cannot(), place(file_, line, path), "the key left out",
-           "a value", "delete `" + path + "`"});
+      add({ErrorCode::Unimplemented, "this version cannot " + rule.this_version_cannot(), place(file_, line, path),
+           "the key left out", "a value", "delete `" + path + "`"});
       return;
     }
     if (field.is_map()) return map(node, message, field, path, depth);
     if (field.is_repeated()) {
       if (!node.IsSequence()) return wrong_type(node, path, "a list, each " + expected_of(field));
-      for (std::size_t i = 0; i < node.size(); ++i) scalar(node[i], message, field, path + "[" + std::to_string(i) + "]", depth);
+      for (std::size_t i = 0; i < node.size(); ++i)
+        scalar(node[i], message, field, path + "[" + std::to_string(i) + "]", depth);
       return;
     }
     if (field.cpp_type() == FieldDescriptor::CPPTYPE_MESSAGE) {
@@ -201,7 +213,8 @@ class Walker {
       }
     } else if (node.IsSequence()) {
       auto& list = *value.mutable_list_value();
-      for (std::size_t i = 0; i < node.size(); ++i) any_value(node[i], *list.add_values(), path + "[" + std::to_string(i) + "]", depth + 1);
+      for (std::size_t i = 0; i < node.size(); ++i)
+        any_value(node[i], *list.add_values(), path + "[" + std::to_string(i) + "]", depth + 1);
     } else if (node.IsNull()) {
       value.set_null_value(google::protobuf::NULL_VALUE);
     } else if (node.Tag() == "!") {
@@ -215,7 +228,8 @@ class Walker {
     }
   }
 
-  void scalar(const YAML::Node& node, Message& message, const FieldDescriptor& field, const std::string& path, int depth) {
+  void scalar(const YAML::Node& node, Message& message, const FieldDescriptor& field, const std::string& path,
+              int depth) {
     if (!count(node, path, depth)) return;
     if (!node.IsScalar()) return wrong_type(node, path, expected_of(field));
     const std::string& text = node.Scalar();
@@ -225,37 +239,45 @@ class Walker {
       add({ErrorCode::InvalidArgument, what, place(file_, node.Mark().line + 1, path), expected_of(field), text, ""});
     };
     const auto in_range = [&](double number) {
-      return !(rule.positive() && number <= 0) && !(rule.has_min() && number < rule.min()) && !(rule.has_max() && number > rule.max());
+      return !(rule.positive() && number <= 0) && !(rule.has_min() && number < rule.min()) &&
+             !(rule.has_max() && number > rule.max());
     };
     switch (field.cpp_type()) {
       case FieldDescriptor::CPPTYPE_STRING:
-        if (rule.one_of_size() > 0 && std::find(rule.one_of().begin(), rule.one_of().end(), text) == rule.one_of().end()) return refuse("unknown value");
+        if (rule.one_of_size() > 0 &&
+            std::find(rule.one_of().begin(), rule.one_of().end(), text) == rule.one_of().end())
+          return refuse("unknown value");
         if (std::find(rule.not_yet().begin(), rule.not_yet().end(), text) != rule.not_yet().end()) {
           walk_.uses_missing_feature = true;
-          add({ErrorCode::Unimplemented, "this version cannot do `" + text + "`", place(file_, node.Mark().line + 1, path), expected_of(field), text, ""});
+          add({ErrorCode::Unimplemented, "this version cannot do `" + text + "`",
+               place(file_, node.Mark().line + 1, path), expected_of(field), text, ""});
           return;
         }
         if (text.empty() || text.find('\0') != std::string::npos) return refuse("empty text");
-        field.is_repeated() ? reflection->AddString(&message, &field, text) : reflection->SetString(&message, &field, text);
+        field.is_repeated() ? reflection->AddString(&message, &field, text)
+                            : reflection->SetString(&message, &field, text);
         return;
       case FieldDescriptor::CPPTYPE_INT64: {
         const auto number = parse_number<std::int64_t>(text);
         if (!number) return refuse("wrong type");
         if (!in_range(static_cast<double>(*number))) return refuse("value out of range");
-        field.is_repeated() ? reflection->AddInt64(&message, &field, *number) : reflection->SetInt64(&message, &field, *number);
+        field.is_repeated() ? reflection->AddInt64(&message, &field, *number)
+                            : reflection->SetInt64(&message, &field, *number);
         return;
       }
       case FieldDescriptor::CPPTYPE_UINT64: {
         const auto number = parse_number<std::uint64_t>(text);
         if (!number) return refuse("wrong type");
-        field.is_repeated() ? reflection->AddUInt64(&message, &field, *number) : reflection->SetUInt64(&message, &field, *number);
+        field.is_repeated() ? reflection->AddUInt64(&message, &field, *number)
+                            : reflection->SetUInt64(&message, &field, *number);
         return;
       }
       case FieldDescriptor::CPPTYPE_DOUBLE: {
         const auto number = parse_number<double>(text);
         if (!number) return refuse("wrong type");
         if (!std::isfinite(*number) || !in_range(*number)) return refuse("value out of range");
-        field.is_repeated() ? reflection->AddDouble(&message, &field, *number) : reflection->SetDouble(&message, &field, *number);
+        field.is_repeated() ? reflection->AddDouble(&message, &field, *number)
+                            : reflection->SetDouble(&message, &field, *number);
         return;
       }
       case FieldDescriptor::CPPTYPE_BOOL:
@@ -282,14 +304,16 @@ std::string place(const std::string& file, int line, const std::string& path) {
 Walk walk_yaml(const std::string& text, const std::string& file, Message& message) {
   Walk walk;
   if (text.size() > kMaxBytes) {
-    walk.problems.push_back({ErrorCode::InvalidArgument, "file is too large", file, "at most 1 MiB", std::to_string(text.size()) + " bytes", ""});
+    walk.problems.push_back({ErrorCode::InvalidArgument, "file is too large", file, "at most 1 MiB",
+                             std::to_string(text.size()) + " bytes", ""});
     return walk;
   }
   try {
     const YAML::Node root = YAML::Load(text);
     Walker(file, walk).section(root, message, "", 0);
   } catch (const YAML::Exception& e) {
-    walk.problems.push_back({ErrorCode::InvalidArgument, "not valid YAML: " + e.msg, place(file, e.mark.line + 1, ""), "YAML or JSON", "", ""});
+    walk.problems.push_back({ErrorCode::InvalidArgument, "not valid YAML: " + e.msg, place(file, e.mark.line + 1, ""),
+                             "YAML or JSON", "", ""});
   }
   return walk;
 }

@@ -108,8 +108,7 @@ TEST_CASE("a process in a share is throttled, and the folder goes after it", "[c
     char byte = 0;
     if (::read(gate[0], &byte, 1) < 0) ::_exit(1);
     // Fifty milliseconds of processor time: at 2 ms in 10 the quota must run out on the way.
-    while (std::clock() < CLOCKS_PER_SEC / 20) {
-    }
+    while (std::clock() < CLOCKS_PER_SEC / 20) {}
     ::_exit(0);
   }
   ::close(gate[0]);
@@ -136,8 +135,7 @@ TEST_CASE("the destructor waits for a process that is about to end", "[cpu_share
     char byte = 0;
     const bool closed = ::read(gate[0], &byte, 1) == 0;
     // Ends a little after the parent has begun to remove the folder.
-    while (std::clock() < CLOCKS_PER_SEC / 50) {
-    }
+    while (std::clock() < CLOCKS_PER_SEC / 50) {}
     ::_exit(closed ? 0 : 1);
   }
   ::close(gate[0]);

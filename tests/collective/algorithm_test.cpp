@@ -34,7 +34,9 @@ struct Run {
 };
 using Body = std::function<Result<void>(Run&)>;
 
-std::uint8_t term(int rank, std::size_t i) { return (i + static_cast<std::size_t>(rank)) % 3 == 0 ? 0 : static_cast<std::uint8_t>(1 << rank); }
+std::uint8_t term(int rank, std::size_t i) {
+  return (i + static_cast<std::size_t>(rank)) % 3 == 0 ? 0 : static_cast<std::uint8_t>(1 << rank);
+}
 
 std::uint8_t sum_of_terms(int size, std::size_t i) {
   int sum = 0;
@@ -95,15 +97,18 @@ TEST_CASE("slices are whole cache lines, in order, and cover the payload") {
 }
 
 TEST_CASE("each all-reduce over messages sums and takes the steps and bytes of its cost") {
-  const auto [algorithm, function] = GENERATE(table<Algorithm, decltype(&ring_all_reduce)>({
-      {Algorithm::Ring, ring_all_reduce}, {Algorithm::RecursiveHalving, halving_all_reduce}, {Algorithm::Tree, tree_all_reduce}}));
+  const auto [algorithm, function] =
+      GENERATE(table<Algorithm, decltype(&ring_all_reduce)>({{Algorithm::Ring, ring_all_reduce},
+                                                             {Algorithm::RecursiveHalving, halving_all_reduce},
+                                                             {Algorithm::Tree, tree_all_reduce}}));
   const int size = GENERATE(1, 2, 3, 4, 5, 7, 8);
   const std::size_t payload = GENERATE(0u, 1u, 64u, 100u, 640u, 8192u, 10007u);
   CAPTURE(to_text(algorithm), size, payload);
   const auto outcomes = run(size, payload, [&, function = function](Run& one) {
     return function(one.transport, one.bytes(), one.reducer, one.scratch, soon());
   });
-  require_cost(outcomes, cost_of(CollectiveKind::AllReduce, algorithm, Bytes(static_cast<std::int64_t>(payload)), size));
+  require_cost(outcomes,
+               cost_of(CollectiveKind::AllReduce, algorithm, Bytes(static_cast<std::int64_t>(payload)), size));
   for (const Outcome& outcome : outcomes) {
     for (std::size_t i = 0; i < payload; ++i) {
       if (outcome.data[i] != sum_of_terms(size, i)) FAIL("element " << i << " is wrong");
@@ -131,12 +136,19 @@ TEST_CASE("gathering and scattering over messages take the steps and bytes of th
   const int size = GENERATE(2, 3, 4, 8);
   const std::size_t payload = static_cast<std::size_t>(size) * 64 * 5;
   const Layout layout = Layout::equal_slices(payload, size);
-  const auto cost = [&](CollectiveKind kind, Algorithm algorithm) { return cost_of(kind, algorithm, Bytes(static_cast<std::int64_t>(payload)), size); };
-  const auto gathered = [&](std::size_t i) { return term(static_cast<int>(i / (payload / static_cast<std::size_t>(size))), i); };
+  const auto cost = [&](CollectiveKind kind, Algorithm algorithm) {
+    return cost_of(kind, algorithm, Bytes(static_cast<std::int64_t>(payload)), size);
+  };
+  const auto gathered = [&](std::size_t i) {
+    return term(static_cast<int>(i / (payload / static_cast<std::size_t>(size))), i);
+  };
   CAPTURE(size);
 
-  for (const auto& [algorithm, function] : {std::pair{Algorithm::Ring, &ring_all_gather}, {Algorithm::Direct, &direct_all_gather}}) {
-    const auto outcomes = run(size, payload, [&, function = function](Run& one) { return function(one.transport, one.bytes(), layout, soon()); });
+  for (const auto& [algorithm, function] :
+       {std::pair{Algorithm::Ring, &ring_all_gather}, {Algorithm::Direct, &direct_all_gather}}) {
+    const auto outcomes = run(size, payload, [&, function = function](Run& one) {
+      return function(one.transport, one.bytes(), layout, soon());
+    });
     require_cost(outcomes, cost(CollectiveKind::AllGather, algorithm));
     for (const Outcome& outcome : outcomes) {
       for (std::size_t i = 0; i < payload; ++i) {
@@ -144,7 +156,8 @@ TEST_CASE("gathering and scattering over messages take the steps and bytes of th
       }
     }
   }
-  for (const auto& [algorithm, function] : {std::pair{Algorithm::Ring, &ring_reduce_scatter}, {Algorithm::Direct, &direct_reduce_scatter}}) {
+  for (const auto& [algorithm, function] :
+       {std::pair{Algorithm::Ring, &ring_reduce_scatter}, {Algorithm::Direct, &direct_reduce_scatter}}) {
     const auto outcomes = run(size, payload, [&, function = function](Run& one) {
       std::vector<std::byte> piece(layout.bytes_of(one.transport.rank()));
       const auto result = function(one.transport, one.bytes(), piece, layout, one.reducer, one.scratch, soon());
@@ -155,7 +168,8 @@ TEST_CASE("gathering and scattering over messages take the steps and bytes of th
     for (int rank = 0; rank < size; ++rank) {
       for (std::size_t i = 0; i < layout.bytes_of(rank); ++i) {
         const std::uint8_t expected = sum_of_terms(size, layout.begins[static_cast<std::size_t>(rank)] + i);
-        if (outcomes[static_cast<std::size_t>(rank)].data[i] != expected) FAIL(to_text(algorithm) << ": element " << i << " is wrong");
+        if (outcomes[static_cast<std::size_t>(rank)].data[i] != expected)
+          FAIL(to_text(algorithm) << ": element " << i << " is wrong");
       }
     }
   }
@@ -165,9 +179,12 @@ TEST_CASE("broadcast, all-to-all and barrier over messages take the steps and by
   const int size = GENERATE(2, 3, 4, 5, 8);
   const std::size_t payload = static_cast<std::size_t>(size) * 64;
   const Layout layout = Layout::equal_slices(payload, size);
-  const auto cost = [&](CollectiveKind kind, Algorithm algorithm) { return cost_of(kind, algorithm, Bytes(static_cast<std::int64_t>(payload)), size); };
+  const auto cost = [&](CollectiveKind kind, Algorithm algorithm) {
+    return cost_of(kind, algorithm, Bytes(static_cast<std::int64_t>(payload)), size);
+  };
   CAPTURE(size);
-  const auto from_one = run(size, payload, [&](Run& one) { return tree_broadcast(one.transport, one.bytes(), 1, soon()); });
+  const auto from_one =
+      run(size, payload, [&](Run& one) { return tree_broadcast(one.transport, one.bytes(), 1, soon()); });
   require_cost(from_one, cost(CollectiveKind::Broadcast, Algorithm::Tree));
   for (const Outcome& outcome : from_one) CHECK(outcome.data == from_one[1].data);
   CHECK(from_one[0].data[0] == 2);  // element 0 of rank 1
@@ -179,7 +196,8 @@ TEST_CASE("broadcast, all-to-all and barrier over messages take the steps and by
     return result;
   });
   require_cost(exchanged, cost(CollectiveKind::AllToAll, Algorithm::Direct));
-  require_cost(run(size, 0, [&](Run& one) { return tree_barrier(one.transport, soon()); }), cost(CollectiveKind::Barrier, Algorithm::Tree));
+  require_cost(run(size, 0, [&](Run& one) { return tree_barrier(one.transport, soon()); }),
+               cost(CollectiveKind::Barrier, Algorithm::Tree));
 }
 
 TEST_CASE("ranks that share memory use it, others halve, ring or climb a tree") {
@@ -199,7 +217,8 @@ TEST_CASE("ranks that share memory use it, others halve, ring or climb a tree") 
 TEST_CASE("what was chosen never costs more bytes than another algorithm of few steps") {
   for (const int size : {2, 3, 4, 6, 8, 64}) {
     const Bytes payload(64 << 20);
-    const auto chosen = cost_of(CollectiveKind::AllReduce, choose_algorithm(CollectiveKind::AllReduce, payload, size, false), payload, size);
+    const auto chosen = cost_of(CollectiveKind::AllReduce,
+                                choose_algorithm(CollectiveKind::AllReduce, payload, size, false), payload, size);
     for (const Algorithm other : {Algorithm::Ring, Algorithm::RecursiveHalving, Algorithm::Tree}) {
       CHECK(chosen.sent_bytes <= cost_of(CollectiveKind::AllReduce, other, payload, size).sent_bytes);
     }

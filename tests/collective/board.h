@@ -1,5 +1,6 @@
 #pragma once
-// Memory that the ranks of a test share, as threads or as forked processes: addresses handed round, marks reached, reports.
+// Memory that the ranks of a test share, as threads or as forked processes: addresses handed round, marks reached,
+// reports.
 #include <linux/futex.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -22,7 +23,9 @@ class Board {
   static constexpr int kMaxMarks = 16;
   static constexpr std::size_t kTextBytes = 1024;
 
-  Board() : memory_(static_cast<Memory*>(::mmap(nullptr, sizeof(Memory), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0))) {
+  Board()
+      : memory_(static_cast<Memory*>(
+            ::mmap(nullptr, sizeof(Memory), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0))) {
     if (memory_ == MAP_FAILED) throw std::runtime_error("no shared memory for the test");
     new (memory_) Memory{};
   }

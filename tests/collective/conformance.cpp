@@ -18,7 +18,8 @@ constexpr DType kAllDtypes[] = {DType::Bool,  DType::UInt8,   DType::Int8,     D
 /// Elements of one dtype with values given and read as doubles that the dtype holds exactly.
 class Elements {
  public:
-  Elements(DType dtype, std::int64_t count) : dtype_(dtype), count_(count), bytes_(static_cast<std::size_t>((size_of(dtype) * count).value)) {}
+  Elements(DType dtype, std::int64_t count)
+      : dtype_(dtype), count_(count), bytes_(static_cast<std::size_t>((size_of(dtype) * count).value)) {}
 
   [[nodiscard]] BufferView view() { return {bytes_.data(), count_, dtype_}; }
   [[nodiscard]] std::int64_t count() const { return count_; }
@@ -78,14 +79,17 @@ double sum_of_terms(DType dtype, int size, std::int64_t i) {
   return sum;
 }
 
-std::string describe(DType dtype, std::int64_t count) { return std::string(to_text(dtype)) + " x " + std::to_string(count); }
+std::string describe(DType dtype, std::int64_t count) {
+  return std::string(to_text(dtype)) + " x " + std::to_string(count);
+}
 
 void must(Report& report, Handle handle, const std::string& what) {
   const auto result = handle.wait(soon());
   report.expect(result.has_value(), what + ": " + (result ? "" : to_text(result.error())));
 }
 
-void expect_elements(Report& report, const Elements& got, const std::string& what, const std::function<double(std::int64_t)>& expected) {
+void expect_elements(Report& report, const Elements& got, const std::string& what,
+                     const std::function<double(std::int64_t)>& expected) {
   for (std::int64_t i = 0; i < got.count(); ++i) {
     if (got.equals(i, expected(i))) continue;
     report.expect(false, what + ": element " + std::to_string(i) + " is not " + std::to_string(expected(i)));
@@ -104,14 +108,16 @@ void all_reduce_sums_every_dtype(Communicator& communicator, Report& report) {
       Elements data(dtype, count);
       for (std::int64_t i = 0; i < count; ++i) data.set(i, term(dtype, communicator.rank(), i));
       must(report, communicator.all_reduce(data.view(), ReduceOp::Sum, soon()), describe(dtype, count));
-      expect_elements(report, data, describe(dtype, count), [&](std::int64_t i) { return sum_of_terms(dtype, size, i); });
+      expect_elements(report, data, describe(dtype, count),
+                      [&](std::int64_t i) { return sum_of_terms(dtype, size, i); });
     }
   }
 }
 
 /// Below 100, so that every dtype holds it, and in no order by rank.
 double scattered(DType dtype, int rank, std::int64_t i) {
-  return dtype == DType::Bool ? static_cast<double>((rank + i) % 3 == 0) : static_cast<double>((rank * 37 + i * 11) % 100);
+  return dtype == DType::Bool ? static_cast<double>((rank + i) % 3 == 0)
+                              : static_cast<double>((rank * 37 + i * 11) % 100);
 }
 
 void all_reduce_finds_maxima_and_minima(Communicator& communicator, Report& report) {
@@ -180,7 +186,8 @@ void all_gather_takes_any_counts(Communicator& communicator, Report& report) {
     const std::int64_t total = std::accumulate(counts.begin(), counts.end(), std::int64_t{0});
     Elements input(DType::Int32, counts[static_cast<std::size_t>(communicator.rank())]);
     Elements output(DType::Int32, total);
-    for (std::int64_t i = 0; i < input.count(); ++i) input.set(i, communicator.rank() * 1000000 + static_cast<double>(i));
+    for (std::int64_t i = 0; i < input.count(); ++i)
+      input.set(i, communicator.rank() * 1000000 + static_cast<double>(i));
     must(report, communicator.all_gather(input.view(), output.view(), counts, soon()), "all_gather");
     std::int64_t begin = 0;
     for (int rank = 0; rank < communicator.size(); ++rank) {
@@ -204,7 +211,8 @@ void reduce_scatter_takes_any_counts(Communicator& communicator, Report& report)
       Elements output(dtype, counts[static_cast<std::size_t>(communicator.rank())]);
       for (std::int64_t i = 0; i < input.count(); ++i) input.set(i, term(dtype, communicator.rank(), i));
       const std::vector<std::byte> before = input.bytes();
-      must(report, communicator.reduce_scatter(input.view(), output.view(), counts, ReduceOp::Sum, soon()), "reduce_scatter");
+      must(report, communicator.reduce_scatter(input.view(), output.view(), counts, ReduceOp::Sum, soon()),
+           "reduce_scatter");
       expect_elements(report, output, "reduce_scatter " + describe(dtype, output.count()),
                       [&](std::int64_t i) { return sum_of_terms(dtype, communicator.size(), begin + i); });
       report.expect(input.bytes() == before, "reduce_scatter changed its input");
@@ -233,7 +241,8 @@ void all_to_all_takes_any_counts(Communicator& communicator, Report& report) {
     at = 0;
     for (int rank = 0; rank < size; ++rank) {
       for (std::int64_t i = 0; i < receives[static_cast<std::size_t>(rank)]; ++i, ++at) {
-        if (!output.equals(at, rank * 100 + self)) return report.expect(false, "wrong element from rank " + std::to_string(rank));
+        if (!output.equals(at, rank * 100 + self))
+          return report.expect(false, "wrong element from rank " + std::to_string(rank));
       }
     }
   }
@@ -243,9 +252,11 @@ void broadcast_reaches_all_from_every_root(Communicator& communicator, Report& r
   for (const std::int64_t count : {std::int64_t{0}, std::int64_t{1}, std::int64_t{400009}}) {
     for (int root = 0; root < communicator.size(); ++root) {
       Elements data(DType::Float64, count);
-      for (std::int64_t i = 0; i < count; ++i) data.set(i, communicator.rank() == root ? static_cast<double>(i + root) : -1);
+      for (std::int64_t i = 0; i < count; ++i)
+        data.set(i, communicator.rank() == root ? static_cast<double>(i + root) : -1);
       must(report, communicator.broadcast(data.view(), root, soon()), "broadcast");
-      expect_elements(report, data, "root " + std::to_string(root), [&](std::int64_t i) { return static_cast<double>(i + root); });
+      expect_elements(report, data, "root " + std::to_string(root),
+                      [&](std::int64_t i) { return static_cast<double>(i + root); });
     }
   }
 }
@@ -261,8 +272,10 @@ void exchange_matches_reversed_receives(Communicator& communicator, Report& repo
       received.emplace_back(DType::Int32, count);
       for (std::int64_t i = 0; i < count; ++i) sent.back().set(i, communicator.rank() * 10 + peer);
     }
-    for (int peer = 0; peer < size; ++peer) operations.push_back({PointToPoint::Kind::Send, peer, sent[static_cast<std::size_t>(peer)].view()});
-    for (int peer = size - 1; peer >= 0; --peer) operations.push_back({PointToPoint::Kind::Receive, peer, received[static_cast<std::size_t>(peer)].view()});
+    for (int peer = 0; peer < size; ++peer)
+      operations.push_back({PointToPoint::Kind::Send, peer, sent[static_cast<std::size_t>(peer)].view()});
+    for (int peer = size - 1; peer >= 0; --peer)
+      operations.push_back({PointToPoint::Kind::Receive, peer, received[static_cast<std::size_t>(peer)].view()});
     must(report, communicator.exchange(operations, soon()), "exchange");
     for (int peer = 0; peer < size; ++peer) {
       expect_elements(report, received[static_cast<std::size_t>(peer)], "from rank " + std::to_string(peer),
@@ -293,7 +306,8 @@ void messages_of_a_pair_stay_in_order(Communicator& communicator, Report& report
   must(report, two, "second group");
   must(report, one, "first group");
   for (std::size_t i = 0; i < 6; ++i) {
-    expect_elements(report, received[i], "message " + std::to_string(i), [&](std::int64_t) { return previous * 10 + static_cast<double>(i); });
+    expect_elements(report, received[i], "message " + std::to_string(i),
+                    [&](std::int64_t) { return previous * 10 + static_cast<double>(i); });
   }
 }
 
@@ -302,7 +316,8 @@ void barriers_and_many_pending_operations(Communicator& communicator, Report& re
   std::vector<Handle> handles;
   for (int i = 0; i < 20; ++i) {
     data.emplace_back(DType::Float32, 100 + i);
-    for (std::int64_t k = 0; k < data.back().count(); ++k) data.back().set(k, term(DType::Float32, communicator.rank(), k));
+    for (std::int64_t k = 0; k < data.back().count(); ++k)
+      data.back().set(k, term(DType::Float32, communicator.rank(), k));
   }
   for (Elements& each : data) {
     handles.push_back(communicator.all_reduce(each.view(), ReduceOp::Sum, soon()));
@@ -311,12 +326,14 @@ void barriers_and_many_pending_operations(Communicator& communicator, Report& re
   for (auto handle = handles.rbegin(); handle != handles.rend(); ++handle) must(report, *handle, "pending");
   for (const Handle& handle : handles) report.expect(handle.done(), "waited for, yet not done");
   for (const Elements& each : data) {
-    expect_elements(report, each, "pending", [&](std::int64_t i) { return sum_of_terms(DType::Float32, communicator.size(), i); });
+    expect_elements(report, each, "pending",
+                    [&](std::int64_t i) { return sum_of_terms(DType::Float32, communicator.size(), i); });
   }
 }
 
 /// The sum over `members` (in this communicator's ranks) of 10^rank, computed by `group`.
-void expect_group_sum(Report& report, Communicator& group, int own_rank, const std::vector<int>& members, const std::string& what) {
+void expect_group_sum(Report& report, Communicator& group, int own_rank, const std::vector<int>& members,
+                      const std::string& what) {
   Elements data(DType::Int64, 5);
   for (std::int64_t i = 0; i < 5; ++i) data.set(i, std::pow(10, own_rank));
   must(report, group.all_reduce(data.view(), ReduceOp::Sum, soon()), what);
@@ -338,7 +355,8 @@ void split_makes_any_groups(Communicator& communicator, Report& report) {
   auto parity = communicator.split(same_parity, soon());
   auto reversed = communicator.split(all_reversed, soon());
   auto first = communicator.split(self == 0 ? std::vector<int>{0} : std::vector<int>{}, soon());
-  for (const auto* made : {&parity, &reversed, &first}) report.expect(made->has_value(), "split failed: " + (*made ? "" : to_text(made->error())));
+  for (const auto* made : {&parity, &reversed, &first})
+    report.expect(made->has_value(), "split failed: " + (*made ? "" : to_text(made->error())));
   if (!parity || !reversed || !first) return;
   report.expect((*reversed)->rank() == size - 1 - self, "ranks follow the order of the list");
   report.expect((*first != nullptr) == (self == 0), "an empty list gives no communicator");
@@ -354,7 +372,8 @@ void split_makes_any_groups(Communicator& communicator, Report& report) {
   must(report, half, "parity");
   must(report, world, "world");
   const auto sum = [](const std::vector<int>& members) {
-    return std::accumulate(members.begin(), members.end(), 0.0, [](double total, int member) { return total + std::pow(10, member); });
+    return std::accumulate(members.begin(), members.end(), 0.0,
+                           [](double total, int member) { return total + std::pow(10, member); });
   };
   expect_elements(report, in_world, "world", [&](std::int64_t) { return sum(all_reversed); });
   expect_elements(report, in_parity, "parity", [&](std::int64_t) { return sum(same_parity); });
@@ -362,7 +381,9 @@ void split_makes_any_groups(Communicator& communicator, Report& report) {
   // A split of a split: pairs of the reversed communicator.
   const int rank = (*reversed)->rank();
   const int partner = rank ^ 1;
-  auto pair = (*reversed)->split(partner < size ? std::vector<int>{std::min(rank, partner), std::max(rank, partner)} : std::vector<int>{rank}, soon());
+  auto pair = (*reversed)->split(
+      partner < size ? std::vector<int>{std::min(rank, partner), std::max(rank, partner)} : std::vector<int>{rank},
+      soon());
   report.expect(pair.has_value(), "nested split failed: " + (pair ? "" : to_text(pair.error())));
   if (!pair || !*pair) return;
   const std::vector<int> members = partner < size ? std::vector<int>{self, size - 1 - partner} : std::vector<int>{self};
@@ -380,7 +401,8 @@ void registered_buffers_reduce_like_others(Communicator& communicator, Report& r
   for (int turn = 0; turn < 3; ++turn) {
     float* data = static_cast<float*>(memory->get()) + kOffset;
     if (turn == 2 && communicator.rank() == 0) data = plain.data();
-    for (std::int64_t i = 0; i < kCount; ++i) data[i] = static_cast<float>(term(DType::Float32, communicator.rank(), i + turn));
+    for (std::int64_t i = 0; i < kCount; ++i)
+      data[i] = static_cast<float>(term(DType::Float32, communicator.rank(), i + turn));
     must(report, communicator.all_reduce({data, kCount, DType::Float32}, ReduceOp::Sum, soon()), "registered");
     for (std::int64_t i = 0; i < kCount; ++i) {
       if (data[i] == static_cast<float>(sum_of_terms(DType::Float32, communicator.size(), i + turn))) continue;

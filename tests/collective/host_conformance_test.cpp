@@ -32,6 +32,10 @@ TEST_CASE("host conforms over TCP between nodes") {
   CHECK(run_threads({"a", "b", "c"}, conform) == "");
 }
 
-TEST_CASE("host conforms with two ranks on each of two nodes") { CHECK(run_processes({"a", "a", "b", "b"}, conform) == ""); }
+TEST_CASE("host conforms with two ranks on each of two nodes") {
+  CHECK(run_processes({"a", "a", "b", "b"}, conform) == "");
+}
 
-TEST_CASE("host conforms with nodes of three and two ranks, interleaved") { CHECK(run_threads({"a", "b", "a", "b", "a"}, conform) == ""); }
+TEST_CASE("host conforms with nodes of three and two ranks, interleaved") {
+  CHECK(run_threads({"a", "b", "a", "b", "a"}, conform) == "");
+}

@@ -69,7 +69,8 @@ TEST_CASE("kill -9 of a rank: every survivor names it, whatever it was waiting f
     if (operation == "all_reduce") handle = communicator->all_reduce(view, ReduceOp::Sum, soon());
     if (operation == "exchange") handle = communicator->recv(view, kVictim, soon());
     if (operation == "all_gather") {
-      handle = communicator->all_gather(view, {gathered.data(), count * 4, DType::Float32}, {count, count, count, count}, soon());
+      handle = communicator->all_gather(view, {gathered.data(), count * 4, DType::Float32},
+                                        {count, count, count, count}, soon());
     }
     rank.board.mark(kReady);
     expect_error(rank.report, error_of(handle), ErrorCode::Unavailable, "lost rank 2");
@@ -146,11 +147,15 @@ TEST_CASE("an operation that nobody joins ends at its deadline and names who was
   CHECK(run_threads(nodes_of(nodes), [](Rank& rank) {
           const auto communicator = rank.communicator();
           if (!communicator) return;
-          if (rank.rank == 0) expect_error(rank.report, error_of(communicator->barrier(in_milliseconds(30))), ErrorCode::DeadlineExceeded, "rank 1");
+          if (rank.rank == 0)
+            expect_error(rank.report, error_of(communicator->barrier(in_milliseconds(30))), ErrorCode::DeadlineExceeded,
+                         "rank 1");
           if (rank.rank == 0) rank.board.mark(kReady);
           rank.board.await(kReady, 1, soon());
           // The other one learns that the communicator is over.
-          if (rank.rank == 1) expect_error(rank.report, error_of(communicator->barrier(soon())), ErrorCode::Aborted, "rank 0 ended the communicator");
+          if (rank.rank == 1)
+            expect_error(rank.report, error_of(communicator->barrier(soon())), ErrorCode::Aborted,
+                         "rank 0 ended the communicator");
           rank.board.mark(kDone);
           rank.board.await(kDone, 2, soon());
         }) == "");
@@ -186,11 +191,13 @@ TEST_CASE("a rank that leaves in good order is missed only by who waits for it")
           }
           rank.board.await(kReady, 1, soon());
           // Ranks 0 and 1 still reach each other.
-          Handle pair = rank.rank == 0 ? communicator->send({&value, 1, DType::Float32}, 1, soon()) : communicator->recv({&value, 1, DType::Float32}, 0, soon());
+          Handle pair = rank.rank == 0 ? communicator->send({&value, 1, DType::Float32}, 1, soon())
+                                       : communicator->recv({&value, 1, DType::Float32}, 0, soon());
           rank.report.expect(pair.wait(soon()).has_value(), "the others are cut off");
           rank.board.mark(kPaired);
           rank.board.await(kPaired, 2, soon());
-          expect_error(rank.report, error_of(communicator->barrier(soon())), ErrorCode::Unavailable, "lost rank 2: it left");
+          expect_error(rank.report, error_of(communicator->barrier(soon())), ErrorCode::Unavailable,
+                       "lost rank 2: it left");
           rank.board.mark(kDone);
           rank.board.await(kDone, 2, soon());
         }) == "");
@@ -251,9 +258,13 @@ TEST_CASE("a rank of a stale generation, another run or no key is refused") {
             const auto addresses = rank.board.collect(round, 2, soon());
             const auto result = (*endpoint)->connect(addresses, rank.rank == 0 ? in_milliseconds(200) : soon());
             if (result) return rank.report.expect(false, "connected");
-            if (rank.rank == 1) expect_error(rank.report, result.error(), ErrorCode::FailedPrecondition, round == 0 ? "another generation" : "another run");
-            if (rank.rank == 0 && round == 0) expect_error(rank.report, result.error(), ErrorCode::FailedPrecondition, "not connected to by rank 1");
-            if (rank.rank == 0 && round == 1) expect_error(rank.report, result.error(), ErrorCode::DeadlineExceeded, "not connected to by rank 1");
+            if (rank.rank == 1)
+              expect_error(rank.report, result.error(), ErrorCode::FailedPrecondition,
+                           round == 0 ? "another generation" : "another run");
+            if (rank.rank == 0 && round == 0)
+              expect_error(rank.report, result.error(), ErrorCode::FailedPrecondition, "not connected to by rank 1");
+            if (rank.rank == 0 && round == 1)
+              expect_error(rank.report, result.error(), ErrorCode::DeadlineExceeded, "not connected to by rank 1");
             rank.board.mark(kDone);
             rank.board.await(kDone, 2 * round + 2, soon());
           }
@@ -323,8 +334,13 @@ TEST_CASE("shared memory collectives take the steps and bytes of their cost") {
             const AlgorithmCost cost = cost_of(kind, Algorithm::SharedMemory, bytes, rank.size);
             const StageTraffic after = host.shared_traffic();
             const std::string name = "kind " + std::to_string(static_cast<int>(kind)) + ": ";
-            rank.report.expect(after.num_steps - before.num_steps == cost.num_steps, name + std::to_string(after.num_steps - before.num_steps) + " steps, not " + std::to_string(cost.num_steps));
-            if (sends) rank.report.expect(after.sent_bytes - before.sent_bytes == cost.sent_bytes.value, name + std::to_string(after.sent_bytes - before.sent_bytes) + " bytes, not " + std::to_string(cost.sent_bytes.value));
+            rank.report.expect(after.num_steps - before.num_steps == cost.num_steps,
+                               name + std::to_string(after.num_steps - before.num_steps) + " steps, not " +
+                                   std::to_string(cost.num_steps));
+            if (sends)
+              rank.report.expect(after.sent_bytes - before.sent_bytes == cost.sent_bytes.value,
+                                 name + std::to_string(after.sent_bytes - before.sent_bytes) + " bytes, not " +
+                                     std::to_string(cost.sent_bytes.value));
             before = after;
           };
           (void)communicator->all_reduce(view, ReduceOp::Sum, soon()).wait(soon());

@@ -51,7 +51,8 @@ class MemoryTransport final : public Transport {
     for (const Transfer& transfer : transfers) {
       if (transfer.kind != Transfer::Kind::Receive) continue;
       std::vector<std::byte> message;
-      if (!mailboxes_.take(transfer.peer, rank_, message, deadline)) return Error{ErrorCode::DeadlineExceeded, "no message", "", "", "", ""};
+      if (!mailboxes_.take(transfer.peer, rank_, message, deadline))
+        return Error{ErrorCode::DeadlineExceeded, "no message", "", "", "", ""};
       if (message.size() != transfer.bytes) return Error{ErrorCode::Internal, "sizes do not match", "", "", "", ""};
       if (!message.empty()) std::memcpy(transfer.data, message.data(), message.size());
     }

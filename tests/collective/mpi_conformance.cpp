@@ -1,5 +1,5 @@
-// The conformance cases over the MPI backend: every rank that mpirun starts runs them on the world and on a smaller group.
-// Exit 0: all hold; 1: failures, on stderr; 77: no MPI plug-in here.
+// The conformance cases over the MPI backend: every rank that mpirun starts runs them on the world and on a smaller
+// group. Exit 0: all hold; 1: failures, on stderr; 77: no MPI plug-in here.
 #include <algorithm>
 #include <iostream>
 #include <numeric>

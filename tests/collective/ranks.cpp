@@ -81,7 +81,12 @@ std::string run_threads(const std::vector<std::string>& nodes, const RankBody& b
     std::vector<std::jthread> threads;
     for (int i = 0; i < size; ++i) {
       threads.emplace_back([&, i] {
-        Rank rank{i, size, nodes[static_cast<std::size_t>(i)], board, scratch.path().string(), reports[static_cast<std::size_t>(i)]};
+        Rank rank{i,
+                  size,
+                  nodes[static_cast<std::size_t>(i)],
+                  board,
+                  scratch.path().string(),
+                  reports[static_cast<std::size_t>(i)]};
         run_body(rank, body);
       });
     }
@@ -125,7 +130,8 @@ std::string run_processes(const std::vector<std::string>& nodes, const RankBody&
     ::close(pipes[static_cast<std::size_t>(i)]);
     int status = 0;
     ::waitpid(processes[static_cast<std::size_t>(i)], &status, 0);
-    if (i != victim && WIFSIGNALED(status)) text += "rank " + std::to_string(i) + ": signal " + std::to_string(WTERMSIG(status)) + "\n";
+    if (i != victim && WIFSIGNALED(status))
+      text += "rank " + std::to_string(i) + ": signal " + std::to_string(WTERMSIG(status)) + "\n";
   }
   return text;
 }

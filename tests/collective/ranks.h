@@ -25,7 +25,7 @@ class Report {
   std::vector<std::string> failures_;
 };
 
-Deadline soon();   // far beyond what any step of a test takes, near enough to end a hang
+Deadline soon();  // far beyond what any step of a test takes, near enough to end a hang
 Deadline in_milliseconds(int milliseconds);
 
 /// What a rank of a test sees.
@@ -49,8 +49,8 @@ using RankBody = std::function<void(Rank&)>;
 /// `nodes[r]`: the node of rank r.
 std::vector<std::string> one_node(int size);
 
-/// One line per failure, "rank R: ...". Processes that die otherwise than by exit 0 are failures, except `victim`, which
-/// `when_ready` may kill (it runs in the parent, with the processes' ids).
+/// One line per failure, "rank R: ...". Processes that die otherwise than by exit 0 are failures, except `victim`,
+/// which `when_ready` may kill (it runs in the parent, with the processes' ids).
 std::string run_threads(const std::vector<std::string>& nodes, const RankBody& body);
 std::string run_processes(const std::vector<std::string>& nodes, const RankBody& body, int victim = -1,
                           const std::function<void(Board&, const std::vector<pid_t>&)>& when_ready = {});

@@ -28,7 +28,8 @@ double value_of(std::uint16_t bits, int fraction_bits, int bias) {
   const int fraction = bits & ((1 << fraction_bits) - 1);
   const double sign = (bits & 0x8000) != 0 ? -1 : 1;
   const int largest = (1 << (15 - fraction_bits)) - 1;
-  if (exponent == largest) return fraction == 0 ? sign * std::numeric_limits<double>::infinity() : std::numeric_limits<double>::quiet_NaN();
+  if (exponent == largest)
+    return fraction == 0 ? sign * std::numeric_limits<double>::infinity() : std::numeric_limits<double>::quiet_NaN();
   if (exponent == 0) return sign * std::ldexp(fraction, 1 - bias - fraction_bits);
   return sign * std::ldexp((1 << fraction_bits) + fraction, exponent - bias - fraction_bits);
 }
@@ -43,7 +44,9 @@ void require_nearest(std::uint16_t got, float exact, int fraction_bits, int bias
   const auto infinity = static_cast<std::uint16_t>(((1 << (15 - fraction_bits)) - 1) << fraction_bits);
   // The neighbour above the largest finite value counts as its next step, though the format calls it infinity.
   const double beyond = std::ldexp(1.0, (infinity >> fraction_bits) - bias);
-  const auto magnitude = [&](std::uint16_t bits) { return (bits & 0x7fff) == infinity ? beyond : std::abs(value_of(bits, fraction_bits, bias)); };
+  const auto magnitude = [&](std::uint16_t bits) {
+    return (bits & 0x7fff) == infinity ? beyond : std::abs(value_of(bits, fraction_bits, bias));
+  };
   const double target = std::abs(static_cast<double>(exact));
   const auto bits = static_cast<std::uint16_t>(got & 0x7fff);
   const double error = std::abs(magnitude(bits) - target);
@@ -75,15 +78,21 @@ void require_rounded_sums(DType dtype, int fraction_bits, int bias) {
 
 }  // namespace
 
-TEST_CASE("bfloat16 sums are the nearest to the float sum, for every first operand") { require_rounded_sums(DType::BFloat16, 7, 127); }
+TEST_CASE("bfloat16 sums are the nearest to the float sum, for every first operand") {
+  require_rounded_sums(DType::BFloat16, 7, 127);
+}
 
-TEST_CASE("float16 sums are the nearest to the float sum, for every first operand") { require_rounded_sums(DType::Float16, 10, 15); }
+TEST_CASE("float16 sums are the nearest to the float sum, for every first operand") {
+  require_rounded_sums(DType::Float16, 10, 15);
+}
 
 TEST_CASE("half precisions are rounded once however many terms there are") {
   // 256 + 1 + 1 + 1 + 1 is 260, which bfloat16 holds; rounding after each term would stay at 256.
   const std::uint16_t big = 0x4380, one = 0x3f80;
-  CHECK(reduced<std::uint16_t>(DType::BFloat16, ReduceOp::Sum, {{big}, {one}, {one}, {one}})[0] == 0x4382);        // 259 -> 260, ties to even
-  CHECK(reduced<std::uint16_t>(DType::BFloat16, ReduceOp::Sum, {{big}, {one}, {one}, {one}, {one}})[0] == 0x4382);  // 260
+  CHECK(reduced<std::uint16_t>(DType::BFloat16, ReduceOp::Sum, {{big}, {one}, {one}, {one}})[0] ==
+        0x4382);  // 259 -> 260, ties to even
+  CHECK(reduced<std::uint16_t>(DType::BFloat16, ReduceOp::Sum, {{big}, {one}, {one}, {one}, {one}})[0] ==
+        0x4382);  // 260
 }
 
 TEST_CASE("any number of sources adds up, in place too") {
@@ -99,7 +108,8 @@ TEST_CASE("any number of sources adds up, in place too") {
       }
       reduce(DType::Int64, ReduceOp::Sum, reinterpret_cast<std::byte*>(sources[in_place].data()), views, 3001 * 8);
       // (10^n - 1) / 9 = 11...1
-      for (std::size_t i = 0; i < 3001; ++i) REQUIRE(sources[in_place][i] == (power - 1) / 9 * static_cast<std::int64_t>(i));
+      for (std::size_t i = 0; i < 3001; ++i)
+        REQUIRE(sources[in_place][i] == (power - 1) / 9 * static_cast<std::int64_t>(i));
     }
   }
 }
@@ -113,9 +123,12 @@ TEST_CASE("sums follow the order of the sources") {
 TEST_CASE("integers wrap, bool adds as or, a NaN wins maxima and minima") {
   CHECK(reduced<std::int8_t>(DType::Int8, ReduceOp::Sum, {{127}, {1}})[0] == -128);
   CHECK(reduced<std::uint8_t>(DType::UInt8, ReduceOp::Sum, {{200}, {100}})[0] == 44);
-  CHECK(reduced<std::int32_t>(DType::Int32, ReduceOp::Sum, {{std::numeric_limits<std::int32_t>::max()}, {1}})[0] == std::numeric_limits<std::int32_t>::min());
-  CHECK(reduced<std::uint8_t>(DType::Bool, ReduceOp::Sum, {{1, 0, 1, 0}, {1, 1, 0, 0}}) == std::vector<std::uint8_t>{1, 1, 1, 0});
-  CHECK(reduced<std::uint8_t>(DType::Bool, ReduceOp::Min, {{1, 0, 1, 0}, {1, 1, 0, 0}}) == std::vector<std::uint8_t>{1, 0, 0, 0});
+  CHECK(reduced<std::int32_t>(DType::Int32, ReduceOp::Sum, {{std::numeric_limits<std::int32_t>::max()}, {1}})[0] ==
+        std::numeric_limits<std::int32_t>::min());
+  CHECK(reduced<std::uint8_t>(DType::Bool, ReduceOp::Sum, {{1, 0, 1, 0}, {1, 1, 0, 0}}) ==
+        std::vector<std::uint8_t>{1, 1, 1, 0});
+  CHECK(reduced<std::uint8_t>(DType::Bool, ReduceOp::Min, {{1, 0, 1, 0}, {1, 1, 0, 0}}) ==
+        std::vector<std::uint8_t>{1, 0, 0, 0});
   const float nan = std::numeric_limits<float>::quiet_NaN();
   for (const ReduceOp op : {ReduceOp::Max, ReduceOp::Min}) {
     const auto got = reduced<float>(DType::Float32, op, {{nan, 1, 2}, {1, nan, 3}});

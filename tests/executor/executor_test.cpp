@@ -29,7 +29,8 @@ TEST_CASE("a pipeline of equal stages takes (m + S - 1) (f + b)", "[executor]") 
   const auto graph = make_chain_graph({.tied = false});
   for (const auto schedule : {plan::ScheduleKind::GPipe, plan::ScheduleKind::OneForwardOneBackward}) {
     for (const int count : {1, 3, 6}) {
-      const auto plan = make_plan(graph, make_cpu_cluster({3}), {.cuts = {2, 4}, .samples = {{4}, {4}, {4}}, .count = count, .schedule = schedule});
+      const auto plan = make_plan(graph, make_cpu_cluster({3}),
+                                  {.cuts = {2, 4}, .samples = {{4}, {4}, {4}}, .count = count, .schedule = schedule});
       VirtualWorld world(plan, graph, forward_one_backward_two);
       REQUIRE(world.run_step());
       CHECK(world.step_seconds() == near((count + 2) * 3.0));
@@ -47,9 +48,15 @@ TEST_CASE("a bucket is reduced beside the rest of the backward", "[executor]") {
   auto plan = make_plan(graph, make_cpu_cluster({2}), {.samples = {{2, 2}}, .count = 1});
   plan.stages[0].bucket_starts = {3, 0};
   auto& actions = plan.roles[0].actions;
-  actions = {{ActionKind::CountLoss},           {ActionKind::ReduceLossCount},           {ActionKind::Forward, 0, 0, 6},
-             {ActionKind::Backward, 0, 3, 6},   {ActionKind::ReduceGradient, -1, 3, 6}, {ActionKind::Backward, 0, 0, 3},
-             {ActionKind::ReduceGradient, -1, 0, 3}, {ActionKind::ReduceNorm},               {ActionKind::Optimizer}};
+  actions = {{ActionKind::CountLoss},
+             {ActionKind::ReduceLossCount},
+             {ActionKind::Forward, 0, 0, 6},
+             {ActionKind::Backward, 0, 3, 6},
+             {ActionKind::ReduceGradient, -1, 3, 6},
+             {ActionKind::Backward, 0, 0, 3},
+             {ActionKind::ReduceGradient, -1, 0, 3},
+             {ActionKind::ReduceNorm},
+             {ActionKind::Optimizer}};
   VirtualWorld world(plan, graph, [](int rank, const Action& action) {
     return action.kind == ActionKind::ReduceGradient ? 3 : forward_one_backward_two(rank, action);
   });
@@ -64,15 +71,22 @@ TEST_CASE("receives are posted no further ahead than there are credits", "[execu
   const auto graph = make_chain_graph({.tied = false});
   for (const int credits : {1, 2, 3}) {
     const auto plan = make_plan(graph, make_cpu_cluster({2}),
-                                {.cuts = {3}, .samples = {{4}, {4}}, .count = 6, .schedule = plan::ScheduleKind::GPipe, .receive_credits = credits});
+                                {.cuts = {3},
+                                 .samples = {{4}, {4}},
+                                 .count = 6,
+                                 .schedule = plan::ScheduleKind::GPipe,
+                                 .receive_credits = credits});
     // A slow second stage: the first one runs ahead until the buffers are full.
-    VirtualWorld world(plan, graph, [](int rank, const Action& action) { return (rank == 1 ? 10.0 : 1.0) * forward_one_backward_two(rank, action); });
+    VirtualWorld world(plan, graph, [](int rank, const Action& action) {
+      return (rank == 1 ? 10.0 : 1.0) * forward_one_backward_two(rank, action);
+    });
     REQUIRE(world.run_step());
     for (int m = credits; m < 6; ++m) {
       const std::string receive = "RECV_F" + std::to_string(m);
       const std::string freed = "F" + std::to_string(m - credits) + "[3,6)";
       CHECK(world.time_of(1, receive).start >= world.time_of(1, freed).end - kTolerance);
-      CHECK(world.time_of(0, "F" + std::to_string(m) + "[0,3)").start >= world.time_of(0, "SEND_F" + std::to_string(m - credits)).end - kTolerance);
+      CHECK(world.time_of(0, "F" + std::to_string(m) + "[0,3)").start >=
+            world.time_of(0, "SEND_F" + std::to_string(m - credits)).end - kTolerance);
     }
     // Micro-batch `credits` waits for the first forward there, which takes from 1 to 11.
     CHECK(world.time_of(0, "SEND_F" + std::to_string(credits)).end == near(11));
@@ -81,7 +95,9 @@ TEST_CASE("receives are posted no further ahead than there are credits", "[execu
 
 TEST_CASE("unequal replica counts and tied parameters run to the end", "[executor]") {
   const auto graph = make_chain_graph();
-  const auto plan = make_plan(graph, make_cpu_cluster({6}), {.cuts = {2, 4}, .samples = {{2, 2, 2}, {3, 3}, {6}}, .count = 3, .bucket_bytes = Bytes(1 << 20)});
+  const auto plan =
+      make_plan(graph, make_cpu_cluster({6}),
+                {.cuts = {2, 4}, .samples = {{2, 2, 2}, {3, 3}, {6}}, .count = 3, .bucket_bytes = Bytes(1 << 20)});
   VirtualWorld world(plan, graph, forward_one_backward_two);
   REQUIRE(world.run_step());
   CHECK(world.step_seconds() == near(5 * 3.0));
@@ -107,7 +123,8 @@ class PlainCompute final : public Compute {
   }
   Result<bool> finished() override {
     ++num_asked;
-    if (ran.back() == fail_finished) return Error{ErrorCode::ResourceExhausted, "out of memory", "aten::linear", "", "", ""};
+    if (ran.back() == fail_finished)
+      return Error{ErrorCode::ResourceExhausted, "out of memory", "aten::linear", "", "", ""};
     return still_running ? !still_running() : true;
   }
   Result<Communication> prepare(const Action& action) override {
@@ -131,9 +148,18 @@ class BrokenCommunicator final : public collective::Communicator {
   int size() const override { return 2; }
   const collective::Capabilities& capabilities() const override { return capabilities_; }
   collective::Handle all_reduce(collective::BufferView, collective::ReduceOp, Deadline) override { return make(); }
-  collective::Handle all_gather(collective::BufferView, collective::BufferView, std::vector<std::int64_t>, Deadline) override { return make(); }
-  collective::Handle reduce_scatter(collective::BufferView, collective::BufferView, std::vector<std::int64_t>, collective::ReduceOp, Deadline) override { return make(); }
-  collective::Handle all_to_all(collective::BufferView, collective::BufferView, std::vector<std::int64_t>, std::vector<std::int64_t>, Deadline) override { return make(); }
+  collective::Handle all_gather(collective::BufferView, collective::BufferView, std::vector<std::int64_t>,
+                                Deadline) override {
+    return make();
+  }
+  collective::Handle reduce_scatter(collective::BufferView, collective::BufferView, std::vector<std::int64_t>,
+                                    collective::ReduceOp, Deadline) override {
+    return make();
+  }
+  collective::Handle all_to_all(collective::BufferView, collective::BufferView, std::vector<std::int64_t>,
+                                std::vector<std::int64_t>, Deadline) override {
+    return make();
+  }
   collective::Handle broadcast(collective::BufferView, int, Deadline) override { return make(); }
   collective::Handle exchange(std::vector<collective::PointToPoint>, Deadline) override { return make(); }
   collective::Handle barrier(Deadline) override { return make(); }
@@ -179,7 +205,9 @@ TEST_CASE("one rank runs its list in order without waiting", "[executor]") {
 
 TEST_CASE("what an ended action allows is sent before the next one computes", "[executor]") {
   const auto graph = make_chain_graph({.tied = false});
-  const auto plan = make_plan(graph, make_cpu_cluster({2}), {.cuts = {3}, .samples = {{4}, {4}}, .count = 3, .schedule = plan::ScheduleKind::GPipe, .receive_credits = 3});
+  const auto plan = make_plan(
+      graph, make_cpu_cluster({2}),
+      {.cuts = {3}, .samples = {{4}, {4}}, .count = 3, .schedule = plan::ScheduleKind::GPipe, .receive_credits = 3});
   const auto program = plan::make_rank_program(plan, graph, 0);
   PlainCompute compute;
   collective::CompletionSignal signal;
@@ -187,7 +215,8 @@ TEST_CASE("what an ended action allows is sent before the next one computes", "[
   REQUIRE(executor.run_step(signal, Deadline::never()));
   const std::vector<std::string> forwards(compute.ran.begin() + 3, compute.ran.begin() + 9);
   // The receives of gradients have free buffers from the start; then each forward, and at once its send.
-  CHECK(std::vector<std::string>(compute.ran.begin(), compute.ran.begin() + 3) == std::vector<std::string>{"RECV_B0", "RECV_B1", "RECV_B2"});
+  CHECK(std::vector<std::string>(compute.ran.begin(), compute.ran.begin() + 3) ==
+        std::vector<std::string>{"RECV_B0", "RECV_B1", "RECV_B2"});
   CHECK(forwards == std::vector<std::string>{"F0[0,3)", "SEND_F0", "F1[0,3)", "SEND_F1", "F2[0,3)", "SEND_F2"});
 }
 
@@ -216,7 +245,8 @@ TEST_CASE("an error names the action", "[executor]") {
   SECTION("of communication, with its peers") {
     one.compute.communication.kind = Communication::Kind::Exchange;
     one.compute.communication.group = 0;
-    one.compute.communication.transfers = {{collective::PointToPoint::Kind::Send, 1, {}}, {collective::PointToPoint::Kind::Send, 1, {}},
+    one.compute.communication.transfers = {{collective::PointToPoint::Kind::Send, 1, {}},
+                                           {collective::PointToPoint::Kind::Send, 1, {}},
                                            {collective::PointToPoint::Kind::Send, 2, {}}};
     one.communicator.error = Error{ErrorCode::Unavailable, "rank 1 is gone", "", "", "", ""};
     const auto result = one.executor.run_step(one.signal, Deadline::never());

@@ -83,10 +83,11 @@ train: {seed: 1}
   std::vector<std::string> paths;
   for (const auto& problem : problems) paths.push_back(problem.path);
   std::sort(paths.begin(), paths.end());
-  CHECK(paths == std::vector<std::string>{
-                     "folder/job.yaml:2  model", "folder/job.yaml:3  data.sequence_length", "folder/job.yaml:4  batch.micro", "folder/job.yaml:5  optimiser",
-                     "folder/job.yaml:6  optimizer.betas[1]", "folder/job.yaml:6  optimizer.learning_rate", "folder/job.yaml:6  optimizer.name",
-                     "folder/job.yaml:7  train.steps"});
+  CHECK(paths == std::vector<std::string>{"folder/job.yaml:2  model", "folder/job.yaml:3  data.sequence_length",
+                                          "folder/job.yaml:4  batch.micro", "folder/job.yaml:5  optimiser",
+                                          "folder/job.yaml:6  optimizer.betas[1]",
+                                          "folder/job.yaml:6  optimizer.learning_rate",
+                                          "folder/job.yaml:6  optimizer.name", "folder/job.yaml:7  train.steps"});
 }
 
 TEST_CASE("an unknown key names the nearest known one") {
@@ -96,7 +97,8 @@ TEST_CASE("an unknown key names the nearest known one") {
 }
 
 TEST_CASE("what this version cannot do is refused by name") {
-  const auto job = parse_job(kGood + "checkpoint: {directory: c, every_steps: 50, keep: 3}\nelastic: {min_nodes: 1}\n", "job.yaml");
+  const auto job =
+      parse_job(kGood + "checkpoint: {directory: c, every_steps: 50, keep: 3}\nelastic: {min_nodes: 1}\n", "job.yaml");
   REQUIRE_FALSE(job.has_value());
   CHECK(job.error().code == ErrorCode::Unimplemented);
   CHECK(exit_code_for(job.error().code) == ExitCode::BadInput);
@@ -118,9 +120,11 @@ TEST_CASE("an alias bomb is refused") {
   std::string text = "a: &a [x, x, x, x, x, x, x, x, x, x]\n";
   for (char c = 'b'; c < 'j'; ++c) {
     const std::string before(1, static_cast<char>(c - 1));
-    text += std::string(1, c) + ": &" + c + " [*" + before + ", *" + before + ", *" + before + ", *" + before + ", *" + before + ", *" + before + ", *" + before + ", *" + before + "]\n";
+    text += std::string(1, c) + ": &" + c + " [*" + before + ", *" + before + ", *" + before + ", *" + before + ", *" +
+            before + ", *" + before + ", *" + before + ", *" + before + "]\n";
   }
-  const auto job = parse_job(kGood + "environment: {}\n" + text + "deploy: {volumes: *i}\nmodel: {config: {deep: *i}}\n", "job.yaml");
+  const auto job = parse_job(
+      kGood + "environment: {}\n" + text + "deploy: {volumes: *i}\nmodel: {config: {deep: *i}}\n", "job.yaml");
   REQUIRE_FALSE(job.has_value());
 }
 

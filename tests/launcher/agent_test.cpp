@@ -18,7 +18,8 @@ namespace {
 class FakeSpawner final : public Spawner {
  public:
   Result<int> spawn(const SpawnRequest& request) override {
-    if (refuse_after >= 0 && static_cast<int>(requests.size()) >= refuse_after) return Error{ErrorCode::FailedPrecondition, "no more processes", "", "", "", ""};
+    if (refuse_after >= 0 && static_cast<int>(requests.size()) >= refuse_after)
+      return Error{ErrorCode::FailedPrecondition, "no more processes", "", "", "", ""};
     requests.push_back(request);
     return 1000 + static_cast<int>(requests.size()) - 1;
   }
@@ -31,11 +32,14 @@ class FakeSpawner final : public Spawner {
 
 class Bench {
  public:
-  Bench() : agent_(setup(), spawner, [this](std::string body) { take(body); }, [this](int rank, std::string body) {
-    control::WorkerCommand command;
-    command.ParseFromString(body);
-    to_workers.emplace_back(rank, command);
-  }) {}
+  Bench()
+      : agent_(
+            setup(), spawner, [this](std::string body) { take(body); },
+            [this](int rank, std::string body) {
+              control::WorkerCommand command;
+              command.ParseFromString(body);
+              to_workers.emplace_back(rank, command);
+            }) {}
 
   void start(int generation, const std::string& backend = "host") {
     control::AgentCommand command;

@@ -100,13 +100,20 @@ TEST_CASE("a stopped server ends the streams of its peers", "[channel]") {
 
 TEST_CASE("nobody listening is told at the deadline", "[channel]") {
   TempDir folder;
-  const auto stream = connect("unix:" + (folder / "none").string(), Service::Agent, {"key", false}, Deadline::after(steady_clock(), Seconds(0.2)));
+  const auto stream = connect("unix:" + (folder / "none").string(), Service::Agent, {"key", false},
+                              Deadline::after(steady_clock(), Seconds(0.2)));
   REQUIRE_FALSE(stream);
   CHECK(stream.error().code == ErrorCode::DeadlineExceeded);
 }
 
 TEST_CASE("an error crosses a process boundary whole", "[channel]") {
-  const Error error{ErrorCode::InvalidArgument, "a \"quoted\"\nmessage", "path", "e", "g", "h", {{ErrorCode::DataLoss, "inner", "", "", "", ""}}};
+  const Error error{ErrorCode::InvalidArgument,
+                    "a \"quoted\"\nmessage",
+                    "path",
+                    "e",
+                    "g",
+                    "h",
+                    {{ErrorCode::DataLoss, "inner", "", "", "", ""}}};
   CHECK(error_from_text(error_to_text(error)) == error);
   CHECK(error_from_text("nonsense").code == ErrorCode::Internal);
 }

@@ -60,11 +60,13 @@ class Bench {
   }
   void failure_report(int agent, int rank, ErrorCode code, bool peer_lost) {
     control::WorkerReport report;
-    report.mutable_failure()->set_error_json(proto::error_to_text({code, "rank " + std::to_string(rank) + " says", "", "", "", ""}));
+    report.mutable_failure()->set_error_json(
+        proto::error_to_text({code, "rank " + std::to_string(rank) + " says", "", "", "", ""}));
     report.mutable_failure()->set_peer_lost(peer_lost);
     worker(agent, rank, report);
   }
-  void exit(int agent, int rank, const std::string& cause, bool clean, bool peer_lost = false, ErrorCode said = ErrorCode::Unknown) {
+  void exit(int agent, int rank, const std::string& cause, bool clean, bool peer_lost = false,
+            ErrorCode said = ErrorCode::Unknown) {
     control::AgentReport report;
     auto& exit = *report.mutable_exit();
     exit.set_generation(generation);
@@ -72,7 +74,8 @@ class Bench {
     exit.set_cause(cause);
     exit.set_clean(clean);
     exit.set_peer_lost(peer_lost);
-    if (said != ErrorCode::Unknown) exit.set_error_json(proto::error_to_text({said, "rank " + std::to_string(rank) + " says", "", "", "", ""}));
+    if (said != ErrorCode::Unknown)
+      exit.set_error_json(proto::error_to_text({said, "rank " + std::to_string(rank) + " says", "", "", "", ""}));
     exit.set_evidence("last words of " + std::to_string(rank));
     exit.set_log("logs/" + std::to_string(rank) + "/stderr");
     take(core_.agent_report(agent, report.SerializeAsString(), clock.now()));
@@ -318,7 +321,8 @@ TEST_CASE("no plan: the planner's error ends the run and idle agents are let go"
   bench.join(10, 1);
   bench.measured(10, 0);
   bench.ended(10);
-  for (const auto& decision : bench.core().plan_failed({ErrorCode::ResourceExhausted, "nothing fits", "", "", "", ""}, bench.clock.now())) {
+  for (const auto& decision :
+       bench.core().plan_failed({ErrorCode::ResourceExhausted, "nothing fits", "", "", "", ""}, bench.clock.now())) {
     if (const auto* ended = std::get_if<RunEnded>(&decision)) bench.result = *ended;
   }
   REQUIRE(bench.result);
@@ -344,7 +348,8 @@ TEST_CASE("a request to stop ends the run at the next whole step", "[coordinator
   CHECK(bench.result->error->message == "stopped by SIGTERM after step 2");
 }
 
-TEST_CASE("a step that outlasts the shutdown timeout is given up, a second request is not waited for", "[coordinator]") {
+TEST_CASE("a step that outlasts the shutdown timeout is given up, a second request is not waited for",
+          "[coordinator]") {
   Bench slow(1, 5);
   slow.train(1);
   slow.stop(2);

@@ -1,13 +1,14 @@
 // A worker without libtorch for process tests: speaks the agent's protocol, makes up its numbers, and fails on demand.
-// COX_FAKE, from the job's `environment`, says how: "RANK:STEP:ACTION" with ACTION = kill | segv | abort | exit3 | error |
-// bad_input | exit0, or "hold" to stop stepping after step 3 until told to end. Writes its pid to COX_FAKE_DIR/pid.RANK.
+// COX_FAKE, from the job's `environment`, says how: "RANK:STEP:ACTION" with ACTION = kill | segv | abort | exit3 |
+// error | bad_input | exit0, or "hold" to stop stepping after step 3 until told to end. Writes its pid to
+// COX_FAKE_DIR/pid.RANK.
+#include <unistd.h>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
 #include <iostream>
 #include <string>
-#include <unistd.h>
 
 #include "common/clock.h"
 #include "common/env.h"
@@ -49,7 +50,9 @@ class FakeWorker {
     control::WorkerReport ready;
     ready.set_ready("address of rank " + std::to_string(rank_));
     send(ready);
-    if (!receive(command) || !command.has_addresses() || command.addresses().addresses_size() != assignment.work().world_size()) return peer_lost();
+    if (!receive(command) || !command.has_addresses() ||
+        command.addresses().addresses_size() != assignment.work().world_size())
+      return peer_lost();
     return assignment.work().mode() == control::MODE_TRAIN ? train(assignment) : measure();
   }
 
@@ -62,8 +65,7 @@ class FakeWorker {
 
   int finish(int code) {
     stream_.close();
-    while (stream_.receive()) {
-    }
+    while (stream_.receive()) {}
     return code;
   }
   int peer_lost() { return fail({ErrorCode::Unavailable, "a peer is gone", "", "", "", ""}, true); }
@@ -106,7 +108,8 @@ class FakeWorker {
   int train(const control::Assignment& assignment) {
     const std::string text = env("COX_FAKE").value_or("");
     const Fault fault = parse_fault(text);
-    if (const auto folder = env("COX_FAKE_DIR")) std::ofstream(*folder + "/pid." + std::to_string(rank_)) << ::getpid() << std::flush;
+    if (const auto folder = env("COX_FAKE_DIR"))
+      std::ofstream(*folder + "/pid." + std::to_string(rank_)) << ::getpid() << std::flush;
     std::cout << "rank " << env("RANK").value_or("") << " of " << env("WORLD_SIZE").value_or("") << std::endl;
     for (std::int64_t step = 1; step <= assignment.work().train().steps(); ++step) {
       if (fault.rank == rank_ && fault.step == step) return strike(fault.action);
@@ -144,7 +147,8 @@ class FakeWorker {
     if (action == "abort") std::abort();
     if (action == "exit3") std::_Exit(3);
     if (action == "exit0") std::_Exit(0);
-    if (action == "bad_input") return fail({ErrorCode::InvalidArgument, "no kernel for operator aten::strange", "model.pt2", "", "", ""}, false);
+    if (action == "bad_input")
+      return fail({ErrorCode::InvalidArgument, "no kernel for operator aten::strange", "model.pt2", "", "", ""}, false);
     return fail({ErrorCode::Internal, "something impossible", "", "", "", ""}, false);
   }
 
@@ -159,7 +163,8 @@ int main(int argc, char** argv) {
   std::string key(256, '\0');
   const ssize_t size = ::read(std::atoi(env("COX_KEY_FD").value_or("-1").c_str()), key.data(), key.size());
   key.resize(size > 0 ? static_cast<std::size_t>(size) : 0);
-  auto stream = proto::connect(argv[2], proto::Service::Agent, {key, false}, Deadline::after(steady_clock(), Seconds(20)));
+  auto stream =
+      proto::connect(argv[2], proto::Service::Agent, {key, false}, Deadline::after(steady_clock(), Seconds(20)));
   if (!stream) return 2;
   return FakeWorker(**stream, std::atoi(env("RANK").value_or("0").c_str())).run();
 }

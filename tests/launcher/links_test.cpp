@@ -43,7 +43,8 @@ TEST_CASE("links are measured through the host backend", "[links]") {
         const Deadline deadline = Deadline::after(steady_clock(), Seconds(60));
         auto world = endpoints[static_cast<std::size_t>(rank)]->connect(addresses, deadline);
         if (!world) return;
-        if (auto links = worker::measure_links(**world, {"n", "n", "n"}, deadline)) measured[static_cast<std::size_t>(rank)] = *links;
+        if (auto links = worker::measure_links(**world, {"n", "n", "n"}, deadline))
+          measured[static_cast<std::size_t>(rank)] = *links;
       });
     }
   }

@@ -16,7 +16,8 @@ struct FakeDevice {
 };
 
 /// Nodes with these devices; every rank measured its device's rate; links as given.
-Measurements make_measurements(const std::vector<std::vector<FakeDevice>>& nodes, const std::vector<std::tuple<int, int, double, double>>& links) {
+Measurements make_measurements(const std::vector<std::vector<FakeDevice>>& nodes,
+                               const std::vector<std::tuple<int, int, double, double>>& links) {
   Measurements made;
   for (std::size_t n = 0; n < nodes.size(); ++n) {
     control::AgentHello hello;
@@ -34,7 +35,8 @@ Measurements make_measurements(const std::vector<std::vector<FakeDevice>>& nodes
   made.ranks = bind_all_devices(made.nodes);
   for (std::size_t r = 0; r < made.ranks.size(); ++r) {
     control::MeasureReport report;
-    const FakeDevice& fake = nodes[static_cast<std::size_t>(made.ranks[r].node)][static_cast<std::size_t>(made.ranks[r].local_device)];
+    const FakeDevice& fake =
+        nodes[static_cast<std::size_t>(made.ranks[r].node)][static_cast<std::size_t>(made.ranks[r].local_device)];
     for (const auto& [size, factor] : {std::pair{128, 0.5}, std::pair{512, 1.0}}) {
       auto& rate = *report.add_matmul();
       rate.set_dtype("float32");
@@ -87,7 +89,9 @@ TEST_CASE("rates of a class are medians over its ranks, the peak is the best siz
 
 TEST_CASE("equal nodes stand together, and devices find their way back to their agents", "[measurement]") {
   // Nodes 0 and 2 are equal, node 1 is not: the graph numbers them 0 -> 0, 2 -> 1, 1 -> 2.
-  const auto measurements = make_measurements({{{1}, {1}}, {{1}}, {{1}, {1}}}, {{0, 1, 1e-6, 5e9}, {3, 4, 1e-6, 5e9}, {0, 2, 1e-4, 1e8}, {0, 3, 1e-4, 1e8}, {2, 3, 1e-4, 1e7}});
+  const auto measurements = make_measurements(
+      {{{1}, {1}}, {{1}}, {{1}, {1}}},
+      {{0, 1, 1e-6, 5e9}, {3, 4, 1e-6, 5e9}, {0, 2, 1e-4, 1e8}, {0, 3, 1e-4, 1e8}, {2, 3, 1e-4, 1e7}});
   const auto cluster = build_cluster(measurements);
   REQUIRE(cluster);
   CHECK(cluster->run_node == std::vector<int>{0, 2, 1});
@@ -100,7 +104,8 @@ TEST_CASE("equal nodes stand together, and devices find their way back to their 
     places.emplace_back(binding.node, binding.local_device);
   }
   CHECK(places == std::vector<std::pair<int, int>>{{0, 0}, {0, 1}, {2, 0}, {2, 1}, {1, 0}});
-  // The link between nodes 1 and 2 of the run is ten times slower than the median: kept apart, under the graph's numbers.
+  // The link between nodes 1 and 2 of the run is ten times slower than the median: kept apart, under the graph's
+  // numbers.
   CHECK(cluster->resources.tiers[0].link.bandwidth.value.value == 1e8);
   REQUIRE(cluster->resources.link_overrides.size() == 1);
   CHECK(cluster->resources.link_overrides[0].node_a == 1);

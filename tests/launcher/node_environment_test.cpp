@@ -30,7 +30,8 @@ TEST_CASE("flags come before the environment", "[node_environment]") {
   NodeOptions nodes;
   nodes.num_nodes = 3;
   nodes.token_file = "t";
-  const auto values = resolve_nodes_from(nodes, variables({{"PET_NNODES", "5"}, {"PET_NODE_RANK", "2"}, {"PET_RDZV_ENDPOINT", "a:1"}}));
+  const auto values =
+      resolve_nodes_from(nodes, variables({{"PET_NNODES", "5"}, {"PET_NODE_RANK", "2"}, {"PET_RDZV_ENDPOINT", "a:1"}}));
   REQUIRE(values);
   CHECK(nodes.num_nodes == 3);
   CHECK(nodes.node_rank == 2);
@@ -49,7 +50,8 @@ TEST_CASE("a master address takes torchrun's port when it has none", "[node_envi
 }
 
 TEST_CASE("Slurm's variables count only under srun", "[node_environment]") {
-  std::map<std::string, std::string> slurm{{"SLURM_JOB_NUM_NODES", "2"}, {"SLURM_NODEID", "1"}, {"SLURM_JOB_NODELIST", "n[08-11,20]"}};
+  std::map<std::string, std::string> slurm{
+      {"SLURM_JOB_NUM_NODES", "2"}, {"SLURM_NODEID", "1"}, {"SLURM_JOB_NODELIST", "n[08-11,20]"}};
   NodeOptions outside;
   REQUIRE(resolve_nodes_from(outside, variables(slurm)));
   CHECK(outside.num_nodes == 1);

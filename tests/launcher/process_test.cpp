@@ -1,5 +1,5 @@
-// Real `launch` with a worker that speaks the protocol and fails on demand (fake_worker.cpp): faults, causes, exit codes,
-// files, and that no process remains.
+// Real `launch` with a worker that speaks the protocol and fails on demand (fake_worker.cpp): faults, causes, exit
+// codes, files, and that no process remains.
 #include <netinet/in.h>
 #include <signal.h>
 #include <sys/socket.h>
@@ -23,7 +23,9 @@ using namespace coxswain::launcher;
 
 namespace {
 
-std::filesystem::path program(const std::string& name) { return std::filesystem::path(env("COX_BINARY_DIR").value_or(".")) / "bin" / name; }
+std::filesystem::path program(const std::string& name) {
+  return std::filesystem::path(env("COX_BINARY_DIR").value_or(".")) / "bin" / name;
+}
 
 /// Runs (not a zombie that nobody has reaped yet).
 bool alive(int pid) {
@@ -82,13 +84,17 @@ class Scene {
  public:
   explicit Scene(const std::string& fake = "", int steps = 20) {
     std::ofstream(folder / "text.txt") << std::string(4000, 'a');
-    std::ofstream(folder / "job.yaml") << "name: scene\n"
-                                          "model: {config: {model_type: gpt2, n_layer: 2, n_head: 2, n_embd: 32, vocab_size: 256, n_positions: 16}}\n"
-                                          "data: {text: text.txt, sequence_length: 16, seed: 1}\n"
-                                          "batch: {global: 4}\n"
-                                          "train: {steps: " << steps << ", seed: 1, log_every: 5}\n"
-                                          "plan: {data: 2, pipeline: 1}\n"
-                                          "environment: {COX_FAKE: \"" << fake << "\"}\n";
+    std::ofstream(folder / "job.yaml")
+        << "name: scene\n"
+           "model: {config: {model_type: gpt2, n_layer: 2, n_head: 2, n_embd: 32, vocab_size: 256, n_positions: 16}}\n"
+           "data: {text: text.txt, sequence_length: 16, seed: 1}\n"
+           "batch: {global: 4}\n"
+           "train: {steps: "
+        << steps
+        << ", seed: 1, log_every: 5}\n"
+           "plan: {data: 2, pipeline: 1}\n"
+           "environment: {COX_FAKE: \""
+        << fake << "\"}\n";
   }
 
   int start(std::vector<std::string> more = {}, const std::string& name = "launch") {
@@ -118,7 +124,8 @@ class Scene {
     const Deadline deadline = Deadline::after(steady_clock(), Seconds(60));
     while (!condition()) {
       REQUIRE_FALSE(deadline.passed(steady_clock()));
-      if (auto exit = exits.pop(Deadline::after(steady_clock(), Seconds(0.02)).at)) ended[exit->pid] = exit->signalled ? 128 + exit->number : exit->number;
+      if (auto exit = exits.pop(Deadline::after(steady_clock(), Seconds(0.02)).at))
+        ended[exit->pid] = exit->signalled ? 128 + exit->number : exit->number;
     }
   }
   /// Training has begun and stands after step 3.
@@ -143,10 +150,15 @@ class Scene {
     await([&] { return std::none_of(pids.begin(), pids.end(), alive); });
   }
   void nothing_in_temporary_folder() {
-    for (const auto& entry : std::filesystem::directory_iterator(folder.path())) CHECK(entry.path().filename().string().rfind("coxswain-", 0) != 0);
+    for (const auto& entry : std::filesystem::directory_iterator(folder.path()))
+      CHECK(entry.path().filename().string().rfind("coxswain-", 0) != 0);
   }
-  [[nodiscard]] std::string err(const std::string& name = "launch") const { return read_file(folder / (name + ".err")).value_or(""); }
-  [[nodiscard]] std::string out(const std::string& name = "launch") const { return read_file(folder / (name + ".out")).value_or(""); }
+  [[nodiscard]] std::string err(const std::string& name = "launch") const {
+    return read_file(folder / (name + ".err")).value_or("");
+  }
+  [[nodiscard]] std::string out(const std::string& name = "launch") const {
+    return read_file(folder / (name + ".out")).value_or("");
+  }
   [[nodiscard]] std::filesystem::path run() const { return folder / "run"; }
   [[nodiscard]] std::vector<Json> events(const std::string& type) const {
     std::vector<Json> found;
@@ -163,7 +175,7 @@ class Scene {
 };
 
 int mode_of(const std::filesystem::path& path) {
-  struct stat status {};
+  struct stat status{};
   REQUIRE(::stat(path.c_str(), &status) == 0);
   return static_cast<int>(status.st_mode & 0777);
 }
@@ -173,7 +185,8 @@ int mode_of(const std::filesystem::path& path) {
 TEST_CASE("a run trains, leaves its files to the owner only, and exits 0", "[process]") {
   Scene scene;
   REQUIRE(scene.wait(scene.start()) == 0);
-  for (const char* name : {"job.yaml", "cluster.json", "plan-1.json", "metrics.jsonl", "events.jsonl", "logs/generation_1/0/stdout", "logs/generation_1/1/stderr"}) {
+  for (const char* name : {"job.yaml", "cluster.json", "plan-1.json", "metrics.jsonl", "events.jsonl",
+                           "logs/generation_1/0/stdout", "logs/generation_1/1/stderr"}) {
     INFO(name);
     CHECK(mode_of(scene.run() / name) == 0600);
   }
@@ -196,7 +209,8 @@ TEST_CASE("a run trains, leaves its files to the owner only, and exits 0", "[pro
 }
 
 TEST_CASE("a rank that ends names rank, node and cause, and ends the run with exit 1", "[process]") {
-  const auto [action, cause] = GENERATE(table<std::string, std::string>({{"kill", "signal 9"}, {"segv", "signal 11"}, {"abort", "signal 6"}, {"exit3", "exit 3"}, {"exit0", "exit 0"}}));
+  const auto [action, cause] = GENERATE(table<std::string, std::string>(
+      {{"kill", "signal 9"}, {"segv", "signal 11"}, {"abort", "signal 6"}, {"exit3", "exit 3"}, {"exit0", "exit 0"}}));
   INFO(action);
   Scene scene("1:4:" + action);
   const int launch = scene.start();
@@ -295,7 +309,9 @@ TEST_CASE("two nodes on one machine share a token; another token is refused", "[
   REQUIRE(write_file(scene.folder / "wrong", "fedcba9876543210fedcba9876543210\n"));
   const std::string endpoint = "127.0.0.1:" + std::to_string(free_port());
   const auto flags = [&](const std::string& rank, const std::string& token) {
-    return std::vector<std::string>{"--nnodes", "2", "--node-rank", rank, "--rdzv-endpoint", endpoint, "--token-file", (scene.folder / token).string(), "--nproc-per-node", "1"};
+    return std::vector<std::string>{"--nnodes",         "2",      "--node-rank",  rank,
+                                    "--rdzv-endpoint",  endpoint, "--token-file", (scene.folder / token).string(),
+                                    "--nproc-per-node", "1"};
   };
   const int first = scene.start(flags("0", "token"), "first");
   const int stranger = scene.start(flags("1", "wrong"), "stranger");

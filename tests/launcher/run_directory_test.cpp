@@ -16,7 +16,7 @@ using namespace coxswain::launcher;
 namespace {
 
 int mode_of(const std::filesystem::path& path) {
-  struct stat status {};
+  struct stat status{};
   REQUIRE(::stat(path.c_str(), &status) == 0);
   return static_cast<int>(status.st_mode & 0777);
 }

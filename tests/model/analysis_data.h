@@ -10,7 +10,9 @@
 
 namespace coxswain::model {
 
-inline std::filesystem::path analysis_folder() { return std::filesystem::path(env("COX_BINARY_DIR").value_or(".")) / "fixtures"; }
+inline std::filesystem::path analysis_folder() {
+  return std::filesystem::path(env("COX_BINARY_DIR").value_or(".")) / "fixtures";
+}
 
 /// Throws when the fixture has not run.
 inline Json analysis_data() {

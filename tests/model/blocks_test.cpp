@@ -16,7 +16,9 @@ std::vector<std::string> block_names(const ModelGraph& graph) {
 struct Chain : RawGraph {
   std::vector<Dim> dims{batch, Dim(4)};
   ValueId x = input("x", dims);
-  ValueId layer(const std::string& path, ValueId from) { return linear(path, from, parameter(path + ".weight", {4, 4}), dims); }
+  ValueId layer(const std::string& path, ValueId from) {
+    return linear(path, from, parameter(path + ".weight", {4, 4}), dims);
+  }
 };
 
 }  // namespace
@@ -30,7 +32,8 @@ TEST_CASE("each child of the outermost repeated module is a block") {
   h = raw.layer("model.layers.10.mlp.experts.0", h);
   raw.loss(raw.sum("", raw.layer("model.norm", h)));
   REQUIRE(finish_graph(raw.graph).has_value());
-  CHECK(block_names(raw.graph) == std::vector<std::string>{"prologue", "model.layers.0", "model.layers.1", "model.layers.10", "epilogue"});
+  CHECK(block_names(raw.graph) ==
+        std::vector<std::string>{"prologue", "model.layers.0", "model.layers.1", "model.layers.10", "epilogue"});
   CHECK(raw.graph.blocks[1].first_op == 1);
   CHECK(raw.graph.blocks[1].end_op == 3);
   CHECK(raw.graph.blocks[4].end_op == 7);
@@ -42,7 +45,8 @@ TEST_CASE("a wrapper with one child is looked through") {
   h = raw.layer("stack.0.blocks.1", h);
   raw.loss(raw.sum("", h));
   REQUIRE(finish_graph(raw.graph).has_value());
-  CHECK(block_names(raw.graph) == std::vector<std::string>{"prologue", "stack.0.blocks.0", "stack.0.blocks.1", "epilogue"});
+  CHECK(block_names(raw.graph) ==
+        std::vector<std::string>{"prologue", "stack.0.blocks.0", "stack.0.blocks.1", "epilogue"});
   CHECK(raw.graph.blocks[0].end_op == 0);  // empty, but there
 }
 
@@ -59,7 +63,8 @@ TEST_CASE("operators of the parent between two blocks join the earlier one") {
 
 TEST_CASE("parameter-free operators go where they are needed, shared ones to the prologue") {
   Chain raw;
-  // As traced: the shared table inside the first block, a chain for the second block at the top, the label at the start.
+  // As traced: the shared table inside the first block, a chain for the second block at the top, the label at the
+  // start.
   const ValueId labels = raw.input("labels", raw.dims);
   const ValueId shifted = raw.unary("", "aten::neg", labels);
   const ValueId for_second = raw.unary("", "aten::cos", raw.x);

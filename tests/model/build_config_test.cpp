@@ -54,14 +54,19 @@ TEST_CASE("known models have their published number of parameters") {
   CHECK(num_parameters(build(R"({"model_type": "gpt2"})")) == 124439808);
   CHECK(num_parameters(build(R"({"model_type": "gpt2", "n_layer": 48, "n_embd": 1600, "n_head": 25})")) == 1557611200);
   CHECK(num_parameters(build(R"({"model_type": "llama", "max_position_embeddings": 4096})")) == 6738415616);
-  CHECK(num_parameters(build(R"({"model_type": "llama", "vocab_size": 128256, "intermediate_size": 14336, "num_key_value_heads": 8})")) == 8030261248);
+  CHECK(
+      num_parameters(build(
+          R"({"model_type": "llama", "vocab_size": 128256, "intermediate_size": 14336, "num_key_value_heads": 8})")) ==
+      8030261248);
 }
 
 TEST_CASE("a 13B model of GPT-3's shape is built, and its FLOPs follow the closed form") {
-  const ModelGraph graph = build(R"({"model_type": "gpt2", "n_layer": 40, "n_embd": 5120, "n_head": 40, "n_positions": 2048})");
+  const ModelGraph graph =
+      build(R"({"model_type": "gpt2", "n_layer": 40, "n_embd": 5120, "n_head": 40, "n_positions": 2048})");
   CHECK(graph.num_blocks() == 42);
   const double layers = 40, width = 5120, length = 2048, vocabulary = 50257;
-  const double products = 2 * length * (12 * layers * width * width + vocabulary * width), attention = 4 * layers * length * length * width;
+  const double products = 2 * length * (12 * layers * width * width + vocabulary * width),
+               attention = 4 * layers * length * length * width;
   const Sums sums = add_up(graph, 1);
   CHECK(sums.forward == products + attention);
   CHECK(sums.backward == 2 * products + 2 * attention);  // dropout: explicit attention, two products per product
@@ -87,7 +92,8 @@ TEST_CASE("a built model agrees with the export of the same model") {
     }
     std::vector<std::vector<std::string>> our_ties, their_ties;
     for (const Parameter& parameter : built->parameters)
-      for (const std::string& tied : parameter.tied_names) our_ties.push_back({"model." + parameter.name, "model." + tied});
+      for (const std::string& tied : parameter.tied_names)
+        our_ties.push_back({"model." + parameter.name, "model." + tied});
     for (const Parameter& parameter : exported->parameters)
       for (const std::string& tied : parameter.tied_names) their_ties.push_back({parameter.name, tied});
     for (auto* ties : {&our_ties, &their_ties})
@@ -113,7 +119,9 @@ TEST_CASE("a built model agrees with the export of the same model") {
 }
 
 TEST_CASE("layers of a built model are equal and send the hidden state alone") {
-  const ModelGraph graph = build(R"({"model_type": "llama", "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 3, "num_attention_heads": 4, "max_position_embeddings": 32})", 16);
+  const ModelGraph graph = build(
+      R"({"model_type": "llama", "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 3, "num_attention_heads": 4, "max_position_embeddings": 32})",
+      16);
   REQUIRE(graph.num_blocks() == 5);
   CHECK(graph.blocks[1].name == "model.layers.0");
   CHECK(graph.blocks[1].signature == graph.blocks[3].signature);
@@ -129,10 +137,12 @@ TEST_CASE("layers of a built model are equal and send the hidden state alone") {
 }
 
 TEST_CASE("parameters know how they start") {
-  const ModelGraph graph = build(R"({"model_type": "gpt2", "n_layer": 2, "n_embd": 16, "n_head": 2, "n_positions": 8, "vocab_size": 10, "initializer_range": 0.01})");
+  const ModelGraph graph = build(
+      R"({"model_type": "gpt2", "n_layer": 2, "n_embd": 16, "n_head": 2, "n_positions": 8, "vocab_size": 10, "initializer_range": 0.01})");
   CHECK(graph.initializer_range == 0.01);
   const auto init = [&](const std::string& name) {
-    const auto found = std::find_if(graph.parameters.begin(), graph.parameters.end(), [&](const Parameter& parameter) { return parameter.name == name; });
+    const auto found = std::find_if(graph.parameters.begin(), graph.parameters.end(),
+                                    [&](const Parameter& parameter) { return parameter.name == name; });
     REQUIRE(found != graph.parameters.end());
     return found->init;
   };
@@ -147,12 +157,16 @@ TEST_CASE("parameters know how they start") {
 
 TEST_CASE("every mistake of a configuration is reported at once") {
   const auto result = build_from_config(
-      parse_json(R"({"model_type": "gpt2", "n_layer": 0, "n_embd": 10, "n_head": 3, "attn_pdrop": 1.5, "activation_function": "snake", "tie_word_embeddings": "yes"})").value(), {5000});
+      parse_json(
+          R"({"model_type": "gpt2", "n_layer": 0, "n_embd": 10, "n_head": 3, "attn_pdrop": 1.5, "activation_function": "snake", "tie_word_embeddings": "yes"})")
+          .value(),
+      {5000});
   REQUIRE_FALSE(result.has_value());
   std::vector<std::string> paths;
   for (const Error& detail : result.error().details) paths.push_back(detail.path);
   std::sort(paths.begin(), paths.end());
-  CHECK(paths == std::vector<std::string>{"activation_function", "attn_pdrop", "n_head", "n_layer", "sequence_length", "tie_word_embeddings"});
+  CHECK(paths == std::vector<std::string>{"activation_function", "attn_pdrop", "n_head", "n_layer", "sequence_length",
+                                          "tie_word_embeddings"});
 }
 
 TEST_CASE("an unknown family lists the known ones") {
@@ -165,7 +179,8 @@ TEST_CASE("an unknown family lists the known ones") {
 }
 
 TEST_CASE("rotary scaling that cannot be built is refused by name") {
-  const auto result = build_from_config(parse_json(R"({"model_type": "llama", "rope_scaling": {"rope_type": "yarn", "factor": 4.0}})").value(), {});
+  const auto result = build_from_config(
+      parse_json(R"({"model_type": "llama", "rope_scaling": {"rope_type": "yarn", "factor": 4.0}})").value(), {});
   REQUIRE_FALSE(result.has_value());
   CHECK(result.error().path == "rope_scaling.rope_type");
   CHECK(result.error().got == "yarn");

@@ -1,5 +1,5 @@
-// Prints a model's graph as JSON, complete enough to run it elsewhere: run_graph.py and run_config.py execute it in PyTorch.
-// The model is a .pt2 archive, or a Hugging Face config.json with a sequence length.
+// Prints a model's graph as JSON, complete enough to run it elsewhere: run_graph.py and run_config.py execute it in
+// PyTorch. The model is a .pt2 archive, or a Hugging Face config.json with a sequence length.
 #include <fstream>
 #include <iostream>
 #include <sstream>
@@ -16,7 +16,9 @@ Json location_json(const std::optional<WeightLocation>& weights) {
   if (!weights) return nullptr;
   JsonArray strides;
   for (const auto stride : weights->strides) strides.emplace_back(stride);
-  return JsonObject{{"entry", weights->entry}, {"file_offset", weights->file_offset}, {"storage_offset", weights->storage_offset},
+  return JsonObject{{"entry", weights->entry},
+                    {"file_offset", weights->file_offset},
+                    {"storage_offset", weights->storage_offset},
                     {"strides", std::move(strides)}};
 }
 
@@ -24,8 +26,11 @@ template <class Tensor>
 Json tensor_json(const Tensor& tensor) {
   JsonArray dims;
   for (const auto dim : tensor.dims) dims.emplace_back(dim);
-  return JsonObject{{"name", tensor.name}, {"value", tensor.value}, {"dims", std::move(dims)},
-                    {"dtype", to_text(tensor.dtype)}, {"weights", location_json(tensor.weights)}};
+  return JsonObject{{"name", tensor.name},
+                    {"value", tensor.value},
+                    {"dims", std::move(dims)},
+                    {"dtype", to_text(tensor.dtype)},
+                    {"weights", location_json(tensor.weights)}};
 }
 
 struct ToJson {
@@ -71,8 +76,9 @@ Json op_json(const Op& op) {
     arguments.push_back(JsonArray{argument.name, std::visit(ToJson{}, argument.value)});
   }
   for (const ValueId output : op.outputs) outputs.emplace_back(output);
-  return JsonObject{{"target", op.target}, {"arguments", std::move(arguments)}, {"outputs", std::move(outputs)},
-                    {"module_path", op.module_path}, {"source", op.source}, {"grad_enabled", op.grad_enabled}};
+  return JsonObject{{"target", op.target},           {"arguments", std::move(arguments)},
+                    {"outputs", std::move(outputs)}, {"module_path", op.module_path},
+                    {"source", op.source},           {"grad_enabled", op.grad_enabled}};
 }
 
 Json graph_json(const ModelGraph& graph) {
@@ -100,17 +106,20 @@ Json graph_json(const ModelGraph& graph) {
     inputs.push_back(JsonObject{{"name", input.name}, {"value", input.value}, {"sample_dim", input.sample_dim}});
   }
   for (const LossTerm& term : graph.loss) {
-    loss.push_back(JsonObject{{"coefficient", term.coefficient}, {"numerator", term.numerator},
+    loss.push_back(JsonObject{{"coefficient", term.coefficient},
+                              {"numerator", term.numerator},
                               {"denominator", term.denominator ? Json(*term.denominator) : Json(nullptr)}});
   }
   for (const Block& block : graph.blocks) {
-    blocks.push_back(JsonObject{{"name", block.name}, {"first_op", block.first_op}, {"end_op", block.end_op}, {"signature", block.signature}});
+    blocks.push_back(JsonObject{
+        {"name", block.name}, {"first_op", block.first_op}, {"end_op", block.end_op}, {"signature", block.signature}});
   }
   for (const CoupledOp& op : graph.coupled) coupled.push_back(JsonObject{{"op", op.op}, {"reason", op.reason}});
-  return JsonObject{{"batch_symbol", graph.batch_symbol}, {"static_batch", graph.static_batch}, {"values", std::move(values)},
-                    {"ops", std::move(ops)}, {"parameters", std::move(parameters)}, {"buffers", std::move(buffers)},
-                    {"inputs", std::move(inputs)}, {"loss", std::move(loss)}, {"blocks", std::move(blocks)},
-                    {"coupled", std::move(coupled)}};
+  return JsonObject{{"batch_symbol", graph.batch_symbol},  {"static_batch", graph.static_batch},
+                    {"values", std::move(values)},         {"ops", std::move(ops)},
+                    {"parameters", std::move(parameters)}, {"buffers", std::move(buffers)},
+                    {"inputs", std::move(inputs)},         {"loss", std::move(loss)},
+                    {"blocks", std::move(blocks)},         {"coupled", std::move(coupled)}};
 }
 
 Result<ModelGraph> load_config(const std::string& file, std::int64_t sequence_length) {

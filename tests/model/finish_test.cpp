@@ -30,8 +30,11 @@ TEST_CASE("dependence on parameters and gradients are told apart") {
   const ValueId from_frozen = raw.linear("", from_input, frozen, dims);
   const ValueId from_trained = raw.linear("", from_frozen, trained, dims);
   const ValueId cut_off = raw.op("", "aten::sin", {{"self", ValueRef{from_trained}}}, dims, DType::Float32, false);
-  const ValueId compared = raw.op("", "aten::gt.Scalar", {{"self", ValueRef{from_trained}}, {"other", 0.0}}, dims, DType::Bool);
-  const ValueId chosen = raw.op("", "aten::where.self", {{"condition", ValueRef{compared}}, {"self", ValueRef{from_trained}}, {"other", ValueRef{cut_off}}}, dims);
+  const ValueId compared =
+      raw.op("", "aten::gt.Scalar", {{"self", ValueRef{from_trained}}, {"other", 0.0}}, dims, DType::Bool);
+  const ValueId chosen =
+      raw.op("", "aten::where.self",
+             {{"condition", ValueRef{compared}}, {"self", ValueRef{from_trained}}, {"other", ValueRef{cut_off}}}, dims);
   raw.loss(raw.sum("", chosen));
   REQUIRE(finish_graph(raw.graph).has_value());
   const auto& values = raw.graph.values;

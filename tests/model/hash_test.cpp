@@ -9,7 +9,7 @@ namespace {
 
 struct Options {
   std::int64_t width = 4;
-  bool other_last = false;   // the last layer has another activation
+  bool other_last = false;  // the last layer has another activation
   std::string name = "h";
   bool frozen = false;
 };
@@ -21,7 +21,9 @@ ModelGraph make(const Options& options = {}) {
   h = raw.linear("embed", h, raw.parameter("embed.weight", {options.width, options.width}), dims);
   for (int layer = 0; layer < 3; ++layer) {
     const std::string path = options.name + "." + std::to_string(layer);
-    h = raw.linear(path, h, raw.parameter(path + ".weight", {options.width, options.width}, !(options.frozen && layer == 1)), dims);
+    h = raw.linear(path, h,
+                   raw.parameter(path + ".weight", {options.width, options.width}, !(options.frozen && layer == 1)),
+                   dims);
     h = raw.unary(path, options.other_last && layer == 2 ? "aten::relu" : "aten::tanh", h);
   }
   raw.loss(raw.sum("", h));

@@ -71,8 +71,8 @@ TEST_CASE("the transient peak counts temporaries, gradients on the way, and the 
   const BlockTotals block = estimate_block(m.graph, 2, 1);
   REQUIRE(m.graph.blocks[2].name == "h.1");
   CHECK(block.saved_bytes == Bytes(4 * (1 + 1000)));
-  // Worst moment, while tanh goes backward: the kept result (1000), gradients of tanh's output and input (2000), and the
-  // gradients of narrow's weight (1000) and of the block's result (1), which live until the block is done.
+  // Worst moment, while tanh goes backward: the kept result (1000), gradients of tanh's output and input (2000), and
+  // the gradients of narrow's weight (1000) and of the block's result (1), which live until the block is done.
   CHECK(block.transient_bytes == Bytes(4 * (2000 + 1000 + 1)));
 }
 
@@ -80,11 +80,16 @@ TEST_CASE("the forward peak holds when nothing is trained before the block") {
   Chain m;
   const ValueId x = m.input("x", {m.batch, Dim(1000)});
   // Ten thousand elements live only between two operators without gradients.
-  ValueId big = m.op("h.0", "aten::expand", {{"self", ValueRef{x}}, {"size", std::vector<Dim>{Dim(10), m.batch, Dim(1000)}}}, {Dim(10), m.batch, Dim(1000)});
+  ValueId big =
+      m.op("h.0", "aten::expand", {{"self", ValueRef{x}}, {"size", std::vector<Dim>{Dim(10), m.batch, Dim(1000)}}},
+           {Dim(10), m.batch, Dim(1000)});
   big = m.op("h.0", "aten::exp", {{"self", ValueRef{big}}}, {Dim(10), m.batch, Dim(1000)});
-  const ValueId small = m.op("h.0", "aten::sum.dim_IntList", {{"self", ValueRef{big}}, {"dim", std::vector<Dim>{Dim(0), Dim(2)}}}, {m.batch});
-  ValueId h = m.op("h.0", "aten::mul.Tensor", {{"self", ValueRef{small}}, {"other", ValueRef{m.parameter("scale", {1})}}}, {m.batch});
-  h = m.op("h.1", "aten::mul.Tensor", {{"self", ValueRef{h}}, {"other", ValueRef{m.parameter("scale1", {1})}}}, {m.batch});
+  const ValueId small = m.op("h.0", "aten::sum.dim_IntList",
+                             {{"self", ValueRef{big}}, {"dim", std::vector<Dim>{Dim(0), Dim(2)}}}, {m.batch});
+  ValueId h = m.op("h.0", "aten::mul.Tensor",
+                   {{"self", ValueRef{small}}, {"other", ValueRef{m.parameter("scale", {1})}}}, {m.batch});
+  h = m.op("h.1", "aten::mul.Tensor", {{"self", ValueRef{h}}, {"other", ValueRef{m.parameter("scale1", {1})}}},
+           {m.batch});
   m.finish(h);
   const BlockTotals block = estimate_block(m.graph, 1, 1);
   REQUIRE(m.graph.blocks[1].name == "h.0");
@@ -111,7 +116,8 @@ TEST_CASE("values of other blocks that no parameter influences are shared, not a
 }
 
 TEST_CASE("equal signatures mean equal totals") {
-  const auto config = parse_json(R"({"model_type": "gpt2", "n_layer": 4, "n_embd": 64, "n_head": 4, "n_positions": 32, "vocab_size": 100})");
+  const auto config = parse_json(
+      R"({"model_type": "gpt2", "n_layer": 4, "n_embd": 64, "n_head": 4, "n_positions": 32, "vocab_size": 100})");
   const auto graph = build_from_config(config.value(), {});
   REQUIRE(graph.has_value());
   const BlockTotals first = estimate_block(*graph, 1, 3);

@@ -22,7 +22,9 @@ struct Model : RawGraph {
     REQUIRE(finish_graph(graph).has_value());
     return value;
   }
-  [[nodiscard]] OpCost cost(ValueId value, std::int64_t samples = 1) const { return estimate_op_cost(graph, graph.values[value].producer, samples); }
+  [[nodiscard]] OpCost cost(ValueId value, std::int64_t samples = 1) const {
+    return estimate_op_cost(graph, graph.values[value].producer, samples);
+  }
 };
 
 }  // namespace
@@ -44,10 +46,16 @@ TEST_CASE("C1: a product of m x k and k x n counts 2 m n k, once more for each g
 TEST_CASE("C1: attention counts both products in full, and five in backward") {
   Model m;
   const std::vector<Dim> heads{m.batch, Dim(2), Dim(5), Dim(8)};
-  const ValueId projected = m.linear("", m.input("y", {m.batch, Dim(2), Dim(5), Dim(10)}), m.parameter("w", {8, 10}), heads);
+  const ValueId projected =
+      m.linear("", m.input("y", {m.batch, Dim(2), Dim(5), Dim(10)}), m.parameter("w", {8, 10}), heads);
   const auto attend = [&](double dropout) {
     return m.op("", "aten::scaled_dot_product_attention",
-                {{"query", ValueRef{projected}}, {"key", ValueRef{projected}}, {"value", ValueRef{projected}}, {"dropout_p", dropout}, {"is_causal", true}}, heads);
+                {{"query", ValueRef{projected}},
+                 {"key", ValueRef{projected}},
+                 {"value", ValueRef{projected}},
+                 {"dropout_p", dropout},
+                 {"is_causal", true}},
+                heads);
   };
   const ValueId flash = attend(0.0), explicit_form = attend(0.5);
   m.finish(m.binary("", "aten::add.Tensor", flash, explicit_form, heads));
@@ -64,8 +72,15 @@ TEST_CASE("C1: a convolution counts its kernel once per output element") {
   const ValueId kernel = m.parameter("kernel", {4, 3, 2, 2});  // two groups
   const std::vector<Dim> two{Dim(1), Dim(1)}, zero{Dim(0), Dim(0)};
   const ValueId out = m.op("", "aten::convolution",
-                           {{"input", ValueRef{image}}, {"weight", ValueRef{kernel}}, {"bias", None{}}, {"stride", two}, {"padding", zero}, {"dilation", two},
-                            {"transposed", false}, {"output_padding", zero}, {"groups", Dim(2)}},
+                           {{"input", ValueRef{image}},
+                            {"weight", ValueRef{kernel}},
+                            {"bias", None{}},
+                            {"stride", two},
+                            {"padding", zero},
+                            {"dilation", two},
+                            {"transposed", false},
+                            {"output_padding", zero},
+                            {"groups", Dim(2)}},
                            {m.batch, Dim(4), Dim(8), Dim(8)});
   m.finish(out);
   CHECK(m.cost(out, 5).forward_flop.value == 2.0 * 5 * 4 * 8 * 8 * 3 * 2 * 2);
@@ -76,7 +91,9 @@ TEST_CASE("C2: a pointwise operator reads and writes each element, a view none")
   const std::vector<Dim> out{m.batch, Dim(3), Dim(100)};
   const ValueId h = m.linear("", m.x, m.weight, out);
   const ValueId curved = m.unary("", "aten::tanh", h);
-  const ValueId viewed = m.op("", "aten::view", {{"self", ValueRef{curved}}, {"size", std::vector<Dim>{Dim(3) * m.batch, Dim(100)}}}, {Dim(3) * m.batch, Dim(100)});
+  const ValueId viewed =
+      m.op("", "aten::view", {{"self", ValueRef{curved}}, {"size", std::vector<Dim>{Dim(3) * m.batch, Dim(100)}}},
+           {Dim(3) * m.batch, Dim(100)});
   m.finish(viewed);
   const std::int64_t element_bytes = 4 * 2 * 3 * 100;
   CHECK(m.cost(curved, 2).forward_bytes == Bytes(2 * element_bytes));
@@ -89,7 +106,8 @@ TEST_CASE("C2: a pointwise operator reads and writes each element, a view none")
 TEST_CASE("C2: an embedding reads the rows that it takes, not the table") {
   Model m;
   const ValueId tokens = m.input("tokens", {m.batch, Dim(3)}, DType::Int64);
-  const ValueId rows = m.op("", "aten::embedding", {{"weight", ValueRef{m.weight}}, {"indices", ValueRef{tokens}}}, m.dims);
+  const ValueId rows =
+      m.op("", "aten::embedding", {{"weight", ValueRef{m.weight}}, {"indices", ValueRef{tokens}}}, m.dims);
   m.finish(rows);
   CHECK(m.cost(rows, 2).forward_bytes == Bytes(2 * (4 * 2 * 3 * 10) + 8 * 2 * 3));
   CHECK(m.cost(rows, 2).forward_flop.value == 0);
@@ -99,7 +117,9 @@ TEST_CASE("C3: saved values name storages without parameters") {
   Model m;
   const std::vector<Dim> wide{m.batch, Dim(3), Dim(100)};
   const ValueId h = m.linear("", m.x, m.weight, wide);
-  const ValueId flat = m.op("", "aten::view", {{"self", ValueRef{h}}, {"size", std::vector<Dim>{Dim(3) * m.batch, Dim(100)}}}, {Dim(3) * m.batch, Dim(100)});
+  const ValueId flat =
+      m.op("", "aten::view", {{"self", ValueRef{h}}, {"size", std::vector<Dim>{Dim(3) * m.batch, Dim(100)}}},
+           {Dim(3) * m.batch, Dim(100)});
   const ValueId curved = m.unary("", "aten::gelu", flat);
   const ValueId sum = m.binary("", "aten::add.Tensor", curved, flat, {Dim(3) * m.batch, Dim(100)});
   m.finish(sum);
@@ -118,11 +138,13 @@ TEST_CASE("C3: dropout keeps nothing, attention with dropout a score matrix and 
   const ValueId h = m.linear("", m.input("y", {m.batch, Dim(5), Dim(2), Dim(10)}), m.parameter("w", {8, 10}), rows);
   const ValueId dropped = m.op("", "aten::dropout", {{"input", ValueRef{h}}, {"p", 0.1}, {"train", true}}, rows);
   const ValueId idle = m.op("", "aten::dropout", {{"input", ValueRef{dropped}}, {"p", 0.0}, {"train", true}}, rows);
-  const ValueId turned = m.op("", "aten::transpose.int", {{"self", ValueRef{idle}}, {"dim0", Dim(1)}, {"dim1", Dim(2)}}, heads);
+  const ValueId turned =
+      m.op("", "aten::transpose.int", {{"self", ValueRef{idle}}, {"dim0", Dim(1)}, {"dim1", Dim(2)}}, heads);
   const ValueId dense = m.op("", "aten::contiguous", {{"self", ValueRef{turned}}}, heads);
   const auto attend = [&](ValueId query, ValueId key) {
     return m.op("", "aten::scaled_dot_product_attention",
-                {{"query", ValueRef{query}}, {"key", ValueRef{key}}, {"value", ValueRef{key}}, {"dropout_p", 0.1}}, heads);
+                {{"query", ValueRef{query}}, {"key", ValueRef{key}}, {"value", ValueRef{key}}, {"dropout_p", 0.1}},
+                heads);
   };
   const ValueId mixed = attend(turned, dense);
   m.finish(mixed);
@@ -138,10 +160,16 @@ TEST_CASE("C3: dropout keeps nothing, attention with dropout a score matrix and 
 TEST_CASE("C3: attention with dropout repeats grouped heads before it keeps them") {
   Model m;
   const std::vector<Dim> heads{m.batch, Dim(4), Dim(5), Dim(8)}, groups{m.batch, Dim(2), Dim(5), Dim(8)};
-  const ValueId query = m.linear("", m.input("y", {m.batch, Dim(4), Dim(5), Dim(10)}), m.parameter("w", {8, 10}), heads);
+  const ValueId query =
+      m.linear("", m.input("y", {m.batch, Dim(4), Dim(5), Dim(10)}), m.parameter("w", {8, 10}), heads);
   const ValueId key = m.linear("", m.input("z", {m.batch, Dim(2), Dim(5), Dim(10)}), m.parameter("v", {8, 10}), groups);
   const ValueId mixed = m.op("", "aten::scaled_dot_product_attention",
-                             {{"query", ValueRef{query}}, {"key", ValueRef{key}}, {"value", ValueRef{key}}, {"dropout_p", 0.1}, {"enable_gqa", true}}, heads);
+                             {{"query", ValueRef{query}},
+                              {"key", ValueRef{key}},
+                              {"value", ValueRef{key}},
+                              {"dropout_p", 0.1},
+                              {"enable_gqa", true}},
+                             heads);
   m.finish(mixed);
   CHECK(saved_hidden_bytes(m.graph, m.graph.values[mixed].producer, 3) == Bytes(4 * 3 * (4 * 5 * 5 + 2 * 4 * 5 * 8)));
   CHECK(saved_values(m.graph, m.graph.values[mixed].producer) == std::vector<ValueId>{query});

@@ -59,7 +59,8 @@ double sum_of_weights(const WeightFile& file, const Parameter& parameter) {
 
 bool mentions(const Error& error, const std::string& text) {
   if (to_text(error).find(text) != std::string::npos) return true;
-  return std::any_of(error.details.begin(), error.details.end(), [&](const Error& detail) { return mentions(detail, text); });
+  return std::any_of(error.details.begin(), error.details.end(),
+                     [&](const Error& detail) { return mentions(detail, text); });
 }
 
 }  // namespace
@@ -90,7 +91,8 @@ TEST_CASE("parameters have PyTorch's names, sizes and content", "[pt2]") {
 
 TEST_CASE("tied weights are one parameter under the first of its names", "[pt2]") {
   const ModelGraph graph = load("gpt2");
-  const auto tied = std::find_if(graph.parameters.begin(), graph.parameters.end(), [](const Parameter& p) { return !p.tied_names.empty(); });
+  const auto tied = std::find_if(graph.parameters.begin(), graph.parameters.end(),
+                                 [](const Parameter& p) { return !p.tied_names.empty(); });
   REQUIRE(tied != graph.parameters.end());
   CHECK(tied->name == "model.transformer.wte.weight");
   CHECK(tied->tied_names == std::vector<std::string>{"model.lm_head.weight"});
@@ -119,7 +121,8 @@ TEST_CASE("default arguments, sizes and modules of one operator are read", "[pt2
   CHECK(std::get<double>(attention->arguments[4].value) == 0.1);
   CHECK(std::get<bool>(attention->arguments[5].value));
   CHECK(std::holds_alternative<None>(attention->arguments[6].value));
-  const auto view = std::find_if(graph.ops.begin(), graph.ops.end(), [](const Op& op) { return op.target == "aten::view"; });
+  const auto view =
+      std::find_if(graph.ops.begin(), graph.ops.end(), [](const Op& op) { return op.target == "aten::view"; });
   CHECK(std::get<std::vector<Dim>>(view->arguments[1].value) == std::vector<Dim>{Dim::symbol("batch"), 16, 3, 4, 8});
 }
 
@@ -171,7 +174,8 @@ TEST_CASE("a mean cross-entropy becomes a sum over the targets that count", "[pt
     CHECK(graph.values[*term.denominator].dtype == DType::Int64);
     CHECK_FALSE(graph.values[*term.denominator].depends_on_parameter);
     const Op& op = graph.ops[graph.values[term.numerator].producer];
-    const auto reduction = std::find_if(op.arguments.begin(), op.arguments.end(), [](const Argument& a) { return a.name == "reduction"; });
+    const auto reduction =
+        std::find_if(op.arguments.begin(), op.arguments.end(), [](const Argument& a) { return a.name == "reduction"; });
     CHECK(std::get<Dim>(reduction->value) == Dim(2));
   }
 }
@@ -203,7 +207,8 @@ TEST_CASE("the recorded step is the eager one", "[pt2]") {
     for (std::size_t i = 0; i < step->input_entries.size(); ++i) {
       std::int64_t elements = 1;
       for (const auto dim : step->input_dims[i]) elements *= dim;
-      CHECK(read_archive_entry(fixture(name), step->input_entries[i]).value().size() == static_cast<std::size_t>(elements) * 8);
+      CHECK(read_archive_entry(fixture(name), step->input_entries[i]).value().size() ==
+            static_cast<std::size_t>(elements) * 8);
     }
   }
   CHECK(load_recorded_step(fixture("no_manifest")).error().code == ErrorCode::NotFound);
@@ -230,10 +235,14 @@ TEST_CASE("everything that cannot run is named at once", "[pt2]") {
 
 TEST_CASE("damaged archives are errors that say what is wrong", "[pt2]") {
   const std::vector<std::tuple<const char*, ErrorCode, const char*>> cases = {
-      {"bad_version", ErrorCode::Unimplemented, "schema_version"}, {"bad_json", ErrorCode::DataLoss, "not JSON"},
-      {"short_weight", ErrorCode::DataLoss, "weight_2"},           {"lost_weight", ErrorCode::NotFound, "weight_2"},
-      {"no_model", ErrorCode::InvalidArgument, "one model"},       {"no_archive", ErrorCode::DataLoss, "no zip archive"},
-      {"empty", ErrorCode::DataLoss, "empty"},                     {"bad_crc", ErrorCode::DataLoss, "CRC"},
+      {"bad_version", ErrorCode::Unimplemented, "schema_version"},
+      {"bad_json", ErrorCode::DataLoss, "not JSON"},
+      {"short_weight", ErrorCode::DataLoss, "weight_2"},
+      {"lost_weight", ErrorCode::NotFound, "weight_2"},
+      {"no_model", ErrorCode::InvalidArgument, "one model"},
+      {"no_archive", ErrorCode::DataLoss, "no zip archive"},
+      {"empty", ErrorCode::DataLoss, "empty"},
+      {"bad_crc", ErrorCode::DataLoss, "CRC"},
       {"nothing", ErrorCode::NotFound, "nothing.pt2"}};
   for (const auto& [name, code, text] : cases) {
     INFO(name);
@@ -246,7 +255,8 @@ TEST_CASE("damaged archives are errors that say what is wrong", "[pt2]") {
 
 TEST_CASE("an archive cut anywhere is an error, never a crash", "[pt2]") {
   const std::string whole = read_file(fixture("in_place")).value();
-  const auto path = std::filesystem::temp_directory_path() / ("cox_pt2_cut_" + std::to_string(std::random_device{}()) + ".pt2");
+  const auto path =
+      std::filesystem::temp_directory_path() / ("cox_pt2_cut_" + std::to_string(std::random_device{}()) + ".pt2");
   for (int i = 0; i < 50; ++i) {
     const std::size_t length = whole.size() * static_cast<std::size_t>(i) / 50;
     std::ofstream(path, std::ios::binary | std::ios::trunc).write(whole.data(), static_cast<std::streamsize>(length));
@@ -260,7 +270,8 @@ TEST_CASE("an archive cut anywhere is an error, never a crash", "[pt2]") {
 
 TEST_CASE("flipped bytes give an error or a graph, never a crash or a bug report", "[pt2]") {
   const std::string whole = read_file(fixture("in_place")).value();
-  const auto path = std::filesystem::temp_directory_path() / ("cox_pt2_flip_" + std::to_string(std::random_device{}()) + ".pt2");
+  const auto path =
+      std::filesystem::temp_directory_path() / ("cox_pt2_flip_" + std::to_string(std::random_device{}()) + ".pt2");
   std::mt19937 generator(20261123);
   int errors = 0;
   for (int i = 0; i < 300; ++i) {
@@ -269,7 +280,8 @@ TEST_CASE("flipped bytes give an error or a graph, never a crash or a bug report
     const std::size_t first = i < 200 ? 0 : whole.size() - 2500;
     const std::size_t place = first + generator() % (whole.size() - first);
     changed[place] = static_cast<char>(generator());
-    std::ofstream(path, std::ios::binary | std::ios::trunc).write(changed.data(), static_cast<std::streamsize>(changed.size()));
+    std::ofstream(path, std::ios::binary | std::ios::trunc)
+        .write(changed.data(), static_cast<std::streamsize>(changed.size()));
     INFO("byte " << place);
     const auto graph = load_pt2(path);
     if (!graph) {

@@ -28,7 +28,8 @@ struct RawGraph {
     graph.parameters.push_back(std::move(made));
     return value;
   }
-  ValueId op(const std::string& path, std::string_view target, NamedArguments given, std::vector<Dim> dims, DType dtype = DType::Float32, bool grad = true) {
+  ValueId op(const std::string& path, std::string_view target, NamedArguments given, std::vector<Dim> dims,
+             DType dtype = DType::Float32, bool grad = true) {
     const Origin origin{path, "model.py:" + std::to_string(graph.ops.size() + 1), grad};
     return emit_op(graph, target, given, origin, "v" + std::to_string(graph.values.size()), std::move(dims), dtype);
   }

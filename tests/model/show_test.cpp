@@ -12,7 +12,12 @@ using namespace coxswain::model;
 namespace {
 
 ModelGraph tiny_gpt2() {
-  return build_from_config(parse_json(R"({"model_type": "gpt2", "n_layer": 3, "n_embd": 16, "n_head": 2, "n_positions": 8, "vocab_size": 10})").value(), {}).value();
+  return build_from_config(
+             parse_json(
+                 R"({"model_type": "gpt2", "n_layer": 3, "n_embd": 16, "n_head": 2, "n_positions": 8, "vocab_size": 10})")
+                 .value(),
+             {})
+      .value();
 }
 
 }  // namespace
@@ -52,12 +57,14 @@ TEST_CASE("what cannot be cut, split or costed is named with its source line") {
   const ValueId x = raw.input("x", dims);
   ValueId h = raw.linear("net.first", x, raw.parameter("w", {4, 4}), dims);
   h = raw.unary("net.odd", "aten::special_i0", h);
-  const ValueId mean = raw.op("net.balance", "aten::mean.dim", {{"self", ValueRef{h}}, {"dim", std::vector<Dim>{Dim(0)}}}, {Dim(4)});
+  const ValueId mean =
+      raw.op("net.balance", "aten::mean.dim", {{"self", ValueRef{h}}, {"dim", std::vector<Dim>{Dim(0)}}}, {Dim(4)});
   raw.loss(raw.sum("net", raw.binary("net.balance", "aten::mul.Tensor", mean, mean, {Dim(4)})));
   REQUIRE(finish_graph(raw.graph).has_value());
   const std::string text = show_table(raw.graph, 1);
   CHECK(text.find("note: no numbered modules") != std::string::npos);
-  CHECK(text.find("couples samples: aten::mul.Tensor at net.balance (model.py:4) multiplies two sums over the batch") != std::string::npos);
+  CHECK(text.find("couples samples: aten::mul.Tensor at net.balance (model.py:4) multiplies two sums over the batch") !=
+        std::string::npos);
   CHECK(text.find("aten::special_i0 x 1, first at net.odd (model.py:2)") != std::string::npos);
   const Json json = show_json(raw.graph, 1);
   REQUIRE(json["coupled"].array().size() == 1);

@@ -56,7 +56,8 @@ TEST_CASE("a cut sends what parameters influence and later operators read, nothi
 
 TEST_CASE("parameter-free values are recomputed by each stage that uses them") {
   const Model model;
-  for (const auto& [begin, end] : {std::pair{0, 2}, std::pair{2, 3}, std::pair{3, 4}}) CHECK(model.has(slice_stage(model.graph, begin, end), model.table));
+  for (const auto& [begin, end] : {std::pair{0, 2}, std::pair{2, 3}, std::pair{3, 4}})
+    CHECK(model.has(slice_stage(model.graph, begin, end), model.table));
   const StageSlice head = slice_stage(model.graph, 4, 5);
   CHECK_FALSE(model.has(head, model.table));
   CHECK(model.has(head, model.denominator));
@@ -94,7 +95,8 @@ TEST_CASE("stages together run every parameter-dependent operator once") {
 TEST_CASE("the two computations of live values agree") {
   const Model model;
   const auto live = live_at_cuts(model.graph);
-  for (int block = 0; block < model.graph.num_blocks(); ++block) CHECK(live[block] == live_values(model.graph, model.graph.blocks[block].first_op));
+  for (int block = 0; block < model.graph.num_blocks(); ++block)
+    CHECK(live[block] == live_values(model.graph, model.graph.blocks[block].first_op));
   CHECK(live.back().empty());
 }
 

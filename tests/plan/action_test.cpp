@@ -26,14 +26,17 @@ TEST_CASE("an action prints as documented", "[action]") {
 }
 
 TEST_CASE("parse_action is the exact inverse of to_text", "[action]") {
-  for (const char* text : {"F3[2,5)", "F3", "B0[0,1)", "I2", "W2[1,9)", "SEND_F3", "RECV_F0", "SEND_B1", "RECV_B12", "REDUCE_GRAD[0,4)",
-                           "REDUCE_TIED0", "BROADCAST_TIED3", "COUNT_LOSS", "REDUCE_LOSS_COUNT", "REDUCE_NORM", "OPTIMIZER"}) {
+  for (const char* text :
+       {"F3[2,5)", "F3", "B0[0,1)", "I2", "W2[1,9)", "SEND_F3", "RECV_F0", "SEND_B1", "RECV_B12", "REDUCE_GRAD[0,4)",
+        "REDUCE_TIED0", "BROADCAST_TIED3", "COUNT_LOSS", "REDUCE_LOSS_COUNT", "REDUCE_NORM", "OPTIMIZER"}) {
     const auto action = parse_action(text);
     REQUIRE(action);
     CHECK(to_text(*action) == text);
   }
-  for (const char* text : {"", "F", "F03", "F-1", "F3[2,5]", "F3[5,2)", "F3[2,)", "F3[2,5) ", "SEND_F3[0,1)", "SEND_F", "REDUCE_GRAD", "REDUCE_GRAD3",
-                           "OPTIMIZER1", "REDUCE_TIED", "f3", "X1", "F99999999999", "F3[", "F3[2", "F3[2,"}) {
+  for (const char* text : {"",           "F",           "F03",          "F-1",    "F3[2,5]",      "F3[5,2)",
+                           "F3[2,)",     "F3[2,5) ",    "SEND_F3[0,1)", "SEND_F", "REDUCE_GRAD",  "REDUCE_GRAD3",
+                           "OPTIMIZER1", "REDUCE_TIED", "f3",           "X1",     "F99999999999", "F3[",
+                           "F3[2",       "F3[2,"}) {
     CAPTURE(text);
     CHECK_FALSE(parse_action(text));
   }
@@ -41,7 +44,8 @@ TEST_CASE("parse_action is the exact inverse of to_text", "[action]") {
 
 TEST_CASE("every kind has a stream of its sort and a name of its own", "[action]") {
   std::set<std::string_view> names;
-  for (int i = 0; i <= static_cast<int>(ActionKind::BroadcastTied); ++i) names.insert(to_text(static_cast<ActionKind>(i)));
+  for (int i = 0; i <= static_cast<int>(ActionKind::BroadcastTied); ++i)
+    names.insert(to_text(static_cast<ActionKind>(i)));
   CHECK(names.size() == 15);
   CHECK(names.count("send_activation") == 1);
   CHECK(is_compute(ActionKind::CountLoss));

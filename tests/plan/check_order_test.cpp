@@ -109,8 +109,10 @@ TEST_CASE("schedules that disagree deadlock where no buffer holds them apart", "
   // micro-batches before it gives a gradient.
   const auto graph = make_chain_graph();
   Plan plan = make_plan(graph, make_cpu_cluster({2}), {.cuts = {3}, .samples = {{4}, {4}}, .count = 2});
-  const std::vector<Action> eager{{ActionKind::Forward, 0}, {ActionKind::Backward, 0}, {ActionKind::Forward, 1}, {ActionKind::Backward, 1}};
-  const std::vector<Action> late{{ActionKind::Forward, 0}, {ActionKind::Forward, 1}, {ActionKind::Backward, 0}, {ActionKind::Backward, 1}};
+  const std::vector<Action> eager{
+      {ActionKind::Forward, 0}, {ActionKind::Backward, 0}, {ActionKind::Forward, 1}, {ActionKind::Backward, 1}};
+  const std::vector<Action> late{
+      {ActionKind::Forward, 0}, {ActionKind::Forward, 1}, {ActionKind::Backward, 0}, {ActionKind::Backward, 1}};
   fill_roles(plan, graph, Bytes(1), {eager, late});
   const auto errors = check_order(plan, graph);
   CHECK(messages(errors) == std::vector<std::string>(2, "deadlock: this rank never ends its list"));

@@ -30,12 +30,13 @@ Estimate sample_estimate() {
 }
 
 TEST_CASE("an estimate has the members of the interface", "[estimate]") {
-  CHECK(coxswain::to_text(to_json(sample_estimate())) ==
-        R"({"bubble_fraction":0.125,"devices":[{"busy_fraction":0.75,"capacity_bytes":9999999,"device":"cpu-0.4",)"
-        R"("parts":{"activations":1000,"gradients":10,"margin":1000000,"optimizer":100,"parameters":1,"transfers":10000,"workspace":100000},)"
-        R"("peak_memory_bytes":1111110,"ranks":[2,3],"role":1}],"model_flops_utilization":0.25,)"
-        R"("parts":{"backward":0.2,"bubble":0.0625,"communication_exposed":0.02,"forward":0.1,"optimizer":0.03,"recompute":0.01},)"
-        R"("step_seconds":0.5,"tokens_per_second":1000.0})");
+  CHECK(
+      coxswain::to_text(to_json(sample_estimate())) ==
+      R"({"bubble_fraction":0.125,"devices":[{"busy_fraction":0.75,"capacity_bytes":9999999,"device":"cpu-0.4",)"
+      R"("parts":{"activations":1000,"gradients":10,"margin":1000000,"optimizer":100,"parameters":1,"transfers":10000,"workspace":100000},)"
+      R"("peak_memory_bytes":1111110,"ranks":[2,3],"role":1}],"model_flops_utilization":0.25,)"
+      R"("parts":{"backward":0.2,"bubble":0.0625,"communication_exposed":0.02,"forward":0.1,"optimizer":0.03,"recompute":0.01},)"
+      R"("step_seconds":0.5,"tokens_per_second":1000.0})");
 }
 
 TEST_CASE("an estimate reads back", "[estimate]") {
@@ -57,7 +58,8 @@ TEST_CASE("a broken estimate names every problem", "[estimate]") {
   REQUIRE_FALSE(read);
   std::vector<std::string> paths;
   for (const Error& detail : read.error().details) paths.push_back(detail.path);
-  CHECK_THAT(paths, Catch::UnorderedEquals(std::vector<std::string>{"estimate.step_seconds", "estimate.parts.bubble", "estimate.devices[0].ranks[1]",
+  CHECK_THAT(paths, Catch::UnorderedEquals(std::vector<std::string>{"estimate.step_seconds", "estimate.parts.bubble",
+                                                                    "estimate.devices[0].ranks[1]",
                                                                     "estimate.devices[0].parts.spare"}));
 }
 

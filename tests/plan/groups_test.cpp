@@ -12,11 +12,13 @@ TEST_CASE("groups come in one order and single ranks make none but the world", "
   const Plan plan = make_plan(graph, make_cpu_cluster({6}), {.cuts = {2, 4}, .samples = {{3, 3}, {6}, {1, 2, 3}}});
   const auto groups = make_groups(plan, graph);
   const std::vector<std::tuple<GroupKind, int, std::vector<int>>> expected{
-      {GroupKind::World, 0, {0, 1, 2, 3, 4, 5}},   {GroupKind::StageReplicas, 0, {0, 1}},       {GroupKind::StageReplicas, 2, {3, 4, 5}},
-      {GroupKind::ActivationEdge, 0, {0, 1, 2}},   {GroupKind::ActivationEdge, 1, {2, 3, 4, 5}}, {GroupKind::GradientEdge, 0, {0, 1, 2}},
-      {GroupKind::GradientEdge, 1, {2, 3, 4, 5}}, {GroupKind::Tied, 0, {0, 1, 3, 4, 5}}};
+      {GroupKind::World, 0, {0, 1, 2, 3, 4, 5}},    {GroupKind::StageReplicas, 0, {0, 1}},
+      {GroupKind::StageReplicas, 2, {3, 4, 5}},     {GroupKind::ActivationEdge, 0, {0, 1, 2}},
+      {GroupKind::ActivationEdge, 1, {2, 3, 4, 5}}, {GroupKind::GradientEdge, 0, {0, 1, 2}},
+      {GroupKind::GradientEdge, 1, {2, 3, 4, 5}},   {GroupKind::Tied, 0, {0, 1, 3, 4, 5}}};
   REQUIRE(groups.size() == expected.size());
-  for (std::size_t i = 0; i < groups.size(); ++i) CHECK(std::tuple(groups[i].kind, groups[i].index, groups[i].ranks) == expected[i]);
+  for (std::size_t i = 0; i < groups.size(); ++i)
+    CHECK(std::tuple(groups[i].kind, groups[i].index, groups[i].ranks) == expected[i]);
 
   CHECK(group_of(plan, groups, 0, {ActionKind::SendActivation, 0}) == 3);
   CHECK(group_of(plan, groups, 1, {ActionKind::ReceiveActivation, 0}) == 3);

@@ -35,11 +35,12 @@ TEST_CASE("the text of a plan is the documented one", "[plan_json]") {
   stage.replicas.push_back({{{0, 5}}, 1, 1, 1, 4});
   plan.stages.push_back(stage);
   plan.roles.push_back({0, {0}, {{ActionKind::Forward, 0, 0, 2}, {ActionKind::ReduceNorm}}});
-  CHECK(coxswain::to_text(to_json(plan)) ==
-        R"json({"backend":"host","batch":{"count":2,"global":8,"micro":4},"cluster_hash":"c","format_version":1,"model_hash":"m",)json"
-        R"json("precision":"float32","receive_credits":2,"roles":[{"actions":["F0[0,2)","REDUCE_NORM"],"replicas":[0],"stage":0}],)json"
-        R"json("schedule":"1f1b","stages":[{"bucket_starts":[1,0],"end_block":2,"first_block":0,"offload":"none",)json"
-        R"json("recompute":["none","full"],"replicas":[{"context":1,"devices":[{"device_class":0,"index":5}],"expert":1,"samples":4,"tensor":1}],"zero_stage":0}]})json");
+  CHECK(
+      coxswain::to_text(to_json(plan)) ==
+      R"json({"backend":"host","batch":{"count":2,"global":8,"micro":4},"cluster_hash":"c","format_version":1,"model_hash":"m",)json"
+      R"json("precision":"float32","receive_credits":2,"roles":[{"actions":["F0[0,2)","REDUCE_NORM"],"replicas":[0],"stage":0}],)json"
+      R"json("schedule":"1f1b","stages":[{"bucket_starts":[1,0],"end_block":2,"first_block":0,"offload":"none",)json"
+      R"json("recompute":["none","full"],"replicas":[{"context":1,"devices":[{"device_class":0,"index":5}],"expert":1,"samples":4,"tensor":1}],"zero_stage":0}]})json");
 }
 
 TEST_CASE("every problem of form is reported with its path", "[plan_json]") {
@@ -56,8 +57,13 @@ TEST_CASE("every problem of form is reported with its path", "[plan_json]") {
   CHECK(read.error().code == ErrorCode::InvalidArgument);
   std::vector<std::string> paths;
   for (const Error& detail : read.error().details) paths.push_back(detail.path);
-  const std::vector<std::string> expected{"plan.batch.count", "plan.stages[1].replicas[0].devices[0].index", "plan.stages[1].recompute[0]",
-                                          "plan.roles[0].actions[3]", "plan.roles[0].stage", "plan.schedule", "plan.surprise"};
+  const std::vector<std::string> expected{"plan.batch.count",
+                                          "plan.stages[1].replicas[0].devices[0].index",
+                                          "plan.stages[1].recompute[0]",
+                                          "plan.roles[0].actions[3]",
+                                          "plan.roles[0].stage",
+                                          "plan.schedule",
+                                          "plan.surprise"};
   CHECK_THAT(paths, Catch::UnorderedEquals(expected));
 }
 

@@ -1,7 +1,7 @@
 // Laws over random plans: what is derived validates and ends, what is broken is reported, text reads back.
+#include <rapidcheck.h>
 #include <algorithm>
 #include <numeric>
-#include <rapidcheck.h>
 
 #include "tests/support/graph_builder.h"
 #include "tests/support/plan_builder.h"
@@ -31,7 +31,8 @@ std::vector<std::int64_t> random_parts(std::int64_t total, int count) {
 }
 
 struct Random {
-  explicit Random(int min_stages = 1, int min_count = 1) : tied(*rc::gen::arbitrary<bool>()), plan(make(min_stages, min_count)) {}
+  explicit Random(int min_stages = 1, int min_count = 1)
+      : tied(*rc::gen::arbitrary<bool>()), plan(make(min_stages, min_count)) {}
 
   bool tied;
   Plan plan;
@@ -43,7 +44,8 @@ struct Random {
     PlanOptions options;
     const int num_stages = *rc::gen::inRange(min_stages, 5);
     std::vector<int> cuts{1, 2, 3, 4, 5};
-    while (static_cast<int>(cuts.size()) > num_stages - 1) cuts.erase(cuts.begin() + *rc::gen::inRange<std::ptrdiff_t>(0, static_cast<std::ptrdiff_t>(cuts.size())));
+    while (static_cast<int>(cuts.size()) > num_stages - 1)
+      cuts.erase(cuts.begin() + *rc::gen::inRange<std::ptrdiff_t>(0, static_cast<std::ptrdiff_t>(cuts.size())));
     options.cuts = cuts;
     const std::int64_t micro = *rc::gen::inRange<std::int64_t>(4, 10);
     options.samples.clear();
@@ -71,7 +73,9 @@ TEST_CASE("every derived plan ends under any durations", "[properties]") {
     const Random random;
     const auto seed = *rc::gen::inRange<unsigned>(0, 1000);
     VirtualWorld world(random.plan, random.graph(), [seed](int rank, const Action& action) {
-      const unsigned mixed = (seed + static_cast<unsigned>(rank) * 31U + static_cast<unsigned>(action.kind) * 7U + static_cast<unsigned>(action.micro_batch + 1) * 13U) % 11U;
+      const unsigned mixed = (seed + static_cast<unsigned>(rank) * 31U + static_cast<unsigned>(action.kind) * 7U +
+                              static_cast<unsigned>(action.micro_batch + 1) * 13U) %
+                             11U;
       return static_cast<double>(mixed);
     });
     RC_ASSERT(world.run_step());
@@ -86,10 +90,13 @@ TEST_CASE("plans read back", "[properties]") {
     const auto read = plan_from_json(*json);
     RC_ASSERT(read.has_value());
     RC_ASSERT(*read == random.plan);
-    const auto schedules = parse_schedule_csv(to_schedule_csv(random.plan), static_cast<int>(random.plan.stages.size()), static_cast<int>(random.plan.batch.count));
+    const auto schedules = parse_schedule_csv(to_schedule_csv(random.plan), static_cast<int>(random.plan.stages.size()),
+                                              static_cast<int>(random.plan.batch.count));
     RC_ASSERT(schedules.has_value());
     for (std::size_t s = 0; s < schedules->size(); ++s) {
-      RC_ASSERT((*schedules)[s] == make_schedule(random.plan.schedule, static_cast<int>(s), static_cast<int>(schedules->size()), static_cast<int>(random.plan.batch.count)));
+      RC_ASSERT((*schedules)[s] == make_schedule(random.plan.schedule, static_cast<int>(s),
+                                                 static_cast<int>(schedules->size()),
+                                                 static_cast<int>(random.plan.batch.count)));
     }
   }));
 }
@@ -104,7 +111,9 @@ std::vector<std::size_t> positions(const Role& role, Condition condition) {
   return found;
 }
 
-Role& random_role(Plan& plan) { return plan.roles[static_cast<std::size_t>(*rc::gen::inRange(0, static_cast<int>(plan.roles.size())))]; }
+Role& random_role(Plan& plan) {
+  return plan.roles[static_cast<std::size_t>(*rc::gen::inRange(0, static_cast<int>(plan.roles.size())))];
+}
 
 TEST_CASE("a list without one of its edges is reported", "[properties]") {
   CHECK(rc::check("by completeness and by order", [] {
@@ -137,14 +146,16 @@ TEST_CASE("transfers pair up and cover every sample once", "[properties]") {
     const Random random;
     for (int rank = 0; rank < num_ranks(random.plan); ++rank) {
       const RankPlace place = place_of(random.plan, rank);
-      const Replica& replica = random.plan.stages[static_cast<std::size_t>(place.stage)].replicas[static_cast<std::size_t>(place.replica)];
+      const Replica& replica =
+          random.plan.stages[static_cast<std::size_t>(place.stage)].replicas[static_cast<std::size_t>(place.replica)];
       for (const bool next : {true, false}) {
         const auto transfers = next ? transfers_to_next(random.plan, rank) : transfers_from_previous(random.plan, rank);
         std::int64_t covered = 0;
         for (const Transfer& transfer : transfers) {
           RC_ASSERT(transfer.first_sample == covered);
           covered += transfer.num_samples;
-          const auto back = next ? transfers_from_previous(random.plan, transfer.peer) : transfers_to_next(random.plan, transfer.peer);
+          const auto back = next ? transfers_from_previous(random.plan, transfer.peer)
+                                 : transfers_to_next(random.plan, transfer.peer);
           const auto mine = std::find_if(back.begin(), back.end(), [&](const Transfer& t) { return t.peer == rank; });
           RC_ASSERT(mine != back.end());
           RC_ASSERT(mine->num_samples == transfer.num_samples);
@@ -155,7 +166,8 @@ TEST_CASE("transfers pair up and cover every sample once", "[properties]") {
           };
           RC_ASSERT(start(rank, transfer.first_sample) == start(transfer.peer, mine->first_sample));
         }
-        const bool has_neighbour = next ? place.stage + 1 < static_cast<int>(random.plan.stages.size()) : place.stage > 0;
+        const bool has_neighbour =
+            next ? place.stage + 1 < static_cast<int>(random.plan.stages.size()) : place.stage > 0;
         RC_ASSERT(covered == (has_neighbour ? replica.samples : 0));
       }
     }

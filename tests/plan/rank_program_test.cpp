@@ -24,7 +24,8 @@ std::string waits(const RankProgram& program, const std::string& text) {
 }
 
 Plan middle_plan() {
-  return make_plan(make_chain_graph(), make_cpu_cluster({4}), {.cuts = {2, 4}, .samples = {{4}, {2, 2}, {4}}, .count = 5, .receive_credits = 2});
+  return make_plan(make_chain_graph(), make_cpu_cluster({4}),
+                   {.cuts = {2, 4}, .samples = {{4}, {2, 2}, {4}}, .count = 5, .receive_credits = 2});
 }
 
 TEST_CASE("a middle stage waits for its neighbours and its credits", "[rank_program]") {
@@ -66,7 +67,8 @@ TEST_CASE("first and last stage", "[rank_program]") {
   CHECK(waits(last, "B0[4,6)") == "COUNT_LOSS F0[4,6)");
   CHECK(waits(last, "B2[4,6)") == "COUNT_LOSS SEND_B0 F2[4,6)");
 
-  const Plan replicated = make_plan(graph, make_cpu_cluster({2}), {.samples = {{2, 2}}, .count = 1, .bucket_bytes = Bytes(1 << 20)});
+  const Plan replicated =
+      make_plan(graph, make_cpu_cluster({2}), {.samples = {{2, 2}}, .count = 1, .bucket_bytes = Bytes(1 << 20)});
   const RankProgram program = make_rank_program(replicated, graph, 1);
   CHECK(waits(program, "REDUCE_LOSS_COUNT") == "COUNT_LOSS");
   CHECK(waits(program, "B0[0,6)") == "REDUCE_LOSS_COUNT F0[0,6)");

@@ -22,10 +22,12 @@ TEST_CASE("one rank computes, counts the loss and updates, and sends nothing", "
 
 TEST_CASE("two stages of one and two replicas", "[roles]") {
   // Blocks: prologue 0, layers 1-4, epilogue 5; the embedding is tied to the head, so blocks 0 and 5 have no bucket.
-  const Plan plan = make_plan(make_chain_graph(), make_cpu_cluster({3}), {.cuts = {3}, .samples = {{4}, {3, 1}}, .count = 2});
+  const Plan plan =
+      make_plan(make_chain_graph(), make_cpu_cluster({3}), {.cuts = {3}, .samples = {{4}, {3, 1}}, .count = 2});
   REQUIRE(plan.roles.size() == 3);
   CHECK(text_of(plan.roles[0].actions) ==
-        "F0[0,3) SEND_F0 F1[0,3) SEND_F1 RECV_B0 B0[0,3) RECV_B1 B1[0,3) REDUCE_TIED0 REDUCE_NORM OPTIMIZER BROADCAST_TIED0");
+        "F0[0,3) SEND_F0 F1[0,3) SEND_F1 RECV_B0 B0[0,3) RECV_B1 B1[0,3) REDUCE_TIED0 REDUCE_NORM OPTIMIZER "
+        "BROADCAST_TIED0");
   const char* second =
       "COUNT_LOSS REDUCE_LOSS_COUNT RECV_F0 F0[3,6) B0[3,6) SEND_B0 RECV_F1 F1[3,6) "
       "B1[4,6) REDUCE_GRAD[4,6) B1[3,4) REDUCE_GRAD[3,4) SEND_B1 REDUCE_TIED0 REDUCE_NORM OPTIMIZER BROADCAST_TIED0";
@@ -94,7 +96,8 @@ TEST_CASE("a parameter counts in the lowest block of its stage that uses it", "[
 }
 
 TEST_CASE("evaluation runs forwards and edges only", "[roles]") {
-  const Plan plan = make_plan(make_chain_graph(), make_cpu_cluster({3}), {.cuts = {2, 4}, .samples = {{4}, {4}, {4}}, .count = 2});
+  const Plan plan =
+      make_plan(make_chain_graph(), make_cpu_cluster({3}), {.cuts = {2, 4}, .samples = {{4}, {4}, {4}}, .count = 2});
   CHECK(text_of(evaluation_actions(plan, 0)) == "F0[0,2) SEND_F0 F1[0,2) SEND_F1 REDUCE_NORM");
   CHECK(text_of(evaluation_actions(plan, 1)) == "RECV_F0 F0[2,4) SEND_F0 RECV_F1 F1[2,4) SEND_F1 REDUCE_NORM");
   CHECK(text_of(evaluation_actions(plan, 2)) == "RECV_F0 F0[4,6) RECV_F1 F1[4,6) REDUCE_NORM");

@@ -7,7 +7,8 @@ namespace coxswain::plan {
 namespace {
 
 Plan three_stages(ScheduleKind schedule) {
-  return make_plan(make_chain_graph(), make_cpu_cluster({4}), {.cuts = {2, 4}, .samples = {{4}, {4}, {2, 2}}, .count = 3, .schedule = schedule});
+  return make_plan(make_chain_graph(), make_cpu_cluster({4}),
+                   {.cuts = {2, 4}, .samples = {{4}, {4}, {2, 2}}, .count = 3, .schedule = schedule});
 }
 
 TEST_CASE("a plan prints one cell a unit of time", "[schedule_csv]") {
@@ -35,7 +36,8 @@ TEST_CASE("what was printed reads back into the same roles", "[schedule_csv]") {
 
 TEST_CASE("PyTorch's own file reads", "[schedule_csv]") {
   // torch 2.13.0, ScheduleGPipe._get_pipeline_order of 2 stages and 3 micro-batches, written by its _dump_csv.
-  const auto schedules = parse_schedule_csv("0F0,0F1,0F2,,,,0B0,0B1,0B2,0REDUCE_GRAD\r\n,1F0,1F1,1F2,1B0,1B1,1B2,1REDUCE_GRAD\r\n", 2, 3);
+  const auto schedules =
+      parse_schedule_csv("0F0,0F1,0F2,,,,0B0,0B1,0B2,0REDUCE_GRAD\r\n,1F0,1F1,1F2,1B0,1B1,1B2,1REDUCE_GRAD\r\n", 2, 3);
   REQUIRE(schedules);
   CHECK((*schedules)[0] == make_schedule(ScheduleKind::GPipe, 0, 2, 3));
   CHECK((*schedules)[1] == make_schedule(ScheduleKind::GPipe, 1, 2, 3));
@@ -44,7 +46,8 @@ TEST_CASE("PyTorch's own file reads", "[schedule_csv]") {
 TEST_CASE("split backwards read as I and W", "[schedule_csv]") {
   const auto schedules = parse_schedule_csv("0F0,0I0,0W0\n", 1, 1);
   REQUIRE(schedules);
-  CHECK(schedules->front() == std::vector<Action>{{ActionKind::Forward, 0}, {ActionKind::BackwardInput, 0}, {ActionKind::BackwardWeight, 0}});
+  CHECK(schedules->front() ==
+        std::vector<Action>{{ActionKind::Forward, 0}, {ActionKind::BackwardInput, 0}, {ActionKind::BackwardWeight, 0}});
 }
 
 TEST_CASE("every bad cell is named", "[schedule_csv]") {
@@ -52,10 +55,13 @@ TEST_CASE("every bad cell is named", "[schedule_csv]") {
   REQUIRE_FALSE(read);
   std::vector<std::string> seen;
   for (const Error& detail : read.error().details) seen.push_back(detail.path + " " + detail.message);
-  const std::vector<std::string> expected{
-      " number of lines differs from the number of stages", "line 1 cell 2 cell belongs to another stage", "line 1 cell 3 not a cell of a schedule",
-      "line 1 cell 4 no such micro-batch",                  "line 1 wrong number of forwards",             "line 1 wrong number of backwards",
-      "line 2 wrong number of backwards"};
+  const std::vector<std::string> expected{" number of lines differs from the number of stages",
+                                          "line 1 cell 2 cell belongs to another stage",
+                                          "line 1 cell 3 not a cell of a schedule",
+                                          "line 1 cell 4 no such micro-batch",
+                                          "line 1 wrong number of forwards",
+                                          "line 1 wrong number of backwards",
+                                          "line 2 wrong number of backwards"};
   CHECK(seen == expected);
 }
 

@@ -8,7 +8,8 @@ namespace {
 
 std::string text_of(ScheduleKind kind, int stage, int num_stages, int num_micro_batches) {
   std::string text;
-  for (const Action& action : make_schedule(kind, stage, num_stages, num_micro_batches)) text += (text.empty() ? "" : " ") + to_text(action);
+  for (const Action& action : make_schedule(kind, stage, num_stages, num_micro_batches))
+    text += (text.empty() ? "" : " ") + to_text(action);
   return text;
 }
 

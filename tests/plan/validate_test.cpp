@@ -21,7 +21,8 @@ struct Case {
   void refill() { fill_roles(plan, graph, Bytes(1)); }
 };
 
-void check_rule(const Case& broken, const std::string& rule, const std::string& path, ErrorCode code = ErrorCode::InvalidArgument) {
+void check_rule(const Case& broken, const std::string& rule, const std::string& path,
+                ErrorCode code = ErrorCode::InvalidArgument) {
   const auto errors = broken.errors();
   REQUIRE_FALSE(errors.empty());
   for (const Error& error : errors) CHECK(error.message.substr(0, error.message.find(':')) == rule);
@@ -83,7 +84,8 @@ TEST_CASE("V7: precision", "[validate]") {
 
 TEST_CASE("V8: schedule", "[validate]") {
   Case c;
-  for (const auto kind : {ScheduleKind::Interleaved, ScheduleKind::ZeroBubbleH1, ScheduleKind::ZeroBubbleH2, ScheduleKind::ZeroBubbleV}) {
+  for (const auto kind :
+       {ScheduleKind::Interleaved, ScheduleKind::ZeroBubbleH1, ScheduleKind::ZeroBubbleH2, ScheduleKind::ZeroBubbleV}) {
     c.plan.schedule = kind;
     check_rule(c, "V8", "schedule", ErrorCode::Unimplemented);
     CHECK(c.errors().front().got == to_text(kind));

@@ -25,7 +25,12 @@ class Builder {
 
     const int embedding = parameter("embedding.weight", {options_.vocabulary, options_.width});
     begin("prologue");
-    int hidden = op("aten::embedding", "embedding", {{"weight", ValueRef{embedding}}, {"indices", ValueRef{tokens}}, {"padding_idx", Dim(-1)}, {"scale_grad_by_freq", false}, {"sparse", false}},
+    int hidden = op("aten::embedding", "embedding",
+                    {{"weight", ValueRef{embedding}},
+                     {"indices", ValueRef{tokens}},
+                     {"padding_idx", Dim(-1)},
+                     {"scale_grad_by_freq", false},
+                     {"sparse", false}},
                     {batch, sequence, Dim(options_.width)});
     end("prologue");
     for (int layer = 0; layer < options_.num_layers; ++layer) hidden = add_layer(layer, hidden, batch, sequence);
@@ -56,7 +61,8 @@ class Builder {
     return id;
   }
 
-  int op(std::string target, std::string path, std::vector<Argument> arguments, std::vector<Dim> dims, DType dtype = DType::Float32, bool depends = true) {
+  int op(std::string target, std::string path, std::vector<Argument> arguments, std::vector<Dim> dims,
+         DType dtype = DType::Float32, bool depends = true) {
     const int out = value("v" + std::to_string(graph_.values.size()), std::move(dims), dtype, depends);
     graph_.values.back().producer = static_cast<int>(graph_.ops.size());
     model::Op made;
@@ -68,7 +74,9 @@ class Builder {
     return out;
   }
 
-  void begin(std::string name) { graph_.blocks.push_back({std::move(name), static_cast<int>(graph_.ops.size()), 0, ""}); }
+  void begin(std::string name) {
+    graph_.blocks.push_back({std::move(name), static_cast<int>(graph_.ops.size()), 0, ""});
+  }
   void end(std::string signature) {
     graph_.blocks.back().end_op = static_cast<int>(graph_.ops.size());
     graph_.blocks.back().signature = std::move(signature);
@@ -79,9 +87,11 @@ class Builder {
     const int weight = parameter(path + ".weight", {options_.width, options_.width});
     const std::vector<Dim> dims{batch, sequence, Dim(options_.width)};
     begin(path);
-    const int linear = op("aten::linear", path, {{"input", ValueRef{hidden}}, {"weight", ValueRef{weight}}, {"bias", None{}}}, dims);
+    const int linear =
+        op("aten::linear", path, {{"input", ValueRef{hidden}}, {"weight", ValueRef{weight}}, {"bias", None{}}}, dims);
     const int gelu = op("aten::gelu", path, {{"self", ValueRef{linear}}, {"approximate", std::string("none")}}, dims);
-    const int sum = op("aten::add.Tensor", path, {{"self", ValueRef{hidden}}, {"other", ValueRef{gelu}}, {"alpha", Dim(1)}}, dims);
+    const int sum =
+        op("aten::add.Tensor", path, {{"self", ValueRef{hidden}}, {"other", ValueRef{gelu}}, {"alpha", Dim(1)}}, dims);
     end("layer");
     return sum;
   }
@@ -91,12 +101,24 @@ class Builder {
     if (options_.tied) graph_.parameters.front().tied_names.push_back("head.weight");
     const Dim rows = batch * sequence;
     begin("epilogue");
-    const int logits = op("aten::linear", "head", {{"input", ValueRef{hidden}}, {"weight", ValueRef{head}}, {"bias", None{}}}, {batch, sequence, Dim(options_.vocabulary)});
-    const int flat = op("aten::reshape", "", {{"self", ValueRef{logits}}, {"shape", std::vector<Dim>{rows, Dim(options_.vocabulary)}}}, {rows, Dim(options_.vocabulary)});
-    const int target = op("aten::reshape", "", {{"self", ValueRef{labels}}, {"shape", std::vector<Dim>{rows}}}, {rows}, DType::Int64, false);
+    const int logits =
+        op("aten::linear", "head", {{"input", ValueRef{hidden}}, {"weight", ValueRef{head}}, {"bias", None{}}},
+           {batch, sequence, Dim(options_.vocabulary)});
+    const int flat = op("aten::reshape", "",
+                        {{"self", ValueRef{logits}}, {"shape", std::vector<Dim>{rows, Dim(options_.vocabulary)}}},
+                        {rows, Dim(options_.vocabulary)});
+    const int target = op("aten::reshape", "", {{"self", ValueRef{labels}}, {"shape", std::vector<Dim>{rows}}}, {rows},
+                          DType::Int64, false);
     const int numerator = op("aten::cross_entropy_loss", "",
-                             {{"self", ValueRef{flat}}, {"target", ValueRef{target}}, {"weight", None{}}, {"reduction", Dim(2)}, {"ignore_index", Dim(-100)}, {"label_smoothing", 0.0}}, {});
-    const int kept = op("aten::ne.Scalar", "", {{"self", ValueRef{target}}, {"other", Dim(-100)}}, {rows}, DType::Bool, false);
+                             {{"self", ValueRef{flat}},
+                              {"target", ValueRef{target}},
+                              {"weight", None{}},
+                              {"reduction", Dim(2)},
+                              {"ignore_index", Dim(-100)},
+                              {"label_smoothing", 0.0}},
+                             {});
+    const int kept =
+        op("aten::ne.Scalar", "", {{"self", ValueRef{target}}, {"other", Dim(-100)}}, {rows}, DType::Bool, false);
     const int denominator = op("aten::sum", "", {{"self", ValueRef{kept}}, {"dtype", None{}}}, {}, DType::Int64, false);
     end("epilogue");
     graph_.loss.push_back({1.0, numerator, denominator});

@@ -1,6 +1,6 @@
 #pragma once
-// A small finished ModelGraph made by hand: token embedding (prologue), `num_layers` equal residual layers, and an epilogue
-// with the output projection (tied to the embedding unless told otherwise) and the loss. Threads: pure.
+// A small finished ModelGraph made by hand: token embedding (prologue), `num_layers` equal residual layers, and an
+// epilogue with the output projection (tied to the embedding unless told otherwise) and the loss. Threads: pure.
 #include "model/model_graph.h"
 
 namespace coxswain {

@@ -31,7 +31,8 @@ cluster::ResourceGraph make_cpu_cluster(const std::vector<std::int64_t>& counts)
   return graph;
 }
 
-plan::Plan make_plan(const model::ModelGraph& graph, const cluster::ResourceGraph& resources, const PlanOptions& options) {
+plan::Plan make_plan(const model::ModelGraph& graph, const cluster::ResourceGraph& resources,
+                     const PlanOptions& options) {
   plan::Plan made;
   made.model_hash = model::model_hash(graph);
   made.cluster_hash = cluster::cluster_hash(resources);

@@ -20,6 +20,7 @@ struct PlanOptions {
   Bytes bucket_bytes{1};  // a bucket a block
 };
 /// A valid plan when the options are consistent (equal sums, enough devices).
-[[nodiscard]] plan::Plan make_plan(const model::ModelGraph& graph, const cluster::ResourceGraph& resources, const PlanOptions& options);
+[[nodiscard]] plan::Plan make_plan(const model::ModelGraph& graph, const cluster::ResourceGraph& resources,
+                                   const PlanOptions& options);
 
 }  // namespace coxswain

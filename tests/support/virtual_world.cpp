@@ -14,14 +14,17 @@ using plan::ActionKind;
 /// One rank's side of a collective or exchange: done `seconds` after its last partner came.
 struct VirtualWorld::Operation {
   double seconds = 0;
-  int open = 0;         // partners that have not come
-  double last_seen = 0; // when the last one came
+  int open = 0;          // partners that have not come
+  double last_seen = 0;  // when the last one came
 };
 
 class VirtualWorld::HandleState final : public collective::Handle::State {
  public:
-  HandleState(const VirtualWorld& world, std::shared_ptr<Operation> operation) : world_(world), operation_(std::move(operation)) {}
-  bool done() const override { return operation_->open == 0 && world_.now() + 1e-12 >= operation_->last_seen + operation_->seconds; }
+  HandleState(const VirtualWorld& world, std::shared_ptr<Operation> operation)
+      : world_(world), operation_(std::move(operation)) {}
+  bool done() const override {
+    return operation_->open == 0 && world_.now() + 1e-12 >= operation_->last_seen + operation_->seconds;
+  }
   Result<void> wait(Deadline) override {
     COX_ENSURE(done());
     return {};
@@ -44,9 +47,18 @@ class VirtualWorld::Communicator final : public collective::Communicator {
   collective::Handle all_reduce(collective::BufferView, collective::ReduceOp, Deadline) override { return join(); }
   collective::Handle broadcast(collective::BufferView, int, Deadline) override { return join(); }
   collective::Handle barrier(Deadline) override { return join(); }
-  collective::Handle all_gather(collective::BufferView, collective::BufferView, std::vector<std::int64_t>, Deadline) override { return join(); }
-  collective::Handle reduce_scatter(collective::BufferView, collective::BufferView, std::vector<std::int64_t>, collective::ReduceOp, Deadline) override { return join(); }
-  collective::Handle all_to_all(collective::BufferView, collective::BufferView, std::vector<std::int64_t>, std::vector<std::int64_t>, Deadline) override { return join(); }
+  collective::Handle all_gather(collective::BufferView, collective::BufferView, std::vector<std::int64_t>,
+                                Deadline) override {
+    return join();
+  }
+  collective::Handle reduce_scatter(collective::BufferView, collective::BufferView, std::vector<std::int64_t>,
+                                    collective::ReduceOp, Deadline) override {
+    return join();
+  }
+  collective::Handle all_to_all(collective::BufferView, collective::BufferView, std::vector<std::int64_t>,
+                                std::vector<std::int64_t>, Deadline) override {
+    return join();
+  }
 
   collective::Handle exchange(std::vector<collective::PointToPoint> operations, Deadline) override {
     auto mine = make(static_cast<int>(operations.size()));
@@ -66,7 +78,9 @@ class VirtualWorld::Communicator final : public collective::Communicator {
     }
     return handle(mine);
   }
-  Result<std::unique_ptr<collective::Communicator>> split(std::vector<int>, Deadline) override { return Error{ErrorCode::Unimplemented, "virtual", "", "", "", ""}; }
+  Result<std::unique_ptr<collective::Communicator>> split(std::vector<int>, Deadline) override {
+    return Error{ErrorCode::Unimplemented, "virtual", "", "", "", ""};
+  }
   Result<std::shared_ptr<void>> allocate_registered(Bytes) override { return std::shared_ptr<void>(); }
   void abort(std::string) override {}
 
@@ -137,15 +151,19 @@ Result<Communication> VirtualWorld::Compute::prepare(const Action& action) {
   communication.group = plan::group_of(world_.plan_, world_.groups_, place_.stage, action);
   if (communication.group < 0) return communication;
   const auto& members = world_.groups_[static_cast<std::size_t>(communication.group)].ranks;
-  world_.ranks_[static_cast<std::size_t>(rank_)]->communicators[static_cast<std::size_t>(communication.group)]->next_seconds = world_.duration_(rank_, action);
+  world_.ranks_[static_cast<std::size_t>(rank_)]
+      ->communicators[static_cast<std::size_t>(communication.group)]
+      ->next_seconds = world_.duration_(rank_, action);
   if (!plan::is_edge(action.kind)) {
-    communication.kind = action.kind == ActionKind::BroadcastTied ? Communication::Kind::Broadcast : Communication::Kind::AllReduce;
+    communication.kind =
+        action.kind == ActionKind::BroadcastTied ? Communication::Kind::Broadcast : Communication::Kind::AllReduce;
     return communication;
   }
   communication.kind = Communication::Kind::Exchange;
   const bool send = action.kind == ActionKind::SendActivation || action.kind == ActionKind::SendGradient;
   const bool next = action.kind == ActionKind::SendActivation || action.kind == ActionKind::ReceiveGradient;
-  for (const plan::Transfer& transfer : next ? plan::transfers_to_next(world_.plan_, rank_) : plan::transfers_from_previous(world_.plan_, rank_)) {
+  for (const plan::Transfer& transfer :
+       next ? plan::transfers_to_next(world_.plan_, rank_) : plan::transfers_from_previous(world_.plan_, rank_)) {
     collective::PointToPoint one;
     one.kind = send ? collective::PointToPoint::Kind::Send : collective::PointToPoint::Kind::Receive;
     one.peer = static_cast<int>(std::find(members.begin(), members.end(), transfer.peer) - members.begin());
@@ -166,7 +184,8 @@ VirtualWorld::VirtualWorld(const plan::Plan& plan, const model::ModelGraph& grap
       const auto me = std::find(members.begin(), members.end(), r);
       std::unique_ptr<Communicator> communicator;
       if (me != members.end()) {
-        communicator = std::make_unique<Communicator>(*this, static_cast<int>(g), static_cast<int>(me - members.begin()), static_cast<int>(members.size()), r);
+        communicator = std::make_unique<Communicator>(
+            *this, static_cast<int>(g), static_cast<int>(me - members.begin()), static_cast<int>(members.size()), r);
       }
       borrowed.push_back(communicator.get());
       rank->communicators.push_back(std::move(communicator));
@@ -215,7 +234,9 @@ bool VirtualWorld::run_step() {
   }
 }
 
-const plan::RankProgram& VirtualWorld::program(int rank) const { return ranks_[static_cast<std::size_t>(rank)]->program; }
+const plan::RankProgram& VirtualWorld::program(int rank) const {
+  return ranks_[static_cast<std::size_t>(rank)]->program;
+}
 executor::Executor& VirtualWorld::executor(int rank) { return *ranks_[static_cast<std::size_t>(rank)]->executor; }
 
 executor::ActionTime VirtualWorld::time_of(int rank, const std::string& action) const {

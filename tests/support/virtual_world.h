@@ -51,7 +51,8 @@ class VirtualWorld {
   std::set<double> events_;
   std::vector<std::unique_ptr<Rank>> ranks_;
   std::map<std::tuple<int, int>, std::vector<std::shared_ptr<Operation>>> collectives_;  // (group, turn)
-  std::map<std::tuple<int, int, int, int>, std::shared_ptr<Operation>> transfers_;       // (group, from, to, turn): who came first
+  std::map<std::tuple<int, int, int, int>, std::shared_ptr<Operation>>
+      transfers_;  // (group, from, to, turn): who came first
 };
 
 }  // namespace coxswain

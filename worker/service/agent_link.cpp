@@ -15,7 +15,8 @@ Error agent_gone() { return {ErrorCode::Unavailable, "the agent is gone", "", ""
 
 }  // namespace
 
-Result<std::unique_ptr<AgentLink>> AgentLink::connect(const std::string& target, const std::string& key, int rank, Deadline deadline) {
+Result<std::unique_ptr<AgentLink>> AgentLink::connect(const std::string& target, const std::string& key, int rank,
+                                                      Deadline deadline) {
   COX_TRY(auto stream, proto::connect(target, proto::Service::Agent, {key, false}, deadline));
   std::unique_ptr<AgentLink> link(new AgentLink(std::move(stream)));
   control::WorkerReport report;
@@ -25,7 +26,8 @@ Result<std::unique_ptr<AgentLink>> AgentLink::connect(const std::string& target,
   return link;
 }
 
-AgentLink::AgentLink(std::unique_ptr<proto::Stream> stream) : stream_(std::move(stream)), reader_([this] { read_commands(); }) {}
+AgentLink::AgentLink(std::unique_ptr<proto::Stream> stream)
+    : stream_(std::move(stream)), reader_([this] { read_commands(); }) {}
 
 AgentLink::~AgentLink() {
   {
@@ -48,7 +50,9 @@ void AgentLink::read_commands() {
     }
     const std::lock_guard lock(mutex_);
     if (command.has_assignment()) assignment_ = std::move(*body);
-    if (command.has_addresses()) addresses_ = std::vector<std::string>(command.addresses().addresses().begin(), command.addresses().addresses().end());
+    if (command.has_addresses())
+      addresses_ =
+          std::vector<std::string>(command.addresses().addresses().begin(), command.addresses().addresses().end());
     changed_.notify_all();
   }
   bool expected = false;

@@ -1,7 +1,7 @@
 #pragma once
-// The worker's end of its stream to the agent: reports up; assignment, addresses and abort down. When the agent says that
-// a peer died, or is gone itself, every registered communicator is aborted at once, so that no rank waits for a dead one.
-// Threads: report from any; the waits from one.
+// The worker's end of its stream to the agent: reports up; assignment, addresses and abort down. When the agent says
+// that a peer died, or is gone itself, every registered communicator is aborted at once, so that no rank waits for a
+// dead one. Threads: report from any; the waits from one.
 #include <condition_variable>
 #include <memory>
 #include <mutex>
@@ -24,7 +24,8 @@ namespace coxswain::worker {
 class AgentLink {
  public:
   /// Errors: of proto::connect.
-  [[nodiscard]] static Result<std::unique_ptr<AgentLink>> connect(const std::string& target, const std::string& key, int rank, Deadline deadline);
+  [[nodiscard]] static Result<std::unique_ptr<AgentLink>> connect(const std::string& target, const std::string& key,
+                                                                  int rank, Deadline deadline);
   ~AgentLink();
 
   void report(const control::WorkerReport& report);

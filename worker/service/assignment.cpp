@@ -39,7 +39,9 @@ Result<Assignment> decode_assignment(std::string_view bytes) {
   const control::Assignment& from = command.assignment();
   const control::Work& work = from.work();
   Assignment assignment;
-  assignment.mode = work.mode() == control::MODE_MEASURE ? Mode::Measure : work.mode() == control::MODE_CHECK ? Mode::Check : Mode::Train;
+  assignment.mode = work.mode() == control::MODE_MEASURE ? Mode::Measure
+                    : work.mode() == control::MODE_CHECK ? Mode::Check
+                                                         : Mode::Train;
   assignment.rank = from.rank();
   assignment.world_size = work.world_size();
   assignment.generation = work.generation();

@@ -18,10 +18,10 @@ struct Assignment {
   Mode mode = Mode::Train;
   int rank = 0, world_size = 1, generation = 1;
   std::string run_id, backend;
-  std::string node;                    // ranks of one agent share it
-  std::vector<std::string> nodes;      // of every rank: equal text = same node
+  std::string node;                // ranks of one agent share it
+  std::vector<std::string> nodes;  // of every rank: equal text = same node
   std::string local_addr, scratch_dir, device_class;
-  std::string pt2, config_json;        // the model: one of the two, or neither
+  std::string pt2, config_json;  // the model: one of the two, or neither
   std::int64_t sequence_length = 0;
   std::string plan_json;
   TrainSettings settings;

@@ -24,7 +24,8 @@ double median(std::vector<double> values) {
 /// One side of a measured pair.
 class Pair {
  public:
-  Pair(Communicator& world, int peer, Deadline deadline) : world_(world), peer_(peer), deadline_(deadline), data_(static_cast<std::size_t>(kLastBytes)) {}
+  Pair(Communicator& world, int peer, Deadline deadline)
+      : world_(world), peer_(peer), deadline_(deadline), data_(static_cast<std::size_t>(kLastBytes)) {}
 
   Result<LinkMeasurement> lead() {
     std::vector<double> rounds;
@@ -79,9 +80,15 @@ class Pair {
     COX_TRY_VOID(receive(sizeof(std::int64_t)));
     return seconds_since(begin);
   }
-  Result<void> announce(std::int64_t bytes) { return world_.send({&bytes, 1, DType::Int64}, peer_, deadline_).wait(deadline_); }
-  Result<void> send(std::int64_t bytes) { return world_.send({data_.data(), bytes, DType::UInt8}, peer_, deadline_).wait(deadline_); }
-  Result<void> receive(std::int64_t bytes) { return world_.recv({data_.data(), bytes, DType::UInt8}, peer_, deadline_).wait(deadline_); }
+  Result<void> announce(std::int64_t bytes) {
+    return world_.send({&bytes, 1, DType::Int64}, peer_, deadline_).wait(deadline_);
+  }
+  Result<void> send(std::int64_t bytes) {
+    return world_.send({data_.data(), bytes, DType::UInt8}, peer_, deadline_).wait(deadline_);
+  }
+  Result<void> receive(std::int64_t bytes) {
+    return world_.recv({data_.data(), bytes, DType::UInt8}, peer_, deadline_).wait(deadline_);
+  }
 
   Communicator& world_;
   int peer_;
@@ -113,7 +120,8 @@ std::vector<std::pair<int, int>> link_pairs(const std::vector<std::string>& node
   return pairs;
 }
 
-Result<std::vector<LinkMeasurement>> measure_links(Communicator& world, const std::vector<std::string>& nodes, Deadline deadline) {
+Result<std::vector<LinkMeasurement>> measure_links(Communicator& world, const std::vector<std::string>& nodes,
+                                                   Deadline deadline) {
   std::vector<LinkMeasurement> measurements;
   for (const auto& [from, to] : link_pairs(nodes)) {
     if (world.rank() == from) {

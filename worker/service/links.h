@@ -10,8 +10,8 @@ namespace coxswain::worker {
 
 struct LinkMeasurement {
   int from = 0, to = 0;
-  Seconds latency{0};              // one way, a few bytes
-  BytesPerSecond bandwidth{0};     // one direction, a large message
+  Seconds latency{0};           // one way, a few bytes
+  BytesPerSecond bandwidth{0};  // one direction, a large message
 };
 
 /// Pairs that are measured, in order. `nodes[r]`: the node of rank r.
@@ -19,6 +19,8 @@ struct LinkMeasurement {
 
 /// The measurements that this rank made (it is `from` of them).
 /// Errors: of the communicator.
-[[nodiscard]] Result<std::vector<LinkMeasurement>> measure_links(collective::Communicator& world, const std::vector<std::string>& nodes, Deadline deadline);
+[[nodiscard]] Result<std::vector<LinkMeasurement>> measure_links(collective::Communicator& world,
+                                                                 const std::vector<std::string>& nodes,
+                                                                 Deadline deadline);
 
 }  // namespace coxswain::worker

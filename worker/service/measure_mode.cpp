@@ -15,7 +15,9 @@ Result<void> run_measuring(AgentLink& link, const Assignment& assignment, const 
     COX_TRY(graph, load_graph(assignment));
     if (const auto missing = operators_without_kernel(graph); !missing.empty()) {
       std::vector<Error> problems;
-      for (const std::string& name : missing) problems.push_back({ErrorCode::InvalidArgument, "no kernel for operator " + name, assignment.pt2, "an operator that this libtorch has", name, "replace it in the model and export again"});
+      for (const std::string& name : missing)
+        problems.push_back({ErrorCode::InvalidArgument, "no kernel for operator " + name, assignment.pt2,
+                            "an operator that this libtorch has", name, "replace it in the model and export again"});
       return combine_errors(ErrorCode::InvalidArgument, "the model cannot run here", std::move(problems));
     }
   }
@@ -44,7 +46,8 @@ Result<void> run_measuring(AgentLink& link, const Assignment& assignment, const 
     added.set_bytes_per_second(measured.bandwidth.value);
   }
   if (with_model) {
-    COX_TRY(cluster::Profile profile, profile_blocks(graph, assignment.profile_samples, assignment.device_class, assignment.settings, assignment.profile_budget, barrier));
+    COX_TRY(cluster::Profile profile, profile_blocks(graph, assignment.profile_samples, assignment.device_class,
+                                                     assignment.settings, assignment.profile_budget, barrier));
     profile.model_hash = model::model_hash(graph);
     to.set_profile_json(to_text(cluster::to_json(profile)));
   }

@@ -29,14 +29,21 @@ constexpr double kConnectSeconds = 30;
 std::optional<int> number_from(const char* variable) {
   const auto text = env(variable);
   int number = 0;
-  if (!text || std::from_chars(text->data(), text->data() + text->size(), number).ec != std::errc()) return std::nullopt;
+  if (!text || std::from_chars(text->data(), text->data() + text->size(), number).ec != std::errc())
+    return std::nullopt;
   return number;
 }
 
 Result<std::string> read_key() {
   if (const auto file = env("COX_KEY_FILE")) return read_file(*file);
   const auto descriptor = number_from("COX_KEY_FD");
-  if (!descriptor) return Error{ErrorCode::FailedPrecondition, "a worker is started by its agent", "COX_KEY_FD", "the job's key", "nothing", "launch train JOB"};
+  if (!descriptor)
+    return Error{ErrorCode::FailedPrecondition,
+                 "a worker is started by its agent",
+                 "COX_KEY_FD",
+                 "the job's key",
+                 "nothing",
+                 "launch train JOB"};
   std::string key(4096, '\0');
   const ssize_t size = ::read(*descriptor, key.data(), key.size());
   ::close(*descriptor);

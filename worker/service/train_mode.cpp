@@ -28,7 +28,8 @@ std::int64_t resident_bytes() {
 }
 
 /// Part of `step_seconds` in which no compute action ran.
-double bubble_fraction(const plan::RankProgram& program, const std::vector<executor::ActionTime>& times, double step_seconds) {
+double bubble_fraction(const plan::RankProgram& program, const std::vector<executor::ActionTime>& times,
+                       double step_seconds) {
   double busy = 0;
   for (std::size_t i = 0; i < times.size(); ++i) {
     if (plan::is_compute(program.actions[i].kind)) busy += times[i].end - times[i].start;
@@ -46,10 +47,16 @@ class Trainer {
     COX_TRY(const Json json, parse_json(assignment_.plan_json));
     COX_TRY(plan_, plan::plan_from_json(json));
     if (const std::string hash = model::model_hash(graph_); hash != plan_.model_hash) {
-      return Error{ErrorCode::InvalidArgument, "this node's model is not the one that the plan is for", assignment_.pt2, plan_.model_hash, hash, "put the same model file on every node"};
+      return Error{ErrorCode::InvalidArgument,
+                   "this node's model is not the one that the plan is for",
+                   assignment_.pt2,
+                   plan_.model_hash,
+                   hash,
+                   "put the same model file on every node"};
     }
     COX_TRY(world_, World::connect(link_, assignment_, job_key));
-    COX_TRY_VOID(world_->make_groups(plan::make_groups(plan_, graph_), Deadline::after(steady_clock(), assignment_.connect_timeout)));
+    COX_TRY_VOID(world_->make_groups(plan::make_groups(plan_, graph_),
+                                     Deadline::after(steady_clock(), assignment_.connect_timeout)));
     EngineOptions options;
     options.graph = &graph_;
     options.plan = &plan_;
@@ -59,7 +66,8 @@ class Trainer {
     COX_TRY(engine_, make_engine(options));
     program_ = plan::make_rank_program(plan_, graph_, assignment_.rank);
     const int stage = plan::place_of(plan_, assignment_.rank).stage;
-    evaluation_program_ = plan::make_rank_program(plan_, graph_, assignment_.rank, plan::evaluation_actions(plan_, stage));
+    evaluation_program_ =
+        plan::make_rank_program(plan_, graph_, assignment_.rank, plan::evaluation_actions(plan_, stage));
     executor_.emplace(program_, *engine_, world_->communicators(), steady_clock());
     evaluation_executor_.emplace(evaluation_program_, *engine_, world_->communicators(), steady_clock());
     return world_->all().barrier(step_deadline()).wait(step_deadline());
@@ -94,7 +102,8 @@ class Trainer {
     to.set_learning_rate(numbers.learning_rate);
     to.set_step_seconds(seconds);
     to.set_bubble_fraction(bubble_fraction(program_, executor_->times(), seconds));
-    const bool validates = assignment_.validation_every > 0 && (step % assignment_.validation_every == 0 || step == assignment_.settings.steps);
+    const bool validates = assignment_.validation_every > 0 &&
+                           (step % assignment_.validation_every == 0 || step == assignment_.settings.steps);
     if (validates) {
       COX_TRY(const double loss, evaluate());
       to.set_validation_loss(loss);

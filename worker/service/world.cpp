@@ -6,7 +6,8 @@
 
 namespace coxswain::worker {
 
-Result<std::unique_ptr<World>> World::connect(AgentLink& link, const Assignment& assignment, const std::string& job_key) {
+Result<std::unique_ptr<World>> World::connect(AgentLink& link, const Assignment& assignment,
+                                              const std::string& job_key) {
   std::unique_ptr<World> world(new World(link));
   collective::EndpointOptions options;
   options.backend = assignment.backend;

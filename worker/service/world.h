@@ -1,6 +1,6 @@
 #pragma once
-// The communicators of one rank: the world, and one for each group of the plan that it belongs to, made in the one global
-// order. Aborted through the AgentLink when a peer dies. Threads: one.
+// The communicators of one rank: the world, and one for each group of the plan that it belongs to, made in the one
+// global order. Aborted through the AgentLink when a peer dies. Threads: one.
 #include <memory>
 #include <vector>
 
@@ -15,7 +15,8 @@ class World {
  public:
   /// Opens an endpoint, reports its address, waits for everybody's, connects.
   /// Errors: of the backend; Aborted (a peer died meanwhile).
-  [[nodiscard]] static Result<std::unique_ptr<World>> connect(AgentLink& link, const Assignment& assignment, const std::string& job_key);
+  [[nodiscard]] static Result<std::unique_ptr<World>> connect(AgentLink& link, const Assignment& assignment,
+                                                              const std::string& job_key);
   ~World();
 
   [[nodiscard]] collective::Communicator& all() { return *all_; }
