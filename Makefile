@@ -60,10 +60,9 @@ $(EXAMPLE)/kjv.txt: examples/gpt/text.sh | deps-build
 	mkdir -p $(EXAMPLE)
 	sh examples/gpt/text.sh $@
 
-# Here model and text stand beside the job.
 $(EXAMPLE)/job.yaml: examples/gpt/job.yaml
 	mkdir -p $(EXAMPLE)
-	sed 's#: build/#: #' $< > $@
+	cp $< $@
 
 example: $(EXAMPLE)/gpt.pt2 $(EXAMPLE)/kjv.txt $(EXAMPLE)/job.yaml
 
@@ -111,7 +110,7 @@ install: build
 	install -D -m 755 $(BUILD)/bin/launch $(DESTDIR)$(PREFIX)/bin/launch
 	ln -sf launch $(DESTDIR)$(PREFIX)/bin/coxswain
 	install -D -m 755 $(BUILD)/bin/worker $(DESTDIR)$(PREFIX)/libexec/coxswain/worker
-	for plugin in $$(find $(BUILD) -name 'libcox_*.so' -type f); do \
+	for plugin in $$(find $(BUILD)/bin -name 'coxswain_*.so' -type f); do \
 	  install -D -m 755 "$$plugin" "$(DESTDIR)$(PREFIX)/libexec/coxswain/$$(basename "$$plugin")"; \
 	done
 

@@ -103,7 +103,7 @@ class FrameStream : public Stream {
       set_status(Error{ErrorCode::Unauthenticated, "a peer does not hold this run's key", "",
                        "a frame signed with the run's key", "another signature",
                        "give every node the same token file"});
-      cancel();
+      refuse();
       end();
       return std::nullopt;
     }
@@ -129,6 +129,8 @@ class FrameStream : public Stream {
   virtual bool write(const control::Frame& frame) = 0;
   virtual void writes_done() {}
   virtual void finished() {}
+  /// A frame was not signed with the run's key.
+  virtual void refuse() { cancel(); }
 
   void begin(std::string session, char send_direction, std::string run_id) {
     session_ = std::move(session);
@@ -277,7 +279,8 @@ class ServerStream final : public FrameStream {
           options.run_id);
     const CancelAt watch(context_, Deadline::after(steady_clock(), Seconds(kAuthenticationSeconds)).at);
     first_ = FrameStream::receive();
-    return first_.has_value();
+    authenticated_ = first_.has_value();
+    return authenticated_;
   }
 
   std::optional<std::string> receive() override {
@@ -289,8 +292,13 @@ class ServerStream final : public FrameStream {
  protected:
   bool read(control::Frame& frame) override { return stream_.Read(&frame); }
   bool write(const control::Frame& frame) override { return stream_.Write(frame); }
+  // Before a peer is known nothing waits on this side, and a cancelled call would hide the status that says why.
+  void refuse() override {
+    if (authenticated_) cancel();
+  }
 
  private:
+  bool authenticated_ = false;
   grpc::ServerContext& context_;
   ServerSide& stream_;
   std::optional<std::string> first_;

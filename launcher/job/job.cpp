@@ -164,7 +164,6 @@ Result<Job> parse_job(const std::string& text, const std::filesystem::path& file
     Converter converter(file, walk);
     Job job;
     job.file = file;
-    job.source_text = text;
     job.name = message.name();
     if (!job.name.empty() &&
         job.name.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.") !=

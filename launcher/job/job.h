@@ -43,7 +43,6 @@ struct JobOptimizer {
 struct Job {
   std::string name;
   std::filesystem::path file;  // as given, for messages
-  std::string source_text;     // exactly as read; copied into the run directory
   JobModel model;
   JobData data;
   JobValidation validation;

@@ -100,9 +100,15 @@ void expect_elements(Report& report, const Elements& got, const std::string& wha
 /// Of the sizes a backend may treat apart: none, one, fewer than ranks, indivisible, latency bound, several chunks.
 std::vector<std::int64_t> counts_for(int size) { return {0, 1, std::max(1, size - 1), 17, 1000, 5003, 300007}; }
 
+bool can_reduce(const Communicator& communicator, DType dtype) {
+  const auto& dtypes = communicator.capabilities().reduce_dtypes;
+  return std::find(dtypes.begin(), dtypes.end(), dtype) != dtypes.end();
+}
+
 void all_reduce_sums_every_dtype(Communicator& communicator, Report& report) {
   const int size = communicator.size();
   for (const DType dtype : kAllDtypes) {
+    if (!can_reduce(communicator, dtype)) continue;
     for (const std::int64_t count : counts_for(size)) {
       if (count > 10000 && dtype != DType::Float32 && dtype != DType::BFloat16) continue;
       Elements data(dtype, count);
@@ -123,6 +129,7 @@ double scattered(DType dtype, int rank, std::int64_t i) {
 void all_reduce_finds_maxima_and_minima(Communicator& communicator, Report& report) {
   const int size = communicator.size();
   for (const DType dtype : kAllDtypes) {
+    if (!can_reduce(communicator, dtype)) continue;
     for (const ReduceOp op : {ReduceOp::Max, ReduceOp::Min}) {
       Elements data(dtype, 1003);
       for (std::int64_t i = 0; i < data.count(); ++i) data.set(i, scattered(dtype, communicator.rank(), i));

@@ -32,7 +32,7 @@ def run(*command):
 def make_example(source, folder):
     run(source / ".venv/bin/python", source / "examples/gpt/export.py", "--out", folder / "gpt.pt2")
     run("sh", source / "examples/gpt/text.sh", folder / "kjv.txt")
-    job = (source / "examples/gpt/job.yaml").read_text(encoding="ascii").replace(": build/", ": ")
+    job = (source / "examples/gpt/job.yaml").read_text(encoding="ascii")
     (folder / "job.yaml").write_text(short_job.shorten(job, NUM_STEPS), encoding="ascii")
 
 

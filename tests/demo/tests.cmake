@@ -4,3 +4,9 @@ add_test(NAME demo_20_steps
           --source ${PROJECT_SOURCE_DIR} --launch $<TARGET_FILE:launch>)
 set_tests_properties(demo_20_steps PROPERTIES LABELS "example;process;torch" TIMEOUT 280 RUN_SERIAL ON
   ENVIRONMENT PYTHONDONTWRITEBYTECODE=1)
+
+add_test(NAME backends_agree
+  COMMAND ${PROJECT_SOURCE_DIR}/.venv/bin/python ${PROJECT_SOURCE_DIR}/tests/demo/backend_test.py
+          --launch $<TARGET_FILE:launch> --fixtures ${PROJECT_BINARY_DIR}/fixtures)
+set_tests_properties(backends_agree PROPERTIES LABELS "process;mpi" TIMEOUT 280 RUN_SERIAL ON SKIP_RETURN_CODE 77
+  FIXTURES_REQUIRED model_fixtures ENVIRONMENT PYTHONDONTWRITEBYTECODE=1)
