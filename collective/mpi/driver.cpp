@@ -95,9 +95,15 @@ Result<void> MpiDriver::initialise() {
 void MpiDriver::submit(MpiTask task) {
   {
     const std::lock_guard lock(mutex_);
+    ++task.group->pending_;
     queue_.push_back(std::move(task));
   }
   changed_.notify_all();
+}
+
+void MpiDriver::wait_idle(const MpiGroup& group, Deadline deadline) {
+  std::unique_lock lock(mutex_);
+  changed_.wait_until(lock, deadline.at, [&] { return group.pending_ == 0; });
 }
 
 void MpiDriver::free(MPI_Comm comm) {
@@ -115,6 +121,11 @@ void MpiDriver::finish(MpiTask& task, Result<void> result) {
     sound_ = false;
   }
   task.operation->complete(std::move(result));
+  {
+    const std::lock_guard lock(mutex_);
+    --task.group->pending_;
+  }
+  changed_.notify_all();
 }
 
 /// Operations of one group run one after another, as on every backend; groups run beside each other.

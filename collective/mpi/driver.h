@@ -34,9 +34,11 @@ class MpiGroup {
   void add_child(const std::shared_ptr<MpiGroup>& child);
 
  private:
+  friend class MpiDriver;
   const MPI_Comm comm_;
   const int rank_;
   const int size_;
+  int pending_ = 0;  // operations not yet completed; under the driver's mutex
   mutable std::mutex mutex_;
   std::optional<Error> error_;
   std::vector<std::weak_ptr<MpiGroup>> children_;
@@ -62,6 +64,8 @@ class MpiDriver {
   [[nodiscard]] int world_rank() const { return world_rank_; }
   [[nodiscard]] int world_size() const { return world_size_; }
   void submit(MpiTask task);
+  /// Returns when every operation of `group` has completed and nobody who waits for one is still to be told.
+  void wait_idle(const MpiGroup& group, Deadline deadline);
   /// Frees the communicator when nothing uses it any more.
   void free(MPI_Comm comm);
 

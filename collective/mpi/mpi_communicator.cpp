@@ -65,6 +65,8 @@ Result<void> check_counts(const char* what, const std::vector<std::int64_t>& cou
   return {};
 }
 
+constexpr double kFarewellSeconds = 10;
+
 }  // namespace
 
 MpiCommunicator::MpiCommunicator(MpiDriver& driver, std::shared_ptr<MpiGroup> group, CompletionSignal* signal)
@@ -77,6 +79,8 @@ MpiCommunicator::MpiCommunicator(MpiDriver& driver, std::shared_ptr<MpiGroup> gr
 MpiCommunicator::~MpiCommunicator() {
   // Pending operations are given up; MPI cannot take them back, so the communicator then stays.
   group_->fail({ErrorCode::Aborted, "the communicator was destroyed", "", "", "", ""});
+  // The driver raises the signal after the last waiter was woken, and the signal may go when this communicator has.
+  driver_.wait_idle(*group_, Deadline::after(steady_clock(), Seconds(kFarewellSeconds)));
   driver_.free(group_->comm());
 }
 

@@ -13,6 +13,7 @@
 #include "launcher/control/devices.h"
 #include "launcher/control/follow.h"
 #include "launcher/control/run_directory.h"
+#include "launcher/job/job_data.h"
 #include "launcher/job/job_model.h"
 
 namespace coxswain::launcher {
@@ -63,17 +64,8 @@ Result<void> check_devices(const std::string& spec, int processes) {
 
 Result<void> check_files(const Job& job) {
   COX_TRY(const auto graph, load_job_model(job));
-  std::error_code error;
-  const auto size = std::filesystem::file_size(job.data.text, error);
-  if (error)
-    return Error{ErrorCode::NotFound,
-                 "the data file cannot be read",
-                 job.file.string() + "  data.text",
-                 "a text file",
-                 error.message(),
-                 ""};
-  if (size == 0)
-    return Error{ErrorCode::InvalidArgument, "the data file is empty", job.data.text.string(), "text", "0 bytes", ""};
+  if (auto problems = check_data(job, graph); !problems.empty())
+    return combine_errors(ErrorCode::InvalidArgument, "the data do not fit the model", std::move(problems));
   return {};
 }
 

@@ -43,7 +43,7 @@ class Case(unittest.TestCase):
 
     def setUp(self):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="coxswain-cli-"))
-        (self.folder / "text.txt").write_text("In the beginning God created the heaven and the earth.\n" * 400)
+        (self.folder / "text.txt").write_text("1 2 3: 10 = 20 / 2, 30 = 60 - 30.\n" * 400)  # the fixture knows bytes below 64
         shutil.copy(FIXTURES / "gpt.pt2", self.folder / "gpt.pt2")
 
     def tearDown(self):
@@ -106,6 +106,12 @@ class BadJob(Case):
         (self.folder / "train.py").write_text("import torch\n")
         for command in ["train", "plan"]:
             self.assert_fails(launch(command, "train.py", folder=self.folder), 64, "coxswain.export")
+
+    def test_data_that_do_not_fit_the_model_are_listed(self):
+        (self.folder / "text.txt").write_text("In the beginning")
+        result = launch("train", self.job(sequence=8), "--devices", "2xcpu", "--run-dir", self.folder / "run", folder=self.folder)
+        self.assert_fails(result, 65, "bytes below 64", "byte 73 at offset 0", "data.sequence_length")
+        self.assertFalse((self.folder / "run").exists())
 
     def test_a_missing_job_is_named(self):
         self.assert_fails(launch("train", "nowhere.yaml", folder=self.folder), 65, "nowhere.yaml")

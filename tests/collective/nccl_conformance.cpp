@@ -3,13 +3,13 @@
 // over sockets. The cases hold host memory, so each operation is staged through the device.
 // Exit 0: all hold; 1: failures, on stderr; 77: no NCCL plug-in or no GPU here.
 #include <cuda_runtime.h>
-#include <stdlib.h>
 
 #include <algorithm>
 #include <iostream>
 #include <numeric>
 
 #include "collective/plugin.h"
+#include "common/env.h"
 #include "tests/collective/conformance.h"
 
 using namespace coxswain;
@@ -94,8 +94,7 @@ class StagedCommunicator final : public Communicator {
     // The cases write into it by hand; that the backend's own gives device memory is checked once.
     COX_TRY(const auto device, inner_->allocate_registered(bytes));
     cudaPointerAttributes attributes{};
-    if (cudaPointerGetAttributes(&attributes, device.get()) != cudaSuccess ||
-        attributes.type != cudaMemoryTypeDevice)
+    if (cudaPointerGetAttributes(&attributes, device.get()) != cudaSuccess || attributes.type != cudaMemoryTypeDevice)
       return Error{ErrorCode::Internal, "registered memory is no device memory", "", "", "", ""};
     return std::shared_ptr<void>(std::calloc(1, static_cast<std::size_t>(bytes.value)), std::free);
   }
@@ -111,8 +110,8 @@ class StagedCommunicator final : public Communicator {
 };
 
 void run_rank(Rank& rank, int num_devices) {
-  ::setenv("NCCL_HOSTID", ("rank" + std::to_string(rank.rank)).c_str(), 1);
-  ::setenv("NCCL_SOCKET_IFNAME", "lo", 1);
+  set_env("NCCL_HOSTID", "rank" + std::to_string(rank.rank));
+  set_env("NCCL_SOCKET_IFNAME", "lo");
   cudaSetDevice(rank.rank % num_devices);
   EndpointOptions options = rank.options();
   options.backend = "nccl";
@@ -157,8 +156,7 @@ int main() {
   }
   std::string failures;
   for (const int size : {1, 2, 3, 4}) {
-    const std::string found =
-        run_processes(one_node(size), [num_devices](Rank& rank) { run_rank(rank, num_devices); });
+    const std::string found = run_processes(one_node(size), [num_devices](Rank& rank) { run_rank(rank, num_devices); });
     std::cout << size << " ranks on " << num_devices << " GPU: " << (found.empty() ? "all cases hold\n" : found);
     failures += found;
   }

@@ -1,0 +1,18 @@
+#pragma once
+// Does the job's text fit its model? Asked before anything starts: length, validation tail, vocabulary, and that the
+// model was exported for the job's sequence length. Called by launch plan, validate and train.
+#include <vector>
+
+#include "common/error.h"
+#include "launcher/job/job.h"
+#include "model/model_graph.h"
+
+namespace coxswain::launcher {
+
+/// Every problem; empty when the text can feed the model. Reads the whole text once.
+[[nodiscard]] std::vector<Error> check_data(const Job& job, const model::ModelGraph& graph);
+
+/// Rows of the smallest table that an input indexes: one more than the largest token id. 0: no input indexes a table.
+[[nodiscard]] std::int64_t vocabulary_of(const model::ModelGraph& graph);
+
+}  // namespace coxswain::launcher
