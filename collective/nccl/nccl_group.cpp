@@ -57,14 +57,16 @@ Result<void> NcclGroup::prepare_device() {
 }
 
 Result<void> NcclGroup::settle(ncclComm_t comm, ncclResult_t code, const char* call, Deadline deadline) {
-  while (code == ncclInProgress) {
+  COX_TRY_VOID(check_nccl(code, call));
+  // A call may say "success" while its work has only begun (ncclCommSplit of 2.28 does): the state tells.
+  while (true) {
+    COX_TRY_VOID(check_nccl(ncclCommGetAsyncError(comm, &code), "ncclCommGetAsyncError"));
+    if (code != ncclInProgress) return check_nccl(code, call);
     if (const auto ended = error()) return *ended;
     if (deadline.passed(steady_clock()))
       return Error{ErrorCode::DeadlineExceeded, std::string(call) + ": the deadline passed", "", "", "", ""};
     std::this_thread::yield();
-    COX_TRY_VOID(check_nccl(ncclCommGetAsyncError(comm, &code), "ncclCommGetAsyncError"));
   }
-  return check_nccl(code, call);
 }
 
 Result<void> NcclGroup::join(const ncclUniqueId& id, Deadline deadline) {
