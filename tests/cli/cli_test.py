@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import unittest
+import zipfile
 
 HERE = pathlib.Path(__file__).resolve().parent
 BUILD = pathlib.Path(os.environ.get("COX_BINARY_DIR", HERE.parents[1] / "build" / "release"))
@@ -32,6 +33,13 @@ def sourced(value, source="assumed"):
 
 def launch(*arguments, folder, timeout=60):
     return subprocess.run([LAUNCH, *map(str, arguments)], cwd=folder, capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL)
+
+
+def rewrite_archive(source, target, edit):
+    """A copy of an archive with valid checksums in which `edit(name, bytes)` replaced each entry's bytes."""
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as new:
+        for entry in old.infolist():
+            new.writestr(entry.filename, edit(entry.filename, old.read(entry.filename)))
 
 
 class Case(unittest.TestCase):
@@ -132,6 +140,30 @@ class BadModel(Case):
                 (self.folder / "cut.pt2").write_bytes(whole[:part])
                 self.assert_fails(launch("model", "show", "cut.pt2", folder=self.folder), 65, "cut.pt2")
 
+    def refused_everywhere(self, name, *words):
+        """By `model show`, and by `train` before anything starts."""
+        self.assert_fails(launch("model", "show", name, folder=self.folder), 65, *words)
+        job = self.job(model=self.folder / name)
+        self.assert_fails(launch("train", job, "--devices", "2xcpu", "--run-dir", "run", folder=self.folder), 65, *words)
+        self.assert_nothing_left()
+
+    def test_a_corrupt_archive(self):
+        whole = bytearray((self.folder / "gpt.pt2").read_bytes())
+        at = whole.index(b'"graph_module"') + 2000
+        whole[at : at + 8] = b"\0" * 8
+        (self.folder / "bad.pt2").write_bytes(whole)
+        self.refused_everywhere("bad.pt2", "bad.pt2", "model.json")
+
+    def test_a_weight_file_of_wrong_size(self):
+        rewrite_archive("%s/gpt.pt2" % self.folder, self.folder / "bad.pt2", lambda name, data: data[:-4] if name.endswith("weight_3") else data)
+        self.refused_everywhere("bad.pt2", "weight_3", "12288", "12284")
+
+    def test_an_operator_without_a_kernel(self):
+        rewrite_archive(
+            "%s/gpt.pt2" % self.folder, self.folder / "bad.pt2",
+            lambda name, data: data.replace(b"torch.ops.aten.gelu.default", b"torch.ops.mine.gelu.default") if name.endswith("model.json") else data)
+        self.refused_everywhere("bad.pt2", "mine::gelu", "model.py")
+
     def test_a_missing_model(self):
         self.assert_fails(launch("model", "show", "none.pt2", folder=self.folder), 65, "none.pt2")
 
@@ -201,6 +233,12 @@ class Planning(Case):
         result = launch("validate", "plan.json", "--job", other, "--cluster", write_cluster(self.folder, 1 << 30), folder=self.folder)
         self.assert_fails(result, 65, "model")
 
+    def test_a_plan_for_another_cluster_is_refused(self):
+        self.assertEqual(self.plan("--out", "plan.json").returncode, 0)
+        result = launch("train", self.job(), "--plan", "plan.json", "--devices", "3xcpu", "--run-dir", "run", folder=self.folder)
+        self.assert_fails(result, 65, "cluster", "plan.json")
+        self.assert_nothing_left()
+
     def test_unknown_constraints_list_the_known_ones(self):
         self.assert_fails(self.plan("--constrain", "speed=9"), 65, "schedule")
 
@@ -214,6 +252,11 @@ class Machine(Case):
         result = launch("train", self.job(), "--run-dir", run, folder=self.folder)
         self.assert_fails(result, 71, "used")
         self.assertEqual((run / "metrics.jsonl").read_text(), "{}\n")
+
+    def test_a_run_directory_that_cannot_be_made(self):
+        (self.folder / "file").write_text("no folder")
+        result = launch("train", self.job(), "--devices", "2xcpu", "--run-dir", self.folder / "file" / "run", folder=self.folder)
+        self.assert_fails(result, 71, "file/run")
 
     def test_a_port_in_use_is_named(self):
         token = self.folder / "token"
