@@ -55,27 +55,11 @@ TrainRun run_on(const Link& link, const TrainJob& job, const std::string& device
   std::ofstream(folder / "token") << "a token of this bench alone\n";
   shell("chmod 600 " + (folder / "token").string());
   const auto start = [&](int rank, const std::string& name, const std::string& address) {
-    return start_process({"ip",
-                          "netns",
-                          "exec",
-                          name,
-                          (program_folder() / "launch").string(),
-                          "train",
-                          job_file,
-                          "--nnodes",
-                          "2",
-                          "--node-rank",
-                          std::to_string(rank),
-                          "--rdzv-endpoint",
-                          "10.77.0.1:29400",
-                          "--local-addr",
-                          address,
-                          "--token-file",
-                          (folder / "token").string(),
-                          "--devices",
-                          devices,
-                          "--run-dir",
-                          (folder / ("run" + std::to_string(rank))).string()},
+    // Not `ip netns exec`: it mounts another /sys, in which no cgroup is to be found.
+    return start_process({"nsenter", "--net=/run/netns/" + name, (program_folder() / "launch").string(), "train",
+                          job_file, "--nnodes", "2", "--node-rank", std::to_string(rank), "--rdzv-endpoint",
+                          "10.77.0.1:29400", "--local-addr", address, "--token-file", (folder / "token").string(),
+                          "--devices", devices, "--run-dir", (folder / ("run" + std::to_string(rank))).string()},
                          folder / ("output" + std::to_string(rank)));
   };
   const int first = start(0, link.a(), "10.77.0.1");
