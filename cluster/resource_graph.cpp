@@ -41,6 +41,25 @@ const NodeClass& class_of_node(const ResourceGraph& graph, std::int64_t node) {
   return graph.node_classes.front();
 }
 
+/// The first of `tiers` whose domain holds both nodes, or null; nodes are counted from where the domains start.
+const LinkClass* first_tier(const std::vector<NetworkTier>& tiers, std::int64_t a, std::int64_t b) {
+  for (const NetworkTier& tier : tiers) {
+    if (tier.nodes_per_domain == 0 || a / tier.nodes_per_domain == b / tier.nodes_per_domain) return &tier.link;
+  }
+  return nullptr;
+}
+
+/// The tier of the group that holds both nodes, or null.
+const LinkClass* tier_in_group(const ResourceGraph& graph, std::int64_t a, std::int64_t b) {
+  for (const NodeGroup& group : graph.nodes) {
+    const bool holds_a = a < group.count, holds_b = b < group.count;
+    if (holds_a || holds_b) return holds_a && holds_b ? first_tier(group.tiers, a, b) : nullptr;
+    a -= group.count;
+    b -= group.count;
+  }
+  return nullptr;
+}
+
 /// Collects problems of one document.
 class Checker {
  public:
@@ -93,6 +112,9 @@ class Checker {
       if (device.launch_overhead.value.value < 0)
         add(path + ".launch_overhead_seconds", "value must not be negative", "a number of at least 0",
             to_text(Json(device.launch_overhead.value.value)));
+      if (device.price.value.value < 0)
+        add(path + ".price_usd_per_hour", "value must not be negative", "a number of at least 0",
+            to_text(Json(device.price.value.value)));
       if (device.cores < 0)
         add(path + ".cores", "value must not be negative", "a number of at least 0", to_text(Json(device.cores)));
       check_rates(path, device);
@@ -143,6 +165,20 @@ class Checker {
     }
   }
 
+  /// Links and nesting of one list of tiers.
+  void check_tiers(const std::string& path, const std::vector<NetworkTier>& tiers) {
+    for (std::size_t i = 0; i < tiers.size(); ++i) {
+      const std::string here = path + "[" + std::to_string(i) + "]";
+      check_link(here + ".link", tiers[i].link);
+      const std::int64_t size = tiers[i].nodes_per_domain;
+      const std::int64_t before = i == 0 ? 1 : tiers[i - 1].nodes_per_domain;
+      if (size < 0 || !(size == 0 || (before > 0 && size % before == 0 && size >= before))) {
+        add(here + ".nodes_per_domain", "domains must nest", "0 (all nodes) or a multiple of " + std::to_string(before),
+            std::to_string(size));
+      }
+    }
+  }
+
   void check_nodes() {
     for (std::size_t i = 0; i < graph_.nodes.size(); ++i) {
       const NodeGroup& group = graph_.nodes[i];
@@ -161,20 +197,14 @@ class Checker {
 
   void check_network() {
     const std::int64_t nodes = num_nodes(graph_);
-    for (std::size_t i = 0; i < graph_.tiers.size(); ++i) {
-      const NetworkTier& tier = graph_.tiers[i];
-      const std::string path = "tiers[" + std::to_string(i) + "]";
-      check_link(path + ".link", tier.link);
-      const std::int64_t before = i == 0 ? 1 : graph_.tiers[i - 1].nodes_per_domain;
-      const bool grows = tier.nodes_per_domain == 0 ||
-                         (before > 0 && tier.nodes_per_domain % before == 0 && tier.nodes_per_domain >= before);
-      if (tier.nodes_per_domain < 0 || !grows) {
-        add(path + ".nodes_per_domain", "domains must nest", "0 (all nodes) or a multiple of " + std::to_string(before),
-            std::to_string(tier.nodes_per_domain));
-      }
-    }
-    const bool all_joined = nodes <= 1 || (!graph_.tiers.empty() && (graph_.tiers.back().nodes_per_domain == 0 ||
-                                                                     graph_.tiers.back().nodes_per_domain >= nodes));
+    check_tiers("tiers", graph_.tiers);
+    for (std::size_t i = 0; i < graph_.nodes.size(); ++i)
+      check_tiers("nodes[" + std::to_string(i) + "].tiers", graph_.nodes[i].tiers);
+    const bool one_group_joined = graph_.nodes.size() == 1 && !graph_.nodes.front().tiers.empty() &&
+                                  graph_.nodes.front().tiers.back().nodes_per_domain == 0;
+    const bool all_joined = nodes <= 1 || one_group_joined ||
+                            (!graph_.tiers.empty() && (graph_.tiers.back().nodes_per_domain == 0 ||
+                                                       graph_.tiers.back().nodes_per_domain >= nodes));
     if (!all_joined) {
       add("tiers", "nodes are not joined",
           "a last tier with nodes_per_domain 0, which joins all " + std::to_string(nodes) + " nodes",
@@ -206,6 +236,13 @@ std::string_view to_text(Source source) {
     case Source::Assumed: return "assumed";
   }
   return "assumed";
+}
+
+std::optional<Source> parse_source(std::string_view text) {
+  for (const Source source : {Source::Measured, Source::Datasheet, Source::Assumed}) {
+    if (text == to_text(source)) return source;
+  }
+  return std::nullopt;
 }
 
 std::string_view to_text(DeviceKind kind) { return kind == DeviceKind::Cpu ? "cpu" : "cuda"; }
@@ -273,9 +310,8 @@ const LinkClass& link_between_nodes(const ResourceGraph& graph, std::int64_t a, 
   for (const LinkOverride& entry : graph.link_overrides) {
     if ((entry.node_a == a && entry.node_b == b) || (entry.node_a == b && entry.node_b == a)) return entry.link;
   }
-  for (const NetworkTier& tier : graph.tiers) {
-    if (tier.nodes_per_domain == 0 || a / tier.nodes_per_domain == b / tier.nodes_per_domain) return tier.link;
-  }
+  if (const LinkClass* link = tier_in_group(graph, a, b)) return *link;
+  if (const LinkClass* link = first_tier(graph.tiers, a, b)) return *link;
   COX_ENSURE(false, "no tier joins the nodes", a, b);
   return graph.tiers.back().link;
 }

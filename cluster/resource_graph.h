@@ -2,7 +2,9 @@
 // Devices, nodes and link tiers as classes with counts, each number with its source. Read by cost_model/, planner/ and
 // the launcher; written by the probe and from files. Threads: pure values. Source: DESIGN 3.2, docs/cluster.md.
 #include <cstdint>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "common/dtype.h"
@@ -12,8 +14,11 @@
 
 namespace coxswain::cluster {
 
+using UsdPerHour = Quantity<struct UsdPerHourTag, double>;
+
 enum class Source { Measured, Datasheet, Assumed };
 [[nodiscard]] std::string_view to_text(Source source);
+[[nodiscard]] std::optional<Source> parse_source(std::string_view text);
 
 /// A number and where it came from.
 template <class T>
@@ -43,6 +48,7 @@ struct DeviceClass {
   Sourced<FlopPerSecond> peak_float32, peak_bfloat16;  // matmul peak
   std::vector<MatmulRate> matmul_rates;                // efficiency curve, ascending size; may be empty
   Sourced<Seconds> launch_overhead;                    // per operator
+  Sourced<UsdPerHour> price;                           // of one device; 0: unknown
   friend bool operator==(const DeviceClass&, const DeviceClass&) = default;
 };
 
@@ -71,18 +77,19 @@ struct NodeClass {
   friend bool operator==(const NodeClass&, const NodeClass&) = default;
 };
 
-struct NodeGroup {
-  int node_class = 0;
-  std::int64_t count = 1;
-  friend bool operator==(const NodeGroup&, const NodeGroup&) = default;
-};
-
 /// Nodes are numbered group by group; `nodes_per_domain` consecutive ones share this tier (0: all nodes). Tiers go from
 /// the nearest to the farthest; two nodes talk over the first tier whose domain holds both.
 struct NetworkTier {
   LinkClass link;
   std::int64_t nodes_per_domain = 0;
   friend bool operator==(const NetworkTier&, const NetworkTier&) = default;
+};
+
+struct NodeGroup {
+  int node_class = 0;
+  std::int64_t count = 1;
+  std::vector<NetworkTier> tiers = {};  // between nodes of this group, counted from its first, before the graph's
+  friend bool operator==(const NodeGroup&, const NodeGroup&) = default;
 };
 
 /// A measured link between two nodes that differs from its tier.
@@ -120,7 +127,8 @@ struct DeviceLocation {
 [[nodiscard]] DeviceLocation locate(const ResourceGraph& graph, DeviceId device);
 /// Inverse of locate.
 [[nodiscard]] DeviceId device_at(const ResourceGraph& graph, std::int64_t node, std::int64_t local_index);
-/// The link between two devices: the node's own, an override, or the first tier that holds both.
+/// The link between two devices: the node's own, an override, or the first tier (of their group, then of the graph)
+/// that holds both.
 [[nodiscard]] const LinkClass& link_between(const ResourceGraph& graph, DeviceId a, DeviceId b);
 [[nodiscard]] const LinkClass& link_between_nodes(const ResourceGraph& graph, std::int64_t a, std::int64_t b);
 

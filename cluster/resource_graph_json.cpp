@@ -28,7 +28,7 @@ Json device_class_json(const DeviceClass& device) {
                                {"flop_per_second", sourced_json(rate.rate.value.value, rate.rate.source)},
                                {"size", rate.size}});
   }
-  return JsonObject{
+  JsonObject object{
       {"cores", device.cores},
       {"kind", to_text(device.kind)},
       {"launch_overhead_seconds", sourced_json(device.launch_overhead.value.value, device.launch_overhead.source)},
@@ -39,6 +39,16 @@ Json device_class_json(const DeviceClass& device) {
       {"name", device.name},
       {"peak_bfloat16_flop_per_second", sourced_json(device.peak_bfloat16.value.value, device.peak_bfloat16.source)},
       {"peak_float32_flop_per_second", sourced_json(device.peak_float32.value.value, device.peak_float32.source)}};
+  if (device.price.value.value > 0)
+    object["price_usd_per_hour"] = sourced_json(device.price.value.value, device.price.source);
+  return object;
+}
+
+JsonArray tiers_json(const std::vector<NetworkTier>& tiers) {
+  JsonArray array;
+  for (const NetworkTier& tier : tiers)
+    array.push_back(JsonObject{{"link", link_json(tier.link)}, {"nodes_per_domain", tier.nodes_per_domain}});
+  return array;
 }
 
 /// Reads `key` of `reader` as {"value", "source"} and gives the value to `read(inner reader)`.
@@ -48,17 +58,13 @@ Source read_sourced(JsonReader& reader, const std::string& key, Read read) {
   if (!reader.has(key)) return Source::Assumed;  // reported by object()
   read(inner);
   const std::string text = inner.string("source");
-  Source source = Source::Assumed;
-  if (text == "measured")
-    source = Source::Measured;
-  else if (text == "datasheet")
-    source = Source::Datasheet;
-  else if (text != "assumed" && inner.has("source")) {
+  const std::optional<Source> source = parse_source(text);
+  if (!source && inner.has("source")) {
     inner.problem(
         Error{ErrorCode::InvalidArgument, "unknown source", "source", "measured, datasheet, assumed", text, ""});
   }
   for (Error& problem : inner.take_problems()) reader.problem(std::move(problem));
-  return source;
+  return source.value_or(Source::Assumed);
 }
 
 template <class Unit>
@@ -102,6 +108,10 @@ DeviceClass read_device_class(JsonReader& reader) {
   device.peak_float32 = read_number<FlopPerSecond>(reader, "peak_float32_flop_per_second");
   device.peak_bfloat16 = read_number<FlopPerSecond>(reader, "peak_bfloat16_flop_per_second");
   device.launch_overhead = read_number<Seconds>(reader, "launch_overhead_seconds");
+  if (reader.has("price_usd_per_hour"))
+    device.price = read_number<UsdPerHour>(reader, "price_usd_per_hour");
+  else
+    reader.any("price_usd_per_hour");
   const JsonArray& rates = reader.array("matmul_rates");
   for (std::size_t i = 0; i < rates.size(); ++i) {
     JsonReader inner(rates[i], "matmul_rates[" + std::to_string(i) + "]");
@@ -161,10 +171,21 @@ void read_each(JsonReader& outer, const std::string& key, Read read) {
   }
 }
 
+std::vector<NetworkTier> read_tiers(JsonReader& outer) {
+  std::vector<NetworkTier> tiers;
+  read_each(outer, "tiers", [&](JsonReader& inner) {
+    NetworkTier tier;
+    tier.link = read_link(inner, "link");
+    tier.nodes_per_domain = inner.integer("nodes_per_domain", 0, kMaxCount);
+    tiers.push_back(tier);
+  });
+  return tiers;
+}
+
 }  // namespace
 
 Json to_json(const ResourceGraph& graph) {
-  JsonArray device_classes, node_classes, nodes, tiers, overrides;
+  JsonArray device_classes, node_classes, nodes, overrides;
   for (const DeviceClass& device : graph.device_classes) device_classes.push_back(device_class_json(device));
   for (const NodeClass& node : graph.node_classes) {
     JsonArray devices;
@@ -181,11 +202,11 @@ Json to_json(const ResourceGraph& graph) {
                    {"name", node.name}});
   }
   for (const NodeGroup& group : graph.nodes) {
-    nodes.push_back(JsonObject{{"count", group.count},
-                               {"node_class", graph.node_classes[static_cast<std::size_t>(group.node_class)].name}});
+    JsonObject entry{{"count", group.count},
+                     {"node_class", graph.node_classes[static_cast<std::size_t>(group.node_class)].name}};
+    if (!group.tiers.empty()) entry["tiers"] = tiers_json(group.tiers);
+    nodes.push_back(std::move(entry));
   }
-  for (const NetworkTier& tier : graph.tiers)
-    tiers.push_back(JsonObject{{"link", link_json(tier.link)}, {"nodes_per_domain", tier.nodes_per_domain}});
   for (const LinkOverride& entry : graph.link_overrides) {
     overrides.push_back(
         JsonObject{{"link", link_json(entry.link)}, {"node_a", entry.node_a}, {"node_b", entry.node_b}});
@@ -194,7 +215,7 @@ Json to_json(const ResourceGraph& graph) {
                     {"format_version", kFormatVersion},
                     {"node_classes", std::move(node_classes)},
                     {"nodes", std::move(nodes)},
-                    {"tiers", std::move(tiers)}};
+                    {"tiers", tiers_json(graph.tiers)}};
   if (!overrides.empty()) object["link_overrides"] = std::move(overrides);
   return object;
 }
@@ -211,14 +232,13 @@ Result<ResourceGraph> resource_graph_from_json(const Json& json) {
     NodeGroup group;
     group.node_class = read_reference(inner, "node_class", graph.node_classes);
     group.count = inner.integer("count", 1, kMaxCount);
+    if (inner.has("tiers"))
+      group.tiers = read_tiers(inner);
+    else
+      inner.any("tiers");
     graph.nodes.push_back(group);
   });
-  read_each(reader, "tiers", [&](JsonReader& inner) {
-    NetworkTier tier;
-    tier.link = read_link(inner, "link");
-    tier.nodes_per_domain = inner.integer("nodes_per_domain", 0, kMaxCount);
-    graph.tiers.push_back(tier);
-  });
+  graph.tiers = read_tiers(reader);
   if (reader.has("link_overrides")) {
     read_each(reader, "link_overrides", [&](JsonReader& inner) {
       LinkOverride entry;

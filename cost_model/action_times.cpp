@@ -2,6 +2,7 @@
 
 #include "common/ensure.h"
 #include "cost_model/memory.h"
+#include "cost_model/mesh_times.h"
 
 namespace coxswain::cost_model {
 
@@ -15,21 +16,27 @@ ActionTimes::ActionTimes(const CostModel& cost, const plan::Plan& plan, const pl
   const plan::Replica& replica = stage_.replicas[static_cast<std::size_t>(role.replicas.front())];
   device_class_ = replica.devices.front().device_class;
   overhead_ = to_ticks(cost.estimate_action_overhead(device_class_));
-  for (int block = stage_.first_block; block < stage_.end_block; ++block) {
-    const BlockTime time = cost.estimate_block(
-        {block, device_class_, replica.samples, plan.precision, replica.tensor, replica.context, replica.expert});
-    forward_.push_back(to_ticks(time.forward));
-    backward_.push_back(to_ticks(time.backward));
+  Mesh mesh{replica.devices, {}, stage_.zero_stage};
+  mesh.replica_group.push_back(replica.devices.front());
+  for (const plan::Replica& other : stage_.replicas) {
+    if (&other != &replica) mesh.replica_group.push_back(other.devices.front());
   }
-  const PersistentMemory memory =
-      estimate_persistent_memory(cost.facts(), stage_.first_block, stage_.end_block, plan.precision);
-  optimizer_ = to_ticks(cost.estimate_optimizer(memory.owned_elements, device_class_));
+  for (int block = stage_.first_block; block < stage_.end_block; ++block) {
+    const MeshTicks time = estimate_block_on_mesh(
+        cost, {block, device_class_, replica.samples, plan.precision, replica.tensor, replica.context, replica.expert},
+        mesh);
+    forward_.push_back(time.forward);
+    backward_.push_back(time.backward);
+  }
+  optimizer_ = estimate_update_on_mesh(
+      cost, count_persistent(cost.facts(), stage_.first_block, stage_.end_block, replica.tensor), plan.precision, mesh);
 
   gradients_.resize(forward_.size(), 0);
   for (const ParameterFacts& parameter : cost.facts().parameters()) {
-    if (!parameter.trainable || parameter.blocks.empty()) continue;
+    if (!parameter.trainable || parameter.blocks.empty() || !reduces_buckets(stage_.zero_stage)) continue;
     if (parameter.blocks.front() < stage_.first_block || parameter.blocks.back() >= stage_.end_block) continue;
-    gradients_[static_cast<std::size_t>(parameter.blocks.front() - stage_.first_block)] += parameter.elements;
+    gradients_[static_cast<std::size_t>(parameter.blocks.front() - stage_.first_block)] +=
+        parameter.elements_at(replica.tensor);
   }
 }
 

@@ -10,12 +10,26 @@ namespace coxswain::cost_model {
 /// C17: what an allocator loses to rounding and the model to what it does not see, as a share of everything else.
 inline constexpr double kMemoryMarginFraction = 0.05;
 
-/// Bytes of what stays for the whole run (C14).
+/// What one device of a tensor axis holds of a run of blocks, in elements.
+struct PersistentElements {
+  std::int64_t held = 0;     // trainable, owned or copied: gradients live here
+  std::int64_t owned = 0;    // trainable, updated here
+  std::int64_t largest = 0;  // trainable, of the block that has most
+  Bytes frozen{0};           // parameters that are not trained, buffers
+};
+[[nodiscard]] PersistentElements count_persistent(const ModelFacts& facts, int first_block, int end_block,
+                                                  int tensor = 1);
+
+/// Bytes of what stays for the whole run (C14, C26).
 struct PersistentMemory {
   Bytes parameters{0}, gradients{0}, optimizer{0};
-  std::int64_t owned_elements = 0;  // trainable, updated here
-  std::int64_t held_elements = 0;   // trainable, owned or copied: gradients live here
+  Bytes gathered{0};                // whole parameters or gradients of the blocks at work, where ZeRO splits them
+  std::int64_t owned_elements = 0;  // updated by this device
+  std::int64_t held_elements = 0;
 };
+/// `zero_stage` over `replicas` devices that hold equal shards.
+[[nodiscard]] PersistentMemory estimate_persistent_memory(const PersistentElements& elements, plan::Precision precision,
+                                                          int zero_stage = 0, std::int64_t replicas = 1);
 [[nodiscard]] PersistentMemory estimate_persistent_memory(const ModelFacts& facts, int first_block, int end_block,
                                                           plan::Precision precision);
 
@@ -29,6 +43,8 @@ struct StageWork {
   int in_flight = 1;                       // micro-batches between forward and backward at the schedule's peak
   int receive_credits = 2;
   bool first_stage = true, last_stage = true;
+  int tensor = 1, zero_stage = 0;
+  std::int64_t replicas = 1;
 };
 [[nodiscard]] plan::MemoryParts estimate_stage_memory(const CostModel& cost, const StageWork& work);
 

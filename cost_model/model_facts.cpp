@@ -1,5 +1,6 @@
 #include "cost_model/model_facts.h"
 
+#include <algorithm>
 #include <string>
 #include <unordered_map>
 #include <variant>
@@ -47,12 +48,14 @@ ModelFacts::ModelFacts(const model::ModelGraph& graph) : graph_(graph) {
   std::unordered_map<std::string, int> numbers;
   for (const model::Block& block : graph.blocks) {
     signatures_.push_back(numbers.emplace(block.signature, static_cast<int>(numbers.size())).first->second);
+    if (shards_.size() < numbers.size())
+      shards_.push_back(model::find_block_shard(graph, static_cast<int>(signatures_.size()) - 1));
   }
 
   const auto readers = find_readers(graph);
   for (const model::Parameter& parameter : graph.parameters) {
     parameters_.push_back({product(parameter.dims), parameter.dtype, parameter.trainable,
-                           readers[static_cast<std::size_t>(parameter.value)]});
+                           readers[static_cast<std::size_t>(parameter.value)], model::is_sharded(parameter)});
   }
   for (const model::Buffer& buffer : graph.buffers) {
     buffers_.emplace_back(size_of(buffer.dtype) * product(buffer.dims),
@@ -75,6 +78,11 @@ ModelFacts::ModelFacts(const model::ModelGraph& graph) : graph_(graph) {
       }
     }
   }
+}
+
+bool ModelFacts::splits_over(int tensor) const {
+  return std::all_of(shards_.begin(), shards_.end(),
+                     [tensor](const model::BlockShard& shard) { return shard.num_heads % tensor == 0; });
 }
 
 const model::BlockTotals& ModelFacts::totals(int block, std::int64_t samples) const {

@@ -12,6 +12,7 @@
 #include "common/units.h"
 #include "model/model_graph.h"
 #include "model/op_cost.h"
+#include "model/shard.h"
 #include "plan/plan.h"
 
 namespace coxswain::cost_model {
@@ -21,6 +22,11 @@ struct ParameterFacts {
   DType dtype = DType::Float32;
   bool trainable = true;
   std::vector<int> blocks;  // that use it, ascending; empty when nothing does
+  bool sharded = false;     // a tensor axis splits it
+  /// Held by one device of a tensor axis of `tensor`.
+  [[nodiscard]] std::int64_t elements_at(int tensor) const {
+    return sharded ? (elements + tensor - 1) / tensor : elements;
+  }
 };
 
 class ModelFacts {
@@ -35,6 +41,12 @@ class ModelFacts {
   /// Samples that shapes may be asked for: 0 = any, else the static batch.
   [[nodiscard]] std::int64_t static_batch() const { return graph_.batch_symbol.empty() ? graph_.static_batch : 0; }
   [[nodiscard]] const model::BlockTotals& totals(int block, std::int64_t samples) const;
+  /// C25: how the block splits over a tensor axis.
+  [[nodiscard]] const model::BlockShard& shard(int block) const {
+    return shards_[static_cast<std::size_t>(signature_of(block))];
+  }
+  /// True when every block can be split over `tensor` devices.
+  [[nodiscard]] bool splits_over(int tensor) const;
 
   /// Bytes that cross the cut before block `cut` for `samples`: activations forward, gradients backward.
   /// C16: floating-point values are 2 bytes an element under bfloat16.
@@ -54,6 +66,7 @@ class ModelFacts {
 
   const model::ModelGraph& graph_;
   std::vector<int> signatures_;
+  std::vector<model::BlockShard> shards_;  // by signature
   std::vector<ParameterFacts> parameters_;
   std::vector<std::vector<CutValue>> cuts_;                  // by cut index
   std::vector<std::pair<Bytes, std::vector<int>>> buffers_;  // bytes, blocks that use it

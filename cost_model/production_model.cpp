@@ -22,8 +22,9 @@ class ProductionModel final : public CostModel {
   }
 
   BlockTime estimate_block(const BlockWork& work) const override {
-    const std::tuple key{facts().signature_of(work.block), work.device_class, work.samples, work.precision,
-                         work.block + 1 == graph_.num_blocks()};
+    const std::tuple key{
+        facts().signature_of(work.block),     work.device_class, work.samples, work.precision, work.tensor,
+        work.block + 1 == graph_.num_blocks()};
     {
       const std::lock_guard lock(mutex_);
       const auto found = times_.find(key);
@@ -73,8 +74,24 @@ class ProductionModel final : public CostModel {
     if (work.samples == 0) return {};
     const std::string& signature = graph_.blocks[static_cast<std::size_t>(work.block)].signature;
     const auto found = timings_.find({signature, device(work.device_class).name});
-    if (found != timings_.end()) return interpolate_block(found->second, work.samples);
-    return estimate_block_roofline(facts(), device(work.device_class), work);
+    const cluster::DeviceClass& here = device(work.device_class);
+    if (found == timings_.end()) return estimate_block_roofline(facts(), here, work);
+    const BlockTime whole = interpolate_block(found->second, work.samples);
+    return work.tensor == 1 ? whole : share_of_measured(whole, work);
+  }
+
+  /// C25: the measured block, scaled as the roofline scales.
+  BlockTime share_of_measured(BlockTime measured, const BlockWork& work) const {
+    BlockWork whole = work;
+    whole.tensor = 1;
+    const cluster::DeviceClass& here = device(work.device_class);
+    const BlockTime from = estimate_block_roofline(facts(), here, whole),
+                    to = estimate_block_roofline(facts(), here, work);
+    if (from.forward.value > 0) measured.forward = measured.forward * (to.forward.value / from.forward.value);
+    if (from.backward.value > 0) measured.backward = measured.backward * (to.backward.value / from.backward.value);
+    measured.saved = Bytes((measured.saved.value + work.tensor - 1) / work.tensor);
+    measured.transient = Bytes((measured.transient.value + work.tensor - 1) / work.tensor);
+    return measured;
   }
 
   const cluster::DeviceClass& device(int device_class) const {
@@ -92,7 +109,7 @@ class ProductionModel final : public CostModel {
       timings_;  // by (signature, device class)
   std::map<std::string, const cluster::Profile::DeviceRates*> rates_;
   mutable std::mutex mutex_;
-  mutable std::map<std::tuple<int, int, std::int64_t, plan::Precision, bool>, BlockTime> times_;
+  mutable std::map<std::tuple<int, int, std::int64_t, plan::Precision, int, bool>, BlockTime> times_;
 };
 
 }  // namespace

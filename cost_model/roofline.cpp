@@ -74,27 +74,30 @@ Seconds estimate_op(const cluster::DeviceClass& device, plan::Precision precisio
 // C11
 BlockTime estimate_block_roofline(const ModelFacts& facts, const cluster::DeviceClass& device, const BlockWork& work) {
   BlockTime time;
-  const double scale = byte_scale(work.precision);
+  // C25: on a tensor axis every operator does an equal part of its work.
+  const double share = 1.0 / work.tensor;
+  const double scale = byte_scale(work.precision) * share;
   const Seconds launch = device.launch_overhead.value;
   for (const model::OpCost& op : model::estimate_op_costs(facts.graph(), work.block, work.samples)) {
     if (op.op_class == model::OpClass::View) continue;  // moves nothing; the action overhead holds its bookkeeping
-    time.forward +=
-        launch + estimate_op(device, work.precision, op.op_class, op.forward_flop, scaled(op.forward_bytes, scale));
+    time.forward += launch + estimate_op(device, work.precision, op.op_class, op.forward_flop * share,
+                                         scaled(op.forward_bytes, scale));
     if (op.backward_bytes.value == 0 && op.backward_input_flop.value == 0 && op.backward_weight_flop.value == 0)
       continue;
     if (op.backward_weight_flop.value > 0 && op.backward_input_flop.value > 0) {
       const Bytes half = scaled(op.backward_bytes, scale / 2);
-      time.backward += launch * 2.0 + estimate_op(device, work.precision, op.op_class, op.backward_input_flop, half) +
-                       estimate_op(device, work.precision, op.op_class, op.backward_weight_flop, half);
+      time.backward += launch * 2.0 +
+                       estimate_op(device, work.precision, op.op_class, op.backward_input_flop * share, half) +
+                       estimate_op(device, work.precision, op.op_class, op.backward_weight_flop * share, half);
     } else {
-      time.backward +=
-          launch + estimate_op(device, work.precision, op.op_class, op.backward_input_flop + op.backward_weight_flop,
-                               scaled(op.backward_bytes, scale));
+      time.backward += launch + estimate_op(device, work.precision, op.op_class,
+                                            (op.backward_input_flop + op.backward_weight_flop) * share,
+                                            scaled(op.backward_bytes, scale));
     }
   }
   const model::BlockTotals& totals = facts.totals(work.block, work.samples);
   // The loss is computed in float32 whatever the precision.
-  const double kept = work.block + 1 == facts.num_blocks() ? 1.0 : scale;
+  const double kept = work.block + 1 == facts.num_blocks() ? share : scale;
   time.saved = scaled(totals.saved_bytes, kept);
   time.transient = scaled(totals.transient_bytes, kept);
   return time;

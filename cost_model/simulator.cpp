@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "common/ensure.h"
+#include "cost_model/mesh_times.h"
 #include "cost_model/virtual_network.h"
 #include "executor/executor.h"
 
@@ -194,7 +195,8 @@ class World {
     for (const plan::Transfer& transfer : next ? plan::transfers_to_next(plan_, rank.program.rank)
                                                : plan::transfers_from_previous(plan_, rank.program.rank)) {
       const auto peer = std::lower_bound(members.begin(), members.end(), transfer.peer) - members.begin();
-      const Bytes bytes = rank.times->edge_bytes(action, transfer.num_samples);
+      const Bytes whole = rank.times->edge_bytes(action, transfer.num_samples);
+      const Bytes bytes((whole.value + transfer.num_shards - 1) / transfer.num_shards);
       communication.transfers.push_back(
           {sends ? collective::PointToPoint::Kind::Send : collective::PointToPoint::Kind::Receive,
            static_cast<int>(peer),
@@ -204,6 +206,14 @@ class World {
   }
 
   Handle issue_collective(int role, int group, CollectiveKind kind, Bytes payload) {
+    const plan::Action& action =
+        ranks_[static_cast<std::size_t>(role)]
+            ->program.actions[static_cast<std::size_t>(ranks_[static_cast<std::size_t>(role)]->prepared)];
+    // C26: under ZeRO a bucket is only scattered; the other half of an all_reduce follows the update.
+    if (action.kind == plan::ActionKind::ReduceGradient) {
+      const int stage = plan_.roles[static_cast<std::size_t>(role)].stage;
+      kind = bucket_collective(plan_.stages[static_cast<std::size_t>(stage)].zero_stage);
+    }
     return Handle(std::make_shared<VirtualState>(
         network_,
         network_.issue_collective(role, ranks_[static_cast<std::size_t>(role)]->prepared, group, kind, payload)));

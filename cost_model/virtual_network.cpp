@@ -52,7 +52,11 @@ void VirtualNetwork::count_flows() {
   const bool shared = [&] {
     const cluster::ResourceGraph& graph = cost_.resources();
     const auto limits = [](const auto& holder) { return holder.link.sharing > 0; };
+    const auto group_limits = [&](const cluster::NodeGroup& group) {
+      return std::any_of(group.tiers.begin(), group.tiers.end(), limits);
+    };
     return std::any_of(graph.tiers.begin(), graph.tiers.end(), limits) ||
+           std::any_of(graph.nodes.begin(), graph.nodes.end(), group_limits) ||
            std::any_of(graph.node_classes.begin(), graph.node_classes.end(), limits) ||
            std::any_of(graph.link_overrides.begin(), graph.link_overrides.end(), limits);
   }();

@@ -45,7 +45,7 @@ struct Flight {
 
 struct Rank {
   int role = -1;
-  int stage = 0;
+  int stage = 0, position = 0;
   const RankProgram* program = nullptr;
   std::array<std::vector<Peer>, kNumStreams> peers;  // edge streams
   std::array<Flight, kNumStreams> flights;
@@ -89,6 +89,7 @@ class OrderCheck {
           Rank rank;
           rank.role = found->second;
           rank.stage = static_cast<int>(s);
+          rank.position = static_cast<int>(p);
           rank.program = &programs_[static_cast<std::size_t>(rank.role)];
           ranks_.push_back(std::move(rank));
           states_.emplace_back(*ranks_.back().program);
@@ -117,17 +118,17 @@ class OrderCheck {
   void index_groups() {
     for (std::size_t g = 0; g < groups_.size(); ++g) {
       const Group& group = groups_[g];
-      group_index_.emplace(std::pair(group.kind, group.index), static_cast<int>(g));
+      group_index_.emplace(std::tuple(group.kind, group.index, group.position), static_cast<int>(g));
     }
   }
 
   /// As group_of, with a look-up instead of a search.
-  int group_at(int stage, const Action& action) const {
-    std::pair<GroupKind, int> key{GroupKind::World, 0};
+  int group_at(int stage, int position, const Action& action) const {
+    std::tuple<GroupKind, int, int> key{GroupKind::World, 0, 0};
     if (action.kind == ActionKind::ReduceGradient || action.kind == ActionKind::ReduceLossCount) {
-      key = {GroupKind::StageReplicas, stage};
+      key = {GroupKind::StageReplicas, stage, position};
     } else if (action.kind != ActionKind::ReduceNorm) {
-      key = {GroupKind::Tied, action.tied};
+      key = {GroupKind::Tied, action.tied, 0};
     }
     const auto found = group_index_.find(key);
     return found == group_index_.end() ? -1 : found->second;
@@ -201,7 +202,8 @@ class OrderCheck {
 
   void meet(int rank, int action) {
     ranks_[static_cast<std::size_t>(rank)].flights[slot_of(Stream::Reduce)].action = action;
-    const int group = group_at(ranks_[static_cast<std::size_t>(rank)].stage, action_of(rank, action));
+    const Rank& self = ranks_[static_cast<std::size_t>(rank)];
+    const int group = group_at(self.stage, self.position, action_of(rank, action));
     if (group < 0) return finish(rank, Stream::Reduce);
     std::vector<int>& present = meeting_[static_cast<std::size_t>(group)];
     if (!present.empty()) {
@@ -254,7 +256,7 @@ class OrderCheck {
       if (flight.action < 0) continue;
       const Action& action = action_of(rank, flight.action);
       if (stream == Stream::Reduce) {
-        const int group = group_at(self.stage, action);
+        const int group = group_at(self.stage, self.position, action);
         for (const int member : groups_[static_cast<std::size_t>(group)].ranks) {
           const auto& theirs = ranks_[static_cast<std::size_t>(member)].program->actions;
           if (std::find(theirs.begin(), theirs.end(), action) != theirs.end()) continue;
@@ -302,7 +304,7 @@ class OrderCheck {
 
   const Plan& plan_;
   std::vector<Group> groups_;
-  std::map<std::pair<GroupKind, int>, int> group_index_;
+  std::map<std::tuple<GroupKind, int, int>, int> group_index_;
   std::vector<RankProgram> programs_;  // per role
   std::vector<Rank> ranks_;
   std::vector<StepState> states_;

@@ -21,6 +21,17 @@ std::vector<int> range(int first, int count) {
   return ranks;
 }
 
+/// One shard each: a device meets the devices of the other mesh that hold a part of its shard.
+void add_shards(std::vector<Transfer>& transfers, Transfer whole, int position, int own, int other) {
+  whole.num_shards = std::max(own, other);
+  const int first_peer = whole.peer;
+  const int meets = other > own ? other / own : 1;
+  for (int i = 0; i < meets; ++i) {
+    whole.peer = first_peer + (other > own ? position * meets + i : position * other / own);
+    transfers.push_back(whole);
+  }
+}
+
 /// Overlaps of this rank's samples with those of the replicas of stage `other`.
 std::vector<Transfer> intersect(const Plan& plan, int rank, int other) {
   if (other < 0 || other >= static_cast<int>(plan.stages.size())) return {};
@@ -30,6 +41,7 @@ std::vector<Transfer> intersect(const Plan& plan, int rank, int other) {
   const std::int64_t mine = first_sample(stage, place.replica);
   const std::int64_t mine_end = mine + stage.replicas[static_cast<std::size_t>(place.replica)].samples;
 
+  const auto own = static_cast<int>(stage.replicas[static_cast<std::size_t>(place.replica)].devices.size());
   std::vector<Transfer> transfers;
   std::int64_t begin = 0;
   int peer = rank_of(plan, {other, 0, 0});
@@ -37,15 +49,28 @@ std::vector<Transfer> intersect(const Plan& plan, int rank, int other) {
     const std::int64_t end = begin + replica.samples;
     const std::int64_t first = std::max(begin, mine);
     const std::int64_t last = std::min(end, mine_end);
-    // Every position of a mesh holds the whole range until tensor and context axes are executed: position 0 speaks.
-    if (first < last) transfers.push_back({peer, first - mine, last - first});
+    const auto size = static_cast<int>(replica.devices.size());
+    if (first < last) add_shards(transfers, {peer, first - mine, last - first, 1}, place.position, own, size);
     begin = end;
-    peer += static_cast<int>(replica.devices.size());
+    peer += size;
   }
   return transfers;
 }
 
-bool is_group_of(const Group& group, GroupKind kind, int index) { return group.kind == kind && group.index == index; }
+/// The devices that hold equal shards of a stage, by mesh position. Replicas of one stage have meshes of one size.
+void add_replica_groups(std::vector<Group>& groups, const Stage& stage, int index, int first_rank) {
+  const std::size_t mesh = stage.replicas.empty() ? 0 : stage.replicas.front().devices.size();
+  if (stage.replicas.size() < 2) return;
+  for (std::size_t position = 0; position < mesh; ++position) {
+    Group group{GroupKind::StageReplicas, index, {}, static_cast<int>(position)};
+    int rank = first_rank;
+    for (const Replica& replica : stage.replicas) {
+      group.ranks.push_back(rank + static_cast<int>(std::min(position, replica.devices.size() - 1)));
+      rank += static_cast<int>(replica.devices.size());
+    }
+    groups.push_back(std::move(group));
+  }
+}
 
 }  // namespace
 
@@ -62,17 +87,15 @@ std::vector<Group> make_groups(const Plan& plan, const model::ModelGraph& graph)
   };
 
   std::vector<Group> groups;
-  groups.push_back({GroupKind::World, 0, stage_ranks(0, num_stages)});
-  for (int s = 0; s < num_stages; ++s) {
-    Group group{GroupKind::StageReplicas, s, stage_ranks(s, s + 1)};
-    if (group.ranks.size() > 1) groups.push_back(std::move(group));
-  }
+  groups.push_back({GroupKind::World, 0, stage_ranks(0, num_stages), 0});
+  for (int s = 0; s < num_stages; ++s)
+    add_replica_groups(groups, plan.stages[static_cast<std::size_t>(s)], s, first[static_cast<std::size_t>(s)]);
   for (const GroupKind kind : {GroupKind::ActivationEdge, GroupKind::GradientEdge}) {
-    for (int s = 0; s + 1 < num_stages; ++s) groups.push_back({kind, s, stage_ranks(s, s + 2)});
+    for (int s = 0; s + 1 < num_stages; ++s) groups.push_back({kind, s, stage_ranks(s, s + 2), 0});
   }
   const std::vector<TiedParameter> tied = tied_parameters(plan, graph);
   for (std::size_t t = 0; t < tied.size(); ++t) {
-    Group group{GroupKind::Tied, static_cast<int>(t), {}};
+    Group group{GroupKind::Tied, static_cast<int>(t), {}, 0};
     for (const int s : tied[t].stages) {
       const std::vector<int> ranks = stage_ranks(s, s + 1);
       group.ranks.insert(group.ranks.end(), ranks.begin(), ranks.end());
@@ -82,7 +105,7 @@ std::vector<Group> make_groups(const Plan& plan, const model::ModelGraph& graph)
   return groups;
 }
 
-int group_of(const Plan& plan, const std::vector<Group>& groups, int stage, const Action& action) {
+int group_of(const Plan& plan, const std::vector<Group>& groups, int stage, const Action& action, int position) {
   COX_ENSURE(0 <= stage && stage < static_cast<int>(plan.stages.size()), stage);
   GroupKind kind = GroupKind::World;
   int index = 0;
@@ -124,8 +147,10 @@ int group_of(const Plan& plan, const std::vector<Group>& groups, int stage, cons
       index = 0;
       break;
   }
-  const auto found =
-      std::find_if(groups.begin(), groups.end(), [&](const Group& g) { return is_group_of(g, kind, index); });
+  const int of_position = kind == GroupKind::StageReplicas ? position : 0;
+  const auto found = std::find_if(groups.begin(), groups.end(), [&](const Group& group) {
+    return group.kind == kind && group.index == index && group.position == of_position;
+  });
   return found == groups.end() ? -1 : static_cast<int>(found - groups.begin());
 }
 

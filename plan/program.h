@@ -40,16 +40,20 @@ struct Group {
   GroupKind kind = GroupKind::World;
   int index = 0;           // stage; edge from stage `index` to `index + 1`; tied index
   std::vector<int> ranks;  // ascending; position here = rank in the communicator
+  int position = 0;        // StageReplicas: the mesh position whose shards are reduced
 };
 /// Groups of one rank only are left out (their collectives cost nothing), World never is.
 [[nodiscard]] std::vector<Group> make_groups(const Plan& plan, const model::ModelGraph& graph);
-/// Index into make_groups, or -1 when the action needs no communication.
-[[nodiscard]] int group_of(const Plan& plan, const std::vector<Group>& groups, int stage, const Action& action);
+/// Index into make_groups for the rank at `position` of its mesh, or -1 when the action needs no communication.
+[[nodiscard]] int group_of(const Plan& plan, const std::vector<Group>& groups, int stage, const Action& action,
+                           int position = 0);
 
-/// Samples that this rank exchanges with `peer` across an edge; relative to this rank's own samples.
+/// Samples that this rank exchanges with `peer` across an edge; relative to this rank's own samples. Between meshes of
+/// several devices it is one of `num_shards` equal shards of them (sequence parallel at the edges).
 struct Transfer {
   int peer = -1;  // global rank
   std::int64_t first_sample = 0, num_samples = 0;
+  int num_shards = 1;
   friend bool operator==(const Transfer&, const Transfer&) = default;
 };
 /// Peers of `rank` on the edge to the next stage (or from the previous one), by intersection of sample ranges.

@@ -35,14 +35,12 @@ class ListBuilder {
   ListBuilder(const Plan& plan, int stage) : stage_(plan.stages[static_cast<std::size_t>(stage)]) {
     first_ = stage == 0;
     last_ = stage + 1 == static_cast<int>(plan.stages.size());
-    num_ranks_ = 0;
-    for (const Replica& replica : stage_.replicas) num_ranks_ += replica.devices.size();
   }
 
   void start() {
     if (!last_) return;
     add({ActionKind::CountLoss});
-    if (num_ranks_ > 1) add({ActionKind::ReduceLossCount});
+    if (stage_.replicas.size() > 1) add({ActionKind::ReduceLossCount});
   }
 
   void forward(int micro_batch) {
@@ -73,7 +71,6 @@ class ListBuilder {
  private:
   const Stage& stage_;
   bool first_ = false, last_ = false;
-  std::size_t num_ranks_ = 0;
   std::vector<Action> actions_;
 };
 
@@ -133,9 +130,7 @@ std::vector<Bytes> bucket_bytes_of(const Stage& stage, const model::ModelGraph& 
 }
 
 std::vector<int> make_bucket_starts(const Stage& stage, const std::vector<Bytes>& block_bytes, Bytes bucket_bytes) {
-  std::size_t ranks = 0;
-  for (const Replica& replica : stage.replicas) ranks += replica.devices.size();
-  if (ranks < 2) return {};
+  if (stage.replicas.size() < 2) return {};
   std::vector<int> starts;
   Bytes held{0};
   for (int block = stage.end_block - 1; block >= stage.first_block; --block) {

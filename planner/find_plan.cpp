@@ -1,8 +1,10 @@
 // The search from outside: combinations in batches, best first; simulation of what looks best; refinement; the report.
 #include <algorithm>
 #include <atomic>
+#include <memory>
 #include <set>
 #include <thread>
+#include <tuple>
 
 #include "planner/changed_cost.h"
 #include "planner/outcome.h"
@@ -43,13 +45,15 @@ void parallel_for(std::size_t count, int threads, Body body) {
 
 class Search {
  public:
-  Search(const SearchSpace& space, const Effort& effort) : space_(space), request_(*space.request), effort_(effort) {}
+  /// `spaces`: one a choice of tensor degrees; they differ in nothing else.
+  Search(const std::vector<SearchSpace>& spaces, const Effort& effort)
+      : spaces_(spaces), request_(*spaces.front().request), effort_(effort) {}
 
   void run() {
-    const std::vector<Combination> combinations = make_combinations(space_);
+    const std::vector<Task> combinations = make_tasks();
     std::size_t done = 0;
     while (done < combinations.size() && costed_ < request_.max_candidates) {
-      if (combinations[done].bound >= wanted()) break;
+      if (combinations[done].combination.bound >= wanted()) break;
       const std::size_t end = std::min(combinations.size(), done + kBatch);
       std::vector<CombinationResult> results(end - done);
       const Cost upper = wanted();
@@ -58,17 +62,18 @@ class Search {
       limits.max_results = effort_.results_per_combination;
       limits.max_labels = std::max<std::int64_t>(1, request_.max_candidates);
       parallel_for(results.size(), request_.threads, [&](std::size_t i) {
-        results[i] = search_combination(space_, combinations[done + i], upper, limits);
+        const Task& task = combinations[done + i];
+        results[i] = search_combination(*task.space, task.combination, upper, limits);
       });
       for (CombinationResult& result : results) take(std::move(result));
       simulate_best(effort_.simulated_per_batch);
       done = end;
     }
     for (std::size_t i = done; i < combinations.size(); ++i)
-      lower_bound_ = std::min(lower_bound_, combinations[i].bound);
-    if (space_.large && !combinations.empty()) {
-      // Stages of unequal size were not searched: only the relaxed optimum bounds them.
-      for (const Combination& one : combinations) lower_bound_ = std::min(lower_bound_, one.bound);
+      lower_bound_ = std::min(lower_bound_, combinations[i].combination.bound);
+    // On many devices stages of unequal size were not searched: only the relaxed optimum bounds them.
+    for (const Task& task : combinations) {
+      if (task.space->large) lower_bound_ = std::min(lower_bound_, task.combination.bound);
     }
     simulate_best(static_cast<std::size_t>(effort_.simulations));
     refine();
@@ -84,6 +89,21 @@ class Search {
   [[nodiscard]] const std::vector<Candidate>& waiting() const { return waiting_; }
 
  private:
+  struct Task {
+    const SearchSpace* space = nullptr;
+    Combination combination;
+  };
+  /// Of all spaces, ascending in bound.
+  [[nodiscard]] std::vector<Task> make_tasks() const {
+    std::vector<Task> tasks;
+    for (const SearchSpace& space : spaces_) {
+      for (Combination& combination : make_combinations(space)) tasks.push_back({&space, std::move(combination)});
+    }
+    std::stable_sort(tasks.begin(), tasks.end(),
+                     [](const Task& a, const Task& b) { return a.combination.bound < b.combination.bound; });
+    return tasks;
+  }
+
   [[nodiscard]] Cost wanted() const {
     return best_ == kNoCost ? kNoCost : static_cast<Cost>(static_cast<double>(best_) * effort_.slack);
   }
@@ -117,14 +137,15 @@ class Search {
       waiting_.erase(waiting_.begin() + static_cast<std::ptrdiff_t>(*i));
   }
 
-  static std::pair<std::vector<int>, std::int64_t> shape_of(const Candidate& candidate) {
+  using Shape = std::tuple<std::vector<int>, std::int64_t, std::vector<int>>;
+  static Shape shape_of(const Candidate& candidate) {
     std::vector<int> totals;
     for (const CandidateStage& stage : candidate.stages) totals.push_back(stage.counts.total());
-    return {totals, candidate.micro};
+    return {totals, candidate.micro, tensor_of(candidate)};
   }
 
   [[nodiscard]] std::optional<Simulated> simulate_one(const Candidate& candidate) const {
-    Simulated one{candidate, place_candidate(space_, candidate), {}, 0};
+    Simulated one{candidate, place_candidate(*candidate.space, candidate), {}, 0};
     auto simulation = cost_model::simulate(*request_.cost, one.plan);
     if (!simulation) return std::nullopt;
     one.estimate = std::move(simulation->estimate);
@@ -145,7 +166,7 @@ class Search {
     std::stable_sort(simulated_.begin(), simulated_.end());
     const std::vector<Simulated> starts = pick_diverse(simulated_, 2);
     for (const Simulated& start : starts) {
-      climb(space_, start.candidate, start.step, effort_.climb_simulations,
+      climb(*start.candidate.space, start.candidate, start.step, effort_.climb_simulations,
             [&](const Candidate& candidate) -> std::optional<Cost> {
               std::optional<Simulated> one = simulate_one(candidate);
               if (!one) return std::nullopt;
@@ -156,7 +177,7 @@ class Search {
     }
   }
 
-  const SearchSpace& space_;
+  const std::vector<SearchSpace>& spaces_;
   const Request& request_;
   const Effort& effort_;
   Cost best_ = kNoCost;  // simulated
@@ -165,10 +186,11 @@ class Search {
   PipelineProblem::Misfit misfit_;
   std::vector<Candidate> waiting_;
   std::vector<Simulated> simulated_;
-  std::set<std::pair<std::vector<int>, std::int64_t>> shapes_;
+  std::set<Shape> shapes_;
 };
 
-std::string unused_text(const SearchSpace& space, const Candidate& candidate) {
+std::string unused_text(const Candidate& candidate) {
+  const SearchSpace& space = *candidate.space;
   Counts left = space.devices;
   for (const CandidateStage& stage : candidate.stages) left = left - stage.counts;
   if (left.total() == 0) return "";
@@ -177,7 +199,7 @@ std::string unused_text(const SearchSpace& space, const Candidate& candidate) {
     if (left.of[p] == 0) continue;
     const std::string& name =
         space.request->cost->resources().device_classes[static_cast<std::size_t>(space.pools[p].device_class)].name;
-    text += (text.empty() ? "" : ", ") + std::to_string(left.of[p]) + " x " + name;
+    text += (text.empty() ? "" : ", ") + std::to_string(left.of[p] * space.pools[p].tensor) + " x " + name;
   }
   return "unused: " + text + " (would not make the step shorter)";
 }
@@ -199,12 +221,32 @@ void fill_report(const SearchSpace& space, const Search& search, PlanResult& res
          summarize(simulated[1].plan) + ": " + std::to_string(simulated[1].estimate.step.value) + " s"});
   }
   if (!search.waiting().empty()) {
-    result.rejected.push_back({"bound no better than the best plan", static_cast<std::int64_t>(search.waiting().size()),
-                               summarize(place_candidate(space, search.waiting().front())) + ": at least " +
-                                   std::to_string(cost_model::to_seconds(search.waiting().front().bound).value) +
-                                   " s"});
+    result.rejected.push_back(
+        {"bound no better than the best plan", static_cast<std::int64_t>(search.waiting().size()),
+         summarize(place_candidate(*search.waiting().front().space, search.waiting().front())) + ": at least " +
+             std::to_string(cost_model::to_seconds(search.waiting().front().bound).value) + " s"});
   }
-  if (const std::string unused = unused_text(space, best.candidate); !unused.empty()) result.summary += "; " + unused;
+  if (const std::string unused = unused_text(best.candidate); !unused.empty()) result.summary += "; " + unused;
+}
+
+/// `space` for every choice of tensor degrees; `spans` owns their costs.
+std::vector<SearchSpace> make_spaces(const Request& request, const SearchSpace& space,
+                                     const std::pair<RecomputeRule, std::vector<char>>& rule,
+                                     std::vector<std::unique_ptr<SpanCosts>>& spans) {
+  std::vector<SearchSpace> spaces;
+  for (const std::vector<int>& tensor : tensor_choices(request, space)) {
+    std::optional<SearchSpace> one = with_tensor(space, tensor);
+    if (!one) continue;
+    TensorAxes axes{tensor, std::vector<std::vector<plan::DeviceId>>(tensor.size())};
+    for (const Pool& pool : one->pools) {
+      if (!pool.devices.empty()) axes.devices[static_cast<std::size_t>(pool.device_class)] = devices_of_unit(pool, 0);
+    }
+    spans.push_back(
+        std::make_unique<SpanCosts>(*request.cost, request.precision, rule.first, rule.second, std::move(axes)));
+    one->spans = spans.back().get();
+    spaces.push_back(std::move(*one));
+  }
+  return spaces;
 }
 
 /// What one more device of each class would do; only where the search takes no time.
@@ -213,9 +255,10 @@ void add_device_sensitivities(const Request& request, PlanResult& result);
 Result<PlanResult> find(const Request& request, bool with_sensitivities) {
   COX_TRY(SearchSpace space, make_search_space(request));
   COX_TRY(auto rule, recompute_rule(request));
-  const SpanCosts spans(*request.cost, request.precision, rule.first, std::move(rule.second));
-  space.spans = &spans;
-  Search search(space, space.large ? kLargeEffort : kSmallEffort);
+  std::vector<std::unique_ptr<SpanCosts>> spans;
+  const std::vector<SearchSpace> spaces = make_spaces(request, space, rule, spans);
+  space.spans = spans.front().get();
+  Search search(spaces, space.large ? kLargeEffort : kSmallEffort);
   search.run();
   if (search.simulated().empty()) {
     if (search.misfit().count > 0) return describe_infeasible(space, search.misfit());

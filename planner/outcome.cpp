@@ -98,10 +98,11 @@ bool operator<(const Simulated& a, const Simulated& b) {
 
 std::vector<Simulated> pick_diverse(const std::vector<Simulated>& ascending, std::size_t most) {
   std::vector<Simulated> picked;
-  std::set<std::pair<std::vector<int>, std::int64_t>> seen;
+  std::set<std::tuple<std::vector<int>, std::int64_t, std::vector<int>>> seen;
   for (const Simulated& one : ascending) {
     if (picked.size() == most) break;
-    if (seen.insert({replica_totals(one.candidate), one.candidate.micro}).second) picked.push_back(one);
+    if (seen.insert({replica_totals(one.candidate), one.candidate.micro, tensor_of(one.candidate)}).second)
+      picked.push_back(one);
   }
   return picked;
 }

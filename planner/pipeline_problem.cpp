@@ -110,7 +110,7 @@ bool PipelineProblem::worth_going_on(const StageCost& stage, const State& state,
     const bool least = misfit_.count == 0 || stage.excess_bytes < misfit_.least_excess;
     ++misfit_.count;
     if (least) misfit_ = {misfit_.count, stage.excess_bytes, first, state.block, stage.excess_class};
-    return true;
+    return !shape_.skip_misfits;
   }
   return upper_bound_ == kNoCost || stage.busy * costs_.context().count < upper_bound_;
 }
@@ -180,6 +180,13 @@ Cost PipelineProblem::work_bound(int end_block, const Counts& devices) const {
   if (speed == 0) return kNoCost;
   return static_cast<Cost>(std::floor(static_cast<double>(context.micro * context.count) *
                                       work_sum_[static_cast<std::size_t>(end_block)] / speed));
+}
+
+Cost PipelineProblem::time_of_work(double units_per_tick) const {
+  const StageContext& context = costs_.context();
+  if (units_per_tick <= 0) return kNoCost;
+  const double units = static_cast<double>(context.micro * context.count) * work_sum_.back();
+  return static_cast<Cost>(units / units_per_tick * (1 - 1e-9));
 }
 
 Cost PipelineProblem::bound(const State& state, const Label& label) const {

@@ -21,6 +21,9 @@ struct PipelineShape {
   bool fixed_cuts = false;
   bool use_all_devices = false;
   Counts devices;  // what there is
+  /// A run of blocks that does not fit is not tried longer. Off where every candidate is to be seen: a longer run may
+  /// have a smaller edge.
+  bool skip_misfits = false;
 };
 
 class PipelineProblem {
@@ -61,6 +64,13 @@ class PipelineProblem {
 
   /// C23: no plan on `devices` steps faster: all work over all speed, with no communication and no bubble.
   [[nodiscard]] Cost work_bound(int end_block, const Counts& devices) const;
+
+  /// C23: units of work a tick of a device (or unit) of the class.
+  [[nodiscard]] double speed_of(int device_class) const {
+    return units_per_tick_[static_cast<std::size_t>(device_class)];
+  }
+  /// C23: the work of the whole step at `units_per_tick`.
+  [[nodiscard]] Cost time_of_work(double units_per_tick) const;
 
   [[nodiscard]] const PipelineShape& shape() const { return shape_; }
   [[nodiscard]] StageCosts& costs() { return costs_; }

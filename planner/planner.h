@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "cost_model/cost_model.h"
+#include "plan/capabilities.h"
 #include "plan/estimate.h"
 #include "plan/plan.h"
 
@@ -38,6 +39,7 @@ struct Request {
   int top_k = 5;
   /// Use every device (else slower ones may be left unused).
   bool use_all_devices = false;
+  plan::Capabilities capabilities = plan::kRunnable;
 };
 
 struct RunnerUp {

@@ -70,6 +70,29 @@ Result<std::vector<Pool>> make_pools(const cluster::ResourceGraph& graph) {
   return pools;
 }
 
+std::vector<Pool> make_units(const std::vector<Pool>& pools, const std::vector<int>& degree) {
+  std::vector<Pool> result = pools;
+  for (Pool& pool : result) {
+    pool.tensor = degree[static_cast<std::size_t>(pool.device_class)];
+    const auto size = static_cast<std::size_t>(pool.tensor);
+    const auto node = static_cast<std::size_t>(pool.per_node);
+    std::vector<cluster::DeviceId> firsts;
+    for (std::size_t begin = 0; begin < pool.devices.size(); begin += node) {
+      const std::size_t end = std::min(pool.devices.size(), begin + node);
+      for (std::size_t at = begin; at + size <= end; at += size) firsts.push_back(pool.devices[at]);
+    }
+    pool.devices = std::move(firsts);
+    pool.per_node /= pool.tensor;
+  }
+  return result;
+}
+
+std::vector<cluster::DeviceId> devices_of_unit(const Pool& pool, std::size_t unit) {
+  std::vector<cluster::DeviceId> devices(static_cast<std::size_t>(pool.tensor), pool.devices[unit]);
+  for (std::size_t i = 0; i < devices.size(); ++i) devices[i].index += static_cast<std::int64_t>(i);
+  return devices;
+}
+
 Counts all_of(const std::vector<Pool>& pools) {
   Counts counts;
   for (std::size_t p = 0; p < pools.size(); ++p) counts.of[p] = static_cast<std::int32_t>(pools[p].devices.size());

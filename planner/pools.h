@@ -15,13 +15,19 @@ inline constexpr std::size_t kMaxPools = 8;
 /// domain in a large one.
 struct Pool {
   int device_class = 0;
-  std::vector<cluster::DeviceId> devices;  // node by node
-  std::int64_t per_node = 1;
+  std::vector<cluster::DeviceId> devices;  // node by node; where `tensor` > 1 the first of each unit
+  std::int64_t per_node = 1;               // units
+  int tensor = 1;                          // devices of a unit: consecutive ones of one node
   bool one_node = true;
   std::int64_t first_node = 0;
 };
 /// Errors: Unimplemented for more than kMaxPools kinds of devices.
 [[nodiscard]] Result<std::vector<Pool>> make_pools(const cluster::ResourceGraph& graph);
+/// The same devices in units of `degree[class]`, none across nodes. A pool whose nodes are smaller than a unit is
+/// empty.
+[[nodiscard]] std::vector<Pool> make_units(const std::vector<Pool>& pools, const std::vector<int>& degree);
+/// Devices of one unit.
+[[nodiscard]] std::vector<cluster::DeviceId> devices_of_unit(const Pool& pool, std::size_t unit);
 
 /// How many devices of each pool.
 struct Counts {

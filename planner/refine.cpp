@@ -102,8 +102,12 @@ bool refit(const SearchSpace& space, Candidate& candidate) {
     const std::int64_t held = candidate.schedule == plan::ScheduleKind::GPipe
                                   ? candidate.count
                                   : std::min<std::int64_t>(candidate.count, num_stages - s);
-    const SpanQuery query{stage.first, stage.end, static_cast<int>(held),
-                          static_cast<int>(std::min<std::int64_t>(2, candidate.count))};
+    const SpanQuery query{stage.first,
+                          stage.end,
+                          static_cast<int>(held),
+                          static_cast<int>(std::min<std::int64_t>(2, candidate.count)),
+                          stage.zero_stage,
+                          stage.counts.total()};
     const std::vector<int> classes = replica_classes(space, stage);
     stage.recompute.clear();
     // Twice: the second pass sees what any replica needs.

@@ -42,10 +42,26 @@ std::string recompute_text(const plan::Plan& plan) {
   return full == all ? "full" : std::to_string(full) + " of " + std::to_string(all) + " blocks";
 }
 
+/// The values of all stages, once where they agree: "4", or "4,2".
+template <class Value>
+std::string by_stage(const plan::Plan& plan, Value value) {
+  std::string text;
+  bool same = true;
+  for (const plan::Stage& stage : plan.stages) {
+    text += (text.empty() ? "" : ",") + std::to_string(value(stage));
+    same = same && value(stage) == value(plan.stages.front());
+  }
+  return same ? std::to_string(value(plan.stages.front())) : "[" + text + "]";
+}
+
 }  // namespace
 
 std::string summarize(const plan::Plan& plan) {
   std::string text = "dp" + replica_text(plan) + " pp" + std::to_string(plan.stages.size());
+  const std::string tensor = by_stage(plan, [](const plan::Stage& stage) { return stage.replicas.front().tensor; });
+  if (tensor != "1") text += " tp" + tensor;
+  const std::string zero = by_stage(plan, [](const plan::Stage& stage) { return stage.zero_stage; });
+  if (zero != "0") text += " zero" + zero;
   if (plan.stages.size() > 1) {
     text += ", cuts [";
     for (std::size_t s = 1; s < plan.stages.size(); ++s)

@@ -17,12 +17,13 @@ CombinationResult search_combination(const SearchSpace& space, const Combination
                        combination.spread,
                        combination.max_stages,
                        {},
-                       2};
+                       2,
+                       space.zero_stages};
   if (space.request->constraints.samples) context.samples = *space.request->constraints.samples;
   StageCosts costs(std::move(context));
   PipelineProblem problem(costs,
                           {combination.schedule, combination.min_stages, combination.max_stages, combination.cuts,
-                           combination.fixed_cuts, space.request->use_all_devices, space.devices},
+                           combination.fixed_cuts, space.request->use_all_devices, space.devices, space.large},
                           upper_bound);
   SearchLimits here = limits;
   here.upper_bound = upper_bound;
@@ -35,12 +36,13 @@ CombinationResult search_combination(const SearchSpace& space, const Combination
   result.costed = problem.num_costed();
   result.misfit = problem.misfit();
   for (const auto& one : found.best) {
-    Candidate candidate{one.cost, combination.schedule, combination.micro, combination.count, combination.spread, {}};
+    Candidate candidate{one.cost, combination.schedule, combination.micro, combination.count, combination.spread, {},
+                        &space};
     int end = space.spans->num_blocks();
     for (const PipelineProblem::Option& option : one.path) {
       candidate.stages.push_back({option.first, end,
                                   combination.compositions[static_cast<std::size_t>(option.composition)],
-                                  option.stage->samples, option.stage->recompute});
+                                  option.stage->samples, option.stage->recompute, option.stage->zero_stage});
       end = option.first;
     }
     std::reverse(candidate.stages.begin(), candidate.stages.end());  // found from the loss side
@@ -64,12 +66,14 @@ plan::Plan place_candidate(const SearchSpace& space, const Candidate& candidate)
     stage.first_block = from.first;
     stage.end_block = from.end;
     stage.recompute = from.recompute;
+    stage.zero_stage = from.zero_stage;
     std::size_t replica = 0;
     for (std::size_t p = 0; p < space.pools.size(); ++p) {
       for (std::int32_t i = 0; i < from.counts.of[p]; ++i, ++replica) {
         const std::size_t at = candidate.spread ? static_cast<std::size_t>(i) * num_stages + s : next[p]++;
         plan::Replica placed;
-        placed.devices = {space.pools[p].devices[at]};
+        placed.devices = devices_of_unit(space.pools[p], at);
+        placed.tensor = space.pools[p].tensor;
         placed.samples = from.samples[replica];
         stage.replicas.push_back(std::move(placed));
       }

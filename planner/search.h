@@ -16,7 +16,10 @@ struct CandidateStage {
   Counts counts;
   std::vector<std::int64_t> samples;
   std::vector<plan::Recompute> recompute;
+  int zero_stage = 0;
 };
+
+struct SearchSpace;
 
 /// A plan before device ids and action lists.
 struct Candidate {
@@ -25,6 +28,7 @@ struct Candidate {
   std::int64_t micro = 0, count = 0;
   bool spread = false;
   std::vector<CandidateStage> stages;
+  const SearchSpace* space = nullptr;  // that it was found in
 };
 
 /// Everything that stays the same during one find_plan.
@@ -38,7 +42,16 @@ struct SearchSpace {
   std::vector<int> allowed_stages;  // ascending
   bool large = false;               // all stages of a plan stand on equal counts
   const SpanCosts* spans = nullptr;
+  std::vector<int> zero_stages{0};
+  std::vector<int> tensor;  // degree by device class; empty: 1
 };
+/// Tensor degrees by device class that `candidate` stands on; empty: 1.
+[[nodiscard]] std::vector<int> tensor_of(const Candidate& candidate);
+/// Tensor degrees by device class that are worth a space of their own, without any tensor axis first where that is
+/// allowed. Never none: where the constraints cannot be met, what they ask for is refused by make_search_space.
+[[nodiscard]] std::vector<std::vector<int>> tensor_choices(const Request& request, const SearchSpace& space);
+/// `space` on units of `tensor` devices. Nothing where no class has such units.
+[[nodiscard]] std::optional<SearchSpace> with_tensor(const SearchSpace& space, const std::vector<int>& tensor);
 /// Errors: InvalidArgument and Unimplemented for constraints that contradict each other, the model or the devices.
 [[nodiscard]] Result<SearchSpace> make_search_space(const Request& request);
 /// What the constraints say about recompute. Errors: InvalidArgument.

@@ -1,6 +1,8 @@
 // From a request to what the search may choose from.
 #include <algorithm>
 #include <cmath>
+#include <map>
+#include <memory>
 #include <numeric>
 #include <set>
 
@@ -38,17 +40,23 @@ std::string join(const std::vector<std::int64_t>& numbers) {
 }
 
 /// Axes that this version cannot use must stay at one.
-void check_axes(const Constraints& constraints, std::vector<Error>& problems) {
-  const auto only = [&](const std::vector<int>& values, const char* key, int allowed) {
-    if (values.empty() || std::find(values.begin(), values.end(), allowed) != values.end()) return;
-    problems.push_back(Error{ErrorCode::Unimplemented, std::string("this version cannot do what ") + key + " asks for",
-                             std::string("plan.") + key, std::to_string(allowed), std::to_string(values.front()),
-                             "leave the key out"});
+void check_axes(const Request& request, std::vector<Error>& problems) {
+  const Constraints& constraints = request.constraints;
+  const auto within = [&](const std::vector<int>& values, const char* key, int least, int most) {
+    for (const int value : values) {
+      if (least <= value && value <= most) continue;
+      problems.push_back(
+          Error{ErrorCode::Unimplemented, std::string("this version cannot do what ") + key + " asks for",
+                std::string("plan.") + key,
+                least == most ? std::to_string(least) : std::to_string(least) + " to " + std::to_string(most),
+                std::to_string(value), "leave the key out"});
+      return;
+    }
   };
-  only(constraints.tensor, "tensor", 1);
-  only(constraints.context, "context", 1);
-  only(constraints.expert, "expert", 1);
-  only(constraints.zero, "zero", 0);
+  within(constraints.tensor, "tensor", 1, request.capabilities.max_tensor);
+  within(constraints.context, "context", 1, 1);
+  within(constraints.expert, "expert", 1, 1);
+  within(constraints.zero, "zero", 0, request.capabilities.max_zero_stage);
   if (constraints.offload && *constraints.offload != "none") {
     problems.push_back(Error{ErrorCode::Unimplemented, "this version cannot offload", "plan.offload", "none",
                              *constraints.offload, "leave the key out"});
@@ -118,6 +126,42 @@ std::vector<int> even_cuts(int num_blocks, int stages) {
   return cuts;
 }
 
+/// At least one degree that the user names must fit the heads and a node.
+std::optional<Error> check_tensor(const Request& request, const std::vector<Pool>& pools) {
+  const std::vector<int>& wanted = request.constraints.tensor;
+  if (wanted.empty()) return std::nullopt;
+  std::int64_t widest = 1;
+  for (const Pool& pool : pools) widest = std::max(widest, pool.per_node);
+  std::vector<std::int64_t> possible;
+  for (int degree = 1; degree <= std::min<std::int64_t>(widest, request.capabilities.max_tensor); ++degree) {
+    if (request.cost->facts().splits_over(degree)) possible.push_back(degree);
+  }
+  for (const int degree : wanted) {
+    if (std::find(possible.begin(), possible.end(), degree) != possible.end()) return std::nullopt;
+  }
+  return invalid("the tensor-parallel degree does not divide the attention heads, or no node holds so many devices",
+                 "plan.tensor", "one of " + join(possible), std::to_string(wanted.front()),
+                 "use one of these, or leave the key out and let the planner choose");
+}
+
+/// Whether every mixture of devices can be tried for every stage.
+void set_size(SearchSpace& space) {
+  std::int64_t mixtures = 1;
+  for (const Pool& pool : space.pools) mixtures *= static_cast<std::int64_t>(pool.devices.size()) + 1;
+  space.large = space.devices.total() > kMaxFreeDevices || mixtures > kMaxFreeCompositions;
+}
+
+/// Replicas of one stage have tensor axes of one size.
+bool same_tensor(const std::vector<Pool>& pools, const Counts& counts) {
+  int tensor = 0;
+  for (std::size_t p = 0; p < pools.size(); ++p) {
+    if (counts.of[p] == 0) continue;
+    if (tensor != 0 && pools[p].tensor != tensor) return false;
+    tensor = pools[p].tensor;
+  }
+  return true;
+}
+
 /// Every mixture of counts with an allowed total.
 std::vector<Counts> all_compositions(const std::vector<Pool>& pools, const std::vector<int>& totals) {
   std::vector<Counts> result;
@@ -127,8 +171,8 @@ std::vector<Counts> all_compositions(const std::vector<Pool>& pools, const std::
     while (p < pools.size() && counts.of[p] == static_cast<std::int32_t>(pools[p].devices.size())) counts.of[p++] = 0;
     if (p == pools.size()) break;
     ++counts.of[p];
-    if (totals.empty() || std::find(totals.begin(), totals.end(), counts.total()) != totals.end())
-      result.push_back(counts);
+    const bool allowed = totals.empty() || std::find(totals.begin(), totals.end(), counts.total()) != totals.end();
+    if (allowed && same_tensor(pools, counts)) result.push_back(counts);
   }
   std::sort(result.begin(), result.end());
   return result;
@@ -149,6 +193,19 @@ std::vector<std::int32_t> replica_menu(const SearchSpace& space) {
   return {menu.begin(), menu.end()};
 }
 
+/// Least over most time of one replica when a micro-batch is shared out over `replicas` of a class: C24's k.
+double evenness(const SearchSpace& space, int device_class, std::int64_t micro, std::int64_t replicas) {
+  const SampleTable& most = space.spans->table(device_class, (micro + replicas - 1) / replicas);
+  const SampleTable& least = space.spans->table(device_class, micro / replicas);
+  double k = 1.0;
+  for (std::size_t b = 0; b < most.forward.size(); ++b) {
+    const Ticks busiest = most.forward[b] + most.backward[b];
+    if (busiest > 0)
+      k = std::min(k, static_cast<double>(least.forward[b] + least.backward[b]) / static_cast<double>(busiest));
+  }
+  return k;
+}
+
 /// C24, for stages of `replicas` equal devices each. With every t_s the time of a micro-batch on the busiest replica of
 /// stage s, and k t_s at most that on the least busy one: the first micro-batch reaches stage s after the forward
 /// passes before it and its gradient goes back the same way, so m t_s <= T - k (t_0 + ... + t_(s-1)); over all stages
@@ -156,17 +213,86 @@ std::vector<std::int32_t> replica_menu(const SearchSpace& space) {
 Cost fill_bound(const SearchSpace& space, const Combination& one, std::int64_t replicas) {
   const int device_class = space.pools.front().device_class;
   const SampleTable& most = space.spans->table(device_class, (one.micro + replicas - 1) / replicas);
-  const SampleTable& least = space.spans->table(device_class, one.micro / replicas);
-  double k = 1.0;
-  for (std::size_t b = 0; b < most.forward.size(); ++b) {
-    const Ticks busiest = most.forward[b] + most.backward[b];
-    if (busiest > 0)
-      k = std::min(k, static_cast<double>(least.forward[b] + least.backward[b]) / static_cast<double>(busiest));
-  }
+  const double k = evenness(space, device_class, one.micro, replicas);
   const Cost all = most.forward_sum.back() + most.backward_sum.back();
   const double filled = 1.0 - std::pow(1.0 - k / static_cast<double>(one.count), one.max_stages);
   return std::max(one.count * (all / one.max_stages),
                   static_cast<Cost>(k * static_cast<double>(all) / filled * (1 - 1e-9)));
+}
+
+/// The fastest devices that stages of `one` can stand on.
+Counts usable_devices(const SearchSpace& space, const PipelineProblem& problem, const Combination& one) {
+  std::int64_t most = 0;
+  for (const Counts& counts : one.compositions) most = std::max<std::int64_t>(most, counts.total());
+  std::vector<std::size_t> order(space.pools.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+    return problem.speed_of(space.pools[a].device_class) > problem.speed_of(space.pools[b].device_class);
+  });
+  std::int64_t left = most * one.max_stages;
+  Counts usable;
+  for (const std::size_t p : order) {
+    usable.of[p] = static_cast<std::int32_t>(std::min<std::int64_t>(left, space.devices.of[p]));
+    left -= usable.of[p];
+  }
+  return usable;
+}
+
+/// C27: C24 for stages of one class each. The fastest stages first, each after the other.
+Cost ramp_bound(const SearchSpace& space, const PipelineProblem& problem, const Combination& one) {
+  struct Kind {
+    double speed;  // of a whole stage
+    std::int64_t stages;
+  };
+  std::vector<Kind> kinds;
+  double k = 1.0;
+  for (std::size_t p = 0; p < space.pools.size(); ++p) {
+    std::int32_t replicas = 0;
+    for (const Counts& counts : one.compositions) {
+      // A stage of several classes is the only one.
+      if (counts.of[p] > 0 && counts.of[p] != counts.total()) return 0;
+      replicas = std::max(replicas, counts.of[p]);
+      if (counts.of[p] > 0) k = std::min(k, evenness(space, space.pools[p].device_class, one.micro, counts.of[p]));
+    }
+    if (replicas == 0) continue;
+    kinds.push_back(
+        {replicas * problem.speed_of(space.pools[p].device_class), (space.devices.of[p] + replicas - 1) / replicas});
+  }
+  std::sort(kinds.begin(), kinds.end(), [](const Kind& a, const Kind& b) { return a.speed > b.speed; });
+  const double fade = 1.0 - k / static_cast<double>(one.count);
+  double speed = 0, share = 1;
+  std::int64_t left = one.max_stages;
+  for (const Kind& kind : kinds) {
+    for (std::int64_t stage = 0; stage < kind.stages && left > 0; ++stage, --left, share *= fade)
+      speed += kind.speed * share;
+  }
+  return problem.time_of_work(speed);
+}
+
+/// C23 on the devices that a combination can use, C24 where all stages are alike.
+void set_bounds(const SearchSpace& space, std::vector<Combination>& combinations) {
+  struct OfMicro {
+    StageCosts costs;
+    PipelineProblem problem;
+    OfMicro(StageContext context, const PipelineShape& shape)
+        : costs(std::move(context)), problem(costs, shape, kNoCost) {}
+  };
+  std::map<std::int64_t, std::unique_ptr<OfMicro>> of_micro;
+  const int num_blocks = space.spans->num_blocks();
+  for (Combination& one : combinations) {
+    std::unique_ptr<OfMicro>& entry = of_micro[one.micro];
+    if (!entry) {
+      StageContext context{space.spans, &space.pools, one.micro, one.count,        kBucketBytes, {}, false,
+                           1,           {},           2,         space.zero_stages};
+      entry = std::make_unique<OfMicro>(std::move(context),
+                                        PipelineShape{one.schedule, 1, 1, {}, false, false, space.devices});
+    }
+    one.bound = entry->problem.work_bound(num_blocks, usable_devices(space, entry->problem, one));
+    if (space.large && space.spans->cost().facts().static_batch() == 0)
+      one.bound = std::max(one.bound, ramp_bound(space, entry->problem, one));
+    if (space.large && space.pools.size() == 1 && space.spans->cost().facts().static_batch() == 0)
+      one.bound = std::max(one.bound, fill_bound(space, one, one.compositions.front().total()));
+  }
 }
 
 }  // namespace
@@ -203,12 +329,21 @@ Result<SearchSpace> make_search_space(const Request& request) {
   if (request.global_batch < 1)
     problems.push_back(invalid("the global batch must be positive", "batch.global", "at least 1",
                                std::to_string(request.global_batch)));
-  check_axes(constraints, problems);
+  check_axes(request, problems);
   if (!problems.empty()) return contradiction(std::move(problems));
   space.micros = allowed_micros(request, devices, problems);
+  space.zero_stages = constraints.zero;
+  for (int zero = 0; zero <= request.capabilities.max_zero_stage && constraints.zero.empty(); ++zero)
+    space.zero_stages.push_back(zero);
+  std::sort(space.zero_stages.begin(), space.zero_stages.end());
 
   space.schedules = constraints.schedule;
-  if (space.schedules.empty()) space.schedules = {plan::ScheduleKind::OneForwardOneBackward, plan::ScheduleKind::GPipe};
+  // On many devices memory decides, and GPipe never holds less than 1F1B.
+  if (space.schedules.empty() && devices > kMaxFreeDevices) {
+    space.schedules = {plan::ScheduleKind::OneForwardOneBackward};
+  } else if (space.schedules.empty()) {
+    space.schedules = {plan::ScheduleKind::OneForwardOneBackward, plan::ScheduleKind::GPipe};
+  }
   for (const plan::ScheduleKind schedule : space.schedules) {
     if (schedule == plan::ScheduleKind::GPipe || schedule == plan::ScheduleKind::OneForwardOneBackward) continue;
     problems.push_back(Error{ErrorCode::Unimplemented, "this version cannot do the schedule", "plan.schedule",
@@ -267,10 +402,60 @@ Result<SearchSpace> make_search_space(const Request& request) {
   }
   if (!problems.empty()) return contradiction(std::move(problems));
 
-  std::int64_t mixtures = 1;
-  for (const Pool& pool : space.pools) mixtures *= static_cast<std::int64_t>(pool.devices.size()) + 1;
-  space.large = devices > kMaxFreeDevices || mixtures > kMaxFreeCompositions;
+  if (const auto problem = check_tensor(request, space.pools)) return *problem;
+  set_size(space);
   return space;
+}
+
+std::vector<int> tensor_of(const Candidate& candidate) {
+  return candidate.space == nullptr ? std::vector<int>{} : candidate.space->tensor;
+}
+
+std::vector<std::vector<int>> tensor_choices(const Request& request, const SearchSpace& space) {
+  const std::size_t num_classes = request.cost->resources().device_classes.size();
+  const std::vector<int>& wanted = request.constraints.tensor;
+  // By class: what its nodes hold, the model's heads divide by, and the user allows.
+  std::vector<std::vector<int>> degrees(num_classes);
+  for (std::size_t c = 0; c < num_classes; ++c) {
+    std::int64_t widest = 1;
+    for (const Pool& pool : space.pools) {
+      if (pool.device_class == static_cast<int>(c)) widest = std::max(widest, pool.per_node);
+    }
+    for (int degree = 1; degree <= std::min<std::int64_t>(widest, request.capabilities.max_tensor); degree *= 2) {
+      const bool asked = wanted.empty() || std::find(wanted.begin(), wanted.end(), degree) != wanted.end();
+      if (asked && request.cost->facts().splits_over(degree)) degrees[c].push_back(degree);
+    }
+    for (const int degree : wanted) {
+      const bool power = (degree & (degree - 1)) == 0;
+      if (!power && degree <= widest && request.cost->facts().splits_over(degree)) degrees[c].push_back(degree);
+    }
+    if (degrees[c].empty()) degrees[c].push_back(wanted.empty() ? 1 : wanted.front());
+  }
+  std::vector<std::vector<int>> choices{{}};
+  for (const std::vector<int>& of_class : degrees) {
+    std::vector<std::vector<int>> longer;
+    for (const std::vector<int>& choice : choices) {
+      for (const int degree : of_class) {
+        longer.push_back(choice);
+        longer.back().push_back(degree);
+      }
+    }
+    choices = std::move(longer);
+  }
+  return choices;
+}
+
+std::optional<SearchSpace> with_tensor(const SearchSpace& space, const std::vector<int>& tensor) {
+  SearchSpace result = space;
+  result.pools = make_units(space.pools, tensor);
+  result.tensor = tensor;
+  result.devices = all_of(result.pools);
+  if (result.devices.total() == 0) return std::nullopt;
+  result.max_stages = std::min<int>(space.max_stages, result.devices.total());
+  std::erase_if(result.allowed_stages, [&](int stages) { return stages > result.max_stages; });
+  if (result.allowed_stages.empty()) return std::nullopt;
+  set_size(result);
+  return result;
 }
 
 std::vector<Combination> make_combinations(const SearchSpace& space) {
@@ -307,7 +492,7 @@ std::vector<Combination> make_combinations(const SearchSpace& space) {
       }
       if (!family.compositions.empty()) families.push_back(std::move(family));
     }
-    if (space.pools.size() > 1 &&
+    if (space.pools.size() > 1 && same_tensor(space.pools, space.devices) &&
         (totals.empty() || std::find(totals.begin(), totals.end(), space.devices.total()) != totals.end()))
       families.push_back({{space.devices}, space.devices.total()});
   }
@@ -364,22 +549,7 @@ std::vector<Combination> make_combinations(const SearchSpace& space) {
     }
   }
 
-  // Best first. A uniform stage has at least the mean of the blocks' time.
-  for (Combination& one : result) {
-    StageContext context{space.spans,      &space.pools, one.micro,      one.count, kBucketBytes,
-                         one.compositions, one.spread,   one.max_stages, {},        2};
-    if (constraints.samples) context.samples = *constraints.samples;
-    StageCosts costs(context);
-    PipelineProblem problem(costs,
-                            {one.schedule, one.min_stages, one.max_stages, one.cuts, one.fixed_cuts,
-                             request.use_all_devices, space.devices},
-                            kNoCost);
-    one.bound = problem.work_bound(num_blocks, space.devices);
-    if (space.large && space.pools.size() == 1 && space.spans->cost().facts().static_batch() == 0) {
-      const std::int64_t replicas = one.compositions.front().total();
-      one.bound = std::max(one.bound, fill_bound(space, one, replicas));
-    }
-  }
+  set_bounds(space, result);
   std::stable_sort(result.begin(), result.end(),
                    [](const Combination& a, const Combination& b) { return a.bound < b.bound; });
   return result;

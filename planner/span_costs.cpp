@@ -10,30 +10,71 @@ using cost_model::ModelFacts;
 using cost_model::ParameterFacts;
 
 SpanCosts::SpanCosts(const cost_model::CostModel& cost, plan::Precision precision, RecomputeRule rule,
-                     std::vector<char> listed)
+                     std::vector<char> listed, TensorAxes axes)
     : cost_(cost),
       precision_(precision),
       rule_(rule),
       listed_(std::move(listed)),
+      axes_(std::move(axes)),
       num_blocks_(cost.facts().num_blocks()) {
   for (std::size_t c = 0; c < cost.resources().device_classes.size(); ++c)
     overhead_.push_back(cost_model::to_ticks(cost.estimate_action_overhead(static_cast<int>(c))));
   ops_sum_.push_back(0);
   for (const model::Block& block : cost.model().blocks)
     ops_sum_.push_back(ops_sum_.back() + block.end_op - block.first_op);
-  const auto stride = static_cast<std::size_t>(num_blocks_) + 1;
-  persistent_.resize(stride * stride);
-  for (int first = 0; first < num_blocks_; ++first) {
-    for (int end = first + 1; end <= num_blocks_; ++end) {
-      persistent_[static_cast<std::size_t>(first) * stride + static_cast<std::size_t>(end)] =
-          cost_model::estimate_persistent_memory(cost.facts(), first, end, precision);
-    }
+  for (const ParameterFacts& parameter : cost.facts().parameters()) {
+    if (parameter.blocks.size() > 1) tied_.push_back(&parameter);
+  }
+  sums_.emplace(1, make_sums(1));
+  for (const int degree : axes_.degree) {
+    if (!sums_.contains(degree)) sums_.emplace(degree, make_sums(degree));
   }
 }
 
-const cost_model::PersistentMemory& SpanCosts::persistent(int first, int end) const {
-  return persistent_[static_cast<std::size_t>(first) * (static_cast<std::size_t>(num_blocks_) + 1) +
-                     static_cast<std::size_t>(end)];
+SpanCosts::Sums SpanCosts::make_sums(int tensor) const {
+  Sums sums;
+  sums.of_block.resize(static_cast<std::size_t>(num_blocks_), 0);
+  std::vector<std::int64_t> frozen(static_cast<std::size_t>(num_blocks_), 0);
+  for (const ParameterFacts& parameter : cost_.facts().parameters()) {
+    if (parameter.blocks.size() != 1) continue;
+    const auto block = static_cast<std::size_t>(parameter.blocks.front());
+    const std::int64_t elements = parameter.elements_at(tensor);
+    if (parameter.trainable)
+      sums.of_block[block] += elements;
+    else
+      frozen[block] += size_of(parameter.dtype).value * elements;
+  }
+  sums.held = sums.frozen = {0};
+  for (std::size_t block = 0; block < sums.of_block.size(); ++block) {
+    sums.held.push_back(sums.held.back() + sums.of_block[block]);
+    sums.frozen.push_back(sums.frozen.back() + frozen[block]);
+  }
+  return sums;
+}
+
+cost_model::PersistentElements SpanCosts::persistent(int first, int end, int tensor) const {
+  const Sums& sums = sums_.at(tensor);
+  const auto from = static_cast<std::size_t>(first), to = static_cast<std::size_t>(end);
+  cost_model::PersistentElements count;
+  count.held = count.owned = sums.held[to] - sums.held[from];
+  count.frozen = Bytes(sums.frozen[to] - sums.frozen[from]) + cost_.facts().buffer_bytes(first, end);
+  std::map<int, std::int64_t> more;  // by block: tied parameters count where this span uses them first
+  for (const ParameterFacts* parameter : tied_) {
+    const auto at = std::lower_bound(parameter->blocks.begin(), parameter->blocks.end(), first);
+    if (at == parameter->blocks.end() || *at >= end) continue;
+    const std::int64_t elements = parameter->elements_at(tensor);
+    if (!parameter->trainable) {
+      count.frozen += size_of(parameter->dtype) * elements;
+      continue;
+    }
+    count.held += elements;
+    more[*at] += elements;
+    if (parameter->blocks.front() >= first) count.owned += elements;
+  }
+  for (std::size_t block = from; block < to; ++block) count.largest = std::max(count.largest, sums.of_block[block]);
+  for (const auto& [block, elements] : more)
+    count.largest = std::max(count.largest, sums.of_block[static_cast<std::size_t>(block)] + elements);
+  return count;
 }
 
 const SampleTable& SpanCosts::table(int device_class, std::int64_t samples) const {
@@ -52,22 +93,28 @@ std::unique_ptr<SampleTable> SpanCosts::make_table(int device_class, std::int64_
   auto table = std::make_unique<SampleTable>();
   table->device_class = device_class;
   table->samples = samples;
+  table->tensor = axes_.of(device_class);
+  cost_model::Mesh mesh;
+  if (table->tensor > 1) mesh.tensor_group = axes_.devices[static_cast<std::size_t>(device_class)];
+  const auto split = [tensor = table->tensor](Bytes bytes) { return (bytes.value + tensor - 1) / tensor; };
   table->forward_sum = table->backward_sum = {0};
   const ModelFacts& facts = cost_.facts();
   for (int block = 0; block < num_blocks_; ++block) {
-    const BlockTime time = cost_.estimate_block({block, device_class, samples, precision_});
-    table->forward.push_back(cost_model::to_ticks(time.forward));
-    table->backward.push_back(cost_model::to_ticks(time.backward));
+    const cost_model::BlockWork work{block, device_class, samples, precision_, table->tensor};
+    const BlockTime time = cost_.estimate_block(work);
+    const cost_model::MeshTicks ticks = cost_model::estimate_block_on_mesh(cost_, work, mesh);
+    table->forward.push_back(ticks.forward);
+    table->backward.push_back(ticks.backward);
     table->forward_sum.push_back(table->forward_sum.back() + table->forward.back());
     table->backward_sum.push_back(table->backward_sum.back() + table->backward.back());
     table->saved.push_back(time.saved.value);
     table->transient.push_back(time.transient.value);
-    table->shared.push_back(time.measured ? 0 : facts.totals(block, samples).shared_bytes.value);
-    table->kept_input.push_back(facts.activation_bytes(block, samples, precision_).value);
+    table->shared.push_back(time.measured ? 0 : split(facts.totals(block, samples).shared_bytes));
+    table->kept_input.push_back(split(facts.activation_bytes(block, samples, precision_)));
   }
   for (int cut = 0; cut <= num_blocks_; ++cut) {
-    table->activation_cut.push_back(facts.activation_bytes(cut, samples, precision_).value);
-    table->gradient_cut.push_back(facts.gradient_bytes(cut, samples, precision_).value);
+    table->activation_cut.push_back(split(facts.activation_bytes(cut, samples, precision_)));
+    table->gradient_cut.push_back(split(facts.gradient_bytes(cut, samples, precision_)));
   }
   table->recompute_order.resize(static_cast<std::size_t>(num_blocks_));
   std::iota(table->recompute_order.begin(), table->recompute_order.end(), 0);
@@ -105,9 +152,11 @@ Fit SpanCosts::fit(const SampleTable& table, const SpanQuery& query, const std::
   }
 
   // What recompute does not change.
-  const cost_model::PersistentMemory& lasting = persistent(query.first, query.end);
-  std::int64_t fixed =
-      (lasting.parameters + lasting.gradients + lasting.optimizer + cost_.base_memory(table.device_class)).value;
+  const cost_model::PersistentMemory lasting = cost_model::estimate_persistent_memory(
+      persistent(query.first, query.end, table.tensor), precision_, query.zero_stage, query.replicas);
+  std::int64_t fixed = (lasting.parameters + lasting.gradients + lasting.optimizer + lasting.gathered +
+                        cost_.base_memory(table.device_class))
+                           .value;
   if (query.first > 0) fixed += table.activation_cut[first] * query.credits + table.gradient_cut[first];
   if (query.end < num_blocks_) fixed += table.gradient_cut[end] * query.credits + table.activation_cut[end];
   std::int64_t transient = 0, shared = 0, kept = 0, replayed = 0;
@@ -143,25 +192,29 @@ Fit SpanCosts::fit(const SampleTable& table, const SpanQuery& query, const std::
   return fit;
 }
 
-std::vector<std::int64_t> SpanCosts::buckets(int first, int end, Bytes bucket_bytes) const {
-  std::vector<std::int64_t> of_block(static_cast<std::size_t>(end - first), 0);
+std::vector<std::int64_t> SpanCosts::buckets(int first, int end, Bytes bucket_bytes, int tensor) const {
+  // Buckets close by the whole parameters' bytes, as in the plan; what a device reduces is its shard.
+  const auto length = static_cast<std::size_t>(end - first);
+  std::vector<std::int64_t> whole(length, 0), shard(length, 0);
   for (const ParameterFacts& parameter : cost_.facts().parameters()) {
     if (!parameter.trainable || parameter.blocks.empty() || parameter.blocks.front() < first ||
         parameter.blocks.back() >= end)
       continue;
-    of_block[static_cast<std::size_t>(parameter.blocks.front() - first)] +=
-        size_of(DType::Float32).value * parameter.elements;
+    const auto block = static_cast<std::size_t>(parameter.blocks.front() - first);
+    whole[block] += size_of(DType::Float32).value * parameter.elements;
+    shard[block] += size_of(DType::Float32).value * parameter.elements_at(tensor);
   }
   std::vector<std::int64_t> result;
-  std::int64_t held = 0;
-  for (auto block = of_block.rbegin(); block != of_block.rend(); ++block) {
-    held += *block;
+  std::int64_t held = 0, reduced = 0;
+  for (std::size_t i = length; i-- > 0;) {
+    held += whole[i];
+    reduced += shard[i];
     if (held > 0 && held >= bucket_bytes.value) {
-      result.push_back(held);
-      held = 0;
+      result.push_back(reduced);
+      held = reduced = 0;
     }
   }
-  if (held > 0) result.push_back(held);
+  if (held > 0) result.push_back(reduced);
   return result;
 }
 

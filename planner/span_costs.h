@@ -13,14 +13,25 @@
 #include "cost_model/cost_model.h"
 #include "cost_model/event_queue.h"
 #include "cost_model/memory.h"
+#include "cost_model/mesh_times.h"
 
 namespace coxswain::planner {
 
 using cost_model::Ticks;
 
+/// Tensor axes by device class: their degree, and devices that stand for one. Empty: none.
+struct TensorAxes {
+  std::vector<int> degree;
+  std::vector<std::vector<plan::DeviceId>> devices;
+  [[nodiscard]] int of(int device_class) const {
+    return degree.empty() ? 1 : degree[static_cast<std::size_t>(device_class)];
+  }
+};
+
 /// Blocks of one device class with one number of samples.
 struct SampleTable {
   int device_class = 0;
+  int tensor = 1;
   std::int64_t samples = 0;
   std::vector<Ticks> forward, backward;          // of a block
   std::vector<Ticks> forward_sum, backward_sum;  // of the blocks before
@@ -44,14 +55,18 @@ struct Fit {
 struct SpanQuery {
   int first = 0, end = 0;
   int in_flight = 1, credits = 2;
+  int zero_stage = 0;
+  std::int64_t replicas = 1;
 };
 
 class SpanCosts {
  public:
-  SpanCosts(const cost_model::CostModel& cost, plan::Precision precision, RecomputeRule rule, std::vector<char> listed);
+  SpanCosts(const cost_model::CostModel& cost, plan::Precision precision, RecomputeRule rule, std::vector<char> listed,
+            TensorAxes axes = {});
 
   [[nodiscard]] const SampleTable& table(int device_class, std::int64_t samples) const;
-  [[nodiscard]] const cost_model::PersistentMemory& persistent(int first, int end) const;
+  /// Of one device of a tensor axis of `tensor`; equal to cost_model::count_persistent.
+  [[nodiscard]] cost_model::PersistentElements persistent(int first, int end, int tensor) const;
   [[nodiscard]] Ticks overhead(int device_class) const { return overhead_[static_cast<std::size_t>(device_class)]; }
   /// Forward and backward actions of one micro-batch; without recompute.
   [[nodiscard]] Ticks forward(const SampleTable& table, int first, int end) const;
@@ -60,8 +75,9 @@ class SpanCosts {
   /// anyway (empty: none).
   [[nodiscard]] Fit fit(const SampleTable& table, const SpanQuery& query,
                         const std::vector<plan::Recompute>& chosen = {}) const;
-  /// Gradient bytes of each bucket of the span, in the order of reduction.
-  [[nodiscard]] std::vector<std::int64_t> buckets(int first, int end, Bytes bucket_bytes) const;
+  /// Gradient bytes of each bucket of the span on one device of a tensor axis, in the order of reduction.
+  [[nodiscard]] std::vector<std::int64_t> buckets(int first, int end, Bytes bucket_bytes, int tensor = 1) const;
+  [[nodiscard]] const TensorAxes& axes() const { return axes_; }
   [[nodiscard]] const cost_model::CostModel& cost() const { return cost_; }
   [[nodiscard]] plan::Precision precision() const { return precision_; }
   [[nodiscard]] int num_blocks() const { return num_blocks_; }
@@ -76,10 +92,18 @@ class SpanCosts {
   plan::Precision precision_;
   RecomputeRule rule_;
   std::vector<char> listed_;  // blocks that are recomputed under Listed
+  TensorAxes axes_;
   int num_blocks_ = 0;
   std::vector<Ticks> overhead_;
   std::vector<std::int64_t> ops_sum_;
-  std::vector<cost_model::PersistentMemory> persistent_;  // by first x (blocks + 1) + end
+  /// Sums over the blocks before, by tensor degree, of parameters that one block alone uses; and the others.
+  struct Sums {
+    std::vector<std::int64_t> held, frozen;
+    std::vector<std::int64_t> of_block;
+  };
+  [[nodiscard]] Sums make_sums(int tensor) const;
+  std::map<int, Sums> sums_;
+  std::vector<const cost_model::ParameterFacts*> tied_;  // used by several blocks
   mutable std::shared_mutex mutex_;
   mutable std::map<std::pair<int, std::int64_t>, std::unique_ptr<SampleTable>> tables_;
 };

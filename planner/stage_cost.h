@@ -25,13 +25,15 @@ struct StageContext {
   int num_stages = 0;                 // known when spread
   std::vector<std::int64_t> samples;  // fixed by the user, largest first to the fastest; empty: free
   int receive_credits = 2;
+  std::vector<int> zero_stages{0};  // that a stage may take, ascending
 };
 
 struct StageCost {
   bool splits = false;  // the micro-batch can be split so
   bool fits = false;
-  std::vector<std::int64_t> samples;        // by replica, pool by pool
-  std::vector<plan::Recompute> recompute;   // per block
+  std::vector<std::int64_t> samples;       // by replica, pool by pool
+  std::vector<plan::Recompute> recompute;  // per block
+  int zero_stage = 0;
   Ticks busy = 0;                           // forward, backward and recompute of the slowest replica
   Ticks forward_min = 0, backward_min = 0;  // of any replica, with recompute
   Ticks backward_max = 0;
@@ -54,7 +56,19 @@ class StageCosts {
   [[nodiscard]] Ticks edge(int cut, std::int64_t samples, const BestLink& link, bool gradient) const;
 
  private:
+  /// What is the same for every ZeRO stage of one stage.
+  struct Span {
+    int first = 0, end = 0, in_flight = 1, tensor = 1;
+    const Counts* counts = nullptr;
+    std::vector<const SampleTable*> cases;  // replicas of one class and number of samples are one case
+  };
   StageCost compute(int first, int end, const Counts& counts, int in_flight);
+  StageCost compute_at(const Span& span, StageCost result, int zero_stage);
+  void fit(const Span& span, StageCost& result);
+  void add_times(const Span& span, StageCost& result);
+  /// C26: what a block waits for beside its own work.
+  cost_model::MeshTicks gathers(int block, int zero_stage, const Span& span);
+  [[nodiscard]] std::vector<plan::DeviceId> replica_group(const Counts& counts) const;
   std::vector<std::int64_t> split(int first, int end, const Counts& counts, int in_flight);
   Ticks collective(collective::CollectiveKind kind, std::int64_t bytes, const Counts& counts);
 

@@ -76,6 +76,7 @@ int run_cli(int argc, char** argv) {
   add_simulate_command(app, action);
   add_validate_command(app, action);
   add_probe_command(app, action);
+  add_catalogue_command(app, action);
   add_model_command(app, action);
   add_agent_command(app, action);
   add_coordinator_command(app, action);

@@ -31,6 +31,7 @@ void add_validate_command(CLI::App& app, Action& action);
 void add_model_command(CLI::App& app, Action& action);
 void add_train_command(CLI::App& app, Action& action);
 void add_probe_command(CLI::App& app, Action& action);
+void add_catalogue_command(CLI::App& app, Action& action);
 void add_agent_command(CLI::App& app, Action& action);
 void add_coordinator_command(CLI::App& app, Action& action);
 
@@ -53,7 +54,7 @@ struct PlanningInputs {
 };
 
 struct PlanningOptions {
-  std::string cluster_file;              // empty: the job's, else probe this machine
+  std::string cluster_file;              // or of the catalogue; empty: the job's, else probe this machine
   std::string profile_file;              // empty: none
   std::string devices;                   // for a probe
   std::vector<std::string> constraints;  // on top of the job's
@@ -64,6 +65,7 @@ struct PlanningOptions {
 /// load_job for a JOB argument: a `.py` file is a usage error (exit 64) that says how to export.
 [[nodiscard]] Result<Job> load_job_argument(const std::string& file);
 [[nodiscard]] Result<Json> load_json(const std::string& file);
+/// A cluster file, or where there is no such file a cluster of the catalogue (cluster/catalogue.h).
 [[nodiscard]] Result<cluster::ResourceGraph> load_cluster(const std::string& file);
 /// A plan file, or the output of `launch plan --format json` (its `plan`). `estimate` is set when the file has one.
 [[nodiscard]] Result<plan::Plan> load_plan(const std::string& file);

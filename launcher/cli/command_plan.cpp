@@ -1,5 +1,6 @@
 // launch plan: the dry run.
 #include <CLI/CLI.hpp>
+#include <cstdio>
 
 #include "common/clock.h"
 #include "launcher/cli/command.h"
@@ -16,7 +17,16 @@ struct Options {
   std::int64_t max_candidates = 200000;
   int top_k = 5;
   int threads = 1;
+  bool runnable = false;
 };
+
+void note_what_cannot_run(const plan::Plan& plan) {
+  std::string words;
+  for (const std::string& word : plan::list_beyond(plan, plan::kRunnable)) words += (words.empty() ? "" : ", ") + word;
+  if (!words.empty())
+    std::fprintf(stderr, "note: this version plans but does not yet run %s; --runnable searches what it runs\n",
+                 words.c_str());
+}
 
 Result<ExitCode> run(const Options& options) {
   COX_TRY(auto inputs, load_planning_inputs(options.job, options.planning));
@@ -24,12 +34,14 @@ Result<ExitCode> run(const Options& options) {
   request.max_candidates = options.max_candidates;
   request.top_k = options.top_k;
   request.threads = options.threads;
+  request.capabilities = options.runnable ? plan::kRunnable : plan::kPlannable;
   const auto started = steady_clock().now();
   COX_TRY(auto result, planner::find_plan(request));
   result.search_seconds = std::chrono::duration<double>(steady_clock().now() - started).count();
   const std::string json = to_text(planner::to_json(result), 2) + "\n";
   if (!options.out.empty()) COX_TRY_VOID(write_output(json, options.out));
   COX_TRY_VOID(write_output(options.format == "json" ? json : planner::explain(result), ""));
+  note_what_cannot_run(result.plan);
   return ExitCode::Done;
 }
 
@@ -39,8 +51,10 @@ void add_plan_command(CLI::App& app, Action& action) {
   auto* command = app.add_subcommand("plan", "dry run: the best plan, runners-up and reasons; trains nothing");
   auto options = std::make_shared<Options>();
   command->add_option("JOB", options->job, "job file (YAML or JSON)")->required();
-  command->add_option("--cluster", options->planning.cluster_file,
-                      "cluster file; default: the job's, else this machine is probed");
+  command->add_option(
+      "--cluster", options->planning.cluster_file,
+      "cluster file, or hardware of the catalogue such as 16x8xh100-sxm,ib400 (`launch catalogue` lists "
+      "it); default: the job's, else this machine is probed");
   command->add_option("--devices", options->planning.devices, "devices to probe: `2xcpu`, `cpu@1.0,cpu@0.4`, `auto`");
   command
       ->add_option("--constrain", options->planning.constraints,
@@ -53,6 +67,7 @@ void add_plan_command(CLI::App& app, Action& action) {
   command->add_option("--top", options->top_k, "runners-up to show")->check(CLI::Range(0, 100));
   command->add_option("--threads", options->threads, "threads of the search; the result does not depend on it")
       ->check(CLI::Range(1, 256));
+  command->add_flag("--runnable", options->runnable, "only what `launch train` of this version executes");
   command->add_option("--out", options->out, "also write the plan as JSON");
   command->add_option("--format", options->format, "table or json")->check(CLI::IsMember({"table", "json"}));
   add_missing_option(*command, "--objective", "plan for cost");

@@ -1,6 +1,7 @@
 // From a job file to model, cluster, profile and cost model; shared by plan, explain and simulate.
 #include <cstdio>
 
+#include "cluster/catalogue.h"
 #include "common/bytes_io.h"
 #include "launcher/cli/command.h"
 #include "launcher/job/job_model.h"
@@ -22,6 +23,16 @@ Result<Json> load_json(const std::string& file) {
 }
 
 Result<cluster::ResourceGraph> load_cluster(const std::string& file) {
+  std::error_code unreadable;
+  if (!std::filesystem::exists(file, unreadable) && !(unreadable == std::errc::permission_denied)) {
+    if (cluster::names_catalogue(file)) return cluster::cluster_from_catalogue(file);
+    return Error{ErrorCode::NotFound,
+                 "no such cluster",
+                 file,
+                 "a cluster file, or hardware of the catalogue such as 16x8xh100-sxm,ib400",
+                 "no file of that name",
+                 "`launch probe --out cluster.json` writes one, `launch catalogue` lists hardware"};
+  }
   COX_TRY(Json json, load_json(file));
   auto graph = cluster::resource_graph_from_json(json);
   if (!graph) return with_path_prefix(graph.error(), file);

@@ -22,7 +22,8 @@ void add_plan_file_options(CLI::App& command, PlanFileOptions& options) {
   command.add_option("PLAN", options.plan, "plan file: RUN-DIR/plan-1.json, or the output of `launch plan --out`")
       ->required();
   command.add_option("--job", options.job, "job file; default job.yaml beside the plan");
-  command.add_option("--cluster", options.cluster, "cluster file; default cluster.json beside the plan");
+  command.add_option("--cluster", options.cluster,
+                     "cluster file, or hardware of the catalogue; default cluster.json beside the plan");
   command.add_option("--profile", options.profile, "profile; default profile.json beside the plan");
 }
 

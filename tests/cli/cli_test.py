@@ -82,7 +82,7 @@ class Case(unittest.TestCase):
 
 class Help(Case):
     def test_every_command_explains_itself(self):
-        for command in ["", "train", "plan", "explain", "simulate", "validate", "probe", "model", "agent"]:
+        for command in ["", "train", "plan", "explain", "simulate", "validate", "probe", "catalogue", "model", "agent"]:
             with self.subTest(command):
                 result = launch(*([command] if command else []), "--help", folder=self.folder)
                 self.assertEqual(result.returncode, 0)
@@ -190,6 +190,38 @@ def write_cluster(folder, memory):
     return path
 
 
+class Catalogue(Case):
+    def test_hardware_one_does_not_have(self):
+        result = launch("plan", self.job(), "--cluster", "2x2xa100-80gb-sxm,ib200", "--format", "json", folder=self.folder)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        devices = json.loads(result.stdout)["estimate"]["devices"]
+        self.assertEqual({device["device"] for device in devices}, {"a100-80gb-sxm"})
+        self.assertEqual({device["capacity_bytes"] for device in devices}, {80 * 10**9})
+
+    def test_a_catalogue_cluster_as_a_file_is_the_same_cluster(self):
+        text = "1x4xa100-80gb-sxm,ib200+1x2xv100-16gb,ib100"
+        printed = launch("catalogue", text, folder=self.folder)
+        self.assertEqual(printed.returncode, 0, printed.stderr)
+        (self.folder / "cluster.json").write_text(printed.stdout)
+        self.assertEqual(launch("validate", "cluster.json", folder=self.folder).returncode, 0)
+        plans = [launch("plan", self.job(), "--cluster", cluster, "--format", "json", folder=self.folder).stdout for cluster in [text, "cluster.json"]]
+        self.assertEqual(*[json.loads(plan)["plan"] for plan in plans])
+
+    def test_unknown_hardware_lists_the_known(self):
+        result = launch("plan", self.job(), "--cluster", "16x8xh101,ib401", folder=self.folder)
+        self.assert_fails(result, 65, "h101", "h100-sxm", "cluster column 6", "ib401", "ib400")
+
+    def test_an_unknown_file_says_what_else_there_is(self):
+        result = launch("plan", self.job(), "--cluster", "nowhere.json", folder=self.folder)
+        self.assert_fails(result, 65, "nowhere.json", "16x8xh100-sxm,ib400", "launch catalogue")
+
+    def test_the_list_names_devices_systems_and_networks(self):
+        result = launch("catalogue", folder=self.folder)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        for word in ["h100-sxm", "dgx-a100", "ib400"]:
+            self.assertIn(word, result.stdout)
+
+
 class Planning(Case):
     def plan(self, *flags, memory=1 << 30, job=None):
         return launch("plan", job or self.job(), "--cluster", write_cluster(self.folder, memory), *flags, folder=self.folder)
@@ -210,7 +242,7 @@ class Planning(Case):
         self.assertEqual(len(texts), 1)
 
     def test_a_written_plan_validates_and_simulates(self):
-        result = self.plan("--out", "plan.json")
+        result = self.plan("--runnable", "--out", "plan.json")
         self.assertEqual(result.returncode, 0, result.stderr)
         cluster = write_cluster(self.folder, 1 << 30)
         valid = launch("validate", "plan.json", "--job", "job.yaml", "--cluster", cluster, folder=self.folder)

@@ -177,3 +177,37 @@ TEST_CASE("the shipped cluster file loads", "[resource_graph_test]") {
   CHECK(num_devices(*graph) == 512);
   CHECK(link_between(*graph, {0, 7}, {0, 8}).name == "ib-hdr");
 }
+
+TEST_CASE("a group's own tiers come before the graph's", "[resource_graph_test]") {
+  ResourceGraph graph = make_graph();
+  // Nodes 2, 3, 4 are the second group: pairs counted from node 2, then all of the group.
+  graph.nodes[1].tiers = {{make_link("pair", 35), 2}, {make_link("group", 30), 0}};
+  REQUIRE(validate(graph).empty());
+  CHECK(link_between_nodes(graph, 2, 3).name == "pair");
+  CHECK(link_between_nodes(graph, 3, 4).name == "group");
+  CHECK(link_between_nodes(graph, 0, 1).name == "rack");
+  CHECK(link_between_nodes(graph, 1, 2).name == "pod");
+  CHECK(link_between_nodes(graph, 2, 2).name == "inner-plain");
+  const auto back = resource_graph_from_json(to_json(graph));
+  REQUIRE(back.has_value());
+  CHECK(*back == graph);
+  graph.nodes[1].tiers[1].nodes_per_domain = 3;
+  const auto problems = validate(graph);
+  REQUIRE(problems.size() == 1);
+  CHECK(problems[0].path == "nodes[1].tiers[1].nodes_per_domain");
+}
+
+TEST_CASE("a price stands in the file only when it is known", "[resource_graph_test]") {
+  ResourceGraph graph = make_graph();
+  const std::string hash = cluster_hash(graph);
+  CHECK(to_text(to_json(graph)).find("price") == std::string::npos);
+  graph.device_classes[0].price = {UsdPerHour(1.25), Source::Datasheet};
+  CHECK(cluster_hash(graph) == hash);
+  const Json json = to_json(graph);
+  CHECK(json["device_classes"].array()[0]["price_usd_per_hour"]["value"].number() == 1.25);
+  const auto back = resource_graph_from_json(json);
+  REQUIRE(back.has_value());
+  CHECK(*back == graph);
+  graph.device_classes[0].price.value = UsdPerHour(-1);
+  CHECK(validate(graph).size() == 1);
+}

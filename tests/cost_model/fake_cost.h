@@ -27,13 +27,13 @@ class FakeCost : public cost_model::CostModel {
 
   cost_model::BlockTime estimate_block(const cost_model::BlockWork& work) const override {
     const auto b = static_cast<std::size_t>(work.block);
-    const double seconds =
-        forward[b] * static_cast<double>(work.samples) / speed[static_cast<std::size_t>(work.device_class)];
+    const double seconds = forward[b] * static_cast<double>(work.samples) / work.tensor /
+                           speed[static_cast<std::size_t>(work.device_class)];
     cost_model::BlockTime time;
     if (work.samples == 0 || forward[b] == 0) return time;
     time.forward = Seconds(seconds + fixed);
     time.backward = Seconds(2 * seconds + fixed);
-    time.saved = Bytes(saved[b] * work.samples);
+    time.saved = Bytes(saved[b] * work.samples / work.tensor);
     time.measured = true;
     return time;
   }

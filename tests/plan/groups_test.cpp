@@ -57,5 +57,34 @@ TEST_CASE("unequal replica counts exchange intersections", "[groups]") {
   CHECK(transfers_from_previous(plan, 4) == std::vector<Transfer>{{1, 0, 1}, {2, 1, 2}});
 }
 
+TEST_CASE("replicas of several devices reduce position by position", "[groups]") {
+  const model::ModelGraph graph = make_chain_graph();
+  Plan plan = make_plan(graph, make_cpu_cluster({8}), {.samples = {{3, 3}}});
+  std::int64_t device = 0;
+  for (Replica& replica : plan.stages[0].replicas) {
+    replica.tensor = 2;
+    replica.devices = {{0, device}, {0, device + 1}};
+    device += 2;
+  }
+  const auto groups = make_groups(plan, graph);
+  REQUIRE(groups.size() == 3);
+  CHECK(groups[1].ranks == std::vector<int>{0, 2});
+  CHECK(groups[2].ranks == std::vector<int>{1, 3});
+  CHECK(group_of(plan, groups, 0, {ActionKind::ReduceGradient, -1, 0, 6}, 0) == 1);
+  CHECK(group_of(plan, groups, 0, {ActionKind::ReduceGradient, -1, 0, 6}, 1) == 2);
+}
+
+TEST_CASE("a shard meets the shards of the other mesh that it is made of", "[groups]") {
+  Plan plan = make_plan(make_chain_graph(), make_cpu_cluster({8}), {.cuts = {3}, .samples = {{6}, {6}}});
+  plan.stages[0].replicas[0].tensor = 2;
+  plan.stages[0].replicas[0].devices = {{0, 0}, {0, 1}};
+  plan.stages[1].replicas[0].tensor = 4;
+  plan.stages[1].replicas[0].devices = {{0, 2}, {0, 3}, {0, 4}, {0, 5}};
+  CHECK(transfers_to_next(plan, 0) == std::vector<Transfer>{{2, 0, 6, 4}, {3, 0, 6, 4}});
+  CHECK(transfers_to_next(plan, 1) == std::vector<Transfer>{{4, 0, 6, 4}, {5, 0, 6, 4}});
+  CHECK(transfers_from_previous(plan, 3) == std::vector<Transfer>{{0, 0, 6, 4}});
+  CHECK(transfers_from_previous(plan, 4) == std::vector<Transfer>{{1, 0, 6, 4}});
+}
+
 }  // namespace
 }  // namespace coxswain::plan

@@ -81,6 +81,92 @@ TEST_CASE("C24: the fill bound never exceeds the simulated step", "[search_space
   CHECK(checked > 20);
 }
 
+TEST_CASE("C27: with two classes the bound never exceeds the simulated step", "[search_space_test]") {
+  const model::ModelGraph graph = make_chain(6, 8);
+  std::vector<cluster::DeviceClass> classes{make_device("fast", std::int64_t{1} << 40),
+                                            make_device("slow", std::int64_t{1} << 40)};
+  for (auto& device : classes) device.kind = cluster::DeviceKind::Cuda;
+  const auto resources = make_cluster(classes, {2, 2}, 6, make_link("l", 1e-6, 1e9), make_link("o", 1e-6, 1e8));
+  FakeCost cost(graph, resources);
+  cost.speed = {1.0, 0.3};
+  Request request;
+  request.cost = &cost;
+  request.global_batch = 24;
+  auto space = make_search_space(request);
+  REQUIRE(space.has_value());
+  REQUIRE(space->large);
+  const SpanCosts spans(cost, request.precision, RecomputeRule::Free, {});
+  space->spans = &spans;
+  int checked = 0;
+  for (const Combination& one : make_combinations(*space)) {
+    const auto found = search_combination(*space, one, kNoCost, {});
+    if (found.candidates.empty()) continue;
+    CHECK(one.bound <=
+          cost_model::to_ticks(Seconds(simulated_step(cost, place_candidate(*space, found.candidates.front())))));
+    ++checked;
+  }
+  CHECK(checked > 20);
+}
+
+TEST_CASE("C25, C26: on meshes and under ZeRO the search never costs more than the simulator", "[search_space_test]") {
+  const model::ModelGraph graph = make_chain(4, 64);
+  cluster::DeviceClass device = make_device("d", 400000);
+  device.kind = cluster::DeviceKind::Cuda;
+  const auto resources = make_cluster({device}, {4}, 2, make_link("l", 1e-6, 1e8), make_link("o", 1e-6, 1e6));
+  FakeCost cost(graph, resources);
+  cost.forward.assign(6, 1e-3);
+  cost.saved = {0, 30000, 30000, 30000, 30000, 10};
+  cost.optimizer_per_parameter = 1e-7;
+  Request request;
+  request.cost = &cost;
+  request.global_batch = 8;
+  request.capabilities = plan::kPlannable;
+  auto space = make_search_space(request);
+  REQUIRE(space.has_value());
+  CHECK(space->zero_stages == std::vector<int>{0, 1, 2, 3});
+  const auto choices = tensor_choices(request, *space);
+  CHECK(choices == std::vector<std::vector<int>>{{1}, {2}, {4}});
+  int checked = 0, sharded = 0;
+  for (const std::vector<int>& tensor : choices) {
+    auto wide = with_tensor(*space, tensor);
+    REQUIRE(wide.has_value());
+    CHECK(wide->devices.total() == 8 / tensor[0]);
+    TensorAxes axes{tensor, {devices_of_unit(wide->pools[0], 0)}};
+    const SpanCosts spans(cost, request.precision, RecomputeRule::Free, {}, axes);
+    wide->spans = &spans;
+    for (const Combination& one : make_combinations(*wide)) {
+      const auto found = search_combination(*wide, one, kNoCost, {});
+      if (found.candidates.empty()) continue;
+      const plan::Plan plan = place_candidate(*wide, found.candidates.front());
+      const auto simulation = cost_model::simulate(cost, plan);
+      REQUIRE(simulation.has_value());
+      CHECK(found.candidates.front().bound <= cost_model::to_ticks(simulation->estimate.step));
+      for (const auto& used : simulation->estimate.devices) CHECK(used.parts.total() <= used.capacity);
+      ++checked;
+      sharded += std::any_of(plan.stages.begin(), plan.stages.end(),
+                             [](const plan::Stage& stage) { return stage.zero_stage > 0; });
+    }
+  }
+  CHECK(checked > 20);
+  CHECK(sharded > 5);
+}
+
+TEST_CASE("a tensor degree that no node holds is refused with those that fit", "[search_space_test]") {
+  const model::ModelGraph graph = make_chain(3, 8);
+  const auto resources =
+      make_cluster({make_device("d", 1 << 30)}, {4}, 2, make_link("l", 0, 1e9), make_link("o", 0, 1e8));
+  const FakeCost cost(graph, resources);
+  Request request;
+  request.cost = &cost;
+  request.global_batch = 8;
+  request.constraints.tensor = {8};
+  CHECK(make_search_space(request).error().code == ErrorCode::Unimplemented);  // runnable: one device
+  request.capabilities = plan::kPlannable;
+  const auto space = make_search_space(request);
+  REQUIRE_FALSE(space.has_value());
+  CHECK(space.error().expected == "one of 1, 2, 3, 4");
+}
+
 TEST_CASE("recompute lists name blocks that exist", "[search_space_test]") {
   const model::ModelGraph graph = make_chain(3, 8);
   const auto resources =

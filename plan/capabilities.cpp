@@ -1,0 +1,21 @@
+#include "plan/capabilities.h"
+
+#include <algorithm>
+
+#include "plan/plan.h"
+
+namespace coxswain::plan {
+
+std::vector<std::string> list_beyond(const Plan& plan, const Capabilities& capabilities) {
+  std::vector<std::string> beyond;
+  const auto any_stage = [&](auto holds) { return std::any_of(plan.stages.begin(), plan.stages.end(), holds); };
+  const auto wide = [&](const Replica& replica) { return replica.tensor > capabilities.max_tensor; };
+  if (any_stage([&](const Stage& stage) { return std::any_of(stage.replicas.begin(), stage.replicas.end(), wide); }))
+    beyond.emplace_back("tensor parallelism");
+  if (any_stage([&](const Stage& stage) { return stage.zero_stage > capabilities.max_zero_stage; }))
+    beyond.emplace_back("ZeRO");
+  if (plan.precision == Precision::BFloat16 && !capabilities.bfloat16) beyond.emplace_back("bfloat16");
+  return beyond;
+}
+
+}  // namespace coxswain::plan

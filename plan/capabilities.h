@@ -1,0 +1,25 @@
+#pragma once
+// What may be asked of a plan, as data: what this version's engine runs, and what the planner can cost. `launch train`
+// searches the first, `launch plan` the second. Threads: pure values. Source: DESIGN 3.5.
+#include <string>
+#include <vector>
+
+namespace coxswain::plan {
+
+struct Plan;
+
+struct Capabilities {
+  int max_tensor = 1;      // devices of a tensor axis
+  int max_zero_stage = 0;  // 0 to 3
+  bool bfloat16 = false;
+  friend bool operator==(const Capabilities&, const Capabilities&) = default;
+};
+/// What a worker of this version runs.
+inline constexpr Capabilities kRunnable{1, 0, false};
+/// What the cost model knows.
+inline constexpr Capabilities kPlannable{64, 3, true};
+
+/// What `plan` uses beyond `capabilities`, in the field's words ("tensor parallelism"); empty: it can run.
+[[nodiscard]] std::vector<std::string> list_beyond(const Plan& plan, const Capabilities& capabilities);
+
+}  // namespace coxswain::plan

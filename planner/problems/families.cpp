@@ -1,0 +1,18 @@
+// The families of published planning problems, one line each.
+#include "planner/problems/amp.h"
+#include "planner/problems/contest.h"
+#include "planner/problems/galvatron.h"
+#include "planner/problems/piper.h"
+
+namespace coxswain::planner {
+
+const std::vector<ContestFamily>& contest_families() {
+  static const std::vector<ContestFamily> families{
+      {"amp", load_amp},
+      {"galvatron", load_galvatron},
+      {"piper", load_piper},
+  };
+  return families;
+}
+
+}  // namespace coxswain::planner

@@ -1,0 +1,22 @@
+#include "plan/capabilities.h"
+
+#include "tests/support/graph_builder.h"
+#include "tests/support/plan_builder.h"
+
+#include <catch2/catch.hpp>
+
+namespace coxswain::plan {
+
+TEST_CASE("what a plan needs is named, and everything runnable can be planned", "[capabilities]") {
+  Plan plan = make_plan(make_chain_graph(), make_cpu_cluster({4}), {.cuts = {3}, .samples = {{3, 3}, {6}}});
+  CHECK(list_beyond(plan, kRunnable).empty());
+  plan.stages[1].replicas[0].tensor = 2;
+  plan.stages[0].zero_stage = 1;
+  plan.precision = Precision::BFloat16;
+  CHECK(list_beyond(plan, kRunnable) == std::vector<std::string>{"tensor parallelism", "ZeRO", "bfloat16"});
+  CHECK(list_beyond(plan, kPlannable).empty());
+  plan.stages[1].replicas[0].tensor = 128;
+  CHECK(list_beyond(plan, kPlannable) == std::vector<std::string>{"tensor parallelism"});
+}
+
+}  // namespace coxswain::plan
