@@ -13,7 +13,15 @@ struct Family {
   std::string_view model_type;
   Result<ModelGraph> (*build)(const Json& config, std::int64_t sequence_length);
 };
-constexpr std::array<Family, 2> kFamilies{{{"gpt2", build_gpt2}, {"llama", build_llama}}};
+constexpr std::array<Family, 9> kFamilies{{{"bert", build_bert},
+                                           {"gpt2", build_gpt2},
+                                           {"llama", build_decoder},
+                                           {"mistral", build_decoder},
+                                           {"mixtral", build_decoder},
+                                           {"qwen2", build_decoder},
+                                           {"qwen3", build_decoder},
+                                           {"qwen3_moe", build_decoder},
+                                           {"vit", build_vit}}};
 
 }  // namespace
 

@@ -64,7 +64,7 @@ class Gpt2 {
     const ValueId head = c_.tied ? table : b_.parameter("lm_head.weight", {c_.vocabulary, c_.width}, "normal");
     const ValueId logits = b_.linear(x, head);
     b_.enter("");
-    return b_.finish(logits, labels);
+    return b_.finish(b_.next_token_loss(logits, labels));
   }
 
  private:
@@ -72,14 +72,7 @@ class Gpt2 {
     b_.enter(path);
     const ValueId weight = b_.parameter(path + ".weight", {c_.width}, "one"),
                   bias = b_.parameter(path + ".bias", {c_.width}, "zero");
-    return b_.emit_like("aten::layer_norm",
-                        {{"input", ValueRef{x}},
-                         {"normalized_shape", std::vector<Dim>{Dim(c_.width)}},
-                         {"weight", ValueRef{weight}},
-                         {"bias", ValueRef{bias}},
-                         {"eps", c_.epsilon},
-                         {"cudnn_enable", false}},
-                        x);
+    return b_.layer_norm(x, weight, bias, c_.epsilon);
   }
 
   ValueId project(const std::string& path, ValueId x, std::int64_t in, std::int64_t out, const std::string& init) {
@@ -98,10 +91,10 @@ class Gpt2 {
     b_.enter(path);
     const std::vector<ValueId> parts = b_.split(fused, c_.width);
     const ValueId key = heads(parts[1]), value = heads(parts[2]), query = heads(parts[0]);
-    const ValueId mixed =
-        b_.transpose(b_.attention(query, key, value, c_.attention_dropout, std::nullopt, false), 1, 2);
-    const std::vector<Dim> merged{b_.batch(), Dim(c_.length), Dim(c_.width)};
-    const ValueId joined = b_.emit("aten::reshape", {{"self", ValueRef{mixed}}, {"shape", merged}}, merged);
+    AttentionOptions options;
+    options.dropout = c_.attention_dropout;
+    const ValueId mixed = b_.transpose(b_.attention(query, key, value, options), 1, 2);
+    const ValueId joined = b_.reshape(mixed, {b_.batch(), Dim(c_.length), Dim(c_.width)});
     const ValueId out = project(path + ".c_proj", joined, c_.width, c_.width, "residual");
     b_.enter(path + ".resid_dropout");
     return b_.dropout(out, c_.residual_dropout);

@@ -23,6 +23,10 @@ void ConfigReader::problem(ErrorCode code, std::string message, const std::strin
   problems_.push_back({code, std::move(message), key, std::move(expected), std::move(got), ""});
 }
 
+bool ConfigReader::has(const std::string& key) const {
+  return config_.is_object() && config_.object().find(key) != config_.object().end();
+}
+
 std::optional<std::int64_t> ConfigReader::optional_size(const std::string& key) {
   const Json& value = config_[key];
   if (value.is_null()) return std::nullopt;
@@ -107,20 +111,23 @@ ValueId GraphBuilder::parameter(const std::string& name, std::vector<std::int64_
   return value;
 }
 
-ValueId GraphBuilder::buffer(const std::string& name, std::vector<double> content) {
-  const auto size = static_cast<std::int64_t>(content.size());
-  const ValueId value = add_value(graph_, name, {Dim(size)}, DType::Float32);
+ValueId GraphBuilder::buffer(const std::string& name, std::vector<double> content, std::vector<std::int64_t> dims,
+                             DType dtype) {
+  const ValueId value = add_value(graph_, name, std::vector<Dim>(dims.begin(), dims.end()), dtype);
   Buffer made;
   made.name = name;
   made.value = value;
-  made.dims = {size};
+  made.dims = std::move(dims);
+  made.dtype = dtype;
   made.content = std::move(content);
   graph_.buffers.push_back(std::move(made));
   return value;
 }
 
-ValueId GraphBuilder::input(const std::string& name) {
-  const ValueId value = add_value(graph_, name, {batch_, Dim(length_)}, DType::Int64);
+ValueId GraphBuilder::input(const std::string& name) { return input(name, {batch_, Dim(length_)}, DType::Int64); }
+
+ValueId GraphBuilder::input(const std::string& name, std::vector<Dim> dims, DType dtype) {
+  const ValueId value = add_value(graph_, name, std::move(dims), dtype);
   graph_.inputs.push_back({name, value, 0});
   return value;
 }
@@ -133,6 +140,15 @@ ValueId GraphBuilder::emit_like(std::string_view target, NamedArguments given, V
   return emit(target, given, graph_.values[like].dims, graph_.values[like].dtype);
 }
 
+std::vector<ValueId> GraphBuilder::emit_several(std::string_view target, NamedArguments given,
+                                                const std::vector<std::pair<std::vector<Dim>, DType>>& outputs) {
+  Op op = make_op(target, given, origin_);
+  for (const auto& [dims, dtype] : outputs) op.outputs.push_back(add_value(graph_, next_name(), dims, dtype));
+  std::vector<ValueId> made = op.outputs;
+  graph_.ops.push_back(std::move(op));
+  return made;
+}
+
 ValueId GraphBuilder::dropout(ValueId x, double probability) {
   if (probability == 0) return x;
   return emit_like("aten::dropout", {{"input", ValueRef{x}}, {"p", probability}, {"train", true}}, x);
@@ -141,6 +157,16 @@ ValueId GraphBuilder::dropout(ValueId x, double probability) {
 ValueId GraphBuilder::view(ValueId x, std::vector<Dim> dims) {
   const DType dtype = graph_.values[x].dtype;
   return emit("aten::view", {{"self", ValueRef{x}}, {"size", dims}}, dims, dtype);
+}
+
+ValueId GraphBuilder::reshape(ValueId x, std::vector<Dim> dims) {
+  const DType dtype = graph_.values[x].dtype;
+  return emit("aten::reshape", {{"self", ValueRef{x}}, {"shape", dims}}, dims, dtype);
+}
+
+ValueId GraphBuilder::expand(ValueId x, std::vector<Dim> dims) {
+  const DType dtype = graph_.values[x].dtype;
+  return emit("aten::expand", {{"self", ValueRef{x}}, {"size", dims}}, dims, dtype);
 }
 
 ValueId GraphBuilder::transpose(ValueId x, int a, int b) {
@@ -154,6 +180,37 @@ ValueId GraphBuilder::unsqueeze(ValueId x, int dim) {
   std::vector<Dim> wider = dims(x);
   wider.insert(wider.begin() + dim, Dim(1));
   return emit("aten::unsqueeze", {{"self", ValueRef{x}}, {"dim", Dim(dim)}}, std::move(wider), graph_.values[x].dtype);
+}
+
+ValueId GraphBuilder::squeeze(ValueId x, int dim) {
+  std::vector<Dim> narrower = dims(x);
+  narrower.erase(narrower.begin() + dim);
+  return emit("aten::squeeze.dim", {{"self", ValueRef{x}}, {"dim", Dim(dim)}}, std::move(narrower),
+              graph_.values[x].dtype);
+}
+
+ValueId GraphBuilder::select(ValueId x, int dim, std::int64_t index) {
+  std::vector<Dim> narrower = dims(x);
+  narrower.erase(narrower.begin() + dim);
+  return emit("aten::select.int", {{"self", ValueRef{x}}, {"dim", Dim(dim)}, {"index", Dim(index)}},
+              std::move(narrower), graph_.values[x].dtype);
+}
+
+ValueId GraphBuilder::concatenate(const std::vector<ValueId>& parts, int dim) {
+  std::vector<Dim> whole = dims(parts.front());
+  const auto place = static_cast<std::size_t>(dim < 0 ? dim + static_cast<int>(whole.size()) : dim);
+  whole[place] = Dim(0);
+  std::vector<std::optional<ValueRef>> list;
+  for (const ValueId part : parts) {
+    whole[place] = whole[place] + dims(part)[place];
+    list.emplace_back(ValueRef{part});
+  }
+  return emit("aten::cat", {{"tensors", list}, {"dim", Dim(dim)}}, std::move(whole),
+              graph_.values[parts.front()].dtype);
+}
+
+ValueId GraphBuilder::convert(ValueId x, DType dtype) {
+  return emit("aten::to.dtype", {{"self", ValueRef{x}}, {"dtype", dtype}}, dims(x), dtype);
 }
 
 ValueId GraphBuilder::slice(ValueId x, int dim, std::int64_t start, std::int64_t end) {
@@ -197,19 +254,32 @@ ValueId GraphBuilder::rows_linear(ValueId x, ValueId weight, ValueId bias) {
   return view(product, std::move(out));
 }
 
-ValueId GraphBuilder::attention(ValueId query, ValueId key, ValueId value, double dropout, std::optional<double> scale,
-                                bool grouped) {
+ValueId GraphBuilder::layer_norm(ValueId x, ValueId weight, ValueId bias, double epsilon) {
+  return emit_like("aten::layer_norm",
+                   {{"input", ValueRef{x}},
+                    {"normalized_shape", std::vector<Dim>{dims(x).back()}},
+                    {"weight", ValueRef{weight}},
+                    {"bias", ValueRef{bias}},
+                    {"eps", epsilon},
+                    {"cudnn_enable", false}},
+                   x);
+}
+
+ValueId GraphBuilder::attention(ValueId query, ValueId key, ValueId value, const AttentionOptions& options) {
   std::vector<Dim> out = dims(query);
   out.back() = dims(value).back();
-  const Argument::Variant scale_argument = scale ? Argument::Variant(*scale) : Argument::Variant(None{});
+  const Argument::Variant scale = options.scale ? Argument::Variant(*options.scale) : Argument::Variant(None{});
+  const Argument::Variant mask =
+      options.mask < 0 ? Argument::Variant(None{}) : Argument::Variant(ValueRef{options.mask});
   return emit("aten::scaled_dot_product_attention",
               {{"query", ValueRef{query}},
                {"key", ValueRef{key}},
                {"value", ValueRef{value}},
-               {"dropout_p", dropout},
-               {"is_causal", length_ > 1},
-               {"scale", scale_argument},
-               {"enable_gqa", grouped}},
+               {"attn_mask", mask},
+               {"dropout_p", options.dropout},
+               {"is_causal", options.causal && options.mask < 0 && length_ > 1},
+               {"scale", scale},
+               {"enable_gqa", options.grouped}},
               std::move(out));
 }
 
@@ -236,16 +306,11 @@ ValueId GraphBuilder::activation(const std::string& name, ValueId x) {
 
 std::vector<ValueId> GraphBuilder::split(ValueId x, std::int64_t size) {
   const auto last = static_cast<std::int64_t>(dims(x).size()) - 1;
-  const std::int64_t pieces = dims(x).back().constant() / size;
-  Op op =
-      make_op("aten::split.Tensor", {{"self", ValueRef{x}}, {"split_size", Dim(size)}, {"dim", Dim(last)}}, origin_);
+  const auto pieces = static_cast<std::size_t>(dims(x).back().constant() / size);
   std::vector<Dim> piece = dims(x);
   piece.back() = Dim(size);
-  for (std::int64_t i = 0; i < pieces; ++i)
-    op.outputs.push_back(add_value(graph_, next_name(), piece, graph_.values[x].dtype));
-  std::vector<ValueId> outputs = op.outputs;
-  graph_.ops.push_back(std::move(op));
-  return outputs;
+  return emit_several("aten::split.Tensor", {{"self", ValueRef{x}}, {"split_size", Dim(size)}, {"dim", Dim(last)}},
+                      std::vector<std::pair<std::vector<Dim>, DType>>(pieces, {piece, graph_.values[x].dtype}));
 }
 
 ValueId GraphBuilder::positions() {
@@ -254,7 +319,16 @@ ValueId GraphBuilder::positions() {
   return unsqueeze(row, 0);
 }
 
-Result<ModelGraph> GraphBuilder::finish(ValueId logits, ValueId labels) {
+ValueId GraphBuilder::cross_entropy(ValueId logits, ValueId labels) {
+  return emit("aten::cross_entropy_loss",
+              {{"self", ValueRef{logits}},
+               {"target", ValueRef{labels}},
+               {"reduction", Dim(kMeanReduction)},
+               {"ignore_index", Dim(kIgnoredLabel)}},
+              {});
+}
+
+ValueId GraphBuilder::next_token_loss(ValueId logits, ValueId labels) {
   // Token i predicts token i + 1: labels move left, the last becomes the ignored one.
   const std::vector<Dim> padding{Dim(0), Dim(1)};
   const ValueId padded = emit("aten::pad",
@@ -265,17 +339,14 @@ Result<ModelGraph> GraphBuilder::finish(ValueId logits, ValueId labels) {
                               {batch_, Dim(length_ + 1)}, DType::Int64);
   const ValueId moved = slice(padded, 1, 1, length_ + 1);
   const ValueId dense = emit_like("aten::contiguous", {{"self", ValueRef{moved}}}, moved);
-  const Dim rows = Dim(length_) * batch_;
-  const ValueId flat_logits = view(logits, {rows, dims(logits).back()});
-  const ValueId flat_labels = view(dense, {rows});
-  const ValueId loss = emit("aten::cross_entropy_loss",
-                            {{"self", ValueRef{flat_logits}},
-                             {"target", ValueRef{flat_labels}},
-                             {"reduction", Dim(kMeanReduction)},
-                             {"ignore_index", Dim(kIgnoredLabel)}},
-                            {});
-  split_loss(graph_, loss);
+  const ValueId flat_logits = view(logits, {rows(), dims(logits).back()});
+  return cross_entropy(flat_logits, view(dense, {rows()}));
+}
+
+Result<ModelGraph> GraphBuilder::finish(ValueId loss) {
+  const auto coupled_losses = split_loss(graph_, loss);
   COX_TRY_VOID(finish_graph(graph_));
+  add_coupled_losses(graph_, coupled_losses);
   return std::move(graph_);
 }
 

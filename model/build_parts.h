@@ -23,6 +23,8 @@ class ConfigReader {
   [[nodiscard]] bool flag(const std::string& key, bool otherwise);
   [[nodiscard]] std::string text(const std::string& key, const std::string& otherwise);
   [[nodiscard]] const Json& member(const std::string& key) const { return config_[key]; }
+  /// The member is there, perhaps null.
+  [[nodiscard]] bool has(const std::string& key) const;
   /// `what` must be `expected`; this version builds nothing else.
   void require_flag(const std::string& key, bool expected, bool otherwise);
   void divides(const std::string& divisor_key, std::int64_t divisor, const std::string& key, std::int64_t value);
@@ -34,7 +36,15 @@ class ConfigReader {
   std::vector<Error> problems_;
 };
 
-/// A graph of one (batch, length) token model under construction. Methods append one operator and return its output.
+struct AttentionOptions {
+  double dropout = 0;
+  std::optional<double> scale;  // absent: 1 / sqrt(depth)
+  bool grouped = false;         // fewer heads of keys and values than of queries
+  bool causal = true;
+  ValueId mask = -1;  // excludes `causal`
+};
+
+/// A graph over samples of `length` tokens under construction. Methods append one operator and return its output.
 class GraphBuilder {
  public:
   GraphBuilder(std::string name, std::int64_t length, double initializer_range);
@@ -45,12 +55,17 @@ class GraphBuilder {
 
   ValueId parameter(const std::string& name, std::vector<std::int64_t> dims, const std::string& init,
                     std::vector<std::string> tied_names = {});
-  ValueId buffer(const std::string& name, std::vector<double> content);
+  ValueId buffer(const std::string& name, std::vector<double> content, std::vector<std::int64_t> dims,
+                 DType dtype = DType::Float32);
   ValueId input(const std::string& name);  // int64 (batch, length)
+  ValueId input(const std::string& name, std::vector<Dim> dims, DType dtype);
 
   ValueId emit(std::string_view target, NamedArguments given, std::vector<Dim> dims, DType dtype = DType::Float32);
   /// Output like `like`.
   ValueId emit_like(std::string_view target, NamedArguments given, ValueId like);
+  /// One output per (dims, dtype).
+  std::vector<ValueId> emit_several(std::string_view target, NamedArguments given,
+                                    const std::vector<std::pair<std::vector<Dim>, DType>>& outputs);
   ValueId add(ValueId a, ValueId b, ValueId like) {
     return emit_like("aten::add.Tensor", {{"self", ValueRef{a}}, {"other", ValueRef{b}}}, like);
   }
@@ -65,24 +80,35 @@ class GraphBuilder {
   }
   ValueId dropout(ValueId x, double probability);
   ValueId view(ValueId x, std::vector<Dim> dims);
+  ValueId reshape(ValueId x, std::vector<Dim> dims);
+  ValueId expand(ValueId x, std::vector<Dim> dims);
   ValueId transpose(ValueId x, int a, int b);
   ValueId unsqueeze(ValueId x, int dim);
+  ValueId squeeze(ValueId x, int dim);
   ValueId slice(ValueId x, int dim, std::int64_t start, std::int64_t end);  // end: exclusive, in elements
+  ValueId select(ValueId x, int dim, std::int64_t index);
+  ValueId concatenate(const std::vector<ValueId>& parts, int dim);
+  ValueId convert(ValueId x, DType dtype);
   ValueId embedding(ValueId weight, ValueId indices, std::int64_t padding = -1);
   ValueId linear(ValueId x, ValueId weight, ValueId bias = -1);
   /// x (.., in), weight (in, out): views to rows, `addmm`, view back, as transformers' Conv1D does.
   ValueId rows_linear(ValueId x, ValueId weight, ValueId bias);
-  ValueId attention(ValueId query, ValueId key, ValueId value, double dropout, std::optional<double> scale,
-                    bool grouped);
+  ValueId layer_norm(ValueId x, ValueId weight, ValueId bias, double epsilon);
+  ValueId attention(ValueId query, ValueId key, ValueId value, const AttentionOptions& options);
   /// Of config's activation name; unknown names were refused by `is_known_activation`.
   ValueId activation(const std::string& name, ValueId x);
   std::vector<ValueId> split(ValueId x, std::int64_t size);
   ValueId positions();  // int64 (1, length)
 
-  /// Mean cross-entropy of the logits against the labels moved by one, and everything after: the finished graph.
-  [[nodiscard]] Result<ModelGraph> finish(ValueId logits, ValueId labels);
+  /// Mean cross-entropy of the logits (rows, classes) against the labels (rows); label -100 is ignored.
+  ValueId cross_entropy(ValueId logits, ValueId labels);
+  /// Mean cross-entropy of the logits (batch, length, vocabulary) against the labels moved by one.
+  ValueId next_token_loss(ValueId logits, ValueId labels);
+  /// The finished graph of this loss.
+  [[nodiscard]] Result<ModelGraph> finish(ValueId loss);
 
   [[nodiscard]] const Dim& batch() const { return batch_; }
+  [[nodiscard]] Dim rows() const { return Dim(length_) * batch_; }
   [[nodiscard]] std::int64_t length() const { return length_; }
   [[nodiscard]] const std::vector<Dim>& dims(ValueId value) const { return graph_.values[value].dims; }
 
@@ -103,6 +129,8 @@ class GraphBuilder {
                                        std::int64_t requested);
 
 [[nodiscard]] Result<ModelGraph> build_gpt2(const Json& config, std::int64_t sequence_length);
-[[nodiscard]] Result<ModelGraph> build_llama(const Json& config, std::int64_t sequence_length);
+[[nodiscard]] Result<ModelGraph> build_decoder(const Json& config, std::int64_t sequence_length);
+[[nodiscard]] Result<ModelGraph> build_bert(const Json& config, std::int64_t sequence_length);
+[[nodiscard]] Result<ModelGraph> build_vit(const Json& config, std::int64_t sequence_length);
 
 }  // namespace coxswain::model

@@ -1,6 +1,7 @@
 #pragma once
 // Readers and builders of ModelGraph: a .pt2 archive (libzip, bounded; JSON; no pickle, no Python, no libtorch) and a
-// Hugging Face config.json (gpt2 and llama families). What cannot be run is named. Threads: pure apart from files.
+// Hugging Face config.json (bert, gpt2, llama, mistral, mixtral, qwen2, qwen3, qwen3_moe, vit). What cannot be run is
+// named. Threads: pure apart from files.
 #include <filesystem>
 #include <string_view>
 
@@ -13,10 +14,13 @@ namespace coxswain::model {
 [[nodiscard]] Result<ModelGraph> load_pt2(const std::filesystem::path& path);
 
 struct ConfigOptions {
-  std::int64_t sequence_length = 0;  // 0: the config's maximum
+  std::int64_t sequence_length = 0;  // 0: the config's maximum; a vit's image sets it (patches + 1)
 };
-/// Same graph (parameters, blocks, FLOPs, activation bytes, loss, gradients) as the export of that model.
-/// Errors: InvalidArgument (unknown model_type: lists the known ones; missing keys).
+/// Same graph (parameters, blocks, FLOPs, activation bytes, loss, gradients) as the export of that model: the language
+/// model's class for decoders, BertForMaskedLM, ViTForImageClassification. Mixtures are those of transformers 5 (all
+/// experts in one tensor per projection) with `batched_mm` experts: each (token, chosen expert) pair has its own copy
+/// of the expert's weights, kept for backward. Errors: InvalidArgument (unknown model_type: lists the known ones;
+/// missing keys).
 [[nodiscard]] Result<ModelGraph> build_from_config(const Json& config, const ConfigOptions& options);
 
 /// The step that the exporter recorded beside the model (dropout off).

@@ -93,12 +93,7 @@ Result<ModelGraph> load(const std::filesystem::path& path) {
                                     "the exporter saw the loss change when the batch was split");
   }
   COX_TRY_VOID(finish_graph(graph));
-  for (const auto& [value, reason] : raw.coupled_losses) {
-    const OpId op = graph.values[value].producer;
-    const bool known = std::any_of(graph.coupled.begin(), graph.coupled.end(),
-                                   [&](const CoupledOp& coupled) { return coupled.op == op; });
-    if (!known) graph.coupled.push_back({op, reason});
-  }
+  add_coupled_losses(graph, raw.coupled_losses);
   return graph;
 }
 

@@ -221,4 +221,13 @@ std::vector<std::pair<ValueId, std::string>> split_loss(ModelGraph& graph, Value
   return splitter.take_coupled();
 }
 
+void add_coupled_losses(ModelGraph& graph, const std::vector<std::pair<ValueId, std::string>>& losses) {
+  for (const auto& [value, reason] : losses) {
+    const OpId op = graph.values[value].producer;
+    const bool known = std::any_of(graph.coupled.begin(), graph.coupled.end(),
+                                   [&](const CoupledOp& coupled) { return coupled.op == op; });
+    if (!known) graph.coupled.push_back({op, reason});
+  }
+}
+
 }  // namespace coxswain::model

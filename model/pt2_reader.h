@@ -117,6 +117,9 @@ class Pt2Reader {
 /// the values whose operator makes the loss depend on how the batch is split, with the reason.
 std::vector<std::pair<ValueId, std::string>> split_loss(ModelGraph& graph, ValueId loss);
 
+/// Adds the operators that made these values to `graph.coupled`, each once. Requires: a finished graph.
+void add_coupled_losses(ModelGraph& graph, const std::vector<std::pair<ValueId, std::string>>& losses);
+
 /// torch's ScalarType number in the archive (its own enumeration) -> DType.
 [[nodiscard]] std::optional<DType> dtype_of_code(std::int64_t code);
 /// The elements of `json`, none when it is no array.

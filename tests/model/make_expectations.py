@@ -14,11 +14,13 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
 import make_fixtures  # noqa: E402  (also puts python/ and examples/gpt on the path)
+from experts import group_experts  # noqa: E402
 
 
 def main():
     folder = pathlib.Path(sys.argv[1])
-    wanted = hashlib.sha256(pathlib.Path(__file__).read_bytes()).hexdigest() + " " + make_fixtures.stamp()
+    scripts = [pathlib.Path(__file__), pathlib.Path(__file__).with_name("experts.py")]
+    wanted = hashlib.sha256(b"".join(file.read_bytes() for file in scripts)).hexdigest() + " " + make_fixtures.stamp()
     made = folder / "analysis_stamp"
     if made.exists() and made.read_text() == wanted:
         return
@@ -37,6 +39,7 @@ def main():
         expectations[name] = {
             "batch": inputs[0].shape[0],
             "saved_bytes": saved_bytes(module, inputs),
+            "handed_on_bytes": handed_on_bytes(config, inputs),
             **flops(module, inputs),
             "parameters": {n: list(p.shape) for n, p in module.named_parameters()},
             "config": config,
@@ -70,6 +73,15 @@ def saved_bytes(module, inputs):
     return sum(size for address, size in storages.items() if address not in permanent)
 
 
+def handed_on_bytes(config, inputs):
+    """Router logits that blocks receive for the balance loss after the last; PyTorch keeps none of them.
+
+    The second layer receives the first's, the third those of two, and so on up to the epilogue."""
+    if not config or not config.get("output_router_logits"):
+        return 0
+    return sum(range(config["num_hidden_layers"] + 1)) * inputs[0].numel() * config["num_local_experts"] * 4
+
+
 def flops(module, inputs):
     """PyTorch's counts, with attention by its own formula: 4 b h q k d forward, 2.5 times that backward.
 
@@ -99,26 +111,87 @@ def count_flops(module, inputs):
 def modules():
     import torch
     from model import Gpt, GptConfig
-    from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
     result = {}
 
-    def add(name, module, length, vocabulary, config=None):
-        tokens = torch.randint(vocabulary, (2, length))
-        result[name] = (module, (tokens, torch.randint(vocabulary, (2, length))), config)
+    def add(name, module, config=None, vocabulary=96):
+        tokens = torch.randint(vocabulary, (2, LENGTH))
+        result[name] = (module, (tokens, torch.randint(vocabulary, (2, LENGTH))), config)
 
     torch.manual_seed(3)
     for layers in (2, 3):
-        add(f"saved_gpt_{layers}", Gpt(GptConfig(layers, 64, 4, 32, 96, 0.0)), 32, 96)
-        gpt2 = GPT2Config(n_layer=layers, n_embd=64, n_head=4, n_positions=32, vocab_size=96, use_cache=False, embd_pdrop=0.0,
-                          resid_pdrop=0.0, attn_pdrop=0.0)
-        llama = LlamaConfig(hidden_size=64, intermediate_size=160, num_hidden_layers=layers, num_attention_heads=4,
-                            num_key_value_heads=2, vocab_size=96, max_position_embeddings=32, use_cache=False)
-        for name, config, kind in (("gpt2", gpt2, GPT2LMHeadModel), ("llama", llama, LlamaForCausalLM)):
+        add(f"saved_gpt_{layers}", Gpt(GptConfig(layers, 64, 4, LENGTH, 96, 0.0)))
+        for name, (config, kind) in text_models(layers).items():
             config._attn_implementation = "sdpa"
             config.loss_type = "ForCausalLM"
-            add(f"saved_{name}_{layers}", make_fixtures.with_loss(kind(config)), 32, 96, config.to_dict())
-    return {**result, **operator_modules()}
+            add(f"saved_{name}_{layers}", make_fixtures.with_loss(group_experts(kind(config))), config.to_dict())
+    return {**result, **encoder_modules(), **operator_modules()}
+
+
+LENGTH = 32
+
+
+def text_models(layers):
+    """Name -> (configuration, class) of decoders without dropout."""
+    import transformers as t
+
+    gpt2 = t.GPT2Config(n_layer=layers, n_embd=64, n_head=4, n_positions=LENGTH, vocab_size=96, use_cache=False,
+                        embd_pdrop=0.0, resid_pdrop=0.0, attn_pdrop=0.0)
+    tiny = {"hidden_size": 64, "intermediate_size": 160, "num_hidden_layers": layers, "num_attention_heads": 4,
+            "num_key_value_heads": 2, "vocab_size": 96, "max_position_embeddings": LENGTH, "use_cache": False}
+    models = {"gpt2": (gpt2, t.GPT2LMHeadModel), "llama": (t.LlamaConfig(**tiny), t.LlamaForCausalLM)}
+    if layers != 2:
+        return models
+    sliding = {"use_sliding_window": True, "sliding_window": 8}
+    qwen3_moe = {**tiny, "num_experts": 6, "num_experts_per_tok": 3, "moe_intermediate_size": 48}
+    return {
+        **models,
+        "mistral": (t.MistralConfig(**tiny), t.MistralForCausalLM),
+        "mistral_window": (t.MistralConfig(**tiny, sliding_window=8), t.MistralForCausalLM),
+        "qwen2": (t.Qwen2Config(**tiny), t.Qwen2ForCausalLM),
+        "qwen3": (t.Qwen3Config(**{**tiny, "head_dim": 24}), t.Qwen3ForCausalLM),
+        "qwen3_window": (t.Qwen3Config(**tiny, **sliding, max_window_layers=1), t.Qwen3ForCausalLM),
+        "mixtral": (t.MixtralConfig(**tiny, num_local_experts=6), t.MixtralForCausalLM),
+        "mixtral_balance": (t.MixtralConfig(**tiny, num_local_experts=6, output_router_logits=True),
+                            t.MixtralForCausalLM),
+        "qwen3_moe": (t.Qwen3MoeConfig(**qwen3_moe), t.Qwen3MoeForCausalLM),
+        "qwen3_moe_mixed": (t.Qwen3MoeConfig(**qwen3_moe, decoder_sparse_step=2, norm_topk_prob=True),
+                            t.Qwen3MoeForCausalLM),
+    }
+
+
+def encoder_modules():
+    import torch
+    import transformers as t
+    from torch import nn
+
+    small = {"hidden_size": 64, "intermediate_size": 160, "num_hidden_layers": 2, "num_attention_heads": 4,
+             "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    bert = t.BertConfig(**small, vocab_size=96, max_position_embeddings=LENGTH)
+    vit = t.ViTConfig(**small, image_size=24, patch_size=4, num_labels=10)
+
+    class Bert(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = t.BertForMaskedLM(bert)
+
+        def forward(self, tokens, mask, types, labels):
+            return self.model(input_ids=tokens, attention_mask=mask, token_type_ids=types, labels=labels).loss
+
+    class Vit(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = t.ViTForImageClassification(vit)
+
+        def forward(self, pixels, labels):
+            return self.model(pixel_values=pixels, labels=labels).loss
+
+    torch.manual_seed(5)
+    tokens, mask = torch.randint(96, (2, LENGTH)), torch.ones(2, LENGTH, dtype=torch.int64)
+    mask[1, 20:] = 0
+    text = (tokens, mask, torch.randint(2, (2, LENGTH)), torch.randint(96, (2, LENGTH)))
+    return {"saved_bert_2": (Bert(), text, bert.to_dict()),
+            "saved_vit_2": (Vit(), (torch.randn(2, 3, 24, 24), torch.randint(10, (2,))), vit.to_dict())}
 
 
 def operator_modules():
