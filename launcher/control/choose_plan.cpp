@@ -1,6 +1,9 @@
 #include "launcher/control/choose_plan.h"
 
+#include <cstdio>
+
 #include "common/clock.h"
+#include "common/log.h"
 #include "launcher/cli/command.h"
 #include "launcher/job/job_model.h"
 #include "plan/program.h"
@@ -69,6 +72,27 @@ Result<void> take_given_plan(PlanChoice& choice, const std::string& file, const 
 
 }  // namespace
 
+namespace {
+
+/// What a version that ran everything it can plan would do better; searched where a search is quick.
+void tell_what_is_left_out(planner::Request request, const planner::PlanResult& found) {
+  constexpr double kQuickSeconds = 0.5, kWorthTelling = 0.02;
+  if (found.search_seconds > kQuickSeconds) return;
+  request.capabilities = plan::kPlannable;
+  const auto wider = planner::find_plan(request);
+  if (!wider || wider->estimate.step.value > found.estimate.step.value * (1 - kWorthTelling)) return;
+  std::string words;
+  for (const std::string& word : plan::list_beyond(wider->plan, plan::kRunnable))
+    words += (words.empty() ? "" : " and ") + word;
+  char percent[16];
+  std::snprintf(percent, sizeof percent, "%.0f", 100 * (1 - wider->estimate.step.value / found.estimate.step.value));
+  log(LogLevel::Info, "plan",
+      "left out, since this version does not run " + words + ": " + wider->summary + ", a step " + percent +
+          " % shorter");
+}
+
+}  // namespace
+
 Result<PlanChoice> choose_plan(const CoordinatorStart& start, const Job& job, const Measurements& measurements,
                                const std::string& backend) {
   PlanChoice choice;
@@ -108,6 +132,7 @@ Result<PlanChoice> choose_plan(const CoordinatorStart& start, const Job& job, co
     const TimePoint began = steady_clock().now();
     COX_TRY(planner::PlanResult result, planner::find_plan(request));
     result.search_seconds = std::chrono::duration<double>(steady_clock().now() - began).count();
+    tell_what_is_left_out(request, result);
     choice.plan = result.plan;
     choice.estimate = result.estimate;
     choice.search_seconds = result.search_seconds;
