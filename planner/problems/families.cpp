@@ -3,6 +3,7 @@
 #include "planner/problems/contest.h"
 #include "planner/problems/galvatron.h"
 #include "planner/problems/piper.h"
+#include "planner/problems/zero_bubble.h"
 
 namespace coxswain::planner {
 
@@ -11,6 +12,7 @@ const std::vector<ContestFamily>& contest_families() {
       {"amp", load_amp},
       {"galvatron", load_galvatron},
       {"piper", load_piper},
+      {"zero_bubble", load_zero_bubble},
   };
   return families;
 }

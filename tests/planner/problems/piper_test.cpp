@@ -203,7 +203,7 @@ TEST_CASE("the answer has the documented form and the ids of the file", "[piper_
   CHECK(answer->score == 3);
 }
 
-TEST_CASE("all problems of a bad instance are listed", "[piper_test]") {
+TEST_CASE("all problems of a bad Piper instance are listed", "[piper_test]") {
   PiperBuilder builder = piper_chain({1, 1}, 0);
   Json instance = builder.instance(), model = builder.model();
   instance["devices"] = 0;
