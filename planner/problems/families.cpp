@@ -3,6 +3,7 @@
 #include "planner/problems/contest.h"
 #include "planner/problems/galvatron.h"
 #include "planner/problems/piper.h"
+#include "planner/problems/sailor.h"
 #include "planner/problems/zero_bubble.h"
 
 namespace coxswain::planner {
@@ -12,6 +13,7 @@ const std::vector<ContestFamily>& contest_families() {
       {"amp", load_amp},
       {"galvatron", load_galvatron},
       {"piper", load_piper},
+      {"sailor", load_sailor},
       {"zero_bubble", load_zero_bubble},
   };
   return families;

@@ -1,0 +1,45 @@
+#include "planner/problems/sailor.h"
+
+#include <memory>
+
+#include "planner/problems/sailor_search.h"
+
+namespace coxswain::planner {
+namespace {
+
+Json to_json(const SailorInstance& instance, const SailorPlan& plan) {
+  JsonArray stages;
+  for (const SailorStage& stage : plan.stages) {
+    JsonArray replicas;
+    for (const SailorReplicas& run : stage.replicas) {
+      const SailorPool& pool = instance.pools[static_cast<std::size_t>(run.pool)];
+      replicas.emplace_back(JsonObject{{"gpu", instance.gpus[static_cast<std::size_t>(pool.gpu)].name},
+                                       {"zone", instance.zones[static_cast<std::size_t>(pool.zone)]},
+                                       {"tp", run.tp},
+                                       {"count", run.count}});
+    }
+    stages.emplace_back(
+        JsonObject{{"layers", JsonArray{stage.first, stage.end - 1}}, {"replicas", std::move(replicas)}});
+  }
+  return JsonObject{{"microbatch", plan.micro_batch}, {"stages", std::move(stages)}};
+}
+
+}  // namespace
+
+Result<ContestAnswer> solve_sailor(const SailorInstance& instance, const ContestOptions& options) {
+  const SailorModel model(instance);
+  const auto found = search_sailor(model, options.strict);
+  if (!found)
+    return Error{ErrorCode::ResourceExhausted, "no plan keeps the rules and limits of the instance", "", "", "", ""};
+  const SailorEstimate& estimate = found->best.estimate;
+  return ContestAnswer{to_json(instance, found->best.plan),
+                       instance.minimise_cost ? estimate.usd : 1 / estimate.seconds, found->num_labels};
+}
+
+Result<ContestSolver> load_sailor(const Json& json, const std::filesystem::path& file) {
+  COX_TRY(SailorInstance parsed, parse_sailor(json, file));
+  const auto instance = std::make_shared<const SailorInstance>(std::move(parsed));
+  return ContestSolver([instance](const ContestOptions& options) { return solve_sailor(*instance, options); });
+}
+
+}  // namespace coxswain::planner
