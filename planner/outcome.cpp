@@ -78,13 +78,15 @@ std::int64_t least_excess(const SearchSpace& space, int device_class, std::int64
 }  // namespace
 
 std::string bytes_text(std::int64_t bytes) {
-  constexpr double kGiB = 1 << 30, kMiB = 1 << 20;
+  constexpr double kGiB = 1 << 30, kMiB = 1 << 20, kKiB = 1 << 10;
   char text[32];
   const auto value = static_cast<double>(bytes);
   if (value >= kGiB)
     std::snprintf(text, sizeof text, "%.2f GiB", value / kGiB);
-  else
+  else if (value >= kMiB)
     std::snprintf(text, sizeof text, "%.2f MiB", value / kMiB);
+  else
+    std::snprintf(text, sizeof text, "%.2f KiB", value / kKiB);
   return text;
 }
 

@@ -21,8 +21,8 @@ struct ContestOptions {
 };
 
 struct ContestAnswer {
-  Json answer;           // as the family's README documents it
-  double score = 0;      // by the peer's formulas; the family's unit and direction
+  Json answer;                  // as the family's README documents it
+  double score = 0;             // by the peer's formulas; the family's unit and direction
   std::int64_t num_labels = 0;  // labels that the search kept, the measure of its work
 };
 

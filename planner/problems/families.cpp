@@ -10,11 +10,8 @@ namespace coxswain::planner {
 
 const std::vector<ContestFamily>& contest_families() {
   static const std::vector<ContestFamily> families{
-      {"amp", load_amp},
-      {"galvatron", load_galvatron},
-      {"piper", load_piper},
-      {"sailor", load_sailor},
-      {"zero_bubble", load_zero_bubble},
+      {"amp", load_amp},       {"galvatron", load_galvatron},     {"piper", load_piper},
+      {"sailor", load_sailor}, {"zero_bubble", load_zero_bubble},
   };
   return families;
 }

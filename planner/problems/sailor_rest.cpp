@@ -96,8 +96,7 @@ Cost bound_shape(const SailorSpans& spans, const SailorRings& rings, const Sailo
   const Cost compute = spans.least_compute(spans.num_layers()), sync = rings.least_sync(spans.num_layers());
   if (compute == kNoCost || sync == kNoCost) return kNoCost;
   const Cost round = bound_round(spans, shape);
-  const double usd =
-      static_cast<double>(shape.rounds + 1) * shape.num_replicas * spans.least_usd(spans.num_layers());
+  const double usd = static_cast<double>(shape.rounds + 1) * shape.num_replicas * spans.least_usd(spans.num_layers());
   return goal.cost(static_cast<double>(shape.rounds * round + std::max(round, compute) + sync) / kSailorTicks, usd);
 }
 

@@ -7,7 +7,7 @@ namespace coxswain::planner {
 namespace {
 
 constexpr std::int64_t kMaxLabels = 150'000, kMaxLabelsOfShape = 20'000;
-constexpr std::int64_t kMaxCells = 400'000;  // of one table of bounds
+constexpr std::int64_t kMaxCells = 400'000;     // of one table of bounds
 constexpr std::int64_t kMaxWork = 100'000'000;  // entries of tables of bounds times stages
 constexpr std::size_t kMaxResultsOfShape = 6;
 constexpr std::size_t kMaxImproved = 3, kMaxStarts = 8;
@@ -182,8 +182,8 @@ class Search {
   void deal(SailorSketch sketch) {
     auto plans = deal_zones(model_, classes_, goal_, sketch, 1);
     if (plans.empty()) return;
-    const auto at = std::find_if(best_.begin(), best_.end(),
-                                 [&](const Dealt& other) { return is_better(plans[0], other.plan); });
+    const auto at =
+        std::find_if(best_.begin(), best_.end(), [&](const Dealt& other) { return is_better(plans[0], other.plan); });
     best_.insert(at, Dealt{std::move(sketch), std::move(plans[0])});
     if (best_.size() > kMaxImproved) best_.pop_back();
   }
@@ -196,7 +196,8 @@ class Search {
         if (is_better(plan, dealt.plan)) dealt.plan = std::move(plan);
       }
     std::erase_if(best_, [](const Dealt& each) { return each.plan.cost == kNoCost; });
-    std::stable_sort(best_.begin(), best_.end(), [](const Dealt& a, const Dealt& b) { return is_better(a.plan, b.plan); });
+    std::stable_sort(best_.begin(), best_.end(),
+                     [](const Dealt& a, const Dealt& b) { return is_better(a.plan, b.plan); });
   }
 
   struct Dealt {

@@ -240,7 +240,8 @@ class Climber {
       : model_(model), goal_(goal), best_(std::move(start)), plans_left_(max_plans) {}
 
   PricedSailorPlan climb() {
-    while (plans_left_ > 0 && (reorder_columns() || reorder_stages() || swap_pools() || use_other_pools() || shift_cuts())) {}
+    while (plans_left_ > 0 &&
+           (reorder_columns() || reorder_stages() || swap_pools() || use_other_pools() || shift_cuts())) {}
     return std::move(best_);
   }
 
