@@ -11,7 +11,8 @@ using namespace coxswain::test_support;
 
 TEST_CASE("bytes are told in the unit that suits them", "[outcome_test]") {
   CHECK(bytes_text(std::int64_t{3} << 29) == "1.50 GiB");
-  CHECK(bytes_text(std::int64_t{1} << 19) == "0.50 MiB");
+  CHECK(bytes_text(std::int64_t{3} << 19) == "1.50 MiB");
+  CHECK(bytes_text(1536) == "1.50 KiB");
 }
 
 TEST_CASE("runners-up differ in shape", "[outcome_test]") {
