@@ -1,8 +1,8 @@
 #pragma once
 // Time of a block on a mesh: its share of the work, the collectives of its tensor axis, what ZeRO gathers and scatters
-// beside it. The simulator (action_times) takes all of it from here, the search (span_costs) the tensor axis; ZeRO's part
-// the search adds by stage (stage_cost), since it depends on the replicas: tests hold it to at most the simulator's.
-// Threads: pure. Source: docs/cost_model.md, C25 (tensor and sequence), C26 (ZeRO).
+// beside it. The simulator (action_times) takes all of it from here, the search (span_costs) the tensor axis; ZeRO's
+// part the search adds by stage (stage_cost), since it depends on the replicas: tests hold it to at most the
+// simulator's. Threads: pure. Source: docs/cost_model.md, C25 (tensor and sequence), C26 (ZeRO).
 #include <vector>
 
 #include "cost_model/cost_model.h"
