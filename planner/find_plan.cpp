@@ -239,7 +239,7 @@ std::vector<SearchSpace> make_spaces(const Request& request, const SearchSpace& 
     if (!one) continue;
     TensorAxes axes{tensor, std::vector<std::vector<plan::DeviceId>>(tensor.size())};
     for (const Pool& pool : one->pools) {
-      if (!pool.devices.empty()) axes.devices[static_cast<std::size_t>(pool.device_class)] = devices_of_unit(pool, 0);
+      if (pool.size() > 0) axes.devices[static_cast<std::size_t>(pool.device_class)] = devices_of_unit(pool, 0);
     }
     spans.push_back(
         std::make_unique<SpanCosts>(*request.cost, request.precision, rule.first, rule.second, std::move(axes)));

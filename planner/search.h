@@ -14,7 +14,7 @@ namespace coxswain::planner {
 struct CandidateStage {
   int first = 0, end = 0;
   Counts counts;
-  std::vector<std::int64_t> samples;
+  std::vector<Share> shares;
   std::vector<plan::Recompute> recompute;
   int zero_stage = 0;
 };

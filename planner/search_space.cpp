@@ -131,7 +131,7 @@ std::optional<Error> check_tensor(const Request& request, const std::vector<Pool
   const std::vector<int>& wanted = request.constraints.tensor;
   if (wanted.empty()) return std::nullopt;
   std::int64_t widest = 1;
-  for (const Pool& pool : pools) widest = std::max(widest, pool.per_node);
+  for (const Pool& pool : pools) widest = std::max(widest, pool.units_per_node());
   std::vector<std::int64_t> possible;
   for (int degree = 1; degree <= std::min<std::int64_t>(widest, request.capabilities.max_tensor); ++degree) {
     if (request.cost->facts().splits_over(degree)) possible.push_back(degree);
@@ -147,7 +147,7 @@ std::optional<Error> check_tensor(const Request& request, const std::vector<Pool
 /// Whether every mixture of devices can be tried for every stage.
 void set_size(SearchSpace& space) {
   std::int64_t mixtures = 1;
-  for (const Pool& pool : space.pools) mixtures *= static_cast<std::int64_t>(pool.devices.size()) + 1;
+  for (const Pool& pool : space.pools) mixtures *= pool.size() + 1;
   space.large = space.devices.total() > kMaxFreeDevices || mixtures > kMaxFreeCompositions;
 }
 
@@ -168,7 +168,7 @@ std::vector<Counts> all_compositions(const std::vector<Pool>& pools, const std::
   Counts counts;
   while (true) {
     std::size_t p = 0;
-    while (p < pools.size() && counts.of[p] == static_cast<std::int32_t>(pools[p].devices.size())) counts.of[p++] = 0;
+    while (p < pools.size() && counts.of[p] == static_cast<std::int32_t>(pools[p].size())) counts.of[p++] = 0;
     if (p == pools.size()) break;
     ++counts.of[p];
     const bool allowed = totals.empty() || std::find(totals.begin(), totals.end(), counts.total()) != totals.end();
@@ -185,7 +185,7 @@ std::vector<std::int32_t> replica_menu(const SearchSpace& space) {
   for (const int n : fixed) menu.insert(n);
   if (!fixed.empty()) return {menu.begin(), menu.end()};
   for (const Pool& pool : space.pools) {
-    const auto size = static_cast<std::int32_t>(pool.devices.size());
+    const auto size = static_cast<std::int32_t>(pool.size());
     for (std::int32_t n = 1; n <= size; n *= 2) menu.insert(n);
     for (std::int32_t stages = 1; stages <= std::min<std::int32_t>(size, space.max_stages); ++stages)
       menu.insert(size / stages);
@@ -419,7 +419,7 @@ std::vector<std::vector<int>> tensor_choices(const Request& request, const Searc
   for (std::size_t c = 0; c < num_classes; ++c) {
     std::int64_t widest = 1;
     for (const Pool& pool : space.pools) {
-      if (pool.device_class == static_cast<int>(c)) widest = std::max(widest, pool.per_node);
+      if (pool.device_class == static_cast<int>(c)) widest = std::max(widest, pool.units_per_node());
     }
     for (int degree = 1; degree <= std::min<std::int64_t>(widest, request.capabilities.max_tensor); degree *= 2) {
       const bool asked = wanted.empty() || std::find(wanted.begin(), wanted.end(), degree) != wanted.end();
@@ -447,7 +447,7 @@ std::vector<std::vector<int>> tensor_choices(const Request& request, const Searc
 
 std::optional<SearchSpace> with_tensor(const SearchSpace& space, const std::vector<int>& tensor) {
   SearchSpace result = space;
-  result.pools = make_units(space.pools, tensor);
+  result.pools = make_units(space.pools, {tensor, {}});
   result.tensor = tensor;
   result.devices = all_of(result.pools);
   if (result.devices.total() == 0) return std::nullopt;
@@ -538,10 +538,10 @@ std::vector<Combination> make_combinations(const SearchSpace& space) {
           }
         }
         // Pipelines that run inside nodes, with their replicas across nodes.
-        if (space.large && space.pools.size() == 1 && !space.pools.front().one_node &&
-            space.pools.front().per_node > 1) {
+        if (space.large && space.pools.size() == 1 && !space.pools.front().one_node() &&
+            space.pools.front().units_per_node() > 1) {
           for (const int stages : space.allowed_stages) {
-            if (stages > 1 && stages <= most && family.replicas > 1 && space.pools.front().per_node % stages == 0)
+            if (stages > 1 && stages <= most && family.replicas > 1 && space.pools.front().units_per_node() % stages == 0)
               add(stages, stages, true);
           }
         }

@@ -28,7 +28,7 @@ std::optional<Candidate> random_walk(PipelineProblem& problem, const StageContex
     candidate.stages.insert(
         candidate.stages.begin(),
         {option.first, state.block, context.compositions[static_cast<std::size_t>(option.composition)],
-         option.stage->samples, option.stage->recompute});
+         option.stage->shares, option.stage->recompute});
     std::tie(state, label) = *next;
     bounds.push_back(problem.bound(state, label));
   }

@@ -14,6 +14,19 @@ using namespace coxswain;
 using namespace coxswain::planner;
 using namespace coxswain::test_support;
 
+namespace {
+
+std::vector<std::int64_t> by_replica(const std::vector<SplitShare>& shares, const std::vector<SplitClass>& classes) {
+  std::vector<std::int64_t> samples;
+  for (std::size_t c = 0; c < shares.size(); ++c) {
+    for (std::int32_t r = 0; r < classes[c].replicas; ++r)
+      samples.push_back(shares[c].base + (r < shares[c].extra ? 1 : 0));
+  }
+  return samples;
+}
+
+}  // namespace
+
 TEST_CASE("the split is the best over all splits", "[stage_cost_test]") {
   std::mt19937 random(11);
   for (int round = 0; round < 300; ++round) {
@@ -26,7 +39,7 @@ TEST_CASE("the split is the best over all splits", "[stage_cost_test]") {
     for (const SplitClass& entry : classes) {
       if (entry.replicas > 0) used.push_back(entry);
     }
-    const auto samples = split_samples(micro, used, time);
+    const auto samples = by_replica(split_samples(micro, used, time), used);
     std::vector<int> keys;
     for (const SplitClass& entry : used) keys.insert(keys.end(), static_cast<std::size_t>(entry.replicas), entry.key);
     if (static_cast<std::int64_t>(keys.size()) > micro) {
@@ -62,7 +75,8 @@ TEST_CASE("the split is the best over all splits", "[stage_cost_test]") {
 
 TEST_CASE("a class with little memory takes fewer samples", "[stage_cost_test]") {
   const auto time = [](int, std::int64_t samples) { return samples; };
-  CHECK(split_samples(10, {{1, 0, 100}, {1, 1, 3}}, time) == std::vector<std::int64_t>{7, 3});
+  const std::vector<SplitClass> classes{{1, 0, 100}, {1, 1, 3}};
+  CHECK(by_replica(split_samples(10, classes, time), classes) == std::vector<std::int64_t>{7, 3});
   CHECK(split_samples(10, {{1, 0, 5}, {1, 1, 3}}, time).empty());
 }
 
@@ -80,12 +94,12 @@ TEST_CASE("unequal devices share a micro-batch by their speed", "[stage_cost_tes
   StageContext context{&spans, &*pools, 14, 2, Bytes(1 << 20), {both}, false, 1, {}, 2};
   StageCosts costs(context);
   const StageCost& stage = costs.stage(0, 5, 0, 1);
-  CHECK(stage.samples == std::vector<std::int64_t>{10, 4});
+  CHECK(stage.shares == std::vector<Share>{{0, 1, 10}, {1, 1, 4}});
   CHECK(stage.fits);
   CHECK(stage.busy == 4 * 3 * 10 * 1'000'000'000LL);
   CHECK(stage.sync > 0);
   CHECK(&costs.stage(0, 5, 0, 1) == &stage);
   context.samples = {5, 9};  // the larger to the faster, whatever the order
   StageCosts pinned(context);
-  CHECK(pinned.stage(0, 5, 0, 1).samples == std::vector<std::int64_t>{9, 5});
+  CHECK(pinned.stage(0, 5, 0, 1).shares == std::vector<Share>{{0, 1, 9}, {1, 1, 5}});
 }
