@@ -229,22 +229,11 @@ void fill_report(const SearchSpace& space, const Search& search, PlanResult& res
   if (const std::string unused = unused_text(best.candidate); !unused.empty()) result.summary += "; " + unused;
 }
 
-/// `space` for every choice of tensor degrees; `spans` owns their costs.
-std::vector<SearchSpace> make_spaces(const Request& request, const SearchSpace& space,
-                                     const std::pair<RecomputeRule, std::vector<char>>& rule,
-                                     std::vector<std::unique_ptr<SpanCosts>>& spans) {
+/// `space` for every choice of tensor degrees.
+std::vector<SearchSpace> make_spaces(const Request& request, const SearchSpace& space) {
   std::vector<SearchSpace> spaces;
   for (const std::vector<int>& tensor : tensor_choices(request, space)) {
-    std::optional<SearchSpace> one = with_tensor(space, tensor);
-    if (!one) continue;
-    TensorAxes axes{tensor, std::vector<std::vector<plan::DeviceId>>(tensor.size())};
-    for (const Pool& pool : one->pools) {
-      if (pool.size() > 0) axes.devices[static_cast<std::size_t>(pool.device_class)] = devices_of_unit(pool, 0);
-    }
-    spans.push_back(
-        std::make_unique<SpanCosts>(*request.cost, request.precision, rule.first, rule.second, std::move(axes)));
-    one->spans = spans.back().get();
-    spaces.push_back(std::move(*one));
+    if (std::optional<SearchSpace> one = with_tensor(space, tensor)) spaces.push_back(std::move(*one));
   }
   return spaces;
 }
@@ -255,9 +244,9 @@ void add_device_sensitivities(const Request& request, PlanResult& result);
 Result<PlanResult> find(const Request& request, bool with_sensitivities) {
   COX_TRY(SearchSpace space, make_search_space(request));
   COX_TRY(auto rule, recompute_rule(request));
-  std::vector<std::unique_ptr<SpanCosts>> spans;
-  const std::vector<SearchSpace> spaces = make_spaces(request, space, rule, spans);
-  space.spans = spans.front().get();
+  const SpanCosts spans(*request.cost, request.precision, rule.first, rule.second);
+  space.spans = &spans;
+  const std::vector<SearchSpace> spaces = make_spaces(request, space);
   Search search(spaces, space.large ? kLargeEffort : kSmallEffort);
   search.run();
   if (search.simulated().empty()) {

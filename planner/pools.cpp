@@ -4,6 +4,8 @@
 #include <map>
 #include <set>
 
+#include "common/ensure.h"
+
 namespace coxswain::planner {
 namespace {
 
@@ -89,6 +91,23 @@ std::vector<cluster::DeviceId> devices_of_unit(const Pool& pool, std::int64_t un
   std::vector<cluster::DeviceId> devices(static_cast<std::size_t>(pool.unit()), device_of_unit(pool, unit));
   for (std::size_t i = 0; i < devices.size(); ++i) devices[i].index += static_cast<std::int64_t>(i);
   return devices;
+}
+
+std::vector<cluster::DeviceId> first_unit(const cluster::ResourceGraph& graph, UnitKind kind) {
+  std::int64_t index = 0;
+  for (const cluster::NodeGroup& group : graph.nodes) {
+    for (const cluster::DeviceCount& entry : graph.node_classes[static_cast<std::size_t>(group.node_class)].devices) {
+      if (entry.device_class != kind.device_class) continue;
+      if (entry.count >= kind.size()) {
+        std::vector<cluster::DeviceId> devices(static_cast<std::size_t>(kind.size()), {kind.device_class, index});
+        for (std::size_t i = 0; i < devices.size(); ++i) devices[i].index += static_cast<std::int64_t>(i);
+        return devices;
+      }
+      index += entry.count * group.count;
+    }
+  }
+  COX_ENSURE(false, "no node holds the unit", kind.device_class, kind.size());
+  return {};
 }
 
 Counts all_of(const std::vector<Pool>& pools) {

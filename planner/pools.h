@@ -11,6 +11,14 @@ namespace coxswain::planner {
 
 inline constexpr std::size_t kMaxPools = 12;
 
+/// What one replica of a stage is: the devices of a unit, all of one class.
+struct UnitKind {
+  int device_class = 0;
+  int tensor = 1, context = 1;  // axes
+  [[nodiscard]] int size() const { return tensor * context; }
+  friend auto operator<=>(const UnitKind&, const UnitKind&) = default;
+};
+
 /// Devices of one class that the search does not tell apart: of one node in a small cluster, of all equal nodes of a
 /// domain in a large one. What it hands out are *units*: devices of one node that work as one replica of a stage.
 struct Pool {
@@ -20,6 +28,7 @@ struct Pool {
   std::int64_t devices_per_node = 1;
   int tensor = 1, context = 1;  // axes of a unit
 
+  [[nodiscard]] UnitKind kind() const { return {device_class, tensor, context}; }
   [[nodiscard]] int unit() const { return tensor * context; }
   [[nodiscard]] std::int64_t units_per_node() const { return devices_per_node / unit(); }
   /// Units.
@@ -46,6 +55,9 @@ struct UnitAxes {
 [[nodiscard]] cluster::DeviceId device_of_unit(const Pool& pool, std::int64_t unit);
 /// Devices of one unit.
 [[nodiscard]] std::vector<cluster::DeviceId> devices_of_unit(const Pool& pool, std::int64_t unit);
+
+/// The devices of the first such unit of the cluster. Requires: a node holds one.
+[[nodiscard]] std::vector<cluster::DeviceId> first_unit(const cluster::ResourceGraph& graph, UnitKind kind);
 
 /// How many units of each pool.
 struct Counts {

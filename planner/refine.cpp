@@ -140,7 +140,7 @@ bool refit(const SearchSpace& space, Candidate& candidate) {
     // Twice: the second pass sees what any replica needs.
     for (int pass = 0; pass < 2; ++pass) {
       for (const Share& share : stage.shares) {
-        Fit fit = space.spans->fit(space.spans->table(space.pools[share.pool].device_class, share.samples), query,
+        Fit fit = space.spans->fit(space.spans->table(space.pools[share.pool].kind(), share.samples), query,
                                    stage.recompute);
         if (!fit.fits) return false;
         stage.recompute = std::move(fit.recompute);

@@ -21,7 +21,7 @@ CombinationResult search_combination(const SearchSpace& space, const Combination
                        space.zero_stages};
   if (space.request->constraints.samples) context.samples = *space.request->constraints.samples;
   StageCosts costs(std::move(context));
-  PipelineProblem problem(costs,
+  PipelineProblem problem(costs, *combination.work,
                           {combination.schedule, combination.min_stages, combination.max_stages, combination.cuts,
                            combination.fixed_cuts, space.request->use_all_devices, space.devices, space.large},
                           upper_bound);

@@ -30,7 +30,7 @@ std::vector<Share> StageCosts::split_as_asked(int first, int end, const Counts& 
   std::vector<Ticks> speed;
   for (std::size_t p = 0; p < pools.size(); ++p) {
     if (counts.of[p] == 0) continue;
-    const SampleTable& table = context_.spans->table(pools[p].device_class, sorted.front());
+    const SampleTable& table = context_.spans->table(pools[p].kind(), sorted.front());
     const auto replicas = static_cast<std::size_t>(counts.of[p]);
     speed.insert(speed.end(), replicas,
                  context_.spans->forward(table, first, end) + context_.spans->backward(table, first, end));
@@ -56,15 +56,15 @@ std::vector<Share> StageCosts::split(int first, int end, const Counts& counts, i
   }
   if (!context_.samples.empty()) return split_as_asked(first, end, counts);
 
-  const auto time = [&](int device_class, std::int64_t samples) {
-    const SampleTable& table = spans.table(device_class, samples);
+  const auto time = [&](UnitKind kind, std::int64_t samples) {
+    const SampleTable& table = spans.table(kind, samples);
     return spans.forward(table, first, end) + spans.backward(table, first, end);
   };
   std::vector<SplitClass> classes;
   std::vector<std::size_t> pool_of;
   for (std::size_t p = 0; p < pools.size(); ++p) {
     if (counts.of[p] == 0) continue;
-    classes.push_back({counts.of[p], pools[p].device_class, std::numeric_limits<std::int64_t>::max()});
+    classes.push_back({counts.of[p], pools[p].kind(), std::numeric_limits<std::int64_t>::max()});
     pool_of.push_back(p);
   }
   std::vector<SplitShare> parts = split_samples(context_.micro, classes, time);
@@ -136,9 +136,9 @@ StageCost StageCosts::compute(int first, int end, const Counts& counts, int in_f
   start.least_samples = start.shares.front().samples;
   for (const Share& share : start.shares) {
     start.least_samples = std::min(start.least_samples, share.samples);
-    const SampleTable& table = context_.spans->table(pools[share.pool].device_class, share.samples);
+    const SampleTable& table = context_.spans->table(pools[share.pool].kind(), share.samples);
     if (std::find(span.cases.begin(), span.cases.end(), &table) == span.cases.end()) span.cases.push_back(&table);
-    span.tensor = table.tensor;
+    span.tensor = table.kind.tensor;
   }
   // The ZeRO stage that ends soonest by itself; a later one is looked at only where it may gain.
   StageCost best;
@@ -181,10 +181,10 @@ void StageCosts::fit(const Span& span, StageCost& result) {
       if (fit.fits) continue;
       result.fits = false;
       const std::int64_t capacity =
-          spans.cost().resources().device_classes[static_cast<std::size_t>(table->device_class)].memory.value.value;
+          spans.cost().resources().device_classes[static_cast<std::size_t>(table->kind.device_class)].memory.value.value;
       if (fit.bytes - capacity > result.excess_bytes) {
         result.excess_bytes = fit.bytes - capacity;
-        result.excess_class = table->device_class;
+        result.excess_class = table->kind.device_class;
       }
     }
     if (span.cases.size() == 1) break;
@@ -225,10 +225,10 @@ void StageCosts::add_times(const Span& span, StageCost& result) {
     result.forward_min = any ? std::min(result.forward_min, forward) : forward;
     result.backward_min = any ? std::min(result.backward_min, backward) : backward;
     any = true;
-    const cost_model::Mesh mesh{{}, {{table->device_class, 0}}, 0};
+    const cost_model::Mesh mesh{{}, {{table->kind.device_class, 0}}, 0};
     cost_model::PersistentElements updated = spans.persistent(span.first, span.end, span.tensor);
     const std::int64_t owned = updated.owned;
-    Ticks update = spans.overhead(table->device_class);
+    Ticks update = spans.overhead(table->kind.device_class);
     if (result.zero_stage >= 1) {
       updated.owned = (owned + span.counts->total() - 1) / span.counts->total();
       const DType computed = spans.precision() == plan::Precision::BFloat16 ? DType::BFloat16 : DType::Float32;
@@ -246,13 +246,16 @@ void StageCosts::add_times(const Span& span, StageCost& result) {
 }
 
 Ticks StageCosts::edge(int cut, std::int64_t samples, const BestLink& link, bool gradient) const {
-  const SampleTable& table = context_.spans->table(0, samples);
-  const std::int64_t shard = gradient ? table.gradient_cut[static_cast<std::size_t>(cut)]
-                                      : table.activation_cut[static_cast<std::size_t>(cut)];
-  // At best both sides have the widest tensor axis that there is.
-  int widest = table.tensor;
-  for (const int degree : context_.spans->axes().degree) widest = std::max(widest, degree);
-  const std::int64_t bytes = shard * table.tensor / widest;
+  // At best both sides are the widest units that there are.
+  const std::vector<Pool>& pools = *context_.pools;
+  int widest = 1;
+  for (const Pool& pool : pools) widest = std::max(widest, pool.unit());
+  const cost_model::ModelFacts& facts = context_.spans->cost().facts();
+  const plan::Precision precision = context_.spans->precision();
+  const std::int64_t bytes = (gradient ? facts.gradient_bytes(cut, samples, precision)
+                                       : facts.activation_bytes(cut, samples, precision))
+                                 .value /
+                             widest;
   if (bytes == 0 || link.num_links == 0) return 0;
   return cost_model::to_ticks(link.latency + Bytes(bytes) / BytesPerSecond(link.bandwidth.value * link.num_links));
 }

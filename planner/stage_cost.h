@@ -31,7 +31,7 @@ struct StageContext {
 /// Replicas of one class that a micro-batch is split over.
 struct SplitClass {
   std::int32_t replicas = 0;
-  int key = 0;             // of the class, for `time`
+  UnitKind key;            // for `time`
   std::int64_t limit = 0;  // most samples of one replica
 };
 /// What the replicas of a class have: `base` samples each, the first `extra` of them one more.

@@ -32,15 +32,15 @@ TEST_CASE("the split is the best over all splits", "[stage_cost_test]") {
   for (int round = 0; round < 300; ++round) {
     const auto pick = [&](int least, int most) { return std::uniform_int_distribution<int>(least, most)(random); };
     const std::int64_t speed[] = {pick(1, 9), pick(1, 9)}, fixed = pick(0, 20);
-    const auto time = [&](int key, std::int64_t samples) { return fixed + 100 * samples / speed[key]; };
-    const std::vector<SplitClass> classes{{pick(1, 2), 0, 1000}, {pick(0, 2), 1, 1000}};
+    const auto time = [&](UnitKind key, std::int64_t samples) { return fixed + 100 * samples / speed[key.device_class]; };
+    const std::vector<SplitClass> classes{{pick(1, 2), {0}, 1000}, {pick(0, 2), {1}, 1000}};
     const std::int64_t micro = pick(1, 14);
     std::vector<SplitClass> used;
     for (const SplitClass& entry : classes) {
       if (entry.replicas > 0) used.push_back(entry);
     }
     const auto samples = by_replica(split_samples(micro, used, time), used);
-    std::vector<int> keys;
+    std::vector<UnitKind> keys;
     for (const SplitClass& entry : used) keys.insert(keys.end(), static_cast<std::size_t>(entry.replicas), entry.key);
     if (static_cast<std::int64_t>(keys.size()) > micro) {
       CHECK(samples.empty());
@@ -74,10 +74,10 @@ TEST_CASE("the split is the best over all splits", "[stage_cost_test]") {
 }
 
 TEST_CASE("a class with little memory takes fewer samples", "[stage_cost_test]") {
-  const auto time = [](int, std::int64_t samples) { return samples; };
-  const std::vector<SplitClass> classes{{1, 0, 100}, {1, 1, 3}};
+  const auto time = [](UnitKind, std::int64_t samples) { return samples; };
+  const std::vector<SplitClass> classes{{1, {0}, 100}, {1, {1}, 3}};
   CHECK(by_replica(split_samples(10, classes, time), classes) == std::vector<std::int64_t>{7, 3});
-  CHECK(split_samples(10, {{1, 0, 5}, {1, 1, 3}}, time).empty());
+  CHECK(split_samples(10, {{1, {0}, 5}, {1, {1}, 3}}, time).empty());
 }
 
 TEST_CASE("unequal devices share a micro-batch by their speed", "[stage_cost_test]") {
