@@ -29,6 +29,7 @@ struct BlockWork {
 struct BlockTime {
   Seconds forward{0};
   Seconds backward{0};    // I + W, without recompute
+  Seconds weight{0};      // W alone (C28)
   Bytes saved{0};         // kept from forward to backward without recompute
   Bytes transient{0};     // above that, while the block runs
   bool measured = false;  // from a profile

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "cost_model/cost_model.h"
+#include "plan/schedule.h"
 
 namespace coxswain::cost_model {
 
@@ -48,8 +49,7 @@ struct StageWork {
 };
 [[nodiscard]] plan::MemoryParts estimate_stage_memory(const CostModel& cost, const StageWork& work);
 
-/// Most micro-batches of `stage` that are between forward and backward at once, from the schedule's own list.
-[[nodiscard]] int peak_in_flight(plan::ScheduleKind kind, int stage, int num_stages, std::int64_t num_micro_batches);
+using plan::peak_in_flight;
 
 /// Sum of the parts with C17's margin added to them.
 [[nodiscard]] Bytes margin_of(Bytes sum);

@@ -29,7 +29,7 @@ Bytes stream_bytes(const ModelFacts& facts, const BlockWork& work) {
 
 MeshTicks estimate_block_on_mesh(const CostModel& cost, const BlockWork& work, const Mesh& mesh) {
   const BlockTime time = cost.estimate_block(work);
-  MeshTicks ticks{to_ticks(time.forward), to_ticks(time.backward)};
+  MeshTicks ticks{to_ticks(time.forward), to_ticks(time.backward), 0, to_ticks(time.weight)};
   const ModelFacts& facts = cost.facts();
   // C25: in forward a gather before and a scatter after each run; in backward the same, and the input gathered anew.
   if (work.tensor > 1) {
@@ -39,7 +39,9 @@ MeshTicks estimate_block_on_mesh(const CostModel& cost, const BlockWork& work, c
     const int runs = facts.shard(work.block).num_runs;
     ticks.forward += runs * (gather + scatter);
     ticks.backward += runs * (2 * gather + scatter);
+    ticks.weight += runs * gather;  // C28: the input, for its product with the gradient
   }
+  ticks.input = ticks.backward - ticks.weight;
   // C26: fetched one block ahead, so only what lasts longer than the work beside it shows.
   if (mesh.zero_stage >= 2) {
     const std::int64_t elements = count_persistent(facts, work.block, work.block + 1, work.tensor).held;
@@ -52,6 +54,9 @@ MeshTicks estimate_block_on_mesh(const CostModel& cost, const BlockWork& work, c
     }
     ticks.forward = std::max(ticks.forward, gather);
     ticks.backward = std::max(ticks.backward, gather + scatter);
+    // C28: parameters are gathered for I, their gradients scattered behind W.
+    ticks.input = std::max(ticks.input, gather);
+    ticks.weight = std::max(ticks.weight, scatter);
   }
   return ticks;
 }

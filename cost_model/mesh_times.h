@@ -20,8 +20,9 @@ struct Mesh {
 
 struct MeshTicks {
   Ticks forward = 0, backward = 0;  // with communication that the compute waits for
+  Ticks input = 0, weight = 0;      // the backward as I and W
 };
-/// `work.tensor` = size of mesh.tensor_group. C25, C26.
+/// `work.tensor` = size of mesh.tensor_group. C25, C26, C28.
 [[nodiscard]] MeshTicks estimate_block_on_mesh(const CostModel& cost, const BlockWork& work, const Mesh& mesh);
 
 /// C13 on what a device updates, and C26's gather of the updated parameters.

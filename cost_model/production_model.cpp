@@ -76,9 +76,13 @@ class ProductionModel final : public CostModel {
     const std::string& signature = graph_.blocks[static_cast<std::size_t>(work.block)].signature;
     const auto found = timings_.find({signature, device(work.device_class).name});
     const cluster::DeviceClass& here = device(work.device_class);
-    if (found == timings_.end()) return estimate_block_roofline(facts(), here, work);
+    const BlockTime roofline = estimate_block_roofline(facts(), here, work);
+    if (found == timings_.end()) return roofline;
     const BlockTime whole = interpolate_block(found->second, work.samples);
-    return work.tensor == 1 ? whole : share_of_measured(whole, work);
+    BlockTime time = work.tensor == 1 ? whole : share_of_measured(whole, work);
+    // C28: a profile has the backward in one; the roofline says how it splits.
+    if (roofline.backward.value > 0) time.weight = time.backward * (roofline.weight.value / roofline.backward.value);
+    return time;
   }
 
   /// C25: the measured block, scaled as the roofline scales.

@@ -86,13 +86,18 @@ BlockTime estimate_block_roofline(const ModelFacts& facts, const cluster::Device
       continue;
     if (op.backward_weight_flop.value > 0 && op.backward_input_flop.value > 0) {
       const Bytes half = scaled(op.backward_bytes, scale / 2);
-      time.backward += launch * 2.0 +
-                       estimate_op(device, work.precision, op.op_class, op.backward_input_flop * share, half) +
-                       estimate_op(device, work.precision, op.op_class, op.backward_weight_flop * share, half);
+      const Seconds weight =
+          launch + estimate_op(device, work.precision, op.op_class, op.backward_weight_flop * share, half);
+      time.backward +=
+          launch + estimate_op(device, work.precision, op.op_class, op.backward_input_flop * share, half) + weight;
+      time.weight += weight;
     } else {
-      time.backward += launch + estimate_op(device, work.precision, op.op_class,
-                                            (op.backward_input_flop + op.backward_weight_flop) * share,
-                                            scaled(op.backward_bytes, scale));
+      const Seconds whole = launch + estimate_op(device, work.precision, op.op_class,
+                                                 (op.backward_input_flop + op.backward_weight_flop) * share,
+                                                 scaled(op.backward_bytes, scale));
+      time.backward += whole;
+      // C28: a contraction of data that needs no gradient has only the parameter's.
+      if (op.backward_weight_flop.value > 0) time.weight += whole;
     }
   }
   const model::BlockTotals& totals = facts.totals(work.block, work.samples);
