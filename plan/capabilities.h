@@ -12,12 +12,15 @@ struct Capabilities {
   int max_tensor = 1;      // devices of a tensor axis
   int max_zero_stage = 0;  // 0 to 3
   bool bfloat16 = false;
+  int max_context = 1, max_expert = 1;  // devices of a context axis, replicas of an expert axis
+  bool selective_recompute = false;
+  bool offload = false;
   friend bool operator==(const Capabilities&, const Capabilities&) = default;
 };
 /// What a worker of this version runs.
 inline constexpr Capabilities kRunnable{1, 0, false};
 /// What the cost model knows.
-inline constexpr Capabilities kPlannable{64, 3, true};
+inline constexpr Capabilities kPlannable{64, 3, true, 64, 64, true, true};
 
 /// What `plan` uses beyond `capabilities`, in the field's words ("tensor parallelism"); empty: it can run.
 [[nodiscard]] std::vector<std::string> list_beyond(const Plan& plan, const Capabilities& capabilities);

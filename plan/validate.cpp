@@ -186,6 +186,11 @@ class Validator {
     }
     if (stage.zero_stage != 0)
       unimplemented("V19", "ZeRO", path + ".zero_stage", "0", std::to_string(stage.zero_stage));
+    if (const auto selective = std::find(stage.recompute.begin(), stage.recompute.end(), Recompute::Selective);
+        selective != stage.recompute.end()) {
+      const auto index = static_cast<std::size_t>(selective - stage.recompute.begin());
+      unimplemented("V19", "selective recompute", path + "." + at_index("recompute", index), "none, full", "selective");
+    }
     if (stage.offload != Offload::None)
       unimplemented("V19", "offload", path + ".offload", "none", std::string(to_text(stage.offload)));
     return holds;
