@@ -10,6 +10,7 @@
 #include "cluster/profile.h"
 #include "cluster/resource_graph.h"
 #include "collective/algorithm.h"
+#include "cost_model/collective_time.h"
 #include "cost_model/model_facts.h"
 #include "model/model_graph.h"
 #include "plan/estimate.h"
@@ -47,6 +48,11 @@ class CostModel {
   /// C6-C9: all ranks of `devices`, one buffer of `payload` each.
   [[nodiscard]] virtual Seconds estimate_collective(collective::CollectiveKind kind, Bytes payload,
                                                     const std::vector<plan::DeviceId>& devices) const = 0;
+  /// The same for a group that is given by where it lives: for groups of many devices. Lists them unless overridden.
+  [[nodiscard]] virtual Seconds estimate_shaped_collective(collective::CollectiveKind kind, Bytes payload,
+                                                           const GroupShape& shape) const {
+    return estimate_collective(kind, payload, devices_of(resources(), shape));
+  }
   /// C13: clip and AdamW over `parameters` elements.
   [[nodiscard]] virtual Seconds estimate_optimizer(std::int64_t parameters, int device_class) const = 0;
   [[nodiscard]] virtual Seconds estimate_step_overhead(int device_class) const = 0;

@@ -45,6 +45,11 @@ class ProductionModel final : public CostModel {
     return estimate_collective_time(resources_, kind, payload, devices);
   }
 
+  Seconds estimate_shaped_collective(collective::CollectiveKind kind, Bytes payload,
+                                     const GroupShape& shape) const override {
+    return estimate_collective_time(resources_, kind, payload, shape);
+  }
+
   Seconds estimate_optimizer(std::int64_t parameters, int device_class) const override {
     if (const auto* rates = rates_of(device_class)) {
       return (rates->optimizer_per_parameter + rates->norm_per_parameter) * static_cast<double>(parameters);
