@@ -25,6 +25,8 @@ ActionTimes::ActionTimes(const CostModel& cost, const plan::Plan& plan, const pl
         mesh);
     forward_.push_back(time.forward);
     backward_.push_back(time.backward);
+    input_.push_back(time.input);
+    weight_.push_back(time.weight);
     recompute_.push_back(time.recompute);
   }
   optimizer_ = estimate_update_on_mesh(
@@ -43,12 +45,12 @@ ActionTimes::ActionTimes(const CostModel& cost, const plan::Plan& plan, const pl
   }
 }
 
-ComputeTicks ActionTimes::backward_time(const plan::Action& action) const {
+ComputeTicks ActionTimes::backward_time(const plan::Action& action, const std::vector<Ticks>& times) const {
   ComputeTicks ticks;
   ticks.backward = overhead_;
   for (int block = action.first_block; block < action.end_block; ++block) {
     const auto i = static_cast<std::size_t>(block - stage_.first_block);
-    ticks.backward += backward_[i];
+    ticks.backward += times[i];
     ticks.recompute += recompute_[i];
   }
   return ticks;
@@ -61,13 +63,14 @@ ComputeTicks ActionTimes::compute(const plan::Action& action) const {
       ticks.forward = overhead_;
       for (const Ticks block : forward_) ticks.forward += block;
       return ticks;
-    case plan::ActionKind::Backward: return backward_time(action);
-    case plan::ActionKind::BackwardInput:
-      // Two products of equal size: the gradient of the input, then that of the weight.
-      ticks = backward_time(action);
-      ticks.backward -= ticks.backward / 2;
+    case plan::ActionKind::Backward: return backward_time(action, backward_);
+    // C28: what is recomputed is needed first by I, and kept for W.
+    case plan::ActionKind::BackwardInput: return backward_time(action, input_);
+    case plan::ActionKind::BackwardWeight:
+      ticks.backward = overhead_;
+      for (int block = action.first_block; block < action.end_block; ++block)
+        ticks.backward += weight_[static_cast<std::size_t>(block - stage_.first_block)];
       return ticks;
-    case plan::ActionKind::BackwardWeight: ticks.backward = backward_time(action).backward / 2; return ticks;
     case plan::ActionKind::CountLoss: ticks.forward = overhead_; return ticks;
     case plan::ActionKind::Optimizer: ticks.optimizer = overhead_ + optimizer_; return ticks;
     default: break;

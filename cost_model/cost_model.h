@@ -31,6 +31,7 @@ struct BlockWork {
 struct BlockTime {
   Seconds forward{0};
   Seconds backward{0};    // I + W, without recompute
+  Seconds weight{0};      // W alone (C28)
   Bytes saved{0};         // kept from forward to backward without recompute
   Bytes transient{0};     // above that, while the block runs
   bool measured = false;  // from a profile
@@ -60,6 +61,8 @@ class CostModel {
   [[nodiscard]] virtual Seconds estimate_action_overhead(int) const { return Seconds(0); }
   /// What a rank holds before it holds a model.
   [[nodiscard]] virtual Bytes base_memory(int) const { return Bytes(0); }
+  /// Blocks of equal signature take equal times and bytes (the last block aside, which holds the loss).
+  [[nodiscard]] virtual bool costs_by_signature() const { return false; }
   [[nodiscard]] virtual const model::ModelGraph& model() const = 0;
   [[nodiscard]] virtual const cluster::ResourceGraph& resources() const = 0;
 

@@ -13,6 +13,24 @@ constexpr std::int64_t kBFloat16Bytes = 2;
 /// Two float32 moments of AdamW.
 constexpr std::int64_t kOptimizerBytes = 8;
 
+/// C15: most micro-batches that the list of the replica's role holds at once, from F to B or W. Without a list: of the
+/// schedule that the plan names.
+int count_in_flight(const plan::Plan& plan, int stage, int replica) {
+  for (const plan::Role& role : plan.roles) {
+    if (role.stage != stage || std::find(role.replicas.begin(), role.replicas.end(), replica) == role.replicas.end())
+      continue;
+    const int first_block = plan.stages[static_cast<std::size_t>(stage)].first_block;
+    int held = 0, peak = 0;
+    for (const plan::Action& action : role.actions) {
+      if (action.kind == plan::ActionKind::Forward) peak = std::max(peak, ++held);
+      const bool releases = action.kind == plan::ActionKind::Backward || action.kind == plan::ActionKind::BackwardWeight;
+      if (releases && action.first_block == first_block) --held;  // a backward in parts ends with the lowest blocks
+    }
+    return peak;
+  }
+  return peak_in_flight(plan.schedule, stage, static_cast<int>(plan.stages.size()), plan.batch.count);
+}
+
 /// Master, two moments, and the gradient as it comes in.
 constexpr std::int64_t kHostBytes = 16;
 /// C34: the block at work and the one whose tensors are on their way.
@@ -179,15 +197,6 @@ Bytes margin_of(Bytes sum) {
   return Bytes(static_cast<std::int64_t>(static_cast<double>(sum.value) * kMemoryMarginFraction));
 }
 
-int peak_in_flight(plan::ScheduleKind kind, int stage, int num_stages, std::int64_t num_micro_batches) {
-  int held = 0, peak = 0;
-  for (const plan::Action& action : plan::make_schedule(kind, stage, num_stages, static_cast<int>(num_micro_batches))) {
-    if (action.kind == plan::ActionKind::Forward) peak = std::max(peak, ++held);
-    if (action.kind == plan::ActionKind::Backward || action.kind == plan::ActionKind::BackwardWeight) --held;
-  }
-  return peak;
-}
-
 plan::MemoryParts estimate_memory(const CostModel& cost, const plan::Plan& plan, int stage, int replica) {
   const plan::Stage& shape = plan.stages[static_cast<std::size_t>(stage)];
   const plan::Replica& place = shape.replicas[static_cast<std::size_t>(replica)];
@@ -199,7 +208,7 @@ plan::MemoryParts estimate_memory(const CostModel& cost, const plan::Plan& plan,
   work.samples = place.samples;
   work.precision = plan.precision;
   work.recompute = shape.recompute;
-  work.in_flight = peak_in_flight(plan.schedule, stage, num_stages, plan.batch.count);
+  work.in_flight = count_in_flight(plan, stage, replica);
   work.receive_credits = static_cast<int>(std::min<std::int64_t>(plan.receive_credits, plan.batch.count));
   work.first_stage = stage == 0;
   work.last_stage = stage + 1 == num_stages;

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "cost_model/cost_model.h"
+#include "plan/schedule.h"
 
 namespace coxswain::cost_model {
 
@@ -65,8 +66,7 @@ struct StageWork {
 /// What one micro-batch keeps of a block from forward to backward, for work.recompute; `time` of the same block.
 [[nodiscard]] Bytes kept_bytes(const ModelFacts& facts, const BlockWork& work, const BlockTime& time);
 
-/// Most micro-batches of `stage` that are between forward and backward at once, from the schedule's own list.
-[[nodiscard]] int peak_in_flight(plan::ScheduleKind kind, int stage, int num_stages, std::int64_t num_micro_batches);
+using plan::peak_in_flight;
 
 /// Sum of the parts with C17's margin added to them.
 [[nodiscard]] Bytes margin_of(Bytes sum);

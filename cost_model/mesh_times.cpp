@@ -50,6 +50,7 @@ void add_tensor_axis(const CostModel& cost, const BlockWork& work, const Mesh& m
   const int runs = cost.facts().shard(work.block).num_runs;
   ticks.forward += runs * (gather + scatter);
   ticks.backward += runs * (2 * gather + scatter);
+  ticks.weight += runs * gather;  // C28: the input, for its product with the gradient
 }
 
 /// C29: `bytes` to the next device of the ring; `flows` rings of one replica leave a node side by side.
@@ -109,6 +110,7 @@ void add_host_moves(const CostModel& cost, const BlockWork& work, const BlockTim
       estimate_host_transfer(cost.resources(), kept_bytes(cost.facts(), work, time), own_device(mesh)));
   ticks.forward = std::max(ticks.forward, move);
   ticks.backward = std::max(ticks.backward, move);
+  ticks.input = std::max(ticks.input, move);
 }
 
 }  // namespace
@@ -158,18 +160,22 @@ MeshTicks estimate_gathers(const PersistentElements& elements, plan::Precision p
 MeshTicks estimate_beside(MeshTicks work, const MeshTicks& gathers, plan::Recompute recompute) {
   work.forward = std::max(work.forward, gathers.forward);
   work.backward = std::max(work.backward, gathers.backward);
+  // C28: parameters are gathered for I, their gradients scattered behind W.
+  work.input = std::max(work.input, gathers.forward);
+  work.weight = std::max(work.weight, gathers.backward - gathers.forward);
   if (recompute == plan::Recompute::Full) work.recompute = std::max(work.recompute, gathers.forward);
   return work;
 }
 
 MeshTicks estimate_block_on_mesh(const CostModel& cost, const BlockWork& work, const Mesh& mesh) {
   const BlockTime time = cost.estimate_block(work);
-  MeshTicks ticks{to_ticks(time.forward), to_ticks(time.backward), 0};
+  MeshTicks ticks{to_ticks(time.forward), to_ticks(time.backward), 0, to_ticks(time.weight), 0};
   if (work.recompute == plan::Recompute::Selective) ticks.recompute = to_ticks(time.replayed);
   add_tensor_axis(cost, work, mesh, ticks);
   add_context_axis(cost, work, time, mesh, ticks);
   add_expert_axis(cost, work, mesh, ticks);
   if (work.recompute == plan::Recompute::Full) ticks.recompute = ticks.forward;
+  ticks.input = ticks.backward - ticks.weight;
   add_host_moves(cost, work, time, mesh, ticks);
   if (mesh.zero_stage < 2) return ticks;
   // C26: fetched one block ahead, so only what lasts longer than the work beside it shows.

@@ -29,9 +29,10 @@ struct Mesh {
 
 struct MeshTicks {
   Ticks forward = 0, backward = 0;  // with communication that the compute waits for
+  Ticks input = 0, weight = 0;      // the backward as I and W
   Ticks recompute = 0;              // more in backward, for work.recompute
 };
-/// `work.tensor`, `.context`, `.expert` = sizes of the groups. C25, C26, C29, C31, C32, C34.
+/// `work.tensor`, `.context`, `.expert` = sizes of the groups. C25, C26, C28, C29, C31, C32, C34.
 [[nodiscard]] MeshTicks estimate_block_on_mesh(const CostModel& cost, const BlockWork& work, const Mesh& mesh);
 
 /// Ticks of a collective of `payload` among those who hold equal shards: of experts' elements, or of the others.

@@ -72,6 +72,7 @@ class ProductionModel final : public CostModel {
     return rates != nullptr ? rates->base_memory : Bytes(0);
   }
 
+  bool costs_by_signature() const override { return true; }
   const model::ModelGraph& model() const override { return graph_; }
   const cluster::ResourceGraph& resources() const override { return resources_; }
 
@@ -102,6 +103,8 @@ class ProductionModel final : public CostModel {
     const auto ratio = [](auto part, auto all) { return all.value > 0 ? part / all : 0.0; };
     measured.attention_forward = measured.forward * ratio(to.attention_forward, to.forward);
     measured.attention_backward = measured.backward * ratio(to.attention_backward, to.backward);
+    // C28: a profile has the backward in one; the roofline says how it splits.
+    measured.weight = measured.backward * ratio(to.weight, to.backward);
     measured.replayed = measured.forward * ratio(to.replayed, to.forward);
     measured.selective = Bytes(
         std::llround(static_cast<double>(measured.saved.value) * (to.saved.value > 0 ? to.selective / to.saved : 1.0)));

@@ -94,6 +94,12 @@ struct ShardedOp {
            static_cast<double>(pieces);
   }
   [[nodiscard]] Seconds forward() const { return time(op.forward_flop, op.forward_bytes, op.table_bytes, 1); }
+  /// C28: of the backward, the product that makes a parameter's gradient.
+  [[nodiscard]] Seconds weight() const {
+    if (op.backward_weight_flop.value == 0) return Seconds(0);
+    return time(op.backward_weight_flop, op.backward_bytes, op.table_bytes * 2,
+                op.backward_input_flop.value > 0 ? 0.5 : 1.0);
+  }
   [[nodiscard]] Seconds backward() const {
     const Flop input = op.backward_input_flop, weight = op.backward_weight_flop;
     if (op.backward_bytes.value == 0 && input.value == 0 && weight.value == 0) return Seconds(0);
@@ -129,6 +135,7 @@ BlockTime estimate_block_roofline(const ModelFacts& facts, const cluster::Device
     const Seconds forward = op.forward(), backward = op.backward();
     time.forward += forward;
     time.backward += backward;
+    time.weight += op.weight();
     if (attends) {
       time.attention_forward += forward;
       time.attention_backward += backward;

@@ -1,7 +1,7 @@
 #pragma once
 // Time of an operator and a block from rates alone: the greater of arithmetic and memory traffic, plus launch overhead.
 // FLOPs, bytes and saved tensors of operators come from model/op_cost.h (C1-C3). Called by the production cost model
-// where no profile speaks. Threads: pure. Source: docs/cost_model.md, C4, C5, C11, C13.
+// where no profile speaks. Threads: pure. Source: docs/cost_model.md, C4, C5, C11, C13, C28.
 #include "cluster/resource_graph.h"
 #include "cost_model/cost_model.h"
 #include "model/op_cost.h"
@@ -25,8 +25,8 @@ inline constexpr double kExpertImbalance = 1.25;
 /// Accelerators group the products of each expert; our CPU engine gathers a matrix for each row.
 [[nodiscard]] model::ExpertForm expert_form(const cluster::DeviceClass& device);
 
-/// C11: sum of C4 over the block's operators, backward as input gradient and weight gradient one after the other. On a
-/// context axis attention runs in as many pieces as there are devices (C29).
+/// C11: sum of C4 over the block's operators, backward as input gradient and weight gradient one after the other; C28:
+/// the latter's part. On a context axis attention runs in as many pieces as there are devices (C29).
 [[nodiscard]] BlockTime estimate_block_roofline(const ModelFacts& facts, const cluster::DeviceClass& device,
                                                 const BlockWork& work);
 

@@ -6,6 +6,18 @@
 
 namespace coxswain::plan {
 
+bool has_schedule(const Capabilities& capabilities, ScheduleKind kind) {
+  switch (kind) {
+    case ScheduleKind::GPipe:
+    case ScheduleKind::OneForwardOneBackward: return true;
+    case ScheduleKind::ZeroBubbleH1:
+    case ScheduleKind::ZeroBubbleH2: return capabilities.zero_bubble;
+    case ScheduleKind::ZeroBubbleV:
+    case ScheduleKind::Interleaved: return false;
+  }
+  return false;
+}
+
 std::vector<std::string> list_beyond(const Plan& plan, const Capabilities& capabilities) {
   std::vector<std::string> beyond;
   const auto any_stage = [&](auto holds) { return std::any_of(plan.stages.begin(), plan.stages.end(), holds); };
@@ -29,6 +41,8 @@ std::vector<std::string> list_beyond(const Plan& plan, const Capabilities& capab
   if (!capabilities.offload && any_stage([](const Stage& stage) { return stage.offload != Offload::None; }))
     beyond.emplace_back("offload");
   if (plan.precision == Precision::BFloat16 && !capabilities.bfloat16) beyond.emplace_back("bfloat16");
+  if (!has_schedule(capabilities, plan.schedule))
+    beyond.emplace_back(plan.schedule == ScheduleKind::Interleaved ? "interleaved schedules" : "zero-bubble schedules");
   return beyond;
 }
 

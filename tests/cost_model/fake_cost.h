@@ -17,10 +17,11 @@ class FakeCost : public cost_model::CostModel {
     speed.assign(resources.device_classes.size(), 1.0);
   }
 
-  std::vector<double> forward;      // seconds a sample on a device of speed 1, by block; backward is twice that
+  std::vector<double> forward;      // seconds a sample on a device of speed 1, by block
   std::vector<std::int64_t> saved;  // bytes a sample, by block
   std::vector<double> speed;        // by device class
   double fixed = 0;                 // seconds a block, forward and backward each
+  double input = 1, weight = 1;     // of the backward, in forwards
   double optimizer_per_parameter = 0;
   double step_overhead = 0;
   double action_overhead = 0;
@@ -36,7 +37,8 @@ class FakeCost : public cost_model::CostModel {
     cost_model::BlockTime time;
     if (work.samples == 0 || forward[b] == 0) return time;
     time.forward = Seconds(seconds + fixed);
-    time.backward = Seconds(2 * seconds + fixed);
+    time.backward = Seconds((input + weight) * seconds + fixed);
+    time.weight = Seconds(weight * seconds);
     time.saved = Bytes(saved[b] * work.samples / parts);
     time.attention_forward = time.forward * attention_share;
     time.attention_backward = time.backward * attention_share;
