@@ -39,8 +39,8 @@ std::int64_t last_node(const NodeRun& run) { return node_at(run, run.num_nodes -
 std::vector<NodeRun> by_node(const std::vector<NodeRun>& runs) {
   const auto follows = [](const NodeRun& a, const NodeRun& b) { return last_node(a) < b.first_node; };
   if (std::is_sorted(runs.begin(), runs.end(), [&](const NodeRun& a, const NodeRun& b) { return !follows(b, a); }) &&
-      std::adjacent_find(runs.begin(), runs.end(), [&](const NodeRun& a, const NodeRun& b) { return !follows(a, b); }) ==
-          runs.end())
+      std::adjacent_find(runs.begin(), runs.end(),
+                         [&](const NodeRun& a, const NodeRun& b) { return !follows(a, b); }) == runs.end())
     return runs;
   std::vector<NodeRun> single;
   for (const NodeRun& run : runs) {
@@ -135,7 +135,8 @@ void include_between(const GroupNodes& group, const std::vector<NodeRun>& runs, 
     hop.include(link, sharing_slowdown(link, flows));
   };
   for (std::size_t r = 0; r < runs.size(); ++r) {
-    for (const std::int64_t at : telling_hops(group.graph, runs[r])) include(node_at(runs[r], at), node_at(runs[r], at + 1));
+    for (const std::int64_t at : telling_hops(group.graph, runs[r]))
+      include(node_at(runs[r], at), node_at(runs[r], at + 1));
     include(last_node(runs[r]), runs[(r + 1) % runs.size()].first_node);
   }
 }
@@ -185,9 +186,8 @@ Seconds halving_time(const GroupNodes& group, Bytes payload) {
       if (pair == before) continue;
       before = pair;
       const LinkClass& link = group.link(pair.first, pair.second);
-      hop.include(link, pair.first == pair.second
-                            ? 1.0
-                            : sharing_slowdown(link, leaving[index_of[i]] * group.side_by_side));
+      hop.include(link,
+                  pair.first == pair.second ? 1.0 : sharing_slowdown(link, leaving[index_of[i]] * group.side_by_side));
     }
     time += hop.time(2, half * 2);
   }
@@ -219,7 +219,9 @@ Seconds two_level_time(const GroupNodes& group, CollectiveKind kind, Bytes paylo
 /// all members of the node share, go side by side.
 Seconds exchange_time(const GroupNodes& group, Bytes payload, std::int64_t ranks) {
   const double part = static_cast<double>(payload.value) / static_cast<double>(ranks);
-  const auto bytes = [&](std::int64_t parts) { return Bytes(static_cast<std::int64_t>(part * static_cast<double>(parts))); };
+  const auto bytes = [&](std::int64_t parts) {
+    return Bytes(static_cast<std::int64_t>(part * static_cast<double>(parts)));
+  };
   Seconds inside{0};
   for (const NodeRun& run : group.nodes) {
     if (run.members < 2) continue;
@@ -267,8 +269,8 @@ GroupShape shape_of(const cluster::ResourceGraph& graph, const std::vector<Devic
     if (!shape.runs.empty()) {
       NodeRun& run = shape.runs.back();
       const std::int64_t stride = node.first_node - last_node(run);
-      if (run.device_class == node.device_class && run.members == node.members && stride > 0 &&
-          node.first_node < end && (run.num_nodes == 1 || stride == run.stride)) {
+      if (run.device_class == node.device_class && run.members == node.members && stride > 0 && node.first_node < end &&
+          (run.num_nodes == 1 || stride == run.stride)) {
         run.stride = stride;
         ++run.num_nodes;
         continue;
@@ -320,8 +322,8 @@ Seconds estimate_collective_time(const cluster::ResourceGraph& graph, Collective
   const GroupNodes group(graph, shape);
   const Algorithm algorithm = collective::choose_algorithm(kind, payload, ranks, group.one_node());
   const AlgorithmCost cost = collective::cost_of(kind, algorithm, payload, ranks);
-  const bool accelerators = graph.device_classes[static_cast<std::size_t>(shape.runs.front().device_class)].kind ==
-                            cluster::DeviceKind::Cuda;
+  const bool accelerators =
+      graph.device_classes[static_cast<std::size_t>(shape.runs.front().device_class)].kind == cluster::DeviceKind::Cuda;
   const bool ring_like =
       kind == CollectiveKind::AllReduce || kind == CollectiveKind::ReduceScatter || kind == CollectiveKind::AllGather;
   if (accelerators && ring_like && payload > collective::kLatencyBound) {

@@ -30,11 +30,11 @@ struct BlockWork {
 
 struct BlockTime {
   Seconds forward{0};
-  Seconds backward{0};    // I + W, without recompute
-  Seconds weight{0};      // W alone (C28)
-  Bytes saved{0};         // kept from forward to backward without recompute
-  Bytes transient{0};     // above that, while the block runs
-  bool measured = false;  // from a profile
+  Seconds backward{0};                                  // I + W, without recompute
+  Seconds weight{0};                                    // W alone (C28)
+  Bytes saved{0};                                       // kept from forward to backward without recompute
+  Bytes transient{0};                                   // above that, while the block runs
+  bool measured = false;                                // from a profile
   Seconds attention_forward{0}, attention_backward{0};  // parts of forward and backward: what hides a ring (C29)
   Seconds replayed{0};                                  // what selective recompute runs again (C31)
   Bytes selective{0};                                   // kept from forward to backward where it does

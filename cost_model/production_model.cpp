@@ -24,8 +24,12 @@ class ProductionModel final : public CostModel {
   }
 
   BlockTime estimate_block(const BlockWork& work) const override {
-    const Key key{facts().signature_of(work.block), work.device_class, work.samples, work.precision,
-                  std::array{work.tensor, work.context, work.expert}, work.block + 1 == graph_.num_blocks()};
+    const Key key{facts().signature_of(work.block),
+                  work.device_class,
+                  work.samples,
+                  work.precision,
+                  std::array{work.tensor, work.context, work.expert},
+                  work.block + 1 == graph_.num_blocks()};
     {
       const std::lock_guard lock(mutex_);
       const auto found = times_.find(key);

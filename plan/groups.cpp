@@ -68,7 +68,8 @@ void add_replica_groups(std::vector<Group>& groups, const Stage& stage, int inde
     for (const Replica& replica : stage.replicas) {
       const int size = static_cast<int>(replica.devices.size());
       for (int part = 0; part < replica.context; ++part)
-        group.ranks.push_back(rank + std::min(part * replica.tensor + std::min(position, replica.tensor - 1), size - 1));
+        group.ranks.push_back(rank +
+                              std::min(part * replica.tensor + std::min(position, replica.tensor - 1), size - 1));
       rank += size;
     }
     groups.push_back(std::move(group));
