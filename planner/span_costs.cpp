@@ -222,6 +222,13 @@ Fit SpanCosts::fit(const SampleTable& table, const SpanQuery& query, const std::
   std::int64_t fixed = (lasting.parameters + lasting.gradients + lasting.optimizer + lasting.gathered +
                         cost_.base_memory(table.kind.device_class))
                            .value;
+  cost_model::StageWork member;  // of communicators (C35)
+  member.device_class = table.kind.device_class;
+  member.tensor = table.kind.tensor;
+  member.replicas = query.replicas;
+  member.first_stage = query.first == 0;
+  member.last_stage = query.end == num_blocks_;
+  fixed += cost_model::estimate_communicators(cost_.resources(), member).value;
   if (query.first > 0) fixed += table.activation_cut[first] * query.credits + table.gradient_cut[first];
   if (query.end < num_blocks_) fixed += table.gradient_cut[end] * query.credits + table.activation_cut[end];
   std::int64_t transient = 0, shared = 0, kept = 0, largest = 0, replayed = 0;
