@@ -202,6 +202,17 @@ void print_unpredicted(const Accuracy& accuracy, Json& json) {
   json["not_predicted"] = list;
 }
 
+Json rows_json(const Accuracy& accuracy, const std::vector<Method>& methods) {
+  JsonArray rows;
+  for (std::size_t i = 0; i < accuracy.tables().rows.size(); ++i) {
+    const MeasuredRow& row = accuracy.tables().rows[i];
+    JsonObject entry{{"id", row.id}, {"group", row.group}, {"measured_seconds", row.measured.step.value}};
+    for (const Method& method : methods) entry[method.name] = method.predictions[i];
+    rows.push_back(entry);
+  }
+  return rows;
+}
+
 int run(const std::filesystem::path& folder, const Options& options) {
   const std::string set = options.other.contains("--set") ? options.other.at("--set") : "core";
   auto tables = read_measured_folder(folder, set);
@@ -221,6 +232,7 @@ int run(const std::filesystem::path& folder, const Options& options) {
   methods.push_back({"built in", accuracy.predict(cost_model::default_efficiency())});
   print_groups(accuracy, methods, report.extra());
   print_classes(accuracy, methods, report.extra());
+  report.extra()["rows"] = rows_json(accuracy, methods);
   print_constants(all);
   print_unpredicted(accuracy, report.extra());
   for (const cost_model::EfficiencyTerm& term : cost_model::efficiency_terms())

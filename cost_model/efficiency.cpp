@@ -35,7 +35,65 @@ constexpr std::array<EfficiencyTerm, 26> kTerms{{
     {"step_seconds", &Efficiency::step_seconds, 0.02, 0.5, "reading a batch, clipping, logging"},
 }};
 
-constexpr std::array<const char*, 1> kFittedGroups{""};
+constexpr std::array<const char*, 57> kFittedGroups{
+    "aleph-13B-2048",
+    "aleph-30B-2048",
+    "bridge-deepseek-v3-B300",
+    "bridge-deepseek-v3-GB200",
+    "bridge-gpt-oss-120b-B200",
+    "bridge-gpt-oss-120b-GB300",
+    "bridge-gpt-oss-120b-H100-80GB",
+    "bridge-llama3-405b-B200",
+    "bridge-llama3-405b-GB200",
+    "bridge-llama3-70b-GB300",
+    "bridge-llama3-70b-H100-80GB",
+    "bridge-llama3-8b-B200",
+    "bridge-llama3-8b-GB200",
+    "bridge-llama3-8b-H100-80GB",
+    "bridge-qwen3-235b-a22b-B200",
+    "bridge-qwen3-235b-a22b-B300",
+    "bridge-qwen3-235b-a22b-GB300",
+    "bridge-qwen3-30b-a3b-B300",
+    "bridge-qwen3-30b-a3b-GB200",
+    "bridge-qwen3-30b-a3b-H100-80GB",
+    "dgxc-GPT3-175B-H100-80GB",
+    "dgxc-Grok-1-314B-GB200",
+    "dgxc-Grok-1-314B-H100-80GB",
+    "dgxc-Grok-1-314B-proxy-16L-H100-80GB",
+    "dgxc-Grok-1-314B-proxy-2L-H100-80GB",
+    "dgxc-Grok-1-314B-proxy-32L-H100-80GB",
+    "dgxc-Grok-1-314B-proxy-4L-H100-80GB",
+    "dgxc-Grok-1-314B-proxy-8L-H100-80GB",
+    "dgxc-Llama3.1-405B-GB200",
+    "dgxc-Llama3.1-405B-proxy-21L-H100-80GB",
+    "dgxc-Llama3.1-405B-proxy-30L-H100-80GB",
+    "dgxc-Llama3.1-405B-proxy-42L-H100-80GB",
+    "dgxc-Llama3.1-405B-proxy-62L-H100-80GB",
+    "dgxc-Llama3.1-405B-proxy-7L-H100-80GB",
+    "dgxc-Llama3.1-405B-proxy-8L-H100-80GB",
+    "dgxc-Llama3.1-8B-H100-80GB",
+    "dgxc-Nemotron4-340B-H100-80GB",
+    "mlperf-gpt3-H100-80GB",
+    "mlperf-llama31_405b-B200",
+    "mlperf-llama31_405b-GB300",
+    "mlperf-llama31_405b-H200",
+    "mlperf-llama31_8b-B200",
+    "mlperf-llama31_8b-B300",
+    "mlperf-llama31_8b-GB200",
+    "mlperf-llama31_8b-H100-80GB",
+    "mosaic-A100-40GB-bf16",
+    "mosaic-H100-80GB-bf16",
+    "sc21-table1",
+    "torchtitan-h100",
+    "vtrain-multi-18.4B",
+    "vtrain-multi-39.1B",
+    "vtrain-single-h1024L12",
+    "vtrain-single-h1024L24",
+    "vtrain-single-h2048L16",
+    "vtrain-single-h2048L20",
+    "yafsdp",
+    "zerobubble",
+};
 
 }  // namespace
 
@@ -47,7 +105,36 @@ Efficiency prior_efficiency() {
   return result;
 }
 
-Efficiency default_efficiency() { return prior_efficiency(); }
+Efficiency default_efficiency() {
+  Efficiency result;
+  result.matmul_16bit = 0.8456;
+  result.matmul_8bit = 0.8612;
+  result.matmul_4bit = 0.6705;
+  result.matmul_experts = 0.7829;
+  result.cast_passes = 2.958;
+  result.block_scales = 1.248;
+  result.attention_tuned = 0.6027;
+  result.attention_first = 0.4107;
+  result.attention_second = 0.6774;
+  result.attention_older = 0.5422;
+  result.score_passes = 3.807;
+  result.memory = 0.8622;
+  result.stream_passes = 14.04;
+  result.norm_passes = 73.85;
+  result.permute_passes = 6.026;
+  result.host_seconds = 0.0008753;
+  result.host_experts = 4.623;
+  result.node_link = 1.046;
+  result.network = 0.8943;
+  result.unknown_network = 0.3969;
+  result.tensor_exposed = 0.5038;
+  result.all_to_all = 0.9953;
+  result.gather_contention = 0.1584;
+  result.gradient_contention = 0.1997;
+  result.gradient_overlap = 0.5782;
+  result.step_seconds = 0.02136;
+  return result;
+}
 
 std::span<const char* const> fitted_groups() { return kFittedGroups; }
 

@@ -63,6 +63,7 @@ struct Recipe {
   bool compiled = false;             // pointwise operators are fused by a compiler
   bool fused_norm = true;
   bool grouped_experts = true;  // one launch for all experts of a device
+  bool frozen_weights = false;  // small adapters are trained (LoRA), whose own cost is left out
 };
 
 /// One device of many, and what joins them.

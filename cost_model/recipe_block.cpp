@@ -64,7 +64,7 @@ class BlockPricer {
     const double pointwise = pointwise_passes();
 
     const double forward_work = matmuls + scores + pointwise + expert_part * moved_tokens;
-    const double backward_work = 2 * matmuls +
+    const double backward_work = (recipe_.frozen_weights ? 1 : 2) * matmuls +
                                  (recipe_.attention == AttentionKernel::ExplicitScores ? 2 : kFlashBackward) * scores +
                                  2 * pointwise + 2 * expert_part * moved_tokens;
     const double tensor = tensor_collectives();
@@ -234,7 +234,7 @@ class BlockPricer {
   [[nodiscard]] double head(double tensor) const {
     const double columns = shape_.vocabulary / recipe_.tensor;
     const double size = std::cbrt(tokens_ * columns * shape_.hidden);
-    const double products = 6 * tokens_ * shape_.hidden * columns / (best_rate(size) * e_.matmul_16bit);
+    const double products = (recipe_.frozen_weights ? 4 : 6) * tokens_ * shape_.hidden * columns / (best_rate(size) * e_.matmul_16bit);
     const double passes = kHeadPasses * tokens_ * columns * kElementBytes / memory_;
     const double weights = 3 * shape_.hidden * columns * kElementBytes / memory_;
     return (products + passes + weights) * shape_.prediction_heads + tensor / 2;

@@ -121,7 +121,7 @@ class StepPricer {
     };
     const double gather = recipe_.zero_stage >= 3 ? collective(CollectiveKind::AllGather, kElementBytes) : 0;
     const double reduce =
-        collective(CollectiveKind::ReduceScatter, recipe_.narrow_gradients ? kElementBytes : kGradientBytes);
+        recipe_.frozen_weights ? 0 : collective(CollectiveKind::ReduceScatter, recipe_.narrow_gradients ? kElementBytes : kGradientBytes);
     const auto beside = [&](double work, double transfer) {
       return std::max(work, transfer) + e_.gather_contention * std::min(work, transfer);
     };
@@ -155,7 +155,7 @@ class StepPricer {
   [[nodiscard]] double experts() const { return block_.expert_parameters * blocks_ / recipe_.pipeline; }
 
   [[nodiscard]] double reductions() const {
-    if (recipe_.zero_stage >= 2) return 0;
+    if (recipe_.zero_stage >= 2 || recipe_.frozen_weights) return 0;
     if (recipe_.zero_stage == 0) {
       return ring(CollectiveKind::AllReduce, dense() * kGradientBytes) +
              expert_ring(CollectiveKind::AllReduce, experts() * kGradientBytes);
@@ -168,6 +168,7 @@ class StepPricer {
 
   // C52
   [[nodiscard]] double update() const {
+    if (recipe_.frozen_weights) return 0;
     const bool split = recipe_.zero_stage >= 1;
     const double owned = dense() / (split ? replicas_ : 1) + experts() / (split ? expert_replicas_ : 1);
     return kUpdateBytes * owned / (machine_.device.memory_bandwidth.value.value * e_.memory);

@@ -85,7 +85,7 @@ class RowReader {
     TransformerShape& s = shape();
     s.num_blocks = need("layers");
     s.hidden = need("hidden");
-    s.heads = need("heads");
+    s.heads = take("heads", std::max(1.0, std::round(s.hidden / (s.hidden < 2048 ? 64 : 128))));
     s.kv_heads = take("kv_heads", s.heads);
     s.ffn_hidden = take("ffn_hidden", 4 * s.hidden);
     s.mlp_matrices = row_["mlp"] == "swiglu" ? 3 : 2;
@@ -172,6 +172,7 @@ class RowReader {
     const bool titan = contains(framework, "torchtitan");
     r.compiled = titan && contains(notes(), "compile");
     r.fused_norm = !contains(notes(), "kernel:") || contains(notes(), "RMS kernel");
+    r.frozen_weights = row_["task"] == "lora";
     r.grouped_experts = !contains(notes(), "no grouped GEMM");
     const std::string& recompute = row_["recompute"];
     if (recompute == "full") r.recompute = RecipeRecompute::Full;

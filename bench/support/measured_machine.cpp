@@ -44,19 +44,35 @@ std::string reference_network(const std::string& device) {
   return "ib100";
 }
 
-/// Gbit/s of one device, where the text tells.
-std::optional<double> rate_in(const std::string& link, double per_node) {
+/// What follows `Compute:`, where a text lists cards by purpose.
+std::string compute_part(const std::string& link) {
+  const std::size_t begin = link.find("Compute:");
+  if (begin == std::string::npos) return link;
+  return link.substr(begin, std::min(link.find(", ", begin), link.find(';', begin)) - begin);
+}
+
+/// Gbit/s of one device, where the text tells: a rate per device, cards with their rate, a node's rate, or the name of
+/// an InfiniBand generation (one card a device).
+std::optional<double> rate_in(const std::string& whole, double per_node) {
+  const std::string link = compute_part(whole);
   std::smatch match;
   static const std::regex kEach("([0-9.]+) ?(Gbps|Gb/s)? per GPU");
   if (std::regex_search(link, match, kEach)) return std::stod(match[1]);
   // Several kinds of cards: the fastest set carries the training.
-  static const std::regex kCards("([0-9]+)x [^,;:]*?([0-9]+) ?(Gb|gb)(ps|/s|/Sec|/sec)");
+  static const std::regex kCards("([0-9]+)x ?[^,;:]*?([0-9]+) ?Gb(ps|/s|/Sec|/sec)");
   double best = 0;
   for (std::sregex_iterator at(link.begin(), link.end(), kCards), end; at != end; ++at)
     best = std::max(best, std::stod((*at)[1]) * std::stod((*at)[2]) / per_node);
-  static const std::regex kNode("([0-9.]+) ?(Gbps|Gb/s)/node");
-  if (best == 0 && std::regex_search(link, match, kNode)) best = std::stod(match[1]) / per_node;
   if (best > 0) return best;
+  static const std::regex kNode("([0-9.]+) ?Gbps(/node| \\()");
+  if (std::regex_search(link, match, kNode)) return std::stod(match[1]) / per_node;
+  static const std::regex kBus("PCIe-NIC: ?([0-9.]+) ?GB/s");
+  if (std::regex_search(whole, match, kBus)) return std::stod(match[1]) * 8 / per_node;
+  static const std::vector<std::pair<std::string, double>> kGenerations{{"XDR", 800}, {"NDR", 400}, {"HDR", 200},
+                                                                        {"EDR", 100}, {"EFA (p5)", 400},
+                                                                        {"Slingshot-11", 200}};
+  for (const auto& [name, rate] : kGenerations)
+    if (link.find(name) != std::string::npos) return rate;
   return std::nullopt;
 }
 
@@ -123,7 +139,8 @@ Result<RecipeMachine> measured_machine(const std::string& gpu, double per_node, 
     COX_TRY(machine, listed_machine(gpu, per_node, devices));
   }
   const std::optional<double> rate = rate_in(link, per_node);
-  machine.network_known = rate.has_value();
+  // Since the H100 every system on sale has a card of full rate for each device; before, clouds had fewer.
+  machine.network_known = rate.has_value() || machine.after_ampere;
   if (rate) machine.network.bandwidth.value = BytesPerSecond(*rate / 8 * 1e9 * 0.9);  // as the catalogue's InfiniBand
   return machine;
 }
