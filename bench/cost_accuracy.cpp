@@ -92,8 +92,7 @@ class Accuracy {
     Errors result;
     std::size_t count = 0;
     for (const std::string& group : groups_) {
-      const Errors one =
-          errors(predictions, [&](const MeasuredRow& row) { return row.group == group && chosen(row); });
+      const Errors one = errors(predictions, [&](const MeasuredRow& row) { return row.group == group && chosen(row); });
       if (one.rows == 0) continue;
       result.mean += one.mean;
       result.bias += one.bias;
@@ -118,9 +117,8 @@ class Accuracy {
   /// Centred on the library's constants unless they have seen one of `left_out`.
   Efficiency fit(const Chosen& chosen, const std::set<std::string>& left_out) const {
     const auto seen = cost_model::fitted_groups();
-    const bool fresh = !left_out.empty() && std::none_of(seen.begin(), seen.end(), [&](const char* group) {
-      return left_out.contains(group);
-    });
+    const bool fresh = !left_out.empty() && std::none_of(seen.begin(), seen.end(),
+                                                         [&](const char* group) { return left_out.contains(group); });
     std::vector<MeasuredRecipe> rows;
     for (const MeasuredRow& row : tables_.rows)
       if (chosen(row)) rows.push_back(row.measured);

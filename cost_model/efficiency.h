@@ -9,17 +9,17 @@ namespace coxswain::cost_model {
 struct Efficiency {
   // C40: matmuls, of the device's curve
   double matmul_16bit = 0.9, matmul_8bit = 0.85, matmul_4bit = 0.7, matmul_experts = 0.7;
-  double cast_passes = 4;   // 16-bit passes over operands that are turned into 8 bits
+  double cast_passes = 4;     // 16-bit passes over operands that are turned into 8 bits
   double block_scales = 1.5;  // times that for scales of blocks, 3 times for rows
   // C41: attention, of the 16-bit curve
   double attention_tuned = 0.65, attention_first = 0.45, attention_second = 0.72;
   double attention_older = 0.6;  // times that where the device is newer than the kernel
   double score_passes = 5;       // over the matrix of scores, where it exists
   // C42: bytes
-  double memory = 0.8;          // of the datasheet's bandwidth
-  double stream_passes = 14;    // over the stream, at norms, dropout and residual sums
-  double norm_passes = 60;      // more where norms are operators of their own
-  double permute_passes = 8;    // over the tokens sent to experts
+  double memory = 0.8;        // of the datasheet's bandwidth
+  double stream_passes = 14;  // over the stream, at norms, dropout and residual sums
+  double norm_passes = 60;    // more where norms are operators of their own
+  double permute_passes = 8;  // over the tokens sent to experts
   // C43: the host
   double host_seconds = 7e-4;  // to launch the forward pass of a block
   double host_experts = 3;     // times that with experts
@@ -40,7 +40,7 @@ struct EfficiencyTerm {
   const char* name;
   double Efficiency::* value;
   double prior;
-  double log_sigma;  // standard deviation of its logarithm
+  double log_sigma;    // standard deviation of its logarithm
   const char* source;  // of the prior
 };
 

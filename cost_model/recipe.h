@@ -13,8 +13,8 @@ namespace coxswain::cost_model {
 /// A decoder of equal blocks: attention, then an MLP or experts.
 struct TransformerShape {
   double num_blocks = 1, hidden = 1, heads = 1, kv_heads = 1;
-  double head_size = 0;  // 0: hidden / heads
-  double ffn_hidden = 1;  // of one expert where there are experts
+  double head_size = 0;     // 0: hidden / heads
+  double ffn_hidden = 1;    // of one expert where there are experts
   double mlp_matrices = 2;  // 3: gated (SwiGLU)
   double vocabulary = 1, sequence = 1;
   double experts = 0, experts_per_token = 0, shared_experts = 0;
@@ -43,9 +43,9 @@ enum class RecipeRecompute {
 /// Degrees multiply to the number of devices: tensor x pipeline x data x context; experts lie inside data x tensor.
 struct Recipe {
   double tensor = 1, pipeline = 1, data = 1, context = 1, expert = 1;
-  double expert_tensor = 1;    // shards of one expert
-  double chunks = 1;           // of a pipeline rank: interleaved 1F1B
-  double micro_batch = 1;      // samples of one replica
+  double expert_tensor = 1;  // shards of one expert
+  double chunks = 1;         // of a pipeline rank: interleaved 1F1B
+  double micro_batch = 1;    // samples of one replica
   double num_micro_batches = 1;
   int zero_stage = 0;
   bool sequence_parallel = false;

@@ -74,8 +74,7 @@ class BlockPricer {
 
     RecipeBlock block;
     const double forward = smooth_max(forward_work + tensor + exchange + context, host);
-    const double backward =
-        smooth_max(backward_work + tensor + exchange + 2 * context, host * kBackwardLaunches);
+    const double backward = smooth_max(backward_work + tensor + exchange + 2 * context, host * kBackwardLaunches);
     double again = 0;
     switch (recipe_.recompute) {
       case RecipeRecompute::None: break;
@@ -88,9 +87,9 @@ class BlockPricer {
     block.backward = Seconds(backward + again * recipe_.recomputed_fraction);
     block.tensor = Seconds(tensor);
     block.head = Seconds(head(tensor));
-    block.dense_parameters = attention_weights / recipe_.tensor +
-                             (dense * mlp_weights + expert_part * shape_.shared_experts * expert_weights()) /
-                                 recipe_.tensor;
+    block.dense_parameters =
+        attention_weights / recipe_.tensor +
+        (dense * mlp_weights + expert_part * shape_.shared_experts * expert_weights()) / recipe_.tensor;
     block.expert_parameters =
         experts ? expert_part * expert_weights() / recipe_.expert_tensor * shape_.experts / recipe_.expert : 0;
     return block;
@@ -202,13 +201,15 @@ class BlockPricer {
 
   // C46: tokens come from all ranks of the expert group, to so many experts of this device.
   [[nodiscard]] double routed_matmul() const {
-    const double tokens = tokens_ * shape_.experts_per_token / (recipe_.expert_tensor < recipe_.tensor ? recipe_.tensor : 1);
+    // Whole experts get their own part of the stream, shards of an expert all of it.
+    const double parts = recipe_.expert_tensor < recipe_.tensor ? recipe_.tensor : 1;
+    const double tokens = tokens_ * shape_.experts_per_token / parts;
     const double inner = shape_.ffn_hidden / recipe_.expert_tensor;
     const double local = std::max(1.0, shape_.experts / recipe_.expert);
     const double weights = shape_.mlp_matrices * shape_.hidden * inner;
-    double time = matmul(weights, shape_.hidden + inner, shape_.hidden + (shape_.mlp_matrices - 1) * inner,
-                         shape_.mlp_matrices, format_rate() * e_.matmul_experts, tokens,
-                         recipe_.grouped_experts ? 1 : local);
+    double time =
+        matmul(weights, shape_.hidden + inner, shape_.hidden + (shape_.mlp_matrices - 1) * inner, shape_.mlp_matrices,
+               format_rate() * e_.matmul_experts, tokens, recipe_.grouped_experts ? 1 : local);
     if (recipe_.grouped_experts) time += (local - 1) * weights * kElementBytes / memory_;
     if (shape_.shared_experts > 0) time += shape_.shared_experts * mlp_matmul(shape_.ffn_hidden);
     return time;
@@ -234,7 +235,8 @@ class BlockPricer {
   [[nodiscard]] double head(double tensor) const {
     const double columns = shape_.vocabulary / recipe_.tensor;
     const double size = std::cbrt(tokens_ * columns * shape_.hidden);
-    const double products = (recipe_.frozen_weights ? 4 : 6) * tokens_ * shape_.hidden * columns / (best_rate(size) * e_.matmul_16bit);
+    const double flop = (recipe_.frozen_weights ? 4 : 6) * tokens_ * shape_.hidden * columns;
+    const double products = flop / (best_rate(size) * e_.matmul_16bit);
     const double passes = kHeadPasses * tokens_ * columns * kElementBytes / memory_;
     const double weights = 3 * shape_.hidden * columns * kElementBytes / memory_;
     return (products + passes + weights) * shape_.prediction_heads + tensor / 2;

@@ -8,8 +8,8 @@
 namespace coxswain::cost_model {
 namespace {
 
-/// Best 8-bit and 4-bit matmul rates over the best 16-bit one. 8 bits: largest over shapes, ml-engineering (stas00) MAMF
-/// tables: H100 1402.6 of 794.5, H200 1453.4, GH200 1535 of 828.6, B200 3432.5 of 1745, B300 3353.3 of 1769, GB200
+/// Best 8-bit and 4-bit matmul rates over the best 16-bit one. 8 bits: largest over shapes, ml-engineering (stas00)
+/// MAMF tables: H100 1402.6 of 794.5, H200 1453.4, GH200 1535 of 828.6, B200 3432.5 of 1745, B300 3353.3 of 1769, GB200
 /// 3615.6 of 1822 TFLOP/s. 4 bits and what is not there: the ratio of the datasheets' peaks.
 struct NarrowRates {
   std::string_view prefix;
@@ -34,7 +34,7 @@ constexpr std::array<NarrowRates, 17> kNarrowRates{{{"h100", 1.765, 1.765},
                                                     {"tpu7", 2, 2}}};
 
 /// What the flash kernels of AttentionKernel were written for, and before.
-constexpr std::array<std::string_view, 11> kUpToAmpere{"p100",      "v100", "t4",  "titan", "rtx-2080", "rtx-3090",
+constexpr std::array<std::string_view, 11> kUpToAmpere{"p100", "v100", "t4",  "titan", "rtx-2080", "rtx-3090",
                                                        "a100", "a800", "a10", "a40",   "a6000"};
 
 /// The first tier that has the node's own link joins a domain.

@@ -96,8 +96,8 @@ class StepPricer {
     const double hidden = recipe_.overlaps_gradients ? e_.gradient_overlap * average : 0;
     time.gradients = Seconds(std::max(0.0, reduced - hidden) + e_.gradient_contention * std::min(reduced, hidden));
     time.update = Seconds(update());
-    time.step = time.stage * recipe_.num_micro_batches + time.bubble + time.gradients + time.update +
-                Seconds(e_.step_seconds);
+    time.step =
+        time.stage * recipe_.num_micro_batches + time.bubble + time.gradients + time.update + Seconds(e_.step_seconds);
     return time;
   }
 
@@ -120,8 +120,8 @@ class StepPricer {
       return ring(kind, block_.dense_parameters * element) + expert_ring(kind, block_.expert_parameters * element);
     };
     const double gather = recipe_.zero_stage >= 3 ? collective(CollectiveKind::AllGather, kElementBytes) : 0;
-    const double reduce =
-        recipe_.frozen_weights ? 0 : collective(CollectiveKind::ReduceScatter, recipe_.narrow_gradients ? kElementBytes : kGradientBytes);
+    const double gradient = recipe_.narrow_gradients ? kElementBytes : kGradientBytes;
+    const double reduce = recipe_.frozen_weights ? 0 : collective(CollectiveKind::ReduceScatter, gradient);
     const auto beside = [&](double work, double transfer) {
       return std::max(work, transfer) + e_.gather_contention * std::min(work, transfer);
     };
@@ -133,10 +133,9 @@ class StepPricer {
     const double tokens = recipe_.micro_batch * shape_.sequence / recipe_.context;
     const double bytes = tokens * shape_.hidden * kElementBytes / (recipe_.sequence_parallel ? recipe_.tensor : 1);
     const double devices = recipe_.tensor * recipe_.pipeline * replicas_;
-    const double rate = devices <= machine_.domain_devices
-                            ? machine_.node_link.bandwidth.value.value * e_.node_link
-                            : machine_.network.bandwidth.value.value * e_.network *
-                                  (machine_.network_known ? 1 : e_.unknown_network);
+    const double rate = devices <= machine_.domain_devices ? machine_.node_link.bandwidth.value.value * e_.node_link
+                                                           : machine_.network.bandwidth.value.value * e_.network *
+                                                                 (machine_.network_known ? 1 : e_.unknown_network);
     return recipe_.chunks * 2 * (kMessageExposed * bytes / rate + kChunkStart);
   }
 

@@ -10,9 +10,9 @@ namespace coxswain::cost_model {
 
 /// One block and one micro-batch on one device.
 struct RecipeBlock {
-  Seconds forward{0}, backward{0};  // backward with recompute; both with what they wait for
-  Seconds head{0};                  // logits and loss, both passes
-  Seconds tensor{0};                // of `forward`: tensor-parallel collectives
+  Seconds forward{0}, backward{0};                     // backward with recompute; both with what they wait for
+  Seconds head{0};                                     // logits and loss, both passes
+  Seconds tensor{0};                                   // of `forward`: tensor-parallel collectives
   double dense_parameters = 0, expert_parameters = 0;  // held by the device, before ZeRO
 };
 /// C40-C47.

@@ -177,7 +177,9 @@ class RowReader {
     const std::string& recompute = row_["recompute"];
     if (recompute == "full") r.recompute = RecipeRecompute::Full;
     if (recompute == "selective") {
-      r.recompute = titan ? RecipeRecompute::Alternate : early ? RecipeRecompute::Attention : RecipeRecompute::Pointwise;
+      r.recompute = RecipeRecompute::Pointwise;
+      if (titan) r.recompute = RecipeRecompute::Alternate;
+      if (early) r.recompute = RecipeRecompute::Attention;
     }
     std::smatch match;
     static const std::regex kLayers("([0-9]+) of ([0-9]+) layers recomputed");

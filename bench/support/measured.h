@@ -1,7 +1,7 @@
 #pragma once
-// Published training runs (tables as lm_throughput.csv with devices.json beside it) as recipes with measured steps. What
-// a row does not say is taken from its framework and notes by the rules in measured.cpp; a row that lacks what is needed
-// is kept with its reason. Called by bench/cost_accuracy. Threads: pure apart from the file system.
+// Published training runs (tables as lm_throughput.csv with devices.json beside it) as recipes with measured steps.
+// What a row does not say is taken from its framework and notes by the rules in measured.cpp; a row that lacks what is
+// needed is kept with its reason. Called by bench/cost_accuracy. Threads: pure apart from the file system.
 #include <filesystem>
 #include <string>
 #include <string_view>

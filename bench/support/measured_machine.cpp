@@ -68,9 +68,8 @@ std::optional<double> rate_in(const std::string& whole, double per_node) {
   if (std::regex_search(link, match, kNode)) return std::stod(match[1]) / per_node;
   static const std::regex kBus("PCIe-NIC: ?([0-9.]+) ?GB/s");
   if (std::regex_search(whole, match, kBus)) return std::stod(match[1]) * 8 / per_node;
-  static const std::vector<std::pair<std::string, double>> kGenerations{{"XDR", 800}, {"NDR", 400}, {"HDR", 200},
-                                                                        {"EDR", 100}, {"EFA (p5)", 400},
-                                                                        {"Slingshot-11", 200}};
+  static const std::vector<std::pair<std::string, double>> kGenerations{
+      {"XDR", 800}, {"NDR", 400}, {"HDR", 200}, {"EDR", 100}, {"EFA (p5)", 400}, {"Slingshot-11", 200}};
   for (const auto& [name, rate] : kGenerations)
     if (link.find(name) != std::string::npos) return rate;
   return std::nullopt;
@@ -114,10 +113,8 @@ Result<RecipeMachine> listed_machine(const std::string& gpu, double per_node, co
       rate.rate.value = FlopPerSecond(rate.rate.value.value * ratio);
     machine.device.memory_bandwidth.value = BytesPerSecond(memory * 1e9);
     const double best = 271.2e12 * ratio;
-    if (const double bits8 = number_of(peaks["fp8"]); bits8 > 0)
-      machine.best_8bit = FlopPerSecond(best * bits8 / wide);
-    if (const double bits4 = number_of(peaks["fp4"]); bits4 > 0)
-      machine.best_4bit = FlopPerSecond(best * bits4 / wide);
+    if (const double bits8 = number_of(peaks["fp8"]); bits8 > 0) machine.best_8bit = FlopPerSecond(best * bits8 / wide);
+    if (const double bits4 = number_of(peaks["fp4"]); bits4 > 0) machine.best_4bit = FlopPerSecond(best * bits4 / wide);
     machine.after_ampere = true;
     machine.node_link.bandwidth.value = BytesPerSecond(link * 1e9 * 0.78);
     machine.domain_devices = per_node;

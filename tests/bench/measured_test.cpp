@@ -15,12 +15,30 @@ const std::string kHeader =
 
 /// A good row; `field` of it replaced.
 std::string row_with(const std::string& field = "", const std::string& value = "") {
-  std::vector<std::pair<std::string, std::string>> fields{
-      {"id", "r1"},     {"group", "g-1"},      {"source", "s"},      {"gpu", "A100-80GB"}, {"gpus", "16"},
-      {"gpus_per_node", "8"}, {"inter_node_link", "800 Gbps/node"}, {"layers", "24"}, {"hidden", "1024"}, {"heads", "16"},
-      {"seq_len", "2048"}, {"tp", "2"}, {"pp", "4"}, {"micro_batch", "4"}, {"global_batch", "64"}, {"experts", ""},
-      {"topk", ""}, {"dtype", "bf16"}, {"framework", "NeMo / Megatron-Core"}, {"recompute", "full"}, {"zero_stage", "1"},
-      {"iter_seconds", "2.5"}, {"notes", ""}, {"score_set", "core"}};
+  std::vector<std::pair<std::string, std::string>> fields{{"id", "r1"},
+                                                          {"group", "g-1"},
+                                                          {"source", "s"},
+                                                          {"gpu", "A100-80GB"},
+                                                          {"gpus", "16"},
+                                                          {"gpus_per_node", "8"},
+                                                          {"inter_node_link", "800 Gbps/node"},
+                                                          {"layers", "24"},
+                                                          {"hidden", "1024"},
+                                                          {"heads", "16"},
+                                                          {"seq_len", "2048"},
+                                                          {"tp", "2"},
+                                                          {"pp", "4"},
+                                                          {"micro_batch", "4"},
+                                                          {"global_batch", "64"},
+                                                          {"experts", ""},
+                                                          {"topk", ""},
+                                                          {"dtype", "bf16"},
+                                                          {"framework", "NeMo / Megatron-Core"},
+                                                          {"recompute", "full"},
+                                                          {"zero_stage", "1"},
+                                                          {"iter_seconds", "2.5"},
+                                                          {"notes", ""},
+                                                          {"score_set", "core"}};
   std::string line;
   for (const auto& [name, own] : fields) line += (line.empty() ? "" : ",") + (name == field ? value : own);
   return line + "\n";
@@ -45,9 +63,9 @@ TEST_CASE("a row is a shape, a recipe, a machine and a time", "[measured_test]")
   CHECK(row.machine == "g on A100-80GB");
   CHECK(row.measured.step.value == 2.5);
   CHECK(row.measured.shape.num_blocks == 24);
-  CHECK(row.measured.shape.kv_heads == 16);        // as the heads
-  CHECK(row.measured.shape.ffn_hidden == 4096);    // four times hidden
-  CHECK(row.measured.recipe.data == 2);            // 16 / (2 x 4)
+  CHECK(row.measured.shape.kv_heads == 16);           // as the heads
+  CHECK(row.measured.shape.ffn_hidden == 4096);       // four times hidden
+  CHECK(row.measured.recipe.data == 2);               // 16 / (2 x 4)
   CHECK(row.measured.recipe.num_micro_batches == 8);  // 64 / (2 x 4)
   CHECK(row.measured.recipe.recompute == RecipeRecompute::Full);
   CHECK(row.measured.recipe.overlaps_gradients);
@@ -100,7 +118,8 @@ TEST_CASE("columns that are not there have their usual values", "[measured_test]
 }
 
 TEST_CASE("a device that the catalogue lacks comes from devices.json", "[measured_test]") {
-  const auto devices = parse_json(R"json({"devices": [{"name": "Abacus-X (rack)", "dense_tflops": {"bf16": 100, "fp8": 300},
+  const auto devices =
+      parse_json(R"json({"devices": [{"name": "Abacus-X (rack)", "dense_tflops": {"bf16": 100, "fp8": 300},
     "memory_bandwidth_gbs": 1000, "intra_node_unidirectional_gbs": 200}]})json");
   REQUIRE(devices.has_value());
   const MeasuredTables tables = read(row_with("gpu", "Abacus-X"), *devices);

@@ -170,9 +170,9 @@ TEST_CASE("C49: a ring runs at the domain's rate or at that of its members' netw
     return estimate_domain_ring(CollectiveKind::AllGather, 6400, ranks, near, machine, efficiency).value;
   };
   CHECK(gather(1, 1) == 0);
-  CHECK(gather(10, 10) == Approx(57.6));  // 5760 of 6400 bytes at 100; slices are whole cache lines
-  CHECK(gather(10, 1) == Approx(576));    // at one card's 10
-  CHECK(gather(10, 5) == Approx(115.2));  // five cards
+  CHECK(gather(10, 10) == Approx(57.6));   // 5760 of 6400 bytes at 100; slices are whole cache lines
+  CHECK(gather(10, 1) == Approx(576));     // at one card's 10
+  CHECK(gather(10, 5) == Approx(115.2));   // five cards
   CHECK(gather(10, 100) == Approx(57.6));  // more neighbours than ranks
   machine.node_link.latency.value = Seconds(1);
   machine.network.latency.value = Seconds(11);
