@@ -138,7 +138,7 @@ TEST_CASE("the text of a network gives the rate of one device", "[measured_test]
   };
   CHECK(rate("InfiniBand NDR400 per GPU (DGX H100 reference)") == Approx(400));
   CHECK(rate("RoCE 1600 Gbps/node") == Approx(200));
-  CHECK(rate("Storage: 2x A 100Gb/s, Compute: 8x B NDR 400Gb/s, Management: 1x C 800Gb/s") == Approx(400));
+  CHECK(rate("Storage: 2x A 100Gb/s, Compute: 8x B NDR 400Gb/s, Management: 8x C 800Gb/s") == Approx(400));
   CHECK(rate("1x Ethernet 100Gb/Sec, 8x CX7 InfiniBand (200Gb/s)") == Approx(200));
   CHECK(rate("8x100 Gbps NIC/node") == Approx(100));
   CHECK(rate("InfiniBand HDR") == Approx(200));
