@@ -47,6 +47,7 @@ const std::string& CsvRow::operator[](const std::string& column) const {
 }
 
 std::vector<CsvRow> parse_csv(std::string_view text) {
+  if (text.starts_with("\xEF\xBB\xBF")) text.remove_prefix(3);  // a byte order mark
   const std::vector<Record> records = split_records(text);
   std::vector<CsvRow> rows;
   for (std::size_t i = 1; i < records.size(); ++i) {

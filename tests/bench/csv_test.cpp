@@ -27,6 +27,14 @@ TEST_CASE("rows that do not fit the header say so", "[csv_test]") {
   CHECK(rows[2].problem == "a quote is not closed");
 }
 
+TEST_CASE("a byte order mark is not part of the first column", "[csv_test]") {
+  const auto rows = parse_csv(
+      "\xEF\xBB\xBF"
+      "a,b\n1,2\n");
+  REQUIRE(rows.size() == 1);
+  CHECK(rows[0]["a"] == "1");
+}
+
 TEST_CASE("an empty text and a header alone have no rows", "[csv_test]") {
   CHECK(parse_csv("").empty());
   CHECK(parse_csv("a,b\n").empty());
