@@ -16,8 +16,8 @@ constexpr double kGradientBytes = 4;     // accumulated in float32
 constexpr double kMessageExposed = 0.5;  // of a message between stages, the rest runs beside a pass
 constexpr double kChunkStart = 3e-5;     // seconds to start a message, each way
 constexpr double kUpdateBytes = 30;      // of a parameter: C13's, with a 16-bit copy and no second read
-/// Of 1F1B's bubble (pp - 1)(F + I + W): Qi et al., "Zero bubble pipeline parallelism" (2024), leave (pp - 1)(F + I - W)
-/// with as little memory, nothing with twice that; F = I = W here.
+/// Of 1F1B's bubble (pp - 1)(F + I + W): Qi et al., "Zero bubble pipeline parallelism" (2024), leave (pp - 1)(F + I -
+/// W) with as little memory, nothing with twice that; F = I = W here.
 constexpr double kFirstBubble = 1.0 / 3;
 constexpr double kSecondBubble = 0;
 
