@@ -256,7 +256,7 @@ Fit SpanCosts::fit(const SampleTable& table, const SpanQuery& query, const std::
   member.replicas = query.replicas;
   member.first_stage = query.first == 0;
   member.last_stage = query.end == num_blocks_;
-  fixed += cost_model::estimate_communicators(cost_.resources(), member).value;
+  fixed += cost_model::estimate_communicators(cost_, member).value;
   if (query.first > 0) fixed += table.activation_cut[first] * query.credits + table.gradient_cut[first];
   if (query.end < num_blocks_) fixed += table.gradient_cut[end] * query.credits + table.activation_cut[end];
   std::int64_t transient = 0, shared = 0, kept = 0, largest = 0, replayed = 0;
