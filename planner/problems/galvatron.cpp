@@ -185,8 +185,11 @@ Result<ContestAnswer> solve_galvatron(const GalvatronInstance& instance, const C
                  "more memory or other chunks", std::to_string(instance.memory_mb), ""};
   }
   const auto ms = estimate_galvatron_ms(instance, found->plan);
-  return ContestAnswer{to_json(found->plan), static_cast<double>(instance.global_batch) / *ms * 1000,
+  ContestAnswer answer{to_json(found->plan), static_cast<double>(instance.global_batch) / *ms * 1000,
                        found->num_labels};
+  answer.unit = "samples per second";
+  answer.step_seconds = *ms / 1000;
+  return answer;
 }
 
 Result<ContestSolver> load_galvatron(const Json& json, const std::filesystem::path& file) {
