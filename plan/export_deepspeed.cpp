@@ -13,6 +13,7 @@ class DeepSpeed {
   explicit DeepSpeed(const ExportShape& shape) : shape_(shape), lost_(shape.lost), zero_stage_(shape.zero_stage) {}
 
   Exported write() {
+    for (const std::string& each : order_lost(shape_)) lost_.push_back(each);
     config_["train_batch_size"] = shape_.global;
     config_["train_micro_batch_size_per_gpu"] = shape_.micro;
     config_["gradient_accumulation_steps"] = shape_.count;
@@ -22,7 +23,7 @@ class DeepSpeed {
     add_zero();
     add_recompute();
     JsonArray comments;
-    for (const std::string& line : head_lines(shape_, "DeepSpeed configuration (names of version 0.19)", lost_))
+    for (const std::string& line : head_lines("DeepSpeed configuration (names of version 0.19)", shape_.places, lost_))
       comments.emplace_back(line);
     config_["_comments"] = std::move(comments);
     return {coxswain::to_text(Json(config_), 2) + "\n", lost_};

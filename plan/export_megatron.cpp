@@ -19,6 +19,7 @@ class Megatron {
     if (shape_.tensor > 1) add("--sequence-parallel");
     add("--micro-batch-size", shape_.micro);
     add("--global-batch-size", shape_.global);
+    add_order();
     add_cuts();
     add_schedule();
     add_sharding();
@@ -27,7 +28,7 @@ class Megatron {
     if (shape_.precision == Precision::BFloat16) add("--bf16");
     std::string text;
     for (const std::string& line :
-         head_lines(shape_, "Megatron-LM: arguments of its training scripts (names of August 2026)", lost_))
+         head_lines("Megatron-LM: arguments of its training scripts (names of August 2026)", places_, lost_))
       text += "# " + line + "\n";
     return {text + arguments_, lost_};
   }
@@ -36,6 +37,15 @@ class Megatron {
   void add(const std::string& flag) { arguments_ += flag + "\n"; }
   void add(const std::string& flag, const std::string& value) { arguments_ += flag + " " + value + "\n"; }
   void add(const std::string& flag, std::int64_t value) { add(flag, std::to_string(value)); }
+
+  /// Ranks are counted by stage, or on demand by replica.
+  void add_order() {
+    places_ = shape_.places;
+    if (!places_.empty()) return;
+    places_ = shape_.places_by_replica;
+    if (!places_.empty()) return add("--use-tp-pp-dp-mapping");
+    for (const std::string& each : order_lost(shape_)) lost_.push_back(each);
+  }
 
   /// Megatron's own cut gives each stage layers / stages; embedding and loss stand on the first and last.
   void add_cuts() {
@@ -150,7 +160,7 @@ class Megatron {
   }
 
   const ExportShape& shape_;
-  std::vector<std::string> lost_;
+  std::vector<std::string> lost_, places_;
   std::string arguments_;
 };
 

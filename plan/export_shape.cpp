@@ -221,31 +221,66 @@ class Shaper {
                             std::string(to_text(shape_.offload)) + " on every stage");
   }
 
-  /// Devices in rank order, runs of one class at a time; a stage of several classes is a loss.
+  /// The ranks' devices in both orders; a stage of several classes is a loss.
   void take_places() {
-    std::int64_t rank = 0;
+    std::vector<DeviceId> by_stage, by_replica;
+    std::size_t most = 0;
     for (std::size_t g = 0; g < groups_.size(); ++g) {
       const std::vector<DeviceId> devices = devices_of(*groups_[g]);
-      std::vector<std::string> classes;
-      for (std::size_t i = 0; i < devices.size();) {
-        std::size_t end = i + 1;
-        while (end < devices.size() && devices[end].device_class == devices[i].device_class &&
-               devices[end].index == devices[end - 1].index + 1)
-          ++end;
-        const auto length = static_cast<std::int64_t>(end - i);
-        const std::string& name = resources_.device_classes[static_cast<std::size_t>(devices[i].device_class)].name;
-        shape_.places.push_back(range("rank", rank, length) + ": " + name + " " + range("", devices[i].index, length));
-        if (std::find(classes.begin(), classes.end(), name) == classes.end()) classes.push_back(name);
-        rank += length;
-        i = end;
-      }
-      if (classes.size() < 2) continue;
-      std::string names;
-      for (const std::string& name : classes) names += (names.empty() ? "" : ", ") + name;
-      shape_.lost.push_back("stage " + std::to_string(g) + " mixes device classes (" + names +
-                            "): the tool takes devices for equal; it runs where the hosts are given in the order of " +
-                            "the ranks that the text lists");
+      by_stage.insert(by_stage.end(), devices.begin(), devices.end());
+      most = std::max(most, groups_[g]->replicas.size());
+      note_classes(g, devices);
     }
+    for (std::size_t r = 0; r < most; ++r) {
+      for (const Stage* stage : groups_) {
+        if (r >= stage->replicas.size()) continue;
+        const auto& devices = stage->replicas[r].devices;
+        by_replica.insert(by_replica.end(), devices.begin(), devices.end());
+      }
+    }
+    shape_.places = places_of(by_stage);
+    shape_.places_by_replica = places_of(by_replica);
+  }
+
+  void note_classes(std::size_t stage, const std::vector<DeviceId>& devices) {
+    std::vector<std::string> classes;
+    for (const DeviceId& device : devices) {
+      const std::string& name = class_name(device);
+      if (std::find(classes.begin(), classes.end(), name) == classes.end()) classes.push_back(name);
+    }
+    if (classes.size() < 2) return;
+    std::string names;
+    for (const std::string& name : classes) names += (names.empty() ? "" : ", ") + name;
+    shape_.lost.push_back(
+        "stage " + std::to_string(stage) + " mixes device classes (" + names +
+        "): the tool takes devices for equal; it runs where the hosts are given in the order of the " +
+        "ranks that the text lists");
+  }
+
+  [[nodiscard]] const std::string& class_name(const DeviceId& device) const {
+    return resources_.device_classes[static_cast<std::size_t>(device.device_class)].name;
+  }
+
+  /// A line for each run of ranks on one node and class; none when a node comes twice.
+  [[nodiscard]] std::vector<std::string> places_of(const std::vector<DeviceId>& devices) const {
+    std::vector<std::string> places;
+    std::vector<std::int64_t> nodes;
+    for (std::size_t i = 0; i < devices.size();) {
+      const std::int64_t node = cluster::locate(resources_, devices[i]).node;
+      if (nodes.empty() || nodes.back() != node) {
+        if (std::find(nodes.begin(), nodes.end(), node) != nodes.end()) return {};
+        nodes.push_back(node);
+      }
+      std::size_t end = i + 1;
+      while (end < devices.size() && devices[end].device_class == devices[i].device_class &&
+             devices[end].index == devices[end - 1].index + 1 && cluster::locate(resources_, devices[end]).node == node)
+        ++end;
+      const auto length = static_cast<std::int64_t>(end - i);
+      places.push_back(range("rank", static_cast<std::int64_t>(i), length) + ": node " + std::to_string(node) + ", " +
+                       class_name(devices[i]) + " " + range("", devices[i].index, length));
+      i = end;
+    }
+    return places;
   }
 
   static std::string range(const std::string& word, std::int64_t first, std::int64_t length) {
@@ -290,16 +325,23 @@ std::string layers_text(const ExportShape& shape) {
   return list_text(layers);
 }
 
-std::vector<std::string> head_lines(const ExportShape& shape, const std::string& title,
+std::vector<std::string> head_lines(const std::string& title, const std::vector<std::string>& places,
                                     const std::vector<std::string>& lost) {
   constexpr std::size_t kMaxPlaces = 32;
   std::vector<std::string> lines{title};
-  for (std::size_t i = 0; i < shape.places.size() && i < kMaxPlaces; ++i) lines.push_back(shape.places[i]);
-  if (shape.places.size() > kMaxPlaces)
-    lines.push_back("... and " + std::to_string(shape.places.size() - kMaxPlaces) +
+  for (std::size_t i = 0; i < places.size() && i < kMaxPlaces; ++i) lines.push_back(places[i]);
+  if (places.size() > kMaxPlaces)
+    lines.push_back("... and " + std::to_string(places.size() - kMaxPlaces) +
                     " more runs of ranks, as the plan's stages list them");
   for (const std::string& each : lost) lines.push_back("not expressed: " + each);
   return lines;
+}
+
+std::vector<std::string> order_lost(const ExportShape& shape) {
+  if (!shape.places.empty()) return {};
+  return {
+      "where the ranks are: the tool counts them stage by stage, which puts ranks of one host apart; place each rank "
+      "yourself (a rank file of mpirun, or srun --distribution=arbitrary) as the plan's stages list the devices"};
 }
 
 }  // namespace coxswain::plan

@@ -30,8 +30,11 @@ struct ExportShape {
   ScheduleKind schedule = ScheduleKind::OneForwardOneBackward;
   std::vector<StageLayers> stages;  // in model order
   bool ends_recomputed = false;     // prologue or epilogue
-  std::vector<std::string> places;  // "ranks 0-7: a100-80gb-sxm 0-7", in rank order
-  std::vector<std::string> lost;    // the same for every tool
+  /// "ranks 0-3: node 0, a100-80gb-sxm 0-3", for ranks counted by stage, replica, position as the plan does, and by
+  /// replica, stage, position. Empty where a host's ranks are not in a row, which launchers of a program a node cannot
+  /// do.
+  std::vector<std::string> places, places_by_replica;
+  std::vector<std::string> lost;  // the same for every tool
 };
 
 /// Errors: see export_plan.
@@ -45,9 +48,11 @@ struct ExportShape {
 /// "[9, 8, 8, 7]".
 [[nodiscard]] std::string layers_text(const ExportShape& shape);
 
-/// `# `-lines for the head of a text: the tool and version, the ranks' devices, the losses.
-[[nodiscard]] std::vector<std::string> head_lines(const ExportShape& shape, const std::string& title,
+/// Lines for the head of a text: the tool and version, where the ranks are, the losses.
+[[nodiscard]] std::vector<std::string> head_lines(const std::string& title, const std::vector<std::string>& places,
                                                   const std::vector<std::string>& lost);
+/// The loss when a tool counts ranks by stage, and hosts' ranks are then not in a row; empty when they are.
+[[nodiscard]] std::vector<std::string> order_lost(const ExportShape& shape);
 
 // One tool each.
 [[nodiscard]] Exported export_megatron(const ExportShape& shape);

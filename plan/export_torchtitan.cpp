@@ -12,6 +12,7 @@ class Torchtitan {
   explicit Torchtitan(const ExportShape& shape) : shape_(shape), lost_(shape.lost) {}
 
   Exported write() {
+    for (const std::string& each : order_lost(shape_)) lost_.push_back(each);
     const bool pipelined = shape_.stages.size() > 1;
     body_ += "[training]\n";
     add("local_batch_size", pipelined ? shape_.micro * shape_.count : shape_.micro);
@@ -31,7 +32,7 @@ class Torchtitan {
     std::string text;
     const std::string title =
         "torchtitan 0.2: part of a job's TOML; later versions take the same names as options (--parallelism.NAME)";
-    for (const std::string& line : head_lines(shape_, title, lost_)) text += "# " + line + "\n";
+    for (const std::string& line : head_lines(title, shape_.places, lost_)) text += "# " + line + "\n";
     return {text + "\n" + body_, lost_};
   }
 

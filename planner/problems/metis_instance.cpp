@@ -179,6 +179,7 @@ class Reader {
   }
 
   void read_profiles(const std::vector<std::pair<std::string, std::string>>& profiles) {
+    const bool cluster_is_read = problems_.empty();
     if (profiles.empty())
       problems_.push_back(wrong("profile_data_path", "files DeviceType.TYPE_tpN_bsN.json", "no such file"));
     for (const auto& [name, text] : profiles) {
@@ -189,7 +190,9 @@ class Reader {
       }
       const auto type = std::find_if(instance_.types.begin(), instance_.types.end(),
                                      [&](const MetisType& each) { return each.name == upper(parts->type); });
-      if (type == instance_.types.end() || parts->tp > max_tp_ || parts->batch > max_batch_) continue;
+      // Of a type that the cluster lacks nothing is read, unless the cluster itself could not be.
+      if ((type == instance_.types.end() && cluster_is_read) || parts->tp > max_tp_ || parts->batch > max_batch_)
+        continue;
       const auto json = parse_json(text);
       if (!json) {
         problems_.push_back(with_path_prefix(json.error(), name));
@@ -260,10 +263,7 @@ class Reader {
         optimizer = profile.optimizer_ms;
         instance_.generator_ms = std::max(instance_.generator_ms, profile.generator_ms);
       }
-      if (instance_.parameter_bytes.empty()) {
-        instance_.parameter_bytes = profile.parameter_bytes;
-        for (double& bytes : instance_.parameter_bytes) bytes *= shard.tp;  // a profile has those of one shard
-      }
+      if (instance_.parameter_bytes.empty()) instance_.parameter_bytes = profile.parameter_bytes;
       instance_.points[shard][batch] = std::move(profile.point);
     }
     for (std::size_t type = 0; type < instance_.types.size(); ++type) {

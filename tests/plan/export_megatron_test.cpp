@@ -24,8 +24,10 @@ TEST_CASE("Megatron-LM: a plan that it can express", "[export_megatron_test]") {
   CHECK(exported.not_expressed.empty());
   CHECK(exported.text ==
         "# Megatron-LM: arguments of its training scripts (names of August 2026)\n"
-        "# ranks 0-7: big 0-7\n"
-        "# ranks 8-15: big 8-15\n"
+        "# ranks 0-3: node 0, big 0-3\n"
+        "# ranks 4-7: node 1, big 4-7\n"
+        "# ranks 8-11: node 2, big 8-11\n"
+        "# ranks 12-15: node 3, big 12-15\n"
         "--tensor-model-parallel-size 4\n"
         "--pipeline-model-parallel-size 2\n"
         "--sequence-parallel\n"
@@ -51,6 +53,17 @@ TEST_CASE("Megatron-LM: cuts become the simplest argument that says them", "[exp
   // A stage of the epilogue alone has no transformer layer, which only a layout can say.
   CHECK(has_line(megatron(make_export_plan({.layers = {8, 0}})), "--pipeline-model-parallel-layout Etttttttt|L"));
   CHECK(ends.not_expressed.empty());
+}
+
+TEST_CASE("Megatron-LM: ranks by replica", "[export_megatron_test]") {
+  Plan plan = make_export_plan({.layers = {4, 4}, .data = 2, .tensor = 2});
+  std::swap(plan.stages[0].replicas[1].devices, plan.stages[1].replicas[0].devices);
+  const Exported exported = megatron(plan);
+  CHECK(has_line(exported, "--use-tp-pp-dp-mapping"));
+  CHECK(has_line(exported, "# ranks 4-7: node 1, big 4-7"));
+  CHECK(exported.not_expressed.empty());
+  std::swap(plan.stages[1].replicas[0].devices, plan.stages[1].replicas[1].devices);
+  CHECK(tells(megatron(plan).not_expressed, "where the ranks are"));
 }
 
 TEST_CASE("Megatron-LM: virtual stages", "[export_megatron_test]") {

@@ -19,7 +19,8 @@ TEST_CASE("a uniform plan loses nothing", "[export_shape_test]") {
   CHECK(shape.count == 4);
   CHECK(shape.global == 16);
   CHECK(shape.stages == std::vector<StageLayers>{{4, 0, 0}, {4, 0, 0}});
-  CHECK(shape.places == std::vector<std::string>{"ranks 0-7: big 0-7", "ranks 8-15: big 8-15"});
+  CHECK(shape.places == std::vector<std::string>{"ranks 0-3: node 0, big 0-3", "ranks 4-7: node 1, big 4-7",
+                                                 "ranks 8-11: node 2, big 8-11", "ranks 12-15: node 3, big 12-15"});
 }
 
 TEST_CASE("stages of unlike shape take that of the fewest devices", "[export_shape_test]") {
@@ -72,11 +73,38 @@ TEST_CASE("ZeRO and offload per stage take the one of least memory", "[export_sh
 
 TEST_CASE("device classes are told with their ranks", "[export_shape_test]") {
   Plan plan = make_export_plan({.layers = {4, 4}, .data = 2});
-  plan.stages[0].replicas[1].devices = {{1, 3}};
+  plan.stages[0].replicas[0].devices = {{1, 3}};
   const ExportShape shape = shape_of(plan);
-  CHECK(shape.places == std::vector<std::string>{"rank 0: big 0", "rank 1: small 3", "ranks 2-3: big 2-3"});
-  CHECK(tells(shape.lost, "stage 0 mixes device classes (big, small)"));
+  CHECK(shape.places == std::vector<std::string>{"rank 0: node 8, small 3", "ranks 1-3: node 0, big 1-3"});
+  CHECK(tells(shape.lost, "stage 0 mixes device classes (small, big)"));
   CHECK(shape.lost.size() == 1);
+}
+
+TEST_CASE("ranks of a host in a row, by stage or by replica or not", "[export_shape_test]") {
+  // Two stages of two replicas; the first replica on node 0, the second on node 1.
+  Plan plan = make_export_plan({.layers = {4, 4}, .data = 2, .tensor = 2});
+  const auto put = [&plan](std::size_t stage, std::size_t replica, std::int64_t first) {
+    plan.stages[stage].replicas[replica].devices = {{0, first}, {0, first + 1}};
+  };
+  put(0, 0, 0);
+  put(0, 1, 4);
+  put(1, 0, 2);
+  put(1, 1, 6);
+  ExportShape shape = shape_of(plan);
+  CHECK(shape.places.empty());
+  CHECK(shape.places_by_replica ==
+        std::vector<std::string>{"ranks 0-3: node 0, big 0-3", "ranks 4-7: node 1, big 4-7"});
+  CHECK(order_lost(shape).size() == 1);
+  CHECK(shape.lost.empty());
+  put(1, 0, 6);
+  put(1, 1, 2);  // stage 1's replicas swapped: in a row in no order
+  shape = shape_of(plan);
+  CHECK(shape.places.empty());
+  CHECK(shape.places_by_replica.empty());
+  put(0, 1, 2);
+  put(1, 0, 4);
+  put(1, 1, 6);
+  CHECK(order_lost(shape_of(plan)).empty());
 }
 
 TEST_CASE("stages on the same devices are virtual stages", "[export_shape_test]") {
@@ -87,7 +115,7 @@ TEST_CASE("stages on the same devices are virtual stages", "[export_shape_test]"
   const ExportShape shape = shape_of(plan);
   CHECK(shape.pipeline == 2);
   CHECK(shape.virtual_stages == 2);
-  CHECK(shape.places.size() == 2);
+  CHECK(shape.places.size() == 1);
 }
 
 TEST_CASE("recompute is counted for repeated blocks", "[export_shape_test]") {

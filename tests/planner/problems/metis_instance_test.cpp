@@ -58,7 +58,7 @@ TEST_CASE("Metis: hosts become types, profiles points", "[metis_instance_test]")
   CHECK(point.layer_ms == std::vector<double>{10, 20});
   CHECK(point.layer_mb == std::vector<double>{100, 200});
   CHECK(point.sync_ms == Approx(5));
-  // A profile has the parameters of one shard; what is taken once a type comes from its least degree and batch.
+  // What is taken once comes from the point of the least degree and batch.
   CHECK(instance->parameter_bytes == std::vector<double>{1000, 2000});
   CHECK(instance->optimizer_ms == std::vector<double>{6, 20});
   CHECK(instance->generator_ms == Approx(0.5));
