@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <memory>
 
+#include "planner/problems/sailor_file.h"
 #include "planner/problems/sailor_search.h"
 
 namespace coxswain::planner {
@@ -53,7 +54,13 @@ Result<ContestAnswer> solve_sailor(const SailorInstance& instance, const Contest
 }
 
 Result<ContestSolver> load_sailor(const Json& json, const std::filesystem::path& file) {
-  COX_TRY(SailorInstance parsed, parse_sailor(json, file));
+  SailorInstance parsed;
+  if (is_sailor_search(json)) {
+    COX_TRY(const SailorDocuments documents, convert_sailor(json, file));
+    COX_TRY(parsed, parse_sailor(documents.instance, documents.texts));
+  } else {
+    COX_TRY(parsed, parse_sailor(json, file));
+  }
   const auto instance = std::make_shared<const SailorInstance>(std::move(parsed));
   return ContestSolver([instance](const ContestOptions& options) { return solve_sailor(*instance, options); });
 }
