@@ -115,6 +115,12 @@ class Megatron {
     if (total.full > 0) return add_full(total);
     if (total.selective == 0) return;
     add("--recompute-granularity", "selective");
+    add("--recompute-modules", "core_attn layernorm");
+    lost_.emplace_back(
+        "selective recompute of all but contractions and fused attention: Megatron-LM recomputes named modules, "
+        "written "
+        "are core_attn and layernorm; what the MLP's activation function keeps stays; leave core_attn out with fused "
+        "attention");
     if (total.selective < total.layers)
       lost_.push_back("selective recompute of " + std::to_string(total.selective) + " of " +
                       std::to_string(total.layers) + " blocks: Megatron-LM's selective recompute is for all layers");

@@ -130,9 +130,11 @@ TEST_CASE("Megatron-LM: selective recompute is for all layers", "[export_megatro
   ExportShape shape = shape_of(make_export_plan({.layers = {4, 4}}));
   shape.stages = {{4, 0, 4}, {4, 0, 4}};
   Exported exported = export_megatron(shape);
+  CHECK(has_line(exported, "--recompute-modules core_attn layernorm"));
   CHECK(has_line(exported, "--recompute-granularity selective"));
   CHECK(exported.text.find("--recompute-method") == std::string::npos);
-  CHECK(exported.not_expressed.empty());
+  CHECK(exported.not_expressed.size() == 1);
+  CHECK(tells(exported.not_expressed, "all but contractions and fused attention"));
   shape.stages[1].selective = 1;
   CHECK(tells(export_megatron(shape).not_expressed, "selective recompute of 5 of 8 blocks"));
 }
