@@ -50,13 +50,14 @@ class DeepSpeed {
 
   void add_pipeline() {
     if (shape_.stages.size() == 1) return;
-    std::string cuts = "partition_method=\"uniform\"";
+    std::string line =
+        "pipeline stages are code in DeepSpeed: PipelineModule(layers, num_stages=" + std::to_string(shape_.pipeline) +
+        ", partition_method=\"uniform\")";
     if (!has_even_cuts(shape_))
-      cuts +=
+      line +=
           "; it cannot be given the plan's " + layers_text(shape_) +
           " blocks a stage: group them into that many layers of about equal size, or plan with --constrain cuts=even";
-    lost_.push_back("pipeline stages are code in DeepSpeed: PipelineModule(layers, num_stages=" +
-                    std::to_string(shape_.pipeline) + ", " + cuts + ")");
+    lost_.push_back(line);
     if (shape_.tensor > 1)
       lost_.emplace_back(
           "tensor with pipeline parallel: DeepSpeed's AutoTP does not reach into a PipelineModule; use "

@@ -19,6 +19,7 @@ class Torchtitan {
     add("global_batch_size", shape_.global);
     add("dtype", "\"float32\"");
     add("mixed_precision_param", shape_.precision == Precision::BFloat16 ? "\"bfloat16\"" : "\"float32\"");
+    add_precision_lost();
     add_offload();
     body_ += "\n[parallelism]\n";
     add_data();
@@ -39,6 +40,15 @@ class Torchtitan {
  private:
   void add(const std::string& key, const std::string& value) { body_ += key + " = " + value + "\n"; }
   void add(const std::string& key, std::int64_t value) { add(key, std::to_string(value)); }
+
+  /// FSDP casts, and DDP or a single device where there is no other axis.
+  void add_precision_lost() {
+    const bool others = shape_.tensor > 1 || shape_.stages.size() > 1;
+    if (shape_.precision != Precision::BFloat16 || shape_.data * shape_.context > 1 || !others) return;
+    lost_.emplace_back(
+        "mixed precision on one replica: torchtitan casts under FSDP only and computes in float32 here; plan for that "
+        "with --constrain data=2 or more, or set dtype = \"bfloat16\", which keeps no float32 weights");
+  }
 
   void add_offload() {
     if (shape_.offload == Offload::Activations)

@@ -102,6 +102,16 @@ TEST_CASE("torchtitan: recompute of all, of some, of parts", "[export_torchtitan
   CHECK(has_line(export_torchtitan(shape), "selective_ac_option = \"op\""));
 }
 
+TEST_CASE("torchtitan: one replica of several devices computes in float32", "[export_torchtitan_test]") {
+  Plan plan = make_export_plan({.tensor = 2});
+  CHECK(torchtitan(plan).not_expressed.empty());
+  plan.precision = Precision::BFloat16;
+  CHECK(tells(torchtitan(plan).not_expressed, "mixed precision on one replica"));
+  plan = make_export_plan({});
+  plan.precision = Precision::BFloat16;  // a single device casts by itself
+  CHECK(torchtitan(plan).not_expressed.empty());
+}
+
 TEST_CASE("torchtitan: offload is FSDP's, of parameters too", "[export_torchtitan_test]") {
   Plan plan = make_export_plan({.data = 2});
   plan.stages[0].offload = Offload::Optimizer;
