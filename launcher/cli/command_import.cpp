@@ -27,6 +27,11 @@ const planner::ContestFamily& family_of(const std::string& format) {
   return *std::find_if(families.begin(), families.end(), [&](const auto& each) { return each.name == format; });
 }
 
+struct Solved {
+  planner::ContestAnswer answer;
+  double seconds = 0;
+};
+
 /// FILE is the whole problem: a job, and what else there is to say of one, has no place beside it.
 Result<void> refuse_beside_import(const CLI::App& command) {
   for (const CLI::Option* option : command.get_options()) {
@@ -66,13 +71,25 @@ Result<ExitCode> run_import(const ExchangeOptions& options, const std::string& o
   COX_TRY(const Json json, load_json(file.string()));
   auto solver = family_of(format).load(json, file);
   if (!solver) return with_path_prefix(solver.error(), file.string());
-  const auto started = steady_clock().now();
-  auto answer = (*solver)({});
-  if (!answer) return with_path_prefix(answer.error(), file.string());
-  const double seconds = std::chrono::duration<double>(steady_clock().now() - started).count();
-  const std::string document = to_text(import_json(format, *answer, seconds), 2) + "\n";
-  if (!out.empty()) COX_TRY_VOID(write_output(document, out));
-  COX_TRY_VOID(write_output(output_format == "json" ? document : import_table(format, *answer, seconds), ""));
+  const auto solve = [&](const planner::ContestOptions& how) -> Result<Solved> {
+    const auto started = steady_clock().now();
+    auto answer = (*solver)(how);
+    if (!answer) return with_path_prefix(answer.error(), file.string());
+    return Solved{std::move(*answer), std::chrono::duration<double>(steady_clock().now() - started).count()};
+  };
+  COX_TRY(const Solved solved, solve({}));
+  Json document = import_json(format, solved.answer, solved.seconds);
+  std::string table = import_table(format, solved.answer, solved.seconds);
+  if (solved.answer.rounds_batch_up) {
+    if (const auto strict = solve({.strict = true})) {
+      document["dividing"] = import_json(format, strict->answer, strict->seconds);
+      table += "\nthe best whose replicas x micro-batch divide the global batch:\n" +
+               import_table(format, strict->answer, strict->seconds);
+    }
+  }
+  const std::string json_text = to_text(document, 2) + "\n";
+  if (!out.empty()) COX_TRY_VOID(write_output(json_text, out));
+  COX_TRY_VOID(write_output(output_format == "json" ? json_text : table, ""));
   return ExitCode::Done;
 }
 

@@ -9,7 +9,8 @@
 namespace coxswain::launcher {
 
 /// {"format", "answer" (as the planner's contest documents it), "score", "unit", "step_seconds",
-/// "lower_bound_step_seconds" (null where the family knows none), "notes", "search": {"seconds", "labels"}}.
+/// "lower_bound_step_seconds" (null where the family knows none), "notes", "search": {"seconds", "labels"}}; the caller
+/// adds "dividing".
 [[nodiscard]] Json import_json(const std::string& format, const planner::ContestAnswer& answer, double search_seconds);
 
 /// A table of the plan's stages, what it takes, the bound, the notes. Requires: an answer of that format.

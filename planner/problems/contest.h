@@ -30,6 +30,8 @@ struct ContestAnswer {
   double step_seconds = 0;                              // predicted by the peer's formulas
   std::optional<double> lower_bound_step_seconds = {};  // no plan of the searched space takes less
   std::vector<std::string> notes = {};                  // sentences: what was assumed
+  /// A step trains on more samples than the global batch, since replicas x micro-batch do not divide it.
+  bool rounds_batch_up = false;
 };
 
 /// Solves an instance that is in memory already.

@@ -45,7 +45,8 @@ Result<ContestAnswer> solve_sailor(const SailorInstance& instance, const Contest
   answer.unit = instance.minimise_cost ? "US dollars per iteration" : "iterations per second";
   answer.step_seconds = estimate.seconds;
   const std::int64_t together = std::int64_t{found->best.plan.micro_batch} * num_replicas(found->best.plan);
-  if (instance.global_batch % together != 0)
+  answer.rounds_batch_up = instance.global_batch % together != 0;
+  if (answer.rounds_batch_up)
     answer.notes.push_back("replicas x micro-batch = " + std::to_string(together) +
                            " does not divide the global batch of " + std::to_string(instance.global_batch) +
                            ": Sailor rounds up, so that a step trains on more samples than asked for");

@@ -309,6 +309,18 @@ class Import(Case):
                 self.assertEqual(len(lines), len(result.stdout.splitlines()) - 1)
                 self.golden(f"import_{name}.txt", "".join(lines))
 
+    def test_a_plan_that_does_not_divide_the_batch_has_one_that_does_beside_it(self):
+        exchange_cases.sailor(self.folder)
+        document = json.loads((self.folder / "sailor.json").read_text())
+        document["cluster"][0]["count"] = 3  # three replicas take 3 x 2.25 s; three stages of one take 10 x 0.75 s, two replicas 4 x 2.25 s
+        (self.folder / "sailor.json").write_text(json.dumps(document))
+        result = launch("plan", "--import", "sailor", "sailor.json", "--format", "json", folder=self.folder)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        answer = json.loads(result.stdout)
+        shapes = [(len(each["answer"]["stages"]), each["answer"]["stages"][0]["replicas"][0]["count"]) for each in [answer, answer["dividing"]]]
+        self.assertEqual(shapes, [(1, 3), (3, 1)])
+        self.assertIn("divide the global batch:", launch("plan", "--import", "sailor", "sailor.json", folder=self.folder).stdout)
+
     def test_a_job_beside_it_is_a_usage_error(self):
         exchange_cases.piper(self.folder)
         self.assert_fails(launch("plan", self.job(), "--import", "piper", "piper.json", folder=self.folder), 64, "--import and JOB", "job.yaml")
