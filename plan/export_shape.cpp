@@ -191,15 +191,14 @@ class Shaper {
       const Stage& stage = plan_.stages[s];
       StageLayers layers;
       for (int block = stage.first_block; block < stage.end_block; ++block) {
-        const std::string_view recompute =
-            to_text(stage.recompute[static_cast<std::size_t>(block - stage.first_block)]);
+        const Recompute recompute = stage.recompute[static_cast<std::size_t>(block - stage.first_block)];
         if (block == 0 || block == last) {
-          shape_.ends_recomputed |= recompute != "none";
+          shape_.ends_recomputed |= recompute != Recompute::None;
           continue;
         }
         ++layers.layers;
-        layers.full += recompute == "full" ? 1 : 0;
-        layers.selective += recompute != "full" && recompute != "none" ? 1 : 0;
+        layers.full += recompute == Recompute::Full ? 1 : 0;
+        layers.selective += recompute == Recompute::Selective ? 1 : 0;
       }
       shape_.stages.push_back(layers);
       zero.push_back(stage.zero_stage);

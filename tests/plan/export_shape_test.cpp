@@ -121,10 +121,11 @@ TEST_CASE("stages on the same devices are virtual stages", "[export_shape_test]"
 TEST_CASE("recompute is counted for repeated blocks", "[export_shape_test]") {
   Plan plan = make_export_plan({.layers = {3, 5}});
   for (const std::size_t block : {0U, 2U, 3U}) plan.stages[0].recompute[block] = Recompute::Full;  // 0 is the prologue
+  plan.stages[1].recompute[4] = Recompute::Selective;
   const ExportShape shape = shape_of(plan);
-  CHECK(shape.stages == std::vector<StageLayers>{{3, 2, 0}, {5, 0, 0}});
+  CHECK(shape.stages == std::vector<StageLayers>{{3, 2, 0}, {5, 0, 1}});
   CHECK(shape.ends_recomputed);
-  CHECK(total_layers(shape) == StageLayers{8, 2, 0});
+  CHECK(total_layers(shape) == StageLayers{8, 2, 1});
   CHECK(layers_text(shape) == "[3, 5]");
   CHECK(!has_even_cuts(shape));
 }
