@@ -366,7 +366,7 @@ class Export(Case):
 
     def test_megatron(self):
         text, lost = self.exported("megatron", "--constrain", "data=2", "--constrain", "pipeline=2", "--constrain", "tensor=1", "--constrain", "zero=0",
-                                   "--constrain", "samples=[1,1]", "--constrain", "schedule=1f1b", "--constrain", "recompute=none")
+                                   "--constrain", "samples=[1,1]", "--constrain", "offload=none", "--constrain", "schedule=1f1b", "--constrain", "recompute=none")
         arguments = [line for line in text.splitlines() if not line.startswith("#")]
         self.assertEqual(arguments[:4], ["--tensor-model-parallel-size 1", "--pipeline-model-parallel-size 2", "--micro-batch-size 1", "--global-batch-size 8"])
         self.assertIn("--overlap-grad-reduce", arguments)
@@ -375,7 +375,7 @@ class Export(Case):
 
     def test_torchtitan_is_toml(self):
         text, lost = self.exported("torchtitan", "--constrain", "data=2", "--constrain", "pipeline=2", "--constrain", "tensor=1", "--constrain", "zero=3",
-                                   "--constrain", "samples=[1,1]", "--constrain", "schedule=1f1b", "--constrain", "recompute=none")
+                                   "--constrain", "samples=[1,1]", "--constrain", "offload=none", "--constrain", "schedule=1f1b", "--constrain", "recompute=none")
         document = tomllib.loads(text)
         self.assertEqual(document["parallelism"]["pipeline_parallel_degree"], 2)
         self.assertEqual(document["parallelism"]["data_parallel_shard_degree"], 2)
@@ -387,7 +387,7 @@ class Export(Case):
 
     def test_deepspeed_is_json_whose_batches_agree(self):
         text, lost = self.exported("deepspeed", "--constrain", "data=4", "--constrain", "pipeline=1", "--constrain", "tensor=1", "--constrain", "zero=2",
-                                   "--constrain", "samples=[1,1,1,1]")
+                                   "--constrain", "samples=[1,1,1,1]", "--constrain", "offload=none")
         document = json.loads(text)
         self.assertEqual(document["train_batch_size"], 8)
         self.assertEqual(document["train_micro_batch_size_per_gpu"] * document["gradient_accumulation_steps"] * 4, 8)
