@@ -4,6 +4,7 @@
 
 #include "common/clock.h"
 #include "launcher/cli/command.h"
+#include "launcher/cli/command_import.h"
 #include "planner/explain.h"
 
 namespace coxswain::launcher {
@@ -18,6 +19,7 @@ struct Options {
   int top_k = 5;
   int threads = 1;
   bool runnable = false;
+  ExchangeOptions exchange;
 };
 
 void note_what_cannot_run(const plan::Plan& plan) {
@@ -29,6 +31,9 @@ void note_what_cannot_run(const plan::Plan& plan) {
 }
 
 Result<ExitCode> run(const Options& options) {
+  if (!options.exchange.import.empty()) return run_import(options.exchange, options.format, options.out);
+  if (options.job.empty())
+    return usage_error("nothing to plan", "JOB, or --import FORMAT FILE", "neither", "launch plan job.yaml");
   COX_TRY(auto inputs, load_planning_inputs(options.job, options.planning));
   auto request = inputs->make_request();
   request.max_candidates = options.max_candidates;
@@ -40,6 +45,10 @@ Result<ExitCode> run(const Options& options) {
   result.search_seconds = std::chrono::duration<double>(steady_clock().now() - started).count();
   const std::string json = to_text(planner::to_json(result), 2) + "\n";
   if (!options.out.empty()) COX_TRY_VOID(write_output(json, options.out));
+  if (!options.exchange.export_format.empty()) {
+    COX_TRY_VOID(print_export(result.plan, inputs->graph, inputs->resources, options.exchange.export_format));
+    return ExitCode::Done;
+  }
   COX_TRY_VOID(write_output(options.format == "json" ? json : planner::explain(result), ""));
   note_what_cannot_run(result.plan);
   return ExitCode::Done;
@@ -50,7 +59,7 @@ Result<ExitCode> run(const Options& options) {
 void add_plan_command(CLI::App& app, Action& action) {
   auto* command = app.add_subcommand("plan", "dry run: the best plan, runners-up and reasons; trains nothing");
   auto options = std::make_shared<Options>();
-  command->add_option("JOB", options->job, "job file (YAML or JSON)")->required();
+  command->add_option("JOB", options->job, "job file (YAML or JSON)");
   command->add_option(
       "--cluster", options->planning.cluster_file,
       "cluster file, or hardware of the catalogue such as 16x8xh100-sxm,ib400 (`launch catalogue` lists "
@@ -76,8 +85,7 @@ void add_plan_command(CLI::App& app, Action& action) {
   add_missing_option(*command, "--running", "plan a move from a running plan");
   add_missing_option(*command, "--horizon-seconds", "plan a move from a running plan");
   add_missing_option(*command, "--calibrate", "correct the model from a run");
-  add_missing_option(*command, "--import", "import other planners' profiles");
-  add_missing_option(*command, "--export", "export plans to other tools");
+  add_exchange_options(*command, options->exchange);
   command->callback([&action, options] { action = [options] { return run(*options); }; });
 }
 
