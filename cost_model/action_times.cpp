@@ -1,5 +1,7 @@
 #include "cost_model/action_times.h"
 
+#include <algorithm>
+
 #include "common/ensure.h"
 #include "cost_model/memory.h"
 #include "cost_model/mesh_times.h"
@@ -11,8 +13,7 @@ ActionTimes::ActionTimes(const CostModel& cost, const plan::Plan& plan, const pl
     : cost_(cost),
       plan_(plan),
       stage_(plan.stages[static_cast<std::size_t>(role.stage)]),
-      tied_(tied),
-      stage_index_(role.stage) {
+      tied_(tied) {
   const plan::Replica& replica = stage_.replicas[static_cast<std::size_t>(role.replicas.front())];
   device_class_ = replica.devices.front().device_class;
   overhead_ = to_ticks(cost.estimate_action_overhead(device_class_));
@@ -21,24 +22,28 @@ ActionTimes::ActionTimes(const CostModel& cost, const plan::Plan& plan, const pl
   for (const plan::Replica& other : stage_.replicas) {
     if (&other != &replica) mesh.replica_group.push_back(other.devices.front());
   }
-  for (int block = stage_.first_block; block < stage_.end_block; ++block) {
-    const MeshTicks time = estimate_block_on_mesh(
-        cost, {block, device_class_, replica.samples, plan.precision, replica.tensor, replica.context, replica.expert},
-        mesh);
-    forward_.push_back(time.forward);
-    backward_.push_back(time.backward);
-    input_.push_back(time.input);
-    weight_.push_back(time.weight);
+  const std::vector<plan::BlockRun> runs = plan::runs_of(stage_);
+  for (const plan::BlockRun& run : runs) {
+    for (int block = run.first_block; block < run.end_block; ++block) {
+      const MeshTicks time = estimate_block_on_mesh(cost,
+                                                    {block, device_class_, replica.samples, plan.precision,
+                                                     replica.tensor, replica.context, replica.expert},
+                                                    mesh);
+      forward_.push_back(time.forward);
+      backward_.push_back(time.backward);
+      input_.push_back(time.input);
+      weight_.push_back(time.weight);
+    }
   }
-  optimizer_ = estimate_update_on_mesh(
-      cost, count_persistent(cost.facts(), stage_.first_block, stage_.end_block, replica.tensor), plan.precision, mesh);
+  optimizer_ =
+      estimate_update_on_mesh(cost, count_persistent(cost.facts(), runs, replica.tensor), plan.precision, mesh);
 
   gradients_.resize(forward_.size(), 0);
   for (const ParameterFacts& parameter : cost.facts().parameters()) {
     if (!parameter.trainable || parameter.blocks.empty() || !reduces_buckets(stage_.zero_stage)) continue;
-    if (parameter.blocks.front() < stage_.first_block || parameter.blocks.back() >= stage_.end_block) continue;
-    gradients_[static_cast<std::size_t>(parameter.blocks.front() - stage_.first_block)] +=
-        parameter.elements_at(replica.tensor);
+    const bool inside = std::all_of(parameter.blocks.begin(), parameter.blocks.end(),
+                                    [&](int block) { return plan::position_of(stage_, block) >= 0; });
+    if (inside) gradients_[at(parameter.blocks.front())] += parameter.elements_at(replica.tensor);
   }
 }
 
@@ -46,7 +51,7 @@ ComputeTicks ActionTimes::backward_time(const plan::Action& action, const std::v
   ComputeTicks ticks;
   ticks.backward = overhead_;
   for (int block = action.first_block; block < action.end_block; ++block) {
-    const auto i = static_cast<std::size_t>(block - stage_.first_block);
+    const std::size_t i = at(block);
     ticks.backward += times[i];
     if (stage_.recompute[i] == plan::Recompute::Full) ticks.recompute += forward_[i];
   }
@@ -58,7 +63,7 @@ ComputeTicks ActionTimes::compute(const plan::Action& action) const {
   switch (action.kind) {
     case plan::ActionKind::Forward:
       ticks.forward = overhead_;
-      for (const Ticks block : forward_) ticks.forward += block;
+      for (int block = action.first_block; block < action.end_block; ++block) ticks.forward += forward_[at(block)];
       return ticks;
     case plan::ActionKind::Backward: return backward_time(action, backward_);
     // C28: what is recomputed is needed first by I, and kept for W.
@@ -66,7 +71,7 @@ ComputeTicks ActionTimes::compute(const plan::Action& action) const {
     case plan::ActionKind::BackwardWeight:
       ticks.backward = overhead_;
       for (int block = action.first_block; block < action.end_block; ++block)
-        ticks.backward += weight_[static_cast<std::size_t>(block - stage_.first_block)];
+        ticks.backward += weight_[at(block)];
       return ticks;
     case plan::ActionKind::CountLoss: ticks.forward = overhead_; return ticks;
     case plan::ActionKind::Optimizer: ticks.optimizer = overhead_ + optimizer_; return ticks;
@@ -83,7 +88,7 @@ std::int64_t ActionTimes::elements(const plan::Action& action) const {
     case plan::ActionKind::ReduceGradient: {
       std::int64_t sum = 0;
       for (int block = action.first_block; block < action.end_block; ++block)
-        sum += gradients_[static_cast<std::size_t>(block - stage_.first_block)];
+        sum += gradients_[at(block)];
       return sum;
     }
     case plan::ActionKind::ReduceTied:
@@ -97,12 +102,12 @@ std::int64_t ActionTimes::elements(const plan::Action& action) const {
 
 Bytes ActionTimes::edge_bytes(const plan::Action& action, std::int64_t samples) const {
   const ModelFacts& facts = cost_.facts();
+  const plan::BlockRun run = plan::run_of(stage_, action.chunk);
   switch (action.kind) {
-    case plan::ActionKind::SendActivation: return facts.activation_bytes(stage_.end_block, samples, plan_.precision);
-    case plan::ActionKind::ReceiveActivation:
-      return facts.activation_bytes(stage_.first_block, samples, plan_.precision);
-    case plan::ActionKind::SendGradient: return facts.gradient_bytes(stage_.first_block, samples, plan_.precision);
-    case plan::ActionKind::ReceiveGradient: return facts.gradient_bytes(stage_.end_block, samples, plan_.precision);
+    case plan::ActionKind::SendActivation: return facts.activation_bytes(run.end_block, samples, plan_.precision);
+    case plan::ActionKind::ReceiveActivation: return facts.activation_bytes(run.first_block, samples, plan_.precision);
+    case plan::ActionKind::SendGradient: return facts.gradient_bytes(run.first_block, samples, plan_.precision);
+    case plan::ActionKind::ReceiveGradient: return facts.gradient_bytes(run.end_block, samples, plan_.precision);
     default: break;
   }
   COX_ENSURE(false, "no edge action", plan::to_text(action));

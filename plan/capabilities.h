@@ -13,13 +13,15 @@ struct Capabilities {
   int max_tensor = 1;      // devices of a tensor axis
   int max_zero_stage = 0;  // 0 to 3
   bool bfloat16 = false;
-  bool zero_bubble = false;  // schedules whose backward is split: zbh1, zbh2
+  bool zero_bubble = false;  // schedules whose backward is split: zbh1, zbh2; with chunks zbv
+  bool chunks = false;       // several chunks a stage: interleaved
   friend bool operator==(const Capabilities&, const Capabilities&) = default;
 };
 /// What a worker of this version runs.
-inline constexpr Capabilities kRunnable{.max_tensor = 1, .max_zero_stage = 0, .bfloat16 = false, .zero_bubble = false};
+inline constexpr Capabilities kRunnable{.max_tensor = 1, .max_zero_stage = 0, .bfloat16 = false, .zero_bubble = false, .chunks = false};
 /// What the cost model knows.
-inline constexpr Capabilities kPlannable{.max_tensor = 64, .max_zero_stage = 3, .bfloat16 = true, .zero_bubble = true};
+inline constexpr Capabilities kPlannable{
+    .max_tensor = 64, .max_zero_stage = 3, .bfloat16 = true, .zero_bubble = true, .chunks = true};
 
 /// GPipe and 1F1B always.
 [[nodiscard]] bool has_schedule(const Capabilities& capabilities, ScheduleKind kind);
