@@ -10,10 +10,7 @@ namespace coxswain::cost_model {
 
 ActionTimes::ActionTimes(const CostModel& cost, const plan::Plan& plan, const plan::Role& role,
                          const std::vector<plan::TiedParameter>& tied)
-    : cost_(cost),
-      plan_(plan),
-      stage_(plan.stages[static_cast<std::size_t>(role.stage)]),
-      tied_(tied) {
+    : cost_(cost), plan_(plan), stage_(plan.stages[static_cast<std::size_t>(role.stage)]), tied_(tied) {
   const plan::Replica& replica = stage_.replicas[static_cast<std::size_t>(role.replicas.front())];
   device_class_ = replica.devices.front().device_class;
   overhead_ = to_ticks(cost.estimate_action_overhead(device_class_));
@@ -25,10 +22,10 @@ ActionTimes::ActionTimes(const CostModel& cost, const plan::Plan& plan, const pl
   const std::vector<plan::BlockRun> runs = plan::runs_of(stage_);
   for (const plan::BlockRun& run : runs) {
     for (int block = run.first_block; block < run.end_block; ++block) {
-      const MeshTicks time = estimate_block_on_mesh(cost,
-                                                    {block, device_class_, replica.samples, plan.precision,
-                                                     replica.tensor, replica.context, replica.expert},
-                                                    mesh);
+      const MeshTicks time = estimate_block_on_mesh(
+          cost,
+          {block, device_class_, replica.samples, plan.precision, replica.tensor, replica.context, replica.expert},
+          mesh);
       forward_.push_back(time.forward);
       backward_.push_back(time.backward);
       input_.push_back(time.input);
@@ -70,8 +67,7 @@ ComputeTicks ActionTimes::compute(const plan::Action& action) const {
     case plan::ActionKind::BackwardInput: return backward_time(action, input_);
     case plan::ActionKind::BackwardWeight:
       ticks.backward = overhead_;
-      for (int block = action.first_block; block < action.end_block; ++block)
-        ticks.backward += weight_[at(block)];
+      for (int block = action.first_block; block < action.end_block; ++block) ticks.backward += weight_[at(block)];
       return ticks;
     case plan::ActionKind::CountLoss: ticks.forward = overhead_; return ticks;
     case plan::ActionKind::Optimizer: ticks.optimizer = overhead_ + optimizer_; return ticks;
@@ -87,8 +83,7 @@ std::int64_t ActionTimes::elements(const plan::Action& action) const {
   switch (action.kind) {
     case plan::ActionKind::ReduceGradient: {
       std::int64_t sum = 0;
-      for (int block = action.first_block; block < action.end_block; ++block)
-        sum += gradients_[at(block)];
+      for (int block = action.first_block; block < action.end_block; ++block) sum += gradients_[at(block)];
       return sum;
     }
     case plan::ActionKind::ReduceTied:

@@ -146,8 +146,8 @@ plan::MemoryParts estimate_stage_memory(const CostModel& cost, const StageWork& 
     return action.kind == plan::ActionKind::BackwardWeight;
   });
   if (splits) replayed = Bytes(0);  // held from I to W
-  parts.activations = (work.list.empty() ? held.front().before * work.in_flight : peak_of(work.list, runs, held)) +
-                      replayed + shared;
+  parts.activations =
+      (work.list.empty() ? held.front().before * work.in_flight : peak_of(work.list, runs, held)) + replayed + shared;
 
   // C16: a receive buffer per credit on each edge, a send buffer each while its message is under way.
   const auto largest = [&](const std::vector<int>& cuts) {

@@ -47,8 +47,7 @@ std::string to_chrome_trace(const plan::Plan& plan, const Simulation& simulation
       blocks += " " + std::to_string(run.first_block) + "-" + std::to_string(run.end_block - 1);
     const std::string name =
         "stage " + std::to_string(shape.stage) + " blocks" + blocks + ", " + std::to_string(shape.replicas.size()) +
-        " x " +
-        std::to_string(stage.replicas[static_cast<std::size_t>(shape.replicas.front())].samples) + " samples";
+        " x " + std::to_string(stage.replicas[static_cast<std::size_t>(shape.replicas.front())].samples) + " samples";
     events.push_back(name_event("process_name", static_cast<int>(role), 0, name));
     for (int stream = 0; stream < num_streams; ++stream) {
       events.push_back(name_event("thread_name", static_cast<int>(role), stream,

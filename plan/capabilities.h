@@ -18,7 +18,8 @@ struct Capabilities {
   friend bool operator==(const Capabilities&, const Capabilities&) = default;
 };
 /// What a worker of this version runs.
-inline constexpr Capabilities kRunnable{.max_tensor = 1, .max_zero_stage = 0, .bfloat16 = false, .zero_bubble = false, .chunks = false};
+inline constexpr Capabilities kRunnable{
+    .max_tensor = 1, .max_zero_stage = 0, .bfloat16 = false, .zero_bubble = false, .chunks = false};
 /// What the cost model knows.
 inline constexpr Capabilities kPlannable{
     .max_tensor = 64, .max_zero_stage = 3, .bfloat16 = true, .zero_bubble = true, .chunks = true};

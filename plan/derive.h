@@ -25,7 +25,8 @@ namespace coxswain::plan {
 [[nodiscard]] std::vector<int> make_bucket_starts(const Stage& stage, const std::vector<Bytes>& block_bytes,
                                                   Bytes bucket_bytes);
 
-/// The complete list of `stage`, with `schedule` (F and B, or I and W; micro-batch and chunk only) as the order of its compute part.
+/// The complete list of `stage`, with `schedule` (F and B, or I and W; micro-batch and chunk only) as the order of its
+/// compute part.
 [[nodiscard]] std::vector<Action> stage_actions(const Plan& plan, int stage, const std::vector<Action>& schedule,
                                                 const std::vector<TiedParameter>& tied);
 

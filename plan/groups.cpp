@@ -121,9 +121,8 @@ std::optional<Edge> edge_of(const Plan& plan, int stage, const Action& action) {
 }
 
 int credits_of(const Plan& plan, const Edge& edge) {
-  const int extra = edge.from < edge.to
-                        ? 0
-                        : extra_credits(plan.schedule, static_cast<int>(plan.stages.size()), plan.batch.count);
+  const int extra =
+      edge.from < edge.to ? 0 : extra_credits(plan.schedule, static_cast<int>(plan.stages.size()), plan.batch.count);
   return std::max(plan.receive_credits, 1) + extra;
 }
 

@@ -31,8 +31,8 @@ void fill_roles(Plan& plan, const model::ModelGraph& graph, Bytes bucket_bytes,
                 const std::vector<std::vector<Action>>& schedules);
 
 /// Where activations go from one stage to another, and gradients back: from s to s + 1 with index s; for interleaved
-/// schedules also from the last stage to stage 0 (index = last stage); for zbv also from s + 1 back to s (index = number
-/// of stages + s). Nothing is sent where a part follows on its own stage.
+/// schedules also from the last stage to stage 0 (index = last stage); for zbv also from s + 1 back to s (index =
+/// number of stages + s). Nothing is sent where a part follows on its own stage.
 struct Edge {
   int index = 0, from = 0, to = 0;
   friend bool operator==(const Edge&, const Edge&) = default;

@@ -64,11 +64,7 @@ int find(const std::map<Key, int>& positions, const std::optional<Key>& key) {
 class WaitBuilder {
  public:
   WaitBuilder(const Plan& plan, int stage, const std::vector<Action>& actions)
-      : plan_(plan),
-        stage_(stage),
-        actions_(actions),
-        at_(actions),
-        waits_(actions.size()) {}
+      : plan_(plan), stage_(stage), actions_(actions), at_(actions), waits_(actions.size()) {}
 
   std::vector<std::vector<int>> build() {
     for (std::size_t i = 0; i < actions_.size(); ++i) visit(actions_[i], static_cast<int>(i));

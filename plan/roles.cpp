@@ -62,8 +62,7 @@ class ListBuilder {
       add({ActionKind::ReduceGradient, -1, start, end});
       end = start;
     }
-    if (end == run.end_block)
-      add({action.kind, action.micro_batch, run.first_block, run.end_block, -1, action.chunk});
+    if (end == run.end_block) add({action.kind, action.micro_batch, run.first_block, run.end_block, -1, action.chunk});
     if (edges && has_edge_in(plan_, index_, action.chunk))
       add_edge(ActionKind::SendGradient, action.micro_batch, action.chunk);
   }
@@ -239,7 +238,8 @@ void fill_roles(Plan& plan, const model::ModelGraph& graph, Bytes bucket_bytes,
 
 std::vector<Action> evaluation_actions(const Plan& plan, int stage) {
   ListBuilder list(plan, stage);
-  const int chunks = num_chunks(plan.stages[static_cast<std::size_t>(stage)]), count = static_cast<int>(plan.batch.count);
+  const int chunks = num_chunks(plan.stages[static_cast<std::size_t>(stage)]),
+            count = static_cast<int>(plan.batch.count);
   if (chunks == 1) {
     for (int m = 0; m < count; ++m) list.forward(m);
   } else {

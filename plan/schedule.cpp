@@ -73,7 +73,8 @@ std::int64_t interleaved_warmup(int stage, int num_stages, std::int64_t count, i
 //   stage 0: F0 F1 F0' F1' F2 B0' F3 B1' F2' B0 F3' B1 B2' B3' B2 B3
 //   stage 1: F0 F1 F0' B0' F1' B1' F2 B0 F3 B1 F2' B2' F3' B3' B2 B3
 // Forwards and backwards are two fixed sequences, equal on all stages; a stage nearer to the start only begins its
-// backwards later. Source: Narayanan et al., "Efficient large-scale language model training", SC 2021 (2104.04473), 2.2.
+// backwards later. Source: Narayanan et al., "Efficient large-scale language model training", SC 2021
+// (2104.04473), 2.2.
 std::vector<Action> make_interleaved(int stage, int num_stages, int count, int num_chunks) {
   const int rounds = std::max(1, count / num_stages);
   std::vector<Action> forwards, backwards;
@@ -125,8 +126,8 @@ class VBuilder {
 };
 
 // Stage s sees a micro-batch at time s on its way down and at 2p - 1 - s on its way up. It runs forwards of the first
-// chunk until the first one is back, takes the chunks in turn until that one's gradient comes from below, and goes on in
-// periods of six: F I W of one chunk, F I W of the other. When forwards have run out, input gradients come first and
+// chunk until the first one is back, takes the chunks in turn until that one's gradient comes from below, and goes on
+// in periods of six: F I W of one chunk, F I W of the other. When forwards have run out, input gradients come first and
 // weight gradients fill the tail. Never more than 2p half micro-batches are held, as much as 1F1B's first stage.
 // Source: Qi et al., "Zero Bubble Pipeline Parallelism", ICLR 2024, section 6 (ZB-V).
 std::vector<Action> make_v(int stage, int num_stages, int count) {
@@ -207,7 +208,8 @@ int peak_weights_owed(ScheduleKind kind, int stage, std::int64_t num_micro_batch
   switch (kind) {
     case ScheduleKind::ZeroBubbleH1: return static_cast<int>(std::min<std::int64_t>(num_micro_batches, stage + 1));
     case ScheduleKind::ZeroBubbleH2: return static_cast<int>(std::min<std::int64_t>(num_micro_batches, 2 * stage + 1));
-    case ScheduleKind::ZeroBubbleV: return static_cast<int>(std::min<std::int64_t>(2 * num_micro_batches, 2 * stage + 1));
+    case ScheduleKind::ZeroBubbleV:
+      return static_cast<int>(std::min<std::int64_t>(2 * num_micro_batches, 2 * stage + 1));
     default: return 0;
   }
 }

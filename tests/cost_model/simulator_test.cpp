@@ -118,8 +118,7 @@ TEST_CASE("interleaved stages divide the bubble by the chunks", "[simulator_test
         // (p - 1) (F + B) / v: arXiv 2104.04473, section 2.2.2; with larger rounds too.
         for (const int count : {num_stages * rounds, num_stages * rounds + 1, num_stages * (rounds + 1) - 1}) {
           CAPTURE(num_stages, chunks, count);
-          const auto plan =
-              make_chunked_plan(graph, resources, ScheduleKind::Interleaved, num_stages, chunks, count);
+          const auto plan = make_chunked_plan(graph, resources, ScheduleKind::Interleaved, num_stages, chunks, count);
           CHECK(simulated_step(cost, plan) == Approx(3.0 * count + 3.0 * (num_stages - 1) / chunks));
         }
       }

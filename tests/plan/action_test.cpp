@@ -28,10 +28,9 @@ TEST_CASE("an action prints as documented", "[action]") {
 }
 
 TEST_CASE("parse_action is the exact inverse of to_text", "[action]") {
-  for (const char* text :
-       {"F3[2,5)", "F3", "B0[0,1)", "I2", "W2[1,9)", "SEND_F3", "RECV_F0", "SEND_B1", "RECV_B12", "REDUCE_GRAD[0,4)",
-        "REDUCE_TIED0", "BROADCAST_TIED3", "COUNT_LOSS", "REDUCE_LOSS_COUNT", "REDUCE_NORM", "OPTIMIZER", "F3.1[2,5)", "W0.12",
-        "SEND_F3.1"}) {
+  for (const char* text : {"F3[2,5)", "F3", "B0[0,1)", "I2", "W2[1,9)", "SEND_F3", "RECV_F0", "SEND_B1", "RECV_B12",
+                           "REDUCE_GRAD[0,4)", "REDUCE_TIED0", "BROADCAST_TIED3", "COUNT_LOSS", "REDUCE_LOSS_COUNT",
+                           "REDUCE_NORM", "OPTIMIZER", "F3.1[2,5)", "W0.12", "SEND_F3.1"}) {
     const auto action = parse_action(text);
     REQUIRE(action);
     CHECK(to_text(*action) == text);

@@ -33,9 +33,10 @@ TEST_CASE("derived lists run to their end", "[check_order]") {
   CHECK(check_order(two_stages(graph), graph).empty());
 }
 
-TEST_CASE("no schedule gets stuck without buffers, for any stages, chunks, micro-batches and credits", "[check_order]") {
-  for (const ScheduleKind kind : {ScheduleKind::ZeroBubbleH1, ScheduleKind::ZeroBubbleH2, ScheduleKind::Interleaved,
-                                  ScheduleKind::ZeroBubbleV}) {
+TEST_CASE("no schedule gets stuck without buffers, for any stages, chunks, micro-batches and credits",
+          "[check_order]") {
+  for (const ScheduleKind kind :
+       {ScheduleKind::ZeroBubbleH1, ScheduleKind::ZeroBubbleH2, ScheduleKind::Interleaved, ScheduleKind::ZeroBubbleV}) {
     for (int num_stages = 1; num_stages <= 9; ++num_stages) {
       for (const int chunks : {1, 2, 3, 4}) {
         if (has_chunks(kind) != (chunks > 1) || (kind == ScheduleKind::ZeroBubbleV && chunks > 2)) continue;
@@ -62,9 +63,9 @@ TEST_CASE("no schedule gets stuck without buffers, for any stages, chunks, micro
 
 TEST_CASE("a receive of another chunk than was sent is refused", "[check_order]") {
   const auto graph = make_chain_graph();
-  Plan plan = make_plan(graph, make_cpu_cluster({2}),
-                        {.cuts = {1, 2, 4}, .samples = {{4}, {4}}, .count = 2, .schedule = ScheduleKind::Interleaved,
-                         .num_chunks = 2});
+  Plan plan = make_plan(
+      graph, make_cpu_cluster({2}),
+      {.cuts = {1, 2, 4}, .samples = {{4}, {4}}, .count = 2, .schedule = ScheduleKind::Interleaved, .num_chunks = 2});
   REQUIRE(check_order(plan, graph).empty());
   auto& actions = plan.roles[1].actions;
   swap_actions(actions, "RECV_F1", "RECV_F0.1");

@@ -45,9 +45,9 @@ TEST_CASE("the text of a plan is the documented one", "[plan_json]") {
 
 TEST_CASE("chunks are written where they are used, and read back", "[plan_json]") {
   CHECK(coxswain::to_text(to_json(sample_plan())).find("chunks") == std::string::npos);
-  const Plan plan = make_plan(make_chain_graph(), make_cpu_cluster({2}),
-                              {.cuts = {1, 2, 4}, .samples = {{4}, {4}}, .schedule = ScheduleKind::ZeroBubbleV,
-                               .num_chunks = 2});
+  const Plan plan =
+      make_plan(make_chain_graph(), make_cpu_cluster({2}),
+                {.cuts = {1, 2, 4}, .samples = {{4}, {4}}, .schedule = ScheduleKind::ZeroBubbleV, .num_chunks = 2});
   Json json = to_json(plan);
   const std::string text = coxswain::to_text(json);
   CHECK(text.find(R"("chunks":[{"end_block":6,"first_block":4}])") != std::string::npos);

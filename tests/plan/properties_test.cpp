@@ -43,9 +43,9 @@ struct Random {
   [[nodiscard]] Plan make(int min_stages, int min_count) const {
     PlanOptions options;
     const int num_stages = *rc::gen::inRange(min_stages, 5);
-    options.schedule = *rc::gen::element(ScheduleKind::GPipe, ScheduleKind::OneForwardOneBackward,
-                                         ScheduleKind::ZeroBubbleH1, ScheduleKind::ZeroBubbleH2,
-                                         ScheduleKind::Interleaved, ScheduleKind::ZeroBubbleV);
+    options.schedule =
+        *rc::gen::element(ScheduleKind::GPipe, ScheduleKind::OneForwardOneBackward, ScheduleKind::ZeroBubbleH1,
+                          ScheduleKind::ZeroBubbleH2, ScheduleKind::Interleaved, ScheduleKind::ZeroBubbleV);
     if (has_chunks(options.schedule))
       options.num_chunks = options.schedule == ScheduleKind::ZeroBubbleV ? 2 : *rc::gen::inRange(2, 4);
     std::vector<int> cuts{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11};

@@ -116,9 +116,9 @@ TEST_CASE("chunks wait for each other at the V's turn, and credits count by edge
 
 TEST_CASE("a bucket waits for every chunk that may use its parameters", "[rank_program]") {
   // By hand: the second chunk's weight gradient comes last, and the first chunk's bucket holds what both use.
-  Plan plan = make_plan(make_chain_graph({.tied = false}), make_cpu_cluster({2}),
-                        {.cuts = {3}, .samples = {{2, 2}}, .count = 1, .schedule = ScheduleKind::ZeroBubbleV,
-                         .num_chunks = 2});
+  Plan plan =
+      make_plan(make_chain_graph({.tied = false}), make_cpu_cluster({2}),
+                {.cuts = {3}, .samples = {{2, 2}}, .count = 1, .schedule = ScheduleKind::ZeroBubbleV, .num_chunks = 2});
   const std::vector<Action> actions{{ActionKind::Forward, 0, 0, 3},
                                     {ActionKind::Forward, 0, 3, 6, -1, 1},
                                     {ActionKind::BackwardInput, 0, 3, 6, -1, 1},

@@ -39,9 +39,9 @@ TEST_CASE("two stages of one and two replicas", "[roles]") {
 }
 
 TEST_CASE("a split backward sends after I and reduces behind the last W", "[roles]") {
-  const Plan plan = make_plan(
-      make_chain_graph(), make_cpu_cluster({3}),
-      {.cuts = {3}, .samples = {{4}, {3, 1}}, .count = 2, .schedule = ScheduleKind::ZeroBubbleH1});
+  const Plan plan =
+      make_plan(make_chain_graph(), make_cpu_cluster({3}),
+                {.cuts = {3}, .samples = {{4}, {3, 1}}, .count = 2, .schedule = ScheduleKind::ZeroBubbleH1});
   CHECK(text_of(plan.roles[0].actions) ==
         "F0[0,3) SEND_F0 F1[0,3) SEND_F1 RECV_B0 I0[0,3) W0[0,3) RECV_B1 I1[0,3) W1[0,3) REDUCE_TIED0 REDUCE_NORM "
         "OPTIMIZER BROADCAST_TIED0");
@@ -52,9 +52,9 @@ TEST_CASE("a split backward sends after I and reduces behind the last W", "[role
 
 TEST_CASE("a stage with chunks sends from chunk to chunk and reduces each chunk behind its last backward", "[roles]") {
   const auto list = [](ScheduleKind kind, std::size_t role) {
-    const Plan plan = make_plan(make_chain_graph(), make_cpu_cluster({4}),
-                                {.cuts = {1, 2, 4}, .samples = {{4}, {2, 2}}, .count = 1, .schedule = kind,
-                                 .num_chunks = 2});
+    const Plan plan =
+        make_plan(make_chain_graph(), make_cpu_cluster({4}),
+                  {.cuts = {1, 2, 4}, .samples = {{4}, {2, 2}}, .count = 1, .schedule = kind, .num_chunks = 2});
     return text_of(plan.roles[role].actions);
   };
   // The embedding (block 0) and the head (block 5) are one parameter: on both stages here ...

@@ -1,5 +1,5 @@
-#include "common/ensure.h"
 #include <map>
+#include "common/ensure.h"
 
 #include "plan/program.h"
 #include "tests/plan/pytorch_schedules.h"
@@ -98,8 +98,8 @@ TEST_CASE("what is in flight is the list's own peak, and the published one", "[s
 TEST_CASE("interleaved 1F1B and ZB-V are PyTorch's orders", "[schedule]") {
   for (const PytorchSchedule& recorded : kPytorchSchedules) {
     const ScheduleKind kind = *parse_schedule_kind(recorded.kind);
-    const auto theirs = parse_schedule_csv(recorded.csv, recorded.num_stages, recorded.num_micro_batches, kind,
-                                           recorded.num_chunks);
+    const auto theirs =
+        parse_schedule_csv(recorded.csv, recorded.num_stages, recorded.num_micro_batches, kind, recorded.num_chunks);
     REQUIRE(theirs);
     for (int stage = 0; stage < recorded.num_stages; ++stage) {
       CAPTURE(recorded.kind, recorded.num_stages, recorded.num_chunks, recorded.num_micro_batches, stage);
@@ -123,7 +123,9 @@ TEST_CASE("with chunks every list is complete, in order, and at its published pe
             std::map<std::pair<int, int>, int> steps;  // how far a micro-batch has come in a chunk
             int held = 0, most = 0, owed = 0, most_owed = 0;
             for (const Action& action : list) {
-              const int step = action.kind == ActionKind::Forward ? 0 : action.kind == ActionKind::BackwardWeight ? 2 : 1;
+              const int step = action.kind == ActionKind::Forward          ? 0
+                               : action.kind == ActionKind::BackwardWeight ? 2
+                                                                           : 1;
               CHECK(steps[{action.chunk, action.micro_batch}]++ == step);
               held += step == 0 ? 1 : step == 1 && split ? 0 : -1;
               owed += step == 0 ? 0 : step == 2 ? -1 : split ? 1 : 0;

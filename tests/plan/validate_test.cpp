@@ -158,8 +158,12 @@ TEST_CASE("V10: stages cover the blocks in order", "[validate]") {
 
 TEST_CASE("V10: chunks", "[validate]") {
   Case c;
-  c.plan = make_plan(c.graph, c.resources, {.cuts = {1, 2, 4}, .samples = {{4}, {3, 1}}, .count = 2,
-                                            .schedule = ScheduleKind::Interleaved, .num_chunks = 2});
+  c.plan = make_plan(c.graph, c.resources,
+                     {.cuts = {1, 2, 4},
+                      .samples = {{4}, {3, 1}},
+                      .count = 2,
+                      .schedule = ScheduleKind::Interleaved,
+                      .num_chunks = 2});
   const auto check = [&](const std::string& path, const std::string& rule = "V10") {
     const auto errors = validate(c.plan, c.graph, c.resources, kPlannable);
     REQUIRE_FALSE(errors.empty());

@@ -46,8 +46,8 @@ plan::Plan make_plan(const model::ModelGraph& graph, const cluster::ResourceGrap
   for (std::size_t s = 0; s < options.samples.size(); ++s) {
     plan::Stage stage;
     for (int chunk = 0; chunk < options.num_chunks; ++chunk) {
-      const auto part = static_cast<std::size_t>(plan::part_of(
-          options.schedule, static_cast<int>(s), static_cast<int>(options.samples.size()), chunk));
+      const auto part = static_cast<std::size_t>(
+          plan::part_of(options.schedule, static_cast<int>(s), static_cast<int>(options.samples.size()), chunk));
       const plan::BlockRun run{part == 0 ? 0 : options.cuts[part - 1],
                                part == options.cuts.size() ? graph.num_blocks() : options.cuts[part]};
       if (chunk == 0) {
