@@ -61,6 +61,24 @@ TEST_CASE("no schedule gets stuck without buffers, for any stages, chunks, micro
   }
 }
 
+TEST_CASE("evaluation does not get stuck either", "[check_order]") {
+  for (const ScheduleKind kind : {ScheduleKind::Interleaved, ScheduleKind::ZeroBubbleV}) {
+    for (int num_stages = 2; num_stages <= 6; ++num_stages) {
+      const auto graph = make_chain_graph({.num_layers = 2 * num_stages - 2, .tied = false});
+      PlanOptions options{.schedule = kind, .receive_credits = 1, .num_chunks = 2};
+      for (int part = 1; part < num_stages * 2; ++part) options.cuts.push_back(part);
+      options.samples.assign(static_cast<std::size_t>(num_stages), {1});
+      for (const int count : {1, 5, 12, 17}) {
+        options.count = count;
+        Plan plan = make_plan(graph, make_cpu_cluster({6}), options);
+        for (Role& role : plan.roles) role.actions = evaluation_actions(plan, role.stage);
+        CAPTURE(to_text(kind), num_stages, count);
+        CHECK(check_order(plan, graph).empty());
+      }
+    }
+  }
+}
+
 TEST_CASE("a receive of another chunk than was sent is refused", "[check_order]") {
   const auto graph = make_chain_graph();
   Plan plan = make_plan(
