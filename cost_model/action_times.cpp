@@ -14,33 +14,36 @@ ActionTimes::ActionTimes(const CostModel& cost, const plan::Plan& plan, const pl
   const plan::Replica& replica = stage_.replicas[static_cast<std::size_t>(role.replicas.front())];
   device_class_ = replica.devices.front().device_class;
   overhead_ = to_ticks(cost.estimate_action_overhead(device_class_));
-  Mesh mesh{replica.devices, {}, stage_.zero_stage};
-  mesh.replica_group.push_back(replica.devices.front());
-  for (const plan::Replica& other : stage_.replicas) {
-    if (&other != &replica) mesh.replica_group.push_back(other.devices.front());
-  }
+  const Mesh mesh = make_mesh(stage_, role.replicas.front());
   const std::vector<plan::BlockRun> runs = plan::runs_of(stage_);
   for (const plan::BlockRun& run : runs) {
     for (int block = run.first_block; block < run.end_block; ++block) {
-      const MeshTicks time = estimate_block_on_mesh(
-          cost,
-          {block, device_class_, replica.samples, plan.precision, replica.tensor, replica.context, replica.expert},
-          mesh);
+      const MeshTicks time =
+          estimate_block_on_mesh(cost,
+                                 {block, device_class_, replica.samples, plan.precision, replica.tensor,
+                                  replica.context, replica.expert, stage_.recompute[at(block)]},
+                                 mesh);
       forward_.push_back(time.forward);
       backward_.push_back(time.backward);
       input_.push_back(time.input);
       weight_.push_back(time.weight);
+      recompute_.push_back(time.recompute);
     }
   }
-  optimizer_ =
-      estimate_update_on_mesh(cost, count_persistent(cost.facts(), runs, replica.tensor), plan.precision, mesh);
+  optimizer_ = estimate_update_on_mesh(cost, count_persistent(cost.facts(), runs, replica.tensor, replica.expert),
+                                       plan.precision, mesh);
 
   gradients_.resize(forward_.size(), 0);
   for (const ParameterFacts& parameter : cost.facts().parameters()) {
     if (!parameter.trainable || parameter.blocks.empty() || !reduces_buckets(stage_.zero_stage)) continue;
     const bool inside = std::all_of(parameter.blocks.begin(), parameter.blocks.end(),
                                     [&](int block) { return plan::position_of(stage_, block) >= 0; });
-    if (inside) gradients_[at(parameter.blocks.front())] += parameter.elements_at(replica.tensor);
+    if (!inside) continue;
+    const std::int64_t elements = parameter.elements_at(replica.tensor, replica.expert);
+    const bool experts = parameter.experts > 0;
+    gradients_[at(parameter.blocks.front())] +=
+        reduced_elements(experts ? 0 : elements, experts ? elements : 0,
+                         static_cast<std::int64_t>(mesh.replica_group.size()), replica.expert);
   }
 }
 
@@ -50,7 +53,7 @@ ComputeTicks ActionTimes::backward_time(const plan::Action& action, const std::v
   for (int block = action.first_block; block < action.end_block; ++block) {
     const std::size_t i = at(block);
     ticks.backward += times[i];
-    if (stage_.recompute[i] == plan::Recompute::Full) ticks.recompute += forward_[i];
+    ticks.recompute += recompute_[i];
   }
   return ticks;
 }

@@ -39,7 +39,7 @@ class ActionTimes {
   [[nodiscard]] std::size_t at(int block) const { return static_cast<std::size_t>(plan::position_of(stage_, block)); }
 
   Ticks overhead_ = 0, optimizer_ = 0;
-  std::vector<Ticks> forward_, backward_, input_, weight_;  // by block of the stage, over its chunks
+  std::vector<Ticks> forward_, backward_, input_, weight_, recompute_;  // by block of the stage, over its chunks
   std::vector<std::int64_t> gradients_;  // float32 elements by block of the stage, as the buckets count them
 };
 

@@ -1,6 +1,7 @@
 #include "cost_model/memory.h"
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 
 #include "common/ensure.h"
@@ -48,18 +49,106 @@ Bytes peak_of(const std::vector<plan::Action>& list, const std::vector<plan::Blo
   return peak;
 }
 
-/// C25: the stream between blocks is split along the sequence.
-Bytes split(Bytes bytes, int tensor) { return Bytes((bytes.value + tensor - 1) / tensor); }
+/// Master, two moments, and the gradient as it comes in.
+constexpr std::int64_t kHostBytes = 16;
+/// C34: the block at work and the one whose tensors are on their way.
+constexpr std::int64_t kBlocksOnDevice = 2;
+
+/// C25, C29: the stream between blocks is split along the sequence.
+Bytes split(Bytes bytes, int parts) { return Bytes((bytes.value + parts - 1) / parts); }
+
+std::vector<plan::BlockRun> runs_of(const StageWork& work) {
+  std::vector<plan::BlockRun> runs{{work.first_block, work.end_block}};
+  runs.insert(runs.end(), work.chunks.begin(), work.chunks.end());
+  return runs;
+}
+
+/// C15: bytes between forward and backward.
+struct Kept {
+  std::vector<Held> held;  // of one micro-batch, by chunk
+  Bytes largest{0};        // of a block
+  Bytes replayed{0};       // there once more while a block is recomputed
+  Bytes shared{0}, transient{0};
+};
+
+Kept count_kept(const CostModel& cost, const StageWork& work) {
+  const ModelFacts& facts = cost.facts();
+  Kept kept;
+  std::size_t position = 0;
+  for (const plan::BlockRun& run : runs_of(work)) {
+    kept.held.emplace_back();
+    for (int block = run.first_block; block < run.end_block; ++block, ++position) {
+      const BlockWork here{block,       work.device_class, work.samples, work.precision,
+                           work.tensor, work.context,      work.expert,  work.recompute[position]};
+      const BlockTime time = cost.estimate_block(here);
+      const Bytes bytes = kept_bytes(facts, here, time);
+      kept.held.back().before += bytes;
+      kept.held.back().after += time.saved;
+      kept.largest = std::max(kept.largest, bytes);
+      if (here.recompute == plan::Recompute::Full) kept.replayed = std::max(kept.replayed, time.saved);
+      if (here.recompute == plan::Recompute::Selective)
+        kept.replayed = std::max(kept.replayed, time.saved - time.selective);
+      kept.transient = std::max(kept.transient, time.transient);
+      if (!time.measured)
+        kept.shared =
+            std::max(kept.shared, split(facts.totals(block, work.samples).shared_bytes, work.tensor * work.context));
+    }
+  }
+  // Between I and W all that was recomputed stays.
+  const bool splits = std::any_of(work.list.begin(), work.list.end(), [](const plan::Action& action) {
+    return action.kind == plan::ActionKind::BackwardWeight;
+  });
+  if (splits) kept.replayed = Bytes(0);
+  return kept;
+}
+
+/// Of all micro-batches in flight.
+Bytes sum_in_flight(const StageWork& work, const Kept& kept) {
+  return work.list.empty() ? kept.held.front().before * work.in_flight : peak_of(work.list, runs_of(work), kept.held);
+}
+
+/// Without chunks from and to the neighbours.
+std::vector<StageWork::EdgeWork> edges_in_of(const StageWork& work) {
+  if (!work.chunks.empty() || work.first_stage) return work.edges_in;
+  return {{{work.first_block}, work.receive_credits}};
+}
+
+std::vector<StageWork::EdgeWork> edges_out_of(const StageWork& work) {
+  if (!work.chunks.empty() || work.last_stage) return work.edges_out;
+  return {{{work.end_block}, work.receive_credits}};
+}
+
+PersistentMemory persistent_of(const CostModel& cost, const StageWork& work) {
+  return estimate_persistent_memory(count_persistent(cost.facts(), runs_of(work), work.tensor, work.expert),
+                                    work.precision, work.zero_stage, work.replicas * work.context, work.expert,
+                                    work.offload);
+}
 
 }  // namespace
 
-PersistentElements count_persistent(const ModelFacts& facts, int first_block, int end_block, int tensor) {
-  return count_persistent(facts, {{first_block, end_block}}, tensor);
+Bytes kept_bytes(const ModelFacts& facts, const BlockWork& work, const BlockTime& time) {
+  switch (work.recompute) {
+    case plan::Recompute::None: return time.saved;
+    case plan::Recompute::Selective: return time.selective;
+    case plan::Recompute::Full: break;
+  }
+  return split(facts.activation_bytes(work.block, work.samples, work.precision), work.tensor * work.context);
 }
 
-PersistentElements count_persistent(const ModelFacts& facts, const std::vector<plan::BlockRun>& runs, int tensor) {
+std::int64_t shard_of(std::int64_t all, std::int64_t experts, std::int64_t replicas, std::int64_t holders) {
+  if (holders == replicas) return (all + replicas - 1) / replicas;
+  return (all - experts + replicas - 1) / replicas + (experts + holders - 1) / holders;
+}
+
+PersistentElements count_persistent(const ModelFacts& facts, int first_block, int end_block, int tensor, int expert) {
+  return count_persistent(facts, {{first_block, end_block}}, tensor, expert);
+}
+
+PersistentElements count_persistent(const ModelFacts& facts, const std::vector<plan::BlockRun>& runs, int tensor,
+                                    int expert) {
   PersistentElements count;
-  std::vector<std::int64_t> of_block(static_cast<std::size_t>(facts.num_blocks()), 0);
+  const int first_block = runs.front().first_block;
+  std::vector<std::int64_t> of_block(static_cast<std::size_t>(runs.back().end_block - first_block), 0);
   const auto is_inside = [&](int block) {
     return std::any_of(runs.begin(), runs.end(), [block](const plan::BlockRun& run) {
       return run.first_block <= block && block < run.end_block;
@@ -68,36 +157,46 @@ PersistentElements count_persistent(const ModelFacts& facts, const std::vector<p
   for (const ParameterFacts& parameter : facts.parameters()) {
     const auto at = std::find_if(parameter.blocks.begin(), parameter.blocks.end(), is_inside);
     if (at == parameter.blocks.end()) continue;
-    const std::int64_t elements = parameter.elements_at(tensor);
+    const std::int64_t elements = parameter.elements_at(tensor, expert);
     if (!parameter.trainable) {
       count.frozen += size_of(parameter.dtype) * elements;
       continue;
     }
     count.held += elements;
-    of_block[static_cast<std::size_t>(*at)] += elements;
+    of_block[static_cast<std::size_t>(*at - first_block)] += elements;
     // A tied copy is updated by its owner.
-    if (at == parameter.blocks.begin()) count.owned += elements;
+    const bool owned = at == parameter.blocks.begin();
+    if (owned) count.owned += elements;
+    if (parameter.experts == 0) continue;
+    count.held_experts += elements;
+    if (owned) count.owned_experts += elements;
   }
   for (const std::int64_t elements : of_block) count.largest = std::max(count.largest, elements);
   for (const plan::BlockRun& run : runs) count.frozen += facts.buffer_bytes(run.first_block, run.end_block);
   return count;
 }
 
-// C14; C26: what ZeRO splits, each device of the group holds 1/replicas of.
+// C14; C26: what ZeRO splits, each device of the group holds 1/replicas of; C30: masters and moments on the host.
 PersistentMemory estimate_persistent_memory(const PersistentElements& elements, plan::Precision precision,
-                                            int zero_stage, std::int64_t replicas) {
-  const auto part = [replicas](std::int64_t whole, bool split) {
-    return split ? (whole + replicas - 1) / replicas : whole;
+                                            int zero_stage, std::int64_t replicas, int expert, plan::Offload offload) {
+  const std::int64_t holders = std::max<std::int64_t>(1, replicas / expert);
+  const auto held = [&](bool is_split) {
+    return is_split ? shard_of(elements.held, elements.held_experts, replicas, holders) : elements.held;
   };
-  const bool half = precision == plan::Precision::BFloat16;
+  const std::int64_t owned =
+      zero_stage >= 1 ? shard_of(elements.owned, elements.owned_experts, replicas, holders) : elements.owned;
+  const bool half = precision == plan::Precision::BFloat16, on_host = offload == plan::Offload::Optimizer;
   // What is computed with, and under bfloat16 the float32 masters, which are state of the optimizer.
   const std::int64_t computed = half ? kBFloat16Bytes : kFloat32Bytes;
   PersistentMemory memory;
-  memory.parameters = Bytes(computed * part(elements.held, zero_stage >= 3)) + elements.frozen;
-  if (half) memory.parameters += Bytes(kFloat32Bytes * part(elements.held, zero_stage >= 1));
-  memory.gradients = Bytes(kFloat32Bytes * part(elements.held, zero_stage >= 2));
-  memory.optimizer = Bytes(kOptimizerBytes * part(elements.owned, zero_stage >= 1));
-  memory.owned_elements = part(elements.owned, zero_stage >= 1);
+  memory.parameters = Bytes(computed * held(zero_stage >= 3)) + elements.frozen;
+  if (half && !on_host) memory.parameters += Bytes(kFloat32Bytes * held(zero_stage >= 1));
+  memory.gradients = Bytes(kFloat32Bytes * held(zero_stage >= 2));
+  if (on_host)
+    memory.host = Bytes(kHostBytes * owned);
+  else
+    memory.optimizer = Bytes(kOptimizerBytes * owned);
+  memory.owned_elements = owned;
   memory.held_elements = elements.held;
   if (replicas > 1 && zero_stage >= 2) memory.gathered = Bytes(kFloat32Bytes * elements.largest);
   // The block at work and the one that is fetched ahead.
@@ -112,83 +211,84 @@ PersistentMemory estimate_persistent_memory(const ModelFacts& facts, int first_b
 
 plan::MemoryParts estimate_stage_memory(const CostModel& cost, const StageWork& work) {
   const ModelFacts& facts = cost.facts();
-  std::vector<plan::BlockRun> runs{{work.first_block, work.end_block}};
-  runs.insert(runs.end(), work.chunks.begin(), work.chunks.end());
-  const PersistentMemory persistent = estimate_persistent_memory(count_persistent(facts, runs, work.tensor),
-                                                                 work.precision, work.zero_stage, work.replicas);
+  const PersistentMemory persistent = persistent_of(cost, work);
   plan::MemoryParts parts;
   parts.parameters = persistent.parameters;
   parts.gradients = persistent.gradients;
   parts.optimizer = persistent.optimizer;
 
   // C15: every micro-batch in flight keeps what backward needs, or a block's inputs where it recomputes; while a block
-  // recomputes, what it would have kept is there once more, until W where that comes later.
-  Bytes replayed{0}, shared{0};
-  std::vector<Held> held;
-  std::size_t position = 0;
-  for (const plan::BlockRun& run : runs) {
-    Held of_run;
-    for (int block = run.first_block; block < run.end_block; ++block, ++position) {
-      const BlockTime time = cost.estimate_block({block, work.device_class, work.samples, work.precision, work.tensor});
-      of_run.after += time.saved;
-      if (work.recompute[position] == plan::Recompute::Full) {
-        of_run.before += split(facts.activation_bytes(block, work.samples, work.precision), work.tensor);
-        replayed = std::max(replayed, time.saved);
-      } else {
-        of_run.before += time.saved;
-      }
-      parts.workspace = std::max(parts.workspace, time.transient);
-      if (!time.measured) shared = std::max(shared, split(facts.totals(block, work.samples).shared_bytes, work.tensor));
-    }
-    held.push_back(of_run);
-  }
-  const bool splits = std::any_of(work.list.begin(), work.list.end(), [](const plan::Action& action) {
-    return action.kind == plan::ActionKind::BackwardWeight;
-  });
-  if (splits) replayed = Bytes(0);  // held from I to W
-  parts.activations =
-      (work.list.empty() ? held.front().before * work.in_flight : peak_of(work.list, runs, held)) + replayed + shared;
+  // recomputes, what it would have kept is there once more, until W where that comes later. C34: of what goes to the
+  // host, two blocks' are here.
+  const Kept kept = count_kept(cost, work);
+  Bytes in_flight = sum_in_flight(work, kept);
+  if (work.offload == plan::Offload::Activations) in_flight = std::min(in_flight, kept.largest * kBlocksOnDevice);
+  parts.activations = in_flight + kept.replayed + kept.shared;
+  parts.workspace = kept.transient;
 
   // C16: a receive buffer per credit on each edge, a send buffer each while its message is under way.
-  const auto largest = [&](const std::vector<int>& cuts) {
+  const int parts_of_cut = work.tensor * work.context;
+  const auto buffers = [&](const StageWork::EdgeWork& edge) {
     Bytes activation{0}, gradient{0};
-    for (const int cut : cuts) {
-      activation = std::max(activation, split(facts.activation_bytes(cut, work.samples, work.precision), work.tensor));
-      gradient = std::max(gradient, split(facts.gradient_bytes(cut, work.samples, work.precision), work.tensor));
+    for (const int cut : edge.cuts) {
+      activation = std::max(activation, split(facts.activation_bytes(cut, work.samples, work.precision), parts_of_cut));
+      gradient = std::max(gradient, split(facts.gradient_bytes(cut, work.samples, work.precision), parts_of_cut));
     }
     return std::pair{activation, gradient};
   };
-  for (const StageWork::EdgeWork& edge : work.edges_in) {
-    const auto [activation, gradient] = largest(edge.cuts);
+  for (const StageWork::EdgeWork& edge : edges_in_of(work)) {
+    const auto [activation, gradient] = buffers(edge);
     parts.transfers += activation * edge.credits + gradient;
   }
-  for (const StageWork::EdgeWork& edge : work.edges_out) {
-    const auto [activation, gradient] = largest(edge.cuts);
+  for (const StageWork::EdgeWork& edge : edges_out_of(work)) {
+    const auto [activation, gradient] = buffers(edge);
     parts.transfers += gradient * edge.credits + activation;
   }
 
   // C17
-  parts.workspace += cost.base_memory(work.device_class) + persistent.gathered;
+  parts.workspace += cost.base_memory(work.device_class) + persistent.gathered + estimate_communicators(cost, work);
   parts.margin = margin_of(parts.total());
   return parts;
+}
+
+Bytes communicator_buffers(const cluster::LinkClass& link) {
+  const double bandwidth = link.bandwidth.value.value * std::max(1, link.sharing);
+  const double channels = std::ceil(bandwidth / kChannelBandwidth.value);
+  return kChannelBytes * static_cast<std::int64_t>(std::clamp<double>(channels, kFewestChannels, kMostChannels));
+}
+
+Bytes estimate_communicators(const CostModel& cost, const StageWork& work) {
+  const cluster::ResourceGraph& graph = cost.resources();
+  const auto buffers = [&](const cluster::LinkClass& link) {
+    return cost.communicator_memory(work.device_class, link);
+  };
+  const std::int64_t node = cluster::locate(graph, {work.device_class, 0}).node, nodes = cluster::num_nodes(graph);
+  const std::int64_t inside = (work.tensor > 1 ? 1 : 0) + (work.context > 1 ? 1 : 0);
+  // Replicas, those of the same experts and of all of them, two directions with each neighbour, and the world.
+  std::int64_t outside = (work.replicas * work.context > 1 ? 1 : 0) + (work.expert > 1 ? 2 : 0);
+  outside += 2 * static_cast<std::int64_t>(edges_in_of(work).size() + edges_out_of(work).size());
+  if (inside + outside == 0) return Bytes(0);
+  ++outside;
+  const std::int64_t other = nodes == 1 ? node : node + 1 < nodes ? node + 1 : node - 1;
+  const Bytes within = inside > 0 ? buffers(cluster::link_between_nodes(graph, node, node)) * inside : Bytes(0);
+  return within + buffers(cluster::link_between_nodes(graph, node, other)) * outside;
+}
+
+Bytes estimate_stage_host_memory(const CostModel& cost, const StageWork& work) {
+  Bytes bytes = persistent_of(cost, work).host;
+  if (work.offload == plan::Offload::Activations) bytes += sum_in_flight(work, count_kept(cost, work));
+  return bytes;
 }
 
 Bytes margin_of(Bytes sum) {
   return Bytes(static_cast<std::int64_t>(static_cast<double>(sum.value) * kMemoryMarginFraction));
 }
 
-plan::MemoryParts estimate_memory(const CostModel& cost, const plan::Plan& plan, int stage, int replica) {
+namespace {
+
+/// The edges of a stage with chunks, each with all that it carries.
+void add_edges(const plan::Plan& plan, int stage, StageWork& work) {
   const plan::Stage& shape = plan.stages[static_cast<std::size_t>(stage)];
-  const plan::Replica& place = shape.replicas[static_cast<std::size_t>(replica)];
-  StageWork work;
-  work.first_block = shape.first_block;
-  work.end_block = shape.end_block;
-  work.device_class = place.devices.front().device_class;
-  work.samples = place.samples;
-  work.precision = plan.precision;
-  work.recompute = shape.recompute;
-  work.chunks = shape.chunks;
-  work.list = list_of(plan, stage, replica);
   std::map<int, StageWork::EdgeWork> edges_in, edges_out;  // by edge
   const auto add = [&](std::map<int, StageWork::EdgeWork>& edges, const plan::Action& action, int cut) {
     const auto edge = plan::edge_of(plan, stage, action);
@@ -200,16 +300,38 @@ plan::MemoryParts estimate_memory(const CostModel& cost, const plan::Plan& plan,
   };
   for (int chunk = 0; chunk < plan::num_chunks(shape); ++chunk) {
     const plan::BlockRun run = plan::run_of(shape, chunk);
-    const plan::Action receive{plan::ActionKind::ReceiveActivation, 0, -1, -1, -1, chunk};
-    const plan::Action send{plan::ActionKind::SendActivation, 0, -1, -1, -1, chunk};
-    add(edges_in, receive, run.first_block);
-    add(edges_out, send, run.end_block);
+    add(edges_in, {plan::ActionKind::ReceiveActivation, 0, -1, -1, -1, chunk}, run.first_block);
+    add(edges_out, {plan::ActionKind::SendActivation, 0, -1, -1, -1, chunk}, run.end_block);
   }
   for (auto& [index, edge] : edges_in) work.edges_in.push_back(std::move(edge));
   for (auto& [index, edge] : edges_out) work.edges_out.push_back(std::move(edge));
+}
+
+}  // namespace
+
+plan::MemoryParts estimate_memory(const CostModel& cost, const plan::Plan& plan, int stage, int replica) {
+  const plan::Stage& shape = plan.stages[static_cast<std::size_t>(stage)];
+  const plan::Replica& place = shape.replicas[static_cast<std::size_t>(replica)];
+  const int num_stages = static_cast<int>(plan.stages.size());
+  StageWork work;
+  work.first_block = shape.first_block;
+  work.end_block = shape.end_block;
+  work.device_class = place.devices.front().device_class;
+  work.samples = place.samples;
+  work.precision = plan.precision;
+  work.recompute = shape.recompute;
+  work.list = list_of(plan, stage, replica);
+  work.chunks = shape.chunks;
+  if (!shape.chunks.empty()) add_edges(plan, stage, work);
+  work.receive_credits = static_cast<int>(std::min<std::int64_t>(plan.receive_credits, plan.batch.count));
+  work.first_stage = stage == 0;
+  work.last_stage = stage + 1 == num_stages;
   work.tensor = place.tensor;
   work.zero_stage = shape.zero_stage;
   work.replicas = static_cast<std::int64_t>(shape.replicas.size());
+  work.context = place.context;
+  work.expert = place.expert;
+  work.offload = shape.offload;
   return estimate_stage_memory(cost, work);
 }
 

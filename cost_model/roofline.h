@@ -17,8 +17,16 @@ namespace coxswain::cost_model {
 [[nodiscard]] Seconds estimate_op(const cluster::DeviceClass& device, plan::Precision precision,
                                   model::OpClass op_class, Flop flop, Bytes bytes);
 
+/// C32: tokens of the busiest device of an expert axis over the mean. Assumed: routers are trained with a balance loss,
+/// and systems give each expert 1.25 times its even share before they drop tokens (Fedus et al. 2022, Switch
+/// Transformers, capacity factor of table 1).
+inline constexpr double kExpertImbalance = 1.25;
+
+/// Accelerators group the products of each expert; our CPU engine gathers a matrix for each row.
+[[nodiscard]] model::ExpertForm expert_form(const cluster::DeviceClass& device);
+
 /// C11: sum of C4 over the block's operators, backward as input gradient and weight gradient one after the other; C28:
-/// the latter's part.
+/// the latter's part. On a context axis attention runs in as many pieces as there are devices (C29).
 [[nodiscard]] BlockTime estimate_block_roofline(const ModelFacts& facts, const cluster::DeviceClass& device,
                                                 const BlockWork& work);
 

@@ -38,7 +38,7 @@ class ListBuilder {
   void start() {
     if (!ends_in_loss(plan_, index_)) return;
     add({ActionKind::CountLoss});
-    if (stage_.replicas.size() > 1) add({ActionKind::ReduceLossCount});
+    if (num_holders(stage_) > 1) add({ActionKind::ReduceLossCount});
   }
 
   void forward(int micro_batch, int chunk = 0) {
@@ -139,7 +139,7 @@ std::vector<Bytes> bucket_bytes_of(const Stage& stage, const model::ModelGraph& 
 }
 
 std::vector<int> make_bucket_starts(const Stage& stage, const std::vector<Bytes>& block_bytes, Bytes bucket_bytes) {
-  if (stage.replicas.size() < 2) return {};
+  if (num_holders(stage) < 2) return {};
   std::vector<int> starts;
   for (int chunk = num_chunks(stage) - 1; chunk >= 0; --chunk) {
     const BlockRun run = run_of(stage, chunk);

@@ -219,7 +219,12 @@ class Validator {
     }
     if (const int most = capabilities_.max_zero_stage; stage.zero_stage > most)
       unimplemented("V19", "ZeRO", path + ".zero_stage", at_most(most, 0), std::to_string(stage.zero_stage));
-    if (stage.offload != Offload::None)
+    if (const auto selective = std::find(stage.recompute.begin(), stage.recompute.end(), Recompute::Selective);
+        selective != stage.recompute.end() && !capabilities_.selective_recompute) {
+      const auto index = static_cast<std::size_t>(selective - stage.recompute.begin());
+      unimplemented("V19", "selective recompute", path + "." + at_index("recompute", index), "none, full", "selective");
+    }
+    if (stage.offload != Offload::None && !capabilities_.offload)
       unimplemented("V19", "offload", path + ".offload", "none", std::string(to_text(stage.offload)));
     return holds;
   }
@@ -236,10 +241,10 @@ class Validator {
     }
     if (const int most = capabilities_.max_tensor; replica.tensor > most)
       unimplemented("V14", "tensor parallelism", path + ".tensor", at_most(most, 1), std::to_string(replica.tensor));
-    if (replica.context > 1)
-      unimplemented("V14", "context parallelism", path + ".context", "1", std::to_string(replica.context));
-    if (replica.expert > 1)
-      unimplemented("V14", "expert parallelism", path + ".expert", "1", std::to_string(replica.expert));
+    if (const int most = capabilities_.max_context; replica.context > most)
+      unimplemented("V14", "context parallelism", path + ".context", at_most(most, 1), std::to_string(replica.context));
+    if (const int most = capabilities_.max_expert; replica.expert > most)
+      unimplemented("V14", "expert parallelism", path + ".expert", at_most(most, 1), std::to_string(replica.expert));
     if (replica.samples < 1) {
       invalid("V17", "replica has no samples", path + ".samples", "at least 1", std::to_string(replica.samples),
               "leave the device unused instead");
