@@ -256,6 +256,23 @@ class Planning(Case):
         explained = launch("explain", "plan.json", "--cluster", cluster, folder=self.folder)
         self.assertEqual(explained.returncode, 0, explained.stderr)
 
+    def test_a_schedule_that_is_only_planned_simulates_and_does_not_train(self):
+        result = self.plan("--runnable", "--constrain", "pipeline=2", "--constrain", "data=1", "--constrain", "schedule=1f1b", "--out", "plan.json")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        document = json.loads((self.folder / "plan.json").read_text())
+        document["plan"]["schedule"] = "zbh1"
+        for role in document["plan"]["roles"]:
+            # The order of 1F1B, its backward as input gradient, then weight gradient.
+            role["actions"] = [part for action in role["actions"]
+                               for part in ([action.replace("B", "I", 1), action.replace("B", "W", 1)] if action[0] == "B" and action[1].isdigit() else [action])]
+        (self.folder / "split.json").write_text(json.dumps(document))
+        cluster = write_cluster(self.folder, 1 << 30)
+        for command in ["simulate", "explain"]:
+            result = launch(command, "split.json", "--cluster", cluster, folder=self.folder)
+            self.assertEqual(result.returncode, 0, result.stderr)
+        result = launch("validate", "split.json", "--job", "job.yaml", "--cluster", cluster, folder=self.folder)
+        self.assert_fails(result, 65, "V8", "zbh1", "gpipe, 1f1b")
+
     def test_too_little_memory_says_how_much_is_missing_where(self):
         result = self.plan(memory=1 << 12)
         self.assert_fails(result, 69, "small")
