@@ -1,0 +1,331 @@
+#pragma once
+// Every plan of a small space, one after another: the oracle of the search. It knows nothing of planner/: stages, cuts,
+// devices, shares, ZeRO and recompute come from the axes below, memory and steps from cost_model/.
+// Branch and bound keeps it exact: a part of a plan is left out only when it does not fit into memory, or when the
+// compute of its own devices alone takes longer than `at_most` (no communication, no bubble but the way of the first
+// micro-batch). Equal devices (one class, one node) are taken in order, so no two plans visited differ only in them.
+// An axis of a stage is a function in `stage_axes`, an axis of the whole plan a loop in `PlanSpace::run`.
+#include <algorithm>
+#include <functional>
+#include <limits>
+#include <map>
+#include <tuple>
+#include <vector>
+
+#include "cost_model/cost_model.h"
+#include "cost_model/memory.h"
+#include "plan/program.h"
+
+namespace coxswain::test_support {
+
+/// What an enumeration may choose from.
+struct SpaceAxes {
+  std::vector<plan::ScheduleKind> schedules{plan::ScheduleKind::OneForwardOneBackward, plan::ScheduleKind::GPipe};
+  int max_tensor = 1;         // degrees 1, 2, 4, ... inside a node
+  bool mixed_tensor = false;  // replicas of one stage may differ in their degree
+  int max_zero_stage = 0;
+  enum class Recompute { None, Stage, Block } recompute = Recompute::Block;  // none, whole stages, any blocks
+  Bytes bucket_bytes{std::int64_t{25} << 20};
+};
+
+/// Devices of one class on one node: any of them is as good as another.
+struct EqualDevices {
+  int device_class = 0;
+  std::int64_t first_index = 0, count = 0;
+};
+
+/// A stage whose device ids still count from the first of their equal devices.
+struct StageChoice {
+  plan::Stage stage;
+  std::vector<std::int64_t> used;                    // by equal devices
+  std::vector<std::size_t> from;                     // equal devices of each replica
+  double busy = 0, forward_min = 0, backward_min = 0;  // seconds of one micro-batch, compute alone
+};
+
+/// Everything that a stage's axes may look at.
+struct StageFrame {
+  const cost_model::CostModel* cost = nullptr;
+  const SpaceAxes* axes = nullptr;
+  const std::vector<EqualDevices>* devices = nullptr;
+  plan::Batch batch;
+  plan::ScheduleKind schedule = plan::ScheduleKind::OneForwardOneBackward;
+  int stage = 0, num_stages = 1;
+};
+using Emit = std::function<void(const StageChoice&)>;
+using StageAxis = std::function<void(const StageFrame&, const StageChoice&, const Emit&)>;
+
+/// Replicas: any number of tensor units of every kind of equal devices.
+inline void choose_meshes(const StageFrame& frame, const StageChoice& from, const Emit& emit) {
+  const auto& devices = *frame.devices;
+  std::function<void(const StageChoice&, std::size_t, int)> next = [&](const StageChoice& choice, std::size_t group,
+                                                                       int degree) {
+    if (group == devices.size()) {
+      if (!choice.stage.replicas.empty()) emit(choice);
+      return;
+    }
+    // Wide units first within a group, so that equal sets come once.
+    if (degree > 1)
+      next(choice, group, degree / 2);
+    else
+      next(choice, group + 1, frame.axes->max_tensor);
+    const bool same = choice.stage.replicas.empty() || choice.stage.replicas.front().tensor == degree;
+    if (!same && !frame.axes->mixed_tensor) return;
+    if (choice.used[group] + degree > devices[group].count) return;
+    if (static_cast<std::int64_t>(choice.stage.replicas.size()) >= frame.batch.micro) return;
+    StageChoice more = choice;
+    plan::Replica replica;
+    replica.tensor = degree;
+    for (int i = 0; i < degree; ++i)
+      replica.devices.push_back(
+          {devices[group].device_class, devices[group].first_index + more.used[group] + i});
+    more.used[group] += degree;
+    more.from.push_back(group);
+    more.stage.replicas.push_back(std::move(replica));
+    next(more, group, degree);
+  };
+  StageChoice start = from;
+  start.used.assign(devices.size(), 0);
+  next(start, 0, frame.axes->max_tensor);
+}
+
+/// Shares of a micro-batch; among equal replicas the larger ones come first.
+inline void choose_samples(const StageFrame& frame, const StageChoice& from, const Emit& emit) {
+  const std::int64_t fixed = frame.cost->facts().static_batch();
+  StageChoice choice = from;
+  auto& replicas = choice.stage.replicas;
+  std::function<void(std::size_t, std::int64_t)> next = [&](std::size_t r, std::int64_t left) {
+    if (r == replicas.size()) {
+      if (left == 0) emit(choice);
+      return;
+    }
+    const bool equal =
+        r > 0 && choice.from[r] == choice.from[r - 1] && replicas[r].tensor == replicas[r - 1].tensor;
+    const auto later = static_cast<std::int64_t>(replicas.size() - r) - 1;
+    const std::int64_t most = std::min(left - later, equal ? replicas[r - 1].samples : left);
+    for (std::int64_t mine = r + 1 == replicas.size() ? left : 1; mine <= most; ++mine) {
+      if (fixed > 0 && mine != fixed) continue;
+      replicas[r].samples = mine;
+      next(r + 1, left - mine);
+    }
+  };
+  next(0, frame.batch.micro);
+}
+
+inline void choose_zero(const StageFrame& frame, const StageChoice& from, const Emit& emit) {
+  StageChoice choice = from;
+  for (int zero = 0; zero <= frame.axes->max_zero_stage; ++zero) {
+    if (zero > 0 && choice.stage.replicas.size() < 2) return;
+    choice.stage.zero_stage = zero;
+    emit(choice);
+  }
+}
+
+inline void choose_recompute(const StageFrame& frame, const StageChoice& from, const Emit& emit) {
+  StageChoice choice = from;
+  const auto blocks = static_cast<std::size_t>(choice.stage.end_block - choice.stage.first_block);
+  const std::uint32_t all = (std::uint32_t{1} << blocks) - 1;
+  for (std::uint32_t mask = 0; mask <= all; ++mask) {
+    if (mask > 0 && frame.axes->recompute == SpaceAxes::Recompute::None) return;
+    if (mask > 0 && mask < all && frame.axes->recompute == SpaceAxes::Recompute::Stage) continue;
+    choice.stage.recompute.assign(blocks, plan::Recompute::None);
+    for (std::size_t b = 0; b < blocks; ++b) {
+      if ((mask >> b & 1U) != 0) choice.stage.recompute[b] = plan::Recompute::Full;
+    }
+    emit(choice);
+  }
+}
+
+inline const std::vector<StageAxis>& stage_axes() {
+  static const std::vector<StageAxis> kAxes{choose_meshes, choose_samples, choose_zero, choose_recompute};
+  return kAxes;
+}
+
+/// Memory of each replica by the cost model, and the compute of each by itself. False: it does not fit.
+inline bool weigh(const StageFrame& frame, StageChoice& choice) {
+  const cost_model::CostModel& cost = *frame.cost;
+  const plan::Stage& stage = choice.stage;
+  const auto count = static_cast<int>(frame.batch.count);
+  choice.forward_min = choice.backward_min = std::numeric_limits<double>::max();
+  for (std::size_t r = 0; r < stage.replicas.size(); ++r) {
+    const plan::Replica& replica = stage.replicas[r];
+    const int device_class = replica.devices.front().device_class;
+    cost_model::StageWork work;
+    work.first_block = stage.first_block;
+    work.end_block = stage.end_block;
+    work.device_class = device_class;
+    work.samples = replica.samples;
+    work.recompute = stage.recompute;
+    work.in_flight = cost_model::peak_in_flight(frame.schedule, frame.stage, frame.num_stages, count);
+    work.receive_credits = std::min(plan::Plan{}.receive_credits, count);
+    work.first_stage = frame.stage == 0;
+    work.last_stage = frame.stage + 1 == frame.num_stages;
+    work.tensor = replica.tensor;
+    work.zero_stage = stage.zero_stage;
+    work.replicas = static_cast<std::int64_t>(stage.replicas.size());
+    const Bytes capacity = cost.resources().device_classes[static_cast<std::size_t>(device_class)].memory.value;
+    if (cost_model::estimate_stage_memory(cost, work).total() > capacity) return false;
+
+    double forward = cost.estimate_action_overhead(device_class).value, backward = forward;
+    for (int block = stage.first_block; block < stage.end_block; ++block) {
+      const cost_model::BlockTime time =
+          cost.estimate_block({block, device_class, replica.samples, plan::Precision::Float32, replica.tensor});
+      forward += time.forward.value;
+      backward += time.backward.value;
+      if (stage.recompute[static_cast<std::size_t>(block - stage.first_block)] == plan::Recompute::Full)
+        backward += time.forward.value;
+    }
+    choice.busy = std::max(choice.busy, forward + backward);
+    choice.forward_min = std::min(choice.forward_min, forward);
+    choice.backward_min = std::min(choice.backward_min, backward);
+  }
+  return true;
+}
+
+class PlanSpace {
+ public:
+  PlanSpace(const cost_model::CostModel& cost, std::int64_t global_batch, SpaceAxes axes)
+      : cost_(cost), axes_(std::move(axes)), global_(global_batch) {
+    const cluster::ResourceGraph& graph = cost.resources();
+    std::vector<std::int64_t> next(graph.device_classes.size(), 0);
+    for (const cluster::NodeGroup& group : graph.nodes) {
+      for (std::int64_t n = 0; n < group.count; ++n) {
+        for (const auto& entry : graph.node_classes[static_cast<std::size_t>(group.node_class)].devices) {
+          devices_.push_back({entry.device_class, next[static_cast<std::size_t>(entry.device_class)], entry.count});
+          next[static_cast<std::size_t>(entry.device_class)] += entry.count;
+        }
+      }
+    }
+  }
+
+  struct Best {
+    double step = std::numeric_limits<double>::infinity();
+    plan::Plan plan;
+    std::int64_t simulated = 0, left_out = 0;  // left out: parts of plans, by the bound
+    bool complete = true;                      // false: `max_simulations` ended it
+  };
+  /// The best of all plans that take at most `at_most`; infinity where there is none.
+  Best run(double at_most, std::int64_t max_simulations = std::numeric_limits<std::int64_t>::max()) {
+    best_ = Best{};
+    at_most_ = at_most;
+    max_simulations_ = max_simulations;
+    for (std::int64_t micro = 1; micro <= global_; ++micro) {
+      if (global_ % micro != 0) continue;
+      batch_ = {global_, micro, global_ / micro};
+      for (int stages = 1; stages <= cost_.facts().num_blocks(); ++stages) {
+        for (const plan::ScheduleKind schedule : axes_.schedules) {
+          // One stage, or one micro-batch, has one order.
+          if ((stages == 1 || batch_.count == 1) && schedule != axes_.schedules.front()) continue;
+          schedule_ = schedule;
+          num_stages_ = stages;
+          choices_.clear();
+          placed_.clear();
+          free_.assign(devices_.size(), 0);
+          for (std::size_t d = 0; d < devices_.size(); ++d) free_[d] = devices_[d].count;
+          next_stage(0, 0.0);
+        }
+      }
+    }
+    return best_;
+  }
+
+ private:
+  [[nodiscard]] double limit() const { return std::min(best_.step, at_most_) * (1 + 1e-9); }
+
+  /// All settings of blocks [first, end) as stage number `stage` that fit; made once.
+  const std::vector<StageChoice>& choices(int stage, int first, int end) {
+    const auto [at, fresh] = choices_.try_emplace({stage, first, end});
+    if (!fresh) return at->second;
+    const StageFrame frame{&cost_, &axes_, &devices_, batch_, schedule_, stage, num_stages_};
+    std::vector<StageChoice> now(1);
+    now.front().stage.first_block = first;
+    now.front().stage.end_block = end;
+    for (const StageAxis& axis : stage_axes()) {
+      std::vector<StageChoice> longer;
+      for (const StageChoice& choice : now)
+        axis(frame, choice, [&](const StageChoice& found) { longer.push_back(found); });
+      now = std::move(longer);
+    }
+    for (StageChoice& choice : now) {
+      if (weigh(frame, choice)) at->second.push_back(std::move(choice));
+    }
+    return at->second;
+  }
+
+  [[nodiscard]] bool has_work(int first, int end) const {
+    const auto& blocks = cost_.model().blocks;
+    return blocks[static_cast<std::size_t>(first)].first_op < blocks[static_cast<std::size_t>(end - 1)].end_op;
+  }
+
+  /// `before`: seconds that a micro-batch takes at least to come from the stages placed and to go back through them.
+  void next_stage(int first, double before) {
+    const int stage = static_cast<int>(placed_.size()), blocks = cost_.facts().num_blocks();
+    if (stage == num_stages_) {
+      simulate();
+      return;
+    }
+    const int left = num_stages_ - stage - 1;
+    for (int end = left == 0 ? blocks : first + 1; end <= blocks - left; ++end) {
+      if (!has_work(first, end)) continue;
+      for (const StageChoice& choice : choices(stage, first, end)) {
+        bool free = true;
+        for (std::size_t d = 0; d < free_.size(); ++d) free = free && choice.used[d] <= free_[d];
+        if (!free) continue;
+        if (before + static_cast<double>(batch_.count) * choice.busy > limit()) {
+          ++best_.left_out;
+          continue;
+        }
+        placed_.push_back(&choice);
+        for (std::size_t d = 0; d < free_.size(); ++d) free_[d] -= choice.used[d];
+        // Where W is put off, a gradient does not wait for it.
+        const bool whole = schedule_ == plan::ScheduleKind::GPipe ||
+                           schedule_ == plan::ScheduleKind::OneForwardOneBackward;
+        next_stage(end, before + choice.forward_min + (whole ? choice.backward_min : 0.0));
+        for (std::size_t d = 0; d < free_.size(); ++d) free_[d] += choice.used[d];
+        placed_.pop_back();
+      }
+    }
+  }
+
+  void simulate() {
+    if (best_.simulated == max_simulations_) {
+      best_.complete = false;
+      return;
+    }
+    plan::Plan plan;
+    plan.batch = batch_;
+    plan.schedule = schedule_;
+    std::vector<std::int64_t> next(devices_.size(), 0);
+    for (const StageChoice* choice : placed_) {
+      plan.stages.push_back(choice->stage);
+      for (std::size_t r = 0; r < choice->from.size(); ++r) {
+        for (plan::DeviceId& device : plan.stages.back().replicas[r].devices) device.index += next[choice->from[r]];
+      }
+      for (std::size_t d = 0; d < next.size(); ++d) next[d] += choice->used[d];
+    }
+    plan::fill_roles(plan, cost_.model(), axes_.bucket_bytes);
+    ++best_.simulated;
+    const auto simulation = cost_model::simulate(cost_, plan);
+    if (!simulation || simulation->estimate.step.value >= best_.step) return;
+    for (const plan::DeviceEstimate& device : simulation->estimate.devices) {
+      if (device.parts.total() > device.capacity) return;
+    }
+    best_.step = simulation->estimate.step.value;
+    best_.plan = std::move(plan);
+  }
+
+  const cost_model::CostModel& cost_;
+  SpaceAxes axes_;
+  std::int64_t global_ = 0;
+  std::vector<EqualDevices> devices_;
+  plan::Batch batch_;
+  plan::ScheduleKind schedule_ = plan::ScheduleKind::OneForwardOneBackward;
+  int num_stages_ = 1;
+  std::map<std::tuple<int, int, int>, std::vector<StageChoice>> choices_;
+  std::vector<const StageChoice*> placed_;
+  std::vector<std::int64_t> free_;
+  double at_most_ = 0;
+  std::int64_t max_simulations_ = 0;
+  Best best_;
+};
+
+}  // namespace coxswain::test_support
