@@ -32,7 +32,6 @@ std::vector<Space> all_spaces() {
   full.max_zero_stage = 3;
   SpaceAxes staged;
   staged.max_zero_stage = 3;
-  staged.recompute = SpaceAxes::Recompute::Stage;
   plan::Capabilities wide = plan::kPlannable, flat = plan::kPlannable;
   wide.max_tensor = full.max_tensor;
   flat.max_tensor = 1;
@@ -93,10 +92,13 @@ Outcome compare(const Space& space, std::uint64_t seed, std::int64_t max_simulat
   return outcome;
 }
 
-void run_space(const Space& space, const Options& options, Report& report) {
+void run_space(Space space, const Options& options, Report& report) {
   const auto number = [&](const char* flag, int otherwise) {
     return options.other.contains(flag) ? std::stoi(options.other.at(flag)) : otherwise;
   };
+  // To find out which axis a difference comes from.
+  space.axes.max_zero_stage = space.capabilities.max_zero_stage = number("--zero", space.axes.max_zero_stage);
+  space.axes.max_tensor = space.capabilities.max_tensor = number("--tensor", space.axes.max_tensor);
   const int instances = number("--instances", options.quick ? space.quick_instances : space.instances);
   const int first = number("--first", 0);
   const std::int64_t max_simulations = number("--max-simulations", 20'000'000);
@@ -153,7 +155,7 @@ void run_space(const Space& space, const Options& options, Report& report) {
 
 int main(int argc, char** argv) {
   const Options options = parse_options(argc, argv, "the planner against every plan of small spaces",
-                                        {"--space", "--instances", "--first", "--max-simulations"});
+                                        {"--space", "--instances", "--first", "--max-simulations", "--zero", "--tensor"});
   Report report("brute_force", options);
   for (const Space& space : all_spaces()) {
     if (!options.other.contains("--space") || options.other.at("--space") == space.name)

@@ -16,9 +16,9 @@
 
 namespace coxswain::test_support {
 
-/// Block b: relu(x W) with W [widths[b + 1], widths[b]]; the last one sums to the loss. With `tied` the last block uses
-/// the first one's W once more (widths must agree).
-inline model::ModelGraph make_uneven_chain(const std::vector<std::int64_t>& widths, bool tied) {
+/// Block b: relu(x W) with W [widths[b + 1], widths[b]], x [batch, sequence, width]; the last one sums to the loss. With
+/// `tied` the last block uses the first one's W once more (widths must agree).
+inline model::ModelGraph make_uneven_chain(const std::vector<std::int64_t>& widths, std::int64_t sequence, bool tied) {
   using namespace model;
   ModelGraph graph;
   graph.name = "uneven";
@@ -33,7 +33,7 @@ inline model::ModelGraph make_uneven_chain(const std::vector<std::int64_t>& widt
     graph.ops.push_back({target, std::move(arguments), {output}, "", "", true});
     return output;
   };
-  ValueId current = value("x", {batch, Dim(widths.front())}, false, -1);
+  ValueId current = value("x", {batch, Dim(sequence), Dim(widths.front())}, false, -1);
   graph.inputs.push_back({"x", current, 0});
   std::vector<ValueId> weights;
   const std::size_t blocks = widths.size() - 1;
@@ -52,9 +52,9 @@ inline model::ModelGraph make_uneven_chain(const std::vector<std::int64_t>& widt
                  {{"input", ValueRef{current}},
                   {"weight", ValueRef{reuse ? weights.front() : weights.back()}},
                   {"bias", None{}}},
-                 {batch, Dim(widths[b + 1])});
+                 {batch, Dim(sequence), Dim(widths[b + 1])});
     current = b + 1 < blocks
-                  ? op("aten::relu", {{"self", ValueRef{current}}}, {batch, Dim(widths[b + 1])})
+                  ? op("aten::relu", {{"self", ValueRef{current}}}, {batch, Dim(sequence), Dim(widths[b + 1])})
                   : op("aten::sum", {{"self", ValueRef{current}}, {"dtype", None{}}}, {});
     // Blocks of one signature are equal in every cost; here none are.
     graph.blocks.push_back({"block" + std::to_string(b), first, static_cast<OpId>(graph.ops.size()),
@@ -152,35 +152,39 @@ class InstanceMaker {
   std::unique_ptr<SpaceInstance> make(int num_blocks, int num_devices) {
     auto made = std::make_unique<SpaceInstance>();
     std::vector<std::int64_t> widths;
-    for (int b = 0; b <= num_blocks; ++b) widths.push_back(8 << pick(0, 3));
+    for (int b = 0; b <= num_blocks; ++b) widths.push_back(512 << pick(0, 3));
     const bool tied = pick(0, 3) == 0;
     if (tied) {
       widths[widths.size() - 2] = widths[0];
       widths.back() = widths[1];
     }
-    made->graph = make_uneven_chain(widths, tied);
+    made->graph = make_uneven_chain(widths, 16 << pick(0, 5), tied);
     constexpr std::array<std::int64_t, 3> kGlobal{4, 6, 8};
     made->global = kGlobal[static_cast<std::size_t>(pick(0, 2))];
 
+    std::int64_t all_parameters = 0;
+    for (const model::Parameter& parameter : made->graph.parameters)
+      all_parameters += parameter.dims[0] * parameter.dims[1];
+    // What stays for parameters, against what a micro-batch of everything would keep.
+    const double stays = 16.0 * static_cast<double>(all_parameters);
+    const double kept = stays / static_cast<double>(made->global * num_blocks) * spread(0.2, 4.0);
+
     // Seconds and bytes of the blocks first: memory limits and links are set against them.
     std::vector<TableCost::Block> blocks;
-    double all_seconds = 0;
-    std::int64_t all_saved = 0, all_parameters = 0;
+    double all_seconds = 0, all_saved = 0;
     for (int b = 0; b < num_blocks; ++b) {
       TableCost::Block block;
       block.forward = spread(1e-3, 8e-3);
       block.backward = block.forward * spread(1.6, 2.4);
-      block.saved = static_cast<std::int64_t>(spread(1e3, 1.6e4));
-      block.transient = static_cast<std::int64_t>(spread(1e2, 2e3));
+      block.saved = static_cast<std::int64_t>(kept * spread(0.4, 2.5));
+      block.transient = static_cast<std::int64_t>(kept * spread(0.02, 0.3));
       all_seconds += block.forward + block.backward;
-      all_saved += block.saved;
+      all_saved += static_cast<double>(block.saved);
       blocks.push_back(block);
     }
-    for (const model::Parameter& parameter : made->graph.parameters)
-      all_parameters += parameter.dims[0] * parameter.dims[1];
     const double sample = all_seconds / num_blocks;  // seconds of a sample in a block
 
-    const auto whole = static_cast<double>(16 * all_parameters + all_saved * made->global);
+    const double whole = stays + all_saved * static_cast<double>(made->global);
     std::vector<cluster::DeviceClass> classes;
     const bool cuda = pick(0, 1) == 1;
     for (const char* name : {"a", "b"}) {
@@ -188,7 +192,7 @@ class InstanceMaker {
       if (cuda) classes.back().kind = cluster::DeviceKind::Cuda;
     }
     // The biggest gradient takes from a hundredth of a block to several.
-    const double bandwidth = 4.0 * 64 * 64 / (sample * spread(0.02, 3.0));
+    const double bandwidth = 4.0 * 4096 * 4096 / (sample * spread(0.02, 3.0));
     const auto inner = make_link("inner", sample * spread(1e-3, 0.1), bandwidth);
     const auto outer = make_link("outer", sample * spread(1e-2, 0.3), bandwidth / spread(1.0, 20.0), pick(0, 1));
     made->resources = make_resources(std::move(classes), num_devices, inner, outer);
