@@ -1,19 +1,22 @@
 #pragma once
 // Every plan of a small space, one after another: the oracle of the search. It knows nothing of planner/: stages, cuts,
 // devices, shares, ZeRO and recompute come from the axes below, memory and steps from cost_model/.
-// Branch and bound keeps it exact: a part of a plan is left out only when it does not fit into memory, or when the
-// compute of its own devices alone takes longer than `at_most` (no communication, no bubble but the way of the first
-// micro-batch). Equal devices (one class, one node) are taken in order, so no two plans visited differ only in them.
+// Branch and bound keeps it exact: a part of a plan is left out only when it does not fit into memory, or when one stage
+// by itself takes longer than `at_most`: the way of the first micro-batch to it and back, then its own actions or its
+// own messages one after another, then its update; nothing waits for anything else. Equal devices (one class, one node)
+// are taken in order, so no two plans visited differ only in them.
 // An axis of a stage is a function in `stage_axes`, an axis of the whole plan a loop in `PlanSpace::run`.
 #include <algorithm>
 #include <functional>
 #include <limits>
 #include <map>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 #include "cost_model/cost_model.h"
 #include "cost_model/memory.h"
+#include "cost_model/mesh_times.h"
 #include "plan/program.h"
 
 namespace coxswain::test_support {
@@ -39,7 +42,8 @@ struct StageChoice {
   plan::Stage stage;
   std::vector<std::int64_t> used;                    // by equal devices
   std::vector<std::size_t> from;                     // equal devices of each replica
-  double busy = 0, forward_min = 0, backward_min = 0;  // seconds of one micro-batch, compute alone
+  double busy = 0, forward_min = 0, backward_min = 0;  // seconds of one micro-batch
+  double optimizer = 0;
 };
 
 /// Everything that a stage's axes may look at.
@@ -140,7 +144,24 @@ inline const std::vector<StageAxis>& stage_axes() {
   return kAxes;
 }
 
-/// Memory of each replica by the cost model, and the compute of each by itself. False: it does not fit.
+/// Compute of one micro-batch on the slowest replica as far as it is chosen, without any communication.
+inline double compute_seconds(const StageFrame& frame, const plan::Stage& stage) {
+  double slowest = 0;
+  for (const plan::Replica& replica : stage.replicas) {
+    double seconds = 0;
+    for (int block = stage.first_block; block < stage.end_block && replica.samples > 0; ++block) {
+      const cost_model::BlockTime time = frame.cost->estimate_block(
+          {block, replica.devices.front().device_class, replica.samples, plan::Precision::Float32, replica.tensor});
+      seconds += time.forward.value + time.backward.value;
+      const auto at = static_cast<std::size_t>(block - stage.first_block);
+      if (at < stage.recompute.size() && stage.recompute[at] == plan::Recompute::Full) seconds += time.forward.value;
+    }
+    slowest = std::max(slowest, seconds);
+  }
+  return slowest;
+}
+
+/// Memory of each replica by the cost model, and the actions of each by themselves. False: it does not fit.
 inline bool weigh(const StageFrame& frame, StageChoice& choice) {
   const cost_model::CostModel& cost = *frame.cost;
   const plan::Stage& stage = choice.stage;
@@ -165,15 +186,24 @@ inline bool weigh(const StageFrame& frame, StageChoice& choice) {
     const Bytes capacity = cost.resources().device_classes[static_cast<std::size_t>(device_class)].memory.value;
     if (cost_model::estimate_stage_memory(cost, work).total() > capacity) return false;
 
-    double forward = cost.estimate_action_overhead(device_class).value, backward = forward;
-    for (int block = stage.first_block; block < stage.end_block; ++block) {
-      const cost_model::BlockTime time =
-          cost.estimate_block({block, device_class, replica.samples, plan::Precision::Float32, replica.tensor});
-      forward += time.forward.value;
-      backward += time.backward.value;
-      if (stage.recompute[static_cast<std::size_t>(block - stage.first_block)] == plan::Recompute::Full)
-        backward += time.forward.value;
+    const double overhead = cost.estimate_action_overhead(device_class).value;
+    double forward = overhead, backward = overhead;
+    cost_model::Mesh mesh{replica.devices, {replica.devices.front()}, stage.zero_stage};
+    for (const plan::Replica& other : stage.replicas) {
+      if (&other != &replica) mesh.replica_group.push_back(other.devices.front());
     }
+    for (int block = stage.first_block; block < stage.end_block; ++block) {
+      const cost_model::MeshTicks time = cost_model::estimate_block_on_mesh(
+          cost, {block, device_class, replica.samples, plan::Precision::Float32, replica.tensor}, mesh);
+      forward += cost_model::to_seconds(time.forward).value;
+      backward += cost_model::to_seconds(time.backward).value;
+      if (stage.recompute[static_cast<std::size_t>(block - stage.first_block)] == plan::Recompute::Full)
+        backward += cost_model::to_seconds(time.forward).value;
+    }
+    const cost_model::Ticks update = cost_model::estimate_update_on_mesh(
+        cost, cost_model::count_persistent(cost.facts(), stage.first_block, stage.end_block, replica.tensor),
+        plan::Precision::Float32, mesh);
+    choice.optimizer = std::max(choice.optimizer, overhead + cost_model::to_seconds(update).value);
     choice.busy = std::max(choice.busy, forward + backward);
     choice.forward_min = std::min(choice.forward_min, forward);
     choice.backward_min = std::min(choice.backward_min, backward);
@@ -221,7 +251,7 @@ class PlanSpace {
           placed_.clear();
           free_.assign(devices_.size(), 0);
           for (std::size_t d = 0; d < devices_.size(); ++d) free_[d] = devices_[d].count;
-          next_stage(0, 0.0);
+          next_stage(0, {});
         }
       }
     }
@@ -231,7 +261,7 @@ class PlanSpace {
  private:
   [[nodiscard]] double limit() const { return std::min(best_.step, at_most_) * (1 + 1e-9); }
 
-  /// All settings of blocks [first, end) as stage number `stage` that fit; made once.
+  /// All settings of blocks [first, end) as stage number `stage` that fit and may still be fast enough; made once.
   const std::vector<StageChoice>& choices(int stage, int first, int end) {
     const auto [at, fresh] = choices_.try_emplace({stage, first, end});
     if (!fresh) return at->second;
@@ -242,7 +272,10 @@ class PlanSpace {
     for (const StageAxis& axis : stage_axes()) {
       std::vector<StageChoice> longer;
       for (const StageChoice& choice : now)
-        axis(frame, choice, [&](const StageChoice& found) { longer.push_back(found); });
+        axis(frame, choice, [&](const StageChoice& found) {
+          if (static_cast<double>(batch_.count) * compute_seconds(frame, found.stage) <= limit())
+            longer.push_back(found);
+        });
       now = std::move(longer);
     }
     for (StageChoice& choice : now) {
@@ -256,8 +289,54 @@ class PlanSpace {
     return blocks[static_cast<std::size_t>(first)].first_op < blocks[static_cast<std::size_t>(end - 1)].end_op;
   }
 
-  /// `before`: seconds that a micro-batch takes at least to come from the stages placed and to go back through them.
-  void next_stage(int first, double before) {
+  /// Seconds at least: from the step's start to a stage and from it to the step's end, for one micro-batch; the same
+  /// without the backward passes; all messages of the slowest edge; the slowest update.
+  struct Way {
+    double path = 0, forward = 0, messages = 0, optimizer = 0;
+  };
+
+  /// `from` longer by the edge between the stage placed last and `choice`.
+  Way way_to(Way from, const StageChoice& choice, int cut) const {
+    const auto& [before, offset] = placed_.back();
+    const std::vector<std::int64_t> now = offsets();
+    double forward = std::numeric_limits<double>::max(), backward = forward;
+    std::int64_t first_sample = 0;
+    for (std::size_t i = 0; i < before->stage.replicas.size(); ++i) {
+      const plan::Replica& a = before->stage.replicas[i];
+      std::int64_t other = 0;
+      for (std::size_t j = 0; j < choice.stage.replicas.size(); ++j) {
+        const plan::Replica& b = choice.stage.replicas[j];
+        const std::int64_t common =
+            std::min(first_sample + a.samples, other + b.samples) - std::max(first_sample, other);
+        other += b.samples;
+        if (common <= 0) continue;
+        plan::DeviceId source = a.devices.front(), target = b.devices.front();
+        source.index += offset[before->from[i]];
+        target.index += now[choice.from[j]];
+        const int shards = std::max(a.tensor, b.tensor);
+        const auto seconds = [&](Bytes bytes) {
+          return cost_.estimate_transfer(Bytes(bytes.value / shards), source, target).value;
+        };
+        forward =
+            std::min(forward, seconds(cost_.facts().activation_bytes(cut, common, plan::Precision::Float32)));
+        backward = std::min(backward, seconds(cost_.facts().gradient_bytes(cut, common, plan::Precision::Float32)));
+      }
+      first_sample += a.samples;
+    }
+    from.messages = std::max(from.messages, from.forward + static_cast<double>(batch_.count) * forward);
+    from.path += forward + backward;
+    from.forward += forward;
+    return from;
+  }
+
+  /// Of the next device of each kind.
+  [[nodiscard]] std::vector<std::int64_t> offsets() const {
+    std::vector<std::int64_t> offset;
+    for (std::size_t d = 0; d < devices_.size(); ++d) offset.push_back(devices_[d].count - free_[d]);
+    return offset;
+  }
+
+  void next_stage(int first, const Way& start) {
     const int stage = static_cast<int>(placed_.size()), blocks = cost_.facts().num_blocks();
     if (stage == num_stages_) {
       simulate();
@@ -270,16 +349,20 @@ class PlanSpace {
         bool free = true;
         for (std::size_t d = 0; d < free_.size(); ++d) free = free && choice.used[d] <= free_[d];
         if (!free) continue;
-        if (before + static_cast<double>(batch_.count) * choice.busy > limit()) {
+        const Way way = placed_.empty() ? start : way_to(start, choice, first);
+        const double update = std::max(way.optimizer, choice.optimizer);
+        const double last = std::max(way.messages, way.path + static_cast<double>(batch_.count) * choice.busy);
+        if (last + update > limit()) {
           ++best_.left_out;
           continue;
         }
-        placed_.push_back(&choice);
+        placed_.push_back({&choice, offsets()});
         for (std::size_t d = 0; d < free_.size(); ++d) free_[d] -= choice.used[d];
         // Where W is put off, a gradient does not wait for it.
         const bool whole = schedule_ == plan::ScheduleKind::GPipe ||
                            schedule_ == plan::ScheduleKind::OneForwardOneBackward;
-        next_stage(end, before + choice.forward_min + (whole ? choice.backward_min : 0.0));
+        next_stage(end, {way.path + choice.forward_min + (whole ? choice.backward_min : 0.0),
+                         way.forward + choice.forward_min, way.messages, update});
         for (std::size_t d = 0; d < free_.size(); ++d) free_[d] += choice.used[d];
         placed_.pop_back();
       }
@@ -294,13 +377,11 @@ class PlanSpace {
     plan::Plan plan;
     plan.batch = batch_;
     plan.schedule = schedule_;
-    std::vector<std::int64_t> next(devices_.size(), 0);
-    for (const StageChoice* choice : placed_) {
+    for (const auto& [choice, offset] : placed_) {
       plan.stages.push_back(choice->stage);
       for (std::size_t r = 0; r < choice->from.size(); ++r) {
-        for (plan::DeviceId& device : plan.stages.back().replicas[r].devices) device.index += next[choice->from[r]];
+        for (plan::DeviceId& device : plan.stages.back().replicas[r].devices) device.index += offset[choice->from[r]];
       }
-      for (std::size_t d = 0; d < next.size(); ++d) next[d] += choice->used[d];
     }
     plan::fill_roles(plan, cost_.model(), axes_.bucket_bytes);
     ++best_.simulated;
@@ -321,7 +402,7 @@ class PlanSpace {
   plan::ScheduleKind schedule_ = plan::ScheduleKind::OneForwardOneBackward;
   int num_stages_ = 1;
   std::map<std::tuple<int, int, int>, std::vector<StageChoice>> choices_;
-  std::vector<const StageChoice*> placed_;
+  std::vector<std::pair<const StageChoice*, std::vector<std::int64_t>>> placed_;  // with the offsets of its devices
   std::vector<std::int64_t> free_;
   double at_most_ = 0;
   std::int64_t max_simulations_ = 0;
