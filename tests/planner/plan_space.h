@@ -10,6 +10,8 @@
 #include <functional>
 #include <limits>
 #include <map>
+#include <optional>
+#include <random>
 #include <tuple>
 #include <utility>
 #include <vector>
@@ -240,17 +242,11 @@ class PlanSpace {
     max_simulations_ = max_simulations;
     for (std::int64_t micro = 1; micro <= global_; ++micro) {
       if (global_ % micro != 0) continue;
-      batch_ = {global_, micro, global_ / micro};
       for (int stages = 1; stages <= cost_.facts().num_blocks(); ++stages) {
         for (const plan::ScheduleKind schedule : axes_.schedules) {
           // One stage, or one micro-batch, has one order.
-          if ((stages == 1 || batch_.count == 1) && schedule != axes_.schedules.front()) continue;
-          schedule_ = schedule;
-          num_stages_ = stages;
-          choices_.clear();
-          placed_.clear();
-          free_.assign(devices_.size(), 0);
-          for (std::size_t d = 0; d < devices_.size(); ++d) free_[d] = devices_[d].count;
+          if ((stages == 1 || micro == global_) && schedule != axes_.schedules.front()) continue;
+          begin(micro, stages, schedule);
           next_stage(0, {});
         }
       }
@@ -258,7 +254,70 @@ class PlanSpace {
     return best_;
   }
 
+  /// Every plan that fits into memory, with its roles.
+  void visit_all(const std::function<void(const plan::Plan&)>& visit) {
+    visit_ = visit;
+    run(std::numeric_limits<double>::infinity());
+    visit_ = nullptr;
+  }
+
+  /// A plan of the space that fits into memory; nothing where a few tries end at devices or memory that do not do.
+  std::optional<plan::Plan> random_plan(std::mt19937& random) {
+    best_ = Best{};
+    at_most_ = std::numeric_limits<double>::infinity();
+    const auto pick = [&](std::size_t count) { return static_cast<std::size_t>(random() % count); };
+    for (int attempt = 0; attempt < 20; ++attempt) {
+      std::vector<std::int64_t> micros;
+      for (std::int64_t micro = 1; micro <= global_; ++micro) {
+        if (global_ % micro == 0) micros.push_back(micro);
+      }
+      const int blocks = cost_.facts().num_blocks();
+      begin(micros[pick(micros.size())], 1 + static_cast<int>(pick(static_cast<std::size_t>(blocks))),
+            axes_.schedules[pick(axes_.schedules.size())]);
+      int first = 0;
+      while (static_cast<int>(placed_.size()) < num_stages_) {
+        const int stage = static_cast<int>(placed_.size()), left = num_stages_ - stage - 1;
+        const int end = left == 0 ? blocks : first + 1 + static_cast<int>(pick(static_cast<std::size_t>(blocks - left - first)));
+        std::vector<const StageChoice*> possible;
+        for (const StageChoice& choice : choices(stage, first, end)) {
+          if (is_free(choice)) possible.push_back(&choice);
+        }
+        if (possible.empty()) break;
+        place(*possible[pick(possible.size())]);
+        first = end;
+      }
+      if (static_cast<int>(placed_.size()) == num_stages_) return make_plan();
+    }
+    return std::nullopt;
+  }
+
  private:
+  void begin(std::int64_t micro, int stages, plan::ScheduleKind schedule) {
+    batch_ = {global_, micro, global_ / micro};
+    num_stages_ = stages;
+    schedule_ = schedule;
+    choices_.clear();
+    placed_.clear();
+    free_.clear();
+    for (const EqualDevices& devices : devices_) free_.push_back(devices.count);
+  }
+
+  [[nodiscard]] bool is_free(const StageChoice& choice) const {
+    bool free = true;
+    for (std::size_t d = 0; d < free_.size(); ++d) free = free && choice.used[d] <= free_[d];
+    return free;
+  }
+
+  void place(const StageChoice& choice) {
+    placed_.push_back({&choice, offsets()});
+    for (std::size_t d = 0; d < free_.size(); ++d) free_[d] -= choice.used[d];
+  }
+
+  void take_back() {
+    for (std::size_t d = 0; d < free_.size(); ++d) free_[d] += placed_.back().first->used[d];
+    placed_.pop_back();
+  }
+
   [[nodiscard]] double limit() const { return std::min(best_.step, at_most_) * (1 + 1e-9); }
 
   /// All settings of blocks [first, end) as stage number `stage` that fit and may still be fast enough; made once.
@@ -346,9 +405,7 @@ class PlanSpace {
     for (int end = left == 0 ? blocks : first + 1; end <= blocks - left; ++end) {
       if (!has_work(first, end)) continue;
       for (const StageChoice& choice : choices(stage, first, end)) {
-        bool free = true;
-        for (std::size_t d = 0; d < free_.size(); ++d) free = free && choice.used[d] <= free_[d];
-        if (!free) continue;
+        if (!is_free(choice)) continue;
         const Way way = placed_.empty() ? start : way_to(start, choice, first);
         const double update = std::max(way.optimizer, choice.optimizer);
         const double last = std::max(way.messages, way.path + static_cast<double>(batch_.count) * choice.busy);
@@ -356,24 +413,18 @@ class PlanSpace {
           ++best_.left_out;
           continue;
         }
-        placed_.push_back({&choice, offsets()});
-        for (std::size_t d = 0; d < free_.size(); ++d) free_[d] -= choice.used[d];
+        place(choice);
         // Where W is put off, a gradient does not wait for it.
         const bool whole = schedule_ == plan::ScheduleKind::GPipe ||
                            schedule_ == plan::ScheduleKind::OneForwardOneBackward;
         next_stage(end, {way.path + choice.forward_min + (whole ? choice.backward_min : 0.0),
                          way.forward + choice.forward_min, way.messages, update});
-        for (std::size_t d = 0; d < free_.size(); ++d) free_[d] += choice.used[d];
-        placed_.pop_back();
+        take_back();
       }
     }
   }
 
-  void simulate() {
-    if (best_.simulated == max_simulations_) {
-      best_.complete = false;
-      return;
-    }
+  [[nodiscard]] plan::Plan make_plan() const {
     plan::Plan plan;
     plan.batch = batch_;
     plan.schedule = schedule_;
@@ -384,6 +435,19 @@ class PlanSpace {
       }
     }
     plan::fill_roles(plan, cost_.model(), axes_.bucket_bytes);
+    return plan;
+  }
+
+  void simulate() {
+    if (best_.simulated == max_simulations_) {
+      best_.complete = false;
+      return;
+    }
+    plan::Plan plan = make_plan();
+    if (visit_) {
+      visit_(plan);
+      return;
+    }
     ++best_.simulated;
     const auto simulation = cost_model::simulate(cost_, plan);
     if (!simulation || simulation->estimate.step.value >= best_.step) return;
@@ -407,6 +471,7 @@ class PlanSpace {
   double at_most_ = 0;
   std::int64_t max_simulations_ = 0;
   Best best_;
+  std::function<void(const plan::Plan&)> visit_;
 };
 
 }  // namespace coxswain::test_support

@@ -128,6 +128,15 @@ struct SpaceInstance {
   }
 };
 
+inline void copy_tables(const TableCost& from, TableCost& to) {
+  to.blocks = from.blocks;
+  to.speed = from.speed;
+  to.fixed = from.fixed;
+  to.optimizer_per_parameter = from.optimizer_per_parameter;
+  to.step_overhead = from.step_overhead;
+  to.action_overhead = from.action_overhead;
+}
+
 /// The same tables on other hardware of the same classes.
 inline std::unique_ptr<SpaceInstance> with_resources(const SpaceInstance& from, cluster::ResourceGraph resources) {
   auto made = std::make_unique<SpaceInstance>();
@@ -135,12 +144,7 @@ inline std::unique_ptr<SpaceInstance> with_resources(const SpaceInstance& from, 
   made->resources = std::move(resources);
   made->global = from.global;
   made->cost = std::make_unique<TableCost>(made->graph, made->resources);
-  made->cost->blocks = from.cost->blocks;
-  made->cost->speed = from.cost->speed;
-  made->cost->fixed = from.cost->fixed;
-  made->cost->optimizer_per_parameter = from.cost->optimizer_per_parameter;
-  made->cost->step_overhead = from.cost->step_overhead;
-  made->cost->action_overhead = from.cost->action_overhead;
+  copy_tables(*from.cost, *made->cost);
   return made;
 }
 
@@ -216,7 +220,7 @@ class InstanceMaker {
     const std::int64_t of_a = pick(1, num_devices - 1), of_b = num_devices - of_a;
     const int layout = pick(0, 2);
     if (layout == 0) return make_cluster(std::move(classes), {of_a, of_b}, 1, inner, outer);
-    if (layout == 1 && num_devices % 2 == 0) {
+    if (layout == 1 && num_devices >= 4 && num_devices % 2 == 0) {
       const std::int64_t a = pick(1, num_devices / 2 - 1);
       return make_cluster(std::move(classes), {a, num_devices / 2 - a}, 2, inner, outer);
     }
