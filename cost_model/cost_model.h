@@ -50,6 +50,8 @@ class CostModel {
   [[nodiscard]] virtual Seconds estimate_action_overhead(int) const { return Seconds(0); }
   /// What a rank holds before it holds a model.
   [[nodiscard]] virtual Bytes base_memory(int) const { return Bytes(0); }
+  /// Blocks of equal signature take equal times and bytes (the last block aside, which holds the loss).
+  [[nodiscard]] virtual bool costs_by_signature() const { return false; }
   [[nodiscard]] virtual const model::ModelGraph& model() const = 0;
   [[nodiscard]] virtual const cluster::ResourceGraph& resources() const = 0;
 

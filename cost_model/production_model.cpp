@@ -66,6 +66,7 @@ class ProductionModel final : public CostModel {
     return rates != nullptr ? rates->base_memory : Bytes(0);
   }
 
+  bool costs_by_signature() const override { return true; }
   const model::ModelGraph& model() const override { return graph_; }
   const cluster::ResourceGraph& resources() const override { return resources_; }
 

@@ -1,4 +1,4 @@
-// The search from outside: combinations in batches, best first; simulation of what looks best; refinement; the report.
+// The search from outside: combinations in batches, best first; simulation of what looks best; refinement.
 #include <algorithm>
 #include <atomic>
 #include <memory>
@@ -6,11 +6,10 @@
 #include <thread>
 #include <tuple>
 
-#include "planner/changed_cost.h"
-#include "planner/outcome.h"
 #include "planner/planner.h"
 #include "planner/refine.h"
 #include "planner/search.h"
+#include "planner/search_report.h"
 
 namespace coxswain::planner {
 namespace {
@@ -80,13 +79,10 @@ class Search {
     std::stable_sort(simulated_.begin(), simulated_.end());
   }
 
-  [[nodiscard]] const std::vector<Simulated>& simulated() const { return simulated_; }
-  [[nodiscard]] Cost lower_bound() const {
-    return simulated_.empty() ? lower_bound_ : std::min(lower_bound_, simulated_.front().step);
+  [[nodiscard]] SearchOutcome take_outcome() {
+    const Cost bound = simulated_.empty() ? lower_bound_ : std::min(lower_bound_, simulated_.front().step);
+    return {std::move(simulated_), std::move(waiting_), bound, misfit_, costed_};
   }
-  [[nodiscard]] const PipelineProblem::Misfit& misfit() const { return misfit_; }
-  [[nodiscard]] std::int64_t costed() const { return costed_; }
-  [[nodiscard]] const std::vector<Candidate>& waiting() const { return waiting_; }
 
  private:
   struct Task {
@@ -189,147 +185,26 @@ class Search {
   std::set<Shape> shapes_;
 };
 
-std::string unused_text(const Candidate& candidate) {
-  const SearchSpace& space = *candidate.space;
-  Counts left = space.devices;
-  for (const CandidateStage& stage : candidate.stages) left = left - stage.counts;
-  if (left.total() == 0) return "";
-  std::string text;
-  for (std::size_t p = 0; p < space.pools.size(); ++p) {
-    if (left.of[p] == 0) continue;
-    const std::string& name =
-        space.request->cost->resources().device_classes[static_cast<std::size_t>(space.pools[p].device_class)].name;
-    text += (text.empty() ? "" : ", ") + std::to_string(left.of[p] * space.pools[p].tensor) + " x " + name;
-  }
-  return "unused: " + text + " (would not make the step shorter)";
-}
-
-void fill_report(const SearchSpace& space, const Search& search, PlanResult& result) {
-  const auto& simulated = search.simulated();
-  const Simulated& best = simulated.front();
-  if (search.misfit().count > 0) {
-    const auto& misfit = search.misfit();
-    result.rejected.push_back(
-        {"stage does not fit into memory", misfit.count,
-         "blocks [" + std::to_string(misfit.first) + "," + std::to_string(misfit.end) + ") on " +
-             space.request->cost->resources().device_classes[static_cast<std::size_t>(misfit.device_class)].name +
-             ": " + bytes_text(misfit.least_excess) + " missing"});
-  }
-  if (simulated.size() > 1) {
-    result.rejected.push_back(
-        {"slower in simulation", static_cast<std::int64_t>(simulated.size()) - 1,
-         summarize(simulated[1].plan) + ": " + std::to_string(simulated[1].estimate.step.value) + " s"});
-  }
-  if (!search.waiting().empty()) {
-    result.rejected.push_back(
-        {"bound no better than the best plan", static_cast<std::int64_t>(search.waiting().size()),
-         summarize(place_candidate(*search.waiting().front().space, search.waiting().front())) + ": at least " +
-             std::to_string(cost_model::to_seconds(search.waiting().front().bound).value) + " s"});
-  }
-  if (const std::string unused = unused_text(best.candidate); !unused.empty()) result.summary += "; " + unused;
-}
-
-/// `space` for every choice of tensor degrees; `spans` owns their costs.
-std::vector<SearchSpace> make_spaces(const Request& request, const SearchSpace& space,
-                                     const std::pair<RecomputeRule, std::vector<char>>& rule,
-                                     std::vector<std::unique_ptr<SpanCosts>>& spans) {
+/// `space` for every choice of tensor degrees.
+std::vector<SearchSpace> make_spaces(const Request& request, const SearchSpace& space) {
   std::vector<SearchSpace> spaces;
   for (const std::vector<int>& tensor : tensor_choices(request, space)) {
-    std::optional<SearchSpace> one = with_tensor(space, tensor);
-    if (!one) continue;
-    TensorAxes axes{tensor, std::vector<std::vector<plan::DeviceId>>(tensor.size())};
-    for (const Pool& pool : one->pools) {
-      if (!pool.devices.empty()) axes.devices[static_cast<std::size_t>(pool.device_class)] = devices_of_unit(pool, 0);
-    }
-    spans.push_back(
-        std::make_unique<SpanCosts>(*request.cost, request.precision, rule.first, rule.second, std::move(axes)));
-    one->spans = spans.back().get();
-    spaces.push_back(std::move(*one));
+    if (std::optional<SearchSpace> one = with_tensor(space, tensor)) spaces.push_back(std::move(*one));
   }
   return spaces;
 }
 
-/// What one more device of each class would do; only where the search takes no time.
-void add_device_sensitivities(const Request& request, PlanResult& result);
-
-Result<PlanResult> find(const Request& request, bool with_sensitivities) {
-  COX_TRY(SearchSpace space, make_search_space(request));
-  COX_TRY(auto rule, recompute_rule(request));
-  std::vector<std::unique_ptr<SpanCosts>> spans;
-  const std::vector<SearchSpace> spaces = make_spaces(request, space, rule, spans);
-  space.spans = spans.front().get();
-  Search search(spaces, space.large ? kLargeEffort : kSmallEffort);
-  search.run();
-  if (search.simulated().empty()) {
-    if (search.misfit().count > 0) return describe_infeasible(space, search.misfit());
-    return Error{ErrorCode::InvalidArgument,
-                 "no plan meets the constraints",
-                 "plan",
-                 "micro-batches, replicas and stages that go together",
-                 "none of " + std::to_string(search.costed()) + " candidates",
-                 "loosen a constraint: a micro-batch has at least one sample for each replica"};
-  }
-
-  PlanResult result;
-  const std::string model_hash = model::model_hash(request.cost->model());
-  const std::string cluster_hash = cluster::cluster_hash(request.cost->resources());
-  const auto finish = [&](const Simulated& from, plan::Plan& plan, plan::Estimate& estimate) {
-    plan = from.plan;
-    plan.model_hash = model_hash;
-    plan.cluster_hash = cluster_hash;
-    estimate = from.estimate;
-    if (request.tokens_per_sample > 1)
-      estimate.tokens_per_second =
-          static_cast<double>(request.global_batch * request.tokens_per_sample) / estimate.step.value;
-  };
-  const std::vector<Simulated> picked =
-      pick_diverse(search.simulated(), static_cast<std::size_t>(std::max(1, request.top_k)));
-  finish(picked.front(), result.plan, result.estimate);
-  result.summary = summarize(result.plan);
-  result.lower_bound_step = cost_model::to_seconds(search.lower_bound());
-  result.optimality_gap =
-      result.lower_bound_step.value > 0 ? result.estimate.step.value / result.lower_bound_step.value - 1.0 : 0.0;
-  result.binding_constraint = describe_binding(*request.cost, result.plan, result.estimate);
-  result.candidates_costed = search.costed();
-  for (std::size_t i = 1; i < picked.size(); ++i) {
-    RunnerUp runner;
-    finish(picked[i], runner.plan, runner.estimate);
-    runner.summary = summarize(runner.plan);
-    result.runners_up.push_back(std::move(runner));
-  }
-  fill_report(space, search, result);
-  if (with_sensitivities) {
-    result.sensitivities = link_sensitivities(*request.cost, result.plan);
-    if (!space.large) add_device_sensitivities(request, result);
-  }
-  return result;
-}
-
-void add_device_sensitivities(const Request& request, PlanResult& result) {
-  constexpr std::int64_t kMaxDevices = 8;
-  const cluster::ResourceGraph& graph = request.cost->resources();
-  if (cluster::num_devices(graph) > kMaxDevices || graph.nodes.size() != 1 || graph.nodes.front().count != 1) return;
-  for (std::size_t entry = 0;
-       entry < graph.node_classes[static_cast<std::size_t>(graph.nodes.front().node_class)].devices.size(); ++entry) {
-    cluster::ResourceGraph grown = graph;
-    cluster::DeviceCount& count =
-        grown.node_classes[static_cast<std::size_t>(grown.nodes.front().node_class)].devices[entry];
-    ++count.count;
-    const std::string name = grown.device_classes[static_cast<std::size_t>(count.device_class)].name;
-    // Without a measured link of its own a lone device says nothing about two.
-    if (!(grown.node_classes[static_cast<std::size_t>(grown.nodes.front().node_class)].link.bandwidth.value.value > 0))
-      continue;
-    const ChangedCost cost(*request.cost, std::move(grown));
-    Request more = request;
-    more.cost = &cost;
-    more.top_k = 1;
-    const Result<PlanResult> found = find(more, false);
-    if (found) result.sensitivities.push_back({"one more " + name, found->estimate.step});
-  }
-}
-
 }  // namespace
 
-Result<PlanResult> find_plan(const Request& request) { return find(request, true); }
+Result<PlanResult> search_once(const Request& request) {
+  COX_TRY(SearchSpace space, make_search_space(request));
+  COX_TRY(auto rule, recompute_rule(request));
+  const SpanCosts spans(*request.cost, request.precision, rule.first, rule.second);
+  space.spans = &spans;
+  const std::vector<SearchSpace> spaces = make_spaces(request, space);
+  Search search(spaces, space.large ? kLargeEffort : kSmallEffort);
+  search.run();
+  return report_search(space, search.take_outcome());
+}
 
 }  // namespace coxswain::planner

@@ -55,7 +55,7 @@ std::int64_t least_excess(const SearchSpace& space, int device_class, std::int64
   const int blocks = spans.num_blocks();
   const std::int64_t capacity =
       spans.cost().resources().device_classes[static_cast<std::size_t>(device_class)].memory.value.value;
-  const SampleTable& table = spans.table(device_class, samples);
+  const SampleTable& table = spans.table({device_class}, samples);
   constexpr std::int64_t kNever = std::numeric_limits<std::int64_t>::max();
   std::vector<std::int64_t> best(static_cast<std::size_t>(blocks) + 1,
                                  kNever);  // of the blocks from here on, on the stages so far

@@ -5,68 +5,13 @@
 #include <limits>
 
 namespace coxswain::planner {
-namespace {
 
-/// Samples whose rates are looked at for the best rate of a block (C23): all of a small micro-batch, powers of two of a
-/// large one, where rates change slowly.
-std::vector<std::int64_t> probe_samples(std::int64_t micro, std::int64_t fixed) {
-  constexpr std::int64_t kSmall = 32;
-  if (fixed > 0) return {fixed};
-  std::vector<std::int64_t> samples;
-  for (std::int64_t s = 1; s < micro; s += s < kSmall ? 1 : s) samples.push_back(s);
-  samples.push_back(micro);
-  return samples;
-}
-
-}  // namespace
-
-PipelineProblem::PipelineProblem(StageCosts& costs, PipelineShape shape, Cost upper_bound)
-    : costs_(costs), shape_(std::move(shape)), upper_bound_(upper_bound) {
+PipelineProblem::PipelineProblem(StageCosts& costs, const WorkBound& work, PipelineShape shape, Cost upper_bound)
+    : costs_(costs), work_(work), shape_(std::move(shape)), upper_bound_(upper_bound) {
   const StageContext& context = costs_.context();
   const SpanCosts& spans = *context.spans;
   const cluster::ResourceGraph& graph = spans.cost().resources();
   num_blocks_ = spans.num_blocks();
-  const std::size_t num_classes = graph.device_classes.size();
-
-  // C23. A device of class c does at most max_b(w_b / r_cb) units of work a tick, where a sample of block b is w_b
-  // units and takes at least r_cb ticks.
-  std::vector<char> present(num_classes, 0);
-  for (std::size_t p = 0; p < context.pools->size(); ++p)
-    present[static_cast<std::size_t>((*context.pools)[p].device_class)] = 1;
-  const auto probes = probe_samples(context.micro, spans.cost().facts().static_batch());
-  std::vector<std::vector<double>> rate(num_classes, std::vector<double>(static_cast<std::size_t>(num_blocks_), 0));
-  for (std::size_t c = 0; c < num_classes; ++c) {
-    if (present[c] == 0) continue;
-    for (int b = 0; b < num_blocks_; ++b) {
-      const auto i = static_cast<std::size_t>(b);
-      double best = std::numeric_limits<double>::max();
-      for (const std::int64_t samples : probes) {
-        const SampleTable& table = spans.table(static_cast<int>(c), samples);
-        best = std::min(best, static_cast<double>(table.forward[i] + table.backward[i]) / static_cast<double>(samples));
-      }
-      rate[c][i] = best;
-    }
-  }
-  work_sum_ = {0};
-  path_sum_ = {0};
-  for (int b = 0; b < num_blocks_; ++b) {
-    const auto i = static_cast<std::size_t>(b);
-    double least = std::numeric_limits<double>::max();
-    for (std::size_t c = 0; c < num_classes; ++c) {
-      if (present[c] != 0) least = std::min(least, rate[c][i]);
-    }
-    work_sum_.push_back(work_sum_.back() + least);
-    path_sum_.push_back(path_sum_.back() + static_cast<Cost>(least));
-  }
-  units_per_tick_.assign(num_classes, 0);
-  for (std::size_t c = 0; c < num_classes; ++c) {
-    for (int b = 0; b < num_blocks_ && present[c] != 0; ++b) {
-      const auto i = static_cast<std::size_t>(b);
-      const double units = work_sum_[i + 1] - work_sum_[i];
-      if (rate[c][i] > 0) units_per_tick_[c] = std::max(units_per_tick_[c], units / rate[c][i]);
-    }
-  }
-
   const std::vector<Counts>& compositions = context.compositions;
   links_.resize(compositions.size());
   for (std::size_t a = 0; a < compositions.size(); ++a) {
@@ -75,10 +20,9 @@ PipelineProblem::PipelineProblem(StageCosts& costs, PipelineShape shape, Cost up
   }
   best_bandwidth_ = best_link(graph, *context.pools, shape_.devices, shape_.devices, true).bandwidth;
   step_overhead_ = kNoCost;
-  for (std::size_t c = 0; c < num_classes; ++c) {
-    if (present[c] != 0)
-      step_overhead_ =
-          std::min(step_overhead_, cost_model::to_ticks(spans.cost().estimate_step_overhead(static_cast<int>(c))));
+  for (const Pool& pool : *context.pools) {
+    step_overhead_ =
+        std::min(step_overhead_, cost_model::to_ticks(spans.cost().estimate_step_overhead(pool.device_class)));
   }
 }
 
@@ -101,6 +45,10 @@ bool PipelineProblem::may_cut(const State& state, int first) const {
   if (!shape_.fixed_cuts) return true;
   const int left = static_cast<int>(shape_.cuts.size()) - stages;  // cuts that remain after this one
   return first == 0 ? left == -1 : left >= 0 && first == shape_.cuts[static_cast<std::size_t>(left)];
+}
+
+bool PipelineProblem::hopeless(const State& state, int first, const Counts& counts) const {
+  return first > 0 && upper_bound_ != kNoCost && work_bound(first, state.remaining - counts) >= upper_bound_;
 }
 
 bool PipelineProblem::worth_going_on(const StageCost& stage, const State& state, int first) {
@@ -169,24 +117,6 @@ std::optional<std::pair<PipelineProblem::State, PipelineProblem::Label>> Pipelin
 bool PipelineProblem::dominates(const Label& a, const Label& b) const {
   return a.chain <= b.chain && a.sync <= b.sync && a.round <= b.round && a.optimizer <= b.optimizer &&
          a.next_samples <= b.next_samples;
-}
-
-Cost PipelineProblem::work_bound(int end_block, const Counts& devices) const {
-  const StageContext& context = costs_.context();
-  double speed = 0;
-  for (std::size_t p = 0; p < context.pools->size(); ++p)
-    speed += devices.of[p] * units_per_tick_[static_cast<std::size_t>((*context.pools)[p].device_class)];
-  if (work_sum_[static_cast<std::size_t>(end_block)] == 0) return 0;
-  if (speed == 0) return kNoCost;
-  return static_cast<Cost>(std::floor(static_cast<double>(context.micro * context.count) *
-                                      work_sum_[static_cast<std::size_t>(end_block)] / speed));
-}
-
-Cost PipelineProblem::time_of_work(double units_per_tick) const {
-  const StageContext& context = costs_.context();
-  if (units_per_tick <= 0) return kNoCost;
-  const double units = static_cast<double>(context.micro * context.count) * work_sum_.back();
-  return static_cast<Cost>(units / units_per_tick * (1 - 1e-9));
 }
 
 Cost PipelineProblem::bound(const State& state, const Label& label) const {

@@ -9,27 +9,57 @@
 
 namespace coxswain::planner {
 
-inline constexpr std::size_t kMaxPools = 8;
+inline constexpr std::size_t kMaxPools = 12;
+
+/// What one replica of a stage is: the devices of a unit, all of one class.
+struct UnitKind {
+  int device_class = 0;
+  int tensor = 1, context = 1;  // axes
+  [[nodiscard]] int size() const { return tensor * context; }
+  friend auto operator<=>(const UnitKind&, const UnitKind&) = default;
+};
 
 /// Devices of one class that the search does not tell apart: of one node in a small cluster, of all equal nodes of a
-/// domain in a large one.
+/// domain in a large one. What it hands out are *units*: devices of one node that work as one replica of a stage.
 struct Pool {
   int device_class = 0;
-  std::vector<cluster::DeviceId> devices;  // node by node; where `tensor` > 1 the first of each unit
-  std::int64_t per_node = 1;               // units
-  int tensor = 1;                          // devices of a unit: consecutive ones of one node
-  bool one_node = true;
-  std::int64_t first_node = 0;
+  std::int64_t first_index = 0;  // of its first device in the class; they follow each other node by node
+  std::int64_t first_node = 0, num_nodes = 1;
+  std::int64_t devices_per_node = 1;
+  int tensor = 1, context = 1;  // axes of a unit
+
+  [[nodiscard]] UnitKind kind() const { return {device_class, tensor, context}; }
+  [[nodiscard]] int unit() const { return tensor * context; }
+  [[nodiscard]] std::int64_t units_per_node() const { return devices_per_node / unit(); }
+  /// Units.
+  [[nodiscard]] std::int64_t size() const { return num_nodes * units_per_node(); }
+  [[nodiscard]] bool one_node() const { return num_nodes == 1; }
 };
 /// Errors: Unimplemented for more than kMaxPools kinds of devices.
 [[nodiscard]] Result<std::vector<Pool>> make_pools(const cluster::ResourceGraph& graph);
-/// The same devices in units of `degree[class]`, none across nodes. A pool whose nodes are smaller than a unit is
-/// empty.
-[[nodiscard]] std::vector<Pool> make_units(const std::vector<Pool>& pools, const std::vector<int>& degree);
-/// Devices of one unit.
-[[nodiscard]] std::vector<cluster::DeviceId> devices_of_unit(const Pool& pool, std::size_t unit);
 
-/// How many devices of each pool.
+/// Axes of the units of each device class.
+struct UnitAxes {
+  std::vector<int> tensor, context;  // by device class; empty: 1
+  [[nodiscard]] int tensor_of(int device_class) const {
+    return tensor.empty() ? 1 : tensor[static_cast<std::size_t>(device_class)];
+  }
+  [[nodiscard]] int context_of(int device_class) const {
+    return context.empty() ? 1 : context[static_cast<std::size_t>(device_class)];
+  }
+  friend auto operator<=>(const UnitAxes&, const UnitAxes&) = default;
+};
+/// The same devices in units of these axes, none across nodes. A pool whose nodes are smaller than a unit is empty.
+[[nodiscard]] std::vector<Pool> make_units(const std::vector<Pool>& pools, const UnitAxes& axes);
+/// First device of a unit.
+[[nodiscard]] cluster::DeviceId device_of_unit(const Pool& pool, std::int64_t unit);
+/// Devices of one unit.
+[[nodiscard]] std::vector<cluster::DeviceId> devices_of_unit(const Pool& pool, std::int64_t unit);
+
+/// The devices of the first such unit of the cluster. Requires: a node holds one.
+[[nodiscard]] std::vector<cluster::DeviceId> first_unit(const cluster::ResourceGraph& graph, UnitKind kind);
+
+/// How many units of each pool.
 struct Counts {
   std::array<std::int32_t, kMaxPools> of{};
   [[nodiscard]] std::int32_t total() const {
@@ -50,6 +80,16 @@ struct Counts {
   friend auto operator<=>(const Counts&, const Counts&) = default;
 };
 [[nodiscard]] Counts all_of(const std::vector<Pool>& pools);
+
+/// Replicas of one pool that follow each other and have equal samples.
+struct Share {
+  std::size_t pool = 0;
+  std::int32_t replicas = 0;
+  std::int64_t samples = 0;
+  friend bool operator==(const Share&, const Share&) = default;
+};
+/// Appends; grows the last one where it is alike. Nothing for no replicas.
+void add_share(std::vector<Share>& shares, Share share);
 
 /// Best link that two stages on these counts may find between a device of one and a device of the other: least latency,
 /// greatest bandwidth, and how many different links there are (transfers over different links run side by side).

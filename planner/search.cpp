@@ -21,7 +21,7 @@ CombinationResult search_combination(const SearchSpace& space, const Combination
                        space.zero_stages};
   if (space.request->constraints.samples) context.samples = *space.request->constraints.samples;
   StageCosts costs(std::move(context));
-  PipelineProblem problem(costs,
+  PipelineProblem problem(costs, *combination.work,
                           {combination.schedule, combination.min_stages, combination.max_stages, combination.cuts,
                            combination.fixed_cuts, space.request->use_all_devices, space.devices, space.large},
                           upper_bound);
@@ -42,7 +42,7 @@ CombinationResult search_combination(const SearchSpace& space, const Combination
     for (const PipelineProblem::Option& option : one.path) {
       candidate.stages.push_back({option.first, end,
                                   combination.compositions[static_cast<std::size_t>(option.composition)],
-                                  option.stage->samples, option.stage->recompute, option.stage->zero_stage});
+                                  option.stage->shares, option.stage->recompute, option.stage->zero_stage});
       end = option.first;
     }
     std::reverse(candidate.stages.begin(), candidate.stages.end());  // found from the loss side
@@ -58,7 +58,7 @@ plan::Plan place_candidate(const SearchSpace& space, const Candidate& candidate)
   plan.batch = {candidate.micro * candidate.count, candidate.micro, candidate.count};
   plan.precision = request.precision;
   plan.schedule = candidate.schedule;
-  std::vector<std::size_t> next(space.pools.size(), 0);
+  std::vector<std::int64_t> next(space.pools.size(), 0);
   const std::size_t num_stages = candidate.stages.size();
   for (std::size_t s = 0; s < num_stages; ++s) {
     const CandidateStage& from = candidate.stages[s];
@@ -67,14 +67,18 @@ plan::Plan place_candidate(const SearchSpace& space, const Candidate& candidate)
     stage.end_block = from.end;
     stage.recompute = from.recompute;
     stage.zero_stage = from.zero_stage;
-    std::size_t replica = 0;
-    for (std::size_t p = 0; p < space.pools.size(); ++p) {
-      for (std::int32_t i = 0; i < from.counts.of[p]; ++i, ++replica) {
-        const std::size_t at = candidate.spread ? static_cast<std::size_t>(i) * num_stages + s : next[p]++;
+    std::vector<std::int64_t> taken(space.pools.size(), 0);  // units by this stage
+    for (const Share& share : from.shares) {
+      const Pool& pool = space.pools[share.pool];
+      for (std::int32_t i = 0; i < share.replicas; ++i) {
+        const std::int64_t at = candidate.spread
+                                    ? taken[share.pool]++ * static_cast<std::int64_t>(num_stages) + static_cast<std::int64_t>(s)
+                                    : next[share.pool]++;
         plan::Replica placed;
-        placed.devices = devices_of_unit(space.pools[p], at);
-        placed.tensor = space.pools[p].tensor;
-        placed.samples = from.samples[replica];
+        placed.devices = devices_of_unit(pool, at);
+        placed.tensor = pool.tensor;
+        placed.context = pool.context;
+        placed.samples = share.samples;
         stage.replicas.push_back(std::move(placed));
       }
     }

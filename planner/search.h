@@ -2,6 +2,7 @@
 // The outer loop: micro-batch, count, schedule, family of compositions and layout, best first by bound, each an inner
 // search over stages. Yields candidates in order of their cost bound. Called by find_plan. Threads: uses
 // request.threads of its own; the result does not depend on how many. Source: DESIGN 3.5.
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -14,7 +15,7 @@ namespace coxswain::planner {
 struct CandidateStage {
   int first = 0, end = 0;
   Counts counts;
-  std::vector<std::int64_t> samples;
+  std::vector<Share> shares;
   std::vector<plan::Recompute> recompute;
   int zero_stage = 0;
 };
@@ -54,6 +55,8 @@ struct SearchSpace {
 [[nodiscard]] std::optional<SearchSpace> with_tensor(const SearchSpace& space, const std::vector<int>& tensor);
 /// Errors: InvalidArgument and Unimplemented for constraints that contradict each other, the model or the devices.
 [[nodiscard]] Result<SearchSpace> make_search_space(const Request& request);
+/// First blocks of the later stages. Errors: form and range.
+[[nodiscard]] Result<std::vector<int>> parse_cuts(const std::string& text, int num_blocks);
 /// What the constraints say about recompute. Errors: InvalidArgument.
 [[nodiscard]] Result<std::pair<RecomputeRule, std::vector<char>>> recompute_rule(const Request& request);
 
@@ -66,7 +69,8 @@ struct Combination {
   std::vector<int> cuts;
   bool fixed_cuts = false;
   bool spread = false;
-  Cost bound = 0;
+  std::shared_ptr<const WorkBound> work;  // of the micro-batch
+  Cost bound = 0;                         // no plan of it steps faster
 };
 /// All of them, ascending in bound.
 [[nodiscard]] std::vector<Combination> make_combinations(const SearchSpace& space);

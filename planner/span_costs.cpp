@@ -10,12 +10,11 @@ using cost_model::ModelFacts;
 using cost_model::ParameterFacts;
 
 SpanCosts::SpanCosts(const cost_model::CostModel& cost, plan::Precision precision, RecomputeRule rule,
-                     std::vector<char> listed, TensorAxes axes)
+                     std::vector<char> listed)
     : cost_(cost),
       precision_(precision),
       rule_(rule),
       listed_(std::move(listed)),
-      axes_(std::move(axes)),
       num_blocks_(cost.facts().num_blocks()) {
   for (std::size_t c = 0; c < cost.resources().device_classes.size(); ++c)
     overhead_.push_back(cost_model::to_ticks(cost.estimate_action_overhead(static_cast<int>(c))));
@@ -25,10 +24,17 @@ SpanCosts::SpanCosts(const cost_model::CostModel& cost, plan::Precision precisio
   for (const ParameterFacts& parameter : cost.facts().parameters()) {
     if (parameter.blocks.size() > 1) tied_.push_back(&parameter);
   }
-  sums_.emplace(1, make_sums(1));
-  for (const int degree : axes_.degree) {
-    if (!sums_.contains(degree)) sums_.emplace(degree, make_sums(degree));
+}
+
+const SpanCosts::Sums& SpanCosts::sums(int tensor) const {
+  {
+    const std::shared_lock lock(mutex_);
+    const auto found = sums_.find(tensor);
+    if (found != sums_.end()) return found->second;
   }
+  Sums fresh = make_sums(tensor);
+  const std::unique_lock lock(mutex_);
+  return sums_.emplace(tensor, std::move(fresh)).first->second;
 }
 
 SpanCosts::Sums SpanCosts::make_sums(int tensor) const {
@@ -53,7 +59,7 @@ SpanCosts::Sums SpanCosts::make_sums(int tensor) const {
 }
 
 cost_model::PersistentElements SpanCosts::persistent(int first, int end, int tensor) const {
-  const Sums& sums = sums_.at(tensor);
+  const Sums& sums = this->sums(tensor);
   const auto from = static_cast<std::size_t>(first), to = static_cast<std::size_t>(end);
   cost_model::PersistentElements count;
   count.held = count.owned = sums.held[to] - sums.held[from];
@@ -77,41 +83,56 @@ cost_model::PersistentElements SpanCosts::persistent(int first, int end, int ten
   return count;
 }
 
-const SampleTable& SpanCosts::table(int device_class, std::int64_t samples) const {
-  const std::pair key{device_class, samples};
+const SampleTable& SpanCosts::table(UnitKind kind, std::int64_t samples) const {
+  const std::pair key{kind, samples};
   {
     const std::shared_lock lock(mutex_);
     const auto found = tables_.find(key);
     if (found != tables_.end()) return *found->second;
   }
-  std::unique_ptr<SampleTable> fresh = make_table(device_class, samples);
+  std::unique_ptr<SampleTable> fresh = make_table(kind, samples);
   const std::unique_lock lock(mutex_);
   return *tables_.emplace(key, std::move(fresh)).first->second;
 }
 
-std::unique_ptr<SampleTable> SpanCosts::make_table(int device_class, std::int64_t samples) const {
-  auto table = std::make_unique<SampleTable>();
-  table->device_class = device_class;
-  table->samples = samples;
-  table->tensor = axes_.of(device_class);
-  cost_model::Mesh mesh;
-  if (table->tensor > 1) mesh.tensor_group = axes_.devices[static_cast<std::size_t>(device_class)];
-  const auto split = [tensor = table->tensor](Bytes bytes) { return (bytes.value + tensor - 1) / tensor; };
-  table->forward_sum = table->backward_sum = {0};
+void SpanCosts::add_block(SampleTable& table, int block, const cost_model::Mesh& mesh) const {
   const ModelFacts& facts = cost_.facts();
+  const auto split = [unit = table.kind.size()](Bytes bytes) { return (bytes.value + unit - 1) / unit; };
+  const cost_model::BlockWork work{block, table.kind.device_class, table.samples, precision_, table.kind.tensor};
+  const BlockTime time = cost_.estimate_block(work);
+  const cost_model::MeshTicks ticks = cost_model::estimate_block_on_mesh(cost_, work, mesh);
+  table.forward.push_back(ticks.forward);
+  table.backward.push_back(ticks.backward);
+  table.saved.push_back(time.saved.value);
+  table.transient.push_back(time.transient.value);
+  table.shared.push_back(time.measured ? 0 : split(facts.totals(block, table.samples).shared_bytes));
+  table.kept_input.push_back(split(facts.activation_bytes(block, table.samples, precision_)));
+}
+
+std::unique_ptr<SampleTable> SpanCosts::make_table(UnitKind kind, std::int64_t samples) const {
+  auto table = std::make_unique<SampleTable>();
+  table->kind = kind;
+  table->samples = samples;
+  cost_model::Mesh mesh;
+  if (kind.size() > 1) mesh.tensor_group = first_unit(cost_.resources(), kind);
+  const ModelFacts& facts = cost_.facts();
+  const auto stream = [&](int cut) { return facts.activation_bytes(cut, samples, precision_); };
   for (int block = 0; block < num_blocks_; ++block) {
-    const cost_model::BlockWork work{block, device_class, samples, precision_, table->tensor};
-    const BlockTime time = cost_.estimate_block(work);
-    const cost_model::MeshTicks ticks = cost_model::estimate_block_on_mesh(cost_, work, mesh);
-    table->forward.push_back(ticks.forward);
-    table->backward.push_back(ticks.backward);
-    table->forward_sum.push_back(table->forward_sum.back() + table->forward.back());
-    table->backward_sum.push_back(table->backward_sum.back() + table->backward.back());
-    table->saved.push_back(time.saved.value);
-    table->transient.push_back(time.transient.value);
-    table->shared.push_back(time.measured ? 0 : split(facts.totals(block, samples).shared_bytes));
-    table->kept_input.push_back(split(facts.activation_bytes(block, samples, precision_)));
+    const bool repeats = cost_.costs_by_signature() && block > 1 && block + 1 < num_blocks_ &&
+                         facts.signature_of(block) == facts.signature_of(block - 1) &&
+                         stream(block - 1) == stream(block) && stream(block) == stream(block + 1);
+    if (!repeats) {
+      add_block(*table, block, mesh);
+      continue;
+    }
+    for (std::vector<Ticks>* ticks : {&table->forward, &table->backward}) ticks->push_back(Ticks(ticks->back()));
+    for (std::vector<std::int64_t>* bytes : {&table->saved, &table->transient, &table->shared, &table->kept_input})
+      bytes->push_back(std::int64_t(bytes->back()));
   }
+  table->forward_sum = table->backward_sum = {0};
+  for (const Ticks ticks : table->forward) table->forward_sum.push_back(table->forward_sum.back() + ticks);
+  for (const Ticks ticks : table->backward) table->backward_sum.push_back(table->backward_sum.back() + ticks);
+  const auto split = [unit = kind.size()](Bytes bytes) { return (bytes.value + unit - 1) / unit; };
   for (int cut = 0; cut <= num_blocks_; ++cut) {
     table->activation_cut.push_back(split(facts.activation_bytes(cut, samples, precision_)));
     table->gradient_cut.push_back(split(facts.gradient_bytes(cut, samples, precision_)));
@@ -130,12 +151,12 @@ std::unique_ptr<SampleTable> SpanCosts::make_table(int device_class, std::int64_
 }
 
 Ticks SpanCosts::forward(const SampleTable& table, int first, int end) const {
-  return overhead(table.device_class) + table.forward_sum[static_cast<std::size_t>(end)] -
+  return overhead(table.kind.device_class) + table.forward_sum[static_cast<std::size_t>(end)] -
          table.forward_sum[static_cast<std::size_t>(first)];
 }
 
 Ticks SpanCosts::backward(const SampleTable& table, int first, int end) const {
-  return overhead(table.device_class) + table.backward_sum[static_cast<std::size_t>(end)] -
+  return overhead(table.kind.device_class) + table.backward_sum[static_cast<std::size_t>(end)] -
          table.backward_sum[static_cast<std::size_t>(first)];
 }
 
@@ -153,9 +174,9 @@ Fit SpanCosts::fit(const SampleTable& table, const SpanQuery& query, const std::
 
   // What recompute does not change.
   const cost_model::PersistentMemory lasting = cost_model::estimate_persistent_memory(
-      persistent(query.first, query.end, table.tensor), precision_, query.zero_stage, query.replicas);
+      persistent(query.first, query.end, table.kind.tensor), precision_, query.zero_stage, query.replicas);
   std::int64_t fixed = (lasting.parameters + lasting.gradients + lasting.optimizer + lasting.gathered +
-                        cost_.base_memory(table.device_class))
+                        cost_.base_memory(table.kind.device_class))
                            .value;
   if (query.first > 0) fixed += table.activation_cut[first] * query.credits + table.gradient_cut[first];
   if (query.end < num_blocks_) fixed += table.gradient_cut[end] * query.credits + table.activation_cut[end];
@@ -170,7 +191,7 @@ Fit SpanCosts::fit(const SampleTable& table, const SpanQuery& query, const std::
   fixed += transient + shared;
 
   const std::int64_t capacity =
-      cost_.resources().device_classes[static_cast<std::size_t>(table.device_class)].memory.value.value;
+      cost_.resources().device_classes[static_cast<std::size_t>(table.kind.device_class)].memory.value.value;
   const auto need = [&] {
     const Bytes sum(fixed + kept * query.in_flight + replayed);
     fit.bytes = (sum + cost_model::margin_of(sum)).value;

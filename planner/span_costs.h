@@ -14,24 +14,15 @@
 #include "cost_model/event_queue.h"
 #include "cost_model/memory.h"
 #include "cost_model/mesh_times.h"
+#include "planner/pools.h"
 
 namespace coxswain::planner {
 
 using cost_model::Ticks;
 
-/// Tensor axes by device class: their degree, and devices that stand for one. Empty: none.
-struct TensorAxes {
-  std::vector<int> degree;
-  std::vector<std::vector<plan::DeviceId>> devices;
-  [[nodiscard]] int of(int device_class) const {
-    return degree.empty() ? 1 : degree[static_cast<std::size_t>(device_class)];
-  }
-};
-
-/// Blocks of one device class with one number of samples.
+/// Blocks of one kind of unit with one number of samples.
 struct SampleTable {
-  int device_class = 0;
-  int tensor = 1;
+  UnitKind kind;
   std::int64_t samples = 0;
   std::vector<Ticks> forward, backward;          // of a block
   std::vector<Ticks> forward_sum, backward_sum;  // of the blocks before
@@ -61,10 +52,11 @@ struct SpanQuery {
 
 class SpanCosts {
  public:
-  SpanCosts(const cost_model::CostModel& cost, plan::Precision precision, RecomputeRule rule, std::vector<char> listed,
-            TensorAxes axes = {});
+  SpanCosts(const cost_model::CostModel& cost, plan::Precision precision, RecomputeRule rule,
+            std::vector<char> listed);
 
-  [[nodiscard]] const SampleTable& table(int device_class, std::int64_t samples) const;
+  /// Requires: a node holds such a unit.
+  [[nodiscard]] const SampleTable& table(UnitKind kind, std::int64_t samples) const;
   /// Of one device of a tensor axis of `tensor`; equal to cost_model::count_persistent.
   [[nodiscard]] cost_model::PersistentElements persistent(int first, int end, int tensor) const;
   [[nodiscard]] Ticks overhead(int device_class) const { return overhead_[static_cast<std::size_t>(device_class)]; }
@@ -77,7 +69,6 @@ class SpanCosts {
                         const std::vector<plan::Recompute>& chosen = {}) const;
   /// Gradient bytes of each bucket of the span on one device of a tensor axis, in the order of reduction.
   [[nodiscard]] std::vector<std::int64_t> buckets(int first, int end, Bytes bucket_bytes, int tensor = 1) const;
-  [[nodiscard]] const TensorAxes& axes() const { return axes_; }
   [[nodiscard]] const cost_model::CostModel& cost() const { return cost_; }
   [[nodiscard]] plan::Precision precision() const { return precision_; }
   [[nodiscard]] int num_blocks() const { return num_blocks_; }
@@ -86,13 +77,13 @@ class SpanCosts {
   }
 
  private:
-  [[nodiscard]] std::unique_ptr<SampleTable> make_table(int device_class, std::int64_t samples) const;
+  [[nodiscard]] std::unique_ptr<SampleTable> make_table(UnitKind kind, std::int64_t samples) const;
+  void add_block(SampleTable& table, int block, const cost_model::Mesh& mesh) const;
 
   const cost_model::CostModel& cost_;
   plan::Precision precision_;
   RecomputeRule rule_;
   std::vector<char> listed_;  // blocks that are recomputed under Listed
-  TensorAxes axes_;
   int num_blocks_ = 0;
   std::vector<Ticks> overhead_;
   std::vector<std::int64_t> ops_sum_;
@@ -102,10 +93,11 @@ class SpanCosts {
     std::vector<std::int64_t> of_block;
   };
   [[nodiscard]] Sums make_sums(int tensor) const;
-  std::map<int, Sums> sums_;
+  [[nodiscard]] const Sums& sums(int tensor) const;
+  mutable std::map<int, Sums> sums_;
   std::vector<const cost_model::ParameterFacts*> tied_;  // used by several blocks
   mutable std::shared_mutex mutex_;
-  mutable std::map<std::pair<int, std::int64_t>, std::unique_ptr<SampleTable>> tables_;
+  mutable std::map<std::pair<UnitKind, std::int64_t>, std::unique_ptr<SampleTable>> tables_;
 };
 
 }  // namespace coxswain::planner

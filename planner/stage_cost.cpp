@@ -7,7 +7,6 @@
 #include "cost_model/collective_time.h"
 
 namespace coxswain::planner {
-
 const StageCost& StageCosts::stage(int first, int end, int composition, int in_flight) {
   constexpr int kBlockBits = 12, kCompositionBits = 14;
   std::uint64_t key = static_cast<std::uint64_t>(in_flight);
@@ -21,65 +20,89 @@ const StageCost& StageCosts::stage(int first, int end, int composition, int in_f
       .first->second;
 }
 
-std::vector<std::int64_t> StageCosts::split(int first, int end, const Counts& counts, int in_flight) {
+std::vector<Share> StageCosts::split_as_asked(int first, int end, const Counts& counts) const {
+  const std::vector<Pool>& pools = *context_.pools;
+  if (context_.samples.size() != static_cast<std::size_t>(counts.total())) return {};
+  // The largest share to the fastest class; the order within the stage stays pool by pool.
+  std::vector<std::int64_t> sorted = context_.samples;
+  std::sort(sorted.rbegin(), sorted.rend());
+  std::vector<std::size_t> order(static_cast<std::size_t>(counts.total())), pool_of;
+  std::vector<Ticks> speed;
+  for (std::size_t p = 0; p < pools.size(); ++p) {
+    if (counts.of[p] == 0) continue;
+    const SampleTable& table = context_.spans->table(pools[p].kind(), sorted.front());
+    const auto replicas = static_cast<std::size_t>(counts.of[p]);
+    speed.insert(speed.end(), replicas,
+                 context_.spans->forward(table, first, end) + context_.spans->backward(table, first, end));
+    pool_of.insert(pool_of.end(), replicas, p);
+  }
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return speed[a] < speed[b]; });
+  std::vector<std::int64_t> samples(order.size());
+  for (std::size_t i = 0; i < order.size(); ++i) samples[order[i]] = sorted[i];
+  std::vector<Share> shares;
+  for (std::size_t i = 0; i < samples.size(); ++i) add_share(shares, {pool_of[i], 1, samples[i]});
+  return shares;
+}
+
+std::vector<Share> StageCosts::split(int first, int end, const Counts& counts, int in_flight) {
   const std::vector<Pool>& pools = *context_.pools;
   const SpanCosts& spans = *context_.spans;
-  const std::int64_t fixed = spans.cost().facts().static_batch();
-  if (fixed > 0) {
+  std::vector<Share> shares;
+  if (const std::int64_t fixed = spans.cost().facts().static_batch(); fixed > 0) {
     if (context_.micro != fixed * counts.total()) return {};
-    return std::vector<std::int64_t>(static_cast<std::size_t>(counts.total()), fixed);
+    for (std::size_t p = 0; p < pools.size(); ++p) add_share(shares, {p, counts.of[p], fixed});
+    return shares;
   }
-  const auto time = [&](int device_class, std::int64_t samples) {
-    const SampleTable& table = spans.table(device_class, samples);
+  if (!context_.samples.empty()) return split_as_asked(first, end, counts);
+
+  const auto time = [&](UnitKind kind, std::int64_t samples) {
+    const SampleTable& table = spans.table(kind, samples);
     return spans.forward(table, first, end) + spans.backward(table, first, end);
   };
   std::vector<SplitClass> classes;
+  std::vector<std::size_t> pool_of;
   for (std::size_t p = 0; p < pools.size(); ++p) {
-    if (counts.of[p] > 0)
-      classes.push_back({counts.of[p], pools[p].device_class, std::numeric_limits<std::int64_t>::max()});
+    if (counts.of[p] == 0) continue;
+    classes.push_back({counts.of[p], pools[p].kind(), std::numeric_limits<std::int64_t>::max()});
+    pool_of.push_back(p);
   }
-
-  if (!context_.samples.empty()) {
-    if (context_.samples.size() != static_cast<std::size_t>(counts.total())) return {};
-    // The largest share to the fastest class; the order within the stage stays pool by pool.
-    std::vector<std::int64_t> sorted = context_.samples;
-    std::sort(sorted.rbegin(), sorted.rend());
-    std::vector<std::size_t> order(static_cast<std::size_t>(counts.total()));
-    std::vector<Ticks> speed;
-    for (const SplitClass& entry : classes)
-      speed.insert(speed.end(), static_cast<std::size_t>(entry.replicas), time(entry.key, sorted.front()));
-    std::iota(order.begin(), order.end(), 0);
-    std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return speed[a] < speed[b]; });
-    std::vector<std::int64_t> samples(order.size());
-    for (std::size_t i = 0; i < order.size(); ++i) samples[order[i]] = sorted[i];
-    return samples;
+  std::vector<SplitShare> parts = split_samples(context_.micro, classes, time);
+  if (classes.size() > 1 && !parts.empty() && limit_by_memory(first, end, counts, in_flight, parts, classes)) {
+    std::vector<SplitShare> mended = split_samples(context_.micro, classes, time);
+    if (!mended.empty()) parts = std::move(mended);
   }
+  for (std::size_t c = 0; c < parts.size(); ++c) {
+    add_share(shares, {pool_of[c], parts[c].extra, parts[c].base + 1});
+    add_share(shares, {pool_of[c], classes[c].replicas - parts[c].extra, parts[c].base});
+  }
+  return shares;
+}
 
-  std::vector<std::int64_t> samples = split_samples(context_.micro, classes, time);
-  if (classes.size() < 2 || samples.empty()) return samples;
-  // Where a class has too little memory for its share, the others take the rest.
-  bool limited = false;
+// Where a class has too little memory for its share, the others take the rest.
+bool StageCosts::limit_by_memory(int first, int end, const Counts& counts, int in_flight,
+                                 const std::vector<SplitShare>& parts, std::vector<SplitClass>& classes) const {
+  const SpanCosts& spans = *context_.spans;
   const int credits = static_cast<int>(std::min<std::int64_t>(context_.receive_credits, context_.count));
-  for (SplitClass& entry : classes) {
+  bool limited = false;
+  for (std::size_t c = 0; c < classes.size(); ++c) {
     const auto fits = [&](std::int64_t x) {
       const SpanQuery query{first, end, in_flight, credits, context_.zero_stages.back(), counts.total()};
-      return spans.fit(spans.table(entry.key, x), query).fits;
+      return spans.fit(spans.table(classes[c].key, x), query).fits;
     };
-    std::size_t at = 0;
-    for (const SplitClass& before : classes) {
-      if (&before == &entry) break;
-      at += static_cast<std::size_t>(before.replicas);
-    }
-    std::int64_t most = samples[at];
+    std::int64_t most = parts[c].base + (parts[c].extra > 0 ? 1 : 0);
     if (fits(most)) continue;
-    while (most > 0 && !fits(most)) --most;
-    if (most == 0) return samples;  // does not fit at all; reported by compute
-    entry.limit = most;
+    // Memory rises with samples.
+    std::int64_t holds = 0;
+    while (most - holds > 1) {
+      const std::int64_t middle = (most + holds) / 2;
+      (fits(middle) ? holds : most) = middle;
+    }
+    if (holds == 0) return false;  // does not fit at all; reported by compute
+    classes[c].limit = holds;
     limited = true;
   }
-  if (!limited) return samples;
-  std::vector<std::int64_t> mended = split_samples(context_.micro, classes, time);
-  return mended.empty() ? samples : mended;
+  return limited;
 }
 
 std::vector<plan::DeviceId> StageCosts::replica_group(const Counts& counts) const {
@@ -87,8 +110,7 @@ std::vector<plan::DeviceId> StageCosts::replica_group(const Counts& counts) cons
   std::vector<plan::DeviceId> devices;
   for (std::size_t p = 0; p < pools.size(); ++p) {
     const std::int64_t stride = context_.spread ? context_.num_stages : 1;
-    for (std::int32_t i = 0; i < counts.of[p]; ++i)
-      devices.push_back(pools[p].devices[static_cast<std::size_t>(i * stride)]);
+    for (std::int32_t i = 0; i < counts.of[p]; ++i) devices.push_back(device_of_unit(pools[p], i * stride));
   }
   return devices;
 }
@@ -106,19 +128,17 @@ Ticks StageCosts::collective(collective::CollectiveKind kind, std::int64_t bytes
 StageCost StageCosts::compute(int first, int end, const Counts& counts, int in_flight) {
   StageCost start;
   const std::vector<Pool>& pools = *context_.pools;
-  start.samples = split(first, end, counts, in_flight);
-  start.splits = !start.samples.empty();
+  start.shares = split(first, end, counts, in_flight);
+  start.splits = !start.shares.empty();
   if (!start.splits) return start;
-  start.least_samples = *std::min_element(start.samples.begin(), start.samples.end());
 
   Span span{first, end, in_flight, 1, &counts, {}};
-  std::size_t replica = 0;
-  for (std::size_t p = 0; p < pools.size(); ++p) {
-    for (std::int32_t i = 0; i < counts.of[p]; ++i, ++replica) {
-      const SampleTable& table = context_.spans->table(pools[p].device_class, start.samples[replica]);
-      if (std::find(span.cases.begin(), span.cases.end(), &table) == span.cases.end()) span.cases.push_back(&table);
-      span.tensor = table.tensor;
-    }
+  start.least_samples = start.shares.front().samples;
+  for (const Share& share : start.shares) {
+    start.least_samples = std::min(start.least_samples, share.samples);
+    const SampleTable& table = context_.spans->table(pools[share.pool].kind(), share.samples);
+    if (std::find(span.cases.begin(), span.cases.end(), &table) == span.cases.end()) span.cases.push_back(&table);
+    span.tensor = table.kind.tensor;
   }
   // The ZeRO stage that ends soonest by itself; a later one is looked at only where it may gain.
   StageCost best;
@@ -161,10 +181,10 @@ void StageCosts::fit(const Span& span, StageCost& result) {
       if (fit.fits) continue;
       result.fits = false;
       const std::int64_t capacity =
-          spans.cost().resources().device_classes[static_cast<std::size_t>(table->device_class)].memory.value.value;
+          spans.cost().resources().device_classes[static_cast<std::size_t>(table->kind.device_class)].memory.value.value;
       if (fit.bytes - capacity > result.excess_bytes) {
         result.excess_bytes = fit.bytes - capacity;
-        result.excess_class = table->device_class;
+        result.excess_class = table->kind.device_class;
       }
     }
     if (span.cases.size() == 1) break;
@@ -205,10 +225,10 @@ void StageCosts::add_times(const Span& span, StageCost& result) {
     result.forward_min = any ? std::min(result.forward_min, forward) : forward;
     result.backward_min = any ? std::min(result.backward_min, backward) : backward;
     any = true;
-    const cost_model::Mesh mesh{{}, {{table->device_class, 0}}, 0};
+    const cost_model::Mesh mesh{{}, {{table->kind.device_class, 0}}, 0};
     cost_model::PersistentElements updated = spans.persistent(span.first, span.end, span.tensor);
     const std::int64_t owned = updated.owned;
-    Ticks update = spans.overhead(table->device_class);
+    Ticks update = spans.overhead(table->kind.device_class);
     if (result.zero_stage >= 1) {
       updated.owned = (owned + span.counts->total() - 1) / span.counts->total();
       const DType computed = spans.precision() == plan::Precision::BFloat16 ? DType::BFloat16 : DType::Float32;
@@ -226,13 +246,16 @@ void StageCosts::add_times(const Span& span, StageCost& result) {
 }
 
 Ticks StageCosts::edge(int cut, std::int64_t samples, const BestLink& link, bool gradient) const {
-  const SampleTable& table = context_.spans->table(0, samples);
-  const std::int64_t shard = gradient ? table.gradient_cut[static_cast<std::size_t>(cut)]
-                                      : table.activation_cut[static_cast<std::size_t>(cut)];
-  // At best both sides have the widest tensor axis that there is.
-  int widest = table.tensor;
-  for (const int degree : context_.spans->axes().degree) widest = std::max(widest, degree);
-  const std::int64_t bytes = shard * table.tensor / widest;
+  // At best both sides are the widest units that there are.
+  const std::vector<Pool>& pools = *context_.pools;
+  int widest = 1;
+  for (const Pool& pool : pools) widest = std::max(widest, pool.unit());
+  const cost_model::ModelFacts& facts = context_.spans->cost().facts();
+  const plan::Precision precision = context_.spans->precision();
+  const std::int64_t bytes = (gradient ? facts.gradient_bytes(cut, samples, precision)
+                                       : facts.activation_bytes(cut, samples, precision))
+                                 .value /
+                             widest;
   if (bytes == 0 || link.num_links == 0) return 0;
   return cost_model::to_ticks(link.latency + Bytes(bytes) / BytesPerSecond(link.bandwidth.value * link.num_links));
 }

@@ -28,10 +28,22 @@ struct StageContext {
   std::vector<int> zero_stages{0};  // that a stage may take, ascending
 };
 
+/// Replicas of one class that a micro-batch is split over.
+struct SplitClass {
+  std::int32_t replicas = 0;
+  UnitKind key;            // for `time`
+  std::int64_t limit = 0;  // most samples of one replica
+};
+/// What the replicas of a class have: `base` samples each, the first `extra` of them one more.
+struct SplitShare {
+  std::int64_t base = 0;
+  std::int32_t extra = 0;
+};
+
 struct StageCost {
   bool splits = false;  // the micro-batch can be split so
   bool fits = false;
-  std::vector<std::int64_t> samples;       // by replica, pool by pool
+  std::vector<Share> shares;               // of the micro-batch, pool by pool
   std::vector<plan::Recompute> recompute;  // per block
   int zero_stage = 0;
   Ticks busy = 0;                           // forward, backward and recompute of the slowest replica
@@ -69,7 +81,11 @@ class StageCosts {
   /// C26: what a block waits for beside its own work.
   cost_model::MeshTicks gathers(int block, int zero_stage, const Span& span);
   [[nodiscard]] std::vector<plan::DeviceId> replica_group(const Counts& counts) const;
-  std::vector<std::int64_t> split(int first, int end, const Counts& counts, int in_flight);
+  std::vector<Share> split(int first, int end, const Counts& counts, int in_flight);
+  /// Lowers the limits of classes that cannot hold their parts; false: nothing to mend.
+  [[nodiscard]] bool limit_by_memory(int first, int end, const Counts& counts, int in_flight,
+                                     const std::vector<SplitShare>& parts, std::vector<SplitClass>& classes) const;
+  [[nodiscard]] std::vector<Share> split_as_asked(int first, int end, const Counts& counts) const;
   Ticks collective(collective::CollectiveKind kind, std::int64_t bytes, const Counts& counts);
 
   StageContext context_;
@@ -78,17 +94,11 @@ class StageCosts {
 };
 
 /// Splits `micro` samples over replicas so that the slowest ends soonest: one sample after the other goes to the
-/// replica that would end first. `time(class index, samples)` rises with samples; `limit` caps samples by class; equal
-/// replicas differ by at most one. Empty when the limits leave samples over or a replica would have none. Classes are
-/// (replicas, class index) in replica order.
-struct SplitClass {
-  std::int32_t replicas = 0;
-  int key = 0;
-  std::int64_t limit = 0;
-};
+/// replica that would end first. `time(key, samples)` rises with samples; equal replicas differ by at most one. Empty
+/// when the limits leave samples over or a replica would have none. Cost: independent of the number of replicas.
 template <class Time>
-[[nodiscard]] std::vector<std::int64_t> split_samples(std::int64_t micro, const std::vector<SplitClass>& classes,
-                                                      Time time);
+[[nodiscard]] std::vector<SplitShare> split_samples(std::int64_t micro, const std::vector<SplitClass>& classes,
+                                                    Time time);
 
 }  // namespace coxswain::planner
 
