@@ -188,6 +188,11 @@ Result<SearchSpace> make_search_space(const Request& request) {
   std::sort(space.zero_stages.begin(), space.zero_stages.end());
 
   space.schedules = constraints.schedule;
+  // 1F1B first: what stands first names the plans that have no order to choose.
+  std::sort(space.schedules.begin(), space.schedules.end(), [](plan::ScheduleKind a, plan::ScheduleKind b) {
+    const auto first = plan::ScheduleKind::OneForwardOneBackward;
+    return (a == first) != (b == first) ? a == first : a < b;
+  });
   // On many devices memory decides, and GPipe never holds less than 1F1B.
   if (space.schedules.empty() && devices > kMaxFreeDevices) {
     space.schedules = {plan::ScheduleKind::OneForwardOneBackward};
