@@ -24,14 +24,19 @@ struct BlockWork {
   std::int64_t samples = 0;  // of this replica
   plan::Precision precision = plan::Precision::Float32;
   int tensor = 1, context = 1, expert = 1;
+  plan::Recompute recompute = plan::Recompute::None;  // estimate_block answers for all of them
 };
 
 struct BlockTime {
   Seconds forward{0};
   Seconds backward{0};    // I + W, without recompute
+  Seconds weight{0};      // W alone (C28)
   Bytes saved{0};         // kept from forward to backward without recompute
   Bytes transient{0};     // above that, while the block runs
   bool measured = false;  // from a profile
+  Seconds attention_forward{0}, attention_backward{0};  // parts of forward and backward: what hides a ring (C29)
+  Seconds replayed{0};                                  // what selective recompute runs again (C31)
+  Bytes selective{0};                                   // kept from forward to backward where it does
 };
 
 class CostModel {

@@ -1,12 +1,14 @@
 // The search from outside: combinations in batches, best first; simulation of what looks best; refinement.
 #include <algorithm>
 #include <atomic>
+#include <limits>
 #include <memory>
 #include <set>
 #include <thread>
 #include <tuple>
 
 #include "planner/planner.h"
+#include "planner/quick_look.h"
 #include "planner/refine.h"
 #include "planner/search.h"
 #include "planner/search_report.h"
@@ -21,10 +23,15 @@ constexpr std::size_t kBatch = 8;
 struct Effort {
   int alternatives, simulations, climb_simulations;
   std::size_t results_per_combination, simulated_per_batch;
-  double slack;  // candidates that cost up to so many times the best are kept, for the runners-up
+  std::int64_t max_labels;  // of one combination
+  double slack;             // candidates that cost up to so many times the best are kept, for the runners-up
 };
-constexpr Effort kSmallEffort{2, 48, 96, 8, 4, 1.5};
-constexpr Effort kLargeEffort{1, 8, 8, 2, 2, 1.0};
+constexpr Effort kSmallEffort{2, 48, 96, 8, 4, std::numeric_limits<std::int64_t>::max(), 1.5};
+constexpr Effort kLargeEffort{1, 8, 8, 2, 4, 20000, 1.0};
+
+/// Large searches: how many combinations are looked at, how many of them searched, and how far a look may be off.
+constexpr std::size_t kMaxLooks = 6000, kLookBatch = 64, kMaxLargeSearches = 32;
+constexpr double kLookSlack = 1.25;
 
 /// Runs `body(i)` for i in [0, count) on up to `threads` threads; bodies write by index.
 template <class Body>
@@ -49,31 +56,11 @@ class Search {
       : spaces_(spaces), request_(*spaces.front().request), effort_(effort) {}
 
   void run() {
-    const std::vector<Task> combinations = make_tasks();
-    std::size_t done = 0;
-    while (done < combinations.size() && costed_ < request_.max_candidates) {
-      if (combinations[done].combination.bound >= wanted()) break;
-      const std::size_t end = std::min(combinations.size(), done + kBatch);
-      std::vector<CombinationResult> results(end - done);
-      const Cost upper = wanted();
-      SearchLimits limits;
-      limits.alternatives = effort_.alternatives;
-      limits.max_results = effort_.results_per_combination;
-      limits.max_labels = std::max<std::int64_t>(1, request_.max_candidates);
-      parallel_for(results.size(), request_.threads, [&](std::size_t i) {
-        const Task& task = combinations[done + i];
-        results[i] = search_combination(*task.space, task.combination, upper, limits);
-      });
-      for (CombinationResult& result : results) take(std::move(result));
-      simulate_best(effort_.simulated_per_batch);
-      done = end;
-    }
-    for (std::size_t i = done; i < combinations.size(); ++i)
-      lower_bound_ = std::min(lower_bound_, combinations[i].combination.bound);
-    // On many devices stages of unequal size were not searched: only the relaxed optimum bounds them.
-    for (const Task& task : combinations) {
-      if (task.space->large) lower_bound_ = std::min(lower_bound_, task.combination.bound);
-    }
+    std::vector<Task> tasks = make_tasks();
+    if (spaces_.front().large)
+      search_large(std::move(tasks));
+    else
+      search_small(tasks);
     simulate_best(static_cast<std::size_t>(effort_.simulations));
     refine();
     std::stable_sort(simulated_.begin(), simulated_.end());
@@ -88,7 +75,77 @@ class Search {
   struct Task {
     const SearchSpace* space = nullptr;
     Combination combination;
+    Cost look = kNoCost;
   };
+  /// Everything that may beat the best plan, best bound first.
+  void search_small(const std::vector<Task>& tasks) {
+    std::size_t done = 0;
+    while (done < tasks.size() && costed_ < request_.max_candidates) {
+      if (tasks[done].combination.bound >= wanted()) break;
+      const std::size_t end = std::min(tasks.size(), done + kBatch);
+      search_closely(tasks, done, end);
+      done = end;
+    }
+    for (std::size_t i = done; i < tasks.size(); ++i)
+      lower_bound_ = std::min(lower_bound_, tasks[i].combination.bound);
+  }
+
+  /// What looks best. Stages of unequal shape are not searched: only the work bounds the rest.
+  void search_large(std::vector<Task> tasks) {
+    Cost work = kNoCost;
+    for (const Task& task : tasks) {
+      const SearchSpace& space = *task.space;
+      work = std::min(work, task.combination.work->least_time(space.spans->num_blocks(), space.devices,
+                                                              task.combination.micro * task.combination.count));
+    }
+    tasks = pick_by_look(std::move(tasks));
+    for (std::size_t done = 0; done < tasks.size() && costed_ < request_.max_candidates; done += kBatch) {
+      if (best_ != kNoCost && tasks[done].look > static_cast<Cost>(static_cast<double>(best_) * kLookSlack)) break;
+      search_closely(tasks, done, std::min(tasks.size(), done + kBatch));
+    }
+    lower_bound_ = work;
+  }
+
+  /// Looks at combinations, best bound first, until no bound is below the best look; ascending in look.
+  [[nodiscard]] std::vector<Task> pick_by_look(std::vector<Task> tasks) {
+    Cost best = kNoCost;
+    std::size_t done = 0;
+    while (done < tasks.size() && done < kMaxLooks && tasks[done].combination.bound < best) {
+      const std::size_t end = std::min(tasks.size(), done + kLookBatch);
+      parallel_for(end - done, request_.threads, [&](std::size_t i) {
+        Task& task = tasks[done + i];
+        task.look = quick_look(*task.space, task.combination);
+      });
+      for (; done < end; ++done) best = std::min(best, tasks[done].look);
+    }
+    costed_ += static_cast<std::int64_t>(done);
+    // Where nothing looks as if it fitted, some are searched all the same: to say what is missing.
+    if (best != kNoCost) {
+      tasks.resize(done);
+      std::erase_if(tasks, [](const Task& task) { return task.look == kNoCost; });
+    }
+    std::stable_sort(tasks.begin(), tasks.end(), [](const Task& a, const Task& b) { return a.look < b.look; });
+    if (tasks.size() > kMaxLargeSearches) tasks.resize(kMaxLargeSearches);
+    return tasks;
+  }
+
+  /// Tasks [begin, end) label by label, and the best of what they give in the simulator.
+  void search_closely(const std::vector<Task>& tasks, std::size_t begin, std::size_t end) {
+    std::vector<CombinationResult> results(end - begin);
+    parallel_for(results.size(), request_.threads, [&](std::size_t i) {
+      const Task& task = tasks[begin + i];
+      SearchLimits limits;
+      limits.alternatives = effort_.alternatives;
+      limits.max_results = effort_.results_per_combination;
+      limits.max_labels = std::max<std::int64_t>(1, std::min(effort_.max_labels, request_.max_candidates));
+      Cost upper = wanted();
+      if (task.look != kNoCost) upper = std::min(upper, static_cast<Cost>(static_cast<double>(task.look) * kLookSlack));
+      results[i] = search_combination(*task.space, task.combination, upper, limits);
+    });
+    for (CombinationResult& result : results) take(std::move(result));
+    simulate_best(effort_.simulated_per_batch);
+  }
+
   /// Of all spaces, ascending in bound.
   [[nodiscard]] std::vector<Task> make_tasks() const {
     std::vector<Task> tasks;

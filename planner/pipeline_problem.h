@@ -64,6 +64,10 @@ class PipelineProblem {
   [[nodiscard]] Cost bound(const State& state, const Label& label) const;
   [[nodiscard]] Cost finish(const State& state, const Label& label) const;
 
+  /// C23: of the blocks before `end_block`.
+  [[nodiscard]] Cost work_bound(int end_block, const Counts& units) const {
+    return work_.least_time(end_block, units, costs_.context().micro * costs_.context().count);
+  }
   [[nodiscard]] const PipelineShape& shape() const { return shape_; }
   [[nodiscard]] StageCosts& costs() { return costs_; }
   /// Micro-batches in flight at the stage that has `later` stages behind it.
@@ -84,10 +88,6 @@ class PipelineProblem {
   /// Counts the stage; false when longer spans on the same devices are too slow as well.
   [[nodiscard]] bool worth_going_on(const StageCost& stage, const State& state, int first);
   [[nodiscard]] Cost tied_time(int end) const;
-
-  [[nodiscard]] Cost work_bound(int end_block, const Counts& units) const {
-    return work_.least_time(end_block, units, costs_.context().micro * costs_.context().count);
-  }
 
   StageCosts& costs_;
   const WorkBound& work_;

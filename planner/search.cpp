@@ -6,8 +6,7 @@
 
 namespace coxswain::planner {
 
-CombinationResult search_combination(const SearchSpace& space, const Combination& combination, Cost upper_bound,
-                                     const SearchLimits& limits) {
+StageContext make_stage_context(const SearchSpace& space, const Combination& combination) {
   StageContext context{space.spans,
                        &space.pools,
                        combination.micro,
@@ -20,7 +19,12 @@ CombinationResult search_combination(const SearchSpace& space, const Combination
                        2,
                        space.zero_stages};
   if (space.request->constraints.samples) context.samples = *space.request->constraints.samples;
-  StageCosts costs(std::move(context));
+  return context;
+}
+
+CombinationResult search_combination(const SearchSpace& space, const Combination& combination, Cost upper_bound,
+                                     const SearchLimits& limits) {
+  StageCosts costs(make_stage_context(space, combination));
   PipelineProblem problem(costs, *combination.work,
                           {combination.schedule, combination.min_stages, combination.max_stages, combination.cuts,
                            combination.fixed_cuts, space.request->use_all_devices, space.devices, space.large},

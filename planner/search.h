@@ -75,6 +75,9 @@ struct Combination {
 /// All of them, ascending in bound.
 [[nodiscard]] std::vector<Combination> make_combinations(const SearchSpace& space);
 
+/// What is the same for all stages of `combination`.
+[[nodiscard]] StageContext make_stage_context(const SearchSpace& space, const Combination& combination);
+
 struct CombinationResult {
   std::vector<Candidate> candidates;  // ascending in bound
   Cost lower_bound = kNoCost;

@@ -309,7 +309,6 @@ std::optional<SearchSpace> with_tensor(const SearchSpace& space, const std::vect
   result.max_stages = std::min<int>(space.max_stages, result.devices.total());
   std::erase_if(result.allowed_stages, [&](int stages) { return stages > result.max_stages; });
   if (result.allowed_stages.empty()) return std::nullopt;
-  set_size(result);
   return result;
 }
 

@@ -49,6 +49,26 @@ TEST_CASE("C15: activations follow the schedule's micro-batches in flight", "[me
   }
 }
 
+TEST_CASE("C15: a split backward holds until W", "[memory_test]") {
+  const model::ModelGraph graph = make_chain(4, 8);
+  const auto resources = two_devices();
+  FakeCost cost(graph, resources);
+  cost.saved = {0, 1000, 1000, 1000, 1000, 10};
+  const std::vector<StageSpec> stages{{0, 3, {{0, 0}}, {5}}, {3, 6, {{0, 1}}, {5}}};
+  const auto held = [&](plan::ScheduleKind kind, int stage) {
+    return estimate_memory(cost, make_plan(graph, resources, stages, 4, kind), stage, 0).activations.value;
+  };
+  CHECK(held(plan::ScheduleKind::ZeroBubbleH1, 0) == 2 * 2 * 5000);
+  CHECK(held(plan::ScheduleKind::ZeroBubbleH1, 1) == 2 * (2 * 5000 + 50));
+  CHECK(held(plan::ScheduleKind::ZeroBubbleH2, 1) == 3 * (2 * 5000 + 50));
+  // The list counts, not its name: here the order of GPipe.
+  auto plan = make_plan(graph, resources, stages, 4);
+  std::vector<std::vector<plan::Action>> all;
+  for (int s = 0; s < 2; ++s) all.push_back(plan::make_schedule(plan::ScheduleKind::GPipe, s, 2, 4));
+  plan::fill_roles(plan, graph, Bytes(1), all);
+  CHECK(estimate_memory(cost, plan, 1, 0).activations.value == 4 * (2 * 5000 + 50));
+}
+
 TEST_CASE("C15-C17: each part of a stage's memory", "[memory_test]") {
   const model::ModelGraph graph = make_chain(4, 8);
   const auto resources = two_devices();
