@@ -42,7 +42,7 @@ TEST_CASE("the enumeration visits as many plans as can be counted on paper", "[b
   const auto resources = make_cluster({make_device("a", std::int64_t{1} << 40)}, {2}, 1, make_link("l", 1e-5, 1e9),
                                       make_link("o", 0, 1e9));
   TableCost cost(graph, resources);
-  cost.blocks = {{1e-3, 2e-3, 0, 0}, {1e-3, 2e-3, 0, 0}};
+  cost.blocks = {{1e-3, 2e-3}, {1e-3, 2e-3}};
   cost.speed = {{1, 1}};
   const auto count = [&](const SpaceAxes& axes) {
     // Above any plan, so that nothing is left out; each that is simulated is slower than the bound.

@@ -20,6 +20,7 @@
 #include "cost_model/memory.h"
 #include "cost_model/mesh_times.h"
 #include "plan/program.h"
+#include "plan/schedule.h"
 
 namespace coxswain::test_support {
 
@@ -30,6 +31,7 @@ struct SpaceAxes {
   bool mixed_tensor = false;  // replicas of one stage may differ in their degree
   int max_zero_stage = 0;
   enum class Recompute { None, Stage, Block } recompute = Recompute::Block;  // none, whole stages, any blocks
+  bool offload = false;
   Bytes bucket_bytes{std::int64_t{25} << 20};
 };
 
@@ -44,7 +46,7 @@ struct StageChoice {
   plan::Stage stage;
   std::vector<std::int64_t> used;                    // by equal devices
   std::vector<std::size_t> from;                     // equal devices of each replica
-  double busy = 0, forward_min = 0, backward_min = 0;  // seconds of one micro-batch
+  double busy = 0, forward_min = 0, backward_min = 0;  // seconds of one micro-batch; backward without W put off
   double optimizer = 0;
 };
 
@@ -141,8 +143,18 @@ inline void choose_recompute(const StageFrame& frame, const StageChoice& from, c
   }
 }
 
+inline void choose_offload(const StageFrame& frame, const StageChoice& from, const Emit& emit) {
+  StageChoice choice = from;
+  for (const plan::Offload offload : {plan::Offload::None, plan::Offload::Optimizer, plan::Offload::Activations}) {
+    if (offload != plan::Offload::None && !frame.axes->offload) return;
+    choice.stage.offload = offload;
+    emit(choice);
+  }
+}
+
 inline const std::vector<StageAxis>& stage_axes() {
-  static const std::vector<StageAxis> kAxes{choose_meshes, choose_samples, choose_zero, choose_recompute};
+  static const std::vector<StageAxis> kAxes{choose_meshes, choose_samples, choose_zero, choose_recompute,
+                                            choose_offload};
   return kAxes;
 }
 
@@ -178,35 +190,39 @@ inline bool weigh(const StageFrame& frame, StageChoice& choice) {
     work.device_class = device_class;
     work.samples = replica.samples;
     work.recompute = stage.recompute;
-    work.in_flight = cost_model::peak_in_flight(frame.schedule, frame.stage, frame.num_stages, count);
+    work.in_flight = plan::peak_in_flight(frame.schedule, frame.stage, frame.num_stages, frame.batch.count);
     work.receive_credits = std::min(plan::Plan{}.receive_credits, count);
     work.first_stage = frame.stage == 0;
     work.last_stage = frame.stage + 1 == frame.num_stages;
     work.tensor = replica.tensor;
     work.zero_stage = stage.zero_stage;
     work.replicas = static_cast<std::int64_t>(stage.replicas.size());
+    work.context = replica.context;
+    work.expert = replica.expert;
+    work.offload = stage.offload;
     const Bytes capacity = cost.resources().device_classes[static_cast<std::size_t>(device_class)].memory.value;
     if (cost_model::estimate_stage_memory(cost, work).total() > capacity) return false;
 
+    const bool split = plan::splits_backward(frame.schedule);
     const double overhead = cost.estimate_action_overhead(device_class).value;
-    double forward = overhead, backward = overhead;
-    cost_model::Mesh mesh{replica.devices, {replica.devices.front()}, stage.zero_stage};
-    for (const plan::Replica& other : stage.replicas) {
-      if (&other != &replica) mesh.replica_group.push_back(other.devices.front());
-    }
+    double forward = overhead, backward = overhead, later = split ? overhead : 0;
+    const cost_model::Mesh mesh = cost_model::make_mesh(stage, static_cast<int>(r));
     for (int block = stage.first_block; block < stage.end_block; ++block) {
       const cost_model::MeshTicks time = cost_model::estimate_block_on_mesh(
-          cost, {block, device_class, replica.samples, plan::Precision::Float32, replica.tensor}, mesh);
+          cost,
+          {block, device_class, replica.samples, plan::Precision::Float32, replica.tensor, replica.context,
+           replica.expert, stage.recompute[static_cast<std::size_t>(block - stage.first_block)]},
+          mesh);
       forward += cost_model::to_seconds(time.forward).value;
-      backward += cost_model::to_seconds(time.backward).value;
-      if (stage.recompute[static_cast<std::size_t>(block - stage.first_block)] == plan::Recompute::Full)
-        backward += cost_model::to_seconds(time.forward).value;
+      backward += cost_model::to_seconds((split ? time.input : time.backward) + time.recompute).value;
+      if (split) later += cost_model::to_seconds(time.weight).value;
     }
     const cost_model::Ticks update = cost_model::estimate_update_on_mesh(
-        cost, cost_model::count_persistent(cost.facts(), stage.first_block, stage.end_block, replica.tensor),
+        cost,
+        cost_model::count_persistent(cost.facts(), stage.first_block, stage.end_block, replica.tensor, replica.expert),
         plan::Precision::Float32, mesh);
     choice.optimizer = std::max(choice.optimizer, overhead + cost_model::to_seconds(update).value);
-    choice.busy = std::max(choice.busy, forward + backward);
+    choice.busy = std::max(choice.busy, forward + backward + later);
     choice.forward_min = std::min(choice.forward_min, forward);
     choice.backward_min = std::min(choice.backward_min, backward);
   }
@@ -414,11 +430,8 @@ class PlanSpace {
           continue;
         }
         place(choice);
-        // Where W is put off, a gradient does not wait for it.
-        const bool whole = schedule_ == plan::ScheduleKind::GPipe ||
-                           schedule_ == plan::ScheduleKind::OneForwardOneBackward;
-        next_stage(end, {way.path + choice.forward_min + (whole ? choice.backward_min : 0.0),
-                         way.forward + choice.forward_min, way.messages, update});
+        next_stage(end, {way.path + choice.forward_min + choice.backward_min, way.forward + choice.forward_min,
+                         way.messages, update});
         take_back();
       }
     }

@@ -73,6 +73,7 @@ class TableCost final : public cost_model::CostModel {
 
   struct Block {
     double forward = 0, backward = 0;  // seconds a sample on a device of speed 1
+    double weight = 0;                 // fraction of backward that is W
     std::int64_t saved = 0, transient = 0;
   };
   std::vector<Block> blocks;
@@ -88,6 +89,7 @@ class TableCost final : public cost_model::CostModel {
     if (work.samples == 0) return time;
     time.forward = Seconds(block.forward * share + fixed);
     time.backward = Seconds(block.backward * share + fixed);
+    time.weight = time.backward * block.weight;
     time.saved = Bytes(block.saved * work.samples / work.tensor);
     time.transient = Bytes(block.transient * work.samples / work.tensor);
     time.measured = true;
@@ -180,6 +182,7 @@ class InstanceMaker {
       TableCost::Block block;
       block.forward = spread(1e-3, 8e-3);
       block.backward = block.forward * spread(1.6, 2.4);
+      block.weight = spread(0.3, 0.55);
       block.saved = static_cast<std::int64_t>(kept * spread(0.4, 2.5));
       block.transient = static_cast<std::int64_t>(kept * spread(0.02, 0.3));
       all_seconds += block.forward + block.backward;
