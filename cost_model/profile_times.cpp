@@ -50,7 +50,7 @@ double uncertainty(const std::vector<const cluster::BlockTiming*>& points, std::
   } else {
     std::size_t i = 0;
     while (at > x(i + 1)) ++i;
-    const auto [low, high] = std::minmax(y(i), y(i + 1));
+    const double low = std::min(y(i), y(i + 1)), high = std::max(y(i), y(i + 1));
     include(std::clamp(i > 0 ? line(i - 1) : share(i), low, high));
     include(std::clamp(i + 2 <= last ? line(i + 1) : share(i + 1), low, high));
   }
