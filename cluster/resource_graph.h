@@ -74,7 +74,7 @@ struct NodeClass {
   LinkClass link;  // between two devices of the node
   Sourced<Bytes> host_memory;
   int cores = 0;
-  LinkClass host_link = {};  // between a device and host memory; without a name: not known
+  LinkClass host_link = {};                            // between a device and host memory; without a name: not known
   Sourced<BytesPerSecond> host_memory_bandwidth = {};  // of the whole node; 0: not known
   friend bool operator==(const NodeClass&, const NodeClass&) = default;
 };

@@ -18,11 +18,11 @@ ActionTimes::ActionTimes(const CostModel& cost, const plan::Plan& plan, const pl
   overhead_ = to_ticks(cost.estimate_action_overhead(device_class_));
   const Mesh mesh = make_mesh(stage_, role.replicas.front());
   for (int block = stage_.first_block; block < stage_.end_block; ++block) {
-    const MeshTicks time = estimate_block_on_mesh(
-        cost,
-        {block, device_class_, replica.samples, plan.precision, replica.tensor, replica.context, replica.expert,
-         stage_.recompute[static_cast<std::size_t>(block - stage_.first_block)]},
-        mesh);
+    const MeshTicks time =
+        estimate_block_on_mesh(cost,
+                               {block, device_class_, replica.samples, plan.precision, replica.tensor, replica.context,
+                                replica.expert, stage_.recompute[static_cast<std::size_t>(block - stage_.first_block)]},
+                               mesh);
     forward_.push_back(time.forward);
     backward_.push_back(time.backward);
     input_.push_back(time.input);

@@ -39,7 +39,7 @@ class ActionTimes {
   int stage_index_ = 0;
   Ticks overhead_ = 0, optimizer_ = 0;
   std::vector<Ticks> forward_, backward_, input_, weight_, recompute_;  // by block of the stage
-  std::vector<std::int64_t> gradients_;    // float32 elements by block of the stage, as the buckets count them
+  std::vector<std::int64_t> gradients_;  // float32 elements by block of the stage, as the buckets count them
 };
 
 }  // namespace coxswain::cost_model

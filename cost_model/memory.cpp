@@ -1,6 +1,7 @@
 #include "cost_model/memory.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "common/ensure.h"
 #include "plan/program.h"
@@ -23,7 +24,8 @@ int count_in_flight(const plan::Plan& plan, int stage, int replica) {
     int held = 0, peak = 0;
     for (const plan::Action& action : role.actions) {
       if (action.kind == plan::ActionKind::Forward) peak = std::max(peak, ++held);
-      const bool releases = action.kind == plan::ActionKind::Backward || action.kind == plan::ActionKind::BackwardWeight;
+      const bool releases =
+          action.kind == plan::ActionKind::Backward || action.kind == plan::ActionKind::BackwardWeight;
       if (releases && action.first_block == first_block) --held;  // a backward in parts ends with the lowest blocks
     }
     return peak;
@@ -51,8 +53,10 @@ Kept count_kept(const CostModel& cost, const StageWork& work) {
   const ModelFacts& facts = cost.facts();
   Kept kept;
   for (int block = work.first_block; block < work.end_block; ++block) {
-    const BlockWork here{block,        work.device_class, work.samples, work.precision, work.tensor,
-                         work.context, work.expert,       work.recompute[static_cast<std::size_t>(block - work.first_block)]};
+    const BlockWork here{block,        work.device_class,
+                         work.samples, work.precision,
+                         work.tensor,  work.context,
+                         work.expert,  work.recompute[static_cast<std::size_t>(block - work.first_block)]};
     const BlockTime time = cost.estimate_block(here);
     const Bytes bytes = kept_bytes(facts, here, time);
     kept.sum += bytes;
@@ -117,15 +121,13 @@ PersistentElements count_persistent(const ModelFacts& facts, int first_block, in
 
 // C14; C26: what ZeRO splits, each device of the group holds 1/replicas of; C30: masters and moments on the host.
 PersistentMemory estimate_persistent_memory(const PersistentElements& elements, plan::Precision precision,
-                                            int zero_stage, std::int64_t replicas, int expert,
-                                            plan::Offload offload) {
+                                            int zero_stage, std::int64_t replicas, int expert, plan::Offload offload) {
   const std::int64_t holders = std::max<std::int64_t>(1, replicas / expert);
   const auto held = [&](bool is_split) {
     return is_split ? shard_of(elements.held, elements.held_experts, replicas, holders) : elements.held;
   };
-  const std::int64_t owned = zero_stage >= 1
-                                 ? shard_of(elements.owned, elements.owned_experts, replicas, holders)
-                                 : elements.owned;
+  const std::int64_t owned =
+      zero_stage >= 1 ? shard_of(elements.owned, elements.owned_experts, replicas, holders) : elements.owned;
   const bool half = precision == plan::Precision::BFloat16, on_host = offload == plan::Offload::Optimizer;
   // What is computed with, and under bfloat16 the float32 masters, which are state of the optimizer.
   const std::int64_t computed = half ? kBFloat16Bytes : kFloat32Bytes;
@@ -182,9 +184,30 @@ plan::MemoryParts estimate_stage_memory(const CostModel& cost, const StageWork& 
   }
 
   // C17
-  parts.workspace += cost.base_memory(work.device_class) + persistent.gathered;
+  parts.workspace +=
+      cost.base_memory(work.device_class) + persistent.gathered + estimate_communicators(cost.resources(), work);
   parts.margin = margin_of(parts.total());
   return parts;
+}
+
+Bytes estimate_communicators(const cluster::ResourceGraph& graph, const StageWork& work) {
+  const auto device_class = static_cast<std::size_t>(work.device_class);
+  if (graph.device_classes[device_class].kind != cluster::DeviceKind::Cuda) return Bytes(0);
+  const auto buffers = [](const cluster::LinkClass& link) {
+    const double bandwidth = link.bandwidth.value.value * std::max(1, link.sharing);
+    const double channels = std::ceil(bandwidth / kChannelBandwidth.value);
+    return kChannelBytes * static_cast<std::int64_t>(std::clamp<double>(channels, kFewestChannels, kMostChannels));
+  };
+  const std::int64_t node = cluster::locate(graph, {work.device_class, 0}).node, nodes = cluster::num_nodes(graph);
+  const std::int64_t inside = (work.tensor > 1 ? 1 : 0) + (work.context > 1 ? 1 : 0);
+  // Replicas, those of the same experts and of all of them, two directions with each neighbour, and the world.
+  std::int64_t outside = (work.replicas * work.context > 1 ? 1 : 0) + (work.expert > 1 ? 2 : 0);
+  outside += (work.first_stage ? 0 : 2) + (work.last_stage ? 0 : 2);
+  if (inside + outside == 0) return Bytes(0);
+  ++outside;
+  const std::int64_t other = nodes == 1 ? node : node + 1 < nodes ? node + 1 : node - 1;
+  const Bytes within = inside > 0 ? buffers(cluster::link_between_nodes(graph, node, node)) * inside : Bytes(0);
+  return within + buffers(cluster::link_between_nodes(graph, node, other)) * outside;
 }
 
 Bytes estimate_stage_host_memory(const CostModel& cost, const StageWork& work) {

@@ -24,6 +24,14 @@ Ticks collective_ticks(const CostModel& cost, CollectiveKind kind, Bytes payload
   return to_ticks(cost.estimate_collective(kind, payload, devices));
 }
 
+/// C36: among those who hold equal shards, while the other positions of the tensor axis do the same.
+Ticks shard_ticks(const CostModel& cost, CollectiveKind kind, Bytes payload, const Devices& devices, int tensor) {
+  if (tensor == 1 || devices.size() < 2 || payload.value == 0) return collective_ticks(cost, kind, payload, devices);
+  GroupShape shape = shape_of(cost.resources(), devices);
+  shape.side_by_side = tensor;
+  return to_ticks(cost.estimate_shaped_collective(kind, payload, shape));
+}
+
 Bytes divided(Bytes bytes, std::int64_t parts) { return Bytes((bytes.value + parts - 1) / parts); }
 
 /// A device of the mesh; the axes that are not used have none.
@@ -106,8 +114,8 @@ void add_expert_axis(const CostModel& cost, const BlockWork& work, const Mesh& m
 void add_host_moves(const CostModel& cost, const BlockWork& work, const BlockTime& time, const Mesh& mesh,
                     MeshTicks& ticks) {
   if (mesh.offload != plan::Offload::Activations) return;
-  const Ticks move = to_ticks(
-      estimate_host_transfer(cost.resources(), kept_bytes(cost.facts(), work, time), own_device(mesh)));
+  const Ticks move =
+      to_ticks(estimate_host_transfer(cost.resources(), kept_bytes(cost.facts(), work, time), own_device(mesh)));
   ticks.forward = std::max(ticks.forward, move);
   ticks.backward = std::max(ticks.backward, move);
   ticks.input = std::max(ticks.input, move);
@@ -183,8 +191,8 @@ MeshTicks estimate_block_on_mesh(const CostModel& cost, const BlockWork& work, c
       count_persistent(cost.facts(), work.block, work.block + 1, work.tensor, work.expert);
   const MeshTicks gathers = estimate_gathers(
       elements, work.precision, mesh.zero_stage, [&](CollectiveKind kind, Bytes payload, bool experts) {
-        return collective_ticks(cost, kind, payload,
-                                experts && work.expert > 1 ? mesh.expert_replica_group : mesh.replica_group);
+        const bool fewer = experts && work.expert > 1;
+        return shard_ticks(cost, kind, payload, fewer ? mesh.expert_replica_group : mesh.replica_group, work.tensor);
       });
   return estimate_beside(ticks, gathers, work.recompute);
 }
@@ -198,17 +206,17 @@ Ticks estimate_update_on_mesh(const CostModel& cost, const PersistentElements& e
   const bool split = mesh.zero_stage >= 1 && replicas > 1;
   const std::int64_t updated =
       split ? shard_of(elements.owned, elements.owned_experts, replicas, holders) : elements.owned;
-  Ticks ticks =
-      to_ticks(mesh.offload == plan::Offload::Optimizer
-                   ? estimate_host_update(cost.resources(), updated, computed_bytes(precision), own)
-                   : cost.estimate_optimizer(updated, own.device_class));
+  Ticks ticks = to_ticks(mesh.offload == plan::Offload::Optimizer
+                             ? estimate_host_update(cost.resources(), updated, computed_bytes(precision), own)
+                             : cost.estimate_optimizer(updated, own.device_class));
   // Everyone needs what the others updated; at stage 3 it is gathered when it is used.
   if (!split || mesh.zero_stage >= 3) return ticks;
   const std::int64_t experts = holders == replicas ? 0 : elements.owned_experts;
-  ticks += collective_ticks(cost, CollectiveKind::AllGather,
-                            Bytes(computed_bytes(precision) * (elements.owned - experts)), mesh.replica_group);
-  return ticks + collective_ticks(cost, CollectiveKind::AllGather, Bytes(computed_bytes(precision) * experts),
-                                  mesh.expert_replica_group);
+  const int tensor = std::max(1, static_cast<int>(mesh.tensor_group.size()));
+  const auto gather = [&](std::int64_t gathered, const Devices& group) {
+    return shard_ticks(cost, CollectiveKind::AllGather, Bytes(computed_bytes(precision) * gathered), group, tensor);
+  };
+  return ticks + gather(elements.owned - experts, mesh.replica_group) + gather(experts, mesh.expert_replica_group);
 }
 
 // C33: around a ring of n devices each element moves (n - 1) / n of its bytes.

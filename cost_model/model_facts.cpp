@@ -118,8 +118,7 @@ template <class Made, class Make>
 const Made& ModelFacts::look_up(std::map<Key, Made>& made, int block, std::int64_t samples, model::ExpertForm experts,
                                 Make make) const {
   // Both forms are one where there are no experts.
-  const Key key{signature_of(block), samples,
-                this->experts(block).count > 0 ? experts : model::ExpertForm::Gathered};
+  const Key key{signature_of(block), samples, this->experts(block).count > 0 ? experts : model::ExpertForm::Gathered};
   {
     const std::lock_guard lock(mutex_);
     const auto found = made.find(key);

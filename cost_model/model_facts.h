@@ -22,9 +22,9 @@ struct ParameterFacts {
   std::int64_t elements = 0;
   DType dtype = DType::Float32;
   bool trainable = true;
-  std::vector<int> blocks;  // that use it, ascending; empty when nothing does
-  bool sharded = false;     // a tensor axis splits it
-  std::int64_t experts = 0; // whose matrices it holds: an expert axis splits it; 0: none
+  std::vector<int> blocks;   // that use it, ascending; empty when nothing does
+  bool sharded = false;      // a tensor axis splits it
+  std::int64_t experts = 0;  // whose matrices it holds: an expert axis splits it; 0: none
   /// Held by one device of a tensor axis of `tensor` and an expert axis of `expert`.
   [[nodiscard]] std::int64_t elements_at(int tensor, int expert = 1) const {
     const std::int64_t own = experts > 0 ? (elements + expert - 1) / expert : elements;

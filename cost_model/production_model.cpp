@@ -27,8 +27,12 @@ class ProductionModel final : public CostModel {
   }
 
   BlockTime estimate_block(const BlockWork& work) const override {
-    const Key key{facts().signature_of(work.block), work.device_class, work.samples, work.precision,
-                  std::array{work.tensor, work.context, work.expert}, work.block + 1 == graph_.num_blocks()};
+    const Key key{facts().signature_of(work.block),
+                  work.device_class,
+                  work.samples,
+                  work.precision,
+                  std::array{work.tensor, work.context, work.expert},
+                  work.block + 1 == graph_.num_blocks()};
     {
       const std::lock_guard lock(mutex_);
       const auto found = times_.find(key);
@@ -46,6 +50,11 @@ class ProductionModel final : public CostModel {
   Seconds estimate_collective(collective::CollectiveKind kind, Bytes payload,
                               const std::vector<plan::DeviceId>& devices) const override {
     return estimate_collective_time(resources_, kind, payload, devices);
+  }
+
+  Seconds estimate_shaped_collective(collective::CollectiveKind kind, Bytes payload,
+                                     const GroupShape& shape) const override {
+    return estimate_collective_time(resources_, kind, payload, shape);
   }
 
   Seconds estimate_optimizer(std::int64_t parameters, int device_class) const override {

@@ -87,8 +87,8 @@ struct ShardedOp {
 
   [[nodiscard]] Seconds time(Flop flop, Bytes bytes, Bytes tables, double part) const {
     const double scale = byte_scale(precision) * part / pieces;
-    const double moved = static_cast<double>((bytes - tables).value) * byte_share +
-                         static_cast<double>(tables.value) * table_share;
+    const double moved =
+        static_cast<double>((bytes - tables).value) * byte_share + static_cast<double>(tables.value) * table_share;
     const Bytes each(static_cast<std::int64_t>(std::llround(moved * scale)));
     return (device.launch_overhead.value + estimate_op(device, precision, op.op_class, flop * (share / pieces), each)) *
            static_cast<double>(pieces);
@@ -124,14 +124,15 @@ BlockTime estimate_block_roofline(const ModelFacts& facts, const cluster::Device
   // C25, C29: on a tensor and a context axis every operator does an equal part of its work.
   const double share = 1.0 / (work.tensor * work.context);
   for (std::size_t i = 0; i < costs.size(); ++i) {
-    if (costs[i].op_class == model::OpClass::View) continue;  // moves nothing; the action overhead holds its bookkeeping
+    if (costs[i].op_class == model::OpClass::View)
+      continue;  // moves nothing; the action overhead holds its bookkeeping
     const int number = static_cast<int>(i);
     const bool attends = attention.contains(number);
     // C32: the busiest device of an expert axis has more than its part of the tokens.
     const bool uneven = work.expert > 1 && number >= experts.first_op && number < experts.end_op;
     const double part = uneven ? share * kExpertImbalance : share;
-    const ShardedOp op{device, work.precision, part, part, 1.0 / (work.tensor * work.expert),
-                       attends ? work.context : 1, costs[i]};
+    const ShardedOp op{
+        device, work.precision, part, part, 1.0 / (work.tensor * work.expert), attends ? work.context : 1, costs[i]};
     const Seconds forward = op.forward(), backward = op.backward();
     time.forward += forward;
     time.backward += backward;

@@ -16,7 +16,9 @@ bool is_one_of(std::string_view name, std::initializer_list<std::string_view> na
 
 bool is_fused_attention(const Op& op) { return op.target.rfind("aten::scaled_dot_product_attention", 0) == 0; }
 bool is_softmax(const Op& op) { return is_one_of(base_name(op.target), {"aten::softmax", "aten::_softmax"}); }
-bool is_product(const Op& op) { return is_one_of(base_name(op.target), {"aten::matmul", "aten::bmm", "aten::baddbmm"}); }
+bool is_product(const Op& op) {
+  return is_one_of(base_name(op.target), {"aten::matmul", "aten::bmm", "aten::baddbmm"});
+}
 
 /// What hands its input on in another shape.
 bool is_reshaping(const Op& op) {

@@ -61,7 +61,8 @@ struct BlockTotals {
   Bytes shared_bytes{0};
   Bytes cut_bytes{0};       // live values at the block's end
   Bytes received_bytes{0};  // live values at the block's start
-  /// C31: kept where what contracts no parameter runs again in backward (fused attention does not); at most saved_bytes.
+  /// C31: kept where what contracts no parameter runs again in backward (fused attention does not); at most
+  /// saved_bytes.
   Bytes selective_bytes{0};
   std::vector<int> replayed;  // operators that then run again, counted from the block's first
   Bytes expert_bytes{0};      // of saved_bytes: made on the way through the experts (C32)

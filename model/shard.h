@@ -30,10 +30,10 @@ struct BlockAttention {
 
 /// Experts of a block: products with rows of tables (experts, out, in) that a router chooses.
 struct BlockExperts {
-  std::int64_t count = 0;       // 0: none
-  std::int64_t chosen = 0;      // of each token
-  std::vector<ValueId> tables;  // parameters
-  ValueId dispatched = -1;      // (tokens x chosen, width): what travels to the experts, and as much comes back (C32)
+  std::int64_t count = 0;        // 0: none
+  std::int64_t chosen = 0;       // of each token
+  std::vector<ValueId> tables;   // parameters
+  ValueId dispatched = -1;       // (tokens x chosen, width): what travels to the experts, and as much comes back (C32)
   int first_op = 0, end_op = 0;  // from the first gather of a table to the last product, counted from the block's first
 };
 [[nodiscard]] BlockExperts find_experts(const ModelGraph& graph, int block);

@@ -22,9 +22,8 @@ std::vector<std::string> list_beyond(const Plan& plan, const Capabilities& capab
   std::vector<std::string> beyond;
   const auto any_stage = [&](auto holds) { return std::any_of(plan.stages.begin(), plan.stages.end(), holds); };
   const auto any_replica = [&](auto holds) {
-    return any_stage([&](const Stage& stage) {
-      return std::any_of(stage.replicas.begin(), stage.replicas.end(), holds);
-    });
+    return any_stage(
+        [&](const Stage& stage) { return std::any_of(stage.replicas.begin(), stage.replicas.end(), holds); });
   };
   if (any_replica([&](const Replica& replica) { return replica.tensor > capabilities.max_tensor; }))
     beyond.emplace_back("tensor parallelism");

@@ -13,7 +13,7 @@ struct Capabilities {
   int max_tensor = 1;      // devices of a tensor axis
   int max_zero_stage = 0;  // 0 to 3
   bool bfloat16 = false;
-  bool zero_bubble = false;  // schedules whose backward is split: zbh1, zbh2
+  bool zero_bubble = false;             // schedules whose backward is split: zbh1, zbh2
   int max_context = 1, max_expert = 1;  // devices of a context axis, replicas of an expert axis
   bool selective_recompute = false;
   bool offload = false;

@@ -40,7 +40,7 @@ class ListBuilder {
   void start() {
     if (!last_) return;
     add({ActionKind::CountLoss});
-    if (stage_.replicas.size() > 1) add({ActionKind::ReduceLossCount});
+    if (num_holders(stage_) > 1) add({ActionKind::ReduceLossCount});
   }
 
   void forward(int micro_batch) {
@@ -132,7 +132,7 @@ std::vector<Bytes> bucket_bytes_of(const Stage& stage, const model::ModelGraph& 
 }
 
 std::vector<int> make_bucket_starts(const Stage& stage, const std::vector<Bytes>& block_bytes, Bytes bucket_bytes) {
-  if (stage.replicas.size() < 2) return {};
+  if (num_holders(stage) < 2) return {};
   std::vector<int> starts;
   Bytes held{0};
   for (int block = stage.end_block - 1; block >= stage.first_block; --block) {

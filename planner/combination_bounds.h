@@ -5,11 +5,11 @@
 
 namespace coxswain::planner {
 
-/// C24, for stages of `replicas` equal units of one kind each. With every t_s the time of a micro-batch on the busiest
+/// C24, for stages of equal units of one kind each. With every t_s the time of a micro-batch on the busiest
 /// replica of stage s, and k t_s at most that on the least busy one: the first micro-batch reaches stage s after the
 /// forward passes before it and its gradient goes back the same way, so m t_s <= T - k (t_0 + ... + t_(s-1)); over all
 /// stages k sum(t) <= T (1 - (1 - k/m)^S).
-[[nodiscard]] Cost fill_bound(const SearchSpace& space, const Combination& one, std::int64_t replicas);
+[[nodiscard]] Cost fill_bound(const SearchSpace& space, const Combination& one);
 
 /// C27: C24 for stages of one pool each. The fastest stages first, each after the other. Zero where a stage may stand
 /// on several pools.
@@ -17,5 +17,8 @@ namespace coxswain::planner {
 
 /// Sets `work` and `bound` of each: C23 on the units that it can use, C24 and C27 on many devices.
 void set_bounds(const SearchSpace& space, std::vector<Combination>& combinations);
+
+/// C23 for the whole space: no plan on its devices steps faster, whatever its stages stand on.
+[[nodiscard]] Cost work_of_space(const SearchSpace& space);
 
 }  // namespace coxswain::planner

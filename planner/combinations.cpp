@@ -1,7 +1,9 @@
 // The outer loop's combinations: micro-batch, schedule, and what stages may stand on.
 #include <algorithm>
+#include <array>
 #include <set>
 
+#include "plan/schedule.h"
 #include "planner/combination_bounds.h"
 #include "planner/search.h"
 
@@ -14,41 +16,74 @@ std::vector<int> even_cuts(int num_blocks, int stages) {
   return cuts;
 }
 
-/// Replicas of one stage have tensor axes of one size.
-bool same_tensor(const std::vector<Pool>& pools, const Counts& counts) {
-  int tensor = 0;
-  for (std::size_t p = 0; p < pools.size(); ++p) {
-    if (counts.of[p] == 0) continue;
-    if (tensor != 0 && pools[p].tensor != tensor) return false;
-    tensor = pools[p].tensor;
+/// Axes that some class may have, each once, smallest first.
+std::vector<Axes> all_axes(const SearchSpace& space) {
+  std::vector<Axes> result;
+  for (const Pool& pool : space.pools) {
+    for (const Axes axes : space.axes[static_cast<std::size_t>(pool.device_class)]) {
+      if (std::find(result.begin(), result.end(), axes) == result.end()) result.push_back(axes);
+    }
   }
-  return true;
+  std::stable_sort(result.begin(), result.end(), [](Axes a, Axes b) { return a.size() < b.size(); });
+  return result;
 }
 
-/// Every mixture of counts with an allowed total.
-std::vector<Counts> all_compositions(const std::vector<Pool>& pools, const std::vector<int>& totals) {
-  std::vector<Counts> result;
-  Counts counts;
-  while (true) {
-    std::size_t p = 0;
-    while (p < pools.size() && counts.of[p] == static_cast<std::int32_t>(pools[p].size())) counts.of[p++] = 0;
-    if (p == pools.size()) break;
-    ++counts.of[p];
-    const bool allowed = totals.empty() || std::find(totals.begin(), totals.end(), counts.total()) != totals.end();
-    if (allowed && same_tensor(pools, counts)) result.push_back(counts);
+/// Units of each pool when all have these axes; none where the class may not.
+Counts units_of(const SearchSpace& space, const std::array<Axes, kMaxPools>& axes) {
+  Counts units;
+  for (std::size_t p = 0; p < space.pools.size(); ++p) {
+    const std::vector<Axes>& allowed = space.axes[static_cast<std::size_t>(space.pools[p].device_class)];
+    if (std::find(allowed.begin(), allowed.end(), axes[p]) != allowed.end())
+      units.of[p] = static_cast<std::int32_t>(space.pools[p].num_units(axes[p].size()));
+  }
+  return units;
+}
+
+std::array<Axes, kMaxPools> uniform(Axes axes) {
+  std::array<Axes, kMaxPools> all;
+  all.fill(axes);
+  return all;
+}
+
+bool allows(const std::vector<int>& totals, std::int32_t total) {
+  return totals.empty() || std::find(totals.begin(), totals.end(), total) != totals.end();
+}
+
+/// `composition` with each size of the expert axis that its replicas divide by.
+void add_with_experts(const SearchSpace& space, const Composition& composition, std::vector<Composition>& result) {
+  for (const int expert : space.experts) {
+    if (composition.replicas() % expert != 0) continue;
+    result.push_back(composition);
+    result.back().expert = expert;
+  }
+}
+
+/// Every mixture of units of equal axes with an allowed total.
+std::vector<Composition> all_compositions(const SearchSpace& space, const std::vector<int>& totals) {
+  std::vector<Composition> result;
+  for (const Axes axes : all_axes(space)) {
+    const Counts most = units_of(space, uniform(axes));
+    Counts units;
+    while (true) {
+      std::size_t p = 0;
+      while (p < space.pools.size() && units.of[p] == most.of[p]) units.of[p++] = 0;
+      if (p == space.pools.size()) break;
+      ++units.of[p];
+      if (allows(totals, units.total())) add_with_experts(space, make_composition(space.pools, units, axes), result);
+    }
   }
   std::sort(result.begin(), result.end());
   return result;
 }
 
 /// Numbers of replicas worth trying on many devices: divisors of what there is and powers of two.
-std::vector<std::int32_t> replica_menu(const SearchSpace& space) {
+std::vector<std::int32_t> replica_menu(const SearchSpace& space, const Counts& units) {
   std::set<std::int32_t> menu;
   const std::vector<int>& fixed = space.request->constraints.data;
   for (const int n : fixed) menu.insert(n);
   if (!fixed.empty()) return {menu.begin(), menu.end()};
-  for (const Pool& pool : space.pools) {
-    const auto size = static_cast<std::int32_t>(pool.size());
+  for (std::size_t p = 0; p < space.pools.size(); ++p) {
+    const std::int32_t size = units.of[p];
     for (std::int32_t n = 1; n <= size; n *= 2) menu.insert(n);
     for (std::int32_t stages = 1; stages <= std::min<std::int32_t>(size, space.max_stages); ++stages)
       menu.insert(size / stages);
@@ -56,23 +91,20 @@ std::vector<std::int32_t> replica_menu(const SearchSpace& space) {
   return {menu.begin(), menu.end()};
 }
 
-
 /// What stages may stand on: everything at once, or, on many devices, stages of one shape at a time.
 struct Family {
-  std::vector<Counts> compositions;
+  std::vector<Composition> compositions;
   std::int32_t replicas = 0;  // least of any composition; 0: various
   int stages = 0;             // so many; 0: various
 };
 
-/// Every stage on the same mixture: each takes 1/S of each chosen pool.
-void add_mixed_families(const SearchSpace& space, const std::vector<int>& totals, std::vector<Family>& families) {
+/// Sets of pools that stages are mixed of: those of each set of classes; on few pools every set of two or more.
+std::set<std::uint32_t> pool_subsets(const SearchSpace& space) {
   const std::size_t num_pools = space.pools.size();
-  constexpr std::size_t kMaxSubsets = 64;
+  constexpr std::size_t kMaxFreePools = 5;
   std::set<std::uint32_t> subsets;
-  // All pools; those of each set of classes; on few pools every set.
   std::set<int> classes;
   for (const Pool& pool : space.pools) classes.insert(pool.device_class);
-  const std::uint32_t all = (1U << num_pools) - 1;
   for (std::uint32_t chosen = 1; chosen < (1U << classes.size()); ++chosen) {
     std::uint32_t subset = 0;
     for (std::size_t p = 0; p < num_pools; ++p) {
@@ -81,41 +113,75 @@ void add_mixed_families(const SearchSpace& space, const std::vector<int>& totals
     }
     subsets.insert(subset);
   }
-  for (std::uint32_t subset = 1; subset <= all && (std::size_t{1} << num_pools) <= kMaxSubsets; ++subset)
+  for (std::uint32_t subset = 1; num_pools <= kMaxFreePools && subset < (1U << num_pools); ++subset)
     subsets.insert(subset);
+  std::erase_if(subsets, [](std::uint32_t subset) { return (subset & (subset - 1)) == 0; });
+  return subsets;
+}
 
-  for (const std::uint32_t subset : subsets) {
-    if ((subset & (subset - 1)) == 0) continue;  // one pool: the other families
+/// Every stage on the same mixture: each takes 1/S of each chosen pool.
+void add_mixed_families(const SearchSpace& space, Axes axes, const std::vector<int>& totals,
+                        std::vector<Family>& families) {
+  const Counts units = units_of(space, uniform(axes));
+  for (const std::uint32_t subset : pool_subsets(space)) {
     for (int stages = 1; stages <= space.max_stages; stages += stages < 16 ? 1 : stages < 32 ? 4 : 8) {
-      if (std::find(space.allowed_stages.begin(), space.allowed_stages.end(), stages) == space.allowed_stages.end())
-        continue;
+      if (!std::binary_search(space.allowed_stages.begin(), space.allowed_stages.end(), stages)) continue;
       Counts counts;
       bool whole = true;
-      for (std::size_t p = 0; p < num_pools; ++p) {
+      for (std::size_t p = 0; p < space.pools.size(); ++p) {
         if ((subset >> p & 1U) == 0) continue;
-        counts.of[p] = space.devices.of[p] / stages;
+        counts.of[p] = units.of[p] / stages;
         whole = whole && counts.of[p] > 0;
       }
-      if (!whole || !same_tensor(space.pools, counts)) continue;
-      if (!totals.empty() && std::find(totals.begin(), totals.end(), counts.total()) == totals.end()) continue;
-      families.push_back({{counts}, counts.total(), stages});
+      if (!whole || !allows(totals, counts.total())) continue;
+      std::vector<Composition> compositions;
+      add_with_experts(space, make_composition(space.pools, counts, axes), compositions);
+      for (const Composition& composition : compositions)
+        families.push_back({{composition}, composition.replicas(), stages});
     }
   }
 }
 
 /// Each stage on one pool, all with the same number of replicas.
-void add_apart_families(const SearchSpace& space, const std::vector<int>& totals, std::vector<Family>& families) {
-  for (const std::int32_t n : replica_menu(space)) {
-    if (!totals.empty() && std::find(totals.begin(), totals.end(), n) == totals.end()) continue;
-    Family family{{}, n, 0};
-    for (std::size_t p = 0; p < space.pools.size(); ++p) {
-      if (n > space.devices.of[p]) continue;
-      Counts counts;
-      counts.of[p] = n;
-      family.compositions.push_back(counts);
+void add_apart_families(const SearchSpace& space, const std::array<Axes, kMaxPools>& axes,
+                        const std::vector<int>& totals, std::vector<Family>& families) {
+  const Counts units = units_of(space, axes);
+  for (const std::int32_t n : replica_menu(space, units)) {
+    if (!allows(totals, n)) continue;
+    for (const int expert : space.experts) {
+      if (n % expert != 0) continue;
+      Family family{{}, n, 0};
+      for (std::size_t p = 0; p < space.pools.size(); ++p) {
+        if (n > units.of[p]) continue;
+        Counts counts;
+        counts.of[p] = n;
+        family.compositions.push_back(make_composition(space.pools, counts, axes));
+        family.compositions.back().expert = expert;
+      }
+      if (!family.compositions.empty()) families.push_back(std::move(family));
     }
-    if (!family.compositions.empty()) families.push_back(std::move(family));
   }
+}
+
+/// Axes by pool for stages apart: every choice by class without a context axis, and the same axes everywhere.
+std::set<std::array<Axes, kMaxPools>> axes_by_pool(const SearchSpace& space) {
+  std::vector<std::array<Axes, kMaxPools>> choices{uniform({})};
+  for (std::size_t c = 0; c < space.axes.size(); ++c) {
+    std::vector<std::array<Axes, kMaxPools>> longer;
+    for (const auto& choice : choices) {
+      for (const Axes axes : space.axes[c]) {
+        if (axes.context > 1) continue;
+        longer.push_back(choice);
+        for (std::size_t p = 0; p < space.pools.size(); ++p) {
+          if (space.pools[p].device_class == static_cast<int>(c)) longer.back()[p] = axes;
+        }
+      }
+    }
+    if (!longer.empty()) choices = std::move(longer);
+  }
+  std::set<std::array<Axes, kMaxPools>> result(choices.begin(), choices.end());
+  for (const Axes axes : all_axes(space)) result.insert(uniform(axes));
+  return result;
 }
 
 std::vector<Family> make_families(const SearchSpace& space) {
@@ -124,10 +190,12 @@ std::vector<Family> make_families(const SearchSpace& space) {
   if (constraints.samples) totals = {static_cast<int>(constraints.samples->size())};
   // Operators that mix samples give the same result only while a micro-batch stays on one device.
   if (!space.request->cost->model().coupled.empty()) totals = {1};
-  if (!space.large) return {{all_compositions(space.pools, totals), 0, 0}};
+  if (!space.large) return {{all_compositions(space, totals), 0, 0}};
   std::vector<Family> families;
-  add_apart_families(space, totals, families);
-  if (space.pools.size() > 1) add_mixed_families(space, totals, families);
+  for (const auto& axes : axes_by_pool(space)) add_apart_families(space, axes, totals, families);
+  if (space.pools.size() > 1) {
+    for (const Axes axes : all_axes(space)) add_mixed_families(space, axes, totals, families);
+  }
   return families;
 }
 
@@ -144,6 +212,16 @@ void add_combination(const SearchSpace& space, Combination one, std::vector<Comb
   result.push_back(std::move(one));
 }
 
+/// Most stages that find room on the composition's pools.
+std::int64_t stages_on(const SearchSpace& space, const Composition& composition) {
+  std::int64_t stages = space.max_stages;
+  for (std::size_t p = 0; p < space.pools.size(); ++p) {
+    if (composition.devices.of[p] > 0)
+      stages = std::min<std::int64_t>(stages, space.devices.of[p] / composition.devices.of[p]);
+  }
+  return stages;
+}
+
 /// Numbers of stages of one family, micro-batch and schedule.
 void add_stages(const SearchSpace& space, const Family& family, const Combination& base,
                 std::vector<Combination>& result) {
@@ -152,6 +230,7 @@ void add_stages(const SearchSpace& space, const Family& family, const Combinatio
     one.min_stages = least;
     one.max_stages = most;
     one.spread = spread;
+    one.total_stages = least == most ? most : 0;
     add_combination(space, std::move(one), result);
   };
   // One stage has one schedule; it is called 1F1B unless the user says otherwise.
@@ -160,11 +239,16 @@ void add_stages(const SearchSpace& space, const Family& family, const Combinatio
     if (family.stages > 1 || first_schedule) add(family.stages, family.stages, false);
     return;
   }
-  const int most = family.replicas > 0
-                       ? std::min<int>(space.max_stages, std::max(1, space.devices.total() / family.replicas))
-                       : space.max_stages;
-  const bool contiguous =
-      static_cast<int>(space.allowed_stages.size()) == space.max_stages && !space.request->constraints.cuts;
+  int most = space.max_stages;
+  if (family.replicas > 0) {
+    std::int64_t stages = 0;
+    for (const Composition& composition : family.compositions) stages += stages_on(space, composition);
+    most = static_cast<int>(std::min<std::int64_t>(most, std::max<std::int64_t>(1, stages)));
+  }
+  // H1 and H2 hold as much at every stage as at the first: the number of stages must be known.
+  const bool contiguous = static_cast<int>(space.allowed_stages.size()) == space.max_stages &&
+                          !space.request->constraints.cuts &&
+                          (space.large || !plan::splits_backward(base.schedule));
   if (contiguous) {
     if (first_schedule) add(1, 1, false);
     if (most > 1) add(2, most, false);
@@ -175,10 +259,10 @@ void add_stages(const SearchSpace& space, const Family& family, const Combinatio
   }
   // Pipelines that run inside nodes, with their replicas across nodes.
   const Pool& pool = space.pools.front();
-  if (!space.large || space.pools.size() > 1 || pool.one_node() || pool.units_per_node() < 2) return;
+  if (!space.large || space.pools.size() > 1 || pool.one_node() || family.compositions.empty()) return;
+  const std::int64_t per_node = pool.devices_per_node / family.compositions.front().axes[0].size();
   for (const int stages : space.allowed_stages) {
-    if (stages > 1 && stages <= most && family.replicas > 1 && pool.units_per_node() % stages == 0)
-      add(stages, stages, true);
+    if (stages > 1 && stages <= most && family.replicas > 1 && per_node % stages == 0) add(stages, stages, true);
   }
 }
 

@@ -7,6 +7,7 @@
 #include <thread>
 #include <tuple>
 
+#include "planner/combination_bounds.h"
 #include "planner/planner.h"
 #include "planner/quick_look.h"
 #include "planner/refine.h"
@@ -51,13 +52,11 @@ void parallel_for(std::size_t count, int threads, Body body) {
 
 class Search {
  public:
-  /// `spaces`: one a choice of tensor degrees; they differ in nothing else.
-  Search(const std::vector<SearchSpace>& spaces, const Effort& effort)
-      : spaces_(spaces), request_(*spaces.front().request), effort_(effort) {}
+  Search(const SearchSpace& space, const Effort& effort) : space_(space), request_(*space.request), effort_(effort) {}
 
   void run() {
     std::vector<Task> tasks = make_tasks();
-    if (spaces_.front().large)
+    if (space_.large)
       search_large(std::move(tasks));
     else
       search_small(tasks);
@@ -73,7 +72,6 @@ class Search {
 
  private:
   struct Task {
-    const SearchSpace* space = nullptr;
     Combination combination;
     Cost look = kNoCost;
   };
@@ -92,18 +90,12 @@ class Search {
 
   /// What looks best. Stages of unequal shape are not searched: only the work bounds the rest.
   void search_large(std::vector<Task> tasks) {
-    Cost work = kNoCost;
-    for (const Task& task : tasks) {
-      const SearchSpace& space = *task.space;
-      work = std::min(work, task.combination.work->least_time(space.spans->num_blocks(), space.devices,
-                                                              task.combination.micro * task.combination.count));
-    }
     tasks = pick_by_look(std::move(tasks));
     for (std::size_t done = 0; done < tasks.size() && costed_ < request_.max_candidates; done += kBatch) {
       if (best_ != kNoCost && tasks[done].look > static_cast<Cost>(static_cast<double>(best_) * kLookSlack)) break;
       search_closely(tasks, done, std::min(tasks.size(), done + kBatch));
     }
-    lower_bound_ = work;
+    lower_bound_ = work_of_space(space_);
   }
 
   /// Looks at combinations, best bound first, until no bound is below the best look; ascending in look.
@@ -114,13 +106,18 @@ class Search {
       const std::size_t end = std::min(tasks.size(), done + kLookBatch);
       parallel_for(end - done, request_.threads, [&](std::size_t i) {
         Task& task = tasks[done + i];
-        task.look = quick_look(*task.space, task.combination);
+        QuickLook look = quick_look(space_, task.combination);
+        task.look = look.cost;
+        task.combination.num_blocks = std::move(look.num_blocks);
+        if (task.combination.total_stages == 0) task.combination.total_stages = look.num_stages;
       });
       for (; done < end; ++done) best = std::min(best, tasks[done].look);
     }
     costed_ += static_cast<std::int64_t>(done);
     // Where nothing looks as if it fitted, some are searched all the same: to say what is missing.
-    if (best != kNoCost) {
+    if (best == kNoCost) {
+      for (Task& task : tasks) task.combination.num_blocks.clear();
+    } else {
       tasks.resize(done);
       std::erase_if(tasks, [](const Task& task) { return task.look == kNoCost; });
     }
@@ -140,20 +137,16 @@ class Search {
       limits.max_labels = std::max<std::int64_t>(1, std::min(effort_.max_labels, request_.max_candidates));
       Cost upper = wanted();
       if (task.look != kNoCost) upper = std::min(upper, static_cast<Cost>(static_cast<double>(task.look) * kLookSlack));
-      results[i] = search_combination(*task.space, task.combination, upper, limits);
+      results[i] = search_combination(space_, task.combination, upper, limits);
     });
     for (CombinationResult& result : results) take(std::move(result));
     simulate_best(effort_.simulated_per_batch);
   }
 
-  /// Of all spaces, ascending in bound.
+  /// Ascending in bound.
   [[nodiscard]] std::vector<Task> make_tasks() const {
     std::vector<Task> tasks;
-    for (const SearchSpace& space : spaces_) {
-      for (Combination& combination : make_combinations(space)) tasks.push_back({&space, std::move(combination)});
-    }
-    std::stable_sort(tasks.begin(), tasks.end(),
-                     [](const Task& a, const Task& b) { return a.combination.bound < b.combination.bound; });
+    for (Combination& combination : make_combinations(space_)) tasks.push_back({std::move(combination)});
     return tasks;
   }
 
@@ -193,12 +186,13 @@ class Search {
   using Shape = std::tuple<std::vector<int>, std::int64_t, std::vector<int>>;
   static Shape shape_of(const Candidate& candidate) {
     std::vector<int> totals;
-    for (const CandidateStage& stage : candidate.stages) totals.push_back(stage.counts.total());
-    return {totals, candidate.micro, tensor_of(candidate)};
+    for (const CandidateStage& stage : candidate.stages) totals.push_back(stage.composition.replicas());
+    return {totals, candidate.micro, axes_of(candidate)};
   }
 
   [[nodiscard]] std::optional<Simulated> simulate_one(const Candidate& candidate) const {
-    Simulated one{candidate, place_candidate(*candidate.space, candidate), {}, 0};
+    Simulated one{candidate, place_candidate(space_, candidate), {}, 0};
+    if (one.plan.stages.empty()) return std::nullopt;
     auto simulation = cost_model::simulate(*request_.cost, one.plan);
     if (!simulation) return std::nullopt;
     one.estimate = std::move(simulation->estimate);
@@ -219,7 +213,7 @@ class Search {
     std::stable_sort(simulated_.begin(), simulated_.end());
     const std::vector<Simulated> starts = pick_diverse(simulated_, 2);
     for (const Simulated& start : starts) {
-      climb(*start.candidate.space, start.candidate, start.step, effort_.climb_simulations,
+      climb(space_, start.candidate, start.step, effort_.climb_simulations,
             [&](const Candidate& candidate) -> std::optional<Cost> {
               std::optional<Simulated> one = simulate_one(candidate);
               if (!one) return std::nullopt;
@@ -230,7 +224,7 @@ class Search {
     }
   }
 
-  const std::vector<SearchSpace>& spaces_;
+  const SearchSpace& space_;
   const Request& request_;
   const Effort& effort_;
   Cost best_ = kNoCost;  // simulated
@@ -242,24 +236,15 @@ class Search {
   std::set<Shape> shapes_;
 };
 
-/// `space` for every choice of tensor degrees.
-std::vector<SearchSpace> make_spaces(const Request& request, const SearchSpace& space) {
-  std::vector<SearchSpace> spaces;
-  for (const std::vector<int>& tensor : tensor_choices(request, space)) {
-    if (std::optional<SearchSpace> one = with_tensor(space, tensor)) spaces.push_back(std::move(*one));
-  }
-  return spaces;
-}
-
 }  // namespace
 
 Result<PlanResult> search_once(const Request& request) {
   COX_TRY(SearchSpace space, make_search_space(request));
   COX_TRY(auto rule, recompute_rule(request));
-  const SpanCosts spans(*request.cost, request.precision, rule.first, rule.second);
+  const SpanCosts spans(*request.cost, request.precision, rule.first, rule.second,
+                        request.capabilities.selective_recompute);
   space.spans = &spans;
-  const std::vector<SearchSpace> spaces = make_spaces(request, space);
-  Search search(spaces, space.large ? kLargeEffort : kSmallEffort);
+  Search search(space, space.large ? kLargeEffort : kSmallEffort);
   search.run();
   return report_search(space, search.take_outcome());
 }

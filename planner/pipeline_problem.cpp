@@ -4,6 +4,8 @@
 #include <cmath>
 #include <limits>
 
+#include "plan/schedule.h"
+
 namespace coxswain::planner {
 
 PipelineProblem::PipelineProblem(StageCosts& costs, const WorkBound& work, PipelineShape shape, Cost upper_bound)
@@ -12,13 +14,15 @@ PipelineProblem::PipelineProblem(StageCosts& costs, const WorkBound& work, Pipel
   const SpanCosts& spans = *context.spans;
   const cluster::ResourceGraph& graph = spans.cost().resources();
   num_blocks_ = spans.num_blocks();
-  const std::vector<Counts>& compositions = context.compositions;
+  const std::vector<Composition>& compositions = context.compositions;
   links_.resize(compositions.size());
   for (std::size_t a = 0; a < compositions.size(); ++a) {
-    for (const Counts& b : compositions)
+    for (const Composition& b : compositions)
       links_[a].push_back(best_link(graph, *context.pools, compositions[a], b, context.spread));
   }
-  best_bandwidth_ = best_link(graph, *context.pools, shape_.devices, shape_.devices, true).bandwidth;
+  Composition all;
+  all.devices = all.units = shape_.devices;
+  best_bandwidth_ = best_link(graph, *context.pools, all, all, true).bandwidth;
   step_overhead_ = kNoCost;
   for (const Pool& pool : *context.pools) {
     step_overhead_ =
@@ -27,9 +31,9 @@ PipelineProblem::PipelineProblem(StageCosts& costs, const WorkBound& work, Pipel
 }
 
 int PipelineProblem::in_flight(int later) const {
-  const std::int64_t count = costs_.context().count;
-  return static_cast<int>(shape_.schedule == plan::ScheduleKind::GPipe ? count
-                                                                       : std::min<std::int64_t>(count, later + 1));
+  // H1 holds as much at every stage as 1F1B at the first: at least what the stages placed so far ask for.
+  const int stages = std::max({shape_.min_stages, later + 1, shape_.total_stages});
+  return plan::peak_in_flight(shape_.schedule, stages - 1 - later, stages, costs_.context().count);
 }
 
 std::pair<PipelineProblem::State, PipelineProblem::Label> PipelineProblem::start() const {
@@ -51,26 +55,35 @@ bool PipelineProblem::hopeless(const State& state, int first, const Counts& coun
   return first > 0 && upper_bound_ != kNoCost && work_bound(first, state.remaining - counts) >= upper_bound_;
 }
 
-bool PipelineProblem::worth_going_on(const StageCost& stage, const State& state, int first) {
+bool PipelineProblem::worth_going_on(const StageChoices& choices, const State& state, int first) {
   ++num_costed_;
-  if (!stage.splits) return false;
-  if (!stage.fits) {
-    const bool least = misfit_.count == 0 || stage.excess_bytes < misfit_.least_excess;
+  if (!choices.splits) return false;
+  if (!choices.fits()) {
+    const bool least = misfit_.count == 0 || choices.excess_bytes < misfit_.least_excess;
     ++misfit_.count;
-    if (least) misfit_ = {misfit_.count, stage.excess_bytes, first, state.block, stage.excess_class};
+    if (least) misfit_ = {misfit_.count, choices.excess_bytes, first, state.block, choices.excess_class};
     return !shape_.skip_misfits;
   }
-  return upper_bound_ == kNoCost || stage.busy * costs_.context().count < upper_bound_;
+  return upper_bound_ == kNoCost || std::any_of(choices.fitting.begin(), choices.fitting.end(), [&](const StageCost& one) {
+           return one.busy * costs_.context().count < upper_bound_;
+         });
 }
 
 // C22
 std::optional<std::pair<PipelineProblem::State, PipelineProblem::Label>> PipelineProblem::extend(const State& state,
                                                                                                  const Label& label,
                                                                                                  const Option& option) {
-  const Counts& counts = costs_.context().compositions[static_cast<std::size_t>(option.composition)];
+  const Counts& counts = costs_.context().compositions[static_cast<std::size_t>(option.composition)].devices;
   const StageCost& stage = *option.stage;
   const Cost m = costs_.context().count;
   State next{option.first, state.num_stages + 1, state.remaining - counts, option.composition};
+  if (!shape_.num_blocks.empty() && state.next >= 0 && state.next != option.composition && !shape_.use_all_devices) {
+    // The composition before does not come again.
+    const Counts& left = costs_.context().compositions[static_cast<std::size_t>(state.next)].devices;
+    for (std::size_t p = 0; p < kMaxPools; ++p) {
+      if (left.of[p] > 0 && counts.of[p] == 0) next.remaining.of[p] = 0;
+    }
+  }
   if (option.first == 0 && shape_.use_all_devices && next.remaining.total() > 0) return std::nullopt;
 
   Cost forward_edge = 0, backward_edge = 0;
@@ -79,22 +92,26 @@ std::optional<std::pair<PipelineProblem::State, PipelineProblem::Label>> Pipelin
     forward_edge = costs_.edge(state.block, label.next_samples, link, false);
     backward_edge = costs_.edge(state.block, stage.least_samples, link, true);
   }
+  const bool splits = plan::splits_backward(shape_.schedule);
   const Cost away =
       state.next >= 0 ? forward_edge + label.round + backward_edge : 0;  // from the end of F to the start of B
-  // While the last micro-batch is away, a 1F1B stage has the backward passes of those before it to run; GPipe has none.
+  // While the last micro-batch is away, a 1F1B stage has the backward passes of those before it to run; GPipe has none,
+  // and one that splits them may have weights' parts of any.
   const Cost held = shape_.schedule == plan::ScheduleKind::GPipe ? 0 : std::min<Cost>(state.num_stages, m - 1);
-  const Cost own = m * stage.busy + std::max<Cost>(0, away - held * stage.backward_max);
-  const Cost path = stage.forward_min + stage.backward_min;
+  const Cost own = m * stage.busy + (splits ? 0 : std::max<Cost>(0, away - held * stage.backward_max));
+  const Cost path = stage.forward_min + (splits ? stage.input_min : stage.backward_min);
 
   Label result;
   result.round = path + away;
   result.chain = own;
   if (state.next >= 0) {
-    result.chain = std::max(result.chain, path + forward_edge + backward_edge + label.chain);
+    // C28: behind the last input gradient that it sends a later stage may still have weights' parts to run.
+    const Cost back = splits ? 0 : stage.backward_min + backward_edge;
+    result.chain = std::max({result.chain, stage.forward_min + forward_edge + label.chain + back, result.round});
     // Messages of one edge follow each other.
     result.chain = std::max(result.chain, path + m * std::max(forward_edge, backward_edge) + label.round +
                                               std::min(forward_edge, backward_edge));
-    if (shape_.schedule != plan::ScheduleKind::GPipe) {
+    if (shape_.schedule == plan::ScheduleKind::OneForwardOneBackward) {
       // A stage lets one micro-batch in for each that comes back once it holds all it may.
       const Cost window = state.num_stages + 1;
       result.chain =
@@ -102,7 +119,7 @@ std::optional<std::pair<PipelineProblem::State, PipelineProblem::Label>> Pipelin
     }
     result.sync = stage.forward_min + forward_edge + label.sync;
   }
-  result.sync = std::max({result.sync, own + stage.sync_last, own - stage.backward_max + stage.sync});
+  result.sync = std::max({result.sync, own + stage.sync_last, own - (splits ? stage.weight_max : stage.backward_max) + stage.sync});
   result.optimizer = std::max(label.optimizer, stage.optimizer);
   result.next_samples = stage.least_samples;
   if (option.first == 0 && state.next >= 0) {

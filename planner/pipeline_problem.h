@@ -22,17 +22,22 @@ struct PipelineShape {
   bool fixed_cuts = false;
   bool use_all_devices = false;
   Counts devices;  // what there is
+  int total_stages = 0;  // known beforehand; 0: not
   /// A run of blocks that does not fit is not tried longer. Off where every candidate is to be seen: a longer run may
   /// have a smaller edge.
   bool skip_misfits = false;
+  /// Blocks of a stage on each composition, give or take kLengthSlack, and stages on one composition follow each other.
+  /// Empty: any.
+  std::vector<int> num_blocks;
 };
+inline constexpr int kLengthSlack = 2;
 
 class PipelineProblem {
  public:
   struct State {
     int block = 0;       // first block that is placed
     int num_stages = 0;  // placed so far
-    Counts remaining;
+    Counts remaining;  // devices
     int next = -1;  // composition of the stage placed last
     friend auto operator<=>(const State&, const State&) = default;
   };
@@ -86,7 +91,7 @@ class PipelineProblem {
   [[nodiscard]] bool hopeless(const State& state, int first, const Counts& counts) const;
   [[nodiscard]] bool may_cut(const State& state, int first) const;
   /// Counts the stage; false when longer spans on the same devices are too slow as well.
-  [[nodiscard]] bool worth_going_on(const StageCost& stage, const State& state, int first);
+  [[nodiscard]] bool worth_going_on(const StageChoices& choices, const State& state, int first);
   [[nodiscard]] Cost tied_time(int end) const;
 
   StageCosts& costs_;
@@ -103,15 +108,21 @@ class PipelineProblem {
 
 template <class Visit>
 void PipelineProblem::for_each_option(const State& state, Visit&& visit) {
-  const std::vector<Counts>& compositions = costs_.context().compositions;
+  const std::vector<Composition>& compositions = costs_.context().compositions;
   for (std::size_t c = 0; c < compositions.size(); ++c) {
-    if (!compositions[c].fits_in(state.remaining)) continue;
-    for (int first = state.block - 1; first >= 0; --first) {
+    if (!compositions[c].devices.fits_in(state.remaining)) continue;
+    int longest = state.block, shortest = 1;
+    if (!shape_.num_blocks.empty()) {
+      if (shape_.num_blocks[c] == 0) continue;
+      longest = std::min(longest, shape_.num_blocks[c] + kLengthSlack);
+      shortest = std::max(1, shape_.num_blocks[c] - kLengthSlack);
+    }
+    for (int first = state.block - shortest; first >= state.block - longest; --first) {
       if (!may_cut(state, first)) continue;
-      if (hopeless(state, first, compositions[c])) continue;
-      const StageCost& stage = costs_.stage(first, state.block, static_cast<int>(c), in_flight(state.num_stages));
-      if (!worth_going_on(stage, state, first)) break;
-      if (stage.fits) visit(Option{first, static_cast<int>(c), &stage});
+      if (hopeless(state, first, compositions[c].devices)) continue;
+      const StageChoices& choices = costs_.stage(first, state.block, static_cast<int>(c), in_flight(state.num_stages));
+      if (!worth_going_on(choices, state, first)) break;
+      for (const StageCost& stage : choices.fitting) visit(Option{first, static_cast<int>(c), &stage});
     }
   }
 }

@@ -42,8 +42,7 @@ std::vector<Pool> group_devices(const cluster::ResourceGraph& graph, std::int64_
       const std::int64_t end = node + graph.nodes[g].count;
       for (std::int64_t at = node; at < end;) {
         const std::int64_t domain_end = std::min(end, (at / domain + 1) * domain);
-        pools[{at / domain, g, entry.device_class}] = {
-            entry.device_class, index, at, domain_end - at, entry.count, 1, 1};
+        pools[{at / domain, g, entry.device_class}] = {entry.device_class, index, at, domain_end - at, entry.count};
         index += entry.count * (domain_end - at);
         at = domain_end;
       }
@@ -72,25 +71,40 @@ Result<std::vector<Pool>> make_pools(const cluster::ResourceGraph& graph) {
   return pools;
 }
 
-std::vector<Pool> make_units(const std::vector<Pool>& pools, const UnitAxes& axes) {
-  std::vector<Pool> result = pools;
-  for (Pool& pool : result) {
-    pool.tensor = axes.tensor_of(pool.device_class);
-    pool.context = axes.context_of(pool.device_class);
+std::vector<cluster::DeviceId> devices_of_unit(const Pool& pool, std::int64_t unit, int size) {
+  const std::int64_t per_node = pool.devices_per_node / size;
+  std::vector<cluster::DeviceId> devices;
+  for (int i = 0; i < size; ++i)
+    devices.push_back({pool.device_class,
+                       pool.first_index + unit / per_node * pool.devices_per_node + unit % per_node * size + i});
+  return devices;
+}
+
+std::vector<cluster::DeviceId> take_unit(const Pool& pool, std::int64_t& used, int size) {
+  const std::int64_t in_node = used % pool.devices_per_node;
+  if (in_node + size > pool.devices_per_node) used += pool.devices_per_node - in_node;
+  std::vector<cluster::DeviceId> devices;
+  if (used + size > pool.size()) return devices;
+  for (int i = 0; i < size; ++i) devices.push_back({pool.device_class, pool.first_index + used++});
+  return devices;
+}
+
+Composition make_composition(const std::vector<Pool>& pools, const Counts& units, Axes axes) {
+  std::array<Axes, kMaxPools> all;
+  all.fill(axes);
+  return make_composition(pools, units, all);
+}
+
+Composition make_composition(const std::vector<Pool>& pools, const Counts& units,
+                             const std::array<Axes, kMaxPools>& axes) {
+  Composition result;
+  for (std::size_t p = 0; p < pools.size(); ++p) {
+    if (units.of[p] == 0) continue;
+    result.units.of[p] = units.of[p];
+    result.axes[p] = axes[p];
+    result.devices.of[p] = static_cast<std::int32_t>(pools[p].devices_of_units(units.of[p], axes[p].size()));
   }
   return result;
-}
-
-cluster::DeviceId device_of_unit(const Pool& pool, std::int64_t unit) {
-  const std::int64_t per_node = pool.units_per_node();
-  return {pool.device_class,
-          pool.first_index + unit / per_node * pool.devices_per_node + unit % per_node * pool.unit()};
-}
-
-std::vector<cluster::DeviceId> devices_of_unit(const Pool& pool, std::int64_t unit) {
-  std::vector<cluster::DeviceId> devices(static_cast<std::size_t>(pool.unit()), device_of_unit(pool, unit));
-  for (std::size_t i = 0; i < devices.size(); ++i) devices[i].index += static_cast<std::int64_t>(i);
-  return devices;
 }
 
 std::vector<cluster::DeviceId> first_unit(const cluster::ResourceGraph& graph, UnitKind kind) {
@@ -98,15 +112,15 @@ std::vector<cluster::DeviceId> first_unit(const cluster::ResourceGraph& graph, U
   for (const cluster::NodeGroup& group : graph.nodes) {
     for (const cluster::DeviceCount& entry : graph.node_classes[static_cast<std::size_t>(group.node_class)].devices) {
       if (entry.device_class != kind.device_class) continue;
-      if (entry.count >= kind.size()) {
-        std::vector<cluster::DeviceId> devices(static_cast<std::size_t>(kind.size()), {kind.device_class, index});
+      if (entry.count >= kind.axes.size()) {
+        std::vector<cluster::DeviceId> devices(static_cast<std::size_t>(kind.axes.size()), {kind.device_class, index});
         for (std::size_t i = 0; i < devices.size(); ++i) devices[i].index += static_cast<std::int64_t>(i);
         return devices;
       }
       index += entry.count * group.count;
     }
   }
-  COX_ENSURE(false, "no node holds the unit", kind.device_class, kind.size());
+  COX_ENSURE(false, "no node holds the unit", kind.device_class, kind.axes.size());
   return {};
 }
 
@@ -124,8 +138,8 @@ void add_share(std::vector<Share>& shares, Share share) {
     shares.push_back(share);
 }
 
-BestLink best_link(const cluster::ResourceGraph& graph, const std::vector<Pool>& pools, const Counts& a,
-                   const Counts& b, bool spread) {
+BestLink best_link(const cluster::ResourceGraph& graph, const std::vector<Pool>& pools, const Composition& a,
+                   const Composition& b, bool spread) {
   BestLink best;
   std::set<const cluster::LinkClass*> links;
   const auto include = [&](const cluster::LinkClass& link) {
@@ -135,7 +149,7 @@ BestLink best_link(const cluster::ResourceGraph& graph, const std::vector<Pool>&
   };
   for (std::size_t p = 0; p < pools.size(); ++p) {
     for (std::size_t q = 0; q < pools.size(); ++q) {
-      if (a.of[p] == 0 || b.of[q] == 0) continue;
+      if (a.units.of[p] == 0 || b.units.of[q] == 0) continue;
       const Pool& from = pools[p];
       const Pool& to = pools[q];
       if (from.first_node != to.first_node) {
@@ -143,8 +157,9 @@ BestLink best_link(const cluster::ResourceGraph& graph, const std::vector<Pool>&
         continue;
       }
       // Same node, or the same nodes: a stage of whole nodes meets its neighbour only over the network.
-      const bool whole_nodes =
-          !spread && p == q && !from.one_node() && a.of[p] % from.units_per_node() == 0 && b.of[q] % from.units_per_node() == 0;
+      const bool whole_nodes = !spread && p == q && !from.one_node() &&
+                               a.devices.of[p] % from.devices_per_node == 0 &&
+                               b.devices.of[q] % from.devices_per_node == 0;
       if (!whole_nodes) include(cluster::link_between_nodes(graph, from.first_node, from.first_node));
       if (!from.one_node()) include(cluster::link_between_nodes(graph, from.first_node, from.first_node + 1));
     }

@@ -11,55 +11,51 @@ namespace coxswain::planner {
 
 inline constexpr std::size_t kMaxPools = 12;
 
-/// What one replica of a stage is: the devices of a unit, all of one class.
+/// The axes of a *unit*: devices of one node that work as one replica of a stage.
+struct Axes {
+  int tensor = 1, context = 1;
+  [[nodiscard]] int size() const { return tensor * context; }
+  friend auto operator<=>(const Axes&, const Axes&) = default;
+};
+
+/// What one replica of a stage is: a unit of one class; `expert` replicas share the experts of a block.
 struct UnitKind {
   int device_class = 0;
-  int tensor = 1, context = 1;  // axes
-  [[nodiscard]] int size() const { return tensor * context; }
+  Axes axes;
+  int expert = 1;
   friend auto operator<=>(const UnitKind&, const UnitKind&) = default;
 };
 
 /// Devices of one class that the search does not tell apart: of one node in a small cluster, of all equal nodes of a
-/// domain in a large one. What it hands out are *units*: devices of one node that work as one replica of a stage.
+/// domain in a large one.
 struct Pool {
   int device_class = 0;
   std::int64_t first_index = 0;  // of its first device in the class; they follow each other node by node
   std::int64_t first_node = 0, num_nodes = 1;
   std::int64_t devices_per_node = 1;
-  int tensor = 1, context = 1;  // axes of a unit
 
-  [[nodiscard]] UnitKind kind() const { return {device_class, tensor, context}; }
-  [[nodiscard]] int unit() const { return tensor * context; }
-  [[nodiscard]] std::int64_t units_per_node() const { return devices_per_node / unit(); }
-  /// Units.
-  [[nodiscard]] std::int64_t size() const { return num_nodes * units_per_node(); }
+  [[nodiscard]] std::int64_t size() const { return num_nodes * devices_per_node; }
   [[nodiscard]] bool one_node() const { return num_nodes == 1; }
+  /// Units of `size` devices, none across nodes.
+  [[nodiscard]] std::int64_t num_units(int size) const { return num_nodes * (devices_per_node / size); }
+  /// Devices that `units` of them take up, with those that they leave over on their nodes.
+  [[nodiscard]] std::int64_t devices_of_units(std::int64_t units, int size) const {
+    const std::int64_t per_node = devices_per_node / size;
+    if (one_node() || per_node * size == devices_per_node) return units * size;
+    return (units * devices_per_node + per_node - 1) / per_node;
+  }
 };
 /// Errors: Unimplemented for more than kMaxPools kinds of devices.
 [[nodiscard]] Result<std::vector<Pool>> make_pools(const cluster::ResourceGraph& graph);
 
-/// Axes of the units of each device class.
-struct UnitAxes {
-  std::vector<int> tensor, context;  // by device class; empty: 1
-  [[nodiscard]] int tensor_of(int device_class) const {
-    return tensor.empty() ? 1 : tensor[static_cast<std::size_t>(device_class)];
-  }
-  [[nodiscard]] int context_of(int device_class) const {
-    return context.empty() ? 1 : context[static_cast<std::size_t>(device_class)];
-  }
-  friend auto operator<=>(const UnitAxes&, const UnitAxes&) = default;
-};
-/// The same devices in units of these axes, none across nodes. A pool whose nodes are smaller than a unit is empty.
-[[nodiscard]] std::vector<Pool> make_units(const std::vector<Pool>& pools, const UnitAxes& axes);
-/// First device of a unit.
-[[nodiscard]] cluster::DeviceId device_of_unit(const Pool& pool, std::int64_t unit);
-/// Devices of one unit.
-[[nodiscard]] std::vector<cluster::DeviceId> devices_of_unit(const Pool& pool, std::int64_t unit);
-
+/// The `unit`-th unit of `size` devices when all units of the pool are of that size.
+[[nodiscard]] std::vector<cluster::DeviceId> devices_of_unit(const Pool& pool, std::int64_t unit, int size);
+/// The next unit of `size` devices after the first `used` of the pool, and moves `used` behind it. Empty: none is left.
+[[nodiscard]] std::vector<cluster::DeviceId> take_unit(const Pool& pool, std::int64_t& used, int size);
 /// The devices of the first such unit of the cluster. Requires: a node holds one.
 [[nodiscard]] std::vector<cluster::DeviceId> first_unit(const cluster::ResourceGraph& graph, UnitKind kind);
 
-/// How many units of each pool.
+/// How many devices of each pool.
 struct Counts {
   std::array<std::int32_t, kMaxPools> of{};
   [[nodiscard]] std::int32_t total() const {
@@ -81,6 +77,24 @@ struct Counts {
 };
 [[nodiscard]] Counts all_of(const std::vector<Pool>& pools);
 
+/// What a stage stands on: devices of each pool, in units of these axes.
+struct Composition {
+  Counts devices, units;
+  std::array<Axes, kMaxPools> axes;
+  int expert = 1;  // replicas that share the experts of a block
+
+  [[nodiscard]] std::int32_t replicas() const { return units.total(); }
+  [[nodiscard]] UnitKind kind(const std::vector<Pool>& pools, std::size_t pool) const {
+    return {pools[pool].device_class, axes[pool], expert};
+  }
+  friend auto operator<=>(const Composition&, const Composition&) = default;
+};
+/// `units` of the same axes on every pool.
+[[nodiscard]] Composition make_composition(const std::vector<Pool>& pools, const Counts& units, Axes axes);
+/// With axes by pool.
+[[nodiscard]] Composition make_composition(const std::vector<Pool>& pools, const Counts& units,
+                                           const std::array<Axes, kMaxPools>& axes);
+
 /// Replicas of one pool that follow each other and have equal samples.
 struct Share {
   std::size_t pool = 0;
@@ -99,7 +113,7 @@ struct BestLink {
   BytesPerSecond bandwidth{0};
   int num_links = 0;
 };
-[[nodiscard]] BestLink best_link(const cluster::ResourceGraph& graph, const std::vector<Pool>& pools, const Counts& a,
-                                 const Counts& b, bool spread);
+[[nodiscard]] BestLink best_link(const cluster::ResourceGraph& graph, const std::vector<Pool>& pools,
+                                 const Composition& a, const Composition& b, bool spread);
 
 }  // namespace coxswain::planner

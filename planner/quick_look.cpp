@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "plan/schedule.h"
 #include "planner/stage_cost.h"
 
 namespace coxswain::planner {
@@ -22,18 +23,31 @@ class Look {
     for (std::size_t c = 0; c < one.compositions.size(); ++c) {
       Kind kind{static_cast<int>(c), one.max_stages, num_blocks_, 0};
       for (std::size_t p = 0; p < space.pools.size(); ++p) {
-        if (one.compositions[c].of[p] > 0)
-          kind.most_stages = std::min<std::int64_t>(kind.most_stages, space.devices.of[p] / one.compositions[c].of[p]);
+        const std::int32_t devices = one.compositions[c].devices.of[p];
+        if (devices > 0) kind.most_stages = std::min<std::int64_t>(kind.most_stages, space.devices.of[p] / devices);
       }
       if (kind.most_stages > 0) kinds_.push_back(kind);
     }
   }
 
-  Cost run() {
+  QuickLook run() {
+    QuickLook result;
+    result.num_blocks.assign(one_.compositions.size(), 0);
+    result.cost = cost();
+    if (result.cost == kNoCost) return result;
+    result.num_stages = static_cast<int>(stages_);
+    for (std::size_t k = 0; k < kinds_.size(); ++k)
+      result.num_blocks[static_cast<std::size_t>(kinds_[k].composition)] = blocks_[k];
+    return result;
+  }
+
+ private:
+  Cost cost() {
     std::erase_if(kinds_, [&](Kind& kind) {
-      const StageCost& stage = cost_of(kind, 1, 1);
-      kind.busy = std::max<Ticks>(1, stage.busy);
-      return !stage.splits || !stage.fits;
+      const StageCost* stage = cost_of(kind, 1, 1);
+      if (stage == nullptr) return true;
+      kind.busy = std::max<Ticks>(1, stage->busy);
+      return false;
     });
     std::stable_sort(kinds_.begin(), kinds_.end(), [](const Kind& a, const Kind& b) { return a.busy < b.busy; });
     // A stage that does not fit sends blocks to the others; each round lowers what some kind holds.
@@ -46,13 +60,12 @@ class Look {
     return kNoCost;
   }
 
- private:
-  const StageCost& cost_of(const Kind& kind, int blocks, std::int64_t stages) {
-    // Blocks like those in the middle of the model.
+  /// Of blocks like those in the middle of the model, at the stage that holds most; null: does not fit.
+  const StageCost* cost_of(const Kind& kind, int blocks, std::int64_t stages) {
     const int first = std::min(1, num_blocks_ - blocks);
-    const std::int64_t in_flight =
-        one_.schedule == plan::ScheduleKind::GPipe ? one_.count : std::min(one_.count, stages);
-    return costs_.stage(first, first + blocks, kind.composition, static_cast<int>(in_flight));
+    const int in_flight = plan::peak_in_flight(one_.schedule, 0, static_cast<int>(stages), one_.count);
+    const StageChoices& choices = costs_.stage(first, first + blocks, kind.composition, in_flight);
+    return choices.fits() ? &choices.fitting.front() : nullptr;
   }
 
   /// Blocks of each kind's stages so that the slowest ends soonest. The number of stages; 0: the blocks do not fit.
@@ -86,18 +99,22 @@ class Look {
     bool fits = true;
     for (std::size_t k = 0; k < kinds_.size(); ++k) {
       if (blocks_[k] == 0) continue;
-      const StageCost& stage = cost_of(kinds_[k], blocks_[k], stages);
-      if (!stage.splits || !stage.fits) {
+      const StageCost* found = cost_of(kinds_[k], blocks_[k], stages);
+      if (found == nullptr) {
         kinds_[k].most_blocks = most_that_fit(kinds_[k], blocks_[k], stages);
         fits = false;
         continue;
       }
+      const StageCost& stage = *found;
       busy = std::max(busy, stage.busy);
-      path = std::max(path, stage.forward_min + stage.backward_min);
+      // C28: while a stage waits it runs weights' parts.
+      const Ticks hidden = plan::splits_backward(one_.schedule) ? 2 * stage.weight_max : 0;
+      path = std::max(path, std::max(stage.forward_min, stage.forward_min + stage.backward_min - hidden));
       sync = std::max({sync, stage.sync_last, stage.sync - stage.backward_max});
       optimizer = std::max(optimizer, stage.optimizer);
     }
     if (!fits) return kNoCost;
+    stages_ = stages;
     return busy * one_.count + (stages - 1) * path + sync + optimizer;
   }
 
@@ -105,7 +122,7 @@ class Look {
     int holds = 0;
     while (too_many - holds > 1) {
       const int middle = (holds + too_many) / 2;
-      (cost_of(kind, middle, stages).fits ? holds : too_many) = middle;
+      (cost_of(kind, middle, stages) != nullptr ? holds : too_many) = middle;
     }
     return holds;
   }
@@ -115,10 +132,11 @@ class Look {
   StageCosts costs_;
   std::vector<Kind> kinds_;  // fastest first
   std::vector<int> blocks_;  // of a stage of each
+  std::int64_t stages_ = 0;
 };
 
 }  // namespace
 
-Cost quick_look(const SearchSpace& space, const Combination& one) { return Look(space, one).run(); }
+QuickLook quick_look(const SearchSpace& space, const Combination& one) { return Look(space, one).run(); }
 
 }  // namespace coxswain::planner

@@ -5,7 +5,11 @@
 
 namespace coxswain::planner {
 
-/// kNoCost: nothing of it fits, as far as one stage tells.
-[[nodiscard]] Cost quick_look(const SearchSpace& space, const Combination& one);
+struct QuickLook {
+  Cost cost = kNoCost;          // kNoCost: nothing of it fits, as far as one stage tells
+  int num_stages = 0;
+  std::vector<int> num_blocks;  // of a stage on each composition; 0: unused
+};
+[[nodiscard]] QuickLook quick_look(const SearchSpace& space, const Combination& one);
 
 }  // namespace coxswain::planner

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "plan/schedule.h"
+
 namespace coxswain::planner {
 namespace {
 
@@ -18,15 +20,21 @@ std::vector<Part> parts_of(const CandidateStage& stage) {
   return parts;
 }
 
+/// Replicas of one stage have units of one shape.
+Axes axes_of_stage(const CandidateStage& stage) { return stage.composition.axes[stage.shares.front().pool]; }
+
 /// Pool by pool, as replicas are placed.
-void set_parts(CandidateStage& stage, std::vector<Part> parts) {
+void set_parts(const SearchSpace& space, CandidateStage& stage, std::vector<Part> parts) {
   std::stable_sort(parts.begin(), parts.end(), [](const Part& a, const Part& b) { return a.pool < b.pool; });
+  Counts units;
   stage.shares.clear();
-  stage.counts = {};
   for (const Part& part : parts) {
     add_share(stage.shares, {part.pool, 1, part.samples});
-    ++stage.counts.of[part.pool];
+    ++units.of[part.pool];
   }
+  const int expert = stage.composition.expert;
+  stage.composition = make_composition(space.pools, units, axes_of_stage(stage));
+  stage.composition.expert = expert;
 }
 
 class NeighbourList {
@@ -66,7 +74,7 @@ class NeighbourList {
             other[i].samples -= moved;
             other[j].samples += moved;
             Candidate next = from;
-            set_parts(next.stages[s], std::move(other));
+            set_parts(space_, next.stages[s], std::move(other));
             add(std::move(next));
           }
         }
@@ -79,9 +87,9 @@ class NeighbourList {
       for (std::size_t t = s + 1; t < from.stages.size(); ++t) {
         for (std::size_t p = 0; p < space_.pools.size(); ++p) {
           for (std::size_t q = 0; q < space_.pools.size(); ++q) {
-            if (p == q || from.stages[s].counts.of[p] == 0 || from.stages[t].counts.of[q] == 0) continue;
+            if (p == q || from.stages[s].composition.units.of[p] == 0 || from.stages[t].composition.units.of[q] == 0) continue;
             // Only between pools of one class: times stay, links change.
-            if (class_of(p) != class_of(q)) continue;
+            if (class_of(p) != class_of(q) || !(axes_of_stage(from.stages[s]) == axes_of_stage(from.stages[t]))) continue;
             Candidate swapped = from;
             exchange(swapped.stages[s], p, q);
             exchange(swapped.stages[t], q, p);
@@ -107,14 +115,14 @@ class NeighbourList {
  private:
   [[nodiscard]] int class_of(std::size_t pool) const { return space_.pools[pool].device_class; }
   /// The first replica of `stage` on pool `from` goes to pool `to`.
-  static void exchange(CandidateStage& stage, std::size_t from, std::size_t to) {
+  void exchange(CandidateStage& stage, std::size_t from, std::size_t to) const {
     std::vector<Part> parts = parts_of(stage);
     for (Part& part : parts) {
       if (part.pool != from) continue;
       part.pool = to;
       break;
     }
-    set_parts(stage, std::move(parts));
+    set_parts(space_, stage, std::move(parts));
   }
 
   const SearchSpace& space_;
@@ -127,20 +135,18 @@ bool refit(const SearchSpace& space, Candidate& candidate) {
   const int num_stages = static_cast<int>(candidate.stages.size());
   for (int s = 0; s < num_stages; ++s) {
     CandidateStage& stage = candidate.stages[static_cast<std::size_t>(s)];
-    const std::int64_t held = candidate.schedule == plan::ScheduleKind::GPipe
-                                  ? candidate.count
-                                  : std::min<std::int64_t>(candidate.count, num_stages - s);
     const SpanQuery query{stage.first,
                           stage.end,
-                          static_cast<int>(held),
+                          plan::peak_in_flight(candidate.schedule, s, num_stages, candidate.count),
                           static_cast<int>(std::min<std::int64_t>(2, candidate.count)),
-                          stage.zero_stage,
-                          stage.counts.total()};
+                          stage.state.zero_stage,
+                          stage.composition.replicas(),
+                          stage.state.offload};
     stage.recompute.clear();
     // Twice: the second pass sees what any replica needs.
     for (int pass = 0; pass < 2; ++pass) {
       for (const Share& share : stage.shares) {
-        Fit fit = space.spans->fit(space.spans->table(space.pools[share.pool].kind(), share.samples), query,
+        Fit fit = space.spans->fit(space.spans->table(stage.composition.kind(space.pools, share.pool), share.samples), query,
                                    stage.recompute);
         if (!fit.fits) return false;
         stage.recompute = std::move(fit.recompute);

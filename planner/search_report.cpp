@@ -8,14 +8,14 @@ namespace {
 std::string unused_text(const Candidate& candidate) {
   const SearchSpace& space = *candidate.space;
   Counts left = space.devices;
-  for (const CandidateStage& stage : candidate.stages) left = left - stage.counts;
+  for (const CandidateStage& stage : candidate.stages) left = left - stage.composition.devices;
   if (left.total() == 0) return "";
   std::string text;
   for (std::size_t p = 0; p < space.pools.size(); ++p) {
     if (left.of[p] == 0) continue;
     const std::string& name =
         space.request->cost->resources().device_classes[static_cast<std::size_t>(space.pools[p].device_class)].name;
-    text += (text.empty() ? "" : ", ") + std::to_string(left.of[p] * space.pools[p].unit()) + " x " + name;
+    text += (text.empty() ? "" : ", ") + std::to_string(left.of[p]) + " x " + name;
   }
   return "unused: " + text + " (would not make the step shorter)";
 }

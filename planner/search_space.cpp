@@ -54,10 +54,10 @@ void check_axes(const Request& request, std::vector<Error>& problems) {
     }
   };
   within(constraints.tensor, "tensor", 1, request.capabilities.max_tensor);
-  within(constraints.context, "context", 1, 1);
-  within(constraints.expert, "expert", 1, 1);
+  within(constraints.context, "context", 1, request.capabilities.max_context);
+  within(constraints.expert, "expert", 1, request.capabilities.max_expert);
   within(constraints.zero, "zero", 0, request.capabilities.max_zero_stage);
-  if (constraints.offload && *constraints.offload != "none") {
+  if (constraints.offload && *constraints.offload != "none" && !request.capabilities.offload) {
     problems.push_back(Error{ErrorCode::Unimplemented, "this version cannot offload", "plan.offload", "none",
                              *constraints.offload, "leave the key out"});
   }
@@ -109,7 +109,7 @@ std::optional<Error> check_tensor(const Request& request, const std::vector<Pool
   const std::vector<int>& wanted = request.constraints.tensor;
   if (wanted.empty()) return std::nullopt;
   std::int64_t widest = 1;
-  for (const Pool& pool : pools) widest = std::max(widest, pool.units_per_node());
+  for (const Pool& pool : pools) widest = std::max(widest, pool.devices_per_node);
   std::vector<std::int64_t> possible;
   for (int degree = 1; degree <= std::min<std::int64_t>(widest, request.capabilities.max_tensor); ++degree) {
     if (request.cost->facts().splits_over(degree)) possible.push_back(degree);
@@ -120,6 +120,86 @@ std::optional<Error> check_tensor(const Request& request, const std::vector<Pool
   return invalid("the tensor-parallel degree does not divide the attention heads, or no node holds so many devices",
                  "plan.tensor", "one of " + join(possible), std::to_string(wanted.front()),
                  "use one of these, or leave the key out and let the planner choose");
+}
+
+/// Sizes of an axis that the user allows, of 1, 2, 4, ... up to `most`.
+std::vector<int> axis_sizes(const std::vector<int>& wanted, std::int64_t most) {
+  std::set<int> sizes;
+  for (int size = 1; size <= most; size *= 2) {
+    if (wanted.empty() || std::find(wanted.begin(), wanted.end(), size) != wanted.end()) sizes.insert(size);
+  }
+  for (const int size : wanted) {
+    if (size <= most) sizes.insert(size);
+  }
+  return {sizes.begin(), sizes.end()};
+}
+
+/// By class: what its nodes hold, the model splits over, and the user allows.
+std::vector<std::vector<Axes>> allowed_axes(const Request& request, const std::vector<Pool>& pools) {
+  const cost_model::ModelFacts& facts = request.cost->facts();
+  const plan::Capabilities& capabilities = request.capabilities;
+  std::vector<std::vector<Axes>> result;
+  for (std::size_t c = 0; c < request.cost->resources().device_classes.size(); ++c) {
+    std::int64_t widest = 0;
+    for (const Pool& pool : pools) {
+      if (pool.device_class == static_cast<int>(c)) widest = std::max(widest, pool.devices_per_node);
+    }
+    std::vector<Axes> axes;
+    for (const int tensor :
+         axis_sizes(request.constraints.tensor, std::min<std::int64_t>(widest, capabilities.max_tensor))) {
+      if (!facts.splits_over(tensor)) continue;
+      for (const int context : axis_sizes(request.constraints.context,
+                                          std::min<std::int64_t>(widest / tensor, capabilities.max_context))) {
+        if (context == 1 || facts.context_splits(context)) axes.push_back({tensor, context});
+      }
+    }
+    std::stable_sort(axes.begin(), axes.end(), [](Axes a, Axes b) { return a.size() < b.size(); });
+    result.push_back(std::move(axes));
+  }
+  return result;
+}
+
+std::vector<int> allowed_experts(const Request& request) {
+  std::vector<int> result;
+  for (const int expert : axis_sizes(request.constraints.expert, request.capabilities.max_expert)) {
+    if (expert == 1 || request.cost->facts().expert_splits(expert)) result.push_back(expert);
+  }
+  if (result.empty()) result.push_back(1);
+  return result;
+}
+
+/// What a stage may choose from: every ZeRO stage with every offload that the user and the capabilities allow.
+std::vector<StateChoice> allowed_states(const Request& request) {
+  std::vector<int> zero = request.constraints.zero;
+  for (int stage = 0; stage <= request.capabilities.max_zero_stage && request.constraints.zero.empty(); ++stage)
+    zero.push_back(stage);
+  std::sort(zero.begin(), zero.end());
+  std::vector<plan::Offload> offloads{plan::Offload::None};
+  // To the host goes what an accelerator has no room for; on a CPU both are one memory.
+  const auto& classes = request.cost->resources().device_classes;
+  const bool accelerators = std::any_of(classes.begin(), classes.end(), [](const cluster::DeviceClass& one) {
+    return one.kind != cluster::DeviceKind::Cpu;
+  });
+  if (request.constraints.offload) {
+    offloads = {*plan::parse_offload(*request.constraints.offload)};
+  } else if (request.capabilities.offload && accelerators) {
+    offloads.insert(offloads.end(), {plan::Offload::Optimizer, plan::Offload::Activations});
+  }
+  std::vector<StateChoice> states;
+  for (const plan::Offload offload : offloads) {
+    for (const int stage : zero) states.push_back({stage, offload});
+  }
+  return states;
+}
+
+std::string schedule_texts(const plan::Capabilities& capabilities) {
+  using plan::ScheduleKind;
+  std::string text;
+  for (const ScheduleKind kind : {ScheduleKind::GPipe, ScheduleKind::OneForwardOneBackward, ScheduleKind::Interleaved,
+                                  ScheduleKind::ZeroBubbleH1, ScheduleKind::ZeroBubbleH2, ScheduleKind::ZeroBubbleV}) {
+    if (plan::has_schedule(capabilities, kind)) text += (text.empty() ? "" : ", ") + std::string(plan::to_text(kind));
+  }
+  return text;
 }
 
 /// Whether every mixture of devices can be tried for every stage.
@@ -182,11 +262,7 @@ Result<SearchSpace> make_search_space(const Request& request) {
   check_axes(request, problems);
   if (!problems.empty()) return contradiction(std::move(problems));
   space.micros = allowed_micros(request, devices, problems);
-  space.zero_stages = constraints.zero;
-  for (int zero = 0; zero <= request.capabilities.max_zero_stage && constraints.zero.empty(); ++zero)
-    space.zero_stages.push_back(zero);
-  std::sort(space.zero_stages.begin(), space.zero_stages.end());
-
+  space.states = allowed_states(request);
   space.schedules = constraints.schedule;
   // 1F1B first: what stands first names the plans that have no order to choose.
   std::sort(space.schedules.begin(), space.schedules.end(), [](plan::ScheduleKind a, plan::ScheduleKind b) {
@@ -194,15 +270,17 @@ Result<SearchSpace> make_search_space(const Request& request) {
     return (a == first) != (b == first) ? a == first : a < b;
   });
   // On many devices memory decides, and GPipe never holds less than 1F1B.
-  if (space.schedules.empty() && devices > kMaxFreeDevices) {
+  if (space.schedules.empty()) {
     space.schedules = {plan::ScheduleKind::OneForwardOneBackward};
-  } else if (space.schedules.empty()) {
-    space.schedules = {plan::ScheduleKind::OneForwardOneBackward, plan::ScheduleKind::GPipe};
+    if (devices <= kMaxFreeDevices) space.schedules.push_back(plan::ScheduleKind::GPipe);
+    for (const plan::ScheduleKind kind : {plan::ScheduleKind::ZeroBubbleH1, plan::ScheduleKind::ZeroBubbleH2}) {
+      if (plan::has_schedule(request.capabilities, kind)) space.schedules.push_back(kind);
+    }
   }
   for (const plan::ScheduleKind schedule : space.schedules) {
-    if (schedule == plan::ScheduleKind::GPipe || schedule == plan::ScheduleKind::OneForwardOneBackward) continue;
+    if (plan::has_schedule(request.capabilities, schedule)) continue;
     problems.push_back(Error{ErrorCode::Unimplemented, "this version cannot do the schedule", "plan.schedule",
-                             "gpipe, 1f1b", std::string(plan::to_text(schedule)), ""});
+                             schedule_texts(request.capabilities), std::string(plan::to_text(schedule)), ""});
   }
 
   space.max_stages = static_cast<int>(std::min<std::int64_t>(devices, num_blocks));
@@ -258,57 +336,20 @@ Result<SearchSpace> make_search_space(const Request& request) {
   if (!problems.empty()) return contradiction(std::move(problems));
 
   if (const auto problem = check_tensor(request, space.pools)) return *problem;
+  space.axes = allowed_axes(request, space.pools);
+  space.experts = allowed_experts(request);
   set_size(space);
   return space;
 }
 
-std::vector<int> tensor_of(const Candidate& candidate) {
-  return candidate.space == nullptr ? std::vector<int>{} : candidate.space->tensor;
-}
-
-std::vector<std::vector<int>> tensor_choices(const Request& request, const SearchSpace& space) {
-  const std::size_t num_classes = request.cost->resources().device_classes.size();
-  const std::vector<int>& wanted = request.constraints.tensor;
-  // By class: what its nodes hold, the model's heads divide by, and the user allows.
-  std::vector<std::vector<int>> degrees(num_classes);
-  for (std::size_t c = 0; c < num_classes; ++c) {
-    std::int64_t widest = 1;
-    for (const Pool& pool : space.pools) {
-      if (pool.device_class == static_cast<int>(c)) widest = std::max(widest, pool.units_per_node());
+std::vector<int> axes_of(const Candidate& candidate) {
+  std::vector<int> result;
+  for (const CandidateStage& stage : candidate.stages) {
+    for (const Share& share : stage.shares) {
+      const Axes axes = stage.composition.axes[share.pool];
+      result.insert(result.end(), {axes.tensor, axes.context, stage.composition.expert});
     }
-    for (int degree = 1; degree <= std::min<std::int64_t>(widest, request.capabilities.max_tensor); degree *= 2) {
-      const bool asked = wanted.empty() || std::find(wanted.begin(), wanted.end(), degree) != wanted.end();
-      if (asked && request.cost->facts().splits_over(degree)) degrees[c].push_back(degree);
-    }
-    for (const int degree : wanted) {
-      const bool power = (degree & (degree - 1)) == 0;
-      if (!power && degree <= widest && request.cost->facts().splits_over(degree)) degrees[c].push_back(degree);
-    }
-    if (degrees[c].empty()) degrees[c].push_back(wanted.empty() ? 1 : wanted.front());
   }
-  std::vector<std::vector<int>> choices{{}};
-  for (const std::vector<int>& of_class : degrees) {
-    std::vector<std::vector<int>> longer;
-    for (const std::vector<int>& choice : choices) {
-      for (const int degree : of_class) {
-        longer.push_back(choice);
-        longer.back().push_back(degree);
-      }
-    }
-    choices = std::move(longer);
-  }
-  return choices;
-}
-
-std::optional<SearchSpace> with_tensor(const SearchSpace& space, const std::vector<int>& tensor) {
-  SearchSpace result = space;
-  result.pools = make_units(space.pools, {tensor, {}});
-  result.tensor = tensor;
-  result.devices = all_of(result.pools);
-  if (result.devices.total() == 0) return std::nullopt;
-  result.max_stages = std::min<int>(space.max_stages, result.devices.total());
-  std::erase_if(result.allowed_stages, [&](int stages) { return stages > result.max_stages; });
-  if (result.allowed_stages.empty()) return std::nullopt;
   return result;
 }
 

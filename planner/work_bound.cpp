@@ -9,11 +9,11 @@ namespace {
 
 /// Samples whose rates are looked at for the best rate of a block: all of a small micro-batch, powers of two of a large
 /// one, where rates change slowly.
-std::vector<std::int64_t> probe_samples(std::int64_t micro, std::int64_t fixed) {
-  constexpr std::int64_t kSmall = 32;
+std::vector<std::int64_t> probe_samples(std::int64_t micro, std::int64_t fixed, bool coarse) {
+  const std::int64_t small = coarse ? 1 : 32;
   if (fixed > 0) return {fixed};
   std::vector<std::int64_t> samples;
-  for (std::int64_t s = 1; s < micro; s += s < kSmall ? 1 : s) samples.push_back(s);
+  for (std::int64_t s = 1; s < micro; s += s < small ? 1 : s) samples.push_back(s);
   samples.push_back(micro);
   return samples;
 }
@@ -32,29 +32,36 @@ std::vector<double> best_rates(const SpanCosts& spans, UnitKind kind, const std:
 
 }  // namespace
 
-WorkBound::WorkBound(const SpanCosts& spans, const std::vector<Pool>& pools, std::int64_t micro) {
-  const auto probes = probe_samples(micro, spans.cost().facts().static_batch());
-  std::vector<UnitKind> kinds;
-  std::vector<std::vector<double>> rates;  // by kind
-  std::vector<std::size_t> kind_of(pools.size(), 0);
-  for (std::size_t p = 0; p < pools.size(); ++p) {
-    if (pools[p].size() == 0) continue;
-    const auto found = std::find(kinds.begin(), kinds.end(), pools[p].kind());
-    kind_of[p] = static_cast<std::size_t>(found - kinds.begin());
-    if (found != kinds.end()) continue;
-    kinds.push_back(pools[p].kind());
-    rates.push_back(best_rates(spans, kinds.back(), probes));
-  }
+WorkBound::WorkBound(const SpanCosts& spans, const std::vector<std::vector<UnitKind>>& kinds, std::int64_t micro,
+                     bool coarse) {
+  const auto probes = probe_samples(micro, spans.cost().facts().static_batch(), coarse);
   const auto num_blocks = static_cast<std::size_t>(spans.num_blocks());
+  // Ticks of a device for a sample: those of its unit, times the devices of the unit.
+  std::vector<std::vector<UnitKind>> sets;
+  std::vector<std::vector<double>> rates;  // by set of kinds
+  std::vector<std::size_t> set_of(kinds.size(), 0);
+  for (std::size_t p = 0; p < kinds.size(); ++p) {
+    if (kinds[p].empty()) continue;
+    const auto found = std::find(sets.begin(), sets.end(), kinds[p]);
+    set_of[p] = static_cast<std::size_t>(found - sets.begin());
+    if (found != sets.end()) continue;
+    sets.push_back(kinds[p]);
+    rates.emplace_back(num_blocks, std::numeric_limits<double>::max());
+    for (const UnitKind& kind : kinds[p]) {
+      const std::vector<double> of_unit = best_rates(spans, kind, probes);
+      for (std::size_t b = 0; b < num_blocks; ++b)
+        rates.back()[b] = std::min(rates.back()[b], of_unit[b] * kind.axes.size());
+    }
+  }
 
   const auto add = [&](const std::vector<double>& price) {
     Prices prices;
     prices.sum = {0};
     for (std::size_t b = 0; b < num_blocks; ++b) prices.sum.push_back(prices.sum.back() + price[b]);
-    for (std::size_t p = 0; p < pools.size(); ++p) {
+    for (std::size_t p = 0; p < kinds.size(); ++p) {
       double speed = 0;
-      for (std::size_t b = 0; b < num_blocks && pools[p].size() > 0; ++b) {
-        const double rate = rates[kind_of[p]][b];
+      for (std::size_t b = 0; b < num_blocks && !kinds[p].empty(); ++b) {
+        const double rate = rates[set_of[p]][b];
         if (rate > 0) speed = std::max(speed, price[b] / rate);
       }
       prices.speed.push_back(speed);
@@ -68,7 +75,7 @@ WorkBound::WorkBound(const SpanCosts& spans, const std::vector<Pool>& pools, std
   }
   if (rates.empty()) least.assign(num_blocks, 0);
   add(least);
-  if (kinds.size() < 2) return;
+  if (sets.size() < 2) return;
   const cost_model::ModelFacts& facts = spans.cost().facts();
   for (const std::vector<double>& of_kind : rates) {
     add(of_kind);
@@ -93,11 +100,11 @@ Cost WorkBound::time_at(const Prices& prices, int end_block, double speed, std::
 }
 
 // C23
-Cost WorkBound::least_time(int end_block, const Counts& units, std::int64_t samples) const {
+Cost WorkBound::least_time(int end_block, const Counts& devices, std::int64_t samples) const {
   Cost most = 0;
   for (const Prices& prices : prices_) {
     double speed = 0;
-    for (std::size_t p = 0; p < prices.speed.size(); ++p) speed += units.of[p] * prices.speed[p];
+    for (std::size_t p = 0; p < prices.speed.size(); ++p) speed += devices.of[p] * prices.speed[p];
     most = std::max(most, time_at(prices, end_block, speed, samples));
   }
   return most;

@@ -12,13 +12,17 @@ namespace coxswain::planner {
 
 class WorkBound {
  public:
-  /// For micro-batches of `micro` samples. Rates are the best over the numbers of samples that a replica may have.
-  WorkBound(const SpanCosts& spans, const std::vector<Pool>& pools, std::int64_t micro);
+  /// For micro-batches of `micro` samples, on units of `kinds` (by pool, any of them). Rates are the best over the
+  /// numbers of samples that a replica may have; `coarse`: over powers of two and `micro`, enough where a sample takes
+  /// less the more there are.
+  WorkBound(const SpanCosts& spans, const std::vector<std::vector<UnitKind>>& kinds, std::int64_t micro,
+            bool coarse = false);
 
-  /// Least time in which `units` take `samples` samples through blocks [0, end_block) and back; kNoCost without units.
-  [[nodiscard]] Cost least_time(int end_block, const Counts& units, std::int64_t samples) const;
+  /// Least time in which `devices` take `samples` samples through blocks [0, end_block) and back; kNoCost without any.
+  [[nodiscard]] Cost least_time(int end_block, const Counts& devices, std::int64_t samples) const;
 
-  /// Any prices of the blocks give a bound: a unit earns at most `speed` a tick. Several are kept, the best one counts.
+  /// Any prices of the blocks give a bound: a device earns at most `speed` a tick. Several are kept, the best one
+  /// counts.
   struct Prices {
     std::vector<double> sum;    // of a sample through the blocks before
     std::vector<double> speed;  // by pool

@@ -32,8 +32,8 @@ class FakeCost : public cost_model::CostModel {
   cost_model::BlockTime estimate_block(const cost_model::BlockWork& work) const override {
     const auto b = static_cast<std::size_t>(work.block);
     const int parts = work.tensor * work.context;
-    const double seconds = forward[b] * static_cast<double>(work.samples) / parts /
-                           speed[static_cast<std::size_t>(work.device_class)];
+    const double seconds =
+        forward[b] * static_cast<double>(work.samples) / parts / speed[static_cast<std::size_t>(work.device_class)];
     cost_model::BlockTime time;
     if (work.samples == 0 || forward[b] == 0) return time;
     time.forward = Seconds(seconds + fixed);

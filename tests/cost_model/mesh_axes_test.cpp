@@ -55,8 +55,8 @@ class ByteCost final : public FakeCost {
 struct Scene {
   explicit Scene(bool experts = false, double bandwidth = 1e6)
       : graph(make_decoder(experts)),
-        resources(make_cluster({make_device("d", 1 << 30)}, {4}, 1, make_link("l", 0, bandwidth),
-                               make_link("o", 0, 1e9))),
+        resources(
+            make_cluster({make_device("d", 1 << 30)}, {4}, 1, make_link("l", 0, bandwidth), make_link("o", 0, 1e9))),
         cost(graph, resources) {}
   model::ModelGraph graph;
   cluster::ResourceGraph resources;
@@ -138,8 +138,8 @@ TEST_CASE("C29: on a context axis operators do their part, attention in as many 
   CHECK(std::abs(two.saved.value * 2 - one.saved.value) <= 1);
   device.launch_overhead.value = Seconds(10);
   const double launches = estimate_block_roofline(facts, device, {1, 0, 4}).forward.value - one.forward.value,
-               pieces = estimate_block_roofline(facts, device, {1, 0, 4, kFull, 1, 2}).forward.value -
-                        two.forward.value;
+               pieces =
+                   estimate_block_roofline(facts, device, {1, 0, 4, kFull, 1, 2}).forward.value - two.forward.value;
   CHECK(pieces - launches == Approx(10));
 }
 
@@ -155,8 +155,7 @@ TEST_CASE("C29: a mesh has its axes by position, and shards over replicas and pa
   using Devices = std::vector<plan::DeviceId>;
   CHECK(mesh.tensor_group == Devices{{0, 10}, {0, 11}});
   CHECK(mesh.context_group == Devices{{0, 10}, {0, 12}});
-  CHECK(mesh.replica_group ==
-        Devices{{0, 10}, {0, 12}, {0, 0}, {0, 2}, {0, 20}, {0, 22}, {0, 30}, {0, 32}});
+  CHECK(mesh.replica_group == Devices{{0, 10}, {0, 12}, {0, 0}, {0, 2}, {0, 20}, {0, 22}, {0, 30}, {0, 32}});
   CHECK(mesh.expert_group == Devices{{0, 10}, {0, 0}});
   CHECK(mesh.expert_replica_group == Devices{{0, 10}, {0, 12}, {0, 30}, {0, 32}});
 }
@@ -343,4 +342,21 @@ TEST_CASE("C29, C31, C33: memory of a stage falls along every axis", "[mesh_axes
   const plan::MemoryParts two = estimate_stage_memory(scene.cost, context);
   CHECK(two.activations.value * 2 == one.activations.value);
   CHECK(two.parameters == one.parameters);
+}
+
+TEST_CASE("C36: positions of a tensor axis gather side by side", "[mesh_axes]") {
+  // Two nodes of two devices with one card each; nothing but the way out takes time.
+  const model::ModelGraph graph = make_chain(4, 8);
+  cluster::DeviceClass gpu = make_device("gpu", 1 << 30, 1e30, 1e30);
+  gpu.kind = cluster::DeviceKind::Cuda;
+  const auto resources = make_cluster({gpu}, {2}, 2, make_link("l", 0, 1e30), make_link("o", 0, 1e6, 1));
+  const auto cost = make_cost_model(graph, resources, nullptr);
+  PersistentElements elements;
+  elements.owned = 1'000'000;
+  const auto update = [&](std::vector<plan::DeviceId> tensor_group) {
+    return to_seconds(estimate_update_on_mesh(*cost, elements, kFull, {std::move(tensor_group), {{0, 0}, {0, 2}}, 1}))
+        .value;
+  };
+  CHECK(update({{0, 0}}) == Approx(2).epsilon(1e-3));  // half of 4 MB at 1 MB/s
+  CHECK(update({{0, 0}, {0, 1}}) == Approx(4).epsilon(1e-3));
 }

@@ -13,8 +13,8 @@ namespace {
 
 /// Two nodes of two devices; host memory of 1000 bytes moves 128 a second.
 cluster::ResourceGraph hosts(int sharing) {
-  auto graph = make_cluster({make_device("d", 1 << 30, 1, 64)}, {2}, 2, make_link("inner", 0, 5),
-                            make_link("outer", 0, 1));
+  auto graph =
+      make_cluster({make_device("d", 1 << 30, 1, 64)}, {2}, 2, make_link("inner", 0, 5), make_link("outer", 0, 1));
   graph.node_classes[0].host_link = make_link("host", 1, 10, sharing);
   graph.node_classes[0].host_memory.value = Bytes(1000);
   graph.node_classes[0].host_memory_bandwidth.value = BytesPerSecond(128);

@@ -20,9 +20,9 @@ ModelGraph build(JsonObject config) {
 }
 
 JsonObject llama() {
-  return {{"model_type", "llama"},       {"num_hidden_layers", 2},   {"num_attention_heads", 8},
-          {"num_key_value_heads", 2},    {"hidden_size", 64},        {"intermediate_size", 96},
-          {"vocab_size", 64},            {"max_position_embeddings", 16}};
+  return {
+      {"model_type", "llama"}, {"num_hidden_layers", 2},  {"num_attention_heads", 8}, {"num_key_value_heads", 2},
+      {"hidden_size", 64},     {"intermediate_size", 96}, {"vocab_size", 64},         {"max_position_embeddings", 16}};
 }
 
 JsonObject mixtral() {
@@ -99,8 +99,9 @@ TEST_CASE("C31: what contracts no parameter runs again, from what contractions m
 }
 
 TEST_CASE("C31: attention with dropout gives its scores up, fused attention stays", "[block_parts]") {
-  JsonObject config{{"model_type", "gpt2"}, {"n_layer", 1},      {"n_head", 6},     {"n_embd", 24}, {"n_positions", 16},
-                    {"vocab_size", 64},     {"attn_pdrop", 0.5}, {"resid_pdrop", 0}, {"embd_pdrop", 0}};
+  JsonObject config{{"model_type", "gpt2"}, {"n_layer", 1},      {"n_head", 6},
+                    {"n_embd", 24},         {"n_positions", 16}, {"vocab_size", 64},
+                    {"attn_pdrop", 0.5},    {"resid_pdrop", 0},  {"embd_pdrop", 0}};
   const auto replays_attention = [](const ModelGraph& graph) {
     const BlockTotals totals = estimate_block(graph, 1, 3);
     const BlockAttention attention = find_attention(graph, 1);

@@ -237,7 +237,7 @@ TEST_CASE("V18: recompute", "[validate]") {
   check_rule(c, "V18", "stages[1].recompute");
 }
 
-TEST_CASE("V19: ZeRO and offload", "[validate]") {
+TEST_CASE("V19: ZeRO, offload and selective recompute", "[validate]") {
   Case c;
   SECTION("zero") {
     c.plan.stages[1].zero_stage = 3;
@@ -246,6 +246,10 @@ TEST_CASE("V19: ZeRO and offload", "[validate]") {
   SECTION("offload") {
     c.plan.stages[0].offload = Offload::Optimizer;
     check_rule(c, "V19", "stages[0].offload", ErrorCode::Unimplemented);
+  }
+  SECTION("selective recompute") {
+    c.plan.stages[0].recompute[1] = Recompute::Selective;
+    check_rule(c, "V19", "stages[0].recompute[1]", ErrorCode::Unimplemented);
   }
 }
 
