@@ -19,23 +19,19 @@ namespace {
 
 double seconds_since(TimePoint start) { return std::chrono::duration<double>(steady_clock().now() - start).count(); }
 
+/// Steps are sums of nanoseconds, each rounded: so far apart they are one.
+constexpr double kEqual = 1e-6;
+
 struct Space {
   std::string name;
   int num_blocks, num_devices, instances, quick_instances;
   SpaceAxes axes;
-  plan::Capabilities capabilities;
 };
 
 std::vector<Space> all_spaces() {
-  SpaceAxes full;
-  full.max_tensor = 4;
-  full.max_zero_stage = 3;
-  SpaceAxes staged;
-  staged.max_zero_stage = 3;
-  plan::Capabilities wide = plan::kPlannable, flat = plan::kPlannable;
-  wide.max_tensor = full.max_tensor;
-  flat.max_tensor = 1;
-  return {{"4x4", 4, 4, 100, 12, full, wide}, {"6x6", 6, 6, 60, 4, staged, flat}};
+  SpaceAxes flat;
+  flat.max_zero_stage = 3;
+  return {{"4x4", 4, 4, 100, 12, full_axes(4)}, {"6x6", 6, 6, 60, 4, flat}};
 }
 
 struct Outcome {
@@ -60,7 +56,7 @@ Outcome compare(const Space& space, std::uint64_t seed, std::int64_t max_simulat
   const auto instance = InstanceMaker(random).make(space.num_blocks, space.num_devices);
   Outcome outcome;
   TimePoint start = steady_clock().now();
-  const auto found = planner::find_plan(instance->request(space.capabilities));
+  const auto found = planner::find_plan(instance->request(capabilities_of(space.axes)));
   outcome.search_seconds = seconds_since(start);
   start = steady_clock().now();
   const double at_most = found ? found->estimate.step.value : std::numeric_limits<double>::infinity();
@@ -82,7 +78,7 @@ Outcome compare(const Space& space, std::uint64_t seed, std::int64_t max_simulat
   outcome.step = found->estimate.step.value;
   outcome.lower = found->lower_bound_step.value;
   outcome.bounded = outcome.lower <= best.step * (1 + 1e-9);
-  if (outcome.step > best.step * (1 + 1e-9) || best.step > outcome.step * (1 + 1e-6) || !outcome.bounded) {
+  if (outcome.step > best.step * (1 + kEqual) || best.step > outcome.step * (1 + 1e-6) || !outcome.bounded) {
     std::printf("  %s seed %llu (%s)\n    found   %.6f s %s\n    optimum %.6f s %s\n    +%.3f %%, lower bound %.6f s%s\n",
                 space.name.c_str(), static_cast<unsigned long long>(seed), describe(*instance).c_str(), outcome.step,
                 found->summary.c_str(), best.step, std::isinf(best.step) ? "-" : planner::summarize(best.plan).c_str(),
@@ -97,8 +93,13 @@ void run_space(Space space, const Options& options, Report& report) {
     return options.other.contains(flag) ? std::stoi(options.other.at(flag)) : otherwise;
   };
   // To find out which axis a difference comes from.
-  space.axes.max_zero_stage = space.capabilities.max_zero_stage = number("--zero", space.axes.max_zero_stage);
-  space.axes.max_tensor = space.capabilities.max_tensor = number("--tensor", space.axes.max_tensor);
+  space.axes.max_zero_stage = number("--zero", space.axes.max_zero_stage);
+  space.axes.max_tensor = number("--tensor", space.axes.max_tensor);
+  space.axes.offload = number("--offload", space.axes.offload ? 1 : 0) != 0;
+  space.axes.selective = number("--selective", space.axes.selective ? 1 : 0) != 0;
+  space.axes.recompute = number("--recompute", space.axes.recompute ? 1 : 0) != 0;
+  space.axes.schedules.resize(
+      std::min<std::size_t>(space.axes.schedules.size(), static_cast<std::size_t>(number("--schedules", 9))));
   const int instances = number("--instances", options.quick ? space.quick_instances : space.instances);
   const int first = number("--first", 0);
   const std::int64_t max_simulations = number("--max-simulations", 20'000'000);
@@ -119,7 +120,7 @@ void run_space(Space space, const Options& options, Report& report) {
     ++feasible;
     const double excess = one.step / one.optimum - 1;
     worst = std::max(worst, excess);
-    equal += excess <= 1e-9 ? 1 : 0;
+    equal += excess <= kEqual ? 1 : 0;
     inside += one.optimum <= one.step * (1 + 1e-6) ? 1 : 0;
     bounded += one.bounded ? 1 : 0;
     gap_of_optimum.push_back(one.optimum / one.lower - 1);
@@ -155,7 +156,8 @@ void run_space(Space space, const Options& options, Report& report) {
 
 int main(int argc, char** argv) {
   const Options options = parse_options(argc, argv, "the planner against every plan of small spaces",
-                                        {"--space", "--instances", "--first", "--max-simulations", "--zero", "--tensor"});
+                                        {"--space", "--instances", "--first", "--max-simulations", "--zero", "--tensor", "--offload",
+                                         "--selective", "--recompute", "--schedules"});
   Report report("brute_force", options);
   for (const Space& space : all_spaces()) {
     if (!options.other.contains("--space") || options.other.at("--space") == space.name)

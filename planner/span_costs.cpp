@@ -224,7 +224,9 @@ Fit SpanCosts::fit(const SampleTable& table, const SpanQuery& query, const std::
                            .value;
   cost_model::StageWork member;  // of communicators (C35)
   member.device_class = table.kind.device_class;
-  member.tensor = table.kind.tensor;
+  member.tensor = table.kind.axes.tensor;
+  member.context = table.kind.axes.context;
+  member.expert = table.kind.expert;
   member.replicas = query.replicas;
   member.first_stage = query.first == 0;
   member.last_stage = query.end == num_blocks_;

@@ -58,13 +58,6 @@ double simulated(const SpaceInstance& instance, const plan::Plan& plan) {
   return simulation->estimate.step.value;
 }
 
-SpaceAxes all_axes() {
-  SpaceAxes axes;
-  axes.max_tensor = 4;
-  axes.max_zero_stage = 3;
-  return axes;
-}
-
 }  // namespace
 
 TEST_CASE("more memory never makes the best plan slower", "[laws_test]") {
@@ -140,7 +133,7 @@ TEST_CASE("every plan found validates, fits, and takes what the simulator says",
 TEST_CASE("no bound of the search exceeds a simulated plan of what it was asked for", "[laws_test]") {
   for_each_instance(6, [](const SpaceInstance& instance, std::mt19937& random) {
     for (int i = 0; i < 4; ++i) {
-      const auto plan = PlanSpace(*instance.cost, instance.global, all_axes()).random_plan(random);
+      const auto plan = PlanSpace(*instance.cost, instance.global, full_axes(4)).random_plan(random);
       if (!plan) continue;
       // Pinned to what the plan is, so that the search cannot hide behind a better one.
       Request request = instance.request(plan::kPlannable);

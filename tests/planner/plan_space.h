@@ -19,6 +19,8 @@
 #include "cost_model/cost_model.h"
 #include "cost_model/memory.h"
 #include "cost_model/mesh_times.h"
+#include "cost_model/offload_time.h"
+#include "plan/capabilities.h"
 #include "plan/program.h"
 #include "plan/schedule.h"
 
@@ -30,10 +32,33 @@ struct SpaceAxes {
   int max_tensor = 1;         // degrees 1, 2, 4, ... inside a node
   bool mixed_tensor = false;  // replicas of one stage may differ in their degree
   int max_zero_stage = 0;
-  enum class Recompute { None, Stage, Block } recompute = Recompute::Block;  // none, whole stages, any blocks
+  bool recompute = true, selective = false;  // of any blocks
   bool offload = false;
   Bytes bucket_bytes{std::int64_t{25} << 20};
 };
+
+/// All that small spaces have, with tensor axes of up to `max_tensor` devices.
+inline SpaceAxes full_axes(int max_tensor) {
+  SpaceAxes axes;
+  axes.schedules.insert(axes.schedules.end(), {plan::ScheduleKind::ZeroBubbleH1, plan::ScheduleKind::ZeroBubbleH2});
+  axes.max_tensor = max_tensor;
+  axes.max_zero_stage = 3;
+  axes.selective = axes.offload = true;
+  return axes;
+}
+
+/// What lets the search choose from the same.
+inline plan::Capabilities capabilities_of(const SpaceAxes& axes) {
+  plan::Capabilities capabilities = plan::kPlannable;
+  capabilities.max_tensor = axes.max_tensor;
+  capabilities.max_zero_stage = axes.max_zero_stage;
+  capabilities.max_context = capabilities.max_expert = 1;
+  capabilities.selective_recompute = axes.selective;
+  capabilities.offload = axes.offload;
+  capabilities.zero_bubble =
+      std::any_of(axes.schedules.begin(), axes.schedules.end(), [](auto kind) { return plan::splits_backward(kind); });
+  return capabilities;
+}
 
 /// Devices of one class on one node: any of them is as good as another.
 struct EqualDevices {
@@ -128,25 +153,38 @@ inline void choose_zero(const StageFrame& frame, const StageChoice& from, const 
   }
 }
 
+/// What each block recomputes, in any combination.
 inline void choose_recompute(const StageFrame& frame, const StageChoice& from, const Emit& emit) {
+  using plan::Recompute;
   StageChoice choice = from;
-  const auto blocks = static_cast<std::size_t>(choice.stage.end_block - choice.stage.first_block);
-  const std::uint32_t all = (std::uint32_t{1} << blocks) - 1;
-  for (std::uint32_t mask = 0; mask <= all; ++mask) {
-    if (mask > 0 && frame.axes->recompute == SpaceAxes::Recompute::None) return;
-    if (mask > 0 && mask < all && frame.axes->recompute == SpaceAxes::Recompute::Stage) continue;
-    choice.stage.recompute.assign(blocks, plan::Recompute::None);
-    for (std::size_t b = 0; b < blocks; ++b) {
-      if ((mask >> b & 1U) != 0) choice.stage.recompute[b] = plan::Recompute::Full;
+  auto& of_block = choice.stage.recompute;
+  of_block.assign(static_cast<std::size_t>(choice.stage.end_block - choice.stage.first_block), Recompute::None);
+  std::vector<Recompute> kinds{Recompute::None};
+  if (frame.axes->recompute) kinds.push_back(Recompute::Full);
+  if (frame.axes->selective) kinds.push_back(Recompute::Selective);
+  std::function<void(std::size_t)> next = [&](std::size_t block) {
+    if (block == of_block.size()) {
+      emit(choice);
+      return;
     }
-    emit(choice);
-  }
+    for (const Recompute kind : kinds) {
+      of_block[block] = kind;
+      next(block + 1);
+    }
+  };
+  next(0);
 }
 
+/// To host memory goes what an accelerator has no room for; on a CPU both are one.
 inline void choose_offload(const StageFrame& frame, const StageChoice& from, const Emit& emit) {
   StageChoice choice = from;
+  const auto& replicas = choice.stage.replicas;
+  const bool cpu = std::any_of(replicas.begin(), replicas.end(), [&](const plan::Replica& replica) {
+    const auto device_class = static_cast<std::size_t>(replica.devices.front().device_class);
+    return frame.cost->resources().device_classes[device_class].kind == cluster::DeviceKind::Cpu;
+  });
   for (const plan::Offload offload : {plan::Offload::None, plan::Offload::Optimizer, plan::Offload::Activations}) {
-    if (offload != plan::Offload::None && !frame.axes->offload) return;
+    if (offload != plan::Offload::None && (cpu || !frame.axes->offload)) return;
     choice.stage.offload = offload;
     emit(choice);
   }
@@ -168,7 +206,9 @@ inline double compute_seconds(const StageFrame& frame, const plan::Stage& stage)
           {block, replica.devices.front().device_class, replica.samples, plan::Precision::Float32, replica.tensor});
       seconds += time.forward.value + time.backward.value;
       const auto at = static_cast<std::size_t>(block - stage.first_block);
-      if (at < stage.recompute.size() && stage.recompute[at] == plan::Recompute::Full) seconds += time.forward.value;
+      if (at >= stage.recompute.size()) continue;
+      if (stage.recompute[at] == plan::Recompute::Full) seconds += time.forward.value;
+      if (stage.recompute[at] == plan::Recompute::Selective) seconds += time.replayed.value;
     }
     slowest = std::max(slowest, seconds);
   }
@@ -202,6 +242,9 @@ inline bool weigh(const StageFrame& frame, StageChoice& choice) {
     work.offload = stage.offload;
     const Bytes capacity = cost.resources().device_classes[static_cast<std::size_t>(device_class)].memory.value;
     if (cost_model::estimate_stage_memory(cost, work).total() > capacity) return false;
+    if (cost_model::estimate_stage_host_memory(cost, work) >
+        cost_model::host_memory_of(cost.resources(), replica.devices.front()))
+      return false;
 
     const bool split = plan::splits_backward(frame.schedule);
     const double overhead = cost.estimate_action_overhead(device_class).value;
@@ -424,7 +467,10 @@ class PlanSpace {
         if (!is_free(choice)) continue;
         const Way way = placed_.empty() ? start : way_to(start, choice, first);
         const double update = std::max(way.optimizer, choice.optimizer);
-        const double last = std::max(way.messages, way.path + static_cast<double>(batch_.count) * choice.busy);
+        // Where W is put off, the last ones run beside the way back of the last gradient.
+        const double own = plan::splits_backward(schedule_) ? way.forward : way.path;
+        const double last = std::max({way.messages, own + static_cast<double>(batch_.count) * choice.busy,
+                                      way.path + choice.forward_min + choice.backward_min});
         if (last + update > limit()) {
           ++best_.left_out;
           continue;

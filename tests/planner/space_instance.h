@@ -74,6 +74,7 @@ class TableCost final : public cost_model::CostModel {
   struct Block {
     double forward = 0, backward = 0;  // seconds a sample on a device of speed 1
     double weight = 0;                 // fraction of backward that is W
+    double replayed = 0, selective = 1;  // fractions of forward and of `saved` under selective recompute
     std::int64_t saved = 0, transient = 0;
   };
   std::vector<Block> blocks;
@@ -91,6 +92,8 @@ class TableCost final : public cost_model::CostModel {
     time.backward = Seconds(block.backward * share + fixed);
     time.weight = time.backward * block.weight;
     time.saved = Bytes(block.saved * work.samples / work.tensor);
+    time.replayed = time.forward * block.replayed;
+    time.selective = Bytes(static_cast<std::int64_t>(static_cast<double>(time.saved.value) * block.selective));
     time.transient = Bytes(block.transient * work.samples / work.tensor);
     time.measured = true;
     return time;
@@ -183,6 +186,8 @@ class InstanceMaker {
       block.forward = spread(1e-3, 8e-3);
       block.backward = block.forward * spread(1.6, 2.4);
       block.weight = spread(0.3, 0.55);
+      block.replayed = spread(0.02, 0.4);
+      block.selective = spread(0.3, 0.9);
       block.saved = static_cast<std::int64_t>(kept * spread(0.4, 2.5));
       block.transient = static_cast<std::int64_t>(kept * spread(0.02, 0.3));
       all_seconds += block.forward + block.backward;
@@ -203,6 +208,12 @@ class InstanceMaker {
     const auto inner = make_link("inner", sample * spread(1e-3, 0.1), bandwidth);
     const auto outer = make_link("outer", sample * spread(1e-2, 0.3), bandwidth / spread(1.0, 20.0), pick(0, 1));
     made->resources = make_resources(std::move(classes), num_devices, inner, outer);
+    // Some hosts take much of what the devices have no room for, some little, over links of any width.
+    for (cluster::NodeClass& node : made->resources.node_classes) {
+      node.host_memory.value = Bytes(static_cast<std::int64_t>(whole * spread(0.2, 4.0)));
+      node.host_link = make_link("host", sample * spread(1e-3, 0.1), bandwidth * spread(0.1, 2.0));
+      node.host_memory_bandwidth.value = BytesPerSecond(bandwidth * spread(1.0, 20.0));
+    }
 
     made->cost = std::make_unique<TableCost>(made->graph, made->resources);
     made->cost->blocks = std::move(blocks);
@@ -229,7 +240,7 @@ class InstanceMaker {
     }
     cluster::ResourceGraph graph;
     graph.device_classes = std::move(classes);
-    graph.node_classes = {{"node-a", {{0, of_a}}, inner, {}, 0}, {"node-b", {{1, of_b}}, inner, {}, 0}};
+    graph.node_classes = {{"node-a", {{0, of_a}}, inner}, {"node-b", {{1, of_b}}, inner}};
     graph.nodes = {{0, 1}, {1, 1}};
     graph.tiers = {{outer, 0}};
     return graph;
