@@ -1,6 +1,7 @@
 #include "cluster/resource_graph.h"
 
 #include <algorithm>
+#include <cmath>
 #include <set>
 
 #include "common/ensure.h"
@@ -59,7 +60,7 @@ class Checker {
     check_device_classes();
     check_node_classes();
     check_nodes();
-    if (problems_.empty()) check_network();
+    check_network(problems_.empty());
     return std::move(problems_);
   }
 
@@ -69,15 +70,24 @@ class Checker {
                               std::move(got), std::move(hint)});
   }
 
+  /// NaN and infinity are no JSON.
+  static std::string number_text(double value) {
+    return std::isfinite(value) ? to_text(Json(value)) : std::to_string(value);
+  }
+
   void positive(const std::string& path, double value) {
-    if (!(value > 0)) add(path, "value must be positive", "a number above 0", to_text(Json(value)));
+    if (!(value > 0) || !std::isfinite(value))
+      add(path, "value must be positive", "a number above 0", number_text(value));
+  }
+
+  void non_negative(const std::string& path, double value) {
+    if (!(value >= 0) || !std::isfinite(value))
+      add(path, "value must not be negative", "a number of at least 0", number_text(value));
   }
 
   void check_link(const std::string& path, const LinkClass& link) {
     positive(path + ".bandwidth_bytes_per_second", link.bandwidth.value.value);
-    if (link.latency.value.value < 0)
-      add(path + ".latency_seconds", "value must not be negative", "a number of at least 0",
-          to_text(Json(link.latency.value.value)));
+    non_negative(path + ".latency_seconds", link.latency.value.value);
     if (link.sharing < 0)
       add(path + ".sharing", "value must not be negative", "a number of at least 0", std::to_string(link.sharing));
   }
@@ -96,17 +106,10 @@ class Checker {
       positive(path + ".memory_bytes", static_cast<double>(device.memory.value.value));
       positive(path + ".memory_bandwidth_bytes_per_second", device.memory_bandwidth.value.value);
       positive(path + ".peak_float32_flop_per_second", device.peak_float32.value.value);
-      if (device.peak_bfloat16.value.value < 0)
-        add(path + ".peak_bfloat16_flop_per_second", "value must not be negative", "a number of at least 0",
-            to_text(Json(device.peak_bfloat16.value.value)));
-      if (device.launch_overhead.value.value < 0)
-        add(path + ".launch_overhead_seconds", "value must not be negative", "a number of at least 0",
-            to_text(Json(device.launch_overhead.value.value)));
-      if (device.price.value.value < 0)
-        add(path + ".price_usd_per_hour", "value must not be negative", "a number of at least 0",
-            to_text(Json(device.price.value.value)));
-      if (device.cores < 0)
-        add(path + ".cores", "value must not be negative", "a number of at least 0", to_text(Json(device.cores)));
+      non_negative(path + ".peak_bfloat16_flop_per_second", device.peak_bfloat16.value.value);
+      non_negative(path + ".launch_overhead_seconds", device.launch_overhead.value.value);
+      non_negative(path + ".price_usd_per_hour", device.price.value.value);
+      non_negative(path + ".cores", device.cores);
       check_rates(path, device);
     }
   }
@@ -186,11 +189,17 @@ class Checker {
     }
   }
 
-  void check_network() {
-    const std::int64_t nodes = num_nodes(graph_);
+  /// `sound`: nothing else is wrong, so that the nodes can be counted.
+  void check_network(bool sound) {
     check_tiers("tiers", graph_.tiers);
     for (std::size_t i = 0; i < graph_.nodes.size(); ++i)
       check_tiers("nodes[" + std::to_string(i) + "].tiers", graph_.nodes[i].tiers);
+    for (std::size_t i = 0; i < graph_.link_overrides.size(); ++i)
+      check_link("link_overrides[" + std::to_string(i) + "].link", graph_.link_overrides[i].link);
+    if (sound) check_joined(num_nodes(graph_));
+  }
+
+  void check_joined(std::int64_t nodes) {
     const bool one_group_joined = graph_.nodes.size() == 1 && !graph_.nodes.front().tiers.empty() &&
                                   graph_.nodes.front().tiers.back().nodes_per_domain == 0;
     const bool all_joined = nodes <= 1 || one_group_joined ||
@@ -204,7 +213,6 @@ class Checker {
     for (std::size_t i = 0; i < graph_.link_overrides.size(); ++i) {
       const LinkOverride& entry = graph_.link_overrides[i];
       const std::string path = "link_overrides[" + std::to_string(i) + "]";
-      check_link(path + ".link", entry.link);
       for (const std::int64_t node : {entry.node_a, entry.node_b}) {
         if (node < 0 || node >= nodes)
           add(path, "no such node", "a node below " + std::to_string(nodes), std::to_string(node));

@@ -5,6 +5,7 @@
 
 #include "common/ensure.h"
 #include "cost_model/mesh_times.h"
+#include "cost_model/split_roles.h"
 #include "cost_model/virtual_network.h"
 #include "executor/executor.h"
 
@@ -324,8 +325,15 @@ Handle VirtualCommunicator::exchange(std::vector<collective::PointToPoint> opera
 }  // namespace
 
 Result<VirtualRun> run_in_virtual_time(const CostModel& cost, const plan::Plan& plan) {
-  World world(cost, plan);
-  return world.run();
+  const SplitRoles split = split_roles(plan);
+  World world(cost, split.plan);
+  COX_TRY(VirtualRun all, world.run());
+  if (split.plan.roles.size() == plan.roles.size()) return all;
+  // A role is shown as its first replica; the step ends when all have ended.
+  VirtualRun run;
+  run.makespan = all.makespan;
+  for (const int first : split.first) run.roles.push_back(std::move(all.roles[static_cast<std::size_t>(first)]));
+  return run;
 }
 
 Result<Simulation> simulate(const CostModel& cost, const plan::Plan& plan) {

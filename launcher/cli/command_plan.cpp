@@ -3,6 +3,7 @@
 #include <cstdio>
 
 #include "common/clock.h"
+#include "cost_model/uncertainty.h"
 #include "launcher/cli/command.h"
 #include "launcher/cli/command_import.h"
 #include "planner/explain.h"
@@ -30,6 +31,15 @@ void note_what_cannot_run(const plan::Plan& plan) {
                  words.c_str());
 }
 
+void note_uncertainty(const PlanningInputs& inputs, const plan::Plan& plan) {
+  if (!inputs.profile) return;
+  const cost_model::Uncertainty uncertainty = cost_model::estimate_uncertainty(*inputs.cost, *inputs.profile, plan);
+  if (uncertainty.num_interpolated == 0) return;
+  std::fprintf(stderr,
+               "note: %d of %d block times lie between measured numbers of samples; compute is uncertain by %.1f %%\n",
+               uncertainty.num_interpolated, uncertainty.num_blocks, uncertainty.step_fraction * 100);
+}
+
 Result<ExitCode> run(const Options& options) {
   if (!options.exchange.import.empty()) return run_import(options.exchange, options.format, options.out);
   if (options.job.empty())
@@ -50,6 +60,7 @@ Result<ExitCode> run(const Options& options) {
     return ExitCode::Done;
   }
   COX_TRY_VOID(write_output(options.format == "json" ? json : planner::explain(result), ""));
+  note_uncertainty(*inputs, result.plan);
   note_what_cannot_run(result.plan);
   return ExitCode::Done;
 }

@@ -278,6 +278,24 @@ class Planning(Case):
         self.assert_fails(result, 69, "small")
         self.golden("infeasible.txt", result.stderr)
 
+    def test_every_impossible_number_of_a_cluster_is_listed(self):
+        document = json.loads(write_cluster(self.folder, 1 << 30).read_text())
+        document["device_classes"][0]["memory_bytes"]["value"] = 0
+        document["device_classes"][0]["peak_float32_flop_per_second"]["value"] = -1.0
+        document["node_classes"][0]["devices"][0]["count"] = 0
+        document["node_classes"][0]["link"]["bandwidth_bytes_per_second"]["value"] = 0.0
+        (self.folder / "bad.json").write_text(json.dumps(document))
+        result = launch("plan", self.job(), "--cluster", "bad.json", folder=self.folder)
+        self.assert_fails(result, 65, "memory_bytes", "peak_float32", "devices[0].count", "bandwidth_bytes_per_second")
+        for text in ["NaN", "Infinity", "1e999"]:
+            good = write_cluster(self.folder, 1 << 30).read_text()
+            (self.folder / "bad.json").write_text(good.replace("1e-06", text))
+            self.assert_fails(launch("plan", self.job(), "--cluster", "bad.json", folder=self.folder), 65, "JSON")
+
+    def test_numbers_that_are_none_are_refused_in_the_job(self):
+        job = self.job("optimizer: {name: adamw, learning_rate: .nan, betas: [.inf, 2]}\n")
+        self.assert_fails(self.plan(job=job), 65, "optimizer.learning_rate", "optimizer.betas[0]", "optimizer.betas[1]")
+
     def test_a_plan_for_another_model_is_refused(self):
         self.assertEqual(self.plan("--out", "plan.json").returncode, 0)
         shutil.copy(FIXTURES / "gpt2.pt2", self.folder / "gpt2.pt2")
