@@ -10,6 +10,7 @@
 #include "planner/outcome.h"
 #include "planner/planner.h"
 #include "planner/refine.h"
+#include "planner/replan.h"
 #include "planner/search.h"
 
 namespace coxswain::planner {
@@ -330,6 +331,9 @@ void add_device_sensitivities(const Request& request, PlanResult& result) {
 
 }  // namespace
 
-Result<PlanResult> find_plan(const Request& request) { return find(request, true); }
+Result<PlanResult> find_plan(const Request& request) {
+  const auto search = [](const Request& one) { return find(one, true); };
+  return request.running ? replan(request, search) : search(request);
+}
 
 }  // namespace coxswain::planner

@@ -5,6 +5,8 @@
 #include <map>
 #include <set>
 
+#include "planner/state_slices.h"
+
 namespace coxswain::planner {
 namespace {
 

@@ -2,12 +2,13 @@
 // What it takes to go from a running plan to another one: which bytes stay, which travel over which links, what only a
 // checkpoint still has, and the fixed cost of starting again. Called by replan. Threads: pure. Source:
 // docs/cost_model.md, C70-C75; docs/replanning.md.
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "cluster/change.h"
 #include "cost_model/cost_model.h"
-#include "planner/state_slices.h"
+#include "plan/plan.h"
 
 namespace coxswain::planner {
 
