@@ -86,7 +86,10 @@ class Repairer {
         cluster_hash_(cluster::cluster_hash(cost_.resources())) {}
 
   std::vector<RepairedPlan> run() {
-    if (running_.precision != request_.precision) return {};
+    // A schedule without an order of its own cannot be written down again.
+    const bool ordered = running_.schedule == plan::ScheduleKind::GPipe ||
+                         running_.schedule == plan::ScheduleKind::OneForwardOneBackward;
+    if (running_.precision != request_.precision || !ordered) return {};
     bool whole = true;
     for (const auto& stage : placed_) whole = whole && std::all_of(stage.begin(), stage.end(), is_whole);
     if (whole) {

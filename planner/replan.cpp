@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <set>
 #include <tuple>
 
 #include "planner/assignment.h"
@@ -32,6 +33,7 @@ Error invalid(std::string message, std::string path, std::string expected, std::
 Result<void> check_running(const Request& request) {
   const RunningPlan& running = *request.running;
   std::vector<Error> problems;
+  std::set<plan::DeviceId> used;
   if (!(running.horizon.value > 0) || !std::isfinite(running.horizon.value))
     problems.push_back(invalid("the horizon must be positive", "horizon_seconds", "a number of seconds above 0",
                                std::to_string(running.horizon.value)));
@@ -52,6 +54,11 @@ Result<void> check_running(const Request& request) {
   for (std::size_t s = 0; s < running.plan.stages.size(); ++s) {
     for (const plan::Replica& replica : running.plan.stages[s].replicas) {
       for (const plan::DeviceId device : replica.devices) {
+        if (!used.insert(device).second)
+          problems.push_back(invalid("the running plan uses a device twice", "stages[" + std::to_string(s) + "]",
+                                     "each device once",
+                                     "class " + std::to_string(device.device_class) + ", index " +
+                                         std::to_string(device.index)));
         const bool known = device.device_class >= 0 &&
                            static_cast<std::size_t>(device.device_class) < running.devices.size() &&
                            device.index >= 0 &&
@@ -64,9 +71,11 @@ Result<void> check_running(const Request& request) {
                                        std::to_string(device.index),
                                    "name that cluster"));
       }
-      if (replica.devices.empty())
-        problems.push_back(invalid("a replica of the running plan has no device", "stages[" + std::to_string(s) + "]",
-                                   "at least one", "none"));
+      const std::int64_t mesh = static_cast<std::int64_t>(replica.tensor) * replica.context;
+      if (replica.devices.empty() || mesh != static_cast<std::int64_t>(replica.devices.size()))
+        problems.push_back(invalid("a replica's devices are not those of its mesh", "stages[" + std::to_string(s) + "]",
+                                   "tensor x context = " + std::to_string(mesh),
+                                   std::to_string(replica.devices.size())));
     }
   }
   if (problems.empty()) return {};
