@@ -57,8 +57,7 @@ class FateFinder {
       if (find_name(graph_.node_classes, added.node_class) < 0)
         add("--added", "no node class of that name", join_names(graph_.node_classes), added.node_class,
             "for hardware of another kind write the whole cluster as a file");
-      if (added.count < 1)
-        add("--added", "count must be positive", "at least 1", std::to_string(added.count));
+      if (added.count < 1) add("--added", "count must be positive", "at least 1", std::to_string(added.count));
     }
   }
 
@@ -88,8 +87,7 @@ class FateFinder {
     for (std::int64_t i = first; i <= last; ++i) {
       if (nodes) {
         Fates& fates_here = of_node(i);
-        for (std::size_t d = 0; d < fates_here.size(); ++d)
-          set(flag, range_text(name, i, i), fates_here[d], fraction);
+        for (std::size_t d = 0; d < fates_here.size(); ++d) set(flag, range_text(name, i, i), fates_here[d], fraction);
       } else {
         const DeviceLocation place = locate(graph_, {device_class, i});
         set(flag, range_text(name, i, i), of_node(place.node)[static_cast<std::size_t>(place.local_index)], fraction);
@@ -460,8 +458,8 @@ void add_slowed(Profile& profile, const ChangedCluster& changed) {
       if (profile.devices[i].device_class != from) continue;
       Profile::DeviceRates slow = profile.devices[i];
       slow.device_class = name;
-      for (Seconds* seconds : {&slow.optimizer_per_parameter, &slow.norm_per_parameter, &slow.step_overhead,
-                               &slow.action_overhead})
+      for (Seconds* seconds :
+           {&slow.optimizer_per_parameter, &slow.norm_per_parameter, &slow.step_overhead, &slow.action_overhead})
         *seconds = *seconds / slowed.rate_fraction;
       profile.devices.push_back(std::move(slow));
     }

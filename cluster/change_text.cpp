@@ -86,8 +86,7 @@ class Parser {
 
  private:
   void problem(const char* flag, const char* message, const char* expected, const std::string& text) {
-    problems.push_back(
-        Error{ErrorCode::InvalidArgument, message, flag, expected, text.empty() ? "nothing" : text, ""});
+    problems.push_back(Error{ErrorCode::InvalidArgument, message, flag, expected, text.empty() ? "nothing" : text, ""});
   }
 };
 

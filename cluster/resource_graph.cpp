@@ -209,8 +209,8 @@ class Checker {
       check_tiers("nodes[" + std::to_string(i) + "].tiers", graph_.nodes[i].tiers);
     const bool one_group = std::all_of(graph_.nodes.begin() + 1, graph_.nodes.end(),
                                        [](const NodeGroup& group) { return group.continues; });
-    const bool one_group_joined = one_group && !graph_.nodes.front().tiers.empty() &&
-                                  graph_.nodes.front().tiers.back().nodes_per_domain == 0;
+    const bool one_group_joined =
+        one_group && !graph_.nodes.front().tiers.empty() && graph_.nodes.front().tiers.back().nodes_per_domain == 0;
     const bool all_joined = nodes <= 1 || one_group_joined ||
                             (!graph_.tiers.empty() && (graph_.tiers.back().nodes_per_domain == 0 ||
                                                        graph_.tiers.back().nodes_per_domain >= nodes));

@@ -102,8 +102,7 @@ class Assigner {
     for (const Seat& wanted : wanted_[static_cast<std::size_t>(from)]) {
       double best = 0;
       for (const Seat& held : held_[static_cast<std::size_t>(to)]) {
-        if (held.device.device_class == wanted.device.device_class)
-          best = std::max(best, kept_(held.at, wanted.at));
+        if (held.device.device_class == wanted.device.device_class) best = std::max(best, kept_(held.at, wanted.at));
       }
       sum += best;
     }
@@ -113,8 +112,7 @@ class Assigner {
   [[nodiscard]] std::vector<int> match_best(const std::vector<std::int64_t>& orbit) const {
     std::vector<std::vector<std::int64_t>> value(orbit.size(), std::vector<std::int64_t>(orbit.size(), 0));
     for (std::size_t i = 0; i < orbit.size(); ++i) {
-      for (std::size_t j = 0; j < orbit.size(); ++j)
-        value[i][j] = preferred(common(orbit[i], orbit[j]), i == j);
+      for (std::size_t j = 0; j < orbit.size(); ++j) value[i][j] = preferred(common(orbit[i], orbit[j]), i == j);
     }
     return assign_most(value);
   }
@@ -140,8 +138,7 @@ class Assigner {
     std::vector<std::tuple<double, std::vector<int>*, std::vector<int>*>> pairs;
     for (auto& [wanted, from] : wanting) {
       by_replica(wanted_, from);
-      for (auto& [held, to] : holding)
-        pairs.emplace_back(common(node(from.front()), node(to.front())), &from, &to);
+      for (auto& [held, to] : holding) pairs.emplace_back(common(node(from.front()), node(to.front())), &from, &to);
     }
     for (auto& [held, to] : holding) by_replica(held_, to);
     std::stable_sort(pairs.begin(), pairs.end(),

@@ -159,8 +159,8 @@ class Tally {
     }
     for (const int stage : part.to) {
       for (const Place& place : new_[static_cast<std::size_t>(stage)]) {
-        const Slice slice = slice_of(next_.stages[static_cast<std::size_t>(stage)], place.at.replica,
-                                     place.at.position, sharded, part.split);
+        const Slice slice = slice_of(next_.stages[static_cast<std::size_t>(stage)], place.at.replica, place.at.position,
+                                     sharded, part.split);
         double own = 0;
         if (place.own >= 0 && !from_disk) {
           const Place& before = all_old_[static_cast<std::size_t>(place.own)];
@@ -212,8 +212,8 @@ class Tally {
       const cluster::LinkClass& link = cluster::link_between_nodes(graph_, holder, node);
       const bool better = best == nullptr || link.bandwidth.value > best->bandwidth.value ||
                           (link.bandwidth.value == best->bandwidth.value && link.latency.value < best->latency.value);
-      const bool equal = best != nullptr && link.bandwidth.value == best->bandwidth.value &&
-                         link.latency.value == best->latency.value;
+      const bool equal =
+          best != nullptr && link.bandwidth.value == best->bandwidth.value && link.latency.value == best->latency.value;
       if (better) nearest.clear();
       if (better) best = &link;
       if (better || equal) nearest.push_back(holder);
@@ -277,8 +277,8 @@ class Tally {
   const plan::Plan& next_;
   std::vector<StatePart> parts_;
   std::vector<Place> all_old_;
-  std::vector<std::vector<int>> old_;    // by stage, into all_old_
-  std::vector<std::vector<Place>> new_;  // by stage
+  std::vector<std::vector<int>> old_;              // by stage, into all_old_
+  std::vector<std::vector<Place>> new_;            // by stage
   std::vector<std::int64_t> senders_, receivers_;  // devices of the running and the next plan, by node
   bool starts_ = false;                            // a device of the next plan has no process yet
 
@@ -298,8 +298,8 @@ PlacedDevices place_devices(const plan::Plan& running, const cluster::DeviceMap&
     for (const plan::Replica& replica : stage.replicas) {
       placed.back().emplace_back();
       for (const plan::DeviceId device : replica.devices)
-        placed.back().back().push_back(devices.at(static_cast<std::size_t>(device.device_class))
-                                           .at(static_cast<std::size_t>(device.index)));
+        placed.back().back().push_back(
+            devices.at(static_cast<std::size_t>(device.device_class)).at(static_cast<std::size_t>(device.index)));
     }
   }
   return placed;

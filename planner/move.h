@@ -28,11 +28,11 @@ struct MoveEstimate {
   Seconds checkpoint{0};
   Seconds latency{0};
   Seconds restart{0};
-  Bytes bytes_kept{0};       // on their device
-  Bytes bytes_inside{0};     // between devices of one node
-  Bytes bytes_between{0};    // between nodes
-  Bytes bytes_from_disk{0};  // out of the last checkpoint: everything as soon as anything is missing
-  Bytes bytes_missing{0};    // that no survivor holds
+  Bytes bytes_kept{0};               // on their device
+  Bytes bytes_inside{0};             // between devices of one node
+  Bytes bytes_between{0};            // between nodes
+  Bytes bytes_from_disk{0};          // out of the last checkpoint: everything as soon as anything is missing
+  Bytes bytes_missing{0};            // that no survivor holds
   std::vector<std::string> missing;  // "optimizer state of blocks [3,5)"
   std::int64_t worst_node = -1;      // of the changed cluster; -1: nothing moves
   [[nodiscard]] Bytes bytes_moved() const { return bytes_inside + bytes_between; }

@@ -56,7 +56,7 @@ struct Request {
 struct RunnerUp {
   plan::Plan plan;
   plan::Estimate estimate;
-  std::string summary;  // "dp2 pp1, micro 8 x 4, 1f1b"
+  std::string summary;               // "dp2 pp1, micro 8 x 4, 1f1b"
   std::optional<Seconds> move = {};  // to it, where there is a running plan
 };
 struct Rejected {
@@ -90,7 +90,7 @@ struct PlanResult {
   std::vector<Rejected> rejected;
   std::vector<Sensitivity> sensitivities;
   std::int64_t candidates_costed = 0;
-  double search_seconds = 0;  // filled by the caller that owns a Clock
+  double search_seconds = 0;      // filled by the caller that owns a Clock
   std::optional<Move> move = {};  // where the request has a running plan
 };
 /// Errors: ResourceExhausted when nothing fits, naming how much memory is missing on which device class and what would

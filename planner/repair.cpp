@@ -253,8 +253,8 @@ class Repairer {
   bool share(const plan::Plan& plan, plan::Stage& stage, Samples samples) const {
     if (samples == Samples::Kept) return true;
     if (!splits_) return false;
-    const std::vector<std::int64_t> shares = share_samples(cost_, plan.precision, stage.first_block, stage.end_block,
-                                                           stage.replicas, plan.batch.micro);
+    const std::vector<std::int64_t> shares =
+        share_samples(cost_, plan.precision, stage.first_block, stage.end_block, stage.replicas, plan.batch.micro);
     if (shares.empty()) return false;
     for (std::size_t r = 0; r < shares.size(); ++r) stage.replicas[r].samples = shares[r];
     return true;
@@ -281,8 +281,7 @@ bool meets_recompute(const std::string& text, const plan::Plan& plan) {
       bool full = text == "full";
       if (json && json->is_array())
         full = std::find(json->array().begin(), json->array().end(), Json(block)) != json->array().end();
-      const bool has =
-          stage.recompute[static_cast<std::size_t>(block - stage.first_block)] != plan::Recompute::None;
+      const bool has = stage.recompute[static_cast<std::size_t>(block - stage.first_block)] != plan::Recompute::None;
       if (has != full) return false;
     }
   }
@@ -327,8 +326,7 @@ bool meets(const Constraints& constraints, const plan::Plan& plan) {
 }
 
 std::vector<std::int64_t> share_samples(const cost_model::CostModel& cost, plan::Precision precision, int first_block,
-                                        int end_block, const std::vector<plan::Replica>& replicas,
-                                        std::int64_t micro) {
+                                        int end_block, const std::vector<plan::Replica>& replicas, std::int64_t micro) {
   const auto count = static_cast<std::int64_t>(replicas.size());
   if (count == 0 || micro < count) return {};
   const std::int64_t probe = std::max<std::int64_t>(1, micro / count);

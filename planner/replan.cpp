@@ -43,8 +43,7 @@ Result<void> check_running(const Request& request) {
   int next = 0;
   for (const plan::Stage& stage : running.plan.stages) {
     const auto blocks = static_cast<std::size_t>(std::max(0, stage.end_block - stage.first_block));
-    if (stage.first_block != next || blocks == 0 || stage.recompute.size() != blocks || stage.replicas.empty())
-      break;
+    if (stage.first_block != next || blocks == 0 || stage.recompute.size() != blocks || stage.replicas.empty()) break;
     next = stage.end_block;
   }
   if (next != request.cost->facts().num_blocks() || running.plan.batch.micro < 1)
@@ -55,21 +54,20 @@ Result<void> check_running(const Request& request) {
     for (const plan::Replica& replica : running.plan.stages[s].replicas) {
       for (const plan::DeviceId device : replica.devices) {
         if (!used.insert(device).second)
-          problems.push_back(invalid("the running plan uses a device twice", "stages[" + std::to_string(s) + "]",
-                                     "each device once",
-                                     "class " + std::to_string(device.device_class) + ", index " +
-                                         std::to_string(device.index)));
+          problems.push_back(
+              invalid("the running plan uses a device twice", "stages[" + std::to_string(s) + "]", "each device once",
+                      "class " + std::to_string(device.device_class) + ", index " + std::to_string(device.index)));
         const bool known = device.device_class >= 0 &&
                            static_cast<std::size_t>(device.device_class) < running.devices.size() &&
                            device.index >= 0 &&
                            static_cast<std::size_t>(device.index) <
                                running.devices[static_cast<std::size_t>(device.device_class)].size();
         if (known) continue;
-        problems.push_back(invalid("the running plan uses a device that its cluster does not have",
-                                   "stages[" + std::to_string(s) + "]", "a device of the cluster it was made for",
-                                   "class " + std::to_string(device.device_class) + ", index " +
-                                       std::to_string(device.index),
-                                   "name that cluster"));
+        problems.push_back(
+            invalid("the running plan uses a device that its cluster does not have",
+                    "stages[" + std::to_string(s) + "]", "a device of the cluster it was made for",
+                    "class " + std::to_string(device.device_class) + ", index " + std::to_string(device.index),
+                    "name that cluster"));
       }
       const std::int64_t mesh = static_cast<std::int64_t>(replica.tensor) * replica.context;
       if (replica.devices.empty() || mesh != static_cast<std::int64_t>(replica.devices.size()))
@@ -97,8 +95,8 @@ class Replanner {
       for (const RunnerUp& runner : found->runners_up) add_found(runner.plan, runner.estimate, runner.summary);
     }
     add_repairs();
-    if (options_.empty()) return found ? Error{ErrorCode::Internal, "no plan to choose from", "", "", "", ""}
-                                       : found.error();
+    if (options_.empty())
+      return found ? Error{ErrorCode::Internal, "no plan to choose from", "", "", "", ""} : found.error();
     std::stable_sort(options_.begin(), options_.end(),
                      [](const Option& a, const Option& b) { return rank(a) < rank(b); });
     return compose(std::move(found));
@@ -180,9 +178,8 @@ class Replanner {
     result.plan = best.plan;
     result.estimate = best.estimate;
     result.summary = best.summary;
-    result.optimality_gap = found && result.lower_bound_step.value > 0
-                                ? best.estimate.step.value / result.lower_bound_step.value - 1
-                                : 0;
+    result.optimality_gap =
+        found && result.lower_bound_step.value > 0 ? best.estimate.step.value / result.lower_bound_step.value - 1 : 0;
     if (!found || !best.found_best) {
       result.binding_constraint = describe_binding(*request_.cost, result.plan, result.estimate);
       result.sensitivities = link_sensitivities(*request_.cost, result.plan);

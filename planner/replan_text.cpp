@@ -15,14 +15,11 @@ std::string format(const char* pattern, Values... values) {
   return text;
 }
 
-Json optional_seconds(const std::optional<Seconds>& seconds) {
-  return seconds ? Json(seconds->value) : Json(nullptr);
-}
+Json optional_seconds(const std::optional<Seconds>& seconds) { return seconds ? Json(seconds->value) : Json(nullptr); }
 
 std::string kept_text(const Move& move) {
   std::string text = "moving: none, the running plan goes on";
-  if (move.pays_after)
-    text += "; " + move.alternative + " would pay after " + duration_text(*move.pays_after);
+  if (move.pays_after) text += "; " + move.alternative + " would pay after " + duration_text(*move.pays_after);
   return text + " (horizon " + duration_text(move.horizon) + ")\n";
 }
 

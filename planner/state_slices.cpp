@@ -151,8 +151,8 @@ double KeptBytes::operator()(plan::RankPlace from, plan::RankPlace to) const {
       if (all == 0) continue;
       const Slice held = slice_of(running_.stages[static_cast<std::size_t>(from.stage)], from.replica, from.position,
                                   sharded, parts_[i].split);
-      const Slice needed = slice_of(next_.stages[static_cast<std::size_t>(to.stage)], to.replica, to.position, sharded,
-                                    parts_[i].split);
+      const Slice needed =
+          slice_of(next_.stages[static_cast<std::size_t>(to.stage)], to.replica, to.position, sharded, parts_[i].split);
       bytes += all * intersect(held, needed).length();
     }
   }

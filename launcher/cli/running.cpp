@@ -94,12 +94,9 @@ Result<std::optional<planner::RunningPlan>> load_running(const RunningOptions& o
     COX_TRY(before, load_cluster(file));
   }
   if (const std::string hash = cluster::cluster_hash(before); running.plan.cluster_hash != hash)
-    return Error{ErrorCode::InvalidArgument,
-                 "the running plan is for another cluster",
-                 options.plan + "  cluster_hash",
-                 hash,
-                 running.plan.cluster_hash,
-                 "name the cluster that it was made for with --running-cluster"};
+    return Error{ErrorCode::InvalidArgument,      "the running plan is for another cluster",
+                 options.plan + "  cluster_hash", hash,
+                 running.plan.cluster_hash,       "name the cluster that it was made for with --running-cluster"};
   if (change.empty()) {
     running.devices = cluster::match_devices(before, inputs.resources);
   } else {
@@ -107,8 +104,8 @@ Result<std::optional<planner::RunningPlan>> load_running(const RunningOptions& o
     if (inputs.profile) cluster::add_slowed(*inputs.profile, changed);
     running.devices = std::move(changed.devices);
     inputs.resources = std::move(changed.graph);
-    inputs.cost = cost_model::make_cost_model(inputs.graph, inputs.resources,
-                                              inputs.profile ? &*inputs.profile : nullptr);
+    inputs.cost =
+        cost_model::make_cost_model(inputs.graph, inputs.resources, inputs.profile ? &*inputs.profile : nullptr);
   }
   if (const std::string lost = list_lost(before, running.devices); !lost.empty())
     std::fprintf(stderr, "note: lost since the running plan was made: %s\n", lost.c_str());

@@ -239,8 +239,8 @@ TEST_CASE("changes are read from lists, and every mistake is told", "[change_tes
 
 TEST_CASE("what the cluster does not have is named with what it has", "[change_test]") {
   const ResourceGraph graph = make_graph(2, 2, {{make_link("net", 10), 0}});
-  const auto bad = apply_change(
-      graph, {{{"c", 0, 0}, {"a", 3, 4}, {"node", 2, 2}, {"a", 1, 1}}, {{"a", 1, 1, 0.5}}, {{"rack", 1}}});
+  const auto bad =
+      apply_change(graph, {{{"c", 0, 0}, {"a", 3, 4}, {"node", 2, 2}, {"a", 1, 1}}, {{"a", 1, 1, 0.5}}, {{"rack", 1}}});
   REQUIRE_FALSE(bad.has_value());
   const auto& details = bad.error().details;
   REQUIRE(details.size() == 5);

@@ -103,8 +103,8 @@ TEST_CASE("equal devices that changed places go back", "[assignment_test]") {
 TEST_CASE("many nodes are matched kind by kind", "[assignment_test]") {
   // 60 nodes: the first half holds blocks [0,3), the other half the rest; the next plan has them the other way round.
   const model::ModelGraph graph = make_chain(4, 12);
-  const auto resources = make_cluster({make_device("a", 1 << 30)}, {1}, 60, make_link("inner", 1e-6, 1000),
-                                      make_link("all", 1e-4, 10));
+  const auto resources =
+      make_cluster({make_device("a", 1 << 30)}, {1}, 60, make_link("inner", 1e-6, 1000), make_link("all", 1e-4, 10));
   const FakeCost cost(graph, resources);
   const auto devices = cluster::identity_map(resources);
   StageSpec low{0, 3, {}, {}}, high{3, 6, {}, {}};

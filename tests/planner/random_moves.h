@@ -19,8 +19,8 @@ inline model::ModelGraph make_moving_graph(bool tied) {
 
 /// Five nodes of three devices in racks of two, then everything; a node takes two flows from another rack.
 inline cluster::ResourceGraph make_moving_cluster() {
-  cluster::ResourceGraph graph = make_cluster({make_device("a", 1 << 30)}, {3}, 5, make_link("inner", 1e-6, 1000),
-                                              make_link("rack", 1e-5, 100));
+  cluster::ResourceGraph graph =
+      make_cluster({make_device("a", 1 << 30)}, {3}, 5, make_link("inner", 1e-6, 1000), make_link("rack", 1e-5, 100));
   graph.tiers[0].nodes_per_domain = 2;
   graph.tiers.push_back({make_link("all", 1e-4, 10, 2), 0});
   return graph;
