@@ -48,14 +48,23 @@ ModelFacts::ModelFacts(const model::ModelGraph& graph) : graph_(graph) {
   std::unordered_map<std::string, int> numbers;
   for (const model::Block& block : graph.blocks) {
     signatures_.push_back(numbers.emplace(block.signature, static_cast<int>(numbers.size())).first->second);
-    if (shards_.size() < numbers.size())
-      shards_.push_back(model::find_block_shard(graph, static_cast<int>(signatures_.size()) - 1));
+    if (shards_.size() == numbers.size()) continue;
+    const int here = static_cast<int>(signatures_.size()) - 1;
+    shards_.push_back(model::find_block_shard(graph, here));
+    attentions_.push_back(model::find_attention(graph, here));
+    experts_.push_back(model::find_experts(graph, here));
+  }
+  std::unordered_map<model::ValueId, std::int64_t> tables;  // looked up only
+  for (int b = 0; b < graph.num_blocks(); ++b) {
+    if (experts(b).count == 0) continue;
+    for (const model::ValueId table : model::find_experts(graph, b).tables) tables[table] = experts(b).count;
   }
 
   const auto readers = find_readers(graph);
   for (const model::Parameter& parameter : graph.parameters) {
     parameters_.push_back({product(parameter.dims), parameter.dtype, parameter.trainable,
-                           readers[static_cast<std::size_t>(parameter.value)], model::is_sharded(parameter)});
+                           readers[static_cast<std::size_t>(parameter.value)], model::is_sharded(parameter),
+                           tables.contains(parameter.value) ? tables.at(parameter.value) : 0});
   }
   for (const model::Buffer& buffer : graph.buffers) {
     buffers_.emplace_back(size_of(buffer.dtype) * product(buffer.dims),
@@ -85,16 +94,66 @@ bool ModelFacts::splits_over(int tensor) const {
                      [tensor](const model::BlockShard& shard) { return shard.num_heads % tensor == 0; });
 }
 
-const model::BlockTotals& ModelFacts::totals(int block, std::int64_t samples) const {
-  const std::pair key{signature_of(block), samples};
+bool ModelFacts::context_splits(int context) const {
+  if (context == 1) return true;
+  bool attends = false;
+  for (const model::BlockAttention& attention : attentions_) {
+    if (attention.length % (2 * std::int64_t{context}) != 0) return false;
+    attends = attends || attention.length > 0;
+  }
+  return attends;
+}
+
+bool ModelFacts::expert_splits(int expert) const {
+  if (expert == 1) return true;
+  bool any = false;
+  for (const model::BlockExperts& experts : experts_) {
+    if (experts.count % expert != 0) return false;
+    any = any || experts.count > 0;
+  }
+  return any;
+}
+
+template <class Made, class Make>
+const Made& ModelFacts::look_up(std::map<Key, Made>& made, int block, std::int64_t samples, model::ExpertForm experts,
+                                Make make) const {
+  // Both forms are one where there are no experts.
+  const Key key{signature_of(block), samples, this->experts(block).count > 0 ? experts : model::ExpertForm::Gathered};
   {
     const std::lock_guard lock(mutex_);
-    const auto found = totals_.find(key);
-    if (found != totals_.end()) return found->second;
+    const auto found = made.find(key);
+    if (found != made.end()) return found->second;
   }
-  const model::BlockTotals fresh = model::estimate_block(graph_, block, samples);
+  Made fresh = make(graph_, block, samples, experts);
   const std::lock_guard lock(mutex_);
-  return totals_.emplace(key, fresh).first->second;
+  return made.emplace(key, std::move(fresh)).first->second;
+}
+
+const model::BlockTotals& ModelFacts::totals(int block, std::int64_t samples, model::ExpertForm experts) const {
+  return look_up(totals_, block, samples, experts, model::estimate_block);
+}
+
+const std::vector<model::OpCost>& ModelFacts::op_costs(int block, std::int64_t samples,
+                                                       model::ExpertForm experts) const {
+  return look_up(op_costs_, block, samples, experts, model::estimate_op_costs);
+}
+
+Bytes ModelFacts::value_bytes(model::ValueId value, std::int64_t samples, plan::Precision precision) const {
+  const DType dtype = graph_.values[static_cast<std::size_t>(value)].dtype;
+  const bool halved = precision == plan::Precision::BFloat16 && dtype == DType::Float32;
+  return (halved ? size_of(DType::BFloat16) : size_of(dtype)) * model::num_elements(graph_, value, samples);
+}
+
+Bytes ModelFacts::key_value_bytes(int block, std::int64_t samples, plan::Precision precision) const {
+  Bytes bytes{0};
+  if (samples == 0) return bytes;
+  for (const model::ValueId value : attention(block).passed) bytes += value_bytes(value, samples, precision);
+  return bytes;
+}
+
+Bytes ModelFacts::dispatch_bytes(int block, std::int64_t samples, plan::Precision precision) const {
+  if (samples == 0 || experts(block).count == 0) return Bytes(0);
+  return value_bytes(experts(block).dispatched, samples, precision);
 }
 
 Bytes ModelFacts::cut_bytes(int cut, std::int64_t samples, plan::Precision precision, bool gradients) const {
@@ -102,10 +161,7 @@ Bytes ModelFacts::cut_bytes(int cut, std::int64_t samples, plan::Precision preci
   if (samples == 0) return bytes;
   for (const CutValue& crossing : cuts_[static_cast<std::size_t>(cut)]) {
     if (gradients && !crossing.requires_grad) continue;
-    const DType dtype = graph_.values[static_cast<std::size_t>(crossing.value)].dtype;
-    const bool halved = precision == plan::Precision::BFloat16 && dtype == DType::Float32;
-    bytes +=
-        (halved ? size_of(DType::BFloat16) : size_of(dtype)) * model::num_elements(graph_, crossing.value, samples);
+    bytes += value_bytes(crossing.value, samples, precision);
   }
   return bytes;
 }

@@ -33,6 +33,7 @@ class ChangedCost final : public cost_model::CostModel {
     return base_.estimate_action_overhead(device_class);
   }
   Bytes base_memory(int device_class) const override { return base_.base_memory(device_class); }
+  bool costs_by_signature() const override { return base_.costs_by_signature(); }
   const model::ModelGraph& model() const override { return base_.model(); }
   const cluster::ResourceGraph& resources() const override { return resources_; }
 

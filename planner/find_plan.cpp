@@ -1,17 +1,18 @@
-// The search from outside: combinations in batches, best first; simulation of what looks best; refinement; the report.
+// The search from outside: combinations in batches, best first; simulation of what looks best; refinement.
 #include <algorithm>
 #include <atomic>
+#include <limits>
 #include <memory>
 #include <set>
 #include <thread>
 #include <tuple>
 
-#include "planner/changed_cost.h"
-#include "planner/outcome.h"
+#include "planner/combination_bounds.h"
 #include "planner/planner.h"
+#include "planner/quick_look.h"
 #include "planner/refine.h"
-#include "planner/replan.h"
 #include "planner/search.h"
+#include "planner/search_report.h"
 
 namespace coxswain::planner {
 namespace {
@@ -23,10 +24,15 @@ constexpr std::size_t kBatch = 8;
 struct Effort {
   int alternatives, simulations, climb_simulations;
   std::size_t results_per_combination, simulated_per_batch;
-  double slack;  // candidates that cost up to so many times the best are kept, for the runners-up
+  std::int64_t max_labels;  // of one combination
+  double slack;             // candidates that cost up to so many times the best are kept, for the runners-up
 };
-constexpr Effort kSmallEffort{2, 48, 96, 8, 4, 1.5};
-constexpr Effort kLargeEffort{1, 8, 8, 2, 2, 1.0};
+constexpr Effort kSmallEffort{2, 48, 96, 8, 4, std::numeric_limits<std::int64_t>::max(), 1.5};
+constexpr Effort kLargeEffort{1, 8, 8, 2, 4, 20000, 1.0};
+
+/// Large searches: how many combinations are looked at, how many of them searched, and how far a look may be off.
+constexpr std::size_t kMaxLooks = 6000, kLookBatch = 64, kMaxLargeSearches = 32;
+constexpr double kLookSlack = 1.25;
 
 /// Runs `body(i)` for i in [0, count) on up to `threads` threads; bodies write by index.
 template <class Body>
@@ -46,62 +52,101 @@ void parallel_for(std::size_t count, int threads, Body body) {
 
 class Search {
  public:
-  /// `spaces`: one a choice of tensor degrees; they differ in nothing else.
-  Search(const std::vector<SearchSpace>& spaces, const Effort& effort)
-      : spaces_(spaces), request_(*spaces.front().request), effort_(effort) {}
+  Search(const SearchSpace& space, const Effort& effort) : space_(space), request_(*space.request), effort_(effort) {}
 
   void run() {
-    const std::vector<Task> combinations = make_tasks();
-    std::size_t done = 0;
-    while (done < combinations.size() && costed_ < request_.max_candidates) {
-      if (combinations[done].combination.bound >= wanted()) break;
-      const std::size_t end = std::min(combinations.size(), done + kBatch);
-      std::vector<CombinationResult> results(end - done);
-      const Cost upper = wanted();
-      SearchLimits limits;
-      limits.alternatives = effort_.alternatives;
-      limits.max_results = effort_.results_per_combination;
-      limits.max_labels = std::max<std::int64_t>(1, request_.max_candidates);
-      parallel_for(results.size(), request_.threads, [&](std::size_t i) {
-        const Task& task = combinations[done + i];
-        results[i] = search_combination(*task.space, task.combination, upper, limits);
-      });
-      for (CombinationResult& result : results) take(std::move(result));
-      simulate_best(effort_.simulated_per_batch);
-      done = end;
-    }
-    for (std::size_t i = done; i < combinations.size(); ++i)
-      lower_bound_ = std::min(lower_bound_, combinations[i].combination.bound);
-    // On many devices stages of unequal size were not searched: only the relaxed optimum bounds them.
-    for (const Task& task : combinations) {
-      if (task.space->large) lower_bound_ = std::min(lower_bound_, task.combination.bound);
-    }
+    std::vector<Task> tasks = make_tasks();
+    if (space_.large)
+      search_large(std::move(tasks));
+    else
+      search_small(tasks);
     simulate_best(static_cast<std::size_t>(effort_.simulations));
     refine();
     std::stable_sort(simulated_.begin(), simulated_.end());
   }
 
-  [[nodiscard]] const std::vector<Simulated>& simulated() const { return simulated_; }
-  [[nodiscard]] Cost lower_bound() const {
-    return simulated_.empty() ? lower_bound_ : std::min(lower_bound_, simulated_.front().step);
+  [[nodiscard]] SearchOutcome take_outcome() {
+    const Cost bound = simulated_.empty() ? lower_bound_ : std::min(lower_bound_, simulated_.front().step);
+    return {std::move(simulated_), std::move(waiting_), bound, misfit_, costed_};
   }
-  [[nodiscard]] const PipelineProblem::Misfit& misfit() const { return misfit_; }
-  [[nodiscard]] std::int64_t costed() const { return costed_; }
-  [[nodiscard]] const std::vector<Candidate>& waiting() const { return waiting_; }
 
  private:
   struct Task {
-    const SearchSpace* space = nullptr;
     Combination combination;
+    Cost look = kNoCost;
   };
-  /// Of all spaces, ascending in bound.
+  /// Everything that may beat the best plan, best bound first.
+  void search_small(const std::vector<Task>& tasks) {
+    std::size_t done = 0;
+    while (done < tasks.size() && costed_ < request_.max_candidates) {
+      if (tasks[done].combination.bound >= wanted()) break;
+      const std::size_t end = std::min(tasks.size(), done + kBatch);
+      search_closely(tasks, done, end);
+      done = end;
+    }
+    for (std::size_t i = done; i < tasks.size(); ++i)
+      lower_bound_ = std::min(lower_bound_, tasks[i].combination.bound);
+  }
+
+  /// What looks best. Stages of unequal shape are not searched: only the work bounds the rest.
+  void search_large(std::vector<Task> tasks) {
+    tasks = pick_by_look(std::move(tasks));
+    for (std::size_t done = 0; done < tasks.size() && costed_ < request_.max_candidates; done += kBatch) {
+      if (best_ != kNoCost && tasks[done].look > static_cast<Cost>(static_cast<double>(best_) * kLookSlack)) break;
+      search_closely(tasks, done, std::min(tasks.size(), done + kBatch));
+    }
+    lower_bound_ = work_of_space(space_);
+  }
+
+  /// Looks at combinations, best bound first, until no bound is below the best look; ascending in look.
+  [[nodiscard]] std::vector<Task> pick_by_look(std::vector<Task> tasks) {
+    Cost best = kNoCost;
+    std::size_t done = 0;
+    while (done < tasks.size() && done < kMaxLooks && tasks[done].combination.bound < best) {
+      const std::size_t end = std::min(tasks.size(), done + kLookBatch);
+      parallel_for(end - done, request_.threads, [&](std::size_t i) {
+        Task& task = tasks[done + i];
+        QuickLook look = quick_look(space_, task.combination);
+        task.look = look.cost;
+        task.combination.num_blocks = std::move(look.num_blocks);
+        if (task.combination.total_stages == 0) task.combination.total_stages = look.num_stages;
+      });
+      for (; done < end; ++done) best = std::min(best, tasks[done].look);
+    }
+    costed_ += static_cast<std::int64_t>(done);
+    // Where nothing looks as if it fitted, some are searched all the same: to say what is missing.
+    if (best == kNoCost) {
+      for (Task& task : tasks) task.combination.num_blocks.clear();
+    } else {
+      tasks.resize(done);
+      std::erase_if(tasks, [](const Task& task) { return task.look == kNoCost; });
+    }
+    std::stable_sort(tasks.begin(), tasks.end(), [](const Task& a, const Task& b) { return a.look < b.look; });
+    if (tasks.size() > kMaxLargeSearches) tasks.resize(kMaxLargeSearches);
+    return tasks;
+  }
+
+  /// Tasks [begin, end) label by label, and the best of what they give in the simulator.
+  void search_closely(const std::vector<Task>& tasks, std::size_t begin, std::size_t end) {
+    std::vector<CombinationResult> results(end - begin);
+    parallel_for(results.size(), request_.threads, [&](std::size_t i) {
+      const Task& task = tasks[begin + i];
+      SearchLimits limits;
+      limits.alternatives = effort_.alternatives;
+      limits.max_results = effort_.results_per_combination;
+      limits.max_labels = std::max<std::int64_t>(1, std::min(effort_.max_labels, request_.max_candidates));
+      Cost upper = wanted();
+      if (task.look != kNoCost) upper = std::min(upper, static_cast<Cost>(static_cast<double>(task.look) * kLookSlack));
+      results[i] = search_combination(space_, task.combination, upper, limits);
+    });
+    for (CombinationResult& result : results) take(std::move(result));
+    simulate_best(effort_.simulated_per_batch);
+  }
+
+  /// Ascending in bound.
   [[nodiscard]] std::vector<Task> make_tasks() const {
     std::vector<Task> tasks;
-    for (const SearchSpace& space : spaces_) {
-      for (Combination& combination : make_combinations(space)) tasks.push_back({&space, std::move(combination)});
-    }
-    std::stable_sort(tasks.begin(), tasks.end(),
-                     [](const Task& a, const Task& b) { return a.combination.bound < b.combination.bound; });
+    for (Combination& combination : make_combinations(space_)) tasks.push_back({std::move(combination)});
     return tasks;
   }
 
@@ -141,12 +186,13 @@ class Search {
   using Shape = std::tuple<std::vector<int>, std::int64_t, std::vector<int>>;
   static Shape shape_of(const Candidate& candidate) {
     std::vector<int> totals;
-    for (const CandidateStage& stage : candidate.stages) totals.push_back(stage.counts.total());
-    return {totals, candidate.micro, tensor_of(candidate)};
+    for (const CandidateStage& stage : candidate.stages) totals.push_back(stage.composition.replicas());
+    return {totals, candidate.micro, axes_of(candidate)};
   }
 
   [[nodiscard]] std::optional<Simulated> simulate_one(const Candidate& candidate) const {
-    Simulated one{candidate, place_candidate(*candidate.space, candidate), {}, 0};
+    Simulated one{candidate, place_candidate(space_, candidate), {}, 0};
+    if (one.plan.stages.empty()) return std::nullopt;
     auto simulation = cost_model::simulate(*request_.cost, one.plan);
     if (!simulation) return std::nullopt;
     one.estimate = std::move(simulation->estimate);
@@ -167,7 +213,7 @@ class Search {
     std::stable_sort(simulated_.begin(), simulated_.end());
     const std::vector<Simulated> starts = pick_diverse(simulated_, 2);
     for (const Simulated& start : starts) {
-      climb(*start.candidate.space, start.candidate, start.step, effort_.climb_simulations,
+      climb(space_, start.candidate, start.step, effort_.climb_simulations,
             [&](const Candidate& candidate) -> std::optional<Cost> {
               std::optional<Simulated> one = simulate_one(candidate);
               if (!one) return std::nullopt;
@@ -178,7 +224,7 @@ class Search {
     }
   }
 
-  const std::vector<SearchSpace>& spaces_;
+  const SearchSpace& space_;
   const Request& request_;
   const Effort& effort_;
   Cost best_ = kNoCost;  // simulated
@@ -190,150 +236,17 @@ class Search {
   std::set<Shape> shapes_;
 };
 
-std::string unused_text(const Candidate& candidate) {
-  const SearchSpace& space = *candidate.space;
-  Counts left = space.devices;
-  for (const CandidateStage& stage : candidate.stages) left = left - stage.counts;
-  if (left.total() == 0) return "";
-  std::string text;
-  for (std::size_t p = 0; p < space.pools.size(); ++p) {
-    if (left.of[p] == 0) continue;
-    const std::string& name =
-        space.request->cost->resources().device_classes[static_cast<std::size_t>(space.pools[p].device_class)].name;
-    text += (text.empty() ? "" : ", ") + std::to_string(left.of[p] * space.pools[p].tensor) + " x " + name;
-  }
-  return "unused: " + text + " (would not make the step shorter)";
-}
-
-void fill_report(const SearchSpace& space, const Search& search, PlanResult& result) {
-  const auto& simulated = search.simulated();
-  const Simulated& best = simulated.front();
-  if (search.misfit().count > 0) {
-    const auto& misfit = search.misfit();
-    result.rejected.push_back(
-        {"stage does not fit into memory", misfit.count,
-         "blocks [" + std::to_string(misfit.first) + "," + std::to_string(misfit.end) + ") on " +
-             space.request->cost->resources().device_classes[static_cast<std::size_t>(misfit.device_class)].name +
-             ": " + bytes_text(misfit.least_excess) + " missing"});
-  }
-  if (simulated.size() > 1) {
-    result.rejected.push_back(
-        {"slower in simulation", static_cast<std::int64_t>(simulated.size()) - 1,
-         summarize(simulated[1].plan) + ": " + std::to_string(simulated[1].estimate.step.value) + " s"});
-  }
-  if (!search.waiting().empty()) {
-    result.rejected.push_back(
-        {"bound no better than the best plan", static_cast<std::int64_t>(search.waiting().size()),
-         summarize(place_candidate(*search.waiting().front().space, search.waiting().front())) + ": at least " +
-             std::to_string(cost_model::to_seconds(search.waiting().front().bound).value) + " s"});
-  }
-  if (const std::string unused = unused_text(best.candidate); !unused.empty()) result.summary += "; " + unused;
-}
-
-/// `space` for every choice of tensor degrees; `spans` owns their costs.
-std::vector<SearchSpace> make_spaces(const Request& request, const SearchSpace& space,
-                                     const std::pair<RecomputeRule, std::vector<char>>& rule,
-                                     std::vector<std::unique_ptr<SpanCosts>>& spans) {
-  std::vector<SearchSpace> spaces;
-  for (const std::vector<int>& tensor : tensor_choices(request, space)) {
-    std::optional<SearchSpace> one = with_tensor(space, tensor);
-    if (!one) continue;
-    TensorAxes axes{tensor, std::vector<std::vector<plan::DeviceId>>(tensor.size())};
-    for (const Pool& pool : one->pools) {
-      if (!pool.devices.empty()) axes.devices[static_cast<std::size_t>(pool.device_class)] = devices_of_unit(pool, 0);
-    }
-    spans.push_back(
-        std::make_unique<SpanCosts>(*request.cost, request.precision, rule.first, rule.second, std::move(axes)));
-    one->spans = spans.back().get();
-    spaces.push_back(std::move(*one));
-  }
-  return spaces;
-}
-
-/// What one more device of each class would do; only where the search takes no time.
-void add_device_sensitivities(const Request& request, PlanResult& result);
-
-Result<PlanResult> find(const Request& request, bool with_sensitivities) {
-  COX_TRY(SearchSpace space, make_search_space(request));
-  COX_TRY(auto rule, recompute_rule(request));
-  std::vector<std::unique_ptr<SpanCosts>> spans;
-  const std::vector<SearchSpace> spaces = make_spaces(request, space, rule, spans);
-  space.spans = spans.front().get();
-  Search search(spaces, space.large ? kLargeEffort : kSmallEffort);
-  search.run();
-  if (search.simulated().empty()) {
-    if (search.misfit().count > 0) return describe_infeasible(space, search.misfit());
-    return Error{ErrorCode::InvalidArgument,
-                 "no plan meets the constraints",
-                 "plan",
-                 "micro-batches, replicas and stages that go together",
-                 "none of " + std::to_string(search.costed()) + " candidates",
-                 "loosen a constraint: a micro-batch has at least one sample for each replica"};
-  }
-
-  PlanResult result;
-  const std::string model_hash = model::model_hash(request.cost->model());
-  const std::string cluster_hash = cluster::cluster_hash(request.cost->resources());
-  const auto finish = [&](const Simulated& from, plan::Plan& plan, plan::Estimate& estimate) {
-    plan = from.plan;
-    plan.model_hash = model_hash;
-    plan.cluster_hash = cluster_hash;
-    estimate = from.estimate;
-    if (request.tokens_per_sample > 1)
-      estimate.tokens_per_second =
-          static_cast<double>(request.global_batch * request.tokens_per_sample) / estimate.step.value;
-  };
-  const std::vector<Simulated> picked =
-      pick_diverse(search.simulated(), static_cast<std::size_t>(std::max(1, request.top_k)));
-  finish(picked.front(), result.plan, result.estimate);
-  result.summary = summarize(result.plan);
-  result.lower_bound_step = cost_model::to_seconds(search.lower_bound());
-  result.optimality_gap =
-      result.lower_bound_step.value > 0 ? result.estimate.step.value / result.lower_bound_step.value - 1.0 : 0.0;
-  result.binding_constraint = describe_binding(*request.cost, result.plan, result.estimate);
-  result.candidates_costed = search.costed();
-  for (std::size_t i = 1; i < picked.size(); ++i) {
-    RunnerUp runner;
-    finish(picked[i], runner.plan, runner.estimate);
-    runner.summary = summarize(runner.plan);
-    result.runners_up.push_back(std::move(runner));
-  }
-  fill_report(space, search, result);
-  if (with_sensitivities) {
-    result.sensitivities = link_sensitivities(*request.cost, result.plan);
-    if (!space.large) add_device_sensitivities(request, result);
-  }
-  return result;
-}
-
-void add_device_sensitivities(const Request& request, PlanResult& result) {
-  constexpr std::int64_t kMaxDevices = 8;
-  const cluster::ResourceGraph& graph = request.cost->resources();
-  if (cluster::num_devices(graph) > kMaxDevices || graph.nodes.size() != 1 || graph.nodes.front().count != 1) return;
-  for (std::size_t entry = 0;
-       entry < graph.node_classes[static_cast<std::size_t>(graph.nodes.front().node_class)].devices.size(); ++entry) {
-    cluster::ResourceGraph grown = graph;
-    cluster::DeviceCount& count =
-        grown.node_classes[static_cast<std::size_t>(grown.nodes.front().node_class)].devices[entry];
-    ++count.count;
-    const std::string name = grown.device_classes[static_cast<std::size_t>(count.device_class)].name;
-    // Without a measured link of its own a lone device says nothing about two.
-    if (!(grown.node_classes[static_cast<std::size_t>(grown.nodes.front().node_class)].link.bandwidth.value.value > 0))
-      continue;
-    const ChangedCost cost(*request.cost, std::move(grown));
-    Request more = request;
-    more.cost = &cost;
-    more.top_k = 1;
-    const Result<PlanResult> found = find(more, false);
-    if (found) result.sensitivities.push_back({"one more " + name, found->estimate.step});
-  }
-}
-
 }  // namespace
 
-Result<PlanResult> find_plan(const Request& request) {
-  const auto search = [](const Request& one) { return find(one, true); };
-  return request.running ? replan(request, search) : search(request);
+Result<PlanResult> search_once(const Request& request) {
+  COX_TRY(SearchSpace space, make_search_space(request));
+  COX_TRY(auto rule, recompute_rule(request));
+  const SpanCosts spans(*request.cost, request.precision, rule.first, rule.second,
+                        request.capabilities.selective_recompute);
+  space.spans = &spans;
+  Search search(space, space.large ? kLargeEffort : kSmallEffort);
+  search.run();
+  return report_search(space, search.take_outcome());
 }
 
 }  // namespace coxswain::planner

@@ -143,29 +143,29 @@ class Tally {
     links_.clear();
     kept_ = between_ = 0;
     for (const StatePart& part : parts_) {
-      if (part.whole_bytes > 0) add(part, false, from_disk);
-      if (part.sharded_bytes > 0) add(part, true, from_disk);
+      for (std::size_t strip = 0; strip < kStrips.size(); ++strip) {
+        if (part.bytes[strip] > 0) add(part, part.bytes[strip], kStrips[strip], from_disk);
+      }
     }
   }
 
-  void add(const StatePart& part, bool sharded, bool from_disk) {
-    const double bytes = sharded ? part.sharded_bytes : part.whole_bytes;
+  void add(const StatePart& part, double bytes, Strip strip, bool from_disk) {
     std::vector<std::pair<std::int64_t, Slice>> held, needed;
     for (const int stage : part.from) {
       for (const int i : old_[static_cast<std::size_t>(stage)]) {
         const Place& place = all_old_[static_cast<std::size_t>(i)];
-        if (place.node >= 0 && !from_disk) held.emplace_back(place.node, held_by(place, sharded, part.split));
+        if (place.node >= 0 && !from_disk) held.emplace_back(place.node, held_by(place, strip, part.split));
       }
     }
     for (const int stage : part.to) {
       for (const Place& place : new_[static_cast<std::size_t>(stage)]) {
         const Slice slice = slice_of(next_.stages[static_cast<std::size_t>(stage)], place.at.replica, place.at.position,
-                                     sharded, part.split);
+                                     strip, part.split);
         double own = 0;
         if (place.own >= 0 && !from_disk) {
           const Place& before = all_old_[static_cast<std::size_t>(place.own)];
           if (std::binary_search(part.from.begin(), part.from.end(), before.at.stage))
-            own = intersect(held_by(before, sharded, part.split), slice).length();
+            own = intersect(held_by(before, strip, part.split), slice).length();
         }
         kept_ += bytes * own;
         inside_[static_cast<std::size_t>(place.node)] += bytes * (slice.length() - own);
@@ -191,9 +191,9 @@ class Tally {
     }
   }
 
-  [[nodiscard]] Slice held_by(const Place& place, bool sharded, SplitFrom split) const {
+  [[nodiscard]] Slice held_by(const Place& place, Strip strip, SplitFrom split) const {
     return slice_of(running_.stages[static_cast<std::size_t>(place.at.stage)], place.at.replica, place.at.position,
-                    sharded, split);
+                    strip, split);
   }
 
   // C72

@@ -86,10 +86,8 @@ class Repairer {
         cluster_hash_(cluster::cluster_hash(cost_.resources())) {}
 
   std::vector<RepairedPlan> run() {
-    // A schedule without an order of its own cannot be written down again.
-    const bool ordered = running_.schedule == plan::ScheduleKind::GPipe ||
-                         running_.schedule == plan::ScheduleKind::OneForwardOneBackward;
-    if (running_.precision != request_.precision || !ordered) return {};
+    if (running_.precision != request_.precision) return {};
+    if (!plan::has_schedule(request_.capabilities, running_.schedule)) return {};
     bool whole = true;
     for (const auto& stage : placed_) whole = whole && std::all_of(stage.begin(), stage.end(), is_whole);
     if (whole) {
@@ -241,6 +239,8 @@ class Repairer {
         stage.replicas.push_back(std::move(replica));
       }
       if (stage.replicas.empty() || !share(plan, stage, samples)) return;
+      // Replicas in a row hold all experts together.
+      if (stage.replicas.size() % static_cast<std::size_t>(stage.replicas.front().expert) != 0) return;
     }
     const auto known = [&](const RepairedPlan& one) {
       return one.plan.stages == plan.stages && one.plan.batch == plan.batch;
@@ -281,8 +281,8 @@ bool meets_recompute(const std::string& text, const plan::Plan& plan) {
       bool full = text == "full";
       if (json && json->is_array())
         full = std::find(json->array().begin(), json->array().end(), Json(block)) != json->array().end();
-      const bool has = stage.recompute[static_cast<std::size_t>(block - stage.first_block)] != plan::Recompute::None;
-      if (has != full) return false;
+      const plan::Recompute has = stage.recompute[static_cast<std::size_t>(block - stage.first_block)];
+      if (has != (full ? plan::Recompute::Full : plan::Recompute::None)) return false;
     }
   }
   return true;
@@ -337,7 +337,8 @@ std::vector<std::int64_t> share_samples(const cost_model::CostModel& cost, plan:
     const int device_class = replica.devices.front().device_class;
     const auto [at, fresh] = seconds.emplace(std::pair{device_class, replica.tensor}, 0.0);
     for (int block = first_block; fresh && block < end_block; ++block) {
-      const auto time = cost.estimate_block({block, device_class, probe, precision, replica.tensor});
+      const auto time =
+          cost.estimate_block({block, device_class, probe, precision, replica.tensor, replica.context, replica.expert});
       at->second += (time.forward + time.backward).value;
     }
     rates.push_back(1.0 / std::max(at->second, 1e-12));

@@ -28,21 +28,21 @@ class PartMaker {
     const auto& [from, to] = stages(parameter.blocks);
     if (from.empty() || to.empty()) return;
     const auto elements = static_cast<double>(parameter.elements);
+    const Strip strip{parameter.sharded, parameter.experts > 0};
     if (!parameter.trainable) {
-      add(from, to, SplitFrom::Never, parameter.sharded,
-          static_cast<double>(size_of(parameter.dtype).value) * elements);
+      add(from, to, SplitFrom::Never, strip, static_cast<double>(size_of(parameter.dtype).value) * elements);
       return;
     }
     const bool half = next_.precision == plan::Precision::BFloat16;
-    add(from, to, SplitFrom::Parameters, parameter.sharded, (half ? kBFloat16Bytes : kFloat32Bytes) * elements);
-    if (half) add(from, to, SplitFrom::Optimizer, parameter.sharded, kFloat32Bytes * elements);
+    add(from, to, SplitFrom::Parameters, strip, (half ? kBFloat16Bytes : kFloat32Bytes) * elements);
+    if (half) add(from, to, SplitFrom::Optimizer, strip, kFloat32Bytes * elements);
     // A tied copy is updated by its owner.
-    add({from.front()}, {to.front()}, SplitFrom::Optimizer, parameter.sharded, kMomentBytes * elements);
+    add({from.front()}, {to.front()}, SplitFrom::Optimizer, strip, kMomentBytes * elements);
   }
 
   void add_buffer(Bytes bytes, const std::vector<int>& blocks) {
     const auto& [from, to] = stages(blocks);
-    if (!from.empty() && !to.empty()) add(from, to, SplitFrom::Never, false, static_cast<double>(bytes.value));
+    if (!from.empty() && !to.empty()) add(from, to, SplitFrom::Never, Strip{}, static_cast<double>(bytes.value));
   }
 
   [[nodiscard]] std::vector<StatePart> take() {
@@ -58,12 +58,12 @@ class PartMaker {
     return stages_.emplace(blocks, std::pair{stages_of(running_, blocks), stages_of(next_, blocks)}).first->second;
   }
 
-  void add(const std::vector<int>& from, const std::vector<int>& to, SplitFrom split, bool sharded, double bytes) {
+  void add(const std::vector<int>& from, const std::vector<int>& to, SplitFrom split, Strip strip, double bytes) {
     StatePart& part = parts_[{from, to, split}];
     part.from = from;
     part.to = to;
     part.split = split;
-    (sharded ? part.sharded_bytes : part.whole_bytes) += bytes;
+    part.bytes[(strip.tensor ? 1 : 0) + (strip.expert ? 2 : 0)] += bytes;
   }
 
   const plan::Plan& running_;
@@ -111,15 +111,19 @@ double length_of(const std::vector<Slice>& slices) {
   return length;
 }
 
-// C70. One division each, so that equal fractions are equal numbers whatever the two degrees are.
-Slice slice_of(const plan::Stage& stage, int replica, int position, bool sharded, SplitFrom split) {
+// C70. One division each, so that equal fractions are equal numbers whatever the degrees are.
+Slice slice_of(const plan::Stage& stage, int replica, int position, Strip strip, SplitFrom split) {
   const plan::Replica& place = stage.replicas[static_cast<std::size_t>(replica)];
-  const std::int64_t shards = sharded ? place.tensor : 1;
-  const std::int64_t shard = sharded ? position % place.tensor : 0;
+  const std::int64_t experts = strip.expert ? place.expert : 1, shards = strip.tensor ? place.tensor : 1;
+  const std::int64_t shard =
+      (strip.expert ? replica % experts : 0) * shards + (strip.tensor ? position % place.tensor : 0);
+  // Those that hold the same: replicas with the same experts, each with its context axis.
+  const std::int64_t context = place.context, replicas = static_cast<std::int64_t>(stage.replicas.size());
   const bool divided = stage.zero_stage >= static_cast<int>(split);
-  const std::int64_t replicas = divided ? static_cast<std::int64_t>(stage.replicas.size()) : 1;
-  const std::int64_t first = shard * replicas + (divided ? replica : 0);
-  const auto all = static_cast<double>(shards * replicas);
+  const std::int64_t holders = divided ? (replicas + experts - 1) / experts * context : 1;
+  const std::int64_t holder = divided ? replica / experts * context + position / place.tensor : 0;
+  const auto all = static_cast<double>(experts * shards * holders);
+  const std::int64_t first = shard * holders + holder;
   return {static_cast<double>(first) / all, static_cast<double>(first + 1) / all};
 }
 
@@ -146,13 +150,13 @@ double KeptBytes::operator()(plan::RankPlace from, plan::RankPlace to) const {
   if (parts == of_stages_.end()) return 0;
   double bytes = 0;
   for (const std::size_t i : parts->second) {
-    for (const bool sharded : {false, true}) {
-      const double all = sharded ? parts_[i].sharded_bytes : parts_[i].whole_bytes;
+    for (std::size_t strip = 0; strip < kStrips.size(); ++strip) {
+      const double all = parts_[i].bytes[strip];
       if (all == 0) continue;
       const Slice held = slice_of(running_.stages[static_cast<std::size_t>(from.stage)], from.replica, from.position,
-                                  sharded, parts_[i].split);
-      const Slice needed =
-          slice_of(next_.stages[static_cast<std::size_t>(to.stage)], to.replica, to.position, sharded, parts_[i].split);
+                                  kStrips[strip], parts_[i].split);
+      const Slice needed = slice_of(next_.stages[static_cast<std::size_t>(to.stage)], to.replica, to.position,
+                                    kStrips[strip], parts_[i].split);
       bytes += all * intersect(held, needed).length();
     }
   }

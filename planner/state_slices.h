@@ -3,6 +3,7 @@
 // buffers) under a plan, and what two plans have in common. Aggregated: elements that the same stages hold and that
 // split alike are one part, whose slices are intervals of [0, 1); nothing is per parameter and device. Called by move
 // and assign_devices. Threads: pure. Source: docs/cost_model.md, C70, C71.
+#include <array>
 #include <map>
 #include <string>
 #include <utility>
@@ -29,15 +30,21 @@ struct Slice {
 /// The ZeRO stage from which on a kind of state is split over the replicas.
 enum class SplitFrom { Optimizer = 1, Parameters = 3, Never = 4 };
 
-/// C70: of an element that a tensor axis splits (`sharded`) or not, what the device at `position` of `replica` holds:
-/// its share of the tensor axis, and of that its replica's share where ZeRO splits this kind of state.
-[[nodiscard]] Slice slice_of(const plan::Stage& stage, int replica, int position, bool sharded, SplitFrom split);
+/// Elements by the axes that split them.
+struct Strip {
+  bool tensor = false, expert = false;
+};
+inline constexpr std::array<Strip, 4> kStrips{{{false, false}, {true, false}, {false, true}, {true, true}}};
+
+/// C70: what of a strip the device at `position` of `replica` holds: its share of the expert and of the tensor axis,
+/// and of that its own share where ZeRO splits this kind of state over the devices that hold the same.
+[[nodiscard]] Slice slice_of(const plan::Stage& stage, int replica, int position, Strip strip, SplitFrom split);
 
 /// State that the same stages of the running plan hold and the same stages of the next plan need.
 struct StatePart {
   std::vector<int> from, to;  // stages of the running and of the next plan, ascending
   SplitFrom split = SplitFrom::Never;
-  double whole_bytes = 0, sharded_bytes = 0;  // of elements that a tensor axis leaves whole, or splits
+  std::array<double, kStrips.size()> bytes{};  // by strip
 };
 /// Ascending in (from, to, split). Memory is counted as C14 counts it, without gradients.
 [[nodiscard]] std::vector<StatePart> make_state_parts(const cost_model::CostModel& cost, const plan::Plan& running,

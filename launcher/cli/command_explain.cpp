@@ -20,7 +20,8 @@ Result<ExitCode> run(const Options& options) {
   plan::Plan other;
   if (!options.against.empty()) {
     COX_TRY(other, load_plan(options.against));
-    if (auto problems = plan::validate(other, loaded.inputs->graph, loaded.inputs->resources); !problems.empty())
+    if (auto problems = plan::validate(other, loaded.inputs->graph, loaded.inputs->resources, plan::kPlannable);
+        !problems.empty())
       return with_path_prefix(combine_errors(ErrorCode::InvalidArgument, "bad plan", std::move(problems)),
                               options.against);
   }

@@ -96,9 +96,11 @@ class ElementByElement {
     }
     const int shards = vector ? 1 : stage.replicas.front().tensor;
     const int size = 144 / shards;
-    if (!vector && e / size != place.position) return false;
+    const plan::Replica& mesh = stage.replicas.front();
+    if (!vector && e / size != place.position % mesh.tensor) return false;
     if (stage.zero_stage < (optimizer ? 1 : 3)) return true;
-    return (e % size) / (size / static_cast<int>(stage.replicas.size())) == place.replica;
+    const int holders = static_cast<int>(stage.replicas.size()) * mesh.context;
+    return (e % size) / (size / holders) == place.replica * mesh.context + place.position / mesh.tensor;
   }
 
   void count(bool from_disk) {
@@ -183,7 +185,7 @@ TEST_CASE("C72, C73, C74: the aggregated move is what moving every element takes
   std::mt19937 random(11);
   const auto pick = [&](int least, int most) { return std::uniform_int_distribution<int>(least, most)(random); };
   int with_missing = 0, with_links = 0;
-  for (int round = 0; round < 150; ++round) {
+  for (int round = 0; round < 200; ++round) {
     const model::ModelGraph graph = make_moving_graph(round % 2 == 0);
     const FakeCost cost(graph, resources);
     const auto running = random_sharded_plan(random, graph.num_blocks(), all_devices(resources));
@@ -195,7 +197,7 @@ TEST_CASE("C72, C73, C74: the aggregated move is what moving every element takes
       else
         left.push_back(device);
     }
-    if (left.size() < 8) continue;
+    if (left.size() < 12) continue;
     const auto next = random_sharded_plan(random, graph.num_blocks(), left);
     const MoveConstants constants{BytesPerSecond(20), Seconds(1), Seconds(5)};
     const MoveEstimate move = estimate_move(cost, running, devices, next, constants);

@@ -28,7 +28,7 @@ std::optional<Candidate> random_walk(PipelineProblem& problem, const StageContex
     candidate.stages.insert(
         candidate.stages.begin(),
         {option.first, state.block, context.compositions[static_cast<std::size_t>(option.composition)],
-         option.stage->samples, option.stage->recompute});
+         option.stage->shares, option.stage->recompute});
     std::tie(state, label) = *next;
     bounds.push_back(problem.bound(state, label));
   }
@@ -56,7 +56,7 @@ TEST_CASE("C22, C23: search cost and bounds never exceed the simulated step of r
       const StageContext context{&spans,           &space->pools, one.micro,      one.count, kBucketBytes,
                                  one.compositions, false,         one.max_stages, {},        2};
       StageCosts costs(context);
-      PipelineProblem problem(costs, {one.schedule, one.min_stages, one.max_stages, {}, false, false, space->devices},
+      PipelineProblem problem(costs, *one.work, {one.schedule, one.min_stages, one.max_stages, {}, false, false, space->devices},
                               kNoCost);
       std::vector<Cost> bounds{one.bound, problem.work_bound(spans.num_blocks(), space->devices)};
       const auto candidate = random_walk(problem, context, random, bounds);

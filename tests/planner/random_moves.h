@@ -26,7 +26,7 @@ inline cluster::ResourceGraph make_moving_cluster() {
   return graph;
 }
 
-/// Stages of 1 to 3 replicas on meshes of 1 or 2 `devices` in their order, each stage with a ZeRO stage of its own.
+/// Stages of 1 to 3 replicas on meshes of 1 to 4 `devices` in their order, each stage with a ZeRO stage of its own.
 inline plan::Plan random_sharded_plan(std::mt19937& random, int num_blocks, std::vector<plan::DeviceId> devices) {
   const auto pick = [&](int least, int most) { return std::uniform_int_distribution<int>(least, most)(random); };
   plan::Plan plan;
@@ -42,14 +42,15 @@ inline plan::Plan random_sharded_plan(std::mt19937& random, int num_blocks, std:
     first = stage.end_block;
     stage.zero_stage = pick(0, 3);
     stage.recompute.assign(static_cast<std::size_t>(stage.end_block - stage.first_block), plan::Recompute::None);
-    const int tensor = pick(1, 2), replicas = pick(1, 3);
+    const int tensor = pick(1, 2), context = pick(0, 3) == 0 ? 2 : 1, replicas = pick(1, 3);
     for (int r = 0; r < replicas; ++r) {
       plan::Replica replica;
       replica.tensor = tensor;
+      replica.context = context;
       replica.samples = 6 / replicas;
       // A stage has at least one replica.
-      if (static_cast<int>(devices.size()) < tensor + 2 * left && r > 0) break;
-      for (int p = 0; p < tensor; ++p) {
+      if (static_cast<int>(devices.size()) < tensor * context + 4 * left && r > 0) break;
+      for (int p = 0; p < tensor * context; ++p) {
         replica.devices.push_back(devices.back());
         devices.pop_back();
       }

@@ -131,8 +131,7 @@ TEST_CASE("C25, C26: on meshes and under ZeRO the search never costs more than t
     auto wide = with_tensor(*space, tensor);
     REQUIRE(wide.has_value());
     CHECK(wide->devices.total() == 8 / tensor[0]);
-    TensorAxes axes{tensor, {devices_of_unit(wide->pools[0], 0)}};
-    const SpanCosts spans(cost, request.precision, RecomputeRule::Free, {}, axes);
+    const SpanCosts spans(cost, request.precision, RecomputeRule::Free, {});
     wide->spans = &spans;
     for (const Combination& one : make_combinations(*wide)) {
       const auto found = search_combination(*wide, one, kNoCost, {});

@@ -52,7 +52,7 @@ TEST_CASE("spread puts each pipeline inside a node, packed each stage", "[search
   eight.of[0] = 8;
   Candidate candidate{0, plan::ScheduleKind::OneForwardOneBackward, 32, 1, false, {}};
   for (int s = 0; s < 4; ++s)
-    candidate.stages.push_back({2 * s, 2 * s + 2, eight, std::vector<std::int64_t>(8, 4),
+    candidate.stages.push_back({2 * s, 2 * s + 2, eight, std::vector<Share>{{0, 8, 4}},
                                 std::vector<plan::Recompute>(2, plan::Recompute::None)});
   const auto nodes_of = [&](const plan::Plan& plan, int stage) {
     std::set<std::int64_t> nodes;

@@ -22,15 +22,35 @@ TEST_CASE("C70: tensor axis outside, ZeRO inside it", "[state_slices_test]") {
   plan::Stage stage;
   stage.replicas.resize(3);
   for (plan::Replica& replica : stage.replicas) replica.tensor = 2;
-  CHECK(slice_of(stage, 2, 1, true, SplitFrom::Optimizer) == Slice{0.5, 1});  // no ZeRO yet
+  const Strip sharded{true, false}, vector{false, false};
+  CHECK(slice_of(stage, 2, 1, sharded, SplitFrom::Optimizer) == Slice{0.5, 1});  // no ZeRO yet
   stage.zero_stage = 1;
-  CHECK(slice_of(stage, 2, 1, true, SplitFrom::Optimizer) == Slice{5.0 / 6, 1});
-  CHECK(slice_of(stage, 0, 1, true, SplitFrom::Optimizer) == Slice{3.0 / 6, 4.0 / 6});
-  CHECK(slice_of(stage, 1, 1, false, SplitFrom::Optimizer) == Slice{1.0 / 3, 2.0 / 3});  // a vector: whole on the axis
-  CHECK(slice_of(stage, 1, 1, true, SplitFrom::Parameters) == Slice{0.5, 1});            // from ZeRO 3 on
-  CHECK(slice_of(stage, 1, 1, false, SplitFrom::Never) == Slice{0, 1});
+  CHECK(slice_of(stage, 2, 1, sharded, SplitFrom::Optimizer) == Slice{5.0 / 6, 1});
+  CHECK(slice_of(stage, 0, 1, sharded, SplitFrom::Optimizer) == Slice{3.0 / 6, 4.0 / 6});
+  CHECK(slice_of(stage, 1, 1, vector, SplitFrom::Optimizer) == Slice{1.0 / 3, 2.0 / 3});  // a vector: whole on the axis
+  CHECK(slice_of(stage, 1, 1, sharded, SplitFrom::Parameters) == Slice{0.5, 1});          // from ZeRO 3 on
+  CHECK(slice_of(stage, 1, 1, vector, SplitFrom::Never) == Slice{0, 1});
   stage.zero_stage = 3;
-  CHECK(slice_of(stage, 1, 0, true, SplitFrom::Parameters) == Slice{1.0 / 6, 2.0 / 6});
+  CHECK(slice_of(stage, 1, 0, sharded, SplitFrom::Parameters) == Slice{1.0 / 6, 2.0 / 6});
+}
+
+TEST_CASE("C70: the context axis holds the same, the expert axis other experts", "[state_slices_test]") {
+  plan::Stage stage;
+  stage.replicas.resize(4);
+  for (plan::Replica& replica : stage.replicas) {
+    replica.context = 2;
+    replica.expert = 2;
+  }
+  const Strip experts{false, true}, dense{false, false};
+  // Replicas 0 and 2 hold the first half of the experts, 1 and 3 the second.
+  CHECK(slice_of(stage, 2, 1, experts, SplitFrom::Optimizer) == Slice{0, 0.5});
+  CHECK(slice_of(stage, 3, 0, experts, SplitFrom::Optimizer) == Slice{0.5, 1});
+  CHECK(slice_of(stage, 3, 0, dense, SplitFrom::Optimizer) == Slice{0, 1});
+  // ZeRO over all 8 devices, of experts over the 4 that hold the same.
+  stage.zero_stage = 1;
+  CHECK(slice_of(stage, 3, 1, dense, SplitFrom::Optimizer) == Slice{7.0 / 8, 1});
+  CHECK(slice_of(stage, 2, 1, experts, SplitFrom::Optimizer) == Slice{3.0 / 8, 4.0 / 8});
+  CHECK(slice_of(stage, 1, 0, experts, SplitFrom::Optimizer) == Slice{4.0 / 8, 5.0 / 8});
 }
 
 TEST_CASE("parts add up to the state that C14 counts", "[state_slices_test]") {
@@ -43,14 +63,14 @@ TEST_CASE("parts add up to the state that C14 counts", "[state_slices_test]") {
     auto next = random_sharded_plan(random, graph.num_blocks(), all_devices(resources));
     double parameters = 0, optimizer = 0;
     for (const StatePart& part : make_state_parts(cost, running, next))
-      (part.split == SplitFrom::Optimizer ? optimizer : parameters) += part.whole_bytes + part.sharded_bytes;
+      (part.split == SplitFrom::Optimizer ? optimizer : parameters) += part.bytes[0] + part.bytes[1];
     CHECK(parameters == 4.0 * 4 * 144);
     CHECK(optimizer == 8.0 * 4 * 144);
     // Masters under bfloat16, beside two bytes to compute with.
     next.precision = plan::Precision::BFloat16;
     parameters = optimizer = 0;
     for (const StatePart& part : make_state_parts(cost, running, next))
-      (part.split == SplitFrom::Optimizer ? optimizer : parameters) += part.whole_bytes + part.sharded_bytes;
+      (part.split == SplitFrom::Optimizer ? optimizer : parameters) += part.bytes[0] + part.bytes[1];
     CHECK(parameters == 2.0 * 4 * 144);
     CHECK(optimizer == 12.0 * 4 * 144);
   }
