@@ -93,8 +93,8 @@ Seconds add_time(const GroupNodes& group, Bytes reduced) {
 /// Up to so many nodes every pair of neighbours is looked at.
 constexpr std::int64_t kWalkedNodes = 32;
 
-/// Positions in a long run whose hop to the next node shows every link that a hop of the run takes: its first ones, and
-/// the first ones that leave a domain of each tier.
+/// Positions in a long run whose hops to the next node take every link that a hop of the run takes: its first ones, and
+/// the first ones that leave a domain of each tier, with those after them.
 std::vector<std::int64_t> telling_hops(const cluster::ResourceGraph& graph, const NodeRun& run) {
   std::vector<std::int64_t> hops;
   const std::int64_t count = run.num_nodes - 1;
@@ -102,16 +102,19 @@ std::vector<std::int64_t> telling_hops(const cluster::ResourceGraph& graph, cons
     for (std::int64_t i = 0; i < count; ++i) hops.push_back(i);
     return hops;
   }
-  constexpr std::int64_t kEach = 3;  // of three neighbouring borders at most one in two is a wider domain's too
+  constexpr std::int64_t kEach = 3;  // of three neighbouring borders at most every second is a wider domain's too
   for (std::int64_t i = 0; i < kEach; ++i) hops.push_back(i);
   const auto add = [&](const std::vector<cluster::NetworkTier>& tiers, std::int64_t base) {
     for (const cluster::NetworkTier& tier : tiers) {
-      const std::int64_t size = tier.nodes_per_domain;
-      if (size == 0 || run.first_node < base) continue;
-      std::int64_t border = ((run.first_node - base) / size + 1) * size;
+      const std::int64_t size = tier.nodes_per_domain, begin = run.first_node - base;
+      if (size == 0 || begin < 0) continue;
+      // Wide strides stay inside a domain only from some places in it: all of them come up in `size` hops.
+      for (std::int64_t hop = kEach; size < 2 * run.stride && hop < std::min(size, count); ++hop) hops.push_back(hop);
+      std::int64_t border = (begin / size + 1) * size;
       for (std::int64_t i = 0; i < kEach; ++i, border += size) {
-        const std::int64_t hop = (border - 1 - (run.first_node - base)) / run.stride;
-        if (hop < count) hops.push_back(hop);
+        const std::int64_t across = (border - 1 - begin) / run.stride;
+        for (const std::int64_t hop : {across, across + 1})
+          if (hop < count) hops.push_back(hop);
       }
     }
   };

@@ -63,6 +63,10 @@ class CostModel {
   [[nodiscard]] virtual Bytes base_memory(int) const { return Bytes(0); }
   /// Blocks of equal signature take equal times and bytes (the last block aside, which holds the loss).
   [[nodiscard]] virtual bool costs_by_signature() const { return false; }
+  /// C35: buffers of one communicator over `link`. A model that wraps another hands this on.
+  [[nodiscard]] virtual Bytes communicator_memory(int /*device_class*/, const cluster::LinkClass& /*link*/) const {
+    return Bytes(0);
+  }
   [[nodiscard]] virtual const model::ModelGraph& model() const = 0;
   [[nodiscard]] virtual const cluster::ResourceGraph& resources() const = 0;
 

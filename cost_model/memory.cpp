@@ -184,19 +184,21 @@ plan::MemoryParts estimate_stage_memory(const CostModel& cost, const StageWork& 
   }
 
   // C17
-  parts.workspace +=
-      cost.base_memory(work.device_class) + persistent.gathered + estimate_communicators(cost.resources(), work);
+  parts.workspace += cost.base_memory(work.device_class) + persistent.gathered + estimate_communicators(cost, work);
   parts.margin = margin_of(parts.total());
   return parts;
 }
 
-Bytes estimate_communicators(const cluster::ResourceGraph& graph, const StageWork& work) {
-  const auto device_class = static_cast<std::size_t>(work.device_class);
-  if (graph.device_classes[device_class].kind != cluster::DeviceKind::Cuda) return Bytes(0);
-  const auto buffers = [](const cluster::LinkClass& link) {
-    const double bandwidth = link.bandwidth.value.value * std::max(1, link.sharing);
-    const double channels = std::ceil(bandwidth / kChannelBandwidth.value);
-    return kChannelBytes * static_cast<std::int64_t>(std::clamp<double>(channels, kFewestChannels, kMostChannels));
+Bytes communicator_buffers(const cluster::LinkClass& link) {
+  const double bandwidth = link.bandwidth.value.value * std::max(1, link.sharing);
+  const double channels = std::ceil(bandwidth / kChannelBandwidth.value);
+  return kChannelBytes * static_cast<std::int64_t>(std::clamp<double>(channels, kFewestChannels, kMostChannels));
+}
+
+Bytes estimate_communicators(const CostModel& cost, const StageWork& work) {
+  const cluster::ResourceGraph& graph = cost.resources();
+  const auto buffers = [&](const cluster::LinkClass& link) {
+    return cost.communicator_memory(work.device_class, link);
   };
   const std::int64_t node = cluster::locate(graph, {work.device_class, 0}).node, nodes = cluster::num_nodes(graph);
   const std::int64_t inside = (work.tensor > 1 ? 1 : 0) + (work.context > 1 ? 1 : 0);

@@ -67,8 +67,10 @@ struct StageWork {
   plan::Offload offload = plan::Offload::None;
 };
 [[nodiscard]] plan::MemoryParts estimate_stage_memory(const CostModel& cost, const StageWork& work);
-/// C35: buffers of the communicators that a device of the stage is a member of; none on a CPU. Part of the workspace.
-[[nodiscard]] Bytes estimate_communicators(const cluster::ResourceGraph& graph, const StageWork& work);
+/// C35: buffers of the communicators that a device of the stage is a member of. Part of the workspace.
+[[nodiscard]] Bytes estimate_communicators(const CostModel& cost, const StageWork& work);
+/// C35: of one communicator of accelerators.
+[[nodiscard]] Bytes communicator_buffers(const cluster::LinkClass& link);
 /// Host memory that the device fills: what C30 and C34 move there. The planner holds it to host_memory_of.
 [[nodiscard]] Bytes estimate_stage_host_memory(const CostModel& cost, const StageWork& work);
 

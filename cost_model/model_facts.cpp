@@ -1,6 +1,9 @@
 #include "cost_model/model_facts.h"
 
 #include <algorithm>
+#include <bit>
+#include <cmath>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <variant>
@@ -114,6 +117,60 @@ bool ModelFacts::expert_splits(int expert) const {
   return any;
 }
 
+namespace {
+
+/// Value at `step` of `length` between `low` and `high`; false where `middle` is not half way.
+bool interpolate(std::int64_t& value, std::int64_t low, std::int64_t middle, std::int64_t high, std::int64_t step,
+                 std::int64_t length) {
+  if (2 * middle != low + high) return false;
+  value = low + static_cast<std::int64_t>(static_cast<__int128>(high - low) * step / length);
+  return true;
+}
+bool interpolate(Bytes& value, Bytes low, Bytes middle, Bytes high, std::int64_t step, std::int64_t length) {
+  return interpolate(value.value, low.value, middle.value, high.value, step, length);
+}
+/// FLOPs are whole numbers, exact below 2^53.
+bool interpolate(Flop& value, Flop low, Flop middle, Flop high, std::int64_t step, std::int64_t length) {
+  constexpr double kExact = 9007199254740992.0;
+  if (high.value >= kExact || 2 * middle.value != low.value + high.value) return false;
+  value = Flop(low.value + std::round((high.value - low.value) / static_cast<double>(length) *
+                                      static_cast<double>(step)));
+  return true;
+}
+
+std::optional<model::BlockTotals> between(const model::BlockTotals& low, const model::BlockTotals& middle,
+                                          const model::BlockTotals& high, std::int64_t step, std::int64_t length) {
+  using Totals = model::BlockTotals;
+  if (low.replayed != middle.replayed || low.replayed != high.replayed) return std::nullopt;
+  Totals result = low;
+  bool affine = true;
+  for (const auto field : {&Totals::forward_flop, &Totals::backward_input_flop, &Totals::backward_weight_flop,
+                           &Totals::matmul_flop})
+    affine = affine && interpolate(result.*field, low.*field, middle.*field, high.*field, step, length);
+  for (const auto field : {&Totals::saved_bytes, &Totals::transient_bytes, &Totals::shared_bytes, &Totals::cut_bytes,
+                           &Totals::received_bytes, &Totals::selective_bytes, &Totals::expert_bytes})
+    affine = affine && interpolate(result.*field, low.*field, middle.*field, high.*field, step, length);
+  return affine ? std::optional(std::move(result)) : std::nullopt;
+}
+
+std::optional<std::vector<model::OpCost>> between(const std::vector<model::OpCost>& low,
+                                                  const std::vector<model::OpCost>& middle,
+                                                  const std::vector<model::OpCost>& high, std::int64_t step,
+                                                  std::int64_t length) {
+  using Cost = model::OpCost;
+  std::vector<Cost> result = low;
+  bool affine = true;
+  for (std::size_t i = 0; i < result.size() && affine; ++i) {
+    for (const auto field : {&Cost::forward_flop, &Cost::backward_input_flop, &Cost::backward_weight_flop})
+      affine = affine && interpolate(result[i].*field, low[i].*field, middle[i].*field, high[i].*field, step, length);
+    for (const auto field : {&Cost::forward_bytes, &Cost::backward_bytes, &Cost::table_bytes})
+      affine = affine && interpolate(result[i].*field, low[i].*field, middle[i].*field, high[i].*field, step, length);
+  }
+  return affine ? std::optional(std::move(result)) : std::nullopt;
+}
+
+}  // namespace
+
 template <class Made, class Make>
 const Made& ModelFacts::look_up(std::map<Key, Made>& made, int block, std::int64_t samples, model::ExpertForm experts,
                                 Make make) const {
@@ -124,9 +181,18 @@ const Made& ModelFacts::look_up(std::map<Key, Made>& made, int block, std::int64
     const auto found = made.find(key);
     if (found != made.end()) return found->second;
   }
-  Made fresh = make(graph_, block, samples, experts);
+  std::optional<Made> fresh;
+  // Every number of a block is affine in the samples, or a greatest of such: convex. So where it is affine at both ends
+  // and the middle of an octave it is so in between, and few sample counts need a look at the operators.
+  const auto low = static_cast<std::int64_t>(std::bit_floor(static_cast<std::uint64_t>(samples)));
+  constexpr std::int64_t kLeastOctave = 4;
+  if (low >= kLeastOctave && samples != low && samples != low + low / 2 && static_batch() == 0) {
+    const auto at = [&](std::int64_t x) -> const Made& { return look_up(made, block, x, experts, make); };
+    fresh = between(at(low), at(low + low / 2), at(2 * low), samples - low, low);
+  }
+  if (!fresh) fresh = make(graph_, block, samples, experts);
   const std::lock_guard lock(mutex_);
-  return made.emplace(key, std::move(fresh)).first->second;
+  return made.emplace(key, std::move(*fresh)).first->second;
 }
 
 const model::BlockTotals& ModelFacts::totals(int block, std::int64_t samples, model::ExpertForm experts) const {

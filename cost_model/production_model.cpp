@@ -6,6 +6,7 @@
 
 #include "cost_model/collective_time.h"
 #include "cost_model/cost_model.h"
+#include "cost_model/memory.h"
 #include "cost_model/profile_times.h"
 #include "cost_model/roofline.h"
 
@@ -77,6 +78,10 @@ class ProductionModel final : public CostModel {
   }
 
   bool costs_by_signature() const override { return true; }
+  Bytes communicator_memory(int device_class, const cluster::LinkClass& link) const override {
+    return device(device_class).kind == cluster::DeviceKind::Cuda ? communicator_buffers(link) : Bytes(0);
+  }
+
   const model::ModelGraph& model() const override { return graph_; }
   const cluster::ResourceGraph& resources() const override { return resources_; }
 

@@ -151,7 +151,7 @@ int group_of(const Plan& plan, const std::vector<Group>& groups, int stage, cons
       index = 0;
       break;
   }
-  const int tensor = plan.stages[static_cast<std::size_t>(stage)].replicas.front().tensor;
+  const int tensor = std::max(1, plan.stages[static_cast<std::size_t>(stage)].replicas.front().tensor);
   const int of_position = kind == GroupKind::StageReplicas ? position % tensor : 0;
   const auto found = std::find_if(groups.begin(), groups.end(), [&](const Group& group) {
     return group.kind == kind && group.index == index && group.position == of_position;

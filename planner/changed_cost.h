@@ -25,6 +25,10 @@ class ChangedCost final : public cost_model::CostModel {
                               const std::vector<plan::DeviceId>& devices) const override {
     return links_->estimate_collective(kind, payload, devices);
   }
+  Seconds estimate_shaped_collective(collective::CollectiveKind kind, Bytes payload,
+                                     const cost_model::GroupShape& shape) const override {
+    return links_->estimate_shaped_collective(kind, payload, shape);
+  }
   Seconds estimate_optimizer(std::int64_t parameters, int device_class) const override {
     return base_.estimate_optimizer(parameters, device_class);
   }
@@ -34,6 +38,9 @@ class ChangedCost final : public cost_model::CostModel {
   }
   Bytes base_memory(int device_class) const override { return base_.base_memory(device_class); }
   bool costs_by_signature() const override { return base_.costs_by_signature(); }
+  Bytes communicator_memory(int device_class, const cluster::LinkClass& link) const override {
+    return base_.communicator_memory(device_class, link);
+  }
   const model::ModelGraph& model() const override { return base_.model(); }
   const cluster::ResourceGraph& resources() const override { return resources_; }
 

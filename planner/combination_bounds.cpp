@@ -29,7 +29,7 @@ double evenness(const SearchSpace& space, UnitKind kind, std::int64_t micro, std
 Counts usable_devices(const SearchSpace& space, const Combination& one) {
   std::int64_t most = 0;  // of a stage
   Counts limit;           // of each pool by all stages
-  for (const Composition& composition : one.compositions) {
+  for (const Composition& composition : *one.compositions) {
     most = std::max<std::int64_t>(most, composition.devices.total());
     for (std::size_t p = 0; p < space.pools.size(); ++p)
       limit.of[p] = std::max(limit.of[p],
@@ -54,7 +54,7 @@ Counts usable_devices(const SearchSpace& space, const Combination& one) {
 double unhidden_share(const SearchSpace& space, const Combination& one) {
   if (!plan::splits_backward(one.schedule)) return 1.0;
   double share = 1.0;
-  for (const Composition& composition : one.compositions) {
+  for (const Composition& composition : *one.compositions) {
     for (std::size_t p = 0; p < space.pools.size(); ++p) {
       if (composition.units.of[p] == 0) continue;
       const SampleTable& table =
@@ -87,7 +87,7 @@ std::vector<std::vector<UnitKind>> kinds_of(const SearchSpace& space, const std:
 }  // namespace
 
 Cost fill_bound(const SearchSpace& space, const Combination& one) {
-  const Composition& composition = one.compositions.front();
+  const Composition& composition = one.compositions->front();
   const UnitKind kind = composition.kind(space.pools, 0);
   const std::int64_t replicas = composition.replicas();
   const SampleTable& most = space.spans->table(kind, (one.micro + replicas - 1) / replicas);
@@ -108,7 +108,7 @@ Cost ramp_bound(const SearchSpace& space, const Combination& one) {
   double k = 1.0;
   for (std::size_t p = 0; p < space.pools.size(); ++p) {
     std::int32_t devices = 0;
-    for (const Composition& composition : one.compositions) {
+    for (const Composition& composition : *one.compositions) {
       if (composition.devices.of[p] == 0) continue;
       if (composition.devices.of[p] != composition.devices.total()) return 0;
       devices = std::max(devices, composition.devices.of[p]);
@@ -135,14 +135,15 @@ Cost ramp_bound(const SearchSpace& space, const Combination& one) {
   return bound;
 }
 
-void set_bounds(const SearchSpace& space, std::vector<Combination>& combinations) {
-  std::map<std::pair<std::int64_t, std::vector<std::vector<UnitKind>>>, std::shared_ptr<const WorkBound>> made;
+void set_bounds(const SearchSpace& space, std::span<Combination> combinations) {
+  if (combinations.empty()) return;
   const int num_blocks = space.spans->num_blocks();
   const bool free_batch = space.spans->cost().facts().static_batch() == 0;
+  const auto kinds = kinds_of(space, *combinations.front().compositions);
+  std::map<std::int64_t, std::shared_ptr<const WorkBound>> of_micro;
   for (Combination& one : combinations) {
-    const std::pair key{one.micro, kinds_of(space, one.compositions)};
-    std::shared_ptr<const WorkBound>& work = made[key];
-    if (!work) work = std::make_shared<const WorkBound>(*space.spans, key.second, one.micro, space.large);
+    std::shared_ptr<const WorkBound>& work = of_micro[one.micro];
+    if (!work) work = space.bounds->get(*space.spans, kinds, one.micro, space.large);
     one.work = work;
     one.bound = work->least_time(num_blocks, usable_devices(space, one), one.micro * one.count);
     if (!space.large || !free_batch) continue;

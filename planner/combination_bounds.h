@@ -1,6 +1,8 @@
 #pragma once
 // Bounds that order the outer loop: no plan of a combination steps faster. Called by make_combinations. Threads: pure.
 // Source: docs/cost_model.md, C23, C24, C27.
+#include <span>
+
 #include "planner/search.h"
 
 namespace coxswain::planner {
@@ -16,7 +18,8 @@ namespace coxswain::planner {
 [[nodiscard]] Cost ramp_bound(const SearchSpace& space, const Combination& one);
 
 /// Sets `work` and `bound` of each: C23 on the units that it can use, C24 and C27 on many devices.
-void set_bounds(const SearchSpace& space, std::vector<Combination>& combinations);
+/// Requires: all of one family.
+void set_bounds(const SearchSpace& space, std::span<Combination> combinations);
 
 /// C23 for the whole space: no plan on its devices steps faster, whatever its stages stand on.
 [[nodiscard]] Cost work_of_space(const SearchSpace& space);

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <array>
 #include <set>
+#include <span>
 
 #include "plan/schedule.h"
 #include "planner/combination_bounds.h"
@@ -96,6 +97,7 @@ struct Family {
   std::vector<Composition> compositions;
   std::int32_t replicas = 0;  // least of any composition; 0: various
   int stages = 0;             // so many; 0: various
+  int axes = 0;               // which of the choices of axes
 };
 
 /// Sets of pools that stages are mixed of: those of each set of classes; on few pools every set of two or more.
@@ -184,6 +186,15 @@ std::set<std::array<Axes, kMaxPools>> axes_by_pool(const SearchSpace& space) {
   return result;
 }
 
+/// On many devices, replicas alike of which the busiest has far more samples than the mean: another number of them does
+/// better.
+bool wasteful(const SearchSpace& space, const Family& family, std::int64_t micro) {
+  if (!space.large || family.stages > 0 || !space.request->constraints.data.empty()) return false;
+  constexpr double kLeastEvenness = 0.85;
+  const std::int64_t most = (micro + family.replicas - 1) / family.replicas;
+  return static_cast<double>(micro) < kLeastEvenness * static_cast<double>(most * family.replicas);
+}
+
 std::vector<Family> make_families(const SearchSpace& space) {
   const Constraints& constraints = space.request->constraints;
   std::vector<int> totals = constraints.data;
@@ -192,9 +203,20 @@ std::vector<Family> make_families(const SearchSpace& space) {
   if (!space.request->cost->model().coupled.empty()) totals = {1};
   if (!space.large) return {{all_compositions(space, totals), 0, 0}};
   std::vector<Family> families;
-  for (const auto& axes : axes_by_pool(space)) add_apart_families(space, axes, totals, families);
-  if (space.pools.size() > 1) {
-    for (const Axes axes : all_axes(space)) add_mixed_families(space, axes, totals, families);
+  int choice = 0;
+  const auto number = [&](std::size_t from) {
+    for (std::size_t i = from; i < families.size(); ++i) families[i].axes = choice;
+    ++choice;
+  };
+  for (const auto& axes : axes_by_pool(space)) {
+    const std::size_t from = families.size();
+    add_apart_families(space, axes, totals, families);
+    number(from);
+  }
+  for (const Axes axes : space.pools.size() > 1 ? all_axes(space) : std::vector<Axes>{}) {
+    const std::size_t from = families.size();
+    add_mixed_families(space, axes, totals, families);
+    number(from);
   }
   return families;
 }
@@ -242,7 +264,7 @@ void add_stages(const SearchSpace& space, const Family& family, const Combinatio
   int most = space.max_stages;
   if (family.replicas > 0) {
     std::int64_t stages = 0;
-    for (const Composition& composition : family.compositions) stages += stages_on(space, composition);
+    for (const Composition& composition : *base.compositions) stages += stages_on(space, composition);
     most = static_cast<int>(std::min<std::int64_t>(most, std::max<std::int64_t>(1, stages)));
   }
   // H1 and H2 hold as much at every stage as at the first: the number of stages must be known.
@@ -259,8 +281,8 @@ void add_stages(const SearchSpace& space, const Family& family, const Combinatio
   }
   // Pipelines that run inside nodes, with their replicas across nodes.
   const Pool& pool = space.pools.front();
-  if (!space.large || space.pools.size() > 1 || pool.one_node() || family.compositions.empty()) return;
-  const std::int64_t per_node = pool.devices_per_node / family.compositions.front().axes[0].size();
+  if (!space.large || space.pools.size() > 1 || pool.one_node() || base.compositions->empty()) return;
+  const std::int64_t per_node = pool.devices_per_node / base.compositions->front().axes[0].size();
   for (const int stages : space.allowed_stages) {
     if (stages > 1 && stages <= most && family.replicas > 1 && per_node % stages == 0) add(stages, stages, true);
   }
@@ -269,22 +291,24 @@ void add_stages(const SearchSpace& space, const Family& family, const Combinatio
 }  // namespace
 
 std::vector<Combination> make_combinations(const SearchSpace& space) {
-  const std::vector<Family> families = make_families(space);
   std::vector<Combination> result;
-  for (const std::int64_t micro : space.micros) {
-    for (const Family& family : families) {
-      if (family.replicas > micro) continue;
+  for (Family& family : make_families(space)) {
+    const auto compositions = std::make_shared<const std::vector<Composition>>(std::move(family.compositions));
+    const std::size_t first = result.size();
+    for (const std::int64_t micro : space.micros) {
+      if (family.replicas > micro || wasteful(space, family, micro)) continue;
       for (const plan::ScheduleKind schedule : space.schedules) {
         Combination base;
         base.micro = micro;
         base.count = space.request->global_batch / micro;
         base.schedule = schedule;
-        base.compositions = family.compositions;
+        base.compositions = compositions;
+        base.group = family.axes;
         add_stages(space, family, base, result);
       }
     }
+    set_bounds(space, std::span(result).subspan(first));
   }
-  set_bounds(space, result);
   std::stable_sort(result.begin(), result.end(),
                    [](const Combination& a, const Combination& b) { return a.bound < b.bound; });
   return result;

@@ -1,7 +1,11 @@
 // The search from outside: combinations in batches, best first; simulation of what looks best; refinement.
 #include <algorithm>
 #include <atomic>
+#include <bit>
+#include <cstdio>
+#include <chrono>
 #include <limits>
+#include <map>
 #include <memory>
 #include <set>
 #include <thread>
@@ -50,6 +54,63 @@ void parallel_for(std::size_t count, int threads, Body body) {
   }
 }
 
+struct Task {
+  Combination combination;
+  Cost look = kNoCost;
+};
+
+/// Which combinations to look at next. A look is about its bound times what looks of its group were to their bounds, so
+/// groups of which nothing fits, or nothing comes near its bound, fall behind.
+class LookOrder {
+ public:
+  explicit LookOrder(const std::vector<Task>& tasks) {
+    for (std::size_t i = 0; i < tasks.size(); ++i) {
+      const Combination& one = tasks[i].combination;
+      Group& group = groups_[{one.group, static_cast<int>(one.schedule),
+                              std::bit_width(static_cast<unsigned>(one.max_stages))}];
+      group.tasks.push_back(i);
+      bounds_.push_back(one.bound);
+    }
+    for (auto& [key, group] : groups_) {
+      for (const std::size_t task : group.tasks) group_of_.emplace(task, &group);
+    }
+  }
+
+  /// Up to `most`, at most one of a group; none that is expected above `best`.
+  [[nodiscard]] std::vector<std::size_t> next(std::size_t most, Cost best) {
+    std::vector<std::pair<double, Group*>> order;
+    for (auto& [key, group] : groups_) {
+      if (group.done == group.tasks.size()) continue;
+      const double expected = static_cast<double>(bounds_[group.tasks[group.done]]) * group.ratio;
+      if (best == kNoCost || expected < static_cast<double>(best)) order.emplace_back(expected, &group);
+    }
+    const std::size_t count = std::min(most, order.size());
+    std::stable_sort(order.begin(), order.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+    std::vector<std::size_t> result;
+    for (std::size_t i = 0; i < count; ++i) result.push_back(order[i].second->tasks[order[i].second->done++]);
+    return result;
+  }
+
+  void saw(std::size_t task, Cost look) {
+    constexpr double kMisfitPenalty = 1.1;
+    Group& group = *group_of_.at(task);
+    if (look == kNoCost)
+      group.ratio *= kMisfitPenalty;
+    else
+      group.ratio = std::max(1.0, static_cast<double>(look) / static_cast<double>(std::max<Cost>(1, bounds_[task])));
+  }
+
+ private:
+  struct Group {
+    std::vector<std::size_t> tasks;  // ascending in bound
+    std::size_t done = 0;
+    double ratio = 1.0;
+  };
+  std::map<std::tuple<int, int, int>, Group> groups_;
+  std::map<std::size_t, Group*> group_of_;
+  std::vector<Cost> bounds_;
+};
+
 class Search {
  public:
   Search(const SearchSpace& space, const Effort& effort) : space_(space), request_(*space.request), effort_(effort) {}
@@ -71,10 +132,6 @@ class Search {
   }
 
  private:
-  struct Task {
-    Combination combination;
-    Cost look = kNoCost;
-  };
   /// Everything that may beat the best plan, best bound first.
   void search_small(const std::vector<Task>& tasks) {
     std::size_t done = 0;
@@ -90,7 +147,9 @@ class Search {
 
   /// What looks best. Stages of unequal shape are not searched: only the work bounds the rest.
   void search_large(std::vector<Task> tasks) {
+    const std::size_t all=tasks.size(); auto T0=std::chrono::steady_clock::now();
     tasks = pick_by_look(std::move(tasks));
+    std::fprintf(stderr,"tasks %zu looked %ld in %.3f\n",all,(long)costed_,std::chrono::duration<double>(std::chrono::steady_clock::now()-T0).count());
     for (std::size_t done = 0; done < tasks.size() && costed_ < request_.max_candidates; done += kBatch) {
       if (best_ != kNoCost && tasks[done].look > static_cast<Cost>(static_cast<double>(best_) * kLookSlack)) break;
       search_closely(tasks, done, std::min(tasks.size(), done + kBatch));
@@ -98,32 +157,38 @@ class Search {
     lower_bound_ = work_of_space(space_);
   }
 
-  /// Looks at combinations, best bound first, until no bound is below the best look; ascending in look.
+  /// Looks at combinations until none is likely to beat the best look; those that were looked at, ascending in look.
   [[nodiscard]] std::vector<Task> pick_by_look(std::vector<Task> tasks) {
+    LookOrder order(tasks);
     Cost best = kNoCost;
-    std::size_t done = 0;
-    while (done < tasks.size() && done < kMaxLooks && tasks[done].combination.bound < best) {
-      const std::size_t end = std::min(tasks.size(), done + kLookBatch);
-      parallel_for(end - done, request_.threads, [&](std::size_t i) {
-        Task& task = tasks[done + i];
+    std::vector<std::size_t> looked;
+    while (looked.size() < kMaxLooks) {
+      const std::vector<std::size_t> batch = order.next(kLookBatch, best);
+      if (batch.empty()) break;
+      parallel_for(batch.size(), request_.threads, [&](std::size_t i) {
+        Task& task = tasks[batch[i]];
         QuickLook look = quick_look(space_, task.combination);
         task.look = look.cost;
         task.combination.num_blocks = std::move(look.num_blocks);
         if (task.combination.total_stages == 0) task.combination.total_stages = look.num_stages;
       });
-      for (; done < end; ++done) best = std::min(best, tasks[done].look);
+      for (const std::size_t at : batch) {
+        best = std::min(best, tasks[at].look);
+        order.saw(at, tasks[at].look);
+      }
+      looked.insert(looked.end(), batch.begin(), batch.end());
     }
-    costed_ += static_cast<std::int64_t>(done);
-    // Where nothing looks as if it fitted, some are searched all the same: to say what is missing.
-    if (best == kNoCost) {
-      for (Task& task : tasks) task.combination.num_blocks.clear();
-    } else {
-      tasks.resize(done);
-      std::erase_if(tasks, [](const Task& task) { return task.look == kNoCost; });
+    costed_ += static_cast<std::int64_t>(looked.size());
+    std::sort(looked.begin(), looked.end());
+    std::vector<Task> result;
+    for (const std::size_t at : looked) {
+      // Where nothing looks as if it fitted, some are searched all the same: to say what is missing.
+      if (best == kNoCost) tasks[at].combination.num_blocks.clear();
+      if (best == kNoCost || tasks[at].look != kNoCost) result.push_back(std::move(tasks[at]));
     }
-    std::stable_sort(tasks.begin(), tasks.end(), [](const Task& a, const Task& b) { return a.look < b.look; });
-    if (tasks.size() > kMaxLargeSearches) tasks.resize(kMaxLargeSearches);
-    return tasks;
+    std::stable_sort(result.begin(), result.end(), [](const Task& a, const Task& b) { return a.look < b.look; });
+    if (result.size() > kMaxLargeSearches) result.resize(kMaxLargeSearches);
+    return result;
   }
 
   /// Tasks [begin, end) label by label, and the best of what they give in the simulator.

@@ -20,10 +20,10 @@ class Look {
  public:
   Look(const SearchSpace& space, const Combination& one)
       : one_(one), num_blocks_(space.spans->num_blocks()), costs_(make_stage_context(space, one)) {
-    for (std::size_t c = 0; c < one.compositions.size(); ++c) {
+    for (std::size_t c = 0; c < one.compositions->size(); ++c) {
       Kind kind{static_cast<int>(c), one.max_stages, num_blocks_, 0};
       for (std::size_t p = 0; p < space.pools.size(); ++p) {
-        const std::int32_t devices = one.compositions[c].devices.of[p];
+        const std::int32_t devices = (*one.compositions)[c].devices.of[p];
         if (devices > 0) kind.most_stages = std::min<std::int64_t>(kind.most_stages, space.devices.of[p] / devices);
       }
       if (kind.most_stages > 0) kinds_.push_back(kind);
@@ -32,7 +32,7 @@ class Look {
 
   QuickLook run() {
     QuickLook result;
-    result.num_blocks.assign(one_.compositions.size(), 0);
+    result.num_blocks.assign(one_.compositions->size(), 0);
     result.cost = cost();
     if (result.cost == kNoCost) return result;
     result.num_stages = static_cast<int>(stages_);

@@ -13,7 +13,7 @@ StageContext make_stage_context(const SearchSpace& space, const Combination& com
   context.micro = combination.micro;
   context.count = combination.count;
   context.bucket_bytes = kBucketBytes;
-  context.compositions = combination.compositions;
+  context.compositions = *combination.compositions;
   context.spread = combination.spread;
   context.num_stages = combination.max_stages;
   context.states = space.states;
@@ -46,7 +46,7 @@ CombinationResult search_combination(const SearchSpace& space, const Combination
     int end = space.spans->num_blocks();
     for (const PipelineProblem::Option& option : one.path) {
       candidate.stages.push_back({option.first, end,
-                                  combination.compositions[static_cast<std::size_t>(option.composition)],
+                                  (*combination.compositions)[static_cast<std::size_t>(option.composition)],
                                   option.stage->shares, option.stage->recompute, option.stage->state});
       end = option.first;
     }

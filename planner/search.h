@@ -46,6 +46,7 @@ struct SearchSpace {
   std::vector<StateChoice> states{{}};  // ZeRO and offload that a stage may choose from
   std::vector<std::vector<Axes>> axes;  // that units of a device class may have, smallest first
   std::vector<int> experts{1};          // sizes of the expert axis
+  std::shared_ptr<WorkBounds> bounds = std::make_shared<WorkBounds>();
 };
 /// "2x1" units by stage: what tells shapes of candidates apart beside their replicas.
 [[nodiscard]] std::vector<int> axes_of(const Candidate& candidate);
@@ -60,7 +61,8 @@ struct SearchSpace {
 struct Combination {
   std::int64_t micro = 0, count = 0;
   plan::ScheduleKind schedule = plan::ScheduleKind::OneForwardOneBackward;
-  std::vector<Composition> compositions;
+  std::shared_ptr<const std::vector<Composition>> compositions;  // what a stage may stand on
+  int group = 0;  // those of one group have the same axes
   int min_stages = 1, max_stages = 1, total_stages = 0;
   std::vector<int> cuts;
   bool fixed_cuts = false;

@@ -268,7 +268,9 @@ Result<SearchSpace> make_search_space(const Request& request) {
   if (space.schedules.empty()) {
     space.schedules = {plan::ScheduleKind::OneForwardOneBackward};
     if (devices <= kMaxFreeDevices) space.schedules.push_back(plan::ScheduleKind::GPipe);
+    // H2 gains over H1 only where I is longer than W, for up to twice the memory.
     for (const plan::ScheduleKind kind : {plan::ScheduleKind::ZeroBubbleH1, plan::ScheduleKind::ZeroBubbleH2}) {
+      if (kind == plan::ScheduleKind::ZeroBubbleH2 && devices > kMaxFreeDevices) continue;
       if (plan::has_schedule(request.capabilities, kind)) space.schedules.push_back(kind);
     }
   }

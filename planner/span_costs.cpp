@@ -21,12 +21,38 @@ SpanCosts::SpanCosts(const cost_model::CostModel& cost, plan::Precision precisio
       num_blocks_(cost.facts().num_blocks()) {
   for (std::size_t c = 0; c < cost.resources().device_classes.size(); ++c)
     overhead_.push_back(cost_model::to_ticks(cost.estimate_action_overhead(static_cast<int>(c))));
+  for (int cut = 0; cut <= num_blocks_; ++cut) {
+    activation_lines_.push_back(make_line(cut, false));
+    gradient_lines_.push_back(make_line(cut, true));
+  }
   ops_sum_.push_back(0);
   for (const model::Block& block : cost.model().blocks)
     ops_sum_.push_back(ops_sum_.back() + block.end_op - block.first_op);
   for (const ParameterFacts& parameter : cost.facts().parameters()) {
     if (parameter.blocks.size() > 1) tied_.push_back(&parameter);
   }
+}
+
+SpanCosts::CutLine SpanCosts::make_line(int cut, bool gradient) const {
+  const ModelFacts& facts = cost_.facts();
+  if (facts.static_batch() > 0) return {};
+  const auto at = [&](std::int64_t samples) {
+    return (gradient ? facts.gradient_bytes(cut, samples, precision_) : facts.activation_bytes(cut, samples, precision_))
+        .value;
+  };
+  CutLine line;
+  line.each = at(2) - at(1);
+  line.fixed = at(1) - line.each;
+  line.affine = at(5) == line.fixed + 5 * line.each;
+  return line;
+}
+
+std::int64_t SpanCosts::cut_bytes(int cut, std::int64_t samples, bool gradient) const {
+  const CutLine& line = (gradient ? gradient_lines_ : activation_lines_)[static_cast<std::size_t>(cut)];
+  if (line.affine) return line.fixed + samples * line.each;
+  return (gradient ? cost_.facts().gradient_bytes(cut, samples, precision_)
+                   : cost_.facts().activation_bytes(cut, samples, precision_))
+      .value;
 }
 
 const SpanCosts::Sums& SpanCosts::sums(int tensor, int expert) const {
@@ -124,7 +150,7 @@ void SpanCosts::add_block(SampleTable& table, int block, const cost_model::Mesh&
   table.selective.push_back(time.selective.value);
   table.transient.push_back(time.transient.value);
   table.shared.push_back(time.measured ? 0 : split(facts.totals(block, table.samples).shared_bytes));
-  table.kept_input.push_back(split(facts.activation_bytes(block, table.samples, precision_)));
+  table.kept_input.push_back(split(Bytes(cut_bytes(block, table.samples, false))));
 }
 
 void SpanCosts::order_recompute(SampleTable& table) const {
@@ -165,7 +191,7 @@ std::unique_ptr<SampleTable> SpanCosts::make_table(UnitKind kind, std::int64_t s
   for (int e = 0; e < kind.expert; ++e)
     mesh.expert_group.push_back({kind.device_class, unit.front().index + std::int64_t{e} * kind.axes.size()});
   const ModelFacts& facts = cost_.facts();
-  const auto stream = [&](int cut) { return facts.activation_bytes(cut, samples, precision_); };
+  const auto stream = [&](int cut) { return cut_bytes(cut, samples, false); };
   for (int block = 0; block < num_blocks_; ++block) {
     const bool repeats = cost_.costs_by_signature() && block > 1 && block + 1 < num_blocks_ &&
                          facts.signature_of(block) == facts.signature_of(block - 1) &&
@@ -186,8 +212,8 @@ std::unique_ptr<SampleTable> SpanCosts::make_table(UnitKind kind, std::int64_t s
   for (const Ticks ticks : table->backward) table->backward_sum.push_back(table->backward_sum.back() + ticks);
   const auto split = [size = kind.axes.size()](Bytes bytes) { return (bytes.value + size - 1) / size; };
   for (int cut = 0; cut <= num_blocks_; ++cut) {
-    table->activation_cut.push_back(split(facts.activation_bytes(cut, samples, precision_)));
-    table->gradient_cut.push_back(split(facts.gradient_bytes(cut, samples, precision_)));
+    table->activation_cut.push_back(split(Bytes(cut_bytes(cut, samples, false))));
+    table->gradient_cut.push_back(split(Bytes(cut_bytes(cut, samples, true))));
   }
   order_recompute(*table);
   return table;
@@ -224,11 +250,13 @@ Fit SpanCosts::fit(const SampleTable& table, const SpanQuery& query, const std::
                            .value;
   cost_model::StageWork member;  // of communicators (C35)
   member.device_class = table.kind.device_class;
-  member.tensor = table.kind.tensor;
+  member.tensor = table.kind.axes.tensor;
+  member.context = table.kind.axes.context;
+  member.expert = table.kind.expert;
   member.replicas = query.replicas;
   member.first_stage = query.first == 0;
   member.last_stage = query.end == num_blocks_;
-  fixed += cost_model::estimate_communicators(cost_.resources(), member).value;
+  fixed += cost_model::estimate_communicators(cost_, member).value;
   if (query.first > 0) fixed += table.activation_cut[first] * query.credits + table.gradient_cut[first];
   if (query.end < num_blocks_) fixed += table.gradient_cut[end] * query.credits + table.activation_cut[end];
   std::int64_t transient = 0, shared = 0, kept = 0, largest = 0, replayed = 0;

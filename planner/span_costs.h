@@ -90,6 +90,10 @@ class SpanCosts {
   /// Elements of experts count as C33 says.
   [[nodiscard]] std::vector<std::int64_t> buckets(int first, int end, Bytes bucket_bytes, int tensor = 1,
                                                   int expert = 1, std::int64_t replicas = 1) const;
+  /// Of all devices of a replica.
+  [[nodiscard]] std::int64_t edge_bytes(int cut, std::int64_t samples, bool gradient) const {
+    return cut_bytes(cut, samples, gradient);
+  }
   [[nodiscard]] const cost_model::CostModel& cost() const { return cost_; }
   [[nodiscard]] plan::Precision precision() const { return precision_; }
   [[nodiscard]] int num_blocks() const { return num_blocks_; }
@@ -102,8 +106,17 @@ class SpanCosts {
   void add_block(SampleTable& table, int block, const cost_model::Mesh& mesh) const;
   void order_recompute(SampleTable& table) const;
 
+  /// Bytes across a cut: `fixed` + samples x `each`, where shapes are so; else asked anew.
+  struct CutLine {
+    bool affine = false;
+    std::int64_t fixed = 0, each = 0;
+  };
+  [[nodiscard]] CutLine make_line(int cut, bool gradient) const;
+  [[nodiscard]] std::int64_t cut_bytes(int cut, std::int64_t samples, bool gradient) const;
+
   const cost_model::CostModel& cost_;
   plan::Precision precision_;
+  std::vector<CutLine> activation_lines_, gradient_lines_;
   RecomputeRule rule_;
   std::vector<char> listed_;  // blocks that are recomputed under Listed
   bool selective_ = false;    // may recompute parts of blocks

@@ -26,7 +26,7 @@ std::vector<SplitShare> split_samples(std::int64_t micro, const std::vector<Spli
                          static_cast<double>(std::max<std::int64_t>(1, time(classes[c].key, probe))) / rates;
     const std::int64_t start = classes.size() == 1
                                    ? micro / replicas
-                                   : std::max<std::int64_t>(1, static_cast<std::int64_t>(std::floor(share * 0.75)));
+                                   : std::max<std::int64_t>(1, static_cast<std::int64_t>(std::floor(share * 0.9)) - 1);
     base[c] = std::min({start, classes[c].limit, 1 + left / classes[c].replicas});
     if (base[c] < 1) return {};
     left -= (base[c] - 1) * classes[c].replicas;

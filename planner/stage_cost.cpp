@@ -321,12 +321,7 @@ Ticks StageCosts::edge(int cut, std::int64_t samples, const BestLink& link, bool
   for (const Composition& composition : context_.compositions) {
     for (std::size_t p = 0; p < pools.size(); ++p) widest = std::max(widest, composition.axes[p].size());
   }
-  const cost_model::ModelFacts& facts = context_.spans->cost().facts();
-  const plan::Precision precision = context_.spans->precision();
-  const std::int64_t bytes = (gradient ? facts.gradient_bytes(cut, samples, precision)
-                                       : facts.activation_bytes(cut, samples, precision))
-                                 .value /
-                             widest;
+  const std::int64_t bytes = context_.spans->edge_bytes(cut, samples, gradient) / widest;
   if (bytes == 0 || link.num_links == 0) return 0;
   return cost_model::to_ticks(link.latency + Bytes(bytes) / BytesPerSecond(link.bandwidth.value * link.num_links));
 }

@@ -92,6 +92,14 @@ WorkBound::WorkBound(const SpanCosts& spans, const std::vector<std::vector<UnitK
   }
 }
 
+std::shared_ptr<const WorkBound> WorkBounds::get(const SpanCosts& spans,
+                                                 const std::vector<std::vector<UnitKind>>& kinds, std::int64_t micro,
+                                                 bool coarse) {
+  std::shared_ptr<const WorkBound>& work = made_[{micro, kinds}];
+  if (!work) work = std::make_shared<const WorkBound>(spans, kinds, micro, coarse);
+  return work;
+}
+
 Cost WorkBound::time_at(const Prices& prices, int end_block, double speed, std::int64_t samples) {
   const double worth = static_cast<double>(samples) * prices.sum[static_cast<std::size_t>(end_block)];
   if (worth <= 0) return 0;

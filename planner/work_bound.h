@@ -2,6 +2,9 @@
 // C23: no plan on given units steps faster than all work over all speed, with no communication and no bubble. Called by
 // PipelineProblem (rest of a label) and for the order of the outer loop. Threads: pure once made.
 // Source: docs/cost_model.md, C23.
+#include <map>
+#include <memory>
+#include <utility>
 #include <vector>
 
 #include "planner/label_search.h"
@@ -33,6 +36,16 @@ class WorkBound {
 
  private:
   std::vector<Prices> prices_;
+};
+
+/// Bounds that were made already, by units and micro-batch. Threads: one.
+class WorkBounds {
+ public:
+  std::shared_ptr<const WorkBound> get(const SpanCosts& spans, const std::vector<std::vector<UnitKind>>& kinds,
+                                       std::int64_t micro, bool coarse);
+
+ private:
+  std::map<std::pair<std::int64_t, std::vector<std::vector<UnitKind>>>, std::shared_ptr<const WorkBound>> made_;
 };
 
 }  // namespace coxswain::planner

@@ -98,12 +98,14 @@ TEST_CASE("C15-C17: each part of a stage's memory", "[memory_test]") {
 TEST_CASE("C35: each communicator of an accelerator has buffers for the channels of its link", "[memory_test]") {
   cluster::DeviceClass gpu = make_device("gpu", 1 << 30);
   auto graph = make_cluster({gpu}, {4}, 2, make_link("inner", 0, 240e9), make_link("outer", 0, 25e9, 2));
+  const model::ModelGraph chain = make_chain(2, 8);
+  const auto cost = make_cost_model(chain, graph, nullptr);  // sees what becomes of `graph`
   StageWork work;
   work.replicas = 8;
-  CHECK(estimate_communicators(graph, work).value == 0);  // a CPU
+  CHECK(estimate_communicators(*cost, work).value == 0);  // a CPU
   graph.device_classes[0].kind = cluster::DeviceKind::Cuda;
   const std::int64_t inner = 24 * kChannelBytes.value, outer = 5 * kChannelBytes.value;
-  const auto bytes = [&] { return estimate_communicators(graph, work).value; };
+  const auto bytes = [&] { return estimate_communicators(*cost, work).value; };
   CHECK(bytes() == 2 * outer);  // replicas and the world
   work.tensor = 2;
   CHECK(bytes() == inner + 2 * outer);
@@ -114,14 +116,12 @@ TEST_CASE("C35: each communicator of an accelerator has buffers for the channels
   work.last_stage = false;
   CHECK(bytes() == 2 * inner + 6 * outer);
   StageWork alone;
-  CHECK(estimate_communicators(graph, alone).value == 0);
-  const model::ModelGraph chain = make_chain(2, 8);
-  const FakeCost cost(chain, graph);
+  CHECK(estimate_communicators(*cost, alone).value == 0);
   StageWork stage;
   stage.end_block = 4;
   stage.samples = 1;
   stage.recompute.assign(4, plan::Recompute::None);
-  const Bytes without = estimate_stage_memory(cost, stage).workspace;
+  const Bytes without = estimate_stage_memory(*cost, stage).workspace;
   stage.replicas = 8;
-  CHECK((estimate_stage_memory(cost, stage).workspace - without).value == 2 * outer);
+  CHECK((estimate_stage_memory(*cost, stage).workspace - without).value == 2 * outer);
 }

@@ -96,6 +96,17 @@ TEST_CASE("C31: what contracts no parameter runs again, from what contractions m
   CHECK(totals.saved_bytes.value == 4 * value);
   CHECK(totals.selective_bytes.value == 3 * value);
   CHECK(totals.replayed == std::vector<int>{1});
+
+  // relu keeps its result: a replay would need the product's instead, which frees nothing.
+  for (Op& op : graph.ops) {
+    if (op.target != "aten::gelu") continue;
+    op.target = "aten::relu";
+    op.arguments.pop_back();
+  }
+  const BlockTotals kept = estimate_block(graph, 1, 3);
+  CHECK(kept.saved_bytes.value == 2 * value);
+  CHECK(kept.selective_bytes == kept.saved_bytes);
+  CHECK(kept.replayed.empty());
 }
 
 TEST_CASE("C31: attention with dropout gives its scores up, fused attention stays", "[block_parts]") {

@@ -21,11 +21,12 @@ TEST_CASE("neighbours move one cut, some samples or the schedule, and fit", "[re
   REQUIRE(space.has_value());
   const SpanCosts spans(cost, request.precision, RecomputeRule::Free, {});
   space->spans = &spans;
-  Counts mixed, one;
-  mixed.of = {1, 1};
-  one.of = {1, 0};
+  Counts both, first;
+  both.of = {1, 1};
+  first.of = {1, 0};
+  const Composition mixed = make_composition(space->pools, both, {}), one = make_composition(space->pools, first, {});
   Candidate candidate{0,     plan::ScheduleKind::OneForwardOneBackward,        8, 1,
-                      false, {{0, 3, mixed, {{0, 1, 5}, {1, 1, 3}}, {}}, {3, 6, one, {{0, 1, 8}}, {}}}};
+                      false, {{0, 3, mixed, {{0, 1, 5}, {1, 1, 3}}, {}, {}}, {3, 6, one, {{0, 1, 8}}, {}, {}}}};
   REQUIRE(refit(*space, candidate));
   CHECK(candidate.stages[0].recompute.size() == 3);
   const auto found = neighbours(*space, candidate);

@@ -90,16 +90,22 @@ TEST_CASE("unequal devices share a micro-batch by their speed", "[stage_cost_tes
   const SpanCosts spans(cost, plan::Precision::Float32, RecomputeRule::Free, {});
   const auto pools = make_pools(resources);
   REQUIRE(pools.has_value());
-  Counts both = all_of(*pools);
-  StageContext context{&spans, &*pools, 14, 2, Bytes(1 << 20), {both}, false, 1, {}, 2};
+  StageContext context;
+  context.spans = &spans;
+  context.pools = &*pools;
+  context.micro = 14;
+  context.count = 2;
+  context.bucket_bytes = Bytes(1 << 20);
+  context.compositions = {make_composition(*pools, all_of(*pools), {})};
   StageCosts costs(context);
-  const StageCost& stage = costs.stage(0, 5, 0, 1);
+  const StageChoices& choices = costs.stage(0, 5, 0, 1);
+  REQUIRE(choices.fits());
+  const StageCost& stage = choices.fitting.front();
   CHECK(stage.shares == std::vector<Share>{{0, 1, 10}, {1, 1, 4}});
-  CHECK(stage.fits);
   CHECK(stage.busy == 4 * 3 * 10 * 1'000'000'000LL);
   CHECK(stage.sync > 0);
-  CHECK(&costs.stage(0, 5, 0, 1) == &stage);
+  CHECK(&costs.stage(0, 5, 0, 1) == &choices);
   context.samples = {5, 9};  // the larger to the faster, whatever the order
   StageCosts pinned(context);
-  CHECK(pinned.stage(0, 5, 0, 1).shares == std::vector<Share>{{0, 1, 9}, {1, 1, 5}});
+  CHECK(pinned.stage(0, 5, 0, 1).fitting.front().shares == std::vector<Share>{{0, 1, 9}, {1, 1, 5}});
 }
