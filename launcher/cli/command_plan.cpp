@@ -6,6 +6,7 @@
 #include "cost_model/uncertainty.h"
 #include "launcher/cli/command.h"
 #include "launcher/cli/command_import.h"
+#include "launcher/cli/running.h"
 #include "planner/explain.h"
 
 namespace coxswain::launcher {
@@ -14,6 +15,7 @@ namespace {
 struct Options {
   std::string job;
   PlanningOptions planning;
+  RunningOptions running;
   std::string format = "table";
   std::string out;
   std::int64_t max_candidates = 200000;
@@ -44,8 +46,12 @@ Result<ExitCode> run(const Options& options) {
   if (!options.exchange.import.empty()) return run_import(options.exchange, options.format, options.out);
   if (options.job.empty())
     return usage_error("nothing to plan", "JOB, or --import FORMAT FILE", "neither", "launch plan job.yaml");
-  COX_TRY(auto inputs, load_planning_inputs(options.job, options.planning));
+  PlanningOptions planning = options.planning;
+  COX_TRY_VOID(resolve_running(options.running, planning));
+  COX_TRY(auto inputs, load_planning_inputs(options.job, planning));
+  COX_TRY(auto running, load_running(options.running, *inputs));
   auto request = inputs->make_request();
+  request.running = std::move(running);
   request.max_candidates = options.max_candidates;
   request.top_k = options.top_k;
   request.threads = options.threads;
@@ -89,12 +95,11 @@ void add_plan_command(CLI::App& app, Action& action) {
       ->check(CLI::Range(1, 256));
   command->add_flag("--runnable", options->runnable, "only what `launch train` of this version executes");
   command->add_option("--out", options->out, "also write the plan as JSON");
+  add_running_options(*command, options->running);
   command->add_option("--format", options->format, "table or json")->check(CLI::IsMember({"table", "json"}));
   add_missing_option(*command, "--objective", "plan for cost");
   add_missing_option(*command, "--max-step-seconds", "plan under a time limit");
   add_missing_option(*command, "--max-cost-per-step", "plan under a cost limit");
-  add_missing_option(*command, "--running", "plan a move from a running plan");
-  add_missing_option(*command, "--horizon-seconds", "plan a move from a running plan");
   add_missing_option(*command, "--calibrate", "correct the model from a run");
   add_exchange_options(*command, options->exchange);
   command->callback([&action, options] { action = [options] { return run(*options); }; });
