@@ -1,5 +1,7 @@
 // From a run in virtual time to the Estimate: which part of the step went where (C20), MFU (C21), memory per role.
 #include <algorithm>
+
+#include "plan/rank_table.h"
 #include <tuple>
 
 #include "cost_model/simulator.h"
@@ -75,18 +77,18 @@ std::int64_t tokens_per_sample(const ModelFacts& facts) {
   return 1;
 }
 
-plan::DeviceEstimate estimate_device(const CostModel& cost, const plan::Plan& plan, int role, const RoleParts& parts,
-                                     Ticks step) {
+plan::DeviceEstimate estimate_device(const CostModel& cost, const plan::Plan& plan, const plan::RankTable& ranks, int role,
+                                     const RoleParts& parts, Ticks step) {
   const plan::Role& shape = plan.roles[static_cast<std::size_t>(role)];
   plan::DeviceEstimate device;
   device.role = role;
+  const auto& replicas = plan.stages[static_cast<std::size_t>(shape.stage)].replicas;
   for (const int replica : shape.replicas) {
-    const auto& devices =
-        plan.stages[static_cast<std::size_t>(shape.stage)].replicas[static_cast<std::size_t>(replica)].devices;
-    for (std::size_t position = 0; position < devices.size(); ++position)
-      device.ranks.push_back(plan::rank_of(plan, {shape.stage, replica, static_cast<int>(position)}));
+    const auto size = static_cast<int>(replicas[static_cast<std::size_t>(replica)].devices.size());
+    const int first = ranks.rank_of({shape.stage, replica, 0});
+    for (int position = 0; position < size; ++position) device.ranks.push_back(first + position);
   }
-  const plan::DeviceId id = plan::device_of(plan, device.ranks.front());
+  const plan::DeviceId id = ranks.device_of(device.ranks.front());
   const cluster::DeviceClass& device_class = cost.resources().device_classes[static_cast<std::size_t>(id.device_class)];
   device.device = device_class.name;
   device.parts = estimate_memory(cost, plan, shape.stage, shape.replicas.front());
@@ -102,10 +104,18 @@ plan::Estimate make_estimate(const CostModel& cost, const plan::Plan& plan, cons
   plan::Estimate estimate;
   Ticks overhead = 0;
   FlopPerSecond peak{0};
-  for (int rank = 0; rank < plan::num_ranks(plan); ++rank) {
-    const int device_class = plan::device_of(plan, rank).device_class;
-    overhead = std::max(overhead, to_ticks(cost.estimate_step_overhead(device_class)));
-    peak += matmul_peak(cost.resources().device_classes[static_cast<std::size_t>(device_class)], plan.precision);
+  const plan::RankTable table(plan);
+  std::vector<std::int64_t> devices(cost.resources().device_classes.size(), 0);
+  for (const plan::Stage& stage : plan.stages) {
+    for (const plan::Replica& replica : stage.replicas) {
+      for (const plan::DeviceId device : replica.devices) ++devices[static_cast<std::size_t>(device.device_class)];
+    }
+  }
+  for (std::size_t c = 0; c < devices.size(); ++c) {
+    if (devices[c] == 0) continue;
+    overhead = std::max(overhead, to_ticks(cost.estimate_step_overhead(static_cast<int>(c))));
+    peak += FlopPerSecond(matmul_peak(cost.resources().device_classes[c], plan.precision).value *
+                          static_cast<double>(devices[c]));
   }
   const Ticks step = run.makespan + overhead;
 
@@ -117,7 +127,7 @@ plan::Estimate make_estimate(const CostModel& cost, const plan::Plan& plan, cons
     roles.push_back(split_parts(run.roles[role], run.makespan));
     if (roles[role].compute.total() > roles[static_cast<std::size_t>(busiest)].compute.total())
       busiest = static_cast<int>(role);
-    estimate.devices.push_back(estimate_device(cost, plan, static_cast<int>(role), roles.back(), step));
+    estimate.devices.push_back(estimate_device(cost, plan, table, static_cast<int>(role), roles.back(), step));
     busy += estimate.devices.back().busy_fraction * static_cast<double>(estimate.devices.back().ranks.size());
     ranks += estimate.devices.back().ranks.size();
   }

@@ -1,7 +1,9 @@
 #include "cost_model/simulator.h"
 
 #include <algorithm>
+#include <map>
 #include <memory>
+#include <utility>
 
 #include "common/ensure.h"
 #include "cost_model/mesh_times.h"
@@ -108,6 +110,7 @@ struct VirtualRank {
   std::int64_t version = 0;
   std::vector<Copying> copying;
   std::vector<ActionRun> runs;
+  std::map<std::pair<int, int>, executor::Communication> exchanges;  // by kind of edge action and chunk
 
   /// Streams keep the plan's order, so the next action of a stream is known without being told.
   int take(plan::Stream stream) {
@@ -188,6 +191,9 @@ class World {
       communication.buffer = {nullptr, rank.times->elements(action), DType::Float32};
       return communication;
     }
+    // Alike for every micro-batch.
+    executor::Communication& known = rank.exchanges[{static_cast<int>(action.kind), action.chunk}];
+    if (!known.transfers.empty()) return known;
     communication.kind = executor::Communication::Kind::Exchange;
     const bool sends = action.kind == plan::ActionKind::SendActivation || action.kind == plan::ActionKind::SendGradient;
     const std::vector<int>& members = groups_[static_cast<std::size_t>(communication.group)].ranks;
@@ -200,6 +206,7 @@ class World {
            static_cast<int>(peer),
            {nullptr, bytes.value, DType::UInt8}});
     }
+    known = communication;
     return communication;
   }
 

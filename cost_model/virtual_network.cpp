@@ -16,12 +16,12 @@ bool is_edge_group(plan::GroupKind kind) {
 
 VirtualNetwork::VirtualNetwork(const CostModel& cost, const plan::Plan& plan, const std::vector<plan::Group>& groups,
                                const VirtualClock& clock, std::function<void(int)> on_start)
-    : cost_(cost), plan_(plan), groups_(groups), clock_(clock), on_start_(std::move(on_start)) {
+    : cost_(cost), plan_(plan), table_(plan), groups_(groups), clock_(clock), on_start_(std::move(on_start)) {
   std::map<std::pair<int, int>, int> role_of;  // (stage, replica)
   for (std::size_t role = 0; role < plan.roles.size(); ++role) {
     for (const int replica : plan.roles[role].replicas)
       role_of[{plan.roles[role].stage, replica}] = static_cast<int>(role);
-    representative_.push_back(plan::rank_of(plan, {plan.roles[role].stage, plan.roles[role].replicas.front(), 0}));
+    representative_.push_back(table_.rank_of({plan.roles[role].stage, plan.roles[role].replicas.front(), 0}));
   }
   for (std::size_t s = 0; s < plan.stages.size(); ++s) {
     for (std::size_t r = 0; r < plan.stages[s].replicas.size(); ++r) {
@@ -63,7 +63,7 @@ void VirtualNetwork::count_flows() {
   if (!shared) return;
   const std::vector<plan::Edge> edges = plan::pipeline_edges(plan_);
   for (std::size_t rank = 0; rank < node_of_rank_.size(); ++rank) {
-    const int stage = plan::place_of(plan_, static_cast<int>(rank)).stage;
+    const int stage = table_.place_of(static_cast<int>(rank)).stage;
     for (const plan::Edge& edge : edges) {
       if (edge.from == stage) count_flows_to(static_cast<int>(rank), edge.to);
     }
@@ -71,7 +71,7 @@ void VirtualNetwork::count_flows() {
 }
 
 void VirtualNetwork::count_flows_to(int rank, int stage) {
-  for (const plan::Transfer& transfer : plan::transfers_with(plan_, rank, stage)) {
+  for (const plan::Transfer& transfer : table_.transfers_with(rank, stage)) {
     const std::int64_t from = node_of_rank_[static_cast<std::size_t>(rank)],
                        to = node_of_rank_[static_cast<std::size_t>(transfer.peer)];
     const int forward = static_cast<int>(plan::GroupKind::ActivationEdge),

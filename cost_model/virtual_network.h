@@ -11,6 +11,7 @@
 #include "cost_model/cost_model.h"
 #include "cost_model/event_queue.h"
 #include "plan/program.h"
+#include "plan/rank_table.h"
 
 namespace coxswain::cost_model {
 
@@ -55,6 +56,7 @@ class VirtualNetwork {
 
   const CostModel& cost_;
   const plan::Plan& plan_;
+  plan::RankTable table_;
   const std::vector<plan::Group>& groups_;
   const VirtualClock& clock_;
   std::function<void(int)> on_start_;

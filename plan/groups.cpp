@@ -22,46 +22,6 @@ std::vector<int> range(int first, int count) {
   return ranks;
 }
 
-/// One shard each: a device meets the devices of the other mesh that hold a part of its shard.
-void add_shards(std::vector<Transfer>& transfers, Transfer whole, int position, int own, int other) {
-  whole.num_shards = std::max(own, other);
-  const int first_peer = whole.peer;
-  const int meets = other > own ? other / own : 1;
-  for (int i = 0; i < meets; ++i) {
-    whole.peer = first_peer + (other > own ? position * meets + i : position * other / own);
-    transfers.push_back(whole);
-  }
-}
-
-}  // namespace
-
-// Overlaps of this rank's samples with those of the replicas of stage `other`.
-std::vector<Transfer> transfers_with(const Plan& plan, int rank, int other) {
-  if (other < 0 || other >= static_cast<int>(plan.stages.size())) return {};
-  const RankPlace place = place_of(plan, rank);
-  const Stage& stage = plan.stages[static_cast<std::size_t>(place.stage)];
-  const Stage& peers = plan.stages[static_cast<std::size_t>(other)];
-  const std::int64_t mine = first_sample(stage, place.replica);
-  const std::int64_t mine_end = mine + stage.replicas[static_cast<std::size_t>(place.replica)].samples;
-
-  const auto own = static_cast<int>(stage.replicas[static_cast<std::size_t>(place.replica)].devices.size());
-  std::vector<Transfer> transfers;
-  std::int64_t begin = 0;
-  int peer = rank_of(plan, {other, 0, 0});
-  for (const Replica& replica : peers.replicas) {
-    const std::int64_t end = begin + replica.samples;
-    const std::int64_t first = std::max(begin, mine);
-    const std::int64_t last = std::min(end, mine_end);
-    const auto size = static_cast<int>(replica.devices.size());
-    if (first < last) add_shards(transfers, {peer, first - mine, last - first, 1}, place.position, own, size);
-    begin = end;
-    peer += size;
-  }
-  return transfers;
-}
-
-namespace {
-
 /// The devices that hold equal shards of a stage, by tensor position: one of each replica and part of the sequence.
 /// Replicas of one stage have tensor axes of one size.
 void add_replica_groups(std::vector<Group>& groups, const Stage& stage, int index, int first_rank) {
