@@ -9,6 +9,7 @@
 #include <thread>
 #include <tuple>
 
+#include "plan/schedule.h"
 #include "planner/combination_bounds.h"
 #include "planner/planner.h"
 #include "planner/quick_look.h"
@@ -276,6 +277,7 @@ class Search {
   void refine() {
     if (simulated_.empty()) return;
     std::stable_sort(simulated_.begin(), simulated_.end());
+    if (space_.large) add_chunks();
     const std::vector<Simulated> starts = pick_diverse(simulated_, 2);
     for (const Simulated& start : starts) {
       climb(space_, start.candidate, start.step, effort_.climb_simulations,
@@ -287,6 +289,40 @@ class Search {
               return step;
             });
     }
+  }
+
+  /// The best pipelines once more with several chunks a stage. Only where the work alone bounds the space: the bounds of
+  /// small searches are of stages of one run.
+  void add_chunks() {
+    constexpr std::size_t kMaxPipelines = 3;
+    constexpr int kMaxChunks = 4;
+    std::vector<Candidate> tried;
+    std::size_t pipelines = 0;
+    for (const Simulated& one : simulated_) {
+      const auto stages = static_cast<int>(one.candidate.stages.size());
+      if (stages < 2 || one.candidate.spread) continue;
+      if (pipelines++ == kMaxPipelines) break;
+      for (const plan::ScheduleKind kind : chunked_schedules()) {
+        for (const int chunks : plan::chunk_choices(kind, stages, space_.spans->num_blocks(), kMaxChunks)) {
+          if (auto candidate = with_chunks(one.candidate, kind, chunks)) tried.push_back(std::move(*candidate));
+        }
+      }
+    }
+    std::vector<std::optional<Simulated>> results(tried.size());
+    parallel_for(tried.size(), request_.threads, [&](std::size_t i) { results[i] = simulate_one(tried[i]); });
+    for (auto& result : results) {
+      if (result) keep(std::move(*result));
+    }
+    std::stable_sort(simulated_.begin(), simulated_.end());
+  }
+
+  [[nodiscard]] std::vector<plan::ScheduleKind> chunked_schedules() const {
+    std::vector<plan::ScheduleKind> kinds;
+    if (!request_.constraints.schedule.empty() || request_.constraints.cuts) return kinds;
+    for (const plan::ScheduleKind kind : {plan::ScheduleKind::ZeroBubbleV, plan::ScheduleKind::Interleaved}) {
+      if (plan::has_schedule(request_.capabilities, kind)) kinds.push_back(kind);
+    }
+    return kinds;
   }
 
   const SearchSpace& space_;

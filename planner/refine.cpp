@@ -37,6 +37,14 @@ void set_parts(const SearchSpace& space, CandidateStage& stage, std::vector<Part
   stage.composition.expert = expert;
 }
 
+/// None, selective, full.
+bool less_recompute(plan::Recompute a, plan::Recompute b) {
+  const auto rank = [](plan::Recompute one) {
+    return one == plan::Recompute::None ? 0 : one == plan::Recompute::Selective ? 1 : 2;
+  };
+  return rank(a) < rank(b);
+}
+
 class NeighbourList {
  public:
   explicit NeighbourList(const SearchSpace& space) : space_(space) {}
@@ -156,7 +164,37 @@ bool refit(const SearchSpace& space, Candidate& candidate) {
   return true;
 }
 
+std::optional<Candidate> with_chunks(const Candidate& candidate, plan::ScheduleKind schedule, int num_chunks) {
+  const int num_stages = static_cast<int>(candidate.stages.size());
+  Candidate result = candidate;
+  result.schedule = schedule;
+  int block = 0;
+  for (int part = 0; part < num_stages * num_chunks; ++part) {
+    const plan::PartPlace place = plan::place_of_part(schedule, part, num_stages);
+    const CandidateStage& from = candidate.stages[static_cast<std::size_t>(place.stage)];
+    CandidateStage& to = result.stages[static_cast<std::size_t>(place.stage)];
+    const int all = from.end - from.first;
+    if (all < num_chunks) return std::nullopt;
+    // The first runs take what does not divide.
+    const int size = all / num_chunks + (place.chunk < all % num_chunks ? 1 : 0);
+    if (place.chunk == 0) {
+      to.first = block;
+      to.end = block + size;
+    } else {
+      to.chunks.push_back({block, block + size});
+    }
+    block += size;
+  }
+  // Which blocks recompute is told by position: all of a stage as much as the one that recomputes most.
+  for (CandidateStage& stage : result.stages)
+    std::fill(stage.recompute.begin(), stage.recompute.end(),
+              stage.recompute.empty() ? plan::Recompute::None
+                                      : *std::max_element(stage.recompute.begin(), stage.recompute.end(), less_recompute));
+  return result;
+}
+
 std::vector<Candidate> neighbours(const SearchSpace& space, const Candidate& candidate) {
+  if (plan::has_chunks(candidate.schedule)) return {};
   NeighbourList list(space);
   list.add_cuts(candidate);
   if (!space.large) {

@@ -15,6 +15,11 @@ namespace coxswain::planner {
 /// Candidates one change away from `candidate` that the constraints allow and memory holds.
 [[nodiscard]] std::vector<Candidate> neighbours(const SearchSpace& space, const Candidate& candidate);
 
+/// `candidate` under a schedule whose stages hold `num_chunks` runs of blocks each: as many blocks on each stage as
+/// before, in equal runs. Nothing where a stage has fewer blocks. Memory is not looked at: the simulator says.
+[[nodiscard]] std::optional<Candidate> with_chunks(const Candidate& candidate, plan::ScheduleKind schedule,
+                                                   int num_chunks);
+
 /// Follows improvements from `start` (which takes `step`) until no neighbour is better or `max_simulations` are used
 /// up. `simulate_step` gives a candidate's step, or nothing when it cannot run.
 void climb(const SearchSpace& space, const Candidate& start, Cost step, int max_simulations,

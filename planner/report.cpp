@@ -1,6 +1,7 @@
 // A result in one line (summarize) and as JSON (INTERFACE section 4).
 #include <algorithm>
 
+#include "plan/schedule.h"
 #include "planner/planner.h"
 #include "planner/replan.h"
 
@@ -34,13 +35,18 @@ std::string samples_text(const plan::Plan& plan) {
 }
 
 std::string recompute_text(const plan::Plan& plan) {
-  std::int64_t full = 0, all = 0;
+  std::int64_t full = 0, selective = 0, all = 0;
   for (const plan::Stage& stage : plan.stages) {
     full += std::count(stage.recompute.begin(), stage.recompute.end(), plan::Recompute::Full);
+    selective += std::count(stage.recompute.begin(), stage.recompute.end(), plan::Recompute::Selective);
     all += static_cast<std::int64_t>(stage.recompute.size());
   }
-  if (full == 0) return "none";
-  return full == all ? "full" : std::to_string(full) + " of " + std::to_string(all) + " blocks";
+  const auto of_all = [all](std::int64_t count) {
+    return count == all ? std::string() : " in " + std::to_string(count) + " of " + std::to_string(all) + " blocks";
+  };
+  if (full == 0 && selective == 0) return "none";
+  if (selective == 0) return full == all ? "full" : std::to_string(full) + " of " + std::to_string(all) + " blocks";
+  return (full > 0 ? "full" + of_all(full) + ", " : "") + "selective" + of_all(selective);
 }
 
 /// The values of all stages, once where they agree: "4", or "4,2".
@@ -63,6 +69,17 @@ std::string summarize(const plan::Plan& plan) {
   if (tensor != "1") text += " tp" + tensor;
   const std::string zero = by_stage(plan, [](const plan::Stage& stage) { return stage.zero_stage; });
   if (zero != "0") text += " zero" + zero;
+  const std::string context = by_stage(plan, [](const plan::Stage& stage) { return stage.replicas.front().context; });
+  if (context != "1") text += " cp" + context;
+  const std::string expert = by_stage(plan, [](const plan::Stage& stage) { return stage.replicas.front().expert; });
+  if (expert != "1") text += " ep" + expert;
+  for (const plan::Offload kind : {plan::Offload::Optimizer, plan::Offload::Activations}) {
+    const auto count = std::count_if(plan.stages.begin(), plan.stages.end(),
+                                     [kind](const plan::Stage& stage) { return stage.offload == kind; });
+    if (count > 0)
+      text += " offload " + std::string(plan::to_text(kind)) +
+              (count == static_cast<std::ptrdiff_t>(plan.stages.size()) ? "" : " of " + std::to_string(count) + " stages");
+  }
   if (plan.stages.size() > 1) {
     text += ", cuts [";
     for (std::size_t s = 1; s < plan.stages.size(); ++s)
@@ -71,6 +88,8 @@ std::string summarize(const plan::Plan& plan) {
   }
   text += ", micro " + std::to_string(plan.batch.micro) + " x " + std::to_string(plan.batch.count) + samples_text(plan);
   if (plan.stages.size() > 1) text += ", " + std::string(plan::to_text(plan.schedule));
+  if (plan::has_chunks(plan.schedule))
+    text += " of " + std::to_string(plan::num_chunks(plan.stages.front())) + " chunks";
   return text + ", recompute " + recompute_text(plan);
 }
 

@@ -47,7 +47,7 @@ CombinationResult search_combination(const SearchSpace& space, const Combination
     for (const PipelineProblem::Option& option : one.path) {
       candidate.stages.push_back({option.first, end,
                                   (*combination.compositions)[static_cast<std::size_t>(option.composition)],
-                                  option.stage->shares, option.stage->recompute, option.stage->state});
+                                  option.stage->shares, option.stage->recompute, option.stage->state, {}});
       end = option.first;
     }
     std::reverse(candidate.stages.begin(), candidate.stages.end());  // found from the loss side
@@ -71,6 +71,7 @@ plan::Plan place_candidate(const SearchSpace& space, const Candidate& candidate)
     stage.first_block = from.first;
     stage.end_block = from.end;
     stage.recompute = from.recompute;
+    stage.chunks = from.chunks;
     stage.zero_stage = from.state.zero_stage;
     stage.offload = from.state.offload;
     std::vector<std::int64_t> taken(space.pools.size(), 0);  // units by this stage

@@ -16,8 +16,9 @@ struct CandidateStage {
   int first = 0, end = 0;
   Composition composition;
   std::vector<Share> shares;
-  std::vector<plan::Recompute> recompute;
+  std::vector<plan::Recompute> recompute;  // per block, over all chunks
   StateChoice state;
+  std::vector<plan::BlockRun> chunks;  // after the first, [first, end)
 };
 
 struct SearchSpace;
