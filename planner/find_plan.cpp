@@ -31,7 +31,7 @@ struct Effort {
   std::int64_t max_labels;  // of one combination
   double slack;             // candidates that cost up to so many times the best are kept, for the runners-up
 };
-constexpr Effort kSmallEffort{2, 48, 96, 8, 4, std::numeric_limits<std::int64_t>::max(), 1.5};
+constexpr Effort kSmallEffort{8, 2000, 400, 32, 16, std::numeric_limits<std::int64_t>::max(), 1.5};
 constexpr Effort kLargeEffort{1, 8, 8, 2, 4, 20000, 1.0};
 
 /// Large searches: how many combinations are looked at, how many of them searched, and how far a look may be off.
