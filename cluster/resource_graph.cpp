@@ -40,13 +40,17 @@ const LinkClass* first_tier(const std::vector<NetworkTier>& tiers, std::int64_t 
   return nullptr;
 }
 
-/// The tier of the group that holds both nodes, or null.
+/// The tier that holds both nodes among those of their group and the groups that continue it, or null.
 const LinkClass* tier_in_group(const ResourceGraph& graph, std::int64_t a, std::int64_t b) {
-  for (const NodeGroup& group : graph.nodes) {
-    const bool holds_a = a < group.count, holds_b = b < group.count;
-    if (holds_a || holds_b) return holds_a && holds_b ? first_tier(group.tiers, a, b) : nullptr;
-    a -= group.count;
-    b -= group.count;
+  for (std::size_t g = 0; g < graph.nodes.size();) {
+    const NodeGroup& first = graph.nodes[g];
+    std::int64_t count = 0;
+    do count += graph.nodes[g++].count;
+    while (g < graph.nodes.size() && graph.nodes[g].continues);
+    const bool holds_a = a < count, holds_b = b < count;
+    if (holds_a || holds_b) return holds_a && holds_b ? first_tier(first.tiers, a, b) : nullptr;
+    a -= count;
+    b -= count;
   }
   return nullptr;
 }
@@ -182,6 +186,9 @@ class Checker {
             std::to_string(group.node_class));
       }
       if (group.count < 1) add(path + ".count", "count must be positive", "at least 1", std::to_string(group.count));
+      if (group.continues && (i == 0 || !group.tiers.empty()))
+        add(path + ".continues", "a group that continues another has no tiers of its own and is not the first", "false",
+            "true");
     }
     if (problems_.empty() && num_devices(graph_) < 1) {
       add("nodes", "the cluster has no device", "at least one node with a device", "none",
@@ -200,8 +207,10 @@ class Checker {
   }
 
   void check_joined(std::int64_t nodes) {
-    const bool one_group_joined = graph_.nodes.size() == 1 && !graph_.nodes.front().tiers.empty() &&
-                                  graph_.nodes.front().tiers.back().nodes_per_domain == 0;
+    const bool one_group = std::all_of(graph_.nodes.begin() + 1, graph_.nodes.end(),
+                                       [](const NodeGroup& group) { return group.continues; });
+    const bool one_group_joined =
+        one_group && !graph_.nodes.front().tiers.empty() && graph_.nodes.front().tiers.back().nodes_per_domain == 0;
     const bool all_joined = nodes <= 1 || one_group_joined ||
                             (!graph_.tiers.empty() && (graph_.tiers.back().nodes_per_domain == 0 ||
                                                        graph_.tiers.back().nodes_per_domain >= nodes));

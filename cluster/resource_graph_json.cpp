@@ -219,6 +219,7 @@ Json to_json(const ResourceGraph& graph) {
     JsonObject entry{{"count", group.count},
                      {"node_class", graph.node_classes[static_cast<std::size_t>(group.node_class)].name}};
     if (!group.tiers.empty()) entry["tiers"] = tiers_json(group.tiers);
+    if (group.continues) entry["continues"] = true;
     nodes.push_back(std::move(entry));
   }
   for (const LinkOverride& entry : graph.link_overrides) {
@@ -250,6 +251,10 @@ Result<ResourceGraph> resource_graph_from_json(const Json& json) {
       group.tiers = read_tiers(inner);
     else
       inner.any("tiers");
+    if (inner.has("continues"))
+      group.continues = inner.boolean("continues");
+    else
+      inner.any("continues");
     graph.nodes.push_back(group);
   });
   graph.tiers = read_tiers(reader);

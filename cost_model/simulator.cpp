@@ -178,7 +178,7 @@ class World {
 
   executor::Communication prepare(int role, const plan::Action& action) {
     VirtualRank& rank = *ranks_[static_cast<std::size_t>(role)];
-    rank.prepared = rank.take(plan::stream_of(action.kind));
+    rank.prepared = rank.take(plan::stream_of(plan_, rank.program.place.stage, action));
     executor::Communication communication;
     communication.group = plan::group_of(plan_, groups_, rank.program.place.stage, action);
     COX_ENSURE(communication.group >= 0, plan::to_text(action));
@@ -189,12 +189,9 @@ class World {
       return communication;
     }
     communication.kind = executor::Communication::Kind::Exchange;
-    const bool next =
-        action.kind == plan::ActionKind::SendActivation || action.kind == plan::ActionKind::ReceiveGradient;
     const bool sends = action.kind == plan::ActionKind::SendActivation || action.kind == plan::ActionKind::SendGradient;
     const std::vector<int>& members = groups_[static_cast<std::size_t>(communication.group)].ranks;
-    for (const plan::Transfer& transfer : next ? plan::transfers_to_next(plan_, rank.program.rank)
-                                               : plan::transfers_from_previous(plan_, rank.program.rank)) {
+    for (const plan::Transfer& transfer : plan::transfers_of(plan_, rank.program.rank, action)) {
       const auto peer = std::lower_bound(members.begin(), members.end(), transfer.peer) - members.begin();
       const Bytes whole = rank.times->edge_bytes(action, transfer.num_samples);
       const Bytes bytes((whole.value + transfer.num_shards - 1) / transfer.num_shards);

@@ -5,6 +5,7 @@
 #include <cstdio>
 
 #include "planner/outcome.h"
+#include "planner/replan.h"
 
 namespace coxswain::planner {
 namespace {
@@ -72,11 +73,13 @@ std::string explain(const PlanResult& result) {
   std::string text = "plan: " + result.summary + "\n" + time_table(result.estimate);
   text += format("bound %s (gap %.1f %%), %lld candidates costed\n", seconds_text(result.lower_bound_step).c_str(),
                  result.optimality_gap * 100, static_cast<long long>(result.candidates_costed));
+  if (result.move) text += to_text(*result.move);
   text += "binds: " + result.binding_constraint + "\n" + memory_table(result.plan, result.estimate);
   if (!result.runners_up.empty()) text += "runners-up:\n";
   for (const RunnerUp& runner : result.runners_up) {
     text += format("  %12s %+6.1f %%  %s\n", seconds_text(runner.estimate.step).c_str(),
-                   (runner.estimate.step / result.estimate.step - 1) * 100, runner.summary.c_str());
+                   (runner.estimate.step / result.estimate.step - 1) * 100,
+                   (runner.summary + (runner.move ? ", moving " + duration_text(*runner.move) : "")).c_str());
   }
   if (!result.rejected.empty()) text += "rejected:\n";
   for (const Rejected& one : result.rejected)

@@ -2,6 +2,7 @@
 #include "planner/planner.h"
 
 #include "planner/changed_cost.h"
+#include "planner/replan.h"
 #include "planner/search_report.h"
 
 namespace coxswain::planner {
@@ -36,6 +37,7 @@ void add_device_sensitivities(const Request& request, PlanResult& result) {
 }  // namespace
 
 Result<PlanResult> find_plan(const Request& request) {
+  if (request.running) return replan(request, find_plan);
   COX_TRY(PlanResult result, search_once(request));
   result.sensitivities = link_sensitivities(*request.cost, result.plan);
   add_device_sensitivities(request, result);

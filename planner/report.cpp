@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "planner/planner.h"
+#include "planner/replan.h"
 
 namespace coxswain::planner {
 namespace {
@@ -76,15 +77,17 @@ std::string summarize(const plan::Plan& plan) {
 Json to_json(const PlanResult& result) {
   JsonArray runners, rejected, sensitivities;
   for (const RunnerUp& runner : result.runners_up) {
-    runners.push_back(JsonObject{{"estimate", plan::to_json(runner.estimate)},
-                                 {"plan", plan::to_json(runner.plan)},
-                                 {"summary", runner.summary}});
+    JsonObject entry{{"estimate", plan::to_json(runner.estimate)},
+                     {"plan", plan::to_json(runner.plan)},
+                     {"summary", runner.summary}};
+    if (runner.move) entry["move_seconds"] = runner.move->value;
+    runners.push_back(std::move(entry));
   }
   for (const Rejected& one : result.rejected)
     rejected.push_back(JsonObject{{"count", one.count}, {"example", one.example}, {"reason", one.reason}});
   for (const Sensitivity& one : result.sensitivities)
     sensitivities.push_back(JsonObject{{"change", one.change}, {"step_seconds", one.step.value}});
-  return JsonObject{
+  JsonObject json{
       {"binding_constraint", result.binding_constraint},
       {"estimate", plan::to_json(result.estimate)},
       {"lower_bound_step_seconds", result.lower_bound_step.value},
@@ -95,6 +98,8 @@ Json to_json(const PlanResult& result) {
       {"search", JsonObject{{"candidates_costed", result.candidates_costed}, {"seconds", result.search_seconds}}},
       {"sensitivities", std::move(sensitivities)},
       {"summary", result.summary}};
+  if (result.move) json["move"] = to_json(*result.move);
+  return json;
 }
 
 }  // namespace coxswain::planner

@@ -5,6 +5,8 @@
 #include "common/clock.h"
 #include "cost_model/uncertainty.h"
 #include "launcher/cli/command.h"
+#include "launcher/cli/command_import.h"
+#include "launcher/cli/running.h"
 #include "planner/explain.h"
 
 namespace coxswain::launcher {
@@ -13,12 +15,14 @@ namespace {
 struct Options {
   std::string job;
   PlanningOptions planning;
+  RunningOptions running;
   std::string format = "table";
   std::string out;
   std::int64_t max_candidates = 200000;
   int top_k = 5;
   int threads = 1;
   bool runnable = false;
+  ExchangeOptions exchange;
 };
 
 void note_what_cannot_run(const plan::Plan& plan) {
@@ -39,8 +43,15 @@ void note_uncertainty(const PlanningInputs& inputs, const plan::Plan& plan) {
 }
 
 Result<ExitCode> run(const Options& options) {
-  COX_TRY(auto inputs, load_planning_inputs(options.job, options.planning));
+  if (!options.exchange.import.empty()) return run_import(options.exchange, options.format, options.out);
+  if (options.job.empty())
+    return usage_error("nothing to plan", "JOB, or --import FORMAT FILE", "neither", "launch plan job.yaml");
+  PlanningOptions planning = options.planning;
+  COX_TRY_VOID(resolve_running(options.running, planning));
+  COX_TRY(auto inputs, load_planning_inputs(options.job, planning));
+  COX_TRY(auto running, load_running(options.running, *inputs));
   auto request = inputs->make_request();
+  request.running = std::move(running);
   request.max_candidates = options.max_candidates;
   request.top_k = options.top_k;
   request.threads = options.threads;
@@ -50,6 +61,10 @@ Result<ExitCode> run(const Options& options) {
   result.search_seconds = std::chrono::duration<double>(steady_clock().now() - started).count();
   const std::string json = to_text(planner::to_json(result), 2) + "\n";
   if (!options.out.empty()) COX_TRY_VOID(write_output(json, options.out));
+  if (!options.exchange.export_format.empty()) {
+    COX_TRY_VOID(print_export(result.plan, inputs->graph, inputs->resources, options.exchange.export_format));
+    return ExitCode::Done;
+  }
   COX_TRY_VOID(write_output(options.format == "json" ? json : planner::explain(result), ""));
   note_uncertainty(*inputs, result.plan);
   note_what_cannot_run(result.plan);
@@ -61,7 +76,7 @@ Result<ExitCode> run(const Options& options) {
 void add_plan_command(CLI::App& app, Action& action) {
   auto* command = app.add_subcommand("plan", "dry run: the best plan, runners-up and reasons; trains nothing");
   auto options = std::make_shared<Options>();
-  command->add_option("JOB", options->job, "job file (YAML or JSON)")->required();
+  command->add_option("JOB", options->job, "job file (YAML or JSON)");
   command->add_option(
       "--cluster", options->planning.cluster_file,
       "cluster file, or hardware of the catalogue such as 16x8xh100-sxm,ib400 (`launch catalogue` lists "
@@ -80,15 +95,13 @@ void add_plan_command(CLI::App& app, Action& action) {
       ->check(CLI::Range(1, 256));
   command->add_flag("--runnable", options->runnable, "only what `launch train` of this version executes");
   command->add_option("--out", options->out, "also write the plan as JSON");
+  add_running_options(*command, options->running);
   command->add_option("--format", options->format, "table or json")->check(CLI::IsMember({"table", "json"}));
   add_missing_option(*command, "--objective", "plan for cost");
   add_missing_option(*command, "--max-step-seconds", "plan under a time limit");
   add_missing_option(*command, "--max-cost-per-step", "plan under a cost limit");
-  add_missing_option(*command, "--running", "plan a move from a running plan");
-  add_missing_option(*command, "--horizon-seconds", "plan a move from a running plan");
   add_missing_option(*command, "--calibrate", "correct the model from a run");
-  add_missing_option(*command, "--import", "import other planners' profiles");
-  add_missing_option(*command, "--export", "export plans to other tools");
+  add_exchange_options(*command, options->exchange);
   command->callback([&action, options] { action = [options] { return run(*options); }; });
 }
 

@@ -249,3 +249,22 @@ TEST_CASE("a price stands in the file only when it is known", "[resource_graph_t
   graph.device_classes[0].price.value = UsdPerHour(-1);
   CHECK(validate(graph).size() == 1);
 }
+
+TEST_CASE("a group that continues another shares its tiers, counted from its first node", "[resource_graph_test]") {
+  ResourceGraph graph = make_graph();
+  graph.nodes = {{0, 1, {{make_link("close", 30), 2}, {make_link("group", 25), 0}}}, {1, 3, {}, true}, {0, 1}};
+  REQUIRE(validate(graph).empty());
+  CHECK(link_between_nodes(graph, 0, 1).name == "close");
+  CHECK(link_between_nodes(graph, 1, 2).name == "group");
+  CHECK(link_between_nodes(graph, 2, 3).name == "close");
+  CHECK(link_between_nodes(graph, 3, 4).name == "pod");
+  // One network for all is enough.
+  graph.nodes.pop_back();
+  graph.tiers.clear();
+  CHECK(validate(graph).empty());
+  graph.nodes[1].continues = false;
+  CHECK(validate(graph).size() == 1);
+  graph.nodes[0].continues = true;
+  REQUIRE(validate(graph).size() == 1);
+  CHECK(validate(graph)[0].path == "nodes[0].continues");
+}
