@@ -51,6 +51,26 @@ std::string describe(const SpaceInstance& instance) {
          std::to_string(instance.global);
 }
 
+/// What a summary leaves out: "[0,2) a0 a1 | a2 b0, samples 2+1, zero 1, offload none, recompute n f; ...".
+std::string detail(const plan::Plan& plan, const cluster::ResourceGraph& resources) {
+  std::string text;
+  for (const plan::Stage& stage : plan.stages) {
+    text += (text.empty() ? "[" : "; [") + std::to_string(stage.first_block) + "," + std::to_string(stage.end_block) + ")";
+    std::string samples, recompute;
+    for (const plan::Replica& replica : stage.replicas) {
+      text += samples.empty() ? "" : " |";
+      for (const plan::DeviceId device : replica.devices)
+        text += " " + resources.device_classes[static_cast<std::size_t>(device.device_class)].name +
+                std::to_string(device.index);
+      samples += (samples.empty() ? "" : "+") + std::to_string(replica.samples);
+    }
+    for (const plan::Recompute kind : stage.recompute) recompute += " " + std::string(plan::to_text(kind).substr(0, 1));
+    text += ", samples " + samples + ", zero " + std::to_string(stage.zero_stage) + ", offload " +
+            std::string(plan::to_text(stage.offload)) + ", recompute" + recompute;
+  }
+  return text;
+}
+
 Outcome compare(const Space& space, std::uint64_t seed, std::int64_t max_simulations) {
   std::mt19937 random(static_cast<std::mt19937::result_type>(seed));
   const auto instance = InstanceMaker(random).make(space.num_blocks, space.num_devices);
@@ -79,9 +99,11 @@ Outcome compare(const Space& space, std::uint64_t seed, std::int64_t max_simulat
   outcome.lower = found->lower_bound_step.value;
   outcome.bounded = outcome.lower <= best.step * (1 + 1e-9);
   if (outcome.step > best.step * (1 + kEqual) || best.step > outcome.step * (1 + 1e-6) || !outcome.bounded) {
-    std::printf("  %s seed %llu (%s)\n    found   %.6f s %s\n    optimum %.6f s %s\n    +%.3f %%, lower bound %.6f s%s\n",
+    std::printf("  %s seed %llu (%s)\n    found   %.6f s %s\n            %s\n    optimum %.6f s %s\n            %s\n    +%.3f %%, lower bound %.6f s%s\n",
                 space.name.c_str(), static_cast<unsigned long long>(seed), describe(*instance).c_str(), outcome.step,
-                found->summary.c_str(), best.step, std::isinf(best.step) ? "-" : planner::summarize(best.plan).c_str(),
+                found->summary.c_str(), detail(found->plan, instance->resources).c_str(), best.step,
+                std::isinf(best.step) ? "-" : planner::summarize(best.plan).c_str(),
+                detail(best.plan, instance->resources).c_str(),
                 (outcome.step / best.step - 1) * 100, outcome.lower, outcome.bounded ? "" : " ABOVE THE OPTIMUM");
     std::fflush(stdout);
   }

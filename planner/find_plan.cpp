@@ -25,13 +25,13 @@ constexpr std::size_t kBatch = 8;
 
 /// Effort, by size of the cluster.
 struct Effort {
-  int alternatives, simulations, more_rounds, climb_simulations;
+  int alternatives, simulations, climb_simulations;
   std::size_t results_per_combination, simulated_per_batch;
   std::size_t max_labels_per_layer;
   double slack;             // candidates that cost up to so many times the best are kept, for the runners-up
 };
-constexpr Effort kSmallEffort{2, 48, 10, 96, 12, 4, std::numeric_limits<std::size_t>::max(), 1.5};
-constexpr Effort kLargeEffort{1, 8, 0, 8, 2, 4, 48, 1.0};
+constexpr Effort kSmallEffort{8, 2000, 400, 32, 16, std::numeric_limits<std::size_t>::max(), 1.5};
+constexpr Effort kLargeEffort{1, 8, 8, 2, 4, 48, 1.0};
 
 /// Large searches: how many combinations are looked at, how many of them searched, and how far a look may be off.
 constexpr std::size_t kMaxLooks = 6000, kLookBatch = 64, kMaxLargeSearches = 32;
@@ -121,9 +121,6 @@ class Search {
     else
       search_small(tasks);
     simulate_best(static_cast<std::size_t>(effort_.simulations));
-    // Whatever may still beat the best, as far as the budget goes.
-    for (int round = 0; round < effort_.more_rounds && !waiting_.empty() && waiting_.front().bound < best_; ++round)
-      simulate_best(static_cast<std::size_t>(effort_.simulations));
     refine();
     std::stable_sort(simulated_.begin(), simulated_.end());
   }

@@ -45,6 +45,28 @@ bool less_recompute(plan::Recompute a, plan::Recompute b) {
   return rank(a) < rank(b);
 }
 
+SpanQuery query_of(const Candidate& candidate, std::size_t s) {
+  const CandidateStage& stage = candidate.stages[s];
+  return {stage.first,
+          stage.end,
+          plan::peak_in_flight(candidate.schedule, static_cast<int>(s), static_cast<int>(candidate.stages.size()),
+                               candidate.count),
+          static_cast<int>(std::min<std::int64_t>(2, candidate.count)),
+          stage.state.zero_stage,
+          stage.composition.replicas(),
+          stage.state.offload};
+}
+
+/// Whether stage `s` fits with just what it recomputes.
+bool holds(const SearchSpace& space, const Candidate& candidate, std::size_t s) {
+  const CandidateStage& stage = candidate.stages[s];
+  return std::all_of(stage.shares.begin(), stage.shares.end(), [&](const Share& share) {
+    const SampleTable& table = space.spans->table(stage.composition.kind(space.pools, share.pool), share.samples);
+    const Fit fit = space.spans->fit(table, query_of(candidate, s), stage.recompute);
+    return fit.fits && fit.recompute == stage.recompute;
+  });
+}
+
 class NeighbourList {
  public:
   explicit NeighbourList(const SearchSpace& space) : space_(space) {}
@@ -118,6 +140,35 @@ class NeighbourList {
     }
   }
 
+  /// One block recomputes more or less: which ones, the search says by each stage alone.
+  void add_recompute(const Candidate& from) {
+    if (space_.request->constraints.recompute) return;
+    std::vector<plan::Recompute> kinds{plan::Recompute::None, plan::Recompute::Full};
+    if (space_.request->capabilities.selective_recompute) kinds.push_back(plan::Recompute::Selective);
+    for (std::size_t s = 0; s < from.stages.size(); ++s) {
+      for (std::size_t b = 0; b < from.stages[s].recompute.size(); ++b) {
+        for (const plan::Recompute kind : kinds) {
+          if (kind == from.stages[s].recompute[b]) continue;
+          Candidate other = from;
+          other.stages[s].recompute[b] = kind;
+          if (holds(space_, other, s)) found_.push_back(std::move(other));
+        }
+      }
+    }
+  }
+
+  void add_states(const Candidate& from) {
+    for (std::size_t s = 0; s < from.stages.size(); ++s) {
+      for (const StateChoice& state : space_.states) {
+        if (state == from.stages[s].state || (state.zero_stage > 0 && from.stages[s].composition.replicas() < 2))
+          continue;
+        Candidate other = from;
+        other.stages[s].state = state;
+        add(std::move(other));
+      }
+    }
+  }
+
   [[nodiscard]] std::vector<Candidate> take() { return std::move(found_); }
 
  private:
@@ -140,16 +191,9 @@ class NeighbourList {
 }  // namespace
 
 bool refit(const SearchSpace& space, Candidate& candidate) {
-  const int num_stages = static_cast<int>(candidate.stages.size());
-  for (int s = 0; s < num_stages; ++s) {
-    CandidateStage& stage = candidate.stages[static_cast<std::size_t>(s)];
-    const SpanQuery query{stage.first,
-                          stage.end,
-                          plan::peak_in_flight(candidate.schedule, s, num_stages, candidate.count),
-                          static_cast<int>(std::min<std::int64_t>(2, candidate.count)),
-                          stage.state.zero_stage,
-                          stage.composition.replicas(),
-                          stage.state.offload};
+  for (std::size_t s = 0; s < candidate.stages.size(); ++s) {
+    CandidateStage& stage = candidate.stages[s];
+    const SpanQuery query = query_of(candidate, s);
     stage.recompute.clear();
     // Twice: the second pass sees what any replica needs.
     for (int pass = 0; pass < 2; ++pass) {
@@ -200,6 +244,8 @@ std::vector<Candidate> neighbours(const SearchSpace& space, const Candidate& can
   if (!space.large) {
     list.add_samples(candidate);
     list.add_swaps(candidate);
+    list.add_states(candidate);
+    list.add_recompute(candidate);
   }
   list.add_schedules(candidate);
   return list.take();

@@ -47,12 +47,11 @@ inline SpaceAxes full_axes(int max_tensor) {
   return axes;
 }
 
-/// What lets the search choose from the same.
+/// What lets the search choose from the same, and from nothing that is not enumerated.
 inline plan::Capabilities capabilities_of(const SpaceAxes& axes) {
-  plan::Capabilities capabilities = plan::kPlannable;
+  plan::Capabilities capabilities;
   capabilities.max_tensor = axes.max_tensor;
   capabilities.max_zero_stage = axes.max_zero_stage;
-  capabilities.max_context = capabilities.max_expert = 1;
   capabilities.selective_recompute = axes.selective;
   capabilities.offload = axes.offload;
   capabilities.zero_bubble =
