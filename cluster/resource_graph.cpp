@@ -88,6 +88,9 @@ class Checker {
     if (link.latency.value.value < 0)
       add(path + ".latency_seconds", "value must not be negative", "a number of at least 0",
           to_text(Json(link.latency.value.value)));
+    if (link.price.value.value < 0)
+      add(path + ".price_usd_per_byte", "value must not be negative", "a number of at least 0",
+          to_text(Json(link.price.value.value)));
     if (link.sharing < 0)
       add(path + ".sharing", "value must not be negative", "a number of at least 0", std::to_string(link.sharing));
   }

@@ -24,6 +24,7 @@ struct Effort {
   double slack;  // candidates that cost up to so many times the best are kept, for the runners-up
 };
 constexpr Effort kSmallEffort{2, 48, 96, 8, 4, 1.5};
+constexpr Effort kRoughEffort{1, 8, 24, 4, 2, 1.0};
 constexpr Effort kLargeEffort{1, 8, 8, 2, 2, 1.0};
 
 /// Runs `body(i)` for i in [0, count) on up to `threads` threads; bodies write by index.
@@ -67,6 +68,7 @@ class Search {
       for (CombinationResult& result : results) take(std::move(result));
       simulate_best(effort_.simulated_per_batch);
       done = end;
+      if (request_.stop_at_first && !simulated_.empty()) break;
     }
     for (std::size_t i = done; i < combinations.size(); ++i)
       lower_bound_ = std::min(lower_bound_, combinations[i].combination.bound);
@@ -74,8 +76,10 @@ class Search {
     for (const Task& task : combinations) {
       if (task.space->large) lower_bound_ = std::min(lower_bound_, task.combination.bound);
     }
-    simulate_best(static_cast<std::size_t>(effort_.simulations));
-    refine();
+    if (!request_.stop_at_first || simulated_.empty()) {
+      simulate_best(static_cast<std::size_t>(effort_.simulations));
+      refine();
+    }
     std::stable_sort(simulated_.begin(), simulated_.end());
   }
 
@@ -213,7 +217,7 @@ Result<PlanResult> search_once(const Request& request) {
   std::vector<std::unique_ptr<SpanCosts>> spans;
   const std::vector<SearchSpace> spaces = make_spaces(request, space, rule, spans);
   space.spans = spans.front().get();
-  Search search(spaces, space.large ? kLargeEffort : kSmallEffort);
+  Search search(spaces, space.large ? kLargeEffort : request.rough ? kRoughEffort : kSmallEffort);
   search.run();
   return report_search(space, search.take_outcome());
 }

@@ -5,21 +5,6 @@
 namespace coxswain::planner {
 namespace {
 
-std::string unused_text(const Candidate& candidate) {
-  const SearchSpace& space = *candidate.space;
-  Counts left = space.devices;
-  for (const CandidateStage& stage : candidate.stages) left = left - stage.counts;
-  if (left.total() == 0) return "";
-  std::string text;
-  for (std::size_t p = 0; p < space.pools.size(); ++p) {
-    if (left.of[p] == 0) continue;
-    const std::string& name =
-        space.request->cost->resources().device_classes[static_cast<std::size_t>(space.pools[p].device_class)].name;
-    text += (text.empty() ? "" : ", ") + std::to_string(left.of[p] * space.pools[p].tensor) + " x " + name;
-  }
-  return "unused: " + text + " (would not make the step shorter)";
-}
-
 void fill_rejected(const SearchSpace& space, const SearchOutcome& outcome, PlanResult& result) {
   if (const auto& misfit = outcome.misfit; misfit.count > 0) {
     result.rejected.push_back(
@@ -46,7 +31,7 @@ void fill_rejected(const SearchSpace& space, const SearchOutcome& outcome, PlanR
 Error nothing_found(const SearchSpace& space, const SearchOutcome& outcome) {
   if (outcome.misfit.count > 0) return describe_infeasible(space, outcome.misfit);
   return Error{ErrorCode::InvalidArgument,
-               "no plan meets the constraints",
+               kNothingMeets,
                "plan",
                "micro-batches, replicas and stages that go together",
                "none of " + std::to_string(outcome.costed) + " candidates",
@@ -86,8 +71,6 @@ Result<PlanResult> report_search(const SearchSpace& space, const SearchOutcome& 
     result.runners_up.push_back(std::move(runner));
   }
   fill_rejected(space, outcome, result);
-  if (const std::string unused = unused_text(outcome.simulated.front().candidate); !unused.empty())
-    result.summary += "; " + unused;
   return result;
 }
 

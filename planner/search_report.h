@@ -21,6 +21,10 @@ struct SearchOutcome {
 /// Errors: as find_plan, where nothing was simulated.
 [[nodiscard]] Result<PlanResult> report_search(const SearchSpace& space, const SearchOutcome& outcome);
 
+/// Messages by which conflicts.cpp knows errors that name no constraint yet.
+inline constexpr const char* kNothingMeets = "no plan meets the constraints";
+inline constexpr const char* kBeyondLimits = "no plan keeps the limits";
+
 /// The joint search for the least step, without what find_plan adds. Errors: as find_plan.
 [[nodiscard]] Result<PlanResult> search_once(const Request& request);
 

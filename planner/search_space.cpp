@@ -6,6 +6,7 @@
 #include <numeric>
 #include <set>
 
+#include "planner/device_limits.h"
 #include "planner/search.h"
 
 namespace coxswain::planner {
@@ -321,6 +322,7 @@ Result<SearchSpace> make_search_space(const Request& request) {
   space.request = &request;
   const Constraints& constraints = request.constraints;
   COX_TRY(space.pools, make_pools(request.cost->resources()));
+  limit_pools(space.pools, request.device_limits);
   space.devices = all_of(space.pools);
   const std::int32_t devices = space.devices.total();
   const int num_blocks = request.cost->facts().num_blocks();
