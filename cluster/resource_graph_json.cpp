@@ -15,11 +15,10 @@ Json sourced_json(Json value, Source source) {
 }
 
 Json link_json(const LinkClass& link) {
-  JsonObject object{
-      {"bandwidth_bytes_per_second", sourced_json(link.bandwidth.value.value, link.bandwidth.source)},
-      {"latency_seconds", sourced_json(link.latency.value.value, link.latency.source)},
-      {"name", link.name},
-      {"sharing", link.sharing}};
+  JsonObject object{{"bandwidth_bytes_per_second", sourced_json(link.bandwidth.value.value, link.bandwidth.source)},
+                    {"latency_seconds", sourced_json(link.latency.value.value, link.latency.source)},
+                    {"name", link.name},
+                    {"sharing", link.sharing}};
   if (link.price.value.value > 0)
     object["price_usd_per_byte"] = sourced_json(link.price.value.value, link.price.source);
   return object;

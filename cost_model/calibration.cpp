@@ -44,7 +44,8 @@ class MetricsReader {
   void add(const std::string& key, std::string message, std::string expected, std::string got) {
     std::string path = path_;
     if (!key.empty()) path += (path.empty() ? "" : "  ") + key;
-    problems_.push_back({ErrorCode::InvalidArgument, std::move(message), path, std::move(expected), std::move(got), ""});
+    problems_.push_back(
+        {ErrorCode::InvalidArgument, std::move(message), path, std::move(expected), std::move(got), ""});
   }
   void at(std::string path) { path_ = std::move(path); }
   [[nodiscard]] std::vector<Error>& problems() { return problems_; }
@@ -153,14 +154,14 @@ void tell(Calibration& result, std::size_t num_steps, bool has_plan, double expo
                                 num_steps, result.measured.value, result.predicted.value));
   for (const ClassCalibration& entry : result.classes) {
     if (entry.ran)
-      result.notes.push_back(
-          format("%s: compute x %.3f, memory of activations x %.3f", entry.device.c_str(), entry.time_ratio,
-                 entry.memory_ratio));
+      result.notes.push_back(format("%s: compute x %.3f, memory of activations x %.3f", entry.device.c_str(),
+                                    entry.time_ratio, entry.memory_ratio));
     else
       result.notes.push_back(entry.device + ": the run had none, as it was");
   }
-  result.notes.push_back(has_plan ? format("communication as it was (%.4g s of the step exposed)", exposed)
-                                  : std::string("no plan beside the metrics: every class alike, communication with it"));
+  result.notes.push_back(has_plan
+                             ? format("communication as it was (%.4g s of the step exposed)", exposed)
+                             : std::string("no plan beside the metrics: every class alike, communication with it"));
 }
 
 class CalibratedCost final : public CostModel {
@@ -226,9 +227,10 @@ Result<Calibration> read_calibration(const cluster::ResourceGraph& resources, st
   std::erase_if(rows, [&](const Row& row) { return row.generation != generation || row.step < kFirstStep; });
   reader.at("");
   if (rows.size() < kFewestSteps && reader.problems().empty())
-    reader.add("", "too few steps to learn from",
-               "at least " + std::to_string(kFewestSteps) + " of one generation from step " + std::to_string(kFirstStep),
-               std::to_string(rows.size()));
+    reader.add(
+        "", "too few steps to learn from",
+        "at least " + std::to_string(kFewestSteps) + " of one generation from step " + std::to_string(kFirstStep),
+        std::to_string(rows.size()));
   if (!reader.problems().empty())
     return combine_errors(ErrorCode::InvalidArgument, "the metrics have problems", std::move(reader.problems()));
 
@@ -247,7 +249,8 @@ Result<Calibration> read_calibration(const cluster::ResourceGraph& resources, st
   result.predicted = Seconds(median(predicted));
   result.first_step = rows.front().step;
   result.last_step = rows.back().step;
-  for (const cluster::DeviceClass& device : resources.device_classes) result.classes.push_back({device.name, 1, 1, false});
+  for (const cluster::DeviceClass& device : resources.device_classes)
+    result.classes.push_back({device.name, 1, 1, false});
   // C63: what is exposed communication in the prediction stays as it is.
   double exposed = estimate ? estimate->communication_exposed.value : 0;
   if (exposed >= std::min(result.measured.value, result.predicted.value)) exposed = 0;

@@ -1,6 +1,7 @@
 #pragma once
-// Corrects the cost model from one run: what its metrics measured over what its plan predicted, as one factor of time and
-// one of memory a device class. Called by `launch plan --calibrate`. Threads: pure. Source: docs/cost_model.md, C63, C64.
+// Corrects the cost model from one run: what its metrics measured over what its plan predicted, as one factor of time
+// and one of memory a device class. Called by `launch plan --calibrate`. Threads: pure. Source: docs/cost_model.md,
+// C63, C64.
 #include <string>
 #include <string_view>
 #include <vector>

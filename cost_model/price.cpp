@@ -17,7 +17,8 @@ bool has_priced_link(const cluster::ResourceGraph& graph) {
     return std::any_of(tiers.begin(), tiers.end(), [&](const auto& tier) { return priced(tier.link); });
   };
   return any_tier(graph.tiers) ||
-         std::any_of(graph.nodes.begin(), graph.nodes.end(), [&](const auto& group) { return any_tier(group.tiers); }) ||
+         std::any_of(graph.nodes.begin(), graph.nodes.end(),
+                     [&](const auto& group) { return any_tier(group.tiers); }) ||
          std::any_of(graph.link_overrides.begin(), graph.link_overrides.end(),
                      [&](const auto& entry) { return priced(entry.link); });
 }
@@ -62,15 +63,15 @@ double reductions_usd(const CostModel& cost, const plan::Plan& plan) {
     const std::size_t replicas = stage.replicas.size();
     if (replicas < 2) continue;
     const plan::Replica& first = stage.replicas.front();
-    const auto elements = static_cast<double>(
-        count_persistent(cost.facts(), stage.first_block, stage.end_block, first.tensor).held);
+    const auto elements =
+        static_cast<double>(count_persistent(cost.facts(), stage.first_block, stage.end_block, first.tensor).held);
     for (std::size_t r = 0; r < replicas; ++r) {
       const plan::Replica& from = stage.replicas[r];
       const plan::Replica& to = stage.replicas[(r + 1) % replicas];
       const std::size_t width = std::min(from.devices.size(), to.devices.size());
       for (std::size_t position = 0; position < width; ++position)
-        usd += hop_usd(cost.resources(), from.devices[position], to.devices[position],
-                       elements * ring_bytes(plan, stage));
+        usd +=
+            hop_usd(cost.resources(), from.devices[position], to.devices[position], elements * ring_bytes(plan, stage));
     }
   }
   return usd;
@@ -118,8 +119,7 @@ std::optional<cluster::Usd> least_cost_per_step(const CostModel& cost, std::int6
         if (tensor > 1 && !cost.facts().splits_over(tensor)) continue;
         for (const std::int64_t samples : probes) {
           const BlockTime time = cost.estimate_block({block, static_cast<int>(c), samples, precision, tensor});
-          const double here =
-              price * tensor * (time.forward + time.backward).value / static_cast<double>(samples);
+          const double here = price * tensor * (time.forward + time.backward).value / static_cast<double>(samples);
           least = least < 0 ? here : std::min(least, here);
         }
       }
@@ -132,7 +132,8 @@ std::optional<cluster::Usd> least_cost_per_step(const CostModel& cost, std::int6
 std::string unpriced_classes(const cluster::ResourceGraph& graph) {
   std::string names;
   for (std::size_t c = 0; c < graph.device_classes.size(); ++c) {
-    if (graph.device_classes[c].price.value.value > 0 || cluster::num_devices(graph, static_cast<int>(c)) == 0) continue;
+    if (graph.device_classes[c].price.value.value > 0 || cluster::num_devices(graph, static_cast<int>(c)) == 0)
+      continue;
     names += (names.empty() ? "" : ", ") + graph.device_classes[c].name;
   }
   return names;

@@ -14,9 +14,9 @@ constexpr std::size_t kMostReasons = 8;
 
 /// The largest part of a device's memory, in words.
 std::string largest_part(const plan::MemoryParts& parts) {
-  const std::pair<const char*, Bytes> all[] = {{"parameters", parts.parameters},   {"gradients", parts.gradients},
-                                               {"optimizer", parts.optimizer},     {"activations", parts.activations},
-                                               {"transfers", parts.transfers},     {"workspace", parts.workspace}};
+  const std::pair<const char*, Bytes> all[] = {{"parameters", parts.parameters}, {"gradients", parts.gradients},
+                                               {"optimizer", parts.optimizer},   {"activations", parts.activations},
+                                               {"transfers", parts.transfers},   {"workspace", parts.workspace}};
   const auto* largest = std::max_element(std::begin(all), std::end(all),
                                          [](const auto& a, const auto& b) { return a.second < b.second; });
   return std::string(largest->first) + " " + bytes_text(largest->second.value);
@@ -28,7 +28,8 @@ bool fits(const plan::Estimate& estimate) {
 }
 
 void recompute_all(plan::Plan& plan) {
-  for (plan::Stage& stage : plan.stages) std::fill(stage.recompute.begin(), stage.recompute.end(), plan::Recompute::Full);
+  for (plan::Stage& stage : plan.stages)
+    std::fill(stage.recompute.begin(), stage.recompute.end(), plan::Recompute::Full);
 }
 
 void set_zero(plan::Plan& plan, int zero_stage) {
@@ -81,8 +82,8 @@ std::string what_would_fit(const cost_model::CostModel& cost, const plan::Plan& 
     plan::fill_roles(variant.plan, cost.model(), kBucketBytes);
     const auto simulation = cost_model::simulate(cost, variant.plan);
     if (!simulation || !fits(simulation->estimate)) continue;
-    text += (text.empty() ? "" : ", or with ") + variant.name + " (" + seconds_text(simulation->estimate.step) +
-            " a step)";
+    text +=
+        (text.empty() ? "" : ", or with ") + variant.name + " (" + seconds_text(simulation->estimate.step) + " a step)";
   }
   return text.empty() ? "neither recompute, ZeRO nor half the micro-batch makes it fit: it needs more stages or devices"
                       : "it would fit with " + text;
@@ -111,13 +112,16 @@ Against compare_with(const cost_model::CostModel& cost, const plan::Plan& plan, 
   Against against;
   against.plan = other;
   against.summary = summarize(other);
-  if (const auto broken = plan::validate(other, cost.model(), cost.resources()); !broken.empty()) {
+  auto broken = plan::validate(other, cost.model(), cost.resources());
+  std::erase_if(broken, [](const Error& error) { return error.code == ErrorCode::Unimplemented; });
+  if (!broken.empty()) {
     against.verdict = against.summary + " cannot run: it breaks " + std::to_string(broken.size()) +
                       (broken.size() == 1 ? " rule" : " rules");
     for (const Error& error : broken) {
       if (against.reasons.size() == kMostReasons) break;
-      against.reasons.push_back(error.path + ": " + error.message +
-                                (error.expected.empty() ? "" : " (expected " + error.expected + ", got " + error.got + ")"));
+      against.reasons.push_back(
+          error.path + ": " + error.message +
+          (error.expected.empty() ? "" : " (expected " + error.expected + ", got " + error.got + ")"));
     }
     return against;
   }
@@ -146,6 +150,10 @@ Against compare_with(const cost_model::CostModel& cost, const plan::Plan& plan, 
   for (std::string& sentence : layout_differences(cost, plan, other, part)) {
     if (against.reasons.size() < kMostReasons) against.reasons.push_back(std::move(sentence));
   }
+  std::string words;
+  for (const std::string& word : plan::list_beyond(other, plan::kRunnable))
+    words += (words.empty() ? "" : " and ") + word;
+  if (!words.empty()) against.reasons.push_back("this version plans but does not yet run its " + words);
   return against;
 }
 

@@ -1,6 +1,6 @@
 #pragma once
-// The same model on changed hardware: what would another or a faster device, more memory or a faster link buy. Classes must be those of the
-// base. Used by the report of find_plan and by explain. Threads: as the base.
+// The same model on changed hardware: what would another or a faster device, more memory or a faster link buy. Classes
+// must be those of the base. Used by the report of find_plan and by explain. Threads: as the base.
 #include <memory>
 #include <utility>
 

@@ -73,14 +73,13 @@ std::string class_table(const std::vector<ClassFacts>& facts) {
   for (const ClassFacts& one : facts) {
     const std::string used = std::to_string(one.used) + " of " + std::to_string(one.there);
     if (one.used == 0) {
-      std::snprintf(line, sizeof line, "%-18s %9s %7s %9s %10s %10s %6s  %s\n", one.device.c_str(), used.c_str(), "-", "-",
-                    "-", "-", "-", ("0 of " + bytes_text(one.capacity.value)).c_str());
+      std::snprintf(line, sizeof line, "%-18s %9s %7s %9s %10s %10s %6s  %s\n", one.device.c_str(), used.c_str(), "-",
+                    "-", "-", "-", "-", ("0 of " + bytes_text(one.capacity.value)).c_str());
       text += line;
       continue;
     }
     const std::string blocks = "[" + std::to_string(one.first_block) + "," + std::to_string(one.end_block) + ")";
-    const std::string full =
-        bytes_text(one.fullest.total().value) + " of " + bytes_text(one.capacity.value);
+    const std::string full = bytes_text(one.fullest.total().value) + " of " + bytes_text(one.capacity.value);
     std::snprintf(line, sizeof line, "%-18s %9s %7s %9s %10s %10s %4.0f %%  %s\n", one.device.c_str(), used.c_str(),
                   listed(one.tensor).c_str(), listed(one.stages).c_str(), blocks.c_str(), listed(one.samples).c_str(),
                   one.busy_fraction * 100, full.c_str());

@@ -49,14 +49,16 @@ AxisLinks links_of(const cluster::ResourceGraph& graph, const plan::Plan& plan) 
 }
 
 std::string link_text(const std::string& verb, const std::string& link) {
-  return link.empty() ? "does not " + verb : verb + "s over " + link;
+  if (link.empty()) return "does not " + verb;
+  const std::size_t space = verb.find(' ');  // "reduce gradients": "reduces gradients"
+  return verb.substr(0, space) + "s" + (space == std::string::npos ? "" : verb.substr(space)) + " over " + link;
 }
 
 std::size_t recomputed(const plan::Plan& plan) {
   std::size_t count = 0;
   for (const plan::Stage& stage : plan.stages)
-    count += stage.recompute.size() -
-             static_cast<std::size_t>(std::count(stage.recompute.begin(), stage.recompute.end(), plan::Recompute::None));
+    count += stage.recompute.size() - static_cast<std::size_t>(std::count(
+                                          stage.recompute.begin(), stage.recompute.end(), plan::Recompute::None));
   return count;
 }
 
@@ -66,7 +68,8 @@ std::string zero_text(const plan::Plan& plan) {
     least = std::min(least, stage.zero_stage);
     most = std::max(most, stage.zero_stage);
   }
-  return least == most ? "ZeRO " + std::to_string(most) : "ZeRO " + std::to_string(least) + " to " + std::to_string(most);
+  return least == most ? "ZeRO " + std::to_string(most)
+                       : "ZeRO " + std::to_string(least) + " to " + std::to_string(most);
 }
 
 /// "2 x fast, 1 x slow".
@@ -100,7 +103,8 @@ std::string samples_text(const plan::Plan& plan) {
 }
 
 std::string batch_text(const plan::Plan& plan) {
-  return std::to_string(plan.batch.count) + " micro-batches of " + std::to_string(plan.batch.micro);
+  return std::to_string(plan.batch.count) + (plan.batch.count == 1 ? " micro-batch of " : " micro-batches of ") +
+         std::to_string(plan.batch.micro);
 }
 
 struct Sentence {
@@ -119,7 +123,8 @@ std::vector<std::pair<std::string, Seconds>> parts_of(const plan::Estimate& e) {
 std::vector<PartDifference> part_differences(const plan::Estimate& ours, const plan::Estimate& other) {
   const auto mine = parts_of(ours), theirs = parts_of(other);
   std::vector<PartDifference> differences;
-  for (std::size_t i = 0; i < mine.size(); ++i) differences.push_back({mine[i].first, mine[i].second, theirs[i].second});
+  for (std::size_t i = 0; i < mine.size(); ++i)
+    differences.push_back({mine[i].first, mine[i].second, theirs[i].second});
   std::stable_sort(differences.begin(), differences.end(), [](const PartDifference& a, const PartDifference& b) {
     return std::abs((a.other - a.ours).value) > std::abs((b.other - b.ours).value);
   });
@@ -142,7 +147,7 @@ std::vector<std::string> layout_differences(const cost_model::CostModel& cost, c
   const auto add = [&](const std::string& mine, const std::string& theirs, const std::string& parts) {
     if (mine != theirs) sentences.push_back({"it " + theirs + " where this one " + mine, parts});
   };
-  const auto counted = [](std::size_t count, const char* one, const char* many) {
+  const auto counted = [](auto count, const char* one, const char* many) {
     return std::to_string(count) + " " + (count == 1 ? one : many);
   };
   const AxisLinks mine = links_of(graph, ours), theirs = links_of(graph, other);
@@ -150,16 +155,15 @@ std::vector<std::string> layout_differences(const cost_model::CostModel& cost, c
   add("has " + counted(ours.stages.size(), "stage", "stages"), "has " + counted(other.stages.size(), "stage", "stages"),
       "bubble,forward,backward,optimizer");
   add(link_text("pipeline", mine.pipeline), link_text("pipeline", theirs.pipeline), "communication exposed,bubble");
-  add(link_text("shard operator", mine.tensor), link_text("shard operator", theirs.tensor),
+  add(link_text("shard operators", mine.tensor), link_text("shard operators", theirs.tensor),
       "communication exposed,forward,backward");
-  add(link_text("reduce gradient", mine.data), link_text("reduce gradient", theirs.data),
+  add(link_text("reduce gradients", mine.data), link_text("reduce gradients", theirs.data),
       "communication exposed,optimizer");
   add("runs under " + zero_text(ours), "runs under " + zero_text(other),
       "communication exposed,optimizer,forward,backward");
   add("recomputes " + counted(recomputed(ours), "block", "blocks"),
       "recomputes " + counted(recomputed(other), "block", "blocks"), "recompute");
-  add("runs " + batch_text(ours), "runs " + batch_text(other),
-      "bubble,communication exposed,forward,backward");
+  add("runs " + batch_text(ours), "runs " + batch_text(other), "bubble,communication exposed,forward,backward");
   if (ours.stages.size() > 1 && other.stages.size() > 1) {
     add("runs " + std::string(plan::to_text(ours.schedule)), "runs " + std::string(plan::to_text(other.schedule)),
         "bubble,recompute");

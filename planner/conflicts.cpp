@@ -101,20 +101,29 @@ struct Fix {
 std::string nearest_changes(const Request& request, const Trials& trials, const std::vector<UserConstraint>& conflict) {
   std::vector<Fix> fixes;
   for (const UserConstraint& one : conflict) {
-    auto found = trials.search(keep_constraints(request, Trials::without(trials.all(), one)));
+    const auto search_with = [&](const std::vector<UserConstraint>& kept) {
+      Request trial = keep_constraints(request, kept);
+      // The nearest value that a limit could have.
+      if (one.key == "max-step-seconds") trial.objective = Objective::Time;
+      if (one.key == "max-cost-per-step") trial.objective = Objective::Cost;
+      return trials.search(trial);
+    };
+    auto found = search_with(Trials::without(trials.all(), one));
     std::string others;
     if (!found) {  // something else stands in the way as well
-      found = trials.search(keep_constraints(request, Trials::without(conflict, one)));
+      found = search_with(Trials::without(conflict, one));
       others = " and leave out the other constraints";
     }
     if (!found) continue;
     std::string instead = constraint_of(found->plan, one.key);
-    if (one.key == "max-step-seconds") instead = seconds_text(found->estimate.step) + " a step";
+    std::string known = seconds_text(found->estimate.step) + " a step: ";
+    if (one.key == "max-step-seconds") instead.swap(known);
     if (one.key == "max-cost-per-step" && found->estimate.cost_per_step)
       instead = usd_text(*found->estimate.cost_per_step) + " a step";
     if (instead.empty() || instead == one.text) instead = "any " + one.key;
-    fixes.push_back({found->estimate.step, "allow " + instead + others + " (" + seconds_text(found->estimate.step) +
-                                               " a step: " + found->summary + ")"});
+    fixes.push_back({found->estimate.step, one.key == "max-step-seconds"
+                                               ? "allow " + instead + found->summary + others
+                                               : "allow " + instead + others + " (" + known + found->summary + ")"});
   }
   std::stable_sort(fixes.begin(), fixes.end(), [](const Fix& a, const Fix& b) { return a.step < b.step; });
   std::string text;
@@ -207,6 +216,9 @@ std::string constraint_of(const plan::Plan& plan, const std::string& key) {
     }
     if (blocks.empty()) return "recompute=none";
     if (static_cast<int>(blocks.size()) == all) return "recompute=full";
+    constexpr std::size_t kMost = 8;
+    if (blocks.size() > kMost)
+      return "recompute of " + std::to_string(blocks.size()) + " of " + std::to_string(all) + " blocks";
     return "recompute=[" + join_numbers(blocks) + "]";
   }
   return "";
@@ -228,7 +240,8 @@ Error explain_conflict(const Request& request, const Error& error) {
   const auto alone = trials.search(keep_constraints(request, conflict));
   Error told = alone ? error : alone.error();
   const std::string words = in_words(conflict);
-  const bool of_limits = told.message == kBeyondLimits, of_memory = !of_limits && of_memory_or_limits;
+  const bool of_limits = told.message == kBeyondLimits;
+  const bool of_memory = !of_limits && told.code == ErrorCode::ResourceExhausted;
   if (of_memory) {
     const std::size_t colon = told.message.find(": ");
     const std::string missing = colon == std::string::npos ? told.message : told.message.substr(colon + 2);

@@ -165,6 +165,9 @@ std::string to_text(const PlanExplanation& explanation) {
 
 Json to_json(const PlanExplanation& explanation) {
   Json json = to_json(explanation.result);
+  if (explanation.result.lower_bound_step.value <= 0) {  // nothing was searched
+    for (const char* key : {"lower_bound_step_seconds", "optimality_gap", "search"}) json.object().erase(key);
+  }
   if (explanation.better)
     json["better"] = JsonObject{{"estimate", plan::to_json(explanation.better->estimate)},
                                 {"plan", plan::to_json(explanation.better->plan)},

@@ -29,19 +29,19 @@ struct Against {
 };
 
 struct PlanExplanation {
-  PlanResult result;              // of the given plan: estimate, bound, reasons by family, sensitivities
-  std::optional<RunnerUp> better; // found by a search for the same request, where that is quick
+  PlanResult result;               // of the given plan: estimate, bound, reasons by family, sensitivities
+  std::optional<RunnerUp> better;  // found by a search for the same request, where that is quick
   std::optional<Against> against;
 };
-/// Simulates `plan` and, if given and valid, `against`. On small clusters it searches as well: lower bound, gap, a better
-/// plan if there is one, reasons by family. Requires: `plan` valid for the cost model's graph and cluster.
+/// Simulates `plan` and, if given and valid, `against`. On small clusters it searches as well: lower bound, gap, a
+/// better plan if there is one, reasons by family. Requires: `plan` valid for the cost model's graph and cluster.
 [[nodiscard]] Result<PlanExplanation> explain_plan(const Request& request, const plan::Plan& plan,
                                                    const plan::Plan* against = nullptr);
 [[nodiscard]] std::string to_text(const PlanExplanation& explanation);
 [[nodiscard]] Json to_json(const PlanExplanation& explanation);
 
 /// Why not `other`, beside a plan that was simulated to `ours`.
-[[nodiscard]] Against compare_with(const cost_model::CostModel& cost, const plan::Plan& plan, const plan::Estimate& ours,
-                                   const plan::Plan& other);
+[[nodiscard]] Against compare_with(const cost_model::CostModel& cost, const plan::Plan& plan,
+                                   const plan::Estimate& ours, const plan::Plan& other);
 
 }  // namespace coxswain::planner

@@ -43,7 +43,8 @@ class Families {
     const auto tensor = span_of(chosen_, [](const plan::Stage& stage) { return stage.replicas.front().tensor; });
     const auto data = span_of(chosen_, [](const plan::Stage& stage) { return stage.replicas.size(); });
     const auto zero = span_of(chosen_, [](const plan::Stage& stage) { return stage.zero_stage; });
-    const int devices = static_cast<int>(std::min<std::int64_t>(cluster::num_devices(request_.cost->resources()), 4096));
+    const int devices =
+        static_cast<int>(std::min<std::int64_t>(cluster::num_devices(request_.cost->resources()), 4096));
     const int stages = static_cast<int>(chosen_.stages.size());
 
     if (tensor.most > 1) add("no tensor parallel", "tensor", &Constraints::tensor, {1});
@@ -75,19 +76,20 @@ class Families {
 
  private:
   template <class Value>
-  void add(const std::string& name, const std::string& key, std::vector<Value> Constraints::*list,
+  void add(const std::string& name, const std::string& key, std::vector<Value> Constraints::* list,
            std::vector<Value> values) {
     Family family{name, base_, "", key};
     std::vector<Value>& pinned = family.request.constraints.*list;
     if (!pinned.empty()) {
-      std::erase_if(values, [&](Value value) { return std::find(pinned.begin(), pinned.end(), value) == pinned.end(); });
+      std::erase_if(values,
+                    [&](Value value) { return std::find(pinned.begin(), pinned.end(), value) == pinned.end(); });
       if (values.empty()) family.excluded_by = pinned_text(key);
     }
     pinned = std::move(values);
     families_.push_back(std::move(family));
   }
 
-  void add_word(const std::string& name, const std::string& key, std::optional<std::string> Constraints::*word,
+  void add_word(const std::string& name, const std::string& key, std::optional<std::string> Constraints::* word,
                 const std::string& value) {
     Family family{name, base_, "", key};
     if (const auto& pinned = base_.constraints.*word; pinned && *pinned != value) family.excluded_by = pinned_text(key);
@@ -122,8 +124,9 @@ class Families {
   }
 
   void add_schedules(int most_stages) {
-    for (const ScheduleKind kind : {ScheduleKind::GPipe, ScheduleKind::OneForwardOneBackward, ScheduleKind::Interleaved,
-                                    ScheduleKind::ZeroBubbleH1, ScheduleKind::ZeroBubbleH2, ScheduleKind::ZeroBubbleV}) {
+    for (const ScheduleKind kind :
+         {ScheduleKind::GPipe, ScheduleKind::OneForwardOneBackward, ScheduleKind::Interleaved,
+          ScheduleKind::ZeroBubbleH1, ScheduleKind::ZeroBubbleH2, ScheduleKind::ZeroBubbleV}) {
       if (chosen_.stages.size() > 1 && kind == chosen_.schedule) continue;
       add("schedule " + std::string(plan::to_text(kind)), "schedule", &Constraints::schedule, {kind});
       std::vector<int>& stages = families_.back().request.constraints.pipeline;  // one stage has no schedule

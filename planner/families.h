@@ -11,11 +11,12 @@ namespace coxswain::planner {
 
 struct Family {
   std::string name;
-  Request request;         // whose plans are the family
-  std::string excluded_by; // a constraint of the user's that has no plan in common with it: "tensor=1"
-  std::string key;         // of the constraint that makes it: "tensor"; empty: of devices
+  Request request;          // whose plans are the family
+  std::string excluded_by;  // a constraint of the user's that has no plan in common with it: "tensor=1"
+  std::string key;          // of the constraint that makes it: "tensor"; empty: of devices
 };
-/// In a fixed order. Only those that a search of this version can be asked for; whether it can is for the search to say.
+/// In a fixed order. Only those that a search of this version can be asked for; whether it can is for the search to
+/// say.
 [[nodiscard]] std::vector<Family> other_families(const Request& request, const plan::Plan& chosen);
 
 /// True when `plan` belongs to the family.

@@ -216,6 +216,9 @@ Result<PlanResult> search_once(const Request& request) {
   COX_TRY(auto rule, recompute_rule(request));
   std::vector<std::unique_ptr<SpanCosts>> spans;
   const std::vector<SearchSpace> spaces = make_spaces(request, space, rule, spans);
+  if (spaces.empty())
+    return Error{ErrorCode::InvalidArgument, kNothingMeets, "plan", "nodes that hold a tensor axis of the kind", "none",
+                 "loosen plan.tensor"};
   space.spans = spans.front().get();
   Search search(spaces, space.large ? kLargeEffort : request.rough ? kRoughEffort : kSmallEffort);
   search.run();

@@ -15,7 +15,7 @@ namespace {
 
 /// Parts of the cluster that are searched for a price, by its size.
 constexpr std::int64_t kSmallCluster = 64;
-constexpr std::size_t kManyParts = 32, kFewParts = 8;
+constexpr std::size_t kManyParts = 32, kFewParts = 8, kRoughParts = 4;
 /// Plans that each of these searches hands on.
 constexpr int kPlansPerPart = 16;
 
@@ -47,7 +47,9 @@ struct Found {
 
 Error beyond_limits(const Request& request, const std::vector<Found>& found) {
   const auto faster = [](const Found& a, const Found& b) { return a.estimate.step < b.estimate.step; };
-  const auto cheaper = [](const Found& a, const Found& b) { return a.estimate.cost_per_step < b.estimate.cost_per_step; };
+  const auto cheaper = [](const Found& a, const Found& b) {
+    return a.estimate.cost_per_step < b.estimate.cost_per_step;
+  };
   const Found& fastest = *std::min_element(found.begin(), found.end(), faster);
   const Found& cheapest = *std::min_element(found.begin(), found.end(), cheaper);
   const auto tell = [](const Found& one) {
@@ -100,7 +102,9 @@ void take_all(const PlanResult& from, std::vector<Found>& found) {
 /// The plans of searches on parts of the cluster.
 void search_parts(const Request& request, PlanResult& whole, std::vector<Found>& found) {
   const cluster::ResourceGraph& graph = request.cost->resources();
-  const std::size_t most = cluster::num_devices(graph) <= kSmallCluster ? kManyParts : kFewParts;
+  const std::size_t most = request.rough                                  ? kRoughParts
+                           : cluster::num_devices(graph) <= kSmallCluster ? kManyParts
+                                                                          : kFewParts;
   for (const auto& limits : limit_choices(graph, most)) {
     Request part = request;
     part.device_limits = limits;

@@ -6,8 +6,8 @@
 
 namespace coxswain::planner {
 
-/// Errors: as search_once; ResourceExhausted where plans fit but none keeps the limits; InvalidArgument where prices are
-/// needed and missing.
+/// Errors: as search_once; ResourceExhausted where plans fit but none keeps the limits; InvalidArgument where prices
+/// are needed and missing.
 [[nodiscard]] Result<PlanResult> search_objective(const Request& request);
 
 /// Fills `classes`, and the devices that stay unused into `summary`.

@@ -16,8 +16,8 @@ void describe_devices(const Request& request, PlanResult& result) {
   }
   if (unused.empty()) return;
   result.summary += "; unused: " + unused;
-  result.summary += request.objective == Objective::Cost ? " (would cost more than they save)"
-                                                         : " (would not make the step shorter)";
+  result.summary +=
+      request.objective == Objective::Cost ? " (would cost more than they save)" : " (would not make the step shorter)";
 }
 
 Result<PlanResult> find_plan(const Request& request) {

@@ -97,8 +97,8 @@ struct PlanResult {
 
 /// Adds what more searches tell: by family why no plan of it was taken, and what one change of hardware would buy. On
 /// small clusters (up to 64 devices, a quick search) each is a search of its own, bounded in candidates; on large ones
-/// the chosen plan simulated again. `keep_plan`: the plan was given; else a better one that a narrower search happens to
-/// find takes its place.
+/// the chosen plan simulated again. `keep_plan`: the plan was given; else a better one that a narrower search happens
+/// to find takes its place.
 void add_reasons(const Request& request, PlanResult& result, bool keep_plan = false);
 
 /// INTERFACE section 4.

@@ -108,7 +108,7 @@ class Sensitivities {
       : request_(request), result_(result), graph_(request.cost->resources()), quick_(is_quick(request, result)) {}
 
   void add_all() {
-    add_memory();
+    if (quick_) add_memory();  // the same plan gains nothing by it
     add_links();
     add_speed();
     if (!quick_) return;
@@ -117,7 +117,8 @@ class Sensitivities {
   }
 
  private:
-  /// On changed hardware: the best plan of a new search, at worst the same plan again. `same_plan`: it stands there too.
+  /// On changed hardware: the best plan of a new search, at worst the same plan again. `same_plan`: it stands there
+  /// too.
   void try_change(const std::string& change, cluster::ResourceGraph changed, std::vector<double> speed = {},
                   bool same_plan = true) {
     const ChangedCost cost(*request_.cost, std::move(changed), std::move(speed));
@@ -153,9 +154,8 @@ class Sensitivities {
       return static_cast<double>(device.parts.total().value) /
              static_cast<double>(std::max<std::int64_t>(1, device.capacity.value));
     };
-    const auto fullest =
-        std::max_element(result_.estimate.devices.begin(), result_.estimate.devices.end(),
-                         [&](const auto& a, const auto& b) { return filled(a) < filled(b); });
+    const auto fullest = std::max_element(result_.estimate.devices.begin(), result_.estimate.devices.end(),
+                                          [&](const auto& a, const auto& b) { return filled(a) < filled(b); });
     for (std::size_t c = 0; c < graph_.device_classes.size(); ++c) {
       if (graph_.device_classes[c].name == fullest->device) return static_cast<int>(c);
     }

@@ -1,6 +1,6 @@
 #pragma once
-// Private to planner/: one search, and the step from what it found to a PlanResult. Everything that explains, compares or
-// asks "what if" runs searches through search_once and never sees the search itself. Threads: as find_plan.
+// Private to planner/: one search, and the step from what it found to a PlanResult. Everything that explains, compares
+// or asks "what if" runs searches through search_once and never sees the search itself. Threads: as find_plan.
 #include <vector>
 
 #include "planner/outcome.h"

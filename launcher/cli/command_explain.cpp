@@ -25,7 +25,8 @@ Result<void> check_same_job(const plan::Plan& plan, const PlanningInputs& inputs
                           "make it for the same job and cluster: launch plan --constrain ... --out FILE"});
   };
   compare("model_hash", model::model_hash(inputs.graph), plan.model_hash, "the plan is for another model");
-  compare("cluster_hash", cluster::cluster_hash(inputs.resources), plan.cluster_hash, "the plan is for another cluster");
+  compare("cluster_hash", cluster::cluster_hash(inputs.resources), plan.cluster_hash,
+          "the plan is for another cluster");
   if (problems.empty()) return {};
   return with_path_prefix(combine_errors(ErrorCode::InvalidArgument, "bad plan", std::move(problems)), file);
 }

@@ -46,8 +46,7 @@ std::string beside(const std::string& metrics, const std::string& name) {
 Result<cost_model::Calibration> load_calibration(const std::string& file, const cluster::ResourceGraph& resources) {
   COX_TRY(std::string text, read_file(file));
   Json plan_file;
-  const std::string plan =
-      beside(file, "plan-" + std::to_string(cost_model::last_generation(text)) + ".json");
+  const std::string plan = beside(file, "plan-" + std::to_string(cost_model::last_generation(text)) + ".json");
   if (!plan.empty()) {
     COX_TRY(plan_file, load_json(plan));
   }

@@ -56,9 +56,9 @@ TEST_CASE("a plan that does not fit is told where, by how much and what would fi
 
 TEST_CASE("a slower plan is told by which part and what is laid out otherwise", "[against_test]") {
   const World world;
-  const auto recomputing = make_plan(
-      world.graph, world.resources,
-      {{0, 4, {{0, 0}}, {2}, plan::Recompute::Full}, {4, 8, {{0, 1}}, {2}, plan::Recompute::Full}}, 2);
+  const auto recomputing =
+      make_plan(world.graph, world.resources,
+                {{0, 4, {{0, 0}}, {2}, plan::Recompute::Full}, {4, 8, {{0, 1}}, {2}, plan::Recompute::Full}}, 2);
   const Against against = compare_with(world.cost, world.halves, world.ours, recomputing);
   CHECK(against.verdict.find("slower, mostly by recompute") != std::string::npos);
   REQUIRE_FALSE(against.reasons.empty());

@@ -11,9 +11,8 @@ using namespace coxswain::test_support;
 
 TEST_CASE("classes tell their devices, samples, blocks, time and memory", "[class_facts_test]") {
   const model::ModelGraph graph = make_chain(4, 8);
-  const auto resources =
-      make_cluster({make_device("a", 1 << 30), make_device("b", 1 << 29), make_device("c", 1)}, {2, 2, 1}, 1,
-                   make_link("l", 0, 1e9), make_link("o", 0, 1));
+  const auto resources = make_cluster({make_device("a", 1 << 30), make_device("b", 1 << 29), make_device("c", 1)},
+                                      {2, 2, 1}, 1, make_link("l", 0, 1e9), make_link("o", 0, 1));
   const auto plan = make_plan(graph, resources, {{0, 3, {{0, 0}, {0, 1}}, {3, 1}}, {3, 6, {{1, 0}}, {4}}}, 1);
   plan::Estimate estimate;
   plan::DeviceEstimate first, second, third;

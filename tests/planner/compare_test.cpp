@@ -32,6 +32,6 @@ TEST_CASE("differences of layout that can explain the part come first", "[compar
   REQUIRE(sentences.size() >= 2);
   CHECK(sentences[0] == "it pipelines over tcp where this one pipelines over nvlink");
   CHECK(layout_differences(cost, inside, across, "forward")[0] ==
-        "it runs 2 micro-batches of 2 where this one runs 1 micro-batches of 4");
+        "it runs 2 micro-batches of 2 where this one runs 1 micro-batch of 4");
   CHECK(layout_differences(cost, inside, inside, "bubble").empty());
 }

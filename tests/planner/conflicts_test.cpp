@@ -30,8 +30,8 @@ struct TightWorld {
 }  // namespace
 
 TEST_CASE("constraints are listed as they are typed, and read back", "[conflicts_test]") {
-  const std::vector<std::string> texts{"data=2",     "tensor=1,2",     "zero=0", "micro=4", "samples=[3,1]",
-                                       "recompute=full", "schedule=gpipe", "cuts=[3]"};
+  const std::vector<std::string> texts{"data=2",        "tensor=1,2",     "zero=0",         "micro=4",
+                                       "samples=[3,1]", "recompute=full", "schedule=gpipe", "cuts=[3]"};
   const TightWorld world;
   Request request = world.request(texts);
   request.max_step = Seconds(0.5);
@@ -94,8 +94,8 @@ TEST_CASE("where nothing fits at all, constraints are not blamed", "[conflicts_t
 
 TEST_CASE("a plan's own values can be typed as constraints", "[conflicts_test]") {
   const TightWorld world;
-  const auto plan = make_plan(world.graph, world.resources,
-                              {{0, 4, {{0, 0}}, {4}, plan::Recompute::Full}, {4, 8, {{0, 1}}, {4}}}, 1);
+  const auto plan =
+      make_plan(world.graph, world.resources, {{0, 4, {{0, 0}}, {4}, plan::Recompute::Full}, {4, 8, {{0, 1}}, {4}}}, 1);
   CHECK(constraint_of(plan, "pipeline") == "pipeline=2");
   CHECK(constraint_of(plan, "cuts") == "cuts=[4]");
   CHECK(constraint_of(plan, "recompute") == "recompute=[0,1,2,3]");

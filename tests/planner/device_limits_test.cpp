@@ -10,8 +10,8 @@ using namespace coxswain::planner;
 using namespace coxswain::test_support;
 
 TEST_CASE("a limit leaves the first devices of a class, with their ids", "[device_limits_test]") {
-  const auto resources = make_cluster({make_device("a", 1), make_device("b", 1)}, {2, 1}, 2, make_link("l", 0, 1),
-                                      make_link("o", 0, 1));
+  const auto resources =
+      make_cluster({make_device("a", 1), make_device("b", 1)}, {2, 1}, 2, make_link("l", 0, 1), make_link("o", 0, 1));
   auto pools = make_pools(resources);
   REQUIRE(pools.has_value());
   limit_pools(*pools, {3, 0});
@@ -27,8 +27,8 @@ TEST_CASE("choices are all, halves in whole nodes, and none, of each class, with
   const auto one = make_cluster({make_device("a", 1)}, {4}, 4, make_link("l", 0, 1), make_link("o", 0, 1));
   // 16, 8, 4 = one node, 2, 1.
   CHECK(limit_choices(one, 32) == std::vector<std::vector<std::int64_t>>{{16}, {8}, {4}, {2}, {1}});
-  const auto two = make_cluster({make_device("a", 1), make_device("b", 1)}, {2, 1}, 1, make_link("l", 0, 1),
-                                make_link("o", 0, 1));
+  const auto two =
+      make_cluster({make_device("a", 1), make_device("b", 1)}, {2, 1}, 1, make_link("l", 0, 1), make_link("o", 0, 1));
   // (2, 1, 0) x (1, 0) without (0, 0).
   CHECK(limit_choices(two, 32).size() == 5);
   CHECK(limit_choices(two, 3).size() == 3);

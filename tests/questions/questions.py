@@ -5,6 +5,7 @@ import dataclasses
 
 CLUSTER = "1x2xh100-sxm,ib100+1x2xa100-40gb-sxm,ib100"
 PLAN = f"launch plan llama-7b.yaml --cluster {CLUSTER}"
+CHEAP = "launch plan llama-1b.yaml --cluster 1x4xa100-80gb-pcie,ib100 --objective cost"
 EXPLAIN = f"launch explain plan.json --job llama-7b.yaml --cluster {CLUSTER}"
 
 
@@ -20,12 +21,13 @@ COMMANDS = [
     Command("plan", PLAN),
     Command("unused", "launch plan llama-1b.yaml --cluster 1x2xa100-80gb-sxm,eth10+1x1xt4,eth10"),
     Command("tight", "launch plan llama-7b.yaml --cluster 1x2xh100-sxm"),
-    Command("cost", PLAN + " --objective cost"),
-    Command("cost_limited", PLAN + " --objective cost --max-step-seconds 0.9"),
+    Command("cost", CHEAP),
+    Command("cost_limited", CHEAP + " --max-step-seconds 1.0"),
+    Command("cost_too_fast", CHEAP + " --max-step-seconds 0.65 --max-cost-per-step 0.00095", code=69),
     Command("cost_free", "launch plan llama-1b.yaml --cluster 1x2xv100-32gb --objective cost", code=65),
     Command("priced", "launch plan llama-1b.yaml --cluster 1x2xv100-32gb --price v100-32gb=1.10 --objective cost"),
     Command("conflict", PLAN + " --constrain tensor=1 --constrain zero=0 --constrain pipeline=1 --constrain schedule=1f1b", code=69),
-    Command("contradiction", PLAN + " --constrain micro=1 --constrain data=4 --constrain recompute=none", code=65),
+    Command("contradiction", "launch plan llama-1b.yaml --cluster 1x4xa100-80gb-sxm --constrain micro=2 --constrain data=4 --constrain recompute=none", code=65),
     Command("too_fast", PLAN + " --max-step-seconds 0.1", code=69),
     Command("slower", EXPLAIN + " --against mine.json",
             [PLAN + " --out plan.json", PLAN + " --constrain pipeline=4 --constrain tensor=1 --out mine.json"]),
@@ -35,7 +37,7 @@ COMMANDS = [
              "launch plan llama-7b.yaml --cluster roomy-cluster.json --constrain zero=0 --constrain tensor=1 --constrain pipeline=1"
              " --constrain data=2 --out roomy.json"]),
     Command("broken", EXPLAIN + " --against broken.json",
-            [PLAN + " --out plan.json", "sed 's/\"samples\": [0-9]*/\"samples\": 3/' plan.json > broken.json"]),
+            [PLAN + " --out plan.json", "sed 's/\"first_block\": 0/\"first_block\": 1/' plan.json > broken.json"]),
     Command("calibrated", PLAN + " --calibrate run/metrics.jsonl"),
 ]
 
@@ -54,8 +56,8 @@ QUESTIONS = [
     Question("What binds?", "plan", ["binds:"]),
     Question("How far is this from the best possible?", "plan", ["no plan steps"]),
     Question("What was nearly as good?", "plan", ["runners-up", "RUNNER"]),
-    Question("Why this tensor parallelism?", "plan", ["  no tensor parallel", "  tensor parallel"]),
-    Question("Why this pipeline?", "plan", ["  no pipeline parallel", "  pipeline parallel"]),
+    Question("Why tensor parallelism, or why none?", "plan", ["  no tensor parallel", "  tensor parallel"]),
+    Question("Why a pipeline, or why none?", "plan", ["  no pipeline parallel", "  pipeline parallel"]),
     Question("What if I forbid ZeRO?", "plan", ["  ZeRO 0"]),
     Question("Why this micro-batch?", "plan", ["  micro-batch of"]),
     Question("Why this schedule?", "plan", ["  schedule"]),
@@ -69,7 +71,8 @@ QUESTIONS = [
     Question("Why is a card unused?", "unused", ["plan:", "t4 ", "  every device"]),
     Question("What does it cost?", "plan", ["costs"]),
     Question("What is the cheapest plan?", "cost", ["plan:", "costs", "no plan costs"]),
-    Question("What is the cheapest plan that steps in 0.9 s?", "cost_limited", ["plan:", "step ", "costs"]),
+    Question("What is the cheapest plan that steps in a second?", "cost_limited", ["plan:", "step ", "costs"]),
+    Question("Is there a plan that is as fast and as cheap as I want?", "cost_too_fast", ["error:", "  got:", "  fix:"]),
     Question("How do I give prices?", "cost_free", ["error:", "  fix:"]),
     Question("And with a price?", "priced", ["costs", "no plan costs"]),
     Question("Nothing fits: which of my constraints is to blame?", "conflict", ["error:", "  got:", "  fix:"]),
