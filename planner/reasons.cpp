@@ -13,14 +13,17 @@
 namespace coxswain::planner {
 namespace {
 
-/// Up to here each reason is a search of its own.
+/// Up to here each reason is a search of its own: few devices, or more with a search that was short.
 constexpr std::int64_t kMaxDevices = 64, kMaxCandidates = 400000;
+constexpr std::int64_t kMoreDevices = 1024, kFewCandidates = 2000;
 /// Of each of these searches.
 constexpr std::int64_t kBudget = 50000;
 constexpr std::size_t kMaxLinks = 4;
 
 bool is_quick(const Request& request, const PlanResult& result) {
-  return cluster::num_devices(request.cost->resources()) <= kMaxDevices && result.candidates_costed <= kMaxCandidates;
+  const std::int64_t devices = cluster::num_devices(request.cost->resources());
+  return (devices <= kMaxDevices && result.candidates_costed <= kMaxCandidates) ||
+         (devices <= kMoreDevices && result.candidates_costed <= kFewCandidates);
 }
 
 /// By more than what is worth telling.
@@ -129,16 +132,40 @@ class Sensitivities {
       if (simulation) best.step = simulation->estimate.step;
     }
     if (quick_) {
-      const auto found = search_on(cost, request_.device_limits);
-      if (found && found->estimate.step.value < best.step.value * (1 - 1e-9))
-        best = Sensitivity{change, found->estimate.step, summarize(found->plan)};
+      const auto take = [&](const Result<PlanResult>& found) {
+        if (found && found->estimate.step.value < best.step.value * (1 - 1e-9))
+          best = Sensitivity{change, found->estimate.step, summarize(found->plan)};
+      };
+      take(search_on(cost, request_, request_.device_limits));
+      // The same axes with other cuts and recompute, which a wide search may pass over.
+      if (same_plan) take(search_on(cost, same_axes(), request_.device_limits));
     }
     result_.sensitivities.push_back(std::move(best));
   }
 
-  [[nodiscard]] Result<PlanResult> search_on(const cost_model::CostModel& cost,
-                                             const std::vector<std::int64_t>& limits) const {
+  /// Pinned to the axes, ZeRO stages, micro-batch and schedule of the plan.
+  [[nodiscard]] Request same_axes() const {
     Request request = request_;
+    Constraints& c = request.constraints;
+    c.data.clear();
+    c.tensor.clear();
+    c.zero.clear();
+    const auto insert = [](std::vector<int>& list, int value) {
+      if (std::find(list.begin(), list.end(), value) == list.end()) list.push_back(value);
+    };
+    for (const plan::Stage& stage : result_.plan.stages) {
+      insert(c.data, static_cast<int>(stage.replicas.size()));
+      insert(c.tensor, stage.replicas.front().tensor);
+      insert(c.zero, stage.zero_stage);
+    }
+    c.pipeline = {static_cast<int>(result_.plan.stages.size())};
+    c.micro = {result_.plan.batch.micro};
+    if (result_.plan.stages.size() > 1) c.schedule = {result_.plan.schedule};
+    return request;
+  }
+
+  [[nodiscard]] static Result<PlanResult> search_on(const cost_model::CostModel& cost, Request request,
+                                                    const std::vector<std::int64_t>& limits) {
     request.cost = &cost;
     request.top_k = 1;
     request.explain_failure = false;
@@ -240,7 +267,7 @@ class Sensitivities {
     for (const int c : used_classes()) {
       std::vector<std::int64_t> fewer = all;
       --fewer[static_cast<std::size_t>(c)];
-      const auto found = search_on(*request_.cost, fewer);
+      const auto found = search_on(*request_.cost, request_, fewer);
       if (found)
         result_.sensitivities.push_back({"one " + graph_.device_classes[static_cast<std::size_t>(c)].name + " less",
                                          found->estimate.step, summarize(found->plan)});
