@@ -1,6 +1,8 @@
 // The smallest conflicting sets, on instances where they are known.
 #include "planner/conflicts.h"
 
+#include <algorithm>
+
 #include "tests/planner/random_instance.h"
 
 #include <catch2/catch.hpp>
@@ -62,6 +64,41 @@ TEST_CASE("memory: only the constraints that conflict are named, with what is mi
   const auto alone = find_plan(world.request({"data=1", "pipeline=1", "tensor=1"}));
   REQUIRE_FALSE(alone.has_value());
   CHECK(alone.error().message.find("data=1, tensor=1 and pipeline=1 do not fit together: ") == 0);
+}
+
+TEST_CASE("no smaller set conflicts than the one that is named, by brute force over all subsets", "[conflicts_test]") {
+  const TightWorld world;
+  const std::vector<std::string> all{"data=1", "tensor=1", "pipeline=1", "zero=0", "schedule=1f1b"};
+  const auto pick = [&](unsigned mask) {
+    std::vector<std::string> picked;
+    for (std::size_t i = 0; i < all.size(); ++i) {
+      if ((mask >> i & 1U) != 0) picked.push_back(all[i]);
+    }
+    return picked;
+  };
+  std::vector<char> feasible;
+  for (unsigned mask = 0; mask < 32; ++mask)
+    feasible.push_back(find_plan(world.request(pick(mask))).has_value() ? 1 : 0);
+  int infeasible = 0;
+  for (unsigned mask = 0; mask < 32; ++mask) {
+    if (feasible[mask] != 0) continue;
+    ++infeasible;
+    int least = 32;
+    for (unsigned subset = 0; subset < 32; ++subset) {
+      if ((subset & mask) == subset && feasible[subset] == 0) least = std::min(least, __builtin_popcount(subset));
+    }
+    const std::string message = find_plan(world.request(pick(mask))).error().message;
+    INFO(message);
+    unsigned named = 0;
+    for (std::size_t i = 0; i < all.size(); ++i) {
+      if (message.substr(0, message.find(':')).find(all[i]) != std::string::npos) named |= 1U << i;
+    }
+    CHECK(feasible[named] == 0);
+    CHECK((named & mask) == named);
+    CHECK(__builtin_popcount(named) == least);
+  }
+  CHECK(infeasible > 0);
+  CHECK(infeasible < 32);
 }
 
 TEST_CASE("a pure contradiction names its members", "[conflicts_test]") {

@@ -23,6 +23,12 @@ What one asks of a plan, the command that answers, and the lines of its output t
 [examples/plans](../examples/plans); nothing of the hardware has to exist. The test `questions` runs every command and compares
 what it prints with `tests/questions/golden/`; `make golden` writes this page anew from `tests/questions/questions.py`. The run that
 the last question corrects the model from is made up.
+
+`--format json` has the same, beside the keys of the interface: `classes` (the table of device classes), `objective`,
+`cost_per_step_usd` and `lower_bound_cost_per_step_usd` where prices are known, `family` and `step_seconds` in `rejected`, `summary`
+in `sensitivities`; of `launch explain` also `better` (a plan that the search prefers) and `against` (`verdict`, `reasons`,
+`differences`, `estimate`). On clusters of more than 64 devices whose search is long, families are those among the runners-up and
+only the chosen plan is simulated again on changed links and cards.
 """
 
 
