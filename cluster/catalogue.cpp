@@ -279,6 +279,8 @@ ResourceGraph build(const std::vector<Group>& groups) {
     node.devices = {{index_of(graph.device_classes, group.device->device), group.devices}};
     node.link = group.board.link;
     node.host_memory = group.board.host_memory;
+    node.host_link = group.board.host_link;
+    node.host_memory_bandwidth = group.board.host_memory_bandwidth;
     node.cores = group.board.cores;
     graph.nodes.push_back({index_of(graph.node_classes, node), group.nodes});
   }

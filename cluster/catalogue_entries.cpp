@@ -167,6 +167,16 @@ class CatalogueReader {
       for (Error& error : domain.take_problems()) reader.problem(std::move(error));
     }
     reader.any("domain");
+    if (reader.has("host")) {
+      JsonReader host(reader.object("host"), "host");
+      board.host_link = read_link_name(host);
+      board.host_link.sharing = read_count(host, "flows", 0);
+      board.host_memory_bandwidth = read_number<BytesPerSecond>(host, "memory_bandwidth_bytes_per_second");
+      if (host.string("from").empty() && host.has("from"))
+        host.problem(problem("a number without its origin", "from", "where it was read", "nothing"));
+      for (Error& error : host.take_problems()) reader.problem(std::move(error));
+    }
+    reader.any("host");
     catalogue_.boards.push_back(std::move(board));
   }
 

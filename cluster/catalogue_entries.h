@@ -23,6 +23,8 @@ struct CatalogueBoard {
   LinkClass domain_link;   // NVLink of a rack, ICI of a pod
   int cores = 0;
   Sourced<Bytes> host_memory;
+  LinkClass host_link;  // of one device; `sharing` = devices that reach host memory at full rate
+  Sourced<BytesPerSecond> host_memory_bandwidth;
 };
 
 struct CatalogueDevice {

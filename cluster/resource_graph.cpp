@@ -31,16 +31,6 @@ const NodeClass& class_of_group(const ResourceGraph& graph, const NodeGroup& gro
   return graph.node_classes[static_cast<std::size_t>(group.node_class)];
 }
 
-/// The class of node number `node`.
-const NodeClass& class_of_node(const ResourceGraph& graph, std::int64_t node) {
-  for (const NodeGroup& group : graph.nodes) {
-    if (node < group.count) return class_of_group(graph, group);
-    node -= group.count;
-  }
-  COX_ENSURE(false, "no such node");
-  return graph.node_classes.front();
-}
-
 /// The first of `tiers` whose domain holds both nodes, or null; nodes are counted from where the domains start.
 const LinkClass* first_tier(const std::vector<NetworkTier>& tiers, std::int64_t a, std::int64_t b) {
   for (const NetworkTier& tier : tiers) {
@@ -165,6 +155,7 @@ class Checker {
       if (node.cores < 0)
         add(path + ".cores", "value must not be negative", "a number of at least 0", std::to_string(node.cores));
       if (devices > 1) check_link(path + ".link", node.link);
+      if (!node.host_link.name.empty()) check_link(path + ".host_link", node.host_link);
     }
   }
 
@@ -285,6 +276,15 @@ DeviceLocation locate(const ResourceGraph& graph, DeviceId device) {
   }
   COX_ENSURE(false, "no such device", device.device_class, device.index);
   return {};
+}
+
+const NodeClass& class_of_node(const ResourceGraph& graph, std::int64_t node) {
+  for (const NodeGroup& group : graph.nodes) {
+    if (node < group.count) return class_of_group(graph, group);
+    node -= group.count;
+  }
+  COX_ENSURE(false, "no such node");
+  return graph.node_classes.front();
 }
 
 DeviceId device_at(const ResourceGraph& graph, std::int64_t node, std::int64_t local_index) {

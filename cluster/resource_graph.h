@@ -77,6 +77,8 @@ struct NodeClass {
   LinkClass link;  // between two devices of the node
   Sourced<Bytes> host_memory;
   int cores = 0;
+  LinkClass host_link = {};                            // between a device and host memory; without a name: not known
+  Sourced<BytesPerSecond> host_memory_bandwidth = {};  // of the whole node; 0: not known
   friend bool operator==(const NodeClass&, const NodeClass&) = default;
 };
 
@@ -133,6 +135,8 @@ struct DeviceLocation {
 /// The link between two devices: the node's own, an override, or the first tier (of their group, then of the graph)
 /// that holds both.
 [[nodiscard]] const LinkClass& link_between(const ResourceGraph& graph, DeviceId a, DeviceId b);
+/// The class of node number `node`. Requires: it exists.
+[[nodiscard]] const NodeClass& class_of_node(const ResourceGraph& graph, std::int64_t node);
 [[nodiscard]] const LinkClass& link_between_nodes(const ResourceGraph& graph, std::int64_t a, std::int64_t b);
 
 /// Every rule that `graph` breaks (indices, positive numbers, at least one device).

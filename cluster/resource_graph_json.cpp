@@ -155,6 +155,14 @@ NodeClass read_node_class(JsonReader& reader, const ResourceGraph& graph) {
   node.cores = static_cast<int>(reader.integer("cores", 0, 1 << 30));
   node.host_memory = read_bytes(reader, "host_memory_bytes");
   node.link = read_link(reader, "link");
+  if (reader.has("host_link"))
+    node.host_link = read_link(reader, "host_link");
+  else
+    reader.any("host_link");
+  if (reader.has("host_memory_bandwidth_bytes_per_second"))
+    node.host_memory_bandwidth = read_number<BytesPerSecond>(reader, "host_memory_bandwidth_bytes_per_second");
+  else
+    reader.any("host_memory_bandwidth_bytes_per_second");
   const JsonArray& devices = reader.array("devices");
   for (std::size_t i = 0; i < devices.size(); ++i) {
     JsonReader inner(devices[i], "devices[" + std::to_string(i) + "]");
@@ -201,12 +209,17 @@ Json to_json(const ResourceGraph& graph) {
           JsonObject{{"count", entry.count},
                      {"device_class", graph.device_classes[static_cast<std::size_t>(entry.device_class)].name}});
     }
-    node_classes.push_back(
-        JsonObject{{"cores", node.cores},
-                   {"devices", std::move(devices)},
-                   {"host_memory_bytes", sourced_json(node.host_memory.value.value, node.host_memory.source)},
-                   {"link", link_json(node.link)},
-                   {"name", node.name}});
+    JsonObject entry{{"cores", node.cores},
+                     {"devices", std::move(devices)},
+                     {"host_memory_bytes", sourced_json(node.host_memory.value.value, node.host_memory.source)},
+                     {"link", link_json(node.link)},
+                     {"name", node.name}};
+    if (!node.host_link.name.empty()) entry["host_link"] = link_json(node.host_link);
+    if (node.host_memory_bandwidth.value.value > 0) {
+      entry["host_memory_bandwidth_bytes_per_second"] =
+          sourced_json(node.host_memory_bandwidth.value.value, node.host_memory_bandwidth.source);
+    }
+    node_classes.push_back(std::move(entry));
   }
   for (const NodeGroup& group : graph.nodes) {
     JsonObject entry{{"count", group.count},

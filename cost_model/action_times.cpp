@@ -16,37 +16,42 @@ ActionTimes::ActionTimes(const CostModel& cost, const plan::Plan& plan, const pl
   const plan::Replica& replica = stage_.replicas[static_cast<std::size_t>(role.replicas.front())];
   device_class_ = replica.devices.front().device_class;
   overhead_ = to_ticks(cost.estimate_action_overhead(device_class_));
-  Mesh mesh{replica.devices, {}, stage_.zero_stage};
-  mesh.replica_group.push_back(replica.devices.front());
-  for (const plan::Replica& other : stage_.replicas) {
-    if (&other != &replica) mesh.replica_group.push_back(other.devices.front());
-  }
+  const Mesh mesh = make_mesh(stage_, role.replicas.front());
   for (int block = stage_.first_block; block < stage_.end_block; ++block) {
-    const MeshTicks time = estimate_block_on_mesh(
-        cost, {block, device_class_, replica.samples, plan.precision, replica.tensor, replica.context, replica.expert},
-        mesh);
+    const MeshTicks time =
+        estimate_block_on_mesh(cost,
+                               {block, device_class_, replica.samples, plan.precision, replica.tensor, replica.context,
+                                replica.expert, stage_.recompute[static_cast<std::size_t>(block - stage_.first_block)]},
+                               mesh);
     forward_.push_back(time.forward);
     backward_.push_back(time.backward);
+    input_.push_back(time.input);
+    weight_.push_back(time.weight);
+    recompute_.push_back(time.recompute);
   }
   optimizer_ = estimate_update_on_mesh(
-      cost, count_persistent(cost.facts(), stage_.first_block, stage_.end_block, replica.tensor), plan.precision, mesh);
+      cost, count_persistent(cost.facts(), stage_.first_block, stage_.end_block, replica.tensor, replica.expert),
+      plan.precision, mesh);
 
   gradients_.resize(forward_.size(), 0);
   for (const ParameterFacts& parameter : cost.facts().parameters()) {
     if (!parameter.trainable || parameter.blocks.empty() || !reduces_buckets(stage_.zero_stage)) continue;
     if (parameter.blocks.front() < stage_.first_block || parameter.blocks.back() >= stage_.end_block) continue;
+    const std::int64_t elements = parameter.elements_at(replica.tensor, replica.expert);
+    const bool experts = parameter.experts > 0;
     gradients_[static_cast<std::size_t>(parameter.blocks.front() - stage_.first_block)] +=
-        parameter.elements_at(replica.tensor);
+        reduced_elements(experts ? 0 : elements, experts ? elements : 0,
+                         static_cast<std::int64_t>(mesh.replica_group.size()), replica.expert);
   }
 }
 
-ComputeTicks ActionTimes::backward_time(const plan::Action& action) const {
+ComputeTicks ActionTimes::backward_time(const plan::Action& action, const std::vector<Ticks>& times) const {
   ComputeTicks ticks;
   ticks.backward = overhead_;
   for (int block = action.first_block; block < action.end_block; ++block) {
     const auto i = static_cast<std::size_t>(block - stage_.first_block);
-    ticks.backward += backward_[i];
-    if (stage_.recompute[i] == plan::Recompute::Full) ticks.recompute += forward_[i];
+    ticks.backward += times[i];
+    ticks.recompute += recompute_[i];
   }
   return ticks;
 }
@@ -58,13 +63,14 @@ ComputeTicks ActionTimes::compute(const plan::Action& action) const {
       ticks.forward = overhead_;
       for (const Ticks block : forward_) ticks.forward += block;
       return ticks;
-    case plan::ActionKind::Backward: return backward_time(action);
-    case plan::ActionKind::BackwardInput:
-      // Two products of equal size: the gradient of the input, then that of the weight.
-      ticks = backward_time(action);
-      ticks.backward -= ticks.backward / 2;
+    case plan::ActionKind::Backward: return backward_time(action, backward_);
+    // C28: what is recomputed is needed first by I, and kept for W.
+    case plan::ActionKind::BackwardInput: return backward_time(action, input_);
+    case plan::ActionKind::BackwardWeight:
+      ticks.backward = overhead_;
+      for (int block = action.first_block; block < action.end_block; ++block)
+        ticks.backward += weight_[static_cast<std::size_t>(block - stage_.first_block)];
       return ticks;
-    case plan::ActionKind::BackwardWeight: ticks.backward = backward_time(action).backward / 2; return ticks;
     case plan::ActionKind::CountLoss: ticks.forward = overhead_; return ticks;
     case plan::ActionKind::Optimizer: ticks.optimizer = overhead_ + optimizer_; return ticks;
     default: break;

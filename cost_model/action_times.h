@@ -1,6 +1,6 @@
 #pragma once
 // Nominal seconds and bytes of every action of a role: what the simulator's Compute takes for them.
-// Used by the simulator only. Threads: pure values. Source: docs/cost_model.md, C11-C13.
+// Used by the simulator only. Threads: pure values. Source: docs/cost_model.md, C11-C13, C28.
 #include <vector>
 
 #include "cost_model/cost_model.h"
@@ -28,7 +28,8 @@ class ActionTimes {
   [[nodiscard]] Bytes edge_bytes(const plan::Action& action, std::int64_t samples) const;
 
  private:
-  [[nodiscard]] ComputeTicks backward_time(const plan::Action& action) const;
+  /// `times`: backward_, or input_ of a split one.
+  [[nodiscard]] ComputeTicks backward_time(const plan::Action& action, const std::vector<Ticks>& times) const;
 
   const CostModel& cost_;
   const plan::Plan& plan_;
@@ -37,8 +38,8 @@ class ActionTimes {
   int device_class_ = 0;
   int stage_index_ = 0;
   Ticks overhead_ = 0, optimizer_ = 0;
-  std::vector<Ticks> forward_, backward_;  // by block of the stage
-  std::vector<std::int64_t> gradients_;    // float32 elements by block of the stage, as the buckets count them
+  std::vector<Ticks> forward_, backward_, input_, weight_, recompute_;  // by block of the stage
+  std::vector<std::int64_t> gradients_;  // float32 elements by block of the stage, as the buckets count them
 };
 
 }  // namespace coxswain::cost_model

@@ -171,10 +171,10 @@ class CalibratedCost final : public CostModel {
   BlockTime estimate_block(const BlockWork& work) const override {
     BlockTime time = base_.estimate_block(work);
     const ClassCalibration& ratios = of(work.device_class);
-    time.forward = time.forward * ratios.time_ratio;
-    time.backward = time.backward * ratios.time_ratio;
-    time.saved = scaled(time.saved, ratios.memory_ratio);
-    time.transient = scaled(time.transient, ratios.memory_ratio);
+    for (Seconds* part : {&time.forward, &time.backward, &time.weight, &time.attention_forward,
+                          &time.attention_backward, &time.replayed})
+      *part = *part * ratios.time_ratio;
+    for (Bytes* part : {&time.saved, &time.transient, &time.selective}) *part = scaled(*part, ratios.memory_ratio);
     return time;
   }
   Seconds estimate_transfer(Bytes bytes, plan::DeviceId from, plan::DeviceId to) const override {
@@ -183,6 +183,14 @@ class CalibratedCost final : public CostModel {
   Seconds estimate_collective(collective::CollectiveKind kind, Bytes payload,
                               const std::vector<plan::DeviceId>& devices) const override {
     return base_.estimate_collective(kind, payload, devices);
+  }
+  Seconds estimate_shaped_collective(collective::CollectiveKind kind, Bytes payload,
+                                     const GroupShape& shape) const override {
+    return base_.estimate_shaped_collective(kind, payload, shape);
+  }
+  bool costs_by_signature() const override { return base_.costs_by_signature(); }
+  Bytes communicator_memory(int device_class, const cluster::LinkClass& link) const override {
+    return base_.communicator_memory(device_class, link);
   }
   Seconds estimate_optimizer(std::int64_t parameters, int device_class) const override {
     return base_.estimate_optimizer(parameters, device_class) * of(device_class).time_ratio;

@@ -10,6 +10,7 @@
 #include "cluster/profile.h"
 #include "cluster/resource_graph.h"
 #include "collective/algorithm.h"
+#include "cost_model/collective_time.h"
 #include "cost_model/model_facts.h"
 #include "model/model_graph.h"
 #include "plan/estimate.h"
@@ -24,14 +25,19 @@ struct BlockWork {
   std::int64_t samples = 0;  // of this replica
   plan::Precision precision = plan::Precision::Float32;
   int tensor = 1, context = 1, expert = 1;
+  plan::Recompute recompute = plan::Recompute::None;  // estimate_block answers for all of them
 };
 
 struct BlockTime {
   Seconds forward{0};
-  Seconds backward{0};    // I + W, without recompute
-  Bytes saved{0};         // kept from forward to backward without recompute
-  Bytes transient{0};     // above that, while the block runs
-  bool measured = false;  // from a profile
+  Seconds backward{0};                                  // I + W, without recompute
+  Seconds weight{0};                                    // W alone (C28)
+  Bytes saved{0};                                       // kept from forward to backward without recompute
+  Bytes transient{0};                                   // above that, while the block runs
+  bool measured = false;                                // from a profile
+  Seconds attention_forward{0}, attention_backward{0};  // parts of forward and backward: what hides a ring (C29)
+  Seconds replayed{0};                                  // what selective recompute runs again (C31)
+  Bytes selective{0};                                   // kept from forward to backward where it does
 };
 
 class CostModel {
@@ -43,6 +49,11 @@ class CostModel {
   /// C6-C9: all ranks of `devices`, one buffer of `payload` each.
   [[nodiscard]] virtual Seconds estimate_collective(collective::CollectiveKind kind, Bytes payload,
                                                     const std::vector<plan::DeviceId>& devices) const = 0;
+  /// The same for a group that is given by where it lives: for groups of many devices. Lists them unless overridden.
+  [[nodiscard]] virtual Seconds estimate_shaped_collective(collective::CollectiveKind kind, Bytes payload,
+                                                           const GroupShape& shape) const {
+    return estimate_collective(kind, payload, devices_of(resources(), shape));
+  }
   /// C13: clip and AdamW over `parameters` elements.
   [[nodiscard]] virtual Seconds estimate_optimizer(std::int64_t parameters, int device_class) const = 0;
   [[nodiscard]] virtual Seconds estimate_step_overhead(int device_class) const = 0;
@@ -50,6 +61,12 @@ class CostModel {
   [[nodiscard]] virtual Seconds estimate_action_overhead(int) const { return Seconds(0); }
   /// What a rank holds before it holds a model.
   [[nodiscard]] virtual Bytes base_memory(int) const { return Bytes(0); }
+  /// Blocks of equal signature take equal times and bytes (the last block aside, which holds the loss).
+  [[nodiscard]] virtual bool costs_by_signature() const { return false; }
+  /// C35: buffers of one communicator over `link`. A model that wraps another hands this on.
+  [[nodiscard]] virtual Bytes communicator_memory(int /*device_class*/, const cluster::LinkClass& /*link*/) const {
+    return Bytes(0);
+  }
   [[nodiscard]] virtual const model::ModelGraph& model() const = 0;
   [[nodiscard]] virtual const cluster::ResourceGraph& resources() const = 0;
 

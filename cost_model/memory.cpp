@@ -1,6 +1,7 @@
 #include "cost_model/memory.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "common/ensure.h"
 #include "plan/program.h"
@@ -13,18 +14,93 @@ constexpr std::int64_t kBFloat16Bytes = 2;
 /// Two float32 moments of AdamW.
 constexpr std::int64_t kOptimizerBytes = 8;
 
-/// C25: the stream between blocks is split along the sequence.
-Bytes split(Bytes bytes, int tensor) { return Bytes((bytes.value + tensor - 1) / tensor); }
+/// C15: most micro-batches that the list of the replica's role holds at once, from F to B or W. Without a list: of the
+/// schedule that the plan names.
+int count_in_flight(const plan::Plan& plan, int stage, int replica) {
+  for (const plan::Role& role : plan.roles) {
+    if (role.stage != stage || std::find(role.replicas.begin(), role.replicas.end(), replica) == role.replicas.end())
+      continue;
+    const int first_block = plan.stages[static_cast<std::size_t>(stage)].first_block;
+    int held = 0, peak = 0;
+    for (const plan::Action& action : role.actions) {
+      if (action.kind == plan::ActionKind::Forward) peak = std::max(peak, ++held);
+      const bool releases =
+          action.kind == plan::ActionKind::Backward || action.kind == plan::ActionKind::BackwardWeight;
+      if (releases && action.first_block == first_block) --held;  // a backward in parts ends with the lowest blocks
+    }
+    return peak;
+  }
+  return peak_in_flight(plan.schedule, stage, static_cast<int>(plan.stages.size()), plan.batch.count);
+}
+
+/// Master, two moments, and the gradient as it comes in.
+constexpr std::int64_t kHostBytes = 16;
+/// C34: the block at work and the one whose tensors are on their way.
+constexpr std::int64_t kBlocksOnDevice = 2;
+
+/// C25, C29: the stream between blocks is split along the sequence.
+Bytes split(Bytes bytes, int parts) { return Bytes((bytes.value + parts - 1) / parts); }
+
+/// C15: bytes between forward and backward.
+struct Kept {
+  Bytes sum{0};       // of one micro-batch
+  Bytes largest{0};   // of a block
+  Bytes replayed{0};  // there once more while a block is recomputed
+  Bytes shared{0}, transient{0};
+};
+
+Kept count_kept(const CostModel& cost, const StageWork& work) {
+  const ModelFacts& facts = cost.facts();
+  Kept kept;
+  for (int block = work.first_block; block < work.end_block; ++block) {
+    const BlockWork here{block,        work.device_class,
+                         work.samples, work.precision,
+                         work.tensor,  work.context,
+                         work.expert,  work.recompute[static_cast<std::size_t>(block - work.first_block)]};
+    const BlockTime time = cost.estimate_block(here);
+    const Bytes bytes = kept_bytes(facts, here, time);
+    kept.sum += bytes;
+    kept.largest = std::max(kept.largest, bytes);
+    if (here.recompute == plan::Recompute::Full) kept.replayed = std::max(kept.replayed, time.saved);
+    if (here.recompute == plan::Recompute::Selective)
+      kept.replayed = std::max(kept.replayed, time.saved - time.selective);
+    kept.transient = std::max(kept.transient, time.transient);
+    if (!time.measured)
+      kept.shared =
+          std::max(kept.shared, split(facts.totals(block, work.samples).shared_bytes, work.tensor * work.context));
+  }
+  return kept;
+}
+
+PersistentMemory persistent_of(const CostModel& cost, const StageWork& work) {
+  return estimate_persistent_memory(
+      count_persistent(cost.facts(), work.first_block, work.end_block, work.tensor, work.expert), work.precision,
+      work.zero_stage, work.replicas * work.context, work.expert, work.offload);
+}
 
 }  // namespace
 
-PersistentElements count_persistent(const ModelFacts& facts, int first_block, int end_block, int tensor) {
+Bytes kept_bytes(const ModelFacts& facts, const BlockWork& work, const BlockTime& time) {
+  switch (work.recompute) {
+    case plan::Recompute::None: return time.saved;
+    case plan::Recompute::Selective: return time.selective;
+    case plan::Recompute::Full: break;
+  }
+  return split(facts.activation_bytes(work.block, work.samples, work.precision), work.tensor * work.context);
+}
+
+std::int64_t shard_of(std::int64_t all, std::int64_t experts, std::int64_t replicas, std::int64_t holders) {
+  if (holders == replicas) return (all + replicas - 1) / replicas;
+  return (all - experts + replicas - 1) / replicas + (experts + holders - 1) / holders;
+}
+
+PersistentElements count_persistent(const ModelFacts& facts, int first_block, int end_block, int tensor, int expert) {
   PersistentElements count;
   std::vector<std::int64_t> of_block(static_cast<std::size_t>(end_block - first_block), 0);
   for (const ParameterFacts& parameter : facts.parameters()) {
     const auto at = std::lower_bound(parameter.blocks.begin(), parameter.blocks.end(), first_block);
     if (at == parameter.blocks.end() || *at >= end_block) continue;
-    const std::int64_t elements = parameter.elements_at(tensor);
+    const std::int64_t elements = parameter.elements_at(tensor, expert);
     if (!parameter.trainable) {
       count.frozen += size_of(parameter.dtype) * elements;
       continue;
@@ -32,28 +108,38 @@ PersistentElements count_persistent(const ModelFacts& facts, int first_block, in
     count.held += elements;
     of_block[static_cast<std::size_t>(*at - first_block)] += elements;
     // A tied copy is updated by its owner.
-    if (parameter.blocks.front() >= first_block) count.owned += elements;
+    const bool owned = parameter.blocks.front() >= first_block;
+    if (owned) count.owned += elements;
+    if (parameter.experts == 0) continue;
+    count.held_experts += elements;
+    if (owned) count.owned_experts += elements;
   }
   for (const std::int64_t elements : of_block) count.largest = std::max(count.largest, elements);
   count.frozen += facts.buffer_bytes(first_block, end_block);
   return count;
 }
 
-// C14; C26: what ZeRO splits, each device of the group holds 1/replicas of.
+// C14; C26: what ZeRO splits, each device of the group holds 1/replicas of; C30: masters and moments on the host.
 PersistentMemory estimate_persistent_memory(const PersistentElements& elements, plan::Precision precision,
-                                            int zero_stage, std::int64_t replicas) {
-  const auto part = [replicas](std::int64_t whole, bool split) {
-    return split ? (whole + replicas - 1) / replicas : whole;
+                                            int zero_stage, std::int64_t replicas, int expert, plan::Offload offload) {
+  const std::int64_t holders = std::max<std::int64_t>(1, replicas / expert);
+  const auto held = [&](bool is_split) {
+    return is_split ? shard_of(elements.held, elements.held_experts, replicas, holders) : elements.held;
   };
-  const bool half = precision == plan::Precision::BFloat16;
+  const std::int64_t owned =
+      zero_stage >= 1 ? shard_of(elements.owned, elements.owned_experts, replicas, holders) : elements.owned;
+  const bool half = precision == plan::Precision::BFloat16, on_host = offload == plan::Offload::Optimizer;
   // What is computed with, and under bfloat16 the float32 masters, which are state of the optimizer.
   const std::int64_t computed = half ? kBFloat16Bytes : kFloat32Bytes;
   PersistentMemory memory;
-  memory.parameters = Bytes(computed * part(elements.held, zero_stage >= 3)) + elements.frozen;
-  if (half) memory.parameters += Bytes(kFloat32Bytes * part(elements.held, zero_stage >= 1));
-  memory.gradients = Bytes(kFloat32Bytes * part(elements.held, zero_stage >= 2));
-  memory.optimizer = Bytes(kOptimizerBytes * part(elements.owned, zero_stage >= 1));
-  memory.owned_elements = part(elements.owned, zero_stage >= 1);
+  memory.parameters = Bytes(computed * held(zero_stage >= 3)) + elements.frozen;
+  if (half && !on_host) memory.parameters += Bytes(kFloat32Bytes * held(zero_stage >= 1));
+  memory.gradients = Bytes(kFloat32Bytes * held(zero_stage >= 2));
+  if (on_host)
+    memory.host = Bytes(kHostBytes * owned);
+  else
+    memory.optimizer = Bytes(kOptimizerBytes * owned);
+  memory.owned_elements = owned;
   memory.held_elements = elements.held;
   if (replicas > 1 && zero_stage >= 2) memory.gathered = Bytes(kFloat32Bytes * elements.largest);
   // The block at work and the one that is fetched ahead.
@@ -68,34 +154,25 @@ PersistentMemory estimate_persistent_memory(const ModelFacts& facts, int first_b
 
 plan::MemoryParts estimate_stage_memory(const CostModel& cost, const StageWork& work) {
   const ModelFacts& facts = cost.facts();
-  const PersistentMemory persistent =
-      estimate_persistent_memory(count_persistent(facts, work.first_block, work.end_block, work.tensor), work.precision,
-                                 work.zero_stage, work.replicas);
+  const PersistentMemory persistent = persistent_of(cost, work);
   plan::MemoryParts parts;
   parts.parameters = persistent.parameters;
   parts.gradients = persistent.gradients;
   parts.optimizer = persistent.optimizer;
 
   // C15: every micro-batch in flight keeps what backward needs, or a block's inputs where it recomputes; while a block
-  // recomputes, what it would have kept is there once more.
-  Bytes kept{0}, replayed{0}, shared{0};
-  for (int block = work.first_block; block < work.end_block; ++block) {
-    const BlockTime time = cost.estimate_block({block, work.device_class, work.samples, work.precision, work.tensor});
-    if (work.recompute[static_cast<std::size_t>(block - work.first_block)] == plan::Recompute::Full) {
-      kept += split(facts.activation_bytes(block, work.samples, work.precision), work.tensor);
-      replayed = std::max(replayed, time.saved);
-    } else {
-      kept += time.saved;
-    }
-    parts.workspace = std::max(parts.workspace, time.transient);
-    if (!time.measured) shared = std::max(shared, split(facts.totals(block, work.samples).shared_bytes, work.tensor));
-  }
-  parts.activations = kept * work.in_flight + replayed + shared;
+  // recomputes, what it would have kept is there once more. C34: of what goes to the host, two blocks' are here.
+  const Kept kept = count_kept(cost, work);
+  Bytes in_flight = kept.sum * work.in_flight;
+  if (work.offload == plan::Offload::Activations) in_flight = std::min(in_flight, kept.largest * kBlocksOnDevice);
+  parts.activations = in_flight + kept.replayed + kept.shared;
+  parts.workspace = kept.transient;
 
   // C16: a receive buffer per credit on each edge, a send buffer each while its message is under way.
   const auto edge = [&](int cut) {
-    return std::pair{split(facts.activation_bytes(cut, work.samples, work.precision), work.tensor),
-                     split(facts.gradient_bytes(cut, work.samples, work.precision), work.tensor)};
+    const int parts_of_cut = work.tensor * work.context;
+    return std::pair{split(facts.activation_bytes(cut, work.samples, work.precision), parts_of_cut),
+                     split(facts.gradient_bytes(cut, work.samples, work.precision), parts_of_cut)};
   };
   if (!work.first_stage) {
     const auto [activation, gradient] = edge(work.first_block);
@@ -107,22 +184,42 @@ plan::MemoryParts estimate_stage_memory(const CostModel& cost, const StageWork& 
   }
 
   // C17
-  parts.workspace += cost.base_memory(work.device_class) + persistent.gathered;
+  parts.workspace += cost.base_memory(work.device_class) + persistent.gathered + estimate_communicators(cost, work);
   parts.margin = margin_of(parts.total());
   return parts;
 }
 
-Bytes margin_of(Bytes sum) {
-  return Bytes(static_cast<std::int64_t>(static_cast<double>(sum.value) * kMemoryMarginFraction));
+Bytes communicator_buffers(const cluster::LinkClass& link) {
+  const double bandwidth = link.bandwidth.value.value * std::max(1, link.sharing);
+  const double channels = std::ceil(bandwidth / kChannelBandwidth.value);
+  return kChannelBytes * static_cast<std::int64_t>(std::clamp<double>(channels, kFewestChannels, kMostChannels));
 }
 
-int peak_in_flight(plan::ScheduleKind kind, int stage, int num_stages, std::int64_t num_micro_batches) {
-  int held = 0, peak = 0;
-  for (const plan::Action& action : plan::make_schedule(kind, stage, num_stages, static_cast<int>(num_micro_batches))) {
-    if (action.kind == plan::ActionKind::Forward) peak = std::max(peak, ++held);
-    if (action.kind == plan::ActionKind::Backward || action.kind == plan::ActionKind::BackwardWeight) --held;
-  }
-  return peak;
+Bytes estimate_communicators(const CostModel& cost, const StageWork& work) {
+  const cluster::ResourceGraph& graph = cost.resources();
+  const auto buffers = [&](const cluster::LinkClass& link) {
+    return cost.communicator_memory(work.device_class, link);
+  };
+  const std::int64_t node = cluster::locate(graph, {work.device_class, 0}).node, nodes = cluster::num_nodes(graph);
+  const std::int64_t inside = (work.tensor > 1 ? 1 : 0) + (work.context > 1 ? 1 : 0);
+  // Replicas, those of the same experts and of all of them, two directions with each neighbour, and the world.
+  std::int64_t outside = (work.replicas * work.context > 1 ? 1 : 0) + (work.expert > 1 ? 2 : 0);
+  outside += (work.first_stage ? 0 : 2) + (work.last_stage ? 0 : 2);
+  if (inside + outside == 0) return Bytes(0);
+  ++outside;
+  const std::int64_t other = nodes == 1 ? node : node + 1 < nodes ? node + 1 : node - 1;
+  const Bytes within = inside > 0 ? buffers(cluster::link_between_nodes(graph, node, node)) * inside : Bytes(0);
+  return within + buffers(cluster::link_between_nodes(graph, node, other)) * outside;
+}
+
+Bytes estimate_stage_host_memory(const CostModel& cost, const StageWork& work) {
+  Bytes bytes = persistent_of(cost, work).host;
+  if (work.offload == plan::Offload::Activations) bytes += count_kept(cost, work).sum * work.in_flight;
+  return bytes;
+}
+
+Bytes margin_of(Bytes sum) {
+  return Bytes(static_cast<std::int64_t>(static_cast<double>(sum.value) * kMemoryMarginFraction));
 }
 
 plan::MemoryParts estimate_memory(const CostModel& cost, const plan::Plan& plan, int stage, int replica) {
@@ -136,13 +233,16 @@ plan::MemoryParts estimate_memory(const CostModel& cost, const plan::Plan& plan,
   work.samples = place.samples;
   work.precision = plan.precision;
   work.recompute = shape.recompute;
-  work.in_flight = peak_in_flight(plan.schedule, stage, num_stages, plan.batch.count);
+  work.in_flight = count_in_flight(plan, stage, replica);
   work.receive_credits = static_cast<int>(std::min<std::int64_t>(plan.receive_credits, plan.batch.count));
   work.first_stage = stage == 0;
   work.last_stage = stage + 1 == num_stages;
   work.tensor = place.tensor;
   work.zero_stage = shape.zero_stage;
   work.replicas = static_cast<std::int64_t>(shape.replicas.size());
+  work.context = place.context;
+  work.expert = place.expert;
+  work.offload = shape.offload;
   return estimate_stage_memory(cost, work);
 }
 

@@ -1,24 +1,40 @@
 #pragma once
 // Memory of one device of a stage, with its parts. Called by estimate_memory (whole plans) and the planner (spans).
-// Threads: pure. Source: docs/cost_model.md, C14-C17.
+// Threads: pure. Source: docs/cost_model.md, C14-C17, C26,
+// C29-C35.
 #include <vector>
 
 #include "cost_model/cost_model.h"
+#include "plan/schedule.h"
 
 namespace coxswain::cost_model {
 
 /// C17: what an allocator loses to rounding and the model to what it does not see, as a share of everything else.
 inline constexpr double kMemoryMarginFraction = 0.05;
 
+/// C35: buffers of one channel of a communicator, and what a channel carries. 4 A100 with NVLink take 688 MiB for each
+/// communicator of more than two ranks (NVIDIA/nccl issue 964), 24 channels for 240 GB/s; memory goes with the channels
+/// (issue 864). A few channels there are on any link, and NCCL makes at most 32.
+inline constexpr Bytes kChannelBytes{std::int64_t{28} << 20};
+inline constexpr BytesPerSecond kChannelBandwidth{10e9};
+inline constexpr int kFewestChannels = 2, kMostChannels = 32;
+
 /// What one device of a tensor axis holds of a run of blocks, in elements.
 struct PersistentElements {
-  std::int64_t held = 0;     // trainable, owned or copied: gradients live here
-  std::int64_t owned = 0;    // trainable, updated here
-  std::int64_t largest = 0;  // trainable, of the block that has most
-  Bytes frozen{0};           // parameters that are not trained, buffers
+  std::int64_t held = 0;                             // trainable, owned or copied: gradients live here
+  std::int64_t owned = 0;                            // trainable, updated here
+  std::int64_t largest = 0;                          // trainable, of the block that has most
+  Bytes frozen{0};                                   // parameters that are not trained, buffers
+  std::int64_t held_experts = 0, owned_experts = 0;  // of them, in tables of experts (C33)
 };
+/// Of one device of a tensor axis and an expert axis.
 [[nodiscard]] PersistentElements count_persistent(const ModelFacts& facts, int first_block, int end_block,
-                                                  int tensor = 1);
+                                                  int tensor = 1, int expert = 1);
+
+/// C26, C33: what one of `replicas` holds of `all` elements where they are split; `experts` of them over `holders`
+/// only.
+[[nodiscard]] std::int64_t shard_of(std::int64_t all, std::int64_t experts, std::int64_t replicas,
+                                    std::int64_t holders);
 
 /// Bytes of what stays for the whole run (C14, C26).
 struct PersistentMemory {
@@ -26,10 +42,12 @@ struct PersistentMemory {
   Bytes gathered{0};                // whole parameters or gradients of the blocks at work, where ZeRO splits them
   std::int64_t owned_elements = 0;  // updated by this device
   std::int64_t held_elements = 0;
+  Bytes host{0};  // in host memory (C30)
 };
-/// `zero_stage` over `replicas` devices that hold equal shards.
+/// `zero_stage` over `replicas` devices that hold equal shards (replicas x context), `expert` of them other experts.
 [[nodiscard]] PersistentMemory estimate_persistent_memory(const PersistentElements& elements, plan::Precision precision,
-                                                          int zero_stage = 0, std::int64_t replicas = 1);
+                                                          int zero_stage = 0, std::int64_t replicas = 1, int expert = 1,
+                                                          plan::Offload offload = plan::Offload::None);
 [[nodiscard]] PersistentMemory estimate_persistent_memory(const ModelFacts& facts, int first_block, int end_block,
                                                           plan::Precision precision);
 
@@ -44,12 +62,22 @@ struct StageWork {
   int receive_credits = 2;
   bool first_stage = true, last_stage = true;
   int tensor = 1, zero_stage = 0;
-  std::int64_t replicas = 1;
+  std::int64_t replicas = 1;  // of the stage
+  int context = 1, expert = 1;
+  plan::Offload offload = plan::Offload::None;
 };
 [[nodiscard]] plan::MemoryParts estimate_stage_memory(const CostModel& cost, const StageWork& work);
+/// C35: buffers of the communicators that a device of the stage is a member of. Part of the workspace.
+[[nodiscard]] Bytes estimate_communicators(const CostModel& cost, const StageWork& work);
+/// C35: of one communicator of accelerators.
+[[nodiscard]] Bytes communicator_buffers(const cluster::LinkClass& link);
+/// Host memory that the device fills: what C30 and C34 move there. The planner holds it to host_memory_of.
+[[nodiscard]] Bytes estimate_stage_host_memory(const CostModel& cost, const StageWork& work);
 
-/// Most micro-batches of `stage` that are between forward and backward at once, from the schedule's own list.
-[[nodiscard]] int peak_in_flight(plan::ScheduleKind kind, int stage, int num_stages, std::int64_t num_micro_batches);
+/// What one micro-batch keeps of a block from forward to backward, for work.recompute; `time` of the same block.
+[[nodiscard]] Bytes kept_bytes(const ModelFacts& facts, const BlockWork& work, const BlockTime& time);
+
+using plan::peak_in_flight;
 
 /// Sum of the parts with C17's margin added to them.
 [[nodiscard]] Bytes margin_of(Bytes sum);

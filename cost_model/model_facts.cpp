@@ -1,6 +1,9 @@
 #include "cost_model/model_facts.h"
 
 #include <algorithm>
+#include <bit>
+#include <cmath>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <variant>
@@ -48,14 +51,23 @@ ModelFacts::ModelFacts(const model::ModelGraph& graph) : graph_(graph) {
   std::unordered_map<std::string, int> numbers;
   for (const model::Block& block : graph.blocks) {
     signatures_.push_back(numbers.emplace(block.signature, static_cast<int>(numbers.size())).first->second);
-    if (shards_.size() < numbers.size())
-      shards_.push_back(model::find_block_shard(graph, static_cast<int>(signatures_.size()) - 1));
+    if (shards_.size() == numbers.size()) continue;
+    const int here = static_cast<int>(signatures_.size()) - 1;
+    shards_.push_back(model::find_block_shard(graph, here));
+    attentions_.push_back(model::find_attention(graph, here));
+    experts_.push_back(model::find_experts(graph, here));
+  }
+  std::unordered_map<model::ValueId, std::int64_t> tables;  // looked up only
+  for (int b = 0; b < graph.num_blocks(); ++b) {
+    if (experts(b).count == 0) continue;
+    for (const model::ValueId table : model::find_experts(graph, b).tables) tables[table] = experts(b).count;
   }
 
   const auto readers = find_readers(graph);
   for (const model::Parameter& parameter : graph.parameters) {
     parameters_.push_back({product(parameter.dims), parameter.dtype, parameter.trainable,
-                           readers[static_cast<std::size_t>(parameter.value)], model::is_sharded(parameter)});
+                           readers[static_cast<std::size_t>(parameter.value)], model::is_sharded(parameter),
+                           tables.contains(parameter.value) ? tables.at(parameter.value) : 0});
   }
   for (const model::Buffer& buffer : graph.buffers) {
     buffers_.emplace_back(size_of(buffer.dtype) * product(buffer.dims),
@@ -85,16 +97,129 @@ bool ModelFacts::splits_over(int tensor) const {
                      [tensor](const model::BlockShard& shard) { return shard.num_heads % tensor == 0; });
 }
 
-const model::BlockTotals& ModelFacts::totals(int block, std::int64_t samples) const {
-  const std::pair key{signature_of(block), samples};
+bool ModelFacts::context_splits(int context) const {
+  if (context == 1) return true;
+  bool attends = false;
+  for (const model::BlockAttention& attention : attentions_) {
+    if (attention.length % (2 * std::int64_t{context}) != 0) return false;
+    attends = attends || attention.length > 0;
+  }
+  return attends;
+}
+
+bool ModelFacts::expert_splits(int expert) const {
+  if (expert == 1) return true;
+  bool any = false;
+  for (const model::BlockExperts& experts : experts_) {
+    if (experts.count % expert != 0) return false;
+    any = any || experts.count > 0;
+  }
+  return any;
+}
+
+namespace {
+
+/// Value at `step` of `length` between `low` and `high`; false where `middle` is not half way.
+bool interpolate(std::int64_t& value, std::int64_t low, std::int64_t middle, std::int64_t high, std::int64_t step,
+                 std::int64_t length) {
+  if (2 * middle != low + high) return false;
+  value = low + static_cast<std::int64_t>(static_cast<__int128>(high - low) * step / length);
+  return true;
+}
+bool interpolate(Bytes& value, Bytes low, Bytes middle, Bytes high, std::int64_t step, std::int64_t length) {
+  return interpolate(value.value, low.value, middle.value, high.value, step, length);
+}
+/// FLOPs are whole numbers, exact below 2^53.
+bool interpolate(Flop& value, Flop low, Flop middle, Flop high, std::int64_t step, std::int64_t length) {
+  constexpr double kExact = 9007199254740992.0;
+  if (high.value >= kExact || 2 * middle.value != low.value + high.value) return false;
+  value = Flop(low.value + std::round((high.value - low.value) / static_cast<double>(length) *
+                                      static_cast<double>(step)));
+  return true;
+}
+
+std::optional<model::BlockTotals> between(const model::BlockTotals& low, const model::BlockTotals& middle,
+                                          const model::BlockTotals& high, std::int64_t step, std::int64_t length) {
+  using Totals = model::BlockTotals;
+  if (low.replayed != middle.replayed || low.replayed != high.replayed) return std::nullopt;
+  Totals result = low;
+  bool affine = true;
+  for (const auto field : {&Totals::forward_flop, &Totals::backward_input_flop, &Totals::backward_weight_flop,
+                           &Totals::matmul_flop})
+    affine = affine && interpolate(result.*field, low.*field, middle.*field, high.*field, step, length);
+  for (const auto field : {&Totals::saved_bytes, &Totals::transient_bytes, &Totals::shared_bytes, &Totals::cut_bytes,
+                           &Totals::received_bytes, &Totals::selective_bytes, &Totals::expert_bytes})
+    affine = affine && interpolate(result.*field, low.*field, middle.*field, high.*field, step, length);
+  return affine ? std::optional(std::move(result)) : std::nullopt;
+}
+
+std::optional<std::vector<model::OpCost>> between(const std::vector<model::OpCost>& low,
+                                                  const std::vector<model::OpCost>& middle,
+                                                  const std::vector<model::OpCost>& high, std::int64_t step,
+                                                  std::int64_t length) {
+  using Cost = model::OpCost;
+  std::vector<Cost> result = low;
+  bool affine = true;
+  for (std::size_t i = 0; i < result.size() && affine; ++i) {
+    for (const auto field : {&Cost::forward_flop, &Cost::backward_input_flop, &Cost::backward_weight_flop})
+      affine = affine && interpolate(result[i].*field, low[i].*field, middle[i].*field, high[i].*field, step, length);
+    for (const auto field : {&Cost::forward_bytes, &Cost::backward_bytes, &Cost::table_bytes})
+      affine = affine && interpolate(result[i].*field, low[i].*field, middle[i].*field, high[i].*field, step, length);
+  }
+  return affine ? std::optional(std::move(result)) : std::nullopt;
+}
+
+}  // namespace
+
+template <class Made, class Make>
+const Made& ModelFacts::look_up(std::map<Key, Made>& made, int block, std::int64_t samples, model::ExpertForm experts,
+                                Make make) const {
+  // Both forms are one where there are no experts.
+  const Key key{signature_of(block), samples, this->experts(block).count > 0 ? experts : model::ExpertForm::Gathered};
   {
     const std::lock_guard lock(mutex_);
-    const auto found = totals_.find(key);
-    if (found != totals_.end()) return found->second;
+    const auto found = made.find(key);
+    if (found != made.end()) return found->second;
   }
-  const model::BlockTotals fresh = model::estimate_block(graph_, block, samples);
+  std::optional<Made> fresh;
+  // Every number of a block is affine in the samples, or a greatest of such: convex. So where it is affine at both ends
+  // and the middle of an octave it is so in between, and few sample counts need a look at the operators.
+  const auto low = static_cast<std::int64_t>(std::bit_floor(static_cast<std::uint64_t>(samples)));
+  constexpr std::int64_t kLeastOctave = 4;
+  if (low >= kLeastOctave && samples != low && samples != low + low / 2 && static_batch() == 0) {
+    const auto at = [&](std::int64_t x) -> const Made& { return look_up(made, block, x, experts, make); };
+    fresh = between(at(low), at(low + low / 2), at(2 * low), samples - low, low);
+  }
+  if (!fresh) fresh = make(graph_, block, samples, experts);
   const std::lock_guard lock(mutex_);
-  return totals_.emplace(key, fresh).first->second;
+  return made.emplace(key, std::move(*fresh)).first->second;
+}
+
+const model::BlockTotals& ModelFacts::totals(int block, std::int64_t samples, model::ExpertForm experts) const {
+  return look_up(totals_, block, samples, experts, model::estimate_block);
+}
+
+const std::vector<model::OpCost>& ModelFacts::op_costs(int block, std::int64_t samples,
+                                                       model::ExpertForm experts) const {
+  return look_up(op_costs_, block, samples, experts, model::estimate_op_costs);
+}
+
+Bytes ModelFacts::value_bytes(model::ValueId value, std::int64_t samples, plan::Precision precision) const {
+  const DType dtype = graph_.values[static_cast<std::size_t>(value)].dtype;
+  const bool halved = precision == plan::Precision::BFloat16 && dtype == DType::Float32;
+  return (halved ? size_of(DType::BFloat16) : size_of(dtype)) * model::num_elements(graph_, value, samples);
+}
+
+Bytes ModelFacts::key_value_bytes(int block, std::int64_t samples, plan::Precision precision) const {
+  Bytes bytes{0};
+  if (samples == 0) return bytes;
+  for (const model::ValueId value : attention(block).passed) bytes += value_bytes(value, samples, precision);
+  return bytes;
+}
+
+Bytes ModelFacts::dispatch_bytes(int block, std::int64_t samples, plan::Precision precision) const {
+  if (samples == 0 || experts(block).count == 0) return Bytes(0);
+  return value_bytes(experts(block).dispatched, samples, precision);
 }
 
 Bytes ModelFacts::cut_bytes(int cut, std::int64_t samples, plan::Precision precision, bool gradients) const {
@@ -102,10 +227,7 @@ Bytes ModelFacts::cut_bytes(int cut, std::int64_t samples, plan::Precision preci
   if (samples == 0) return bytes;
   for (const CutValue& crossing : cuts_[static_cast<std::size_t>(cut)]) {
     if (gradients && !crossing.requires_grad) continue;
-    const DType dtype = graph_.values[static_cast<std::size_t>(crossing.value)].dtype;
-    const bool halved = precision == plan::Precision::BFloat16 && dtype == DType::Float32;
-    bytes +=
-        (halved ? size_of(DType::BFloat16) : size_of(dtype)) * model::num_elements(graph_, crossing.value, samples);
+    bytes += value_bytes(crossing.value, samples, precision);
   }
   return bytes;
 }

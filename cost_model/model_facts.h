@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <map>
 #include <mutex>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -21,11 +22,13 @@ struct ParameterFacts {
   std::int64_t elements = 0;
   DType dtype = DType::Float32;
   bool trainable = true;
-  std::vector<int> blocks;  // that use it, ascending; empty when nothing does
-  bool sharded = false;     // a tensor axis splits it
-  /// Held by one device of a tensor axis of `tensor`.
-  [[nodiscard]] std::int64_t elements_at(int tensor) const {
-    return sharded ? (elements + tensor - 1) / tensor : elements;
+  std::vector<int> blocks;   // that use it, ascending; empty when nothing does
+  bool sharded = false;      // a tensor axis splits it
+  std::int64_t experts = 0;  // whose matrices it holds: an expert axis splits it; 0: none
+  /// Held by one device of a tensor axis of `tensor` and an expert axis of `expert`.
+  [[nodiscard]] std::int64_t elements_at(int tensor, int expert = 1) const {
+    const std::int64_t own = experts > 0 ? (elements + expert - 1) / expert : elements;
+    return sharded ? (own + tensor - 1) / tensor : own;
   }
 };
 
@@ -40,13 +43,34 @@ class ModelFacts {
   [[nodiscard]] const std::vector<ParameterFacts>& parameters() const { return parameters_; }
   /// Samples that shapes may be asked for: 0 = any, else the static batch.
   [[nodiscard]] std::int64_t static_batch() const { return graph_.batch_symbol.empty() ? graph_.static_batch : 0; }
-  [[nodiscard]] const model::BlockTotals& totals(int block, std::int64_t samples) const;
+  [[nodiscard]] const model::BlockTotals& totals(int block, std::int64_t samples,
+                                                 model::ExpertForm experts = model::ExpertForm::Gathered) const;
+  /// C1 and C2 of each operator of the block.
+  [[nodiscard]] const std::vector<model::OpCost>& op_costs(int block, std::int64_t samples,
+                                                           model::ExpertForm experts) const;
   /// C25: how the block splits over a tensor axis.
   [[nodiscard]] const model::BlockShard& shard(int block) const {
     return shards_[static_cast<std::size_t>(signature_of(block))];
   }
   /// True when every block can be split over `tensor` devices.
   [[nodiscard]] bool splits_over(int tensor) const;
+  /// C29: attention of the block, as a context axis sees it. Operators and values are those of the first block alike.
+  [[nodiscard]] const model::BlockAttention& attention(int block) const {
+    return attentions_[static_cast<std::size_t>(signature_of(block))];
+  }
+  /// C32: experts of the block, likewise.
+  [[nodiscard]] const model::BlockExperts& experts(int block) const {
+    return experts_[static_cast<std::size_t>(signature_of(block))];
+  }
+  /// True when the sequence splits over `context` devices: into 2 x context equal pieces, of which each device takes
+  /// one from the front and one from the back, so that causal attention is equal work.
+  [[nodiscard]] bool context_splits(int context) const;
+  /// True when every table of experts splits over `expert` devices.
+  [[nodiscard]] bool expert_splits(int expert) const;
+  /// Keys and values of the block's attention, before heads are repeated.
+  [[nodiscard]] Bytes key_value_bytes(int block, std::int64_t samples, plan::Precision precision) const;
+  /// What travels to the block's experts, and back: (tokens x chosen, width).
+  [[nodiscard]] Bytes dispatch_bytes(int block, std::int64_t samples, plan::Precision precision) const;
 
   /// Bytes that cross the cut before block `cut` for `samples`: activations forward, gradients backward.
   /// C16: floating-point values are 2 bytes an element under bfloat16.
@@ -66,13 +90,21 @@ class ModelFacts {
 
   const model::ModelGraph& graph_;
   std::vector<int> signatures_;
-  std::vector<model::BlockShard> shards_;  // by signature
+  using Key = std::tuple<int, std::int64_t, model::ExpertForm>;  // signature, samples
+  template <class Made, class Make>
+  const Made& look_up(std::map<Key, Made>& made, int block, std::int64_t samples, model::ExpertForm experts,
+                      Make make) const;
+  [[nodiscard]] Bytes value_bytes(model::ValueId value, std::int64_t samples, plan::Precision precision) const;
+
+  std::vector<model::BlockShard> shards_;  // by signature, as are the next two
+  std::vector<model::BlockAttention> attentions_;
+  std::vector<model::BlockExperts> experts_;
   std::vector<ParameterFacts> parameters_;
   std::vector<std::vector<CutValue>> cuts_;                  // by cut index
   std::vector<std::pair<Bytes, std::vector<int>>> buffers_;  // bytes, blocks that use it
   mutable std::mutex mutex_;
-  mutable std::map<std::pair<int, std::int64_t>, model::BlockTotals>
-      totals_;  // by (signature, samples); nodes stay put
+  mutable std::map<Key, model::BlockTotals> totals_;  // nodes stay put
+  mutable std::map<Key, std::vector<model::OpCost>> op_costs_;
 };
 
 }  // namespace coxswain::cost_model

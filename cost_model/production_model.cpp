@@ -1,9 +1,12 @@
 // The production cost model: profile where there is one, roofline elsewhere, each distinct block costed once.
+#include <array>
+#include <cmath>
 #include <map>
 #include <tuple>
 
 #include "cost_model/collective_time.h"
 #include "cost_model/cost_model.h"
+#include "cost_model/memory.h"
 #include "cost_model/profile_times.h"
 #include "cost_model/roofline.h"
 
@@ -22,9 +25,12 @@ class ProductionModel final : public CostModel {
   }
 
   BlockTime estimate_block(const BlockWork& work) const override {
-    const std::tuple key{
-        facts().signature_of(work.block),     work.device_class, work.samples, work.precision, work.tensor,
-        work.block + 1 == graph_.num_blocks()};
+    const Key key{facts().signature_of(work.block),
+                  work.device_class,
+                  work.samples,
+                  work.precision,
+                  std::array{work.tensor, work.context, work.expert},
+                  work.block + 1 == graph_.num_blocks()};
     {
       const std::lock_guard lock(mutex_);
       const auto found = times_.find(key);
@@ -42,6 +48,11 @@ class ProductionModel final : public CostModel {
   Seconds estimate_collective(collective::CollectiveKind kind, Bytes payload,
                               const std::vector<plan::DeviceId>& devices) const override {
     return estimate_collective_time(resources_, kind, payload, devices);
+  }
+
+  Seconds estimate_shaped_collective(collective::CollectiveKind kind, Bytes payload,
+                                     const GroupShape& shape) const override {
+    return estimate_collective_time(resources_, kind, payload, shape);
   }
 
   Seconds estimate_optimizer(std::int64_t parameters, int device_class) const override {
@@ -66,6 +77,11 @@ class ProductionModel final : public CostModel {
     return rates != nullptr ? rates->base_memory : Bytes(0);
   }
 
+  bool costs_by_signature() const override { return true; }
+  Bytes communicator_memory(int device_class, const cluster::LinkClass& link) const override {
+    return device(device_class).kind == cluster::DeviceKind::Cuda ? communicator_buffers(link) : Bytes(0);
+  }
+
   const model::ModelGraph& model() const override { return graph_; }
   const cluster::ResourceGraph& resources() const override { return resources_; }
 
@@ -76,21 +92,31 @@ class ProductionModel final : public CostModel {
     const auto found = timings_.find({signature, device(work.device_class).name});
     const cluster::DeviceClass& here = device(work.device_class);
     if (found == timings_.end()) return estimate_block_roofline(facts(), here, work);
-    const BlockTime whole = interpolate_block(found->second, work.samples);
-    return work.tensor == 1 ? whole : share_of_measured(whole, work);
+    return share_of_measured(interpolate_block(found->second, work.samples), work);
   }
 
-  /// C25: the measured block, scaled as the roofline scales.
+  /// C25, C29, C32: the measured block, scaled as the roofline scales; its parts are the roofline's shares of it.
   BlockTime share_of_measured(BlockTime measured, const BlockWork& work) const {
     BlockWork whole = work;
-    whole.tensor = 1;
+    whole.tensor = whole.context = whole.expert = 1;
     const cluster::DeviceClass& here = device(work.device_class);
-    const BlockTime from = estimate_block_roofline(facts(), here, whole),
-                    to = estimate_block_roofline(facts(), here, work);
-    if (from.forward.value > 0) measured.forward = measured.forward * (to.forward.value / from.forward.value);
-    if (from.backward.value > 0) measured.backward = measured.backward * (to.backward.value / from.backward.value);
-    measured.saved = Bytes((measured.saved.value + work.tensor - 1) / work.tensor);
-    measured.transient = Bytes((measured.transient.value + work.tensor - 1) / work.tensor);
+    const BlockTime to = estimate_block_roofline(facts(), here, work);
+    if (work.tensor * work.context * work.expert > 1) {
+      const BlockTime from = estimate_block_roofline(facts(), here, whole);
+      if (from.forward.value > 0) measured.forward = measured.forward * (to.forward / from.forward);
+      if (from.backward.value > 0) measured.backward = measured.backward * (to.backward / from.backward);
+      const std::int64_t parts = std::int64_t{work.tensor} * work.context;
+      measured.saved = Bytes((measured.saved.value + parts - 1) / parts);
+      measured.transient = Bytes((measured.transient.value + parts - 1) / parts);
+    }
+    const auto ratio = [](auto part, auto all) { return all.value > 0 ? part / all : 0.0; };
+    measured.attention_forward = measured.forward * ratio(to.attention_forward, to.forward);
+    measured.attention_backward = measured.backward * ratio(to.attention_backward, to.backward);
+    // C28: a profile has the backward in one; the roofline says how it splits.
+    measured.weight = measured.backward * ratio(to.weight, to.backward);
+    measured.replayed = measured.forward * ratio(to.replayed, to.forward);
+    measured.selective = Bytes(
+        std::llround(static_cast<double>(measured.saved.value) * (to.saved.value > 0 ? to.selective / to.saved : 1.0)));
     return measured;
   }
 
@@ -109,7 +135,8 @@ class ProductionModel final : public CostModel {
       timings_;  // by (signature, device class)
   std::map<std::string, const cluster::Profile::DeviceRates*> rates_;
   mutable std::mutex mutex_;
-  mutable std::map<std::tuple<int, int, std::int64_t, plan::Precision, int, bool>, BlockTime> times_;
+  using Key = std::tuple<int, int, std::int64_t, plan::Precision, std::array<int, 3>, bool>;
+  mutable std::map<Key, BlockTime> times_;
 };
 
 }  // namespace

@@ -71,34 +71,83 @@ Seconds estimate_op(const cluster::DeviceClass& device, plan::Precision precisio
   return std::max(arithmetic, bytes / device.memory_bandwidth.value);
 }
 
+model::ExpertForm expert_form(const cluster::DeviceClass& device) {
+  return device.kind == cluster::DeviceKind::Cuda ? model::ExpertForm::Grouped : model::ExpertForm::Gathered;
+}
+
+namespace {
+
+/// An operator on one device of a mesh: its share of the work, in `pieces` one after another.
+struct ShardedOp {
+  const cluster::DeviceClass& device;
+  plan::Precision precision;
+  double share, byte_share, table_share;
+  int pieces;
+  const model::OpCost& op;
+
+  [[nodiscard]] Seconds time(Flop flop, Bytes bytes, Bytes tables, double part) const {
+    const double scale = byte_scale(precision) * part / pieces;
+    const double moved =
+        static_cast<double>((bytes - tables).value) * byte_share + static_cast<double>(tables.value) * table_share;
+    const Bytes each(static_cast<std::int64_t>(std::llround(moved * scale)));
+    return (device.launch_overhead.value + estimate_op(device, precision, op.op_class, flop * (share / pieces), each)) *
+           static_cast<double>(pieces);
+  }
+  [[nodiscard]] Seconds forward() const { return time(op.forward_flop, op.forward_bytes, op.table_bytes, 1); }
+  /// C28: of the backward, the product that makes a parameter's gradient.
+  [[nodiscard]] Seconds weight() const {
+    if (op.backward_weight_flop.value == 0) return Seconds(0);
+    return time(op.backward_weight_flop, op.backward_bytes, op.table_bytes * 2,
+                op.backward_input_flop.value > 0 ? 0.5 : 1.0);
+  }
+  [[nodiscard]] Seconds backward() const {
+    const Flop input = op.backward_input_flop, weight = op.backward_weight_flop;
+    if (op.backward_bytes.value == 0 && input.value == 0 && weight.value == 0) return Seconds(0);
+    const Bytes tables = op.table_bytes * 2;
+    // Two products, each with half of the traffic.
+    if (input.value > 0 && weight.value > 0)
+      return time(input, op.backward_bytes, tables, 0.5) + time(weight, op.backward_bytes, tables, 0.5);
+    return time(input + weight, op.backward_bytes, tables, 1);
+  }
+};
+
+}  // namespace
+
 // C11
 BlockTime estimate_block_roofline(const ModelFacts& facts, const cluster::DeviceClass& device, const BlockWork& work) {
   BlockTime time;
-  // C25: on a tensor axis every operator does an equal part of its work.
-  const double share = 1.0 / work.tensor;
-  const double scale = byte_scale(work.precision) * share;
-  const Seconds launch = device.launch_overhead.value;
-  for (const model::OpCost& op : model::estimate_op_costs(facts.graph(), work.block, work.samples)) {
-    if (op.op_class == model::OpClass::View) continue;  // moves nothing; the action overhead holds its bookkeeping
-    time.forward += launch + estimate_op(device, work.precision, op.op_class, op.forward_flop * share,
-                                         scaled(op.forward_bytes, scale));
-    if (op.backward_bytes.value == 0 && op.backward_input_flop.value == 0 && op.backward_weight_flop.value == 0)
-      continue;
-    if (op.backward_weight_flop.value > 0 && op.backward_input_flop.value > 0) {
-      const Bytes half = scaled(op.backward_bytes, scale / 2);
-      time.backward += launch * 2.0 +
-                       estimate_op(device, work.precision, op.op_class, op.backward_input_flop * share, half) +
-                       estimate_op(device, work.precision, op.op_class, op.backward_weight_flop * share, half);
-    } else {
-      time.backward += launch + estimate_op(device, work.precision, op.op_class,
-                                            (op.backward_input_flop + op.backward_weight_flop) * share,
-                                            scaled(op.backward_bytes, scale));
+  const model::ExpertForm form = expert_form(device);
+  const std::vector<model::OpCost>& costs = facts.op_costs(work.block, work.samples, form);
+  const model::BlockTotals& totals = facts.totals(work.block, work.samples, form);
+  const model::BlockAttention& attention = facts.attention(work.block);
+  const model::BlockExperts& experts = facts.experts(work.block);
+  // C25, C29: on a tensor and a context axis every operator does an equal part of its work.
+  const double share = 1.0 / (work.tensor * work.context);
+  for (std::size_t i = 0; i < costs.size(); ++i) {
+    if (costs[i].op_class == model::OpClass::View)
+      continue;  // moves nothing; the action overhead holds its bookkeeping
+    const int number = static_cast<int>(i);
+    const bool attends = attention.contains(number);
+    // C32: the busiest device of an expert axis has more than its part of the tokens.
+    const bool uneven = work.expert > 1 && number >= experts.first_op && number < experts.end_op;
+    const double part = uneven ? share * kExpertImbalance : share;
+    const ShardedOp op{
+        device, work.precision, part, part, 1.0 / (work.tensor * work.expert), attends ? work.context : 1, costs[i]};
+    const Seconds forward = op.forward(), backward = op.backward();
+    time.forward += forward;
+    time.backward += backward;
+    time.weight += op.weight();
+    if (attends) {
+      time.attention_forward += forward;
+      time.attention_backward += backward;
     }
+    if (std::binary_search(totals.replayed.begin(), totals.replayed.end(), number)) time.replayed += forward;
   }
-  const model::BlockTotals& totals = facts.totals(work.block, work.samples);
   // The loss is computed in float32 whatever the precision.
-  const double kept = work.block + 1 == facts.num_blocks() ? share : scale;
-  time.saved = scaled(totals.saved_bytes, kept);
+  const double kept = work.block + 1 == facts.num_blocks() ? share : byte_scale(work.precision) * share;
+  const Bytes more = work.expert > 1 ? scaled(totals.expert_bytes, kExpertImbalance - 1) : Bytes(0);
+  time.saved = scaled(totals.saved_bytes + more, kept);
+  time.selective = scaled(totals.selective_bytes + more, kept);
   time.transient = scaled(totals.transient_bytes, kept);
   return time;
 }

@@ -1,7 +1,7 @@
 #pragma once
 // Time of an operator and a block from rates alone: the greater of arithmetic and memory traffic, plus launch overhead.
 // FLOPs, bytes and saved tensors of operators come from model/op_cost.h (C1-C3). Called by the production cost model
-// where no profile speaks. Threads: pure. Source: docs/cost_model.md, C4, C5, C11, C13.
+// where no profile speaks. Threads: pure. Source: docs/cost_model.md, C4, C5, C11, C13, C28.
 #include "cluster/resource_graph.h"
 #include "cost_model/cost_model.h"
 #include "model/op_cost.h"
@@ -17,7 +17,16 @@ namespace coxswain::cost_model {
 [[nodiscard]] Seconds estimate_op(const cluster::DeviceClass& device, plan::Precision precision,
                                   model::OpClass op_class, Flop flop, Bytes bytes);
 
-/// C11: sum of C4 over the block's operators, backward as input gradient and weight gradient one after the other.
+/// C32: tokens of the busiest device of an expert axis over the mean. Assumed: routers are trained with a balance loss,
+/// and systems give each expert 1.25 times its even share before they drop tokens (Fedus et al. 2022, Switch
+/// Transformers, capacity factor of table 1).
+inline constexpr double kExpertImbalance = 1.25;
+
+/// Accelerators group the products of each expert; our CPU engine gathers a matrix for each row.
+[[nodiscard]] model::ExpertForm expert_form(const cluster::DeviceClass& device);
+
+/// C11: sum of C4 over the block's operators, backward as input gradient and weight gradient one after the other; C28:
+/// the latter's part. On a context axis attention runs in as many pieces as there are devices (C29).
 [[nodiscard]] BlockTime estimate_block_roofline(const ModelFacts& facts, const cluster::DeviceClass& device,
                                                 const BlockWork& work);
 

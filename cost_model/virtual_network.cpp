@@ -111,7 +111,19 @@ std::pair<Ticks, Ticks> VirtualNetwork::collective_duration(int group, collectiv
   auto found = collective_times_.find(key);
   if (found == collective_times_.end()) {
     const auto& devices = devices_of_group_[static_cast<std::size_t>(group)];
-    const Ticks duration = to_ticks(cost_.estimate_collective(kind, payload, devices));
+    const plan::Group& members = groups_[static_cast<std::size_t>(group)];
+    const int tensor = members.kind == plan::GroupKind::StageReplicas
+                           ? plan_.stages[static_cast<std::size_t>(members.index)].replicas.front().tensor
+                           : 1;
+    Seconds seconds{0};
+    if (tensor == 1) {
+      seconds = cost_.estimate_collective(kind, payload, devices);
+    } else {  // C36: the other positions of the tensor axis reduce at the same time
+      GroupShape shape = shape_of(cost_.resources(), devices);
+      shape.side_by_side = tensor;
+      seconds = cost_.estimate_shaped_collective(kind, payload, shape);
+    }
+    const Ticks duration = to_ticks(seconds);
     // C19: through shared memory the operation is nothing but copies; between nodes the rank copies what it sends and
     // receives.
     Ticks copies = 0;

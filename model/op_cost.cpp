@@ -177,7 +177,8 @@ Bytes backward_bytes(const ModelGraph& graph, const Op& op, const OpRule* rule, 
   for (const ValueId input : distinct_inputs(op)) {
     if (!graph.values[input].requires_grad) continue;
     if (passes_gradient(graph, op) && storage.at(input).dims == storage.at(op.outputs.front()).dims) continue;
-    made += size_of(graph.values[input].dtype) * storage.at(input).elements;
+    made += storage.at(input).of_table > 0 ? storage.distinct_bytes(input)
+                                           : size_of(graph.values[input].dtype) * storage.at(input).elements;
     ++num_made;
   }
   if (num_made == 0) return Bytes(0);
@@ -230,11 +231,16 @@ OpCost cost_of(const ModelGraph& graph, const Op& op, const StorageMap& storage)
     cost.op_class = rule->op_class;
     if (cost.op_class == OpClass::Pointwise && storage.is_view(op)) cost.op_class = OpClass::View;
     if (cost.op_class == OpClass::View && !storage.is_view(op)) cost.op_class = OpClass::Pointwise;
+    if (cost.op_class == OpClass::Index && storage.is_view(op)) cost.op_class = OpClass::View;
     cost.forward_flop = Flop(forward_flop(op, *rule, storage));
     add_backward_flop(graph, op, *rule, cost);
   }
   cost.forward_bytes = forward_bytes(graph, op, rule, storage, saved.hidden);
   cost.backward_bytes = backward_bytes(graph, op, rule, storage, saved);
+  if (!storage.is_view(op)) {
+    for (const ValueId input : distinct_inputs(op))
+      if (storage.at(input).of_table > 0) cost.table_bytes += storage.distinct_bytes(input);
+  }
   return cost;
 }
 
@@ -243,9 +249,9 @@ OpCost estimate_op_cost(const ModelGraph& graph, OpId op, std::int64_t samples) 
   return cost_of(graph, graph.ops[op], storage);
 }
 
-std::vector<OpCost> estimate_op_costs(const ModelGraph& graph, int block, std::int64_t samples) {
+std::vector<OpCost> estimate_op_costs(const ModelGraph& graph, int block, std::int64_t samples, ExpertForm experts) {
   const Block& range = graph.blocks[block];
-  const StorageMap storage(graph, range.first_op, range.end_op, samples);
+  const StorageMap storage(graph, range.first_op, range.end_op, samples, experts);
   std::vector<OpCost> costs;
   for (OpId op = range.first_op; op < range.end_op; ++op) costs.push_back(cost_of(graph, graph.ops[op], storage));
   return costs;

@@ -30,7 +30,11 @@ struct OpCost {
   Flop backward_weight_flop{0};  // gradient of parameters
   Bytes forward_bytes{0};        // read + written
   Bytes backward_bytes{0};
+  Bytes table_bytes{0};  // of the forward bytes: experts' tables, read whole; the backward moves them twice
 };
+/// How products with chosen experts run: each row's matrix gathered first, as the archive says and our engine does, or
+/// grouped by expert, which reads each table once and keeps no gathered matrix (Gale et al. 2022), as accelerators do.
+enum class ExpertForm { Gathered, Grouped };
 [[nodiscard]] OpCost estimate_op_cost(const ModelGraph& graph, OpId op, std::int64_t samples);
 
 /// Values (by id, views resolved to their base) whose storage the backward of `op` keeps, parameters excluded.
@@ -57,9 +61,16 @@ struct BlockTotals {
   Bytes shared_bytes{0};
   Bytes cut_bytes{0};       // live values at the block's end
   Bytes received_bytes{0};  // live values at the block's start
+  /// C31: kept where what contracts no parameter runs again in backward (fused attention does not); at most
+  /// saved_bytes.
+  Bytes selective_bytes{0};
+  std::vector<int> replayed;  // operators that then run again, counted from the block's first
+  Bytes expert_bytes{0};      // of saved_bytes: made on the way through the experts (C32)
 };
 /// One OpCost per operator of the block, in one pass (estimate_op_cost per operator is slower).
-[[nodiscard]] std::vector<OpCost> estimate_op_costs(const ModelGraph& graph, int block, std::int64_t samples);
-[[nodiscard]] BlockTotals estimate_block(const ModelGraph& graph, int block, std::int64_t samples);
+[[nodiscard]] std::vector<OpCost> estimate_op_costs(const ModelGraph& graph, int block, std::int64_t samples,
+                                                    ExpertForm experts = ExpertForm::Gathered);
+[[nodiscard]] BlockTotals estimate_block(const ModelGraph& graph, int block, std::int64_t samples,
+                                         ExpertForm experts = ExpertForm::Gathered);
 
 }  // namespace coxswain::model

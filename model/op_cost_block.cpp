@@ -7,6 +7,7 @@
 #include "model/finish_parts.h"
 #include "model/op_cost.h"
 #include "model/op_values.h"
+#include "model/shard.h"
 #include "model/storage.h"
 
 namespace coxswain::model {
@@ -16,10 +17,10 @@ enum class Role : char { Inside, Permanent, Input, Received, Shared };
 
 class BlockReplay {
  public:
-  BlockReplay(const ModelGraph& graph, int block, std::int64_t samples)
+  BlockReplay(const ModelGraph& graph, int block, std::int64_t samples, ExpertForm experts)
       : graph_(graph),
         range_(graph.blocks[block]),
-        storage_(graph, range_.first_op, range_.end_op, samples),
+        storage_(graph, range_.first_op, range_.end_op, samples, experts),
         received_(live_values(graph, range_.first_op)),
         sent_(live_values(graph, range_.end_op)),
         role_(graph.values.size(), Role::Inside),
@@ -51,9 +52,14 @@ class BlockReplay {
 
   [[nodiscard]] Bytes forward_peak() const;
   [[nodiscard]] Bytes backward_peak() const;
+  /// Storages with a keeper that operators [first, end) of the block make, with their hidden bytes.
+  [[nodiscard]] Bytes own_saved_of(int first, int end) const;
+  /// C31: what lives from forward to backward where what contracts no parameter runs again; names what does.
+  [[nodiscard]] Bytes selective_saved(std::vector<int>& replayed) const;
 
  private:
   void assign_roles();
+  [[nodiscard]] bool runs_again(const Op& op) const;
   [[nodiscard]] bool stays(ValueId base) const { return keepers_[base] > 0 || is_sent_[base] != 0; }
 
   const ModelGraph& graph_;
@@ -78,6 +84,60 @@ void BlockReplay::assign_roles() {
   for (const ValueId value : received_) role_[value] = Role::Received;
   for (const ValueId value : sent_)
     if (storage_.contains(value) && role_[storage_.base(value)] == Role::Inside) is_sent_[storage_.base(value)] = 1;
+}
+
+Bytes BlockReplay::own_saved_of(int first, int end) const {
+  Bytes bytes{0};
+  for (OpId id = range_.first_op + first; id < range_.first_op + end; ++id) {
+    bytes += saved_[static_cast<std::size_t>(id - range_.first_op)].hidden;
+    for (const ValueId output : graph_.ops[id].outputs) {
+      if (output >= 0 && keepers_[output] > 0 && storage_.base(output) == output && is_sent_[output] == 0)
+        bytes += storage_.storage_bytes(output);
+    }
+  }
+  return bytes;
+}
+
+/// Contractions of a parameter, and fused attention, take too long for what they free.
+bool BlockReplay::runs_again(const Op& op) const {
+  const OpRule* rule = find_rule(op.target);
+  if (rule == nullptr || rule->flop == FlopRule::None) return true;
+  if (rule->flop == FlopRule::Attention) return drops(op);
+  bool weighs = false;
+  for_each_input(op, [&](ValueId value) {
+    weighs = weighs || role_[storage_.base(value)] == Role::Permanent ||
+             (graph_.values[value].producer >= 0 && gathers_experts(graph_, graph_.ops[graph_.values[value].producer]));
+  });
+  return !weighs;
+}
+
+// From the last operator to the first: what a backward or a replay needs is either made again, and needs its operands,
+// or was kept.
+Bytes BlockReplay::selective_saved(std::vector<int>& replayed) const {
+  std::vector<char> needed(graph_.values.size(), 0);
+  for (std::size_t value = 0; value < keepers_.size(); ++value) needed[value] = keepers_[value] > 0 ? 1 : 0;
+  Bytes kept{0};
+  for (OpId id = range_.end_op - 1; id >= range_.first_op; --id) {
+    const Op& op = graph_.ops[id];
+    const Bytes hidden = saved_[static_cast<std::size_t>(id - range_.first_op)].hidden;
+    Bytes made{0};
+    bool wanted = hidden.value > 0;
+    for (const ValueId output : op.outputs) {
+      // What is sent is there anyway.
+      if (output < 0 || storage_.base(output) != output || needed[output] == 0 || is_sent_[output] != 0) continue;
+      wanted = true;
+      made += storage_.storage_bytes(output);
+    }
+    if (!wanted) continue;
+    if (!runs_again(op)) {
+      kept += made + hidden;
+      continue;
+    }
+    replayed.push_back(id - range_.first_op);
+    for_each_input(op, [&](ValueId value) { needed[storage_.base(value)] = 1; });
+  }
+  std::reverse(replayed.begin(), replayed.end());
+  return kept;
 }
 
 Bytes BlockReplay::forward_peak() const {
@@ -219,9 +279,9 @@ void add_parameters(const ModelGraph& graph, const Block& range, BlockTotals& to
 
 }  // namespace
 
-BlockTotals estimate_block(const ModelGraph& graph, int block, std::int64_t samples) {
+BlockTotals estimate_block(const ModelGraph& graph, int block, std::int64_t samples, ExpertForm experts) {
   const Block& range = graph.blocks[block];
-  const BlockReplay replay(graph, block, samples);
+  const BlockReplay replay(graph, block, samples, experts);
   BlockTotals totals;
   totals.num_ops = range.end_op - range.first_op;
   for (OpId id = range.first_op; id < range.end_op; ++id) {
@@ -236,6 +296,13 @@ BlockTotals estimate_block(const ModelGraph& graph, int block, std::int64_t samp
   for (const ValueId value : replay.sent()) totals.cut_bytes += value_bytes(graph, value, samples);
   totals.saved_bytes = totals.received_bytes + replay.kept(Role::Input) + replay.own_saved();
   totals.shared_bytes = replay.kept(Role::Shared);
+  totals.selective_bytes = totals.saved_bytes - replay.own_saved() + replay.selective_saved(totals.replayed);
+  if (totals.selective_bytes >= totals.saved_bytes) {
+    totals.selective_bytes = totals.saved_bytes;
+    totals.replayed.clear();
+  }
+  if (const BlockExperts parts = find_experts(graph, block); parts.count > 0)
+    totals.expert_bytes = replay.own_saved_of(parts.first_op, parts.end_op);
   const Bytes peak = std::max(replay.forward_peak(), replay.backward_peak());
   totals.transient_bytes = std::max(Bytes(0), peak - replay.own_saved());
   return totals;

@@ -69,6 +69,13 @@ std::optional<Sizes> restride(const Sizes& from, const Sizes& strides, const Siz
   return result;
 }
 
+bool gathers_experts(const ModelGraph& graph, const Op& op) {
+  if (base_name(op.target) != "aten::index") return false;
+  const ValueId table = value_argument(op, "self");
+  return table >= 0 && graph.values[table].producer < 0 && graph.values[table].requires_grad &&
+         graph.values[table].dims.size() == 3;
+}
+
 bool drops(const Op& op) {
   const std::string_view name = base_name(op.target);
   if (name == "aten::scaled_dot_product_attention") return number_argument(op, "dropout_p", 0) > 0;
@@ -80,8 +87,8 @@ bool is_differentiated(const ModelGraph& graph, const Op& op) {
                                         [&](ValueId value) { return value >= 0 && graph.values[value].requires_grad; });
 }
 
-StorageMap::StorageMap(const ModelGraph& graph, OpId first, OpId end, std::int64_t samples)
-    : graph_(graph), bindings_{{graph.batch_symbol, samples}}, slot_(graph.values.size(), -1) {
+StorageMap::StorageMap(const ModelGraph& graph, OpId first, OpId end, std::int64_t samples, ExpertForm experts)
+    : graph_(graph), bindings_{{graph.batch_symbol, samples}}, experts_(experts), slot_(graph.values.size(), -1) {
   placed_.reserve(static_cast<std::size_t>(end - first) * 2 + 16);
   for (OpId id = first; id < end; ++id) {
     for_each_input(graph.ops[id], [&](ValueId value) { add_outside(value); });
@@ -229,7 +236,12 @@ void StorageMap::run(const Op& op) {
     made.elements = product(made.dims);
     std::optional<Sizes> view;
     if (value == output && input >= 0) view = view_strides(op, layout, source, made.dims);
-    if (view) {
+    if (experts_ == ExpertForm::Grouped && gathers_experts(graph_, op)) {
+      made.base = source.base;
+      made.gradient_owner = source.gradient_owner;
+      made.strides = contiguous_strides(made.dims);
+      made.of_table = source.elements;
+    } else if (view) {
       made.base = source.base;
       made.strides = std::move(*view);
       if (made.elements == source.elements) made.gradient_owner = source.gradient_owner;
@@ -251,6 +263,7 @@ Bytes StorageMap::storage_bytes(ValueId value) const {
 
 Bytes StorageMap::distinct_bytes(ValueId value) const {
   const Placed& placed = at(value);
+  if (placed.of_table > 0) return size_of(graph_.values[value].dtype) * placed.of_table;
   std::int64_t elements = 1;
   for (std::size_t d = 0; d < placed.dims.size(); ++d)
     if (placed.strides[d] != 0) elements *= placed.dims[d];

@@ -20,12 +20,14 @@ struct Placed {
   ValueId gradient_owner = -1;
   Sizes dims, strides;  // elements
   std::int64_t elements = 1;
+  std::int64_t of_table = 0;  // a gather of experts that is not made: elements of the table that it stands for
 };
 
 class StorageMap {
  public:
   /// Runs ops [first, end). Values from outside are taken as contiguous storages of their own.
-  StorageMap(const ModelGraph& graph, OpId first, OpId end, std::int64_t samples);
+  StorageMap(const ModelGraph& graph, OpId first, OpId end, std::int64_t samples,
+             ExpertForm experts = ExpertForm::Gathered);
 
   /// Requires: `value` is read or written by the run.
   [[nodiscard]] const Placed& at(ValueId value) const { return placed_[slot_[value]]; }
@@ -33,7 +35,7 @@ class StorageMap {
   [[nodiscard]] ValueId base(ValueId value) const { return at(value).base; }
   /// Bytes of the storage that `value` owns or views.
   [[nodiscard]] Bytes storage_bytes(ValueId value) const;
-  /// Bytes that reading every distinct element of `value` moves (a repeated dim counts once).
+  /// Bytes that reading every distinct element of `value` moves (a repeated dim counts once, a table once).
   [[nodiscard]] Bytes distinct_bytes(ValueId value) const;
   /// The op made no new storage: all its outputs are views.
   [[nodiscard]] bool is_view(const Op& op) const;
@@ -54,6 +56,7 @@ class StorageMap {
 
   const ModelGraph& graph_;
   Bindings bindings_;
+  ExpertForm experts_;
   std::vector<int> slot_;  // by value
   std::vector<Placed> placed_;
 };
@@ -79,6 +82,8 @@ struct Workspace {
 
 /// `op` builds a graph node: gradients are on and an output needs one.
 [[nodiscard]] bool is_differentiated(const ModelGraph& graph, const Op& op);
+/// Picks experts' matrices out of a table (experts, out, in).
+[[nodiscard]] bool gathers_experts(const ModelGraph& graph, const Op& op);
 /// A dropout that changes its input; attention that drops probabilities.
 [[nodiscard]] bool drops(const Op& op);
 

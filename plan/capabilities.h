@@ -6,18 +6,33 @@
 
 namespace coxswain::plan {
 
+enum class ScheduleKind;
 struct Plan;
 
 struct Capabilities {
   int max_tensor = 1;      // devices of a tensor axis
   int max_zero_stage = 0;  // 0 to 3
   bool bfloat16 = false;
+  bool zero_bubble = false;             // schedules whose backward is split: zbh1, zbh2
+  int max_context = 1, max_expert = 1;  // devices of a context axis, replicas of an expert axis
+  bool selective_recompute = false;
+  bool offload = false;
   friend bool operator==(const Capabilities&, const Capabilities&) = default;
 };
 /// What a worker of this version runs.
-inline constexpr Capabilities kRunnable{1, 0, false};
+inline constexpr Capabilities kRunnable{.max_tensor = 1, .max_zero_stage = 0, .bfloat16 = false, .zero_bubble = false};
 /// What the cost model knows.
-inline constexpr Capabilities kPlannable{64, 3, true};
+inline constexpr Capabilities kPlannable{.max_tensor = 64,
+                                         .max_zero_stage = 3,
+                                         .bfloat16 = true,
+                                         .zero_bubble = true,
+                                         .max_context = 64,
+                                         .max_expert = 64,
+                                         .selective_recompute = true,
+                                         .offload = true};
+
+/// GPipe and 1F1B always.
+[[nodiscard]] bool has_schedule(const Capabilities& capabilities, ScheduleKind kind);
 
 /// What `plan` uses beyond `capabilities`, in the field's words ("tensor parallelism"); empty: it can run.
 [[nodiscard]] std::vector<std::string> list_beyond(const Plan& plan, const Capabilities& capabilities);

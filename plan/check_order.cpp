@@ -45,7 +45,7 @@ struct Flight {
 
 struct Rank {
   int role = -1;
-  int stage = 0, position = 0;
+  int stage = 0, position = 0;  // of the tensor axis
   const RankProgram* program = nullptr;
   std::array<std::vector<Peer>, kNumStreams> peers;  // edge streams
   std::array<Flight, kNumStreams> flights;
@@ -89,7 +89,7 @@ class OrderCheck {
           Rank rank;
           rank.role = found->second;
           rank.stage = static_cast<int>(s);
-          rank.position = static_cast<int>(p);
+          rank.position = static_cast<int>(p) % std::max(1, plan_.stages[s].replicas.front().tensor);
           rank.program = &programs_[static_cast<std::size_t>(rank.role)];
           ranks_.push_back(std::move(rank));
           states_.emplace_back(*ranks_.back().program);

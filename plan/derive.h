@@ -13,6 +13,13 @@ namespace coxswain::plan {
 /// tied_parameters, from uses that were computed once.
 [[nodiscard]] std::vector<TiedParameter> find_tied(const Plan& plan, const std::vector<std::vector<int>>& uses);
 
+/// Devices that hold one shard of the stage: a context axis holds parameters whole.
+[[nodiscard]] inline int num_holders(const Stage& stage) {
+  int holders = 0;
+  for (const Replica& replica : stage.replicas) holders += replica.context;
+  return holders;
+}
+
 /// Gradient bytes of each block of `stage` that its replicas reduce in buckets. A parameter that several blocks of the
 /// stage use counts at the lowest one (its gradient is complete last there); one tied across stages counts nowhere.
 [[nodiscard]] std::vector<Bytes> bucket_bytes_of(const Stage& stage, const model::ModelGraph& graph,

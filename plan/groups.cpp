@@ -3,6 +3,7 @@
 #include <numeric>
 
 #include "common/ensure.h"
+#include "plan/derive.h"
 #include "plan/program.h"
 
 namespace coxswain::plan {
@@ -57,16 +58,19 @@ std::vector<Transfer> intersect(const Plan& plan, int rank, int other) {
   return transfers;
 }
 
-/// The devices that hold equal shards of a stage, by mesh position. Replicas of one stage have meshes of one size.
+/// The devices that hold equal shards of a stage, by tensor position: one of each replica and part of the sequence.
+/// Replicas of one stage have tensor axes of one size.
 void add_replica_groups(std::vector<Group>& groups, const Stage& stage, int index, int first_rank) {
-  const std::size_t mesh = stage.replicas.empty() ? 0 : stage.replicas.front().devices.size();
-  if (stage.replicas.size() < 2) return;
-  for (std::size_t position = 0; position < mesh; ++position) {
-    Group group{GroupKind::StageReplicas, index, {}, static_cast<int>(position)};
+  if (num_holders(stage) < 2) return;
+  for (int position = 0; position < stage.replicas.front().tensor; ++position) {
+    Group group{GroupKind::StageReplicas, index, {}, position};
     int rank = first_rank;
     for (const Replica& replica : stage.replicas) {
-      group.ranks.push_back(rank + static_cast<int>(std::min(position, replica.devices.size() - 1)));
-      rank += static_cast<int>(replica.devices.size());
+      const int size = static_cast<int>(replica.devices.size());
+      for (int part = 0; part < replica.context; ++part)
+        group.ranks.push_back(rank +
+                              std::min(part * replica.tensor + std::min(position, replica.tensor - 1), size - 1));
+      rank += size;
     }
     groups.push_back(std::move(group));
   }
@@ -147,7 +151,8 @@ int group_of(const Plan& plan, const std::vector<Group>& groups, int stage, cons
       index = 0;
       break;
   }
-  const int of_position = kind == GroupKind::StageReplicas ? position : 0;
+  const int tensor = std::max(1, plan.stages[static_cast<std::size_t>(stage)].replicas.front().tensor);
+  const int of_position = kind == GroupKind::StageReplicas ? position % tensor : 0;
   const auto found = std::find_if(groups.begin(), groups.end(), [&](const Group& group) {
     return group.kind == kind && group.index == index && group.position == of_position;
   });

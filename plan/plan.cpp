@@ -20,7 +20,8 @@ constexpr std::array<Name<ScheduleKind>, 6> kScheduleNames{{{ScheduleKind::GPipe
                                                             {ScheduleKind::ZeroBubbleH1, "zbh1"},
                                                             {ScheduleKind::ZeroBubbleH2, "zbh2"},
                                                             {ScheduleKind::ZeroBubbleV, "zbv"}}};
-constexpr std::array<Name<Recompute>, 2> kRecomputeNames{{{Recompute::None, "none"}, {Recompute::Full, "full"}}};
+constexpr std::array<Name<Recompute>, 3> kRecomputeNames{
+    {{Recompute::None, "none"}, {Recompute::Full, "full"}, {Recompute::Selective, "selective"}}};
 constexpr std::array<Name<Offload>, 3> kOffloadNames{
     {{Offload::None, "none"}, {Offload::Optimizer, "optimizer"}, {Offload::Activations, "activations"}}};
 constexpr std::array<Name<Precision>, 2> kPrecisionNames{

@@ -20,11 +20,11 @@ namespace coxswain::plan {
 using cluster::DeviceId;
 
 enum class ScheduleKind { GPipe, OneForwardOneBackward, Interleaved, ZeroBubbleH1, ZeroBubbleH2, ZeroBubbleV };
-enum class Recompute { None, Full };
+enum class Recompute { None, Full, Selective };
 enum class Offload { None, Optimizer, Activations };
 enum class Precision { Float32, BFloat16 };
 [[nodiscard]] std::string_view to_text(ScheduleKind kind);    // "gpipe", "1f1b", "interleaved", "zbh1", "zbh2", "zbv"
-[[nodiscard]] std::string_view to_text(Recompute recompute);  // "none", "full"
+[[nodiscard]] std::string_view to_text(Recompute recompute);  // "none", "full", "selective"
 [[nodiscard]] std::string_view to_text(Precision precision);  // "float32", "bfloat16"
 [[nodiscard]] std::string_view to_text(Offload offload);      // "none", "optimizer", "activations"
 [[nodiscard]] std::optional<ScheduleKind> parse_schedule_kind(std::string_view text);
@@ -34,8 +34,9 @@ enum class Precision { Float32, BFloat16 };
 
 /// One data-parallel copy of a stage on a mesh of its own; position in the mesh = position in `devices`.
 struct Replica {
-  std::vector<DeviceId> devices;
-  int tensor = 1, context = 1, expert = 1;  // axis sizes; their product (expert lies inside data) = devices.size()
+  std::vector<DeviceId> devices;            // position in the mesh = context position x tensor + tensor position
+  int tensor = 1, context = 1, expert = 1;  // tensor x context = devices.size(); `expert` replicas in a row hold all
+                                            // experts together (expert lies inside data)
   std::int64_t samples = 0;                 // of every micro-batch, contiguous, in replica order
   friend bool operator==(const Replica&, const Replica&) = default;
 };

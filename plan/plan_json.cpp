@@ -165,7 +165,7 @@ class PlanReader {
     const JsonArray& recompute = reader.array("recompute");
     for (std::size_t i = 0; i < recompute.size(); ++i) {
       stage.recompute.push_back(
-          read_enum(reader, at_index("recompute", i), recompute[i], parse_recompute, Recompute::Full));
+          read_enum(reader, at_index("recompute", i), recompute[i], parse_recompute, Recompute::Selective));
     }
     const JsonArray& replicas = reader.array("replicas");
     for (std::size_t i = 0; i < replicas.size(); ++i)

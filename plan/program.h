@@ -7,7 +7,9 @@
 #include <string_view>
 #include <vector>
 
+#include "plan/capabilities.h"
 #include "plan/plan.h"
+#include "plan/schedule.h"
 
 namespace coxswain::plan {
 
@@ -18,14 +20,10 @@ struct TiedParameter {
 };
 [[nodiscard]] std::vector<TiedParameter> tied_parameters(const Plan& plan, const model::ModelGraph& graph);
 
-/// The pipeline part of one stage's list, in compute order: F and B (or I, W) with micro-batch only.
-/// Requires: GPipe or 1F1B; the other kinds are refused by `validate` and have no order in this version.
-[[nodiscard]] std::vector<Action> make_schedule(ScheduleKind kind, int stage, int num_stages, int num_micro_batches);
-
 /// Writes bucket_starts and `roles` (complete action lists) from stages, batch and schedule.
 /// A bucket closes once it holds `bucket_bytes` of gradients (parameter dtype); a parameter belongs to the bucket of
 /// the lowest block of the stage that uses it, parameters tied across stages to none. Requires: contiguous stages, at
-/// least one replica each, schedule GPipe or 1F1B.
+/// least one replica each.
 void fill_roles(Plan& plan, const model::ModelGraph& graph, Bytes bucket_bytes);
 /// The same with a compute order of one's own per stage (parse_schedule_csv).
 void fill_roles(Plan& plan, const model::ModelGraph& graph, Bytes bucket_bytes,
@@ -102,10 +100,12 @@ class StepState {
 [[nodiscard]] Result<std::vector<std::vector<Action>>> parse_schedule_csv(std::string_view csv, int num_stages,
                                                                           int num_micro_batches);
 
-/// Every rule that `plan` breaks, in document order; empty means that the worker can run it. Numbered V1.. in
-/// docs/plan.md; send/receive matching and freedom from deadlock with zero buffering included.
+/// Every rule that `plan` breaks, in document order; empty means that the worker can run it, or with kPlannable that it
+/// can be costed. Numbered V1.. in docs/plan.md; send/receive matching and freedom from deadlock with zero buffering
+/// included.
 [[nodiscard]] std::vector<Error> validate(const Plan& plan, const model::ModelGraph& graph,
-                                          const cluster::ResourceGraph& resources);
+                                          const cluster::ResourceGraph& resources,
+                                          const Capabilities& capabilities = kRunnable);
 /// Only the check of order: runs every rank's program with rendezvous edges and collectives. Paths:
 /// `roles[1].actions[17] (rank 3, SEND_F4)`. Requires: contiguous stages, every (stage, replica) in one role.
 [[nodiscard]] std::vector<Error> check_order(const Plan& plan, const model::ModelGraph& graph);

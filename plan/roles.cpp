@@ -40,7 +40,7 @@ class ListBuilder {
   void start() {
     if (!last_) return;
     add({ActionKind::CountLoss});
-    if (stage_.replicas.size() > 1) add({ActionKind::ReduceLossCount});
+    if (num_holders(stage_) > 1) add({ActionKind::ReduceLossCount});
   }
 
   void forward(int micro_batch) {
@@ -49,20 +49,22 @@ class ListBuilder {
     if (!last_) add({ActionKind::SendActivation, micro_batch});
   }
 
-  /// In the last backward each bucket is reduced as soon as its blocks are through, beside the blocks that remain.
-  void backward(int micro_batch, bool reduce) {
-    if (!last_) add({ActionKind::ReceiveGradient, micro_batch});
+  /// B, I or W; `reduce`: the last that completes gradients. There each bucket is reduced as soon as its blocks are
+  /// through, beside the blocks that remain.
+  void backward(ActionKind kind, int micro_batch, bool reduce) {
+    const bool edges = kind != ActionKind::BackwardWeight;
+    if (edges && !last_) add({ActionKind::ReceiveGradient, micro_batch});
     if (reduce && !stage_.bucket_starts.empty()) {
       int end = stage_.end_block;
       for (const int start : stage_.bucket_starts) {
-        add({ActionKind::Backward, micro_batch, start, end});
+        add({kind, micro_batch, start, end});
         add({ActionKind::ReduceGradient, -1, start, end});
         end = start;
       }
     } else {
-      add({ActionKind::Backward, micro_batch, stage_.first_block, stage_.end_block});
+      add({kind, micro_batch, stage_.first_block, stage_.end_block});
     }
-    if (!first_) add({ActionKind::SendGradient, micro_batch});
+    if (edges && !first_) add({ActionKind::SendGradient, micro_batch});
   }
 
   void add(const Action& action) { actions_.push_back(action); }
@@ -130,7 +132,7 @@ std::vector<Bytes> bucket_bytes_of(const Stage& stage, const model::ModelGraph& 
 }
 
 std::vector<int> make_bucket_starts(const Stage& stage, const std::vector<Bytes>& block_bytes, Bytes bucket_bytes) {
-  if (stage.replicas.size() < 2) return {};
+  if (num_holders(stage) < 2) return {};
   std::vector<int> starts;
   Bytes held{0};
   for (int block = stage.end_block - 1; block >= stage.first_block; --block) {
@@ -153,14 +155,17 @@ std::vector<Action> stage_actions(const Plan& plan, int stage, const std::vector
                                   const std::vector<TiedParameter>& tied) {
   ListBuilder list(plan, stage);
   list.start();
-  const auto last_backward =
-      std::find_if(schedule.rbegin(), schedule.rend(), [](const Action& a) { return a.kind == ActionKind::Backward; });
+  const auto last_backward = std::find_if(schedule.rbegin(), schedule.rend(), [](const Action& a) {
+    return a.kind == ActionKind::Backward || a.kind == ActionKind::BackwardWeight;
+  });
   for (const Action& action : schedule) {
     if (action.kind == ActionKind::Forward) {
       list.forward(action.micro_batch);
     } else {
-      COX_ENSURE(action.kind == ActionKind::Backward, to_text(action));
-      list.backward(action.micro_batch, &action == &*last_backward);
+      COX_ENSURE(action.kind == ActionKind::Backward || action.kind == ActionKind::BackwardInput ||
+                     action.kind == ActionKind::BackwardWeight,
+                 to_text(action));
+      list.backward(action.kind, action.micro_batch, last_backward != schedule.rend() && &action == &*last_backward);
     }
   }
   std::vector<int> mine;

@@ -11,7 +11,7 @@
 namespace coxswain::plan {
 namespace {
 
-/// F and B of one stage in list order; a backward in parts counts once.
+/// F and B (or I, W) of one stage in list order; a backward in parts counts once.
 std::vector<Action> compute_order(const std::vector<Action>& actions) {
   std::vector<Action> order;
   std::set<std::pair<ActionKind, int>> seen;
@@ -48,9 +48,14 @@ class Timeline {
     const Action& action = stages_[s][next_[s]];
     int earliest = free_[s];
     const bool forward = action.kind == ActionKind::Forward;
-    const bool has_neighbour = forward ? s > 0 : s + 1 < stages_.size();
+    const bool has_neighbour = forward ? s > 0 : action.kind != ActionKind::BackwardWeight && s + 1 < stages_.size();
     if (has_neighbour) {
-      const auto found = slots_.find({forward ? s - 1 : s + 1, action.kind, action.micro_batch});
+      auto found = slots_.find({forward ? s - 1 : s + 1, action.kind, action.micro_batch});
+      // A whole backward and the first half of a split one give the same gradient.
+      if (found == slots_.end() && !forward) {
+        const bool whole = action.kind == ActionKind::Backward;
+        found = slots_.find({s + 1, whole ? ActionKind::BackwardInput : ActionKind::Backward, action.micro_batch});
+      }
       if (found == slots_.end()) return false;
       earliest = std::max(earliest, found->second + 1);
     }

@@ -10,12 +10,16 @@
 namespace coxswain::plan {
 namespace {
 
+/// "1" where nothing else is possible, else "at most 64".
+std::string at_most(int most, int least) { return (most > least ? "at most " : "") + std::to_string(most); }
+
 std::string at_index(const std::string& key, std::size_t index) { return key + "[" + std::to_string(index) + "]"; }
 
 class Validator {
  public:
-  Validator(const Plan& plan, const model::ModelGraph& graph, const cluster::ResourceGraph& resources)
-      : plan_(plan), graph_(graph), resources_(resources) {}
+  Validator(const Plan& plan, const model::ModelGraph& graph, const cluster::ResourceGraph& resources,
+            const Capabilities& capabilities)
+      : plan_(plan), graph_(graph), resources_(resources), capabilities_(capabilities) {}
 
   std::vector<Error> run() {
     check_identity();
@@ -27,7 +31,7 @@ class Validator {
     for (std::size_t s = 0; s < plan_.stages.size(); ++s) replicas_hold = check_stage(s) && replicas_hold;
     if (stages_hold && replicas_hold) {
       check_coupled();
-      check_lists();
+      if (has_schedule(capabilities_, plan_.schedule)) check_lists();
     }
     return std::move(problems_);
   }
@@ -45,7 +49,7 @@ class Validator {
         std::move(hint));
   }
 
-  /// A value that the format has and this version cannot run.
+  /// A value that the format has and `capabilities` lack.
   void unimplemented(const char* rule, std::string what, std::string path, std::string expected, std::string got) {
     add(rule, ErrorCode::Unimplemented, "this version cannot run " + std::move(what), std::move(path),
         std::move(expected), std::move(got));
@@ -90,19 +94,20 @@ class Validator {
     if (std::find(kBackends.begin(), kBackends.end(), plan_.backend) == kBackends.end()) {
       invalid("V6", "unknown communication backend", "backend", "host, mpi, nccl", plan_.backend);
     }
-    if (plan_.precision != Precision::Float32) {
+    if (plan_.precision == Precision::BFloat16 && !capabilities_.bfloat16) {
       unimplemented("V7", "this precision", "precision", "float32", std::string(to_text(plan_.precision)));
     }
-    if (!schedule_runs()) {
-      unimplemented("V8", "this schedule", "schedule", "gpipe, 1f1b", std::string(to_text(plan_.schedule)));
+    if (!has_schedule(capabilities_, plan_.schedule)) {
+      std::string expected;
+      for (int i = 0; i <= static_cast<int>(ScheduleKind::ZeroBubbleV); ++i) {
+        const auto kind = static_cast<ScheduleKind>(i);
+        if (has_schedule(capabilities_, kind)) expected += (expected.empty() ? "" : ", ") + std::string(to_text(kind));
+      }
+      unimplemented("V8", "this schedule", "schedule", std::move(expected), std::string(to_text(plan_.schedule)));
     }
     if (plan_.receive_credits < 1) {
       invalid("V9", "no receive buffer", "receive_credits", "at least 1", std::to_string(plan_.receive_credits));
     }
-  }
-
-  [[nodiscard]] bool schedule_runs() const {
-    return plan_.schedule == ScheduleKind::GPipe || plan_.schedule == ScheduleKind::OneForwardOneBackward;
   }
 
   bool check_stages() {
@@ -184,9 +189,14 @@ class Validator {
       invalid("V18", "recompute needs one entry a block", path + ".recompute", std::to_string(num_blocks),
               std::to_string(stage.recompute.size()));
     }
-    if (stage.zero_stage != 0)
-      unimplemented("V19", "ZeRO", path + ".zero_stage", "0", std::to_string(stage.zero_stage));
-    if (stage.offload != Offload::None)
+    if (const int most = capabilities_.max_zero_stage; stage.zero_stage > most)
+      unimplemented("V19", "ZeRO", path + ".zero_stage", at_most(most, 0), std::to_string(stage.zero_stage));
+    if (const auto selective = std::find(stage.recompute.begin(), stage.recompute.end(), Recompute::Selective);
+        selective != stage.recompute.end() && !capabilities_.selective_recompute) {
+      const auto index = static_cast<std::size_t>(selective - stage.recompute.begin());
+      unimplemented("V19", "selective recompute", path + "." + at_index("recompute", index), "none, full", "selective");
+    }
+    if (stage.offload != Offload::None && !capabilities_.offload)
       unimplemented("V19", "offload", path + ".offload", "none", std::string(to_text(stage.offload)));
     return holds;
   }
@@ -201,12 +211,12 @@ class Validator {
               std::to_string(replica.devices.size()));
       holds = false;
     }
-    if (replica.tensor > 1)
-      unimplemented("V14", "tensor parallelism", path + ".tensor", "1", std::to_string(replica.tensor));
-    if (replica.context > 1)
-      unimplemented("V14", "context parallelism", path + ".context", "1", std::to_string(replica.context));
-    if (replica.expert > 1)
-      unimplemented("V14", "expert parallelism", path + ".expert", "1", std::to_string(replica.expert));
+    if (const int most = capabilities_.max_tensor; replica.tensor > most)
+      unimplemented("V14", "tensor parallelism", path + ".tensor", at_most(most, 1), std::to_string(replica.tensor));
+    if (const int most = capabilities_.max_context; replica.context > most)
+      unimplemented("V14", "context parallelism", path + ".context", at_most(most, 1), std::to_string(replica.context));
+    if (const int most = capabilities_.max_expert; replica.expert > most)
+      unimplemented("V14", "expert parallelism", path + ".expert", at_most(most, 1), std::to_string(replica.expert));
     if (replica.samples < 1) {
       invalid("V17", "replica has no samples", path + ".samples", "at least 1", std::to_string(replica.samples),
               "leave the device unused instead");
@@ -323,15 +333,18 @@ class Validator {
               std::to_string(role.actions.size()) + " actions");
       return;
     }
+    std::vector<ActionKind> kinds{ActionKind::Forward, ActionKind::Backward};
+    if (splits_backward(plan_.schedule))
+      kinds = {ActionKind::Forward, ActionKind::BackwardInput, ActionKind::BackwardWeight};
     std::vector<Action> schedule;
     std::set<std::pair<ActionKind, int>> seen;
     for (const Action& action : role.actions) {
-      const bool pipeline = action.kind == ActionKind::Forward || action.kind == ActionKind::Backward;
+      const bool pipeline = std::find(kinds.begin(), kinds.end(), action.kind) != kinds.end();
       if (!pipeline || action.micro_batch < 0 || action.micro_batch >= plan_.batch.count) continue;
       if (seen.emplace(action.kind, action.micro_batch).second) schedule.push_back({action.kind, action.micro_batch});
     }
     for (int m = 0; m < static_cast<int>(plan_.batch.count); ++m) {
-      for (const ActionKind kind : {ActionKind::Forward, ActionKind::Backward}) {
+      for (const ActionKind kind : kinds) {
         if (seen.emplace(kind, m).second) schedule.push_back({kind, m});
       }
     }
@@ -353,13 +366,15 @@ class Validator {
   const Plan& plan_;
   const model::ModelGraph& graph_;
   const cluster::ResourceGraph& resources_;
+  const Capabilities& capabilities_;
   std::vector<Error> problems_;
 };
 
 }  // namespace
 
-std::vector<Error> validate(const Plan& plan, const model::ModelGraph& graph, const cluster::ResourceGraph& resources) {
-  return Validator(plan, graph, resources).run();
+std::vector<Error> validate(const Plan& plan, const model::ModelGraph& graph, const cluster::ResourceGraph& resources,
+                            const Capabilities& capabilities) {
+  return Validator(plan, graph, resources, capabilities).run();
 }
 
 }  // namespace coxswain::plan

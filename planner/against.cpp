@@ -71,6 +71,10 @@ std::string what_would_fit(const cost_model::CostModel& cost, const plan::Plan& 
   if (plan.schedule == plan::ScheduleKind::GPipe && plan.stages.size() > 1)
     add("schedule=1f1b", plan,
         [](plan::Plan& changed) { changed.schedule = plan::ScheduleKind::OneForwardOneBackward; });
+  if (plan.stages.front().offload == plan::Offload::None)
+    add("offload=optimizer", plan, [](plan::Plan& changed) {
+      for (plan::Stage& stage : changed.stages) stage.offload = plan::Offload::Optimizer;
+    });
   add("recompute=full and zero=3", plan, [](plan::Plan& changed) {
     recompute_all(changed);
     set_zero(changed, 3);
@@ -80,12 +84,14 @@ std::string what_would_fit(const cost_model::CostModel& cost, const plan::Plan& 
     // The last one is two changes at once.
     if (&variant == &variants.back() && !text.empty() && variant.name.find(" and ") != std::string::npos) break;
     plan::fill_roles(variant.plan, cost.model(), kBucketBytes);
+    if (!plan::validate(variant.plan, cost.model(), cost.resources(), plan::kPlannable).empty()) continue;
     const auto simulation = cost_model::simulate(cost, variant.plan);
     if (!simulation || !fits(simulation->estimate)) continue;
     text +=
         (text.empty() ? "" : ", or with ") + variant.name + " (" + seconds_text(simulation->estimate.step) + " a step)";
   }
-  return text.empty() ? "neither recompute, ZeRO nor half the micro-batch makes it fit: it needs more stages or devices"
+  return text.empty() ? "no single change of recompute, ZeRO, offload or micro-batch makes it fit: it needs more "
+                        "stages or devices"
                       : "it would fit with " + text;
 }
 
@@ -112,9 +118,7 @@ Against compare_with(const cost_model::CostModel& cost, const plan::Plan& plan, 
   Against against;
   against.plan = other;
   against.summary = summarize(other);
-  auto broken = plan::validate(other, cost.model(), cost.resources());
-  std::erase_if(broken, [](const Error& error) { return error.code == ErrorCode::Unimplemented; });
-  if (!broken.empty()) {
+  if (const auto broken = plan::validate(other, cost.model(), cost.resources(), plan::kPlannable); !broken.empty()) {
     against.verdict = against.summary + " cannot run: it breaks " + std::to_string(broken.size()) +
                       (broken.size() == 1 ? " rule" : " rules");
     for (const Error& error : broken) {

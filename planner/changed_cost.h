@@ -19,8 +19,9 @@ class ChangedCost final : public cost_model::CostModel {
         links_(cost_model::make_cost_model(base.model(), resources_, nullptr)) {}
   cost_model::BlockTime estimate_block(const cost_model::BlockWork& work) const override {
     cost_model::BlockTime time = base_.estimate_block(work);
-    time.forward = faster(time.forward, work.device_class);
-    time.backward = faster(time.backward, work.device_class);
+    for (Seconds* part : {&time.forward, &time.backward, &time.weight, &time.attention_forward,
+                          &time.attention_backward, &time.replayed})
+      *part = faster(*part, work.device_class);
     return time;
   }
   Seconds estimate_transfer(Bytes bytes, plan::DeviceId from, plan::DeviceId to) const override {
@@ -29,6 +30,10 @@ class ChangedCost final : public cost_model::CostModel {
   Seconds estimate_collective(collective::CollectiveKind kind, Bytes payload,
                               const std::vector<plan::DeviceId>& devices) const override {
     return links_->estimate_collective(kind, payload, devices);
+  }
+  Seconds estimate_shaped_collective(collective::CollectiveKind kind, Bytes payload,
+                                     const cost_model::GroupShape& shape) const override {
+    return links_->estimate_shaped_collective(kind, payload, shape);
   }
   Seconds estimate_optimizer(std::int64_t parameters, int device_class) const override {
     return faster(base_.estimate_optimizer(parameters, device_class), device_class);
@@ -40,6 +45,10 @@ class ChangedCost final : public cost_model::CostModel {
     return faster(base_.estimate_action_overhead(device_class), device_class);
   }
   Bytes base_memory(int device_class) const override { return base_.base_memory(device_class); }
+  bool costs_by_signature() const override { return base_.costs_by_signature(); }
+  Bytes communicator_memory(int device_class, const cluster::LinkClass& link) const override {
+    return base_.communicator_memory(device_class, link);
+  }
   const model::ModelGraph& model() const override { return base_.model(); }
   const cluster::ResourceGraph& resources() const override { return resources_; }
 

@@ -161,6 +161,21 @@ std::vector<std::string> layout_differences(const cost_model::CostModel& cost, c
       "communication exposed,optimizer");
   add("runs under " + zero_text(ours), "runs under " + zero_text(other),
       "communication exposed,optimizer,forward,backward");
+  const auto offload = [](const plan::Plan& plan) {
+    std::string text;
+    for (const plan::Stage& stage : plan.stages) {
+      const std::string one(plan::to_text(stage.offload));
+      if (one != "none" && text.find(one) == std::string::npos) text += (text.empty() ? "offloads " : " and ") + one;
+    }
+    return text.empty() ? std::string("offloads nothing") : text;
+  };
+  add(offload(ours), offload(other), "communication exposed,optimizer,recompute");
+  const auto context = [](const plan::Plan& plan) {
+    const int degree = plan.stages.front().replicas.front().context;
+    return degree == 1 ? std::string("keeps sequences whole")
+                       : "splits sequences over " + std::to_string(degree) + " devices";
+  };
+  add(context(ours), context(other), "communication exposed,forward,backward");
   add("recomputes " + counted(recomputed(ours), "block", "blocks"),
       "recomputes " + counted(recomputed(other), "block", "blocks"), "recompute");
   add("runs " + batch_text(ours), "runs " + batch_text(other), "bubble,communication exposed,forward,backward");

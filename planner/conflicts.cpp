@@ -208,12 +208,15 @@ std::string constraint_of(const plan::Plan& plan, const std::string& key) {
   }
   if (key == "recompute") {
     std::vector<int> blocks;
-    int all = 0;
+    int all = 0, selective = 0;
     for (const plan::Stage& stage : plan.stages) {
       for (std::size_t b = 0; b < stage.recompute.size(); ++b, ++all) {
-        if (stage.recompute[b] != plan::Recompute::None) blocks.push_back(stage.first_block + static_cast<int>(b));
+        selective += stage.recompute[b] == plan::Recompute::Selective ? 1 : 0;
+        if (stage.recompute[b] == plan::Recompute::Full) blocks.push_back(stage.first_block + static_cast<int>(b));
       }
     }
+    if (selective > 0)
+      return "selective recompute of " + std::to_string(selective) + " of " + std::to_string(all) + " blocks";
     if (blocks.empty()) return "recompute=none";
     if (static_cast<int>(blocks.size()) == all) return "recompute=full";
     constexpr std::size_t kMost = 8;

@@ -33,12 +33,23 @@ std::vector<std::int64_t> shares(const cluster::ResourceGraph& graph, int device
 void limit_pools(std::vector<Pool>& pools, const std::vector<std::int64_t>& limits) {
   if (limits.empty()) return;
   std::vector<std::int64_t> left = limits;
-  for (Pool& pool : pools) {
+  std::vector<Pool> kept;
+  for (const Pool& pool : pools) {
     std::int64_t& remaining = left[static_cast<std::size_t>(pool.device_class)];
-    const auto kept = std::min<std::int64_t>(remaining, static_cast<std::int64_t>(pool.devices.size()));
-    pool.devices.resize(static_cast<std::size_t>(kept));
-    remaining -= kept;
+    const std::int64_t count = std::min(remaining, pool.size());
+    remaining -= count;
+    // Whole nodes, and what is left of one more as a pool of its own where there is room for it.
+    Pool whole = pool, part = pool;
+    whole.num_nodes = count / pool.devices_per_node;
+    part.num_nodes = 1;
+    part.devices_per_node = count % pool.devices_per_node;
+    part.first_index += whole.size();
+    part.first_node += whole.num_nodes;
+    if (whole.num_nodes > 0) kept.push_back(whole);
+    if (part.devices_per_node > 0 && (whole.num_nodes == 0 || pools.size() + 1 < kMaxPools)) kept.push_back(part);
   }
+  if (kept.size() > kMaxPools) kept.resize(kMaxPools);
+  pools = std::move(kept);
 }
 
 std::vector<std::vector<std::int64_t>> limit_choices(const cluster::ResourceGraph& graph, std::size_t most) {

@@ -64,7 +64,9 @@ class Families {
       add("ZeRO " + std::to_string(z), "zero", &Constraints::zero, {z});
     }
     add("context parallel", "context", &Constraints::context, {2, 4, 8});
-    add("expert parallel", "expert", &Constraints::expert, {2, 4, 8});
+    const auto& parameters = request_.cost->facts().parameters();
+    if (std::any_of(parameters.begin(), parameters.end(), [](const auto& one) { return one.experts > 0; }))
+      add("expert parallel", "expert", &Constraints::expert, {2, 4, 8});
     add_recompute();
     add_word("offload of the optimizer", "offload", &Constraints::offload, "optimizer");
     add_word("offload of activations", "offload", &Constraints::offload, "activations");

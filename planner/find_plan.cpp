@@ -1,12 +1,19 @@
 // The search from outside: combinations in batches, best first; simulation of what looks best; refinement.
 #include <algorithm>
 #include <atomic>
+#include <bit>
+#include <cstdio>
+#include <chrono>
+#include <limits>
+#include <map>
 #include <memory>
 #include <set>
 #include <thread>
 #include <tuple>
 
+#include "planner/combination_bounds.h"
 #include "planner/planner.h"
+#include "planner/quick_look.h"
 #include "planner/refine.h"
 #include "planner/search.h"
 #include "planner/search_report.h"
@@ -21,11 +28,16 @@ constexpr std::size_t kBatch = 8;
 struct Effort {
   int alternatives, simulations, climb_simulations;
   std::size_t results_per_combination, simulated_per_batch;
-  double slack;  // candidates that cost up to so many times the best are kept, for the runners-up
+  std::int64_t max_labels;  // of one combination
+  double slack;             // candidates that cost up to so many times the best are kept, for the runners-up
 };
-constexpr Effort kSmallEffort{2, 48, 96, 8, 4, 1.5};
-constexpr Effort kRoughEffort{1, 8, 24, 4, 2, 1.0};
-constexpr Effort kLargeEffort{1, 8, 8, 2, 2, 1.0};
+constexpr Effort kSmallEffort{2, 48, 96, 8, 4, std::numeric_limits<std::int64_t>::max(), 1.5};
+constexpr Effort kRoughEffort{1, 8, 24, 4, 2, std::numeric_limits<std::int64_t>::max(), 1.0};
+constexpr Effort kLargeEffort{1, 8, 8, 2, 4, 20000, 1.0};
+
+/// Large searches: how many combinations are looked at, how many of them searched, and how far a look may be off.
+constexpr std::size_t kMaxLooks = 6000, kLookBatch = 64, kMaxLargeSearches = 32;
+constexpr double kLookSlack = 1.25;
 
 /// Runs `body(i)` for i in [0, count) on up to `threads` threads; bodies write by index.
 template <class Body>
@@ -43,39 +55,73 @@ void parallel_for(std::size_t count, int threads, Body body) {
   }
 }
 
+struct Task {
+  Combination combination;
+  Cost look = kNoCost;
+};
+
+/// Which combinations to look at next. A look is about its bound times what looks of its group were to their bounds, so
+/// groups of which nothing fits, or nothing comes near its bound, fall behind.
+class LookOrder {
+ public:
+  explicit LookOrder(const std::vector<Task>& tasks) {
+    for (std::size_t i = 0; i < tasks.size(); ++i) {
+      const Combination& one = tasks[i].combination;
+      Group& group = groups_[{one.group, static_cast<int>(one.schedule),
+                              std::bit_width(static_cast<unsigned>(one.max_stages))}];
+      group.tasks.push_back(i);
+      bounds_.push_back(one.bound);
+    }
+    for (auto& [key, group] : groups_) {
+      for (const std::size_t task : group.tasks) group_of_.emplace(task, &group);
+    }
+  }
+
+  /// Up to `most`, at most one of a group; none that is expected above `best`.
+  [[nodiscard]] std::vector<std::size_t> next(std::size_t most, Cost best) {
+    std::vector<std::pair<double, Group*>> order;
+    for (auto& [key, group] : groups_) {
+      if (group.done == group.tasks.size()) continue;
+      const double expected = static_cast<double>(bounds_[group.tasks[group.done]]) * group.ratio;
+      if (best == kNoCost || expected < static_cast<double>(best)) order.emplace_back(expected, &group);
+    }
+    const std::size_t count = std::min(most, order.size());
+    std::stable_sort(order.begin(), order.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+    std::vector<std::size_t> result;
+    for (std::size_t i = 0; i < count; ++i) result.push_back(order[i].second->tasks[order[i].second->done++]);
+    return result;
+  }
+
+  void saw(std::size_t task, Cost look) {
+    constexpr double kMisfitPenalty = 1.1;
+    Group& group = *group_of_.at(task);
+    if (look == kNoCost)
+      group.ratio *= kMisfitPenalty;
+    else
+      group.ratio = std::max(1.0, static_cast<double>(look) / static_cast<double>(std::max<Cost>(1, bounds_[task])));
+  }
+
+ private:
+  struct Group {
+    std::vector<std::size_t> tasks;  // ascending in bound
+    std::size_t done = 0;
+    double ratio = 1.0;
+  };
+  std::map<std::tuple<int, int, int>, Group> groups_;
+  std::map<std::size_t, Group*> group_of_;
+  std::vector<Cost> bounds_;
+};
+
 class Search {
  public:
-  /// `spaces`: one a choice of tensor degrees; they differ in nothing else.
-  Search(const std::vector<SearchSpace>& spaces, const Effort& effort)
-      : spaces_(spaces), request_(*spaces.front().request), effort_(effort) {}
+  Search(const SearchSpace& space, const Effort& effort) : space_(space), request_(*space.request), effort_(effort) {}
 
   void run() {
-    const std::vector<Task> combinations = make_tasks();
-    std::size_t done = 0;
-    while (done < combinations.size() && costed_ < request_.max_candidates) {
-      if (combinations[done].combination.bound >= wanted()) break;
-      const std::size_t end = std::min(combinations.size(), done + kBatch);
-      std::vector<CombinationResult> results(end - done);
-      const Cost upper = wanted();
-      SearchLimits limits;
-      limits.alternatives = effort_.alternatives;
-      limits.max_results = effort_.results_per_combination;
-      limits.max_labels = std::max<std::int64_t>(1, request_.max_candidates);
-      parallel_for(results.size(), request_.threads, [&](std::size_t i) {
-        const Task& task = combinations[done + i];
-        results[i] = search_combination(*task.space, task.combination, upper, limits);
-      });
-      for (CombinationResult& result : results) take(std::move(result));
-      simulate_best(effort_.simulated_per_batch);
-      done = end;
-      if (request_.stop_at_first && !simulated_.empty()) break;
-    }
-    for (std::size_t i = done; i < combinations.size(); ++i)
-      lower_bound_ = std::min(lower_bound_, combinations[i].combination.bound);
-    // On many devices stages of unequal size were not searched: only the relaxed optimum bounds them.
-    for (const Task& task : combinations) {
-      if (task.space->large) lower_bound_ = std::min(lower_bound_, task.combination.bound);
-    }
+    std::vector<Task> tasks = make_tasks();
+    if (space_.large)
+      search_large(std::move(tasks));
+    else
+      search_small(tasks);
     if (!request_.stop_at_first || simulated_.empty()) {
       simulate_best(static_cast<std::size_t>(effort_.simulations));
       refine();
@@ -89,18 +135,88 @@ class Search {
   }
 
  private:
-  struct Task {
-    const SearchSpace* space = nullptr;
-    Combination combination;
-  };
-  /// Of all spaces, ascending in bound.
+  /// Everything that may beat the best plan, best bound first.
+  void search_small(const std::vector<Task>& tasks) {
+    std::size_t done = 0;
+    while (done < tasks.size() && costed_ < request_.max_candidates) {
+      if (tasks[done].combination.bound >= wanted()) break;
+      const std::size_t end = std::min(tasks.size(), done + kBatch);
+      search_closely(tasks, done, end);
+      done = end;
+      if (request_.stop_at_first && !simulated_.empty()) break;
+    }
+    for (std::size_t i = done; i < tasks.size(); ++i)
+      lower_bound_ = std::min(lower_bound_, tasks[i].combination.bound);
+  }
+
+  /// What looks best. Stages of unequal shape are not searched: only the work bounds the rest.
+  void search_large(std::vector<Task> tasks) {
+    const std::size_t all=tasks.size(); auto T0=std::chrono::steady_clock::now();
+    tasks = pick_by_look(std::move(tasks));
+    std::fprintf(stderr,"tasks %zu looked %ld in %.3f\n",all,(long)costed_,std::chrono::duration<double>(std::chrono::steady_clock::now()-T0).count());
+    for (std::size_t done = 0; done < tasks.size() && costed_ < request_.max_candidates; done += kBatch) {
+      if (best_ != kNoCost && tasks[done].look > static_cast<Cost>(static_cast<double>(best_) * kLookSlack)) break;
+      search_closely(tasks, done, std::min(tasks.size(), done + kBatch));
+      if (request_.stop_at_first && !simulated_.empty()) break;
+    }
+    lower_bound_ = work_of_space(space_);
+  }
+
+  /// Looks at combinations until none is likely to beat the best look; those that were looked at, ascending in look.
+  [[nodiscard]] std::vector<Task> pick_by_look(std::vector<Task> tasks) {
+    LookOrder order(tasks);
+    Cost best = kNoCost;
+    std::vector<std::size_t> looked;
+    while (looked.size() < kMaxLooks) {
+      const std::vector<std::size_t> batch = order.next(kLookBatch, best);
+      if (batch.empty()) break;
+      parallel_for(batch.size(), request_.threads, [&](std::size_t i) {
+        Task& task = tasks[batch[i]];
+        QuickLook look = quick_look(space_, task.combination);
+        task.look = look.cost;
+        task.combination.num_blocks = std::move(look.num_blocks);
+        if (task.combination.total_stages == 0) task.combination.total_stages = look.num_stages;
+      });
+      for (const std::size_t at : batch) {
+        best = std::min(best, tasks[at].look);
+        order.saw(at, tasks[at].look);
+      }
+      looked.insert(looked.end(), batch.begin(), batch.end());
+    }
+    costed_ += static_cast<std::int64_t>(looked.size());
+    std::sort(looked.begin(), looked.end());
+    std::vector<Task> result;
+    for (const std::size_t at : looked) {
+      // Where nothing looks as if it fitted, some are searched all the same: to say what is missing.
+      if (best == kNoCost) tasks[at].combination.num_blocks.clear();
+      if (best == kNoCost || tasks[at].look != kNoCost) result.push_back(std::move(tasks[at]));
+    }
+    std::stable_sort(result.begin(), result.end(), [](const Task& a, const Task& b) { return a.look < b.look; });
+    if (result.size() > kMaxLargeSearches) result.resize(kMaxLargeSearches);
+    return result;
+  }
+
+  /// Tasks [begin, end) label by label, and the best of what they give in the simulator.
+  void search_closely(const std::vector<Task>& tasks, std::size_t begin, std::size_t end) {
+    std::vector<CombinationResult> results(end - begin);
+    parallel_for(results.size(), request_.threads, [&](std::size_t i) {
+      const Task& task = tasks[begin + i];
+      SearchLimits limits;
+      limits.alternatives = effort_.alternatives;
+      limits.max_results = effort_.results_per_combination;
+      limits.max_labels = std::max<std::int64_t>(1, std::min(effort_.max_labels, request_.max_candidates));
+      Cost upper = wanted();
+      if (task.look != kNoCost) upper = std::min(upper, static_cast<Cost>(static_cast<double>(task.look) * kLookSlack));
+      results[i] = search_combination(space_, task.combination, upper, limits);
+    });
+    for (CombinationResult& result : results) take(std::move(result));
+    simulate_best(effort_.simulated_per_batch);
+  }
+
+  /// Ascending in bound.
   [[nodiscard]] std::vector<Task> make_tasks() const {
     std::vector<Task> tasks;
-    for (const SearchSpace& space : spaces_) {
-      for (Combination& combination : make_combinations(space)) tasks.push_back({&space, std::move(combination)});
-    }
-    std::stable_sort(tasks.begin(), tasks.end(),
-                     [](const Task& a, const Task& b) { return a.combination.bound < b.combination.bound; });
+    for (Combination& combination : make_combinations(space_)) tasks.push_back({std::move(combination)});
     return tasks;
   }
 
@@ -140,12 +256,13 @@ class Search {
   using Shape = std::tuple<std::vector<int>, std::int64_t, std::vector<int>>;
   static Shape shape_of(const Candidate& candidate) {
     std::vector<int> totals;
-    for (const CandidateStage& stage : candidate.stages) totals.push_back(stage.counts.total());
-    return {totals, candidate.micro, tensor_of(candidate)};
+    for (const CandidateStage& stage : candidate.stages) totals.push_back(stage.composition.replicas());
+    return {totals, candidate.micro, axes_of(candidate)};
   }
 
   [[nodiscard]] std::optional<Simulated> simulate_one(const Candidate& candidate) const {
-    Simulated one{candidate, place_candidate(*candidate.space, candidate), {}, 0};
+    Simulated one{candidate, place_candidate(space_, candidate), {}, 0};
+    if (one.plan.stages.empty()) return std::nullopt;
     auto simulation = cost_model::simulate(*request_.cost, one.plan);
     if (!simulation) return std::nullopt;
     one.estimate = std::move(simulation->estimate);
@@ -166,7 +283,7 @@ class Search {
     std::stable_sort(simulated_.begin(), simulated_.end());
     const std::vector<Simulated> starts = pick_diverse(simulated_, 2);
     for (const Simulated& start : starts) {
-      climb(*start.candidate.space, start.candidate, start.step, effort_.climb_simulations,
+      climb(space_, start.candidate, start.step, effort_.climb_simulations,
             [&](const Candidate& candidate) -> std::optional<Cost> {
               std::optional<Simulated> one = simulate_one(candidate);
               if (!one) return std::nullopt;
@@ -177,7 +294,7 @@ class Search {
     }
   }
 
-  const std::vector<SearchSpace>& spaces_;
+  const SearchSpace& space_;
   const Request& request_;
   const Effort& effort_;
   Cost best_ = kNoCost;  // simulated
@@ -189,38 +306,15 @@ class Search {
   std::set<Shape> shapes_;
 };
 
-/// `space` for every choice of tensor degrees; `spans` owns their costs.
-std::vector<SearchSpace> make_spaces(const Request& request, const SearchSpace& space,
-                                     const std::pair<RecomputeRule, std::vector<char>>& rule,
-                                     std::vector<std::unique_ptr<SpanCosts>>& spans) {
-  std::vector<SearchSpace> spaces;
-  for (const std::vector<int>& tensor : tensor_choices(request, space)) {
-    std::optional<SearchSpace> one = with_tensor(space, tensor);
-    if (!one) continue;
-    TensorAxes axes{tensor, std::vector<std::vector<plan::DeviceId>>(tensor.size())};
-    for (const Pool& pool : one->pools) {
-      if (!pool.devices.empty()) axes.devices[static_cast<std::size_t>(pool.device_class)] = devices_of_unit(pool, 0);
-    }
-    spans.push_back(
-        std::make_unique<SpanCosts>(*request.cost, request.precision, rule.first, rule.second, std::move(axes)));
-    one->spans = spans.back().get();
-    spaces.push_back(std::move(*one));
-  }
-  return spaces;
-}
-
 }  // namespace
 
 Result<PlanResult> search_once(const Request& request) {
   COX_TRY(SearchSpace space, make_search_space(request));
   COX_TRY(auto rule, recompute_rule(request));
-  std::vector<std::unique_ptr<SpanCosts>> spans;
-  const std::vector<SearchSpace> spaces = make_spaces(request, space, rule, spans);
-  if (spaces.empty())
-    return Error{ErrorCode::InvalidArgument, kNothingMeets, "plan", "nodes that hold a tensor axis of the kind", "none",
-                 "loosen plan.tensor"};
-  space.spans = spans.front().get();
-  Search search(spaces, space.large ? kLargeEffort : request.rough ? kRoughEffort : kSmallEffort);
+  const SpanCosts spans(*request.cost, request.precision, rule.first, rule.second,
+                        request.capabilities.selective_recompute);
+  space.spans = &spans;
+  Search search(space, space.large ? kLargeEffort : request.rough ? kRoughEffort : kSmallEffort);
   search.run();
   return report_search(space, search.take_outcome());
 }

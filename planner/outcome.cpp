@@ -10,13 +10,13 @@ namespace {
 
 std::vector<int> replica_totals(const Candidate& candidate) {
   std::vector<int> totals;
-  for (const CandidateStage& stage : candidate.stages) totals.push_back(stage.counts.total());
+  for (const CandidateStage& stage : candidate.stages) totals.push_back(stage.composition.replicas());
   return totals;
 }
 
 int num_devices(const Candidate& candidate) {
   int sum = 0;
-  for (const CandidateStage& stage : candidate.stages) sum += stage.counts.total();
+  for (const CandidateStage& stage : candidate.stages) sum += stage.composition.devices.total();
   return sum;
 }
 
@@ -26,7 +26,7 @@ std::int64_t least_excess(const SearchSpace& space, int device_class, std::int64
   const int blocks = spans.num_blocks();
   const std::int64_t capacity =
       spans.cost().resources().device_classes[static_cast<std::size_t>(device_class)].memory.value.value;
-  const SampleTable& table = spans.table(device_class, samples);
+  const SampleTable& table = spans.table({device_class, {}, 1}, samples);
   constexpr std::int64_t kNever = std::numeric_limits<std::int64_t>::max();
   std::vector<std::int64_t> best(static_cast<std::size_t>(blocks) + 1,
                                  kNever);  // of the blocks from here on, on the stages so far
@@ -86,7 +86,7 @@ std::vector<Simulated> pick_diverse(const std::vector<Simulated>& ascending, std
   std::set<std::tuple<std::vector<int>, std::int64_t, std::vector<int>>> seen;
   for (const Simulated& one : ascending) {
     if (picked.size() == most) break;
-    if (seen.insert({replica_totals(one.candidate), one.candidate.micro, tensor_of(one.candidate)}).second)
+    if (seen.insert({replica_totals(one.candidate), one.candidate.micro, axes_of(one.candidate)}).second)
       picked.push_back(one);
   }
   return picked;

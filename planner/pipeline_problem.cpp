@@ -4,88 +4,36 @@
 #include <cmath>
 #include <limits>
 
+#include "plan/schedule.h"
+
 namespace coxswain::planner {
-namespace {
 
-/// Samples whose rates are looked at for the best rate of a block (C23): all of a small micro-batch, powers of two of a
-/// large one, where rates change slowly.
-std::vector<std::int64_t> probe_samples(std::int64_t micro, std::int64_t fixed) {
-  constexpr std::int64_t kSmall = 32;
-  if (fixed > 0) return {fixed};
-  std::vector<std::int64_t> samples;
-  for (std::int64_t s = 1; s < micro; s += s < kSmall ? 1 : s) samples.push_back(s);
-  samples.push_back(micro);
-  return samples;
-}
-
-}  // namespace
-
-PipelineProblem::PipelineProblem(StageCosts& costs, PipelineShape shape, Cost upper_bound)
-    : costs_(costs), shape_(std::move(shape)), upper_bound_(upper_bound) {
+PipelineProblem::PipelineProblem(StageCosts& costs, const WorkBound& work, PipelineShape shape, Cost upper_bound)
+    : costs_(costs), work_(work), shape_(std::move(shape)), upper_bound_(upper_bound) {
   const StageContext& context = costs_.context();
   const SpanCosts& spans = *context.spans;
   const cluster::ResourceGraph& graph = spans.cost().resources();
   num_blocks_ = spans.num_blocks();
-  const std::size_t num_classes = graph.device_classes.size();
-
-  // C23. A device of class c does at most max_b(w_b / r_cb) units of work a tick, where a sample of block b is w_b
-  // units and takes at least r_cb ticks.
-  std::vector<char> present(num_classes, 0);
-  for (std::size_t p = 0; p < context.pools->size(); ++p)
-    present[static_cast<std::size_t>((*context.pools)[p].device_class)] = 1;
-  const auto probes = probe_samples(context.micro, spans.cost().facts().static_batch());
-  std::vector<std::vector<double>> rate(num_classes, std::vector<double>(static_cast<std::size_t>(num_blocks_), 0));
-  for (std::size_t c = 0; c < num_classes; ++c) {
-    if (present[c] == 0) continue;
-    for (int b = 0; b < num_blocks_; ++b) {
-      const auto i = static_cast<std::size_t>(b);
-      double best = std::numeric_limits<double>::max();
-      for (const std::int64_t samples : probes) {
-        const SampleTable& table = spans.table(static_cast<int>(c), samples);
-        best = std::min(best, static_cast<double>(table.forward[i] + table.backward[i]) / static_cast<double>(samples));
-      }
-      rate[c][i] = best;
-    }
-  }
-  work_sum_ = {0};
-  path_sum_ = {0};
-  for (int b = 0; b < num_blocks_; ++b) {
-    const auto i = static_cast<std::size_t>(b);
-    double least = std::numeric_limits<double>::max();
-    for (std::size_t c = 0; c < num_classes; ++c) {
-      if (present[c] != 0) least = std::min(least, rate[c][i]);
-    }
-    work_sum_.push_back(work_sum_.back() + least);
-    path_sum_.push_back(path_sum_.back() + static_cast<Cost>(least));
-  }
-  units_per_tick_.assign(num_classes, 0);
-  for (std::size_t c = 0; c < num_classes; ++c) {
-    for (int b = 0; b < num_blocks_ && present[c] != 0; ++b) {
-      const auto i = static_cast<std::size_t>(b);
-      const double units = work_sum_[i + 1] - work_sum_[i];
-      if (rate[c][i] > 0) units_per_tick_[c] = std::max(units_per_tick_[c], units / rate[c][i]);
-    }
-  }
-
-  const std::vector<Counts>& compositions = context.compositions;
+  const std::vector<Composition>& compositions = context.compositions;
   links_.resize(compositions.size());
   for (std::size_t a = 0; a < compositions.size(); ++a) {
-    for (const Counts& b : compositions)
+    for (const Composition& b : compositions)
       links_[a].push_back(best_link(graph, *context.pools, compositions[a], b, context.spread));
   }
-  best_bandwidth_ = best_link(graph, *context.pools, shape_.devices, shape_.devices, true).bandwidth;
+  Composition all;
+  all.devices = all.units = shape_.devices;
+  best_bandwidth_ = best_link(graph, *context.pools, all, all, true).bandwidth;
   step_overhead_ = kNoCost;
-  for (std::size_t c = 0; c < num_classes; ++c) {
-    if (present[c] != 0)
-      step_overhead_ =
-          std::min(step_overhead_, cost_model::to_ticks(spans.cost().estimate_step_overhead(static_cast<int>(c))));
+  for (const Pool& pool : *context.pools) {
+    step_overhead_ =
+        std::min(step_overhead_, cost_model::to_ticks(spans.cost().estimate_step_overhead(pool.device_class)));
   }
 }
 
 int PipelineProblem::in_flight(int later) const {
-  const std::int64_t count = costs_.context().count;
-  return static_cast<int>(shape_.schedule == plan::ScheduleKind::GPipe ? count
-                                                                       : std::min<std::int64_t>(count, later + 1));
+  // H1 holds as much at every stage as 1F1B at the first: at least what the stages placed so far ask for.
+  const int stages = std::max({shape_.min_stages, later + 1, shape_.total_stages});
+  return plan::peak_in_flight(shape_.schedule, stages - 1 - later, stages, costs_.context().count);
 }
 
 std::pair<PipelineProblem::State, PipelineProblem::Label> PipelineProblem::start() const {
@@ -103,26 +51,39 @@ bool PipelineProblem::may_cut(const State& state, int first) const {
   return first == 0 ? left == -1 : left >= 0 && first == shape_.cuts[static_cast<std::size_t>(left)];
 }
 
-bool PipelineProblem::worth_going_on(const StageCost& stage, const State& state, int first) {
+bool PipelineProblem::hopeless(const State& state, int first, const Counts& counts) const {
+  return first > 0 && upper_bound_ != kNoCost && work_bound(first, state.remaining - counts) >= upper_bound_;
+}
+
+bool PipelineProblem::worth_going_on(const StageChoices& choices, const State& state, int first) {
   ++num_costed_;
-  if (!stage.splits) return false;
-  if (!stage.fits) {
-    const bool least = misfit_.count == 0 || stage.excess_bytes < misfit_.least_excess;
+  if (!choices.splits) return false;
+  if (!choices.fits()) {
+    const bool least = misfit_.count == 0 || choices.excess_bytes < misfit_.least_excess;
     ++misfit_.count;
-    if (least) misfit_ = {misfit_.count, stage.excess_bytes, first, state.block, stage.excess_class};
+    if (least) misfit_ = {misfit_.count, choices.excess_bytes, first, state.block, choices.excess_class};
     return !shape_.skip_misfits;
   }
-  return upper_bound_ == kNoCost || stage.busy * costs_.context().count < upper_bound_;
+  return upper_bound_ == kNoCost || std::any_of(choices.fitting.begin(), choices.fitting.end(), [&](const StageCost& one) {
+           return one.busy * costs_.context().count < upper_bound_;
+         });
 }
 
 // C22
 std::optional<std::pair<PipelineProblem::State, PipelineProblem::Label>> PipelineProblem::extend(const State& state,
                                                                                                  const Label& label,
                                                                                                  const Option& option) {
-  const Counts& counts = costs_.context().compositions[static_cast<std::size_t>(option.composition)];
+  const Counts& counts = costs_.context().compositions[static_cast<std::size_t>(option.composition)].devices;
   const StageCost& stage = *option.stage;
   const Cost m = costs_.context().count;
   State next{option.first, state.num_stages + 1, state.remaining - counts, option.composition};
+  if (!shape_.num_blocks.empty() && state.next >= 0 && state.next != option.composition && !shape_.use_all_devices) {
+    // The composition before does not come again.
+    const Counts& left = costs_.context().compositions[static_cast<std::size_t>(state.next)].devices;
+    for (std::size_t p = 0; p < kMaxPools; ++p) {
+      if (left.of[p] > 0 && counts.of[p] == 0) next.remaining.of[p] = 0;
+    }
+  }
   if (option.first == 0 && shape_.use_all_devices && next.remaining.total() > 0) return std::nullopt;
 
   Cost forward_edge = 0, backward_edge = 0;
@@ -131,22 +92,26 @@ std::optional<std::pair<PipelineProblem::State, PipelineProblem::Label>> Pipelin
     forward_edge = costs_.edge(state.block, label.next_samples, link, false);
     backward_edge = costs_.edge(state.block, stage.least_samples, link, true);
   }
+  const bool splits = plan::splits_backward(shape_.schedule);
   const Cost away =
       state.next >= 0 ? forward_edge + label.round + backward_edge : 0;  // from the end of F to the start of B
-  // While the last micro-batch is away, a 1F1B stage has the backward passes of those before it to run; GPipe has none.
+  // While the last micro-batch is away, a 1F1B stage has the backward passes of those before it to run; GPipe has none,
+  // and one that splits them may have weights' parts of any.
   const Cost held = shape_.schedule == plan::ScheduleKind::GPipe ? 0 : std::min<Cost>(state.num_stages, m - 1);
-  const Cost own = m * stage.busy + std::max<Cost>(0, away - held * stage.backward_max);
-  const Cost path = stage.forward_min + stage.backward_min;
+  const Cost own = m * stage.busy + (splits ? 0 : std::max<Cost>(0, away - held * stage.backward_max));
+  const Cost path = stage.forward_min + (splits ? stage.input_min : stage.backward_min);
 
   Label result;
   result.round = path + away;
   result.chain = own;
   if (state.next >= 0) {
-    result.chain = std::max(result.chain, path + forward_edge + backward_edge + label.chain);
+    // C28: behind the last input gradient that it sends a later stage may still have weights' parts to run.
+    const Cost back = splits ? 0 : stage.backward_min + backward_edge;
+    result.chain = std::max({result.chain, stage.forward_min + forward_edge + label.chain + back, result.round});
     // Messages of one edge follow each other.
     result.chain = std::max(result.chain, path + m * std::max(forward_edge, backward_edge) + label.round +
                                               std::min(forward_edge, backward_edge));
-    if (shape_.schedule != plan::ScheduleKind::GPipe) {
+    if (shape_.schedule == plan::ScheduleKind::OneForwardOneBackward) {
       // A stage lets one micro-batch in for each that comes back once it holds all it may.
       const Cost window = state.num_stages + 1;
       result.chain =
@@ -154,7 +119,7 @@ std::optional<std::pair<PipelineProblem::State, PipelineProblem::Label>> Pipelin
     }
     result.sync = stage.forward_min + forward_edge + label.sync;
   }
-  result.sync = std::max({result.sync, own + stage.sync_last, own - stage.backward_max + stage.sync});
+  result.sync = std::max({result.sync, own + stage.sync_last, own - (splits ? stage.weight_max : stage.backward_max) + stage.sync});
   result.optimizer = std::max(label.optimizer, stage.optimizer);
   result.next_samples = stage.least_samples;
   if (option.first == 0 && state.next >= 0) {
@@ -169,24 +134,6 @@ std::optional<std::pair<PipelineProblem::State, PipelineProblem::Label>> Pipelin
 bool PipelineProblem::dominates(const Label& a, const Label& b) const {
   return a.chain <= b.chain && a.sync <= b.sync && a.round <= b.round && a.optimizer <= b.optimizer &&
          a.next_samples <= b.next_samples;
-}
-
-Cost PipelineProblem::work_bound(int end_block, const Counts& devices) const {
-  const StageContext& context = costs_.context();
-  double speed = 0;
-  for (std::size_t p = 0; p < context.pools->size(); ++p)
-    speed += devices.of[p] * units_per_tick_[static_cast<std::size_t>((*context.pools)[p].device_class)];
-  if (work_sum_[static_cast<std::size_t>(end_block)] == 0) return 0;
-  if (speed == 0) return kNoCost;
-  return static_cast<Cost>(std::floor(static_cast<double>(context.micro * context.count) *
-                                      work_sum_[static_cast<std::size_t>(end_block)] / speed));
-}
-
-Cost PipelineProblem::time_of_work(double units_per_tick) const {
-  const StageContext& context = costs_.context();
-  if (units_per_tick <= 0) return kNoCost;
-  const double units = static_cast<double>(context.micro * context.count) * work_sum_.back();
-  return static_cast<Cost>(units / units_per_tick * (1 - 1e-9));
 }
 
 Cost PipelineProblem::bound(const State& state, const Label& label) const {

@@ -2,7 +2,7 @@
 // Our own search space as a Problem: stages from the loss side, each a span of blocks on counts of devices, for one
 // micro-batch size, count and schedule. Since it starts at the loss, the number of micro-batches in flight is known
 // from the position. Costs are bounds from below of the simulated step. Threads: one per object. Source: DESIGN 3.5;
-// equations C22 (chain), C23 (work) in docs/cost_model.md.
+// equation C22 (chain) in docs/cost_model.md.
 #include <compare>
 #include <optional>
 #include <utility>
@@ -10,6 +10,7 @@
 
 #include "planner/label_search.h"
 #include "planner/stage_cost.h"
+#include "planner/work_bound.h"
 
 namespace coxswain::planner {
 
@@ -21,17 +22,22 @@ struct PipelineShape {
   bool fixed_cuts = false;
   bool use_all_devices = false;
   Counts devices;  // what there is
+  int total_stages = 0;  // known beforehand; 0: not
   /// A run of blocks that does not fit is not tried longer. Off where every candidate is to be seen: a longer run may
   /// have a smaller edge.
   bool skip_misfits = false;
+  /// Blocks of a stage on each composition, give or take kLengthSlack, and stages on one composition follow each other.
+  /// Empty: any.
+  std::vector<int> num_blocks;
 };
+inline constexpr int kLengthSlack = 2;
 
 class PipelineProblem {
  public:
   struct State {
     int block = 0;       // first block that is placed
     int num_stages = 0;  // placed so far
-    Counts remaining;
+    Counts remaining;  // devices
     int next = -1;  // composition of the stage placed last
     friend auto operator<=>(const State&, const State&) = default;
   };
@@ -49,7 +55,8 @@ class PipelineProblem {
     const StageCost* stage = nullptr;
   };
 
-  PipelineProblem(StageCosts& costs, PipelineShape shape, Cost upper_bound);
+  /// `work` is borrowed: of the same micro-batch and units.
+  PipelineProblem(StageCosts& costs, const WorkBound& work, PipelineShape shape, Cost upper_bound);
 
   [[nodiscard]] std::pair<State, Label> start() const;
   [[nodiscard]] int layer(const State& state) const { return num_blocks_ - state.block; }
@@ -62,16 +69,10 @@ class PipelineProblem {
   [[nodiscard]] Cost bound(const State& state, const Label& label) const;
   [[nodiscard]] Cost finish(const State& state, const Label& label) const;
 
-  /// C23: no plan on `devices` steps faster: all work over all speed, with no communication and no bubble.
-  [[nodiscard]] Cost work_bound(int end_block, const Counts& devices) const;
-
-  /// C23: units of work a tick of a device (or unit) of the class.
-  [[nodiscard]] double speed_of(int device_class) const {
-    return units_per_tick_[static_cast<std::size_t>(device_class)];
+  /// C23: of the blocks before `end_block`.
+  [[nodiscard]] Cost work_bound(int end_block, const Counts& units) const {
+    return work_.least_time(end_block, units, costs_.context().micro * costs_.context().count);
   }
-  /// C23: the work of the whole step at `units_per_tick`.
-  [[nodiscard]] Cost time_of_work(double units_per_tick) const;
-
   [[nodiscard]] const PipelineShape& shape() const { return shape_; }
   [[nodiscard]] StageCosts& costs() { return costs_; }
   /// Micro-batches in flight at the stage that has `later` stages behind it.
@@ -86,18 +87,18 @@ class PipelineProblem {
   [[nodiscard]] std::int64_t num_costed() const { return num_costed_; }
 
  private:
+  /// The blocks before `first` are too many for the units that would remain.
+  [[nodiscard]] bool hopeless(const State& state, int first, const Counts& counts) const;
   [[nodiscard]] bool may_cut(const State& state, int first) const;
   /// Counts the stage; false when longer spans on the same devices are too slow as well.
-  [[nodiscard]] bool worth_going_on(const StageCost& stage, const State& state, int first);
+  [[nodiscard]] bool worth_going_on(const StageChoices& choices, const State& state, int first);
   [[nodiscard]] Cost tied_time(int end) const;
 
   StageCosts& costs_;
+  const WorkBound& work_;
   PipelineShape shape_;
   Cost upper_bound_;
   int num_blocks_ = 0;
-  std::vector<double> work_sum_;        // units of the blocks before, C23
-  std::vector<double> units_per_tick_;  // by device class
-  std::vector<Cost> path_sum_;          // least forward + backward of the blocks before, one sample on the best class
   std::vector<std::vector<BestLink>> links_;  // by pair of compositions
   BytesPerSecond best_bandwidth_{0};
   Cost step_overhead_ = 0;
@@ -107,14 +108,21 @@ class PipelineProblem {
 
 template <class Visit>
 void PipelineProblem::for_each_option(const State& state, Visit&& visit) {
-  const std::vector<Counts>& compositions = costs_.context().compositions;
+  const std::vector<Composition>& compositions = costs_.context().compositions;
   for (std::size_t c = 0; c < compositions.size(); ++c) {
-    if (!compositions[c].fits_in(state.remaining)) continue;
-    for (int first = state.block - 1; first >= 0; --first) {
+    if (!compositions[c].devices.fits_in(state.remaining)) continue;
+    int longest = state.block, shortest = 1;
+    if (!shape_.num_blocks.empty()) {
+      if (shape_.num_blocks[c] == 0) continue;
+      longest = std::min(longest, shape_.num_blocks[c] + kLengthSlack);
+      shortest = std::max(1, shape_.num_blocks[c] - kLengthSlack);
+    }
+    for (int first = state.block - shortest; first >= state.block - longest; --first) {
       if (!may_cut(state, first)) continue;
-      const StageCost& stage = costs_.stage(first, state.block, static_cast<int>(c), in_flight(state.num_stages));
-      if (!worth_going_on(stage, state, first)) break;
-      if (stage.fits) visit(Option{first, static_cast<int>(c), &stage});
+      if (hopeless(state, first, compositions[c].devices)) continue;
+      const StageChoices& choices = costs_.stage(first, state.block, static_cast<int>(c), in_flight(state.num_stages));
+      if (!worth_going_on(choices, state, first)) break;
+      for (const StageCost& stage : choices.fitting) visit(Option{first, static_cast<int>(c), &stage});
     }
   }
 }

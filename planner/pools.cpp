@@ -4,6 +4,8 @@
 #include <map>
 #include <set>
 
+#include "common/ensure.h"
+
 namespace coxswain::planner {
 namespace {
 
@@ -34,22 +36,21 @@ std::vector<Pool> group_devices(const cluster::ResourceGraph& graph, std::int64_
   std::int64_t node = 0;
   for (std::size_t g = 0; g < graph.nodes.size(); ++g) {
     const cluster::NodeClass& node_class = graph.node_classes[static_cast<std::size_t>(graph.nodes[g].node_class)];
-    for (std::int64_t i = 0; i < graph.nodes[g].count; ++i, ++node) {
-      for (const cluster::DeviceCount& entry : node_class.devices) {
-        Pool& pool = pools[{node / domain, g, entry.device_class}];
-        if (pool.devices.empty()) {
-          pool.device_class = entry.device_class;
-          pool.per_node = entry.count;
-          pool.first_node = node;
-        }
-        pool.one_node = pool.one_node && pool.first_node == node;
-        for (std::int64_t d = 0; d < entry.count; ++d)
-          pool.devices.push_back({entry.device_class, next[entry.device_class]++});
+    for (const cluster::DeviceCount& entry : node_class.devices) {
+      // The nodes of the group, domain by domain.
+      std::int64_t& index = next[entry.device_class];
+      const std::int64_t end = node + graph.nodes[g].count;
+      for (std::int64_t at = node; at < end;) {
+        const std::int64_t domain_end = std::min(end, (at / domain + 1) * domain);
+        pools[{at / domain, g, entry.device_class}] = {entry.device_class, index, at, domain_end - at, entry.count};
+        index += entry.count * (domain_end - at);
+        at = domain_end;
       }
     }
+    node += graph.nodes[g].count;
   }
   std::vector<Pool> result;
-  for (auto& [key, pool] : pools) result.push_back(std::move(pool));
+  for (auto& [key, pool] : pools) result.push_back(pool);
   return result;
 }
 
@@ -61,46 +62,84 @@ Result<std::vector<Pool>> make_pools(const cluster::ResourceGraph& graph) {
   if (pools.size() > kMaxPools) pools = group_devices(graph, std::max<std::int64_t>(nodes, 1));
   if (pools.size() > kMaxPools) {
     return Error{ErrorCode::Unimplemented,
-                 "the search tells at most 8 kinds of devices apart",
+                 "the search tells at most " + std::to_string(kMaxPools) + " kinds of devices apart",
                  "nodes",
-                 "at most 8 pairs of node group and device class",
+                 "at most " + std::to_string(kMaxPools) + " pairs of node group and device class",
                  std::to_string(pools.size()),
                  "merge equal nodes into one entry with a count"};
   }
   return pools;
 }
 
-std::vector<Pool> make_units(const std::vector<Pool>& pools, const std::vector<int>& degree) {
-  std::vector<Pool> result = pools;
-  for (Pool& pool : result) {
-    pool.tensor = degree[static_cast<std::size_t>(pool.device_class)];
-    const auto size = static_cast<std::size_t>(pool.tensor);
-    const auto node = static_cast<std::size_t>(pool.per_node);
-    std::vector<cluster::DeviceId> firsts;
-    for (std::size_t begin = 0; begin < pool.devices.size(); begin += node) {
-      const std::size_t end = std::min(pool.devices.size(), begin + node);
-      for (std::size_t at = begin; at + size <= end; at += size) firsts.push_back(pool.devices[at]);
-    }
-    pool.devices = std::move(firsts);
-    pool.per_node /= pool.tensor;
+std::vector<cluster::DeviceId> devices_of_unit(const Pool& pool, std::int64_t unit, int size) {
+  const std::int64_t per_node = pool.devices_per_node / size;
+  std::vector<cluster::DeviceId> devices;
+  for (int i = 0; i < size; ++i)
+    devices.push_back({pool.device_class,
+                       pool.first_index + unit / per_node * pool.devices_per_node + unit % per_node * size + i});
+  return devices;
+}
+
+std::vector<cluster::DeviceId> take_unit(const Pool& pool, std::int64_t& used, int size) {
+  const std::int64_t in_node = used % pool.devices_per_node;
+  if (in_node + size > pool.devices_per_node) used += pool.devices_per_node - in_node;
+  std::vector<cluster::DeviceId> devices;
+  if (used + size > pool.size()) return devices;
+  for (int i = 0; i < size; ++i) devices.push_back({pool.device_class, pool.first_index + used++});
+  return devices;
+}
+
+Composition make_composition(const std::vector<Pool>& pools, const Counts& units, Axes axes) {
+  std::array<Axes, kMaxPools> all;
+  all.fill(axes);
+  return make_composition(pools, units, all);
+}
+
+Composition make_composition(const std::vector<Pool>& pools, const Counts& units,
+                             const std::array<Axes, kMaxPools>& axes) {
+  Composition result;
+  for (std::size_t p = 0; p < pools.size(); ++p) {
+    if (units.of[p] == 0) continue;
+    result.units.of[p] = units.of[p];
+    result.axes[p] = axes[p];
+    result.devices.of[p] = static_cast<std::int32_t>(pools[p].devices_of_units(units.of[p], axes[p].size()));
   }
   return result;
 }
 
-std::vector<cluster::DeviceId> devices_of_unit(const Pool& pool, std::size_t unit) {
-  std::vector<cluster::DeviceId> devices(static_cast<std::size_t>(pool.tensor), pool.devices[unit]);
-  for (std::size_t i = 0; i < devices.size(); ++i) devices[i].index += static_cast<std::int64_t>(i);
-  return devices;
+std::vector<cluster::DeviceId> first_unit(const cluster::ResourceGraph& graph, UnitKind kind) {
+  std::int64_t index = 0;
+  for (const cluster::NodeGroup& group : graph.nodes) {
+    for (const cluster::DeviceCount& entry : graph.node_classes[static_cast<std::size_t>(group.node_class)].devices) {
+      if (entry.device_class != kind.device_class) continue;
+      if (entry.count >= kind.axes.size()) {
+        std::vector<cluster::DeviceId> devices(static_cast<std::size_t>(kind.axes.size()), {kind.device_class, index});
+        for (std::size_t i = 0; i < devices.size(); ++i) devices[i].index += static_cast<std::int64_t>(i);
+        return devices;
+      }
+      index += entry.count * group.count;
+    }
+  }
+  COX_ENSURE(false, "no node holds the unit", kind.device_class, kind.axes.size());
+  return {};
 }
 
 Counts all_of(const std::vector<Pool>& pools) {
   Counts counts;
-  for (std::size_t p = 0; p < pools.size(); ++p) counts.of[p] = static_cast<std::int32_t>(pools[p].devices.size());
+  for (std::size_t p = 0; p < pools.size(); ++p) counts.of[p] = static_cast<std::int32_t>(pools[p].size());
   return counts;
 }
 
-BestLink best_link(const cluster::ResourceGraph& graph, const std::vector<Pool>& pools, const Counts& a,
-                   const Counts& b, bool spread) {
+void add_share(std::vector<Share>& shares, Share share) {
+  if (share.replicas == 0) return;
+  if (!shares.empty() && shares.back().pool == share.pool && shares.back().samples == share.samples)
+    shares.back().replicas += share.replicas;
+  else
+    shares.push_back(share);
+}
+
+BestLink best_link(const cluster::ResourceGraph& graph, const std::vector<Pool>& pools, const Composition& a,
+                   const Composition& b, bool spread) {
   BestLink best;
   std::set<const cluster::LinkClass*> links;
   const auto include = [&](const cluster::LinkClass& link) {
@@ -110,7 +149,7 @@ BestLink best_link(const cluster::ResourceGraph& graph, const std::vector<Pool>&
   };
   for (std::size_t p = 0; p < pools.size(); ++p) {
     for (std::size_t q = 0; q < pools.size(); ++q) {
-      if (a.of[p] == 0 || b.of[q] == 0) continue;
+      if (a.units.of[p] == 0 || b.units.of[q] == 0) continue;
       const Pool& from = pools[p];
       const Pool& to = pools[q];
       if (from.first_node != to.first_node) {
@@ -118,10 +157,11 @@ BestLink best_link(const cluster::ResourceGraph& graph, const std::vector<Pool>&
         continue;
       }
       // Same node, or the same nodes: a stage of whole nodes meets its neighbour only over the network.
-      const bool whole_nodes =
-          !spread && p == q && !from.one_node && a.of[p] % from.per_node == 0 && b.of[q] % from.per_node == 0;
+      const bool whole_nodes = !spread && p == q && !from.one_node() &&
+                               a.devices.of[p] % from.devices_per_node == 0 &&
+                               b.devices.of[q] % from.devices_per_node == 0;
       if (!whole_nodes) include(cluster::link_between_nodes(graph, from.first_node, from.first_node));
-      if (!from.one_node) include(cluster::link_between_nodes(graph, from.first_node, from.first_node + 1));
+      if (!from.one_node()) include(cluster::link_between_nodes(graph, from.first_node, from.first_node + 1));
     }
   }
   best.num_links = static_cast<int>(links.size());

@@ -2,15 +2,39 @@
 
 #include <algorithm>
 
+#include "plan/schedule.h"
+
 namespace coxswain::planner {
 namespace {
 
-/// Device class of every replica of a stage, in replica order.
-std::vector<int> replica_classes(const SearchSpace& space, const CandidateStage& stage) {
-  std::vector<int> classes;
-  for (std::size_t p = 0; p < space.pools.size(); ++p)
-    classes.insert(classes.end(), static_cast<std::size_t>(stage.counts.of[p]), space.pools[p].device_class);
-  return classes;
+/// One replica of a stage.
+struct Part {
+  std::size_t pool = 0;
+  std::int64_t samples = 0;
+};
+
+std::vector<Part> parts_of(const CandidateStage& stage) {
+  std::vector<Part> parts;
+  for (const Share& share : stage.shares)
+    parts.insert(parts.end(), static_cast<std::size_t>(share.replicas), Part{share.pool, share.samples});
+  return parts;
+}
+
+/// Replicas of one stage have units of one shape.
+Axes axes_of_stage(const CandidateStage& stage) { return stage.composition.axes[stage.shares.front().pool]; }
+
+/// Pool by pool, as replicas are placed.
+void set_parts(const SearchSpace& space, CandidateStage& stage, std::vector<Part> parts) {
+  std::stable_sort(parts.begin(), parts.end(), [](const Part& a, const Part& b) { return a.pool < b.pool; });
+  Counts units;
+  stage.shares.clear();
+  for (const Part& part : parts) {
+    add_share(stage.shares, {part.pool, 1, part.samples});
+    ++units.of[part.pool];
+  }
+  const int expert = stage.composition.expert;
+  stage.composition = make_composition(space.pools, units, axes_of_stage(stage));
+  stage.composition.expert = expert;
 }
 
 class NeighbourList {
@@ -39,17 +63,19 @@ class NeighbourList {
   void add_samples(const Candidate& from) {
     if (space_.request->constraints.samples || space_.spans->cost().facts().static_batch() > 0) return;
     for (std::size_t s = 0; s < from.stages.size(); ++s) {
-      const std::vector<int> classes = replica_classes(space_, from.stages[s]);
-      for (std::size_t i = 0; i < classes.size(); ++i) {
-        for (std::size_t j = 0; j < classes.size(); ++j) {
+      const std::vector<Part> parts = parts_of(from.stages[s]);
+      for (std::size_t i = 0; i < parts.size(); ++i) {
+        for (std::size_t j = 0; j < parts.size(); ++j) {
           // Equal devices gain nothing from unequal shares.
-          if (classes[i] == classes[j]) continue;
+          if (class_of(parts[i].pool) == class_of(parts[j].pool)) continue;
           for (const std::int64_t moved : {1, 2}) {
-            if (from.stages[s].samples[i] <= moved) continue;
-            Candidate other = from;
-            other.stages[s].samples[i] -= moved;
-            other.stages[s].samples[j] += moved;
-            add(std::move(other));
+            if (parts[i].samples <= moved) continue;
+            std::vector<Part> other = parts;
+            other[i].samples -= moved;
+            other[j].samples += moved;
+            Candidate next = from;
+            set_parts(space_, next.stages[s], std::move(other));
+            add(std::move(next));
           }
         }
       }
@@ -61,14 +87,12 @@ class NeighbourList {
       for (std::size_t t = s + 1; t < from.stages.size(); ++t) {
         for (std::size_t p = 0; p < space_.pools.size(); ++p) {
           for (std::size_t q = 0; q < space_.pools.size(); ++q) {
-            if (p == q || from.stages[s].counts.of[p] == 0 || from.stages[t].counts.of[q] == 0) continue;
+            if (p == q || from.stages[s].composition.units.of[p] == 0 || from.stages[t].composition.units.of[q] == 0) continue;
             // Only between pools of one class: times stay, links change.
-            if (space_.pools[p].device_class != space_.pools[q].device_class) continue;
+            if (class_of(p) != class_of(q) || !(axes_of_stage(from.stages[s]) == axes_of_stage(from.stages[t]))) continue;
             Candidate swapped = from;
-            --swapped.stages[s].counts.of[p];
-            ++swapped.stages[s].counts.of[q];
-            --swapped.stages[t].counts.of[q];
-            ++swapped.stages[t].counts.of[p];
+            exchange(swapped.stages[s], p, q);
+            exchange(swapped.stages[t], q, p);
             add(std::move(swapped));
           }
         }
@@ -89,6 +113,18 @@ class NeighbourList {
   [[nodiscard]] std::vector<Candidate> take() { return std::move(found_); }
 
  private:
+  [[nodiscard]] int class_of(std::size_t pool) const { return space_.pools[pool].device_class; }
+  /// The first replica of `stage` on pool `from` goes to pool `to`.
+  void exchange(CandidateStage& stage, std::size_t from, std::size_t to) const {
+    std::vector<Part> parts = parts_of(stage);
+    for (Part& part : parts) {
+      if (part.pool != from) continue;
+      part.pool = to;
+      break;
+    }
+    set_parts(space_, stage, std::move(parts));
+  }
+
   const SearchSpace& space_;
   std::vector<Candidate> found_;
 };
@@ -99,22 +135,19 @@ bool refit(const SearchSpace& space, Candidate& candidate) {
   const int num_stages = static_cast<int>(candidate.stages.size());
   for (int s = 0; s < num_stages; ++s) {
     CandidateStage& stage = candidate.stages[static_cast<std::size_t>(s)];
-    const std::int64_t held = candidate.schedule == plan::ScheduleKind::GPipe
-                                  ? candidate.count
-                                  : std::min<std::int64_t>(candidate.count, num_stages - s);
     const SpanQuery query{stage.first,
                           stage.end,
-                          static_cast<int>(held),
+                          plan::peak_in_flight(candidate.schedule, s, num_stages, candidate.count),
                           static_cast<int>(std::min<std::int64_t>(2, candidate.count)),
-                          stage.zero_stage,
-                          stage.counts.total()};
-    const std::vector<int> classes = replica_classes(space, stage);
+                          stage.state.zero_stage,
+                          stage.composition.replicas(),
+                          stage.state.offload};
     stage.recompute.clear();
     // Twice: the second pass sees what any replica needs.
     for (int pass = 0; pass < 2; ++pass) {
-      for (std::size_t r = 0; r < classes.size(); ++r) {
-        if (r > 0 && classes[r] == classes[r - 1] && stage.samples[r] == stage.samples[r - 1]) continue;
-        Fit fit = space.spans->fit(space.spans->table(classes[r], stage.samples[r]), query, stage.recompute);
+      for (const Share& share : stage.shares) {
+        Fit fit = space.spans->fit(space.spans->table(stage.composition.kind(space.pools, share.pool), share.samples), query,
+                                   stage.recompute);
         if (!fit.fits) return false;
         stage.recompute = std::move(fit.recompute);
       }

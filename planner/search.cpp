@@ -6,24 +6,29 @@
 
 namespace coxswain::planner {
 
+StageContext make_stage_context(const SearchSpace& space, const Combination& combination) {
+  StageContext context;
+  context.spans = space.spans;
+  context.pools = &space.pools;
+  context.micro = combination.micro;
+  context.count = combination.count;
+  context.bucket_bytes = kBucketBytes;
+  context.compositions = *combination.compositions;
+  context.spread = combination.spread;
+  context.num_stages = combination.max_stages;
+  context.states = space.states;
+  context.all_choices = !space.large;
+  if (space.request->constraints.samples) context.samples = *space.request->constraints.samples;
+  return context;
+}
+
 CombinationResult search_combination(const SearchSpace& space, const Combination& combination, Cost upper_bound,
                                      const SearchLimits& limits) {
-  StageContext context{space.spans,
-                       &space.pools,
-                       combination.micro,
-                       combination.count,
-                       kBucketBytes,
-                       combination.compositions,
-                       combination.spread,
-                       combination.max_stages,
-                       {},
-                       2,
-                       space.zero_stages};
-  if (space.request->constraints.samples) context.samples = *space.request->constraints.samples;
-  StageCosts costs(std::move(context));
-  PipelineProblem problem(costs,
+  StageCosts costs(make_stage_context(space, combination));
+  PipelineProblem problem(costs, *combination.work,
                           {combination.schedule, combination.min_stages, combination.max_stages, combination.cuts,
-                           combination.fixed_cuts, space.request->use_all_devices, space.devices, space.large},
+                           combination.fixed_cuts, space.request->use_all_devices, space.devices,
+                           combination.total_stages, space.large, combination.num_blocks},
                           upper_bound);
   SearchLimits here = limits;
   here.upper_bound = upper_bound;
@@ -41,8 +46,8 @@ CombinationResult search_combination(const SearchSpace& space, const Combination
     int end = space.spans->num_blocks();
     for (const PipelineProblem::Option& option : one.path) {
       candidate.stages.push_back({option.first, end,
-                                  combination.compositions[static_cast<std::size_t>(option.composition)],
-                                  option.stage->samples, option.stage->recompute, option.stage->zero_stage});
+                                  (*combination.compositions)[static_cast<std::size_t>(option.composition)],
+                                  option.stage->shares, option.stage->recompute, option.stage->state});
       end = option.first;
     }
     std::reverse(candidate.stages.begin(), candidate.stages.end());  // found from the loss side
@@ -58,23 +63,30 @@ plan::Plan place_candidate(const SearchSpace& space, const Candidate& candidate)
   plan.batch = {candidate.micro * candidate.count, candidate.micro, candidate.count};
   plan.precision = request.precision;
   plan.schedule = candidate.schedule;
-  std::vector<std::size_t> next(space.pools.size(), 0);
-  const std::size_t num_stages = candidate.stages.size();
-  for (std::size_t s = 0; s < num_stages; ++s) {
-    const CandidateStage& from = candidate.stages[s];
+  std::vector<std::int64_t> used(space.pools.size(), 0);
+  const auto num_stages = static_cast<std::int64_t>(candidate.stages.size());
+  for (std::int64_t s = 0; s < num_stages; ++s) {
+    const CandidateStage& from = candidate.stages[static_cast<std::size_t>(s)];
     plan::Stage stage;
     stage.first_block = from.first;
     stage.end_block = from.end;
     stage.recompute = from.recompute;
-    stage.zero_stage = from.zero_stage;
-    std::size_t replica = 0;
-    for (std::size_t p = 0; p < space.pools.size(); ++p) {
-      for (std::int32_t i = 0; i < from.counts.of[p]; ++i, ++replica) {
-        const std::size_t at = candidate.spread ? static_cast<std::size_t>(i) * num_stages + s : next[p]++;
+    stage.zero_stage = from.state.zero_stage;
+    stage.offload = from.state.offload;
+    std::vector<std::int64_t> taken(space.pools.size(), 0);  // units by this stage
+    for (const Share& share : from.shares) {
+      const Pool& pool = space.pools[share.pool];
+      const Axes axes = from.composition.axes[share.pool];
+      for (std::int32_t i = 0; i < share.replicas; ++i) {
         plan::Replica placed;
-        placed.devices = devices_of_unit(space.pools[p], at);
-        placed.tensor = space.pools[p].tensor;
-        placed.samples = from.samples[replica];
+        placed.devices = candidate.spread
+                             ? devices_of_unit(pool, taken[share.pool]++ * num_stages + s, axes.size())
+                             : take_unit(pool, used[share.pool], axes.size());
+        if (placed.devices.empty()) return {};
+        placed.tensor = axes.tensor;
+        placed.context = axes.context;
+        placed.expert = from.composition.expert;
+        placed.samples = share.samples;
         stage.replicas.push_back(std::move(placed));
       }
     }

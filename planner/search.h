@@ -2,6 +2,7 @@
 // The outer loop: micro-batch, count, schedule, family of compositions and layout, best first by bound, each an inner
 // search over stages. Yields candidates in order of their cost bound. Called by find_plan. Threads: uses
 // request.threads of its own; the result does not depend on how many. Source: DESIGN 3.5.
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -13,10 +14,10 @@ namespace coxswain::planner {
 
 struct CandidateStage {
   int first = 0, end = 0;
-  Counts counts;
-  std::vector<std::int64_t> samples;
+  Composition composition;
+  std::vector<Share> shares;
   std::vector<plan::Recompute> recompute;
-  int zero_stage = 0;
+  StateChoice state;
 };
 
 struct SearchSpace;
@@ -39,21 +40,20 @@ struct SearchSpace {
   std::vector<std::int64_t> micros;  // allowed samples of a micro-batch
   std::vector<plan::ScheduleKind> schedules;
   int max_stages = 1;
-  std::vector<int> allowed_stages;  // ascending
-  bool large = false;               // all stages of a plan stand on equal counts
+  std::vector<int> allowed_stages;      // ascending
+  bool large = false;                   // all stages of a plan stand on alike shapes
   const SpanCosts* spans = nullptr;
-  std::vector<int> zero_stages{0};
-  std::vector<int> tensor;  // degree by device class; empty: 1
+  std::vector<StateChoice> states{{}};  // ZeRO and offload that a stage may choose from
+  std::vector<std::vector<Axes>> axes;  // that units of a device class may have, smallest first
+  std::vector<int> experts{1};          // sizes of the expert axis
+  std::shared_ptr<WorkBounds> bounds = std::make_shared<WorkBounds>();
 };
-/// Tensor degrees by device class that `candidate` stands on; empty: 1.
-[[nodiscard]] std::vector<int> tensor_of(const Candidate& candidate);
-/// Tensor degrees by device class that are worth a space of their own, without any tensor axis first where that is
-/// allowed. Never none: where the constraints cannot be met, what they ask for is refused by make_search_space.
-[[nodiscard]] std::vector<std::vector<int>> tensor_choices(const Request& request, const SearchSpace& space);
-/// `space` on units of `tensor` devices. Nothing where no class has such units.
-[[nodiscard]] std::optional<SearchSpace> with_tensor(const SearchSpace& space, const std::vector<int>& tensor);
+/// "2x1" units by stage: what tells shapes of candidates apart beside their replicas.
+[[nodiscard]] std::vector<int> axes_of(const Candidate& candidate);
 /// Errors: InvalidArgument and Unimplemented for constraints that contradict each other, the model or the devices.
 [[nodiscard]] Result<SearchSpace> make_search_space(const Request& request);
+/// First blocks of the later stages. Errors: form and range.
+[[nodiscard]] Result<std::vector<int>> parse_cuts(const std::string& text, int num_blocks);
 /// What the constraints say about recompute. Errors: InvalidArgument.
 [[nodiscard]] Result<std::pair<RecomputeRule, std::vector<char>>> recompute_rule(const Request& request);
 
@@ -61,15 +61,21 @@ struct SearchSpace {
 struct Combination {
   std::int64_t micro = 0, count = 0;
   plan::ScheduleKind schedule = plan::ScheduleKind::OneForwardOneBackward;
-  std::vector<Counts> compositions;
-  int min_stages = 1, max_stages = 1;
+  std::shared_ptr<const std::vector<Composition>> compositions;  // what a stage may stand on
+  int group = 0;  // those of one group have the same axes
+  int min_stages = 1, max_stages = 1, total_stages = 0;
   std::vector<int> cuts;
   bool fixed_cuts = false;
   bool spread = false;
-  Cost bound = 0;
+  std::shared_ptr<const WorkBound> work;  // of the micro-batch
+  Cost bound = 0;                         // no plan of it steps faster
+  std::vector<int> num_blocks;            // of a stage on each composition, more or less; empty: any
 };
 /// All of them, ascending in bound.
 [[nodiscard]] std::vector<Combination> make_combinations(const SearchSpace& space);
+
+/// What is the same for all stages of `combination`.
+[[nodiscard]] StageContext make_stage_context(const SearchSpace& space, const Combination& combination);
 
 struct CombinationResult {
   std::vector<Candidate> candidates;  // ascending in bound
@@ -81,7 +87,8 @@ struct CombinationResult {
 [[nodiscard]] CombinationResult search_combination(const SearchSpace& space, const Combination& combination,
                                                    Cost upper_bound, const SearchLimits& limits);
 
-/// The candidate as a complete plan: device ids, buckets, action lists, hashes.
+/// The candidate as a complete plan: device ids, buckets, action lists; no hashes. Without stages where the nodes have no
+/// room for its units.
 [[nodiscard]] plan::Plan place_candidate(const SearchSpace& space, const Candidate& candidate);
 
 /// Gradient buckets of the plans that the planner makes: what PyTorch's DDP uses.

@@ -55,10 +55,10 @@ void check_axes(const Request& request, std::vector<Error>& problems) {
     }
   };
   within(constraints.tensor, "tensor", 1, request.capabilities.max_tensor);
-  within(constraints.context, "context", 1, 1);
-  within(constraints.expert, "expert", 1, 1);
+  within(constraints.context, "context", 1, request.capabilities.max_context);
+  within(constraints.expert, "expert", 1, request.capabilities.max_expert);
   within(constraints.zero, "zero", 0, request.capabilities.max_zero_stage);
-  if (constraints.offload && *constraints.offload != "none") {
+  if (constraints.offload && *constraints.offload != "none" && !request.capabilities.offload) {
     problems.push_back(Error{ErrorCode::Unimplemented, "this version cannot offload", "plan.offload", "none",
                              *constraints.offload, "leave the key out"});
   }
@@ -105,6 +105,113 @@ std::vector<std::int64_t> allowed_micros(const Request& request, std::int64_t de
   return micros;
 }
 
+/// At least one degree that the user names must fit the heads and a node.
+std::optional<Error> check_tensor(const Request& request, const std::vector<Pool>& pools) {
+  const std::vector<int>& wanted = request.constraints.tensor;
+  if (wanted.empty()) return std::nullopt;
+  std::int64_t widest = 1;
+  for (const Pool& pool : pools) widest = std::max(widest, pool.devices_per_node);
+  std::vector<std::int64_t> possible;
+  for (int degree = 1; degree <= std::min<std::int64_t>(widest, request.capabilities.max_tensor); ++degree) {
+    if (request.cost->facts().splits_over(degree)) possible.push_back(degree);
+  }
+  for (const int degree : wanted) {
+    if (std::find(possible.begin(), possible.end(), degree) != possible.end()) return std::nullopt;
+  }
+  return invalid("the tensor-parallel degree does not divide the attention heads, or no node holds so many devices",
+                 "plan.tensor", "one of " + join(possible), std::to_string(wanted.front()),
+                 "use one of these, or leave the key out and let the planner choose");
+}
+
+/// Sizes of an axis that the user allows, of 1, 2, 4, ... up to `most`.
+std::vector<int> axis_sizes(const std::vector<int>& wanted, std::int64_t most) {
+  std::set<int> sizes;
+  for (int size = 1; size <= most; size *= 2) {
+    if (wanted.empty() || std::find(wanted.begin(), wanted.end(), size) != wanted.end()) sizes.insert(size);
+  }
+  for (const int size : wanted) {
+    if (size <= most) sizes.insert(size);
+  }
+  return {sizes.begin(), sizes.end()};
+}
+
+/// By class: what its nodes hold, the model splits over, and the user allows.
+std::vector<std::vector<Axes>> allowed_axes(const Request& request, const std::vector<Pool>& pools) {
+  const cost_model::ModelFacts& facts = request.cost->facts();
+  const plan::Capabilities& capabilities = request.capabilities;
+  std::vector<std::vector<Axes>> result;
+  for (std::size_t c = 0; c < request.cost->resources().device_classes.size(); ++c) {
+    std::int64_t widest = 0;
+    for (const Pool& pool : pools) {
+      if (pool.device_class == static_cast<int>(c)) widest = std::max(widest, pool.devices_per_node);
+    }
+    std::vector<Axes> axes;
+    for (const int tensor :
+         axis_sizes(request.constraints.tensor, std::min<std::int64_t>(widest, capabilities.max_tensor))) {
+      if (!facts.splits_over(tensor)) continue;
+      for (const int context :
+           axis_sizes(request.constraints.context, std::min<std::int64_t>(widest / tensor, capabilities.max_context))) {
+        if (context == 1 || facts.context_splits(context)) axes.push_back({tensor, context});
+      }
+    }
+    std::stable_sort(axes.begin(), axes.end(), [](Axes a, Axes b) { return a.size() < b.size(); });
+    result.push_back(std::move(axes));
+  }
+  return result;
+}
+
+std::vector<int> allowed_experts(const Request& request) {
+  std::vector<int> result;
+  for (const int expert : axis_sizes(request.constraints.expert, request.capabilities.max_expert)) {
+    if (expert == 1 || request.cost->facts().expert_splits(expert)) result.push_back(expert);
+  }
+  if (result.empty()) result.push_back(1);
+  return result;
+}
+
+/// What a stage may choose from: every ZeRO stage with every offload that the user and the capabilities allow.
+std::vector<StateChoice> allowed_states(const Request& request) {
+  std::vector<int> zero = request.constraints.zero;
+  for (int stage = 0; stage <= request.capabilities.max_zero_stage && request.constraints.zero.empty(); ++stage)
+    zero.push_back(stage);
+  std::sort(zero.begin(), zero.end());
+  std::vector<plan::Offload> offloads{plan::Offload::None};
+  // To the host goes what an accelerator has no room for; on a CPU both are one memory.
+  const auto& classes = request.cost->resources().device_classes;
+  const bool accelerators = std::any_of(classes.begin(), classes.end(), [](const cluster::DeviceClass& one) {
+    return one.kind != cluster::DeviceKind::Cpu;
+  });
+  if (request.constraints.offload) {
+    offloads = {*plan::parse_offload(*request.constraints.offload)};
+  } else if (request.capabilities.offload && accelerators) {
+    offloads.insert(offloads.end(), {plan::Offload::Optimizer, plan::Offload::Activations});
+  }
+  std::vector<StateChoice> states;
+  for (const plan::Offload offload : offloads) {
+    for (const int stage : zero) states.push_back({stage, offload});
+  }
+  return states;
+}
+
+std::string schedule_texts(const plan::Capabilities& capabilities) {
+  using plan::ScheduleKind;
+  std::string text;
+  for (const ScheduleKind kind : {ScheduleKind::GPipe, ScheduleKind::OneForwardOneBackward, ScheduleKind::Interleaved,
+                                  ScheduleKind::ZeroBubbleH1, ScheduleKind::ZeroBubbleH2, ScheduleKind::ZeroBubbleV}) {
+    if (plan::has_schedule(capabilities, kind)) text += (text.empty() ? "" : ", ") + std::string(plan::to_text(kind));
+  }
+  return text;
+}
+
+/// Whether every mixture of devices can be tried for every stage.
+void set_size(SearchSpace& space) {
+  std::int64_t mixtures = 1;
+  for (const Pool& pool : space.pools) mixtures *= pool.size() + 1;
+  space.large = space.devices.total() > kMaxFreeDevices || mixtures > kMaxFreeCompositions;
+}
+
+}  // namespace
+
 /// First blocks of the later stages. Errors: form and range.
 Result<std::vector<int>> parse_cuts(const std::string& text, int num_blocks) {
   const std::string expected =
@@ -120,183 +227,6 @@ Result<std::vector<int>> parse_cuts(const std::string& text, int num_blocks) {
   }
   return cuts;
 }
-
-std::vector<int> even_cuts(int num_blocks, int stages) {
-  std::vector<int> cuts;
-  for (int s = 1; s < stages; ++s) cuts.push_back((s * num_blocks + stages / 2) / stages);
-  return cuts;
-}
-
-/// At least one degree that the user names must fit the heads and a node.
-std::optional<Error> check_tensor(const Request& request, const std::vector<Pool>& pools) {
-  const std::vector<int>& wanted = request.constraints.tensor;
-  if (wanted.empty()) return std::nullopt;
-  std::int64_t widest = 1;
-  for (const Pool& pool : pools) widest = std::max(widest, pool.per_node);
-  std::vector<std::int64_t> possible;
-  for (int degree = 1; degree <= std::min<std::int64_t>(widest, request.capabilities.max_tensor); ++degree) {
-    if (request.cost->facts().splits_over(degree)) possible.push_back(degree);
-  }
-  for (const int degree : wanted) {
-    if (std::find(possible.begin(), possible.end(), degree) != possible.end()) return std::nullopt;
-  }
-  return invalid("the tensor-parallel degree does not divide the attention heads, or no node holds so many devices",
-                 "plan.tensor", "one of " + join(possible), std::to_string(wanted.front()),
-                 "use one of these, or leave the key out and let the planner choose");
-}
-
-/// Whether every mixture of devices can be tried for every stage.
-void set_size(SearchSpace& space) {
-  std::int64_t mixtures = 1;
-  for (const Pool& pool : space.pools) mixtures *= static_cast<std::int64_t>(pool.devices.size()) + 1;
-  space.large = space.devices.total() > kMaxFreeDevices || mixtures > kMaxFreeCompositions;
-}
-
-/// Replicas of one stage have tensor axes of one size.
-bool same_tensor(const std::vector<Pool>& pools, const Counts& counts) {
-  int tensor = 0;
-  for (std::size_t p = 0; p < pools.size(); ++p) {
-    if (counts.of[p] == 0) continue;
-    if (tensor != 0 && pools[p].tensor != tensor) return false;
-    tensor = pools[p].tensor;
-  }
-  return true;
-}
-
-/// Every mixture of counts with an allowed total.
-std::vector<Counts> all_compositions(const std::vector<Pool>& pools, const std::vector<int>& totals) {
-  std::vector<Counts> result;
-  Counts counts;
-  while (true) {
-    std::size_t p = 0;
-    while (p < pools.size() && counts.of[p] == static_cast<std::int32_t>(pools[p].devices.size())) counts.of[p++] = 0;
-    if (p == pools.size()) break;
-    ++counts.of[p];
-    const bool allowed = totals.empty() || std::find(totals.begin(), totals.end(), counts.total()) != totals.end();
-    if (allowed && same_tensor(pools, counts)) result.push_back(counts);
-  }
-  std::sort(result.begin(), result.end());
-  return result;
-}
-
-/// Numbers of replicas worth trying on many devices: divisors of what there is and powers of two.
-std::vector<std::int32_t> replica_menu(const SearchSpace& space) {
-  std::set<std::int32_t> menu;
-  const std::vector<int>& fixed = space.request->constraints.data;
-  for (const int n : fixed) menu.insert(n);
-  if (!fixed.empty()) return {menu.begin(), menu.end()};
-  for (const Pool& pool : space.pools) {
-    const auto size = static_cast<std::int32_t>(pool.devices.size());
-    for (std::int32_t n = 1; n <= size; n *= 2) menu.insert(n);
-    for (std::int32_t stages = 1; stages <= std::min<std::int32_t>(size, space.max_stages); ++stages)
-      menu.insert(size / stages);
-  }
-  return {menu.begin(), menu.end()};
-}
-
-/// Least over most time of one replica when a micro-batch is shared out over `replicas` of a class: C24's k.
-double evenness(const SearchSpace& space, int device_class, std::int64_t micro, std::int64_t replicas) {
-  const SampleTable& most = space.spans->table(device_class, (micro + replicas - 1) / replicas);
-  const SampleTable& least = space.spans->table(device_class, micro / replicas);
-  double k = 1.0;
-  for (std::size_t b = 0; b < most.forward.size(); ++b) {
-    const Ticks busiest = most.forward[b] + most.backward[b];
-    if (busiest > 0)
-      k = std::min(k, static_cast<double>(least.forward[b] + least.backward[b]) / static_cast<double>(busiest));
-  }
-  return k;
-}
-
-/// C24, for stages of `replicas` equal devices each. With every t_s the time of a micro-batch on the busiest replica of
-/// stage s, and k t_s at most that on the least busy one: the first micro-batch reaches stage s after the forward
-/// passes before it and its gradient goes back the same way, so m t_s <= T - k (t_0 + ... + t_(s-1)); over all stages
-/// k sum(t) <= T (1 - (1 - k/m)^S).
-Cost fill_bound(const SearchSpace& space, const Combination& one, std::int64_t replicas) {
-  const int device_class = space.pools.front().device_class;
-  const SampleTable& most = space.spans->table(device_class, (one.micro + replicas - 1) / replicas);
-  const double k = evenness(space, device_class, one.micro, replicas);
-  const Cost all = most.forward_sum.back() + most.backward_sum.back();
-  const double filled = 1.0 - std::pow(1.0 - k / static_cast<double>(one.count), one.max_stages);
-  return std::max(one.count * (all / one.max_stages),
-                  static_cast<Cost>(k * static_cast<double>(all) / filled * (1 - 1e-9)));
-}
-
-/// The fastest devices that stages of `one` can stand on.
-Counts usable_devices(const SearchSpace& space, const PipelineProblem& problem, const Combination& one) {
-  std::int64_t most = 0;
-  for (const Counts& counts : one.compositions) most = std::max<std::int64_t>(most, counts.total());
-  std::vector<std::size_t> order(space.pools.size());
-  std::iota(order.begin(), order.end(), 0);
-  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
-    return problem.speed_of(space.pools[a].device_class) > problem.speed_of(space.pools[b].device_class);
-  });
-  std::int64_t left = most * one.max_stages;
-  Counts usable;
-  for (const std::size_t p : order) {
-    usable.of[p] = static_cast<std::int32_t>(std::min<std::int64_t>(left, space.devices.of[p]));
-    left -= usable.of[p];
-  }
-  return usable;
-}
-
-/// C27: C24 for stages of one class each. The fastest stages first, each after the other.
-Cost ramp_bound(const SearchSpace& space, const PipelineProblem& problem, const Combination& one) {
-  struct Kind {
-    double speed;  // of a whole stage
-    std::int64_t stages;
-  };
-  std::vector<Kind> kinds;
-  double k = 1.0;
-  for (std::size_t p = 0; p < space.pools.size(); ++p) {
-    std::int32_t replicas = 0;
-    for (const Counts& counts : one.compositions) {
-      // A stage of several classes is the only one.
-      if (counts.of[p] > 0 && counts.of[p] != counts.total()) return 0;
-      replicas = std::max(replicas, counts.of[p]);
-      if (counts.of[p] > 0) k = std::min(k, evenness(space, space.pools[p].device_class, one.micro, counts.of[p]));
-    }
-    if (replicas == 0) continue;
-    kinds.push_back(
-        {replicas * problem.speed_of(space.pools[p].device_class), (space.devices.of[p] + replicas - 1) / replicas});
-  }
-  std::sort(kinds.begin(), kinds.end(), [](const Kind& a, const Kind& b) { return a.speed > b.speed; });
-  const double fade = 1.0 - k / static_cast<double>(one.count);
-  double speed = 0, share = 1;
-  std::int64_t left = one.max_stages;
-  for (const Kind& kind : kinds) {
-    for (std::int64_t stage = 0; stage < kind.stages && left > 0; ++stage, --left, share *= fade)
-      speed += kind.speed * share;
-  }
-  return problem.time_of_work(speed);
-}
-
-/// C23 on the devices that a combination can use, C24 where all stages are alike.
-void set_bounds(const SearchSpace& space, std::vector<Combination>& combinations) {
-  struct OfMicro {
-    StageCosts costs;
-    PipelineProblem problem;
-    OfMicro(StageContext context, const PipelineShape& shape)
-        : costs(std::move(context)), problem(costs, shape, kNoCost) {}
-  };
-  std::map<std::int64_t, std::unique_ptr<OfMicro>> of_micro;
-  const int num_blocks = space.spans->num_blocks();
-  for (Combination& one : combinations) {
-    std::unique_ptr<OfMicro>& entry = of_micro[one.micro];
-    if (!entry) {
-      StageContext context{space.spans, &space.pools, one.micro, one.count,        kBucketBytes, {}, false,
-                           1,           {},           2,         space.zero_stages};
-      entry = std::make_unique<OfMicro>(std::move(context),
-                                        PipelineShape{one.schedule, 1, 1, {}, false, false, space.devices});
-    }
-    one.bound = entry->problem.work_bound(num_blocks, usable_devices(space, entry->problem, one));
-    if (space.large && space.spans->cost().facts().static_batch() == 0)
-      one.bound = std::max(one.bound, ramp_bound(space, entry->problem, one));
-    if (space.large && space.pools.size() == 1 && space.spans->cost().facts().static_batch() == 0)
-      one.bound = std::max(one.bound, fill_bound(space, one, one.compositions.front().total()));
-  }
-}
-
-}  // namespace
 
 Result<std::pair<RecomputeRule, std::vector<char>>> recompute_rule(const Request& request) {
   const auto& text = request.constraints.recompute;
@@ -323,6 +253,7 @@ Result<SearchSpace> make_search_space(const Request& request) {
   const Constraints& constraints = request.constraints;
   COX_TRY(space.pools, make_pools(request.cost->resources()));
   limit_pools(space.pools, request.device_limits);
+  if (space.pools.empty()) return invalid("no device is left", "devices", "at least one", "none");
   space.devices = all_of(space.pools);
   const std::int32_t devices = space.devices.total();
   const int num_blocks = request.cost->facts().num_blocks();
@@ -334,22 +265,22 @@ Result<SearchSpace> make_search_space(const Request& request) {
   check_axes(request, problems);
   if (!problems.empty()) return contradiction(std::move(problems));
   space.micros = allowed_micros(request, devices, problems);
-  space.zero_stages = constraints.zero;
-  for (int zero = 0; zero <= request.capabilities.max_zero_stage && constraints.zero.empty(); ++zero)
-    space.zero_stages.push_back(zero);
-  std::sort(space.zero_stages.begin(), space.zero_stages.end());
-
+  space.states = allowed_states(request);
   space.schedules = constraints.schedule;
   // On many devices memory decides, and GPipe never holds less than 1F1B.
-  if (space.schedules.empty() && devices > kMaxFreeDevices) {
+  if (space.schedules.empty()) {
     space.schedules = {plan::ScheduleKind::OneForwardOneBackward};
-  } else if (space.schedules.empty()) {
-    space.schedules = {plan::ScheduleKind::OneForwardOneBackward, plan::ScheduleKind::GPipe};
+    if (devices <= kMaxFreeDevices) space.schedules.push_back(plan::ScheduleKind::GPipe);
+    // H2 gains over H1 only where I is longer than W, for up to twice the memory.
+    for (const plan::ScheduleKind kind : {plan::ScheduleKind::ZeroBubbleH1, plan::ScheduleKind::ZeroBubbleH2}) {
+      if (kind == plan::ScheduleKind::ZeroBubbleH2 && devices > kMaxFreeDevices) continue;
+      if (plan::has_schedule(request.capabilities, kind)) space.schedules.push_back(kind);
+    }
   }
   for (const plan::ScheduleKind schedule : space.schedules) {
-    if (schedule == plan::ScheduleKind::GPipe || schedule == plan::ScheduleKind::OneForwardOneBackward) continue;
+    if (plan::has_schedule(request.capabilities, schedule)) continue;
     problems.push_back(Error{ErrorCode::Unimplemented, "this version cannot do the schedule", "plan.schedule",
-                             "gpipe, 1f1b", std::string(plan::to_text(schedule)), ""});
+                             schedule_texts(request.capabilities), std::string(plan::to_text(schedule)), ""});
   }
 
   space.max_stages = static_cast<int>(std::min<std::int64_t>(devices, num_blocks));
@@ -405,155 +336,20 @@ Result<SearchSpace> make_search_space(const Request& request) {
   if (!problems.empty()) return contradiction(std::move(problems));
 
   if (const auto problem = check_tensor(request, space.pools)) return *problem;
+  space.axes = allowed_axes(request, space.pools);
+  space.experts = allowed_experts(request);
   set_size(space);
   return space;
 }
 
-std::vector<int> tensor_of(const Candidate& candidate) {
-  return candidate.space == nullptr ? std::vector<int>{} : candidate.space->tensor;
-}
-
-std::vector<std::vector<int>> tensor_choices(const Request& request, const SearchSpace& space) {
-  const std::size_t num_classes = request.cost->resources().device_classes.size();
-  const std::vector<int>& wanted = request.constraints.tensor;
-  // By class: what its nodes hold, the model's heads divide by, and the user allows.
-  std::vector<std::vector<int>> degrees(num_classes);
-  for (std::size_t c = 0; c < num_classes; ++c) {
-    std::int64_t widest = 1;
-    for (const Pool& pool : space.pools) {
-      if (pool.device_class == static_cast<int>(c)) widest = std::max(widest, pool.per_node);
-    }
-    for (int degree = 1; degree <= std::min<std::int64_t>(widest, request.capabilities.max_tensor); degree *= 2) {
-      const bool asked = wanted.empty() || std::find(wanted.begin(), wanted.end(), degree) != wanted.end();
-      if (asked && request.cost->facts().splits_over(degree)) degrees[c].push_back(degree);
-    }
-    for (const int degree : wanted) {
-      const bool power = (degree & (degree - 1)) == 0;
-      if (!power && degree <= widest && request.cost->facts().splits_over(degree)) degrees[c].push_back(degree);
-    }
-    if (degrees[c].empty()) degrees[c].push_back(wanted.empty() ? 1 : wanted.front());
-  }
-  std::vector<std::vector<int>> choices{{}};
-  for (const std::vector<int>& of_class : degrees) {
-    std::vector<std::vector<int>> longer;
-    for (const std::vector<int>& choice : choices) {
-      for (const int degree : of_class) {
-        longer.push_back(choice);
-        longer.back().push_back(degree);
-      }
-    }
-    choices = std::move(longer);
-  }
-  return choices;
-}
-
-std::optional<SearchSpace> with_tensor(const SearchSpace& space, const std::vector<int>& tensor) {
-  SearchSpace result = space;
-  result.pools = make_units(space.pools, tensor);
-  result.tensor = tensor;
-  result.devices = all_of(result.pools);
-  if (result.devices.total() == 0) return std::nullopt;
-  result.max_stages = std::min<int>(space.max_stages, result.devices.total());
-  std::erase_if(result.allowed_stages, [&](int stages) { return stages > result.max_stages; });
-  if (result.allowed_stages.empty()) return std::nullopt;
-  set_size(result);
-  return result;
-}
-
-std::vector<Combination> make_combinations(const SearchSpace& space) {
-  const Request& request = *space.request;
-  const Constraints& constraints = request.constraints;
-  const int num_blocks = request.cost->facts().num_blocks();
-  std::vector<int> totals = constraints.data;
-  if (constraints.samples) totals = {static_cast<int>(constraints.samples->size())};
-  // Operators that mix samples give the same result only while a micro-batch stays on one device.
-  if (!request.cost->model().coupled.empty()) totals = {1};
-
-  // What stages may stand on: everything at once, or, on many devices, one number of replicas at a time.
-  struct Family {
-    std::vector<Counts> compositions;
-    std::int32_t replicas = 0;  // 0: various
-  };
-  std::vector<Family> families;
-  if (!space.large) {
-    families.push_back({all_compositions(space.pools, totals), 0});
-  } else {
-    for (const std::int32_t n : replica_menu(space)) {
-      if (!totals.empty() && std::find(totals.begin(), totals.end(), n) == totals.end()) continue;
-      Family family{{}, n};
-      for (std::size_t p = 0; p < space.pools.size(); ++p) {
-        // A pool of another class may take another number of replicas for the same samples.
-        for (const std::int32_t replicas : {n / 2, n, 2 * n}) {
-          if (replicas < 1 || replicas > space.devices.of[p] ||
-              (replicas != n && (space.pools.size() == 1 || !totals.empty())))
-            continue;
-          Counts counts;
-          counts.of[p] = replicas;
-          family.compositions.push_back(counts);
-        }
-      }
-      if (!family.compositions.empty()) families.push_back(std::move(family));
-    }
-    if (space.pools.size() > 1 && same_tensor(space.pools, space.devices) &&
-        (totals.empty() || std::find(totals.begin(), totals.end(), space.devices.total()) != totals.end()))
-      families.push_back({{space.devices}, space.devices.total()});
-  }
-
-  std::vector<Combination> result;
-  for (const std::int64_t micro : space.micros) {
-    for (const Family& family : families) {
-      if (family.replicas > micro) continue;
-      for (const plan::ScheduleKind schedule : space.schedules) {
-        Combination base;
-        base.micro = micro;
-        base.count = request.global_batch / micro;
-        base.schedule = schedule;
-        base.compositions = family.compositions;
-        const int most = family.replicas > 0
-                             ? std::min<int>(space.max_stages, std::max(1, space.devices.total() / family.replicas))
-                             : space.max_stages;
-        const auto add = [&](int least_stages, int most_stages, bool spread) {
-          Combination one = base;
-          one.min_stages = least_stages;
-          one.max_stages = most_stages;
-          one.spread = spread;
-          if (constraints.cuts) {
-            one.fixed_cuts = true;
-            one.cuts = *constraints.cuts == "even" ? even_cuts(num_blocks, most_stages)
-                                                   : *parse_cuts(*constraints.cuts, num_blocks);
-            if (static_cast<int>(one.cuts.size()) + 1 < least_stages ||
-                static_cast<int>(one.cuts.size()) + 1 > most_stages)
-              return;
-          }
-          result.push_back(std::move(one));
-        };
-        // One stage has one schedule; it is called 1F1B unless the user says otherwise.
-        const bool first_schedule = schedule == space.schedules.front();
-        const bool contiguous = static_cast<int>(space.allowed_stages.size()) == space.max_stages && !constraints.cuts;
-        if (contiguous) {
-          if (first_schedule) add(1, 1, false);
-          if (most > 1) add(2, most, false);
-        } else {
-          for (const int stages : space.allowed_stages) {
-            if (stages > most || (stages == 1 && !first_schedule)) continue;
-            add(stages, stages, false);
-          }
-        }
-        // Pipelines that run inside nodes, with their replicas across nodes.
-        if (space.large && space.pools.size() == 1 && !space.pools.front().one_node &&
-            space.pools.front().per_node > 1) {
-          for (const int stages : space.allowed_stages) {
-            if (stages > 1 && stages <= most && family.replicas > 1 && space.pools.front().per_node % stages == 0)
-              add(stages, stages, true);
-          }
-        }
-      }
+std::vector<int> axes_of(const Candidate& candidate) {
+  std::vector<int> result;
+  for (const CandidateStage& stage : candidate.stages) {
+    for (const Share& share : stage.shares) {
+      const Axes axes = stage.composition.axes[share.pool];
+      result.insert(result.end(), {axes.tensor, axes.context, stage.composition.expert});
     }
   }
-
-  set_bounds(space, result);
-  std::stable_sort(result.begin(), result.end(),
-                   [](const Combination& a, const Combination& b) { return a.bound < b.bound; });
   return result;
 }
 

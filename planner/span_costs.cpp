@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <numeric>
 
+#include "cost_model/offload_time.h"
+
 namespace coxswain::planner {
 
 using cost_model::BlockTime;
@@ -10,59 +12,102 @@ using cost_model::ModelFacts;
 using cost_model::ParameterFacts;
 
 SpanCosts::SpanCosts(const cost_model::CostModel& cost, plan::Precision precision, RecomputeRule rule,
-                     std::vector<char> listed, TensorAxes axes)
+                     std::vector<char> listed, bool selective)
     : cost_(cost),
       precision_(precision),
       rule_(rule),
       listed_(std::move(listed)),
-      axes_(std::move(axes)),
+      selective_(selective),
       num_blocks_(cost.facts().num_blocks()) {
   for (std::size_t c = 0; c < cost.resources().device_classes.size(); ++c)
     overhead_.push_back(cost_model::to_ticks(cost.estimate_action_overhead(static_cast<int>(c))));
+  for (int cut = 0; cut <= num_blocks_; ++cut) {
+    activation_lines_.push_back(make_line(cut, false));
+    gradient_lines_.push_back(make_line(cut, true));
+  }
   ops_sum_.push_back(0);
   for (const model::Block& block : cost.model().blocks)
     ops_sum_.push_back(ops_sum_.back() + block.end_op - block.first_op);
   for (const ParameterFacts& parameter : cost.facts().parameters()) {
     if (parameter.blocks.size() > 1) tied_.push_back(&parameter);
   }
-  sums_.emplace(1, make_sums(1));
-  for (const int degree : axes_.degree) {
-    if (!sums_.contains(degree)) sums_.emplace(degree, make_sums(degree));
-  }
 }
 
-SpanCosts::Sums SpanCosts::make_sums(int tensor) const {
+SpanCosts::CutLine SpanCosts::make_line(int cut, bool gradient) const {
+  const ModelFacts& facts = cost_.facts();
+  if (facts.static_batch() > 0) return {};
+  const auto at = [&](std::int64_t samples) {
+    return (gradient ? facts.gradient_bytes(cut, samples, precision_) : facts.activation_bytes(cut, samples, precision_))
+        .value;
+  };
+  CutLine line;
+  line.each = at(2) - at(1);
+  line.fixed = at(1) - line.each;
+  line.affine = at(5) == line.fixed + 5 * line.each;
+  return line;
+}
+
+std::int64_t SpanCosts::cut_bytes(int cut, std::int64_t samples, bool gradient) const {
+  const CutLine& line = (gradient ? gradient_lines_ : activation_lines_)[static_cast<std::size_t>(cut)];
+  if (line.affine) return line.fixed + samples * line.each;
+  return (gradient ? cost_.facts().gradient_bytes(cut, samples, precision_)
+                   : cost_.facts().activation_bytes(cut, samples, precision_))
+      .value;
+}
+
+const SpanCosts::Sums& SpanCosts::sums(int tensor, int expert) const {
+  const std::pair key{tensor, expert};
+  {
+    const std::shared_lock lock(mutex_);
+    const auto found = sums_.find(key);
+    if (found != sums_.end()) return found->second;
+  }
+  Sums fresh = make_sums(tensor, expert);
+  const std::unique_lock lock(mutex_);
+  return sums_.emplace(key, std::move(fresh)).first->second;
+}
+
+SpanCosts::Sums SpanCosts::make_sums(int tensor, int expert) const {
   Sums sums;
-  sums.of_block.resize(static_cast<std::size_t>(num_blocks_), 0);
-  std::vector<std::int64_t> frozen(static_cast<std::size_t>(num_blocks_), 0);
+  const auto blocks = static_cast<std::size_t>(num_blocks_);
+  for (std::vector<std::int64_t>* list : {&sums.of_block, &sums.experts_of_block, &sums.whole_of_block})
+    list->resize(blocks, 0);
+  std::vector<std::int64_t> frozen(blocks, 0);
   for (const ParameterFacts& parameter : cost_.facts().parameters()) {
     if (parameter.blocks.size() != 1) continue;
     const auto block = static_cast<std::size_t>(parameter.blocks.front());
-    const std::int64_t elements = parameter.elements_at(tensor);
-    if (parameter.trainable)
-      sums.of_block[block] += elements;
-    else
+    const std::int64_t elements = parameter.elements_at(tensor, expert);
+    if (!parameter.trainable) {
       frozen[block] += size_of(parameter.dtype).value * elements;
+      continue;
+    }
+    sums.of_block[block] += elements;
+    if (parameter.experts > 0) sums.experts_of_block[block] += elements;
+    sums.whole_of_block[block] += parameter.elements;
   }
-  sums.held = sums.frozen = {0};
-  for (std::size_t block = 0; block < sums.of_block.size(); ++block) {
+  sums.held = sums.experts = sums.frozen = {0};
+  for (std::size_t block = 0; block < blocks; ++block) {
     sums.held.push_back(sums.held.back() + sums.of_block[block]);
+    sums.experts.push_back(sums.experts.back() + sums.experts_of_block[block]);
     sums.frozen.push_back(sums.frozen.back() + frozen[block]);
   }
   return sums;
 }
 
-cost_model::PersistentElements SpanCosts::persistent(int first, int end, int tensor) const {
-  const Sums& sums = sums_.at(tensor);
+cost_model::PersistentElements SpanCosts::persistent(int first, int end, int tensor, int expert) const {
+  const Sums& sums = this->sums(tensor, expert);
   const auto from = static_cast<std::size_t>(first), to = static_cast<std::size_t>(end);
   cost_model::PersistentElements count;
   count.held = count.owned = sums.held[to] - sums.held[from];
+  count.held_experts = count.owned_experts = sums.experts[to] - sums.experts[from];
   count.frozen = Bytes(sums.frozen[to] - sums.frozen[from]) + cost_.facts().buffer_bytes(first, end);
+  for (std::size_t block = from; block < to; ++block) count.largest = std::max(count.largest, sums.of_block[block]);
+  if (tied_.empty()) return count;
   std::map<int, std::int64_t> more;  // by block: tied parameters count where this span uses them first
   for (const ParameterFacts* parameter : tied_) {
     const auto at = std::lower_bound(parameter->blocks.begin(), parameter->blocks.end(), first);
     if (at == parameter->blocks.end() || *at >= end) continue;
-    const std::int64_t elements = parameter->elements_at(tensor);
+    const std::int64_t elements = parameter->elements_at(tensor, expert);
     if (!parameter->trainable) {
       count.frozen += size_of(parameter->dtype) * elements;
       continue;
@@ -71,71 +116,116 @@ cost_model::PersistentElements SpanCosts::persistent(int first, int end, int ten
     more[*at] += elements;
     if (parameter->blocks.front() >= first) count.owned += elements;
   }
-  for (std::size_t block = from; block < to; ++block) count.largest = std::max(count.largest, sums.of_block[block]);
   for (const auto& [block, elements] : more)
     count.largest = std::max(count.largest, sums.of_block[static_cast<std::size_t>(block)] + elements);
   return count;
 }
 
-const SampleTable& SpanCosts::table(int device_class, std::int64_t samples) const {
-  const std::pair key{device_class, samples};
+const SampleTable& SpanCosts::table(UnitKind kind, std::int64_t samples) const {
+  const std::pair key{kind, samples};
   {
     const std::shared_lock lock(mutex_);
     const auto found = tables_.find(key);
     if (found != tables_.end()) return *found->second;
   }
-  std::unique_ptr<SampleTable> fresh = make_table(device_class, samples);
+  std::unique_ptr<SampleTable> fresh = make_table(kind, samples);
   const std::unique_lock lock(mutex_);
   return *tables_.emplace(key, std::move(fresh)).first->second;
 }
 
-std::unique_ptr<SampleTable> SpanCosts::make_table(int device_class, std::int64_t samples) const {
-  auto table = std::make_unique<SampleTable>();
-  table->device_class = device_class;
-  table->samples = samples;
-  table->tensor = axes_.of(device_class);
-  cost_model::Mesh mesh;
-  if (table->tensor > 1) mesh.tensor_group = axes_.devices[static_cast<std::size_t>(device_class)];
-  const auto split = [tensor = table->tensor](Bytes bytes) { return (bytes.value + tensor - 1) / tensor; };
-  table->forward_sum = table->backward_sum = {0};
+void SpanCosts::add_block(SampleTable& table, int block, const cost_model::Mesh& mesh) const {
   const ModelFacts& facts = cost_.facts();
+  const Axes axes = table.kind.axes;
+  const auto split = [&](Bytes bytes) { return (bytes.value + axes.size() - 1) / axes.size(); };
+  cost_model::BlockWork work{block,       table.kind.device_class, table.samples,     precision_,
+                             axes.tensor, axes.context,            table.kind.expert, plan::Recompute::None};
+  const BlockTime time = cost_.estimate_block(work);
+  work.recompute = plan::Recompute::Selective;
+  const cost_model::MeshTicks ticks = cost_model::estimate_block_on_mesh(cost_, work, mesh);
+  table.forward.push_back(ticks.forward);
+  table.backward.push_back(ticks.backward);
+  table.weight.push_back(ticks.weight);
+  table.replay.push_back(ticks.recompute);
+  table.saved.push_back(time.saved.value);
+  table.selective.push_back(time.selective.value);
+  table.transient.push_back(time.transient.value);
+  table.shared.push_back(time.measured ? 0 : split(facts.totals(block, table.samples).shared_bytes));
+  table.kept_input.push_back(split(Bytes(cut_bytes(block, table.samples, false))));
+}
+
+void SpanCosts::order_recompute(SampleTable& table) const {
+  struct Step {
+    SampleTable::RecomputeStep step;
+    double gain = 0;
+  };
+  const auto gain = [](std::int64_t bytes, Ticks ticks) {
+    return static_cast<double>(bytes) / static_cast<double>(std::max<Ticks>(1, ticks));
+  };
+  std::vector<Step> steps;
   for (int block = 0; block < num_blocks_; ++block) {
-    const cost_model::BlockWork work{block, device_class, samples, precision_, table->tensor};
-    const BlockTime time = cost_.estimate_block(work);
-    const cost_model::MeshTicks ticks = cost_model::estimate_block_on_mesh(cost_, work, mesh);
-    table->forward.push_back(ticks.forward);
-    table->backward.push_back(ticks.backward);
-    table->forward_sum.push_back(table->forward_sum.back() + table->forward.back());
-    table->backward_sum.push_back(table->backward_sum.back() + table->backward.back());
-    table->saved.push_back(time.saved.value);
-    table->transient.push_back(time.transient.value);
-    table->shared.push_back(time.measured ? 0 : split(facts.totals(block, samples).shared_bytes));
-    table->kept_input.push_back(split(facts.activation_bytes(block, samples, precision_)));
+    const auto i = static_cast<std::size_t>(block);
+    const double full = gain(table.saved[i] - table.kept_input[i], table.forward[i]);
+    const double part = gain(table.saved[i] - table.selective[i], table.replay[i]);
+    const double rest = gain(table.selective[i] - table.kept_input[i], table.forward[i] - table.replay[i]);
+    if (selective_ && table.saved[i] > table.selective[i] && part > full) {
+      steps.push_back({{block, plan::Recompute::Selective}, part});
+      if (table.selective[i] > table.kept_input[i]) steps.push_back({{block, plan::Recompute::Full}, rest});
+    } else if (table.saved[i] > table.kept_input[i]) {
+      steps.push_back({{block, plan::Recompute::Full}, full});
+    }
   }
+  std::stable_sort(steps.begin(), steps.end(), [](const Step& a, const Step& b) { return a.gain > b.gain; });
+  for (const Step& step : steps) table.recompute_steps.push_back(step.step);
+}
+
+std::unique_ptr<SampleTable> SpanCosts::make_table(UnitKind kind, std::int64_t samples) const {
+  auto table = std::make_unique<SampleTable>();
+  table->kind = kind;
+  table->samples = samples;
+  cost_model::Mesh mesh;
+  // Devices of one unit: tensor axis inside, context axis outside; experts are spread over the units that follow.
+  const std::vector<plan::DeviceId> unit = first_unit(cost_.resources(), kind);
+  const int tensor = kind.axes.tensor;
+  mesh.tensor_group.assign(unit.begin(), unit.begin() + tensor);
+  for (int c = 0; c < kind.axes.context; ++c) mesh.context_group.push_back(unit[static_cast<std::size_t>(c * tensor)]);
+  for (int e = 0; e < kind.expert; ++e)
+    mesh.expert_group.push_back({kind.device_class, unit.front().index + std::int64_t{e} * kind.axes.size()});
+  const ModelFacts& facts = cost_.facts();
+  const auto stream = [&](int cut) { return cut_bytes(cut, samples, false); };
+  for (int block = 0; block < num_blocks_; ++block) {
+    const bool repeats = cost_.costs_by_signature() && block > 1 && block + 1 < num_blocks_ &&
+                         facts.signature_of(block) == facts.signature_of(block - 1) &&
+                         stream(block - 1) == stream(block) && stream(block) == stream(block + 1);
+    if (!repeats) {
+      add_block(*table, block, mesh);
+      continue;
+    }
+    for (std::vector<Ticks>* ticks : {&table->forward, &table->backward, &table->weight, &table->replay})
+      ticks->push_back(Ticks(ticks->back()));
+    for (std::vector<std::int64_t>* bytes :
+         {&table->saved, &table->selective, &table->transient, &table->shared, &table->kept_input})
+      bytes->push_back(std::int64_t(bytes->back()));
+  }
+  table->forward_sum = table->backward_sum = table->weight_sum = {0};
+  for (const Ticks ticks : table->weight) table->weight_sum.push_back(table->weight_sum.back() + ticks);
+  for (const Ticks ticks : table->forward) table->forward_sum.push_back(table->forward_sum.back() + ticks);
+  for (const Ticks ticks : table->backward) table->backward_sum.push_back(table->backward_sum.back() + ticks);
+  const auto split = [size = kind.axes.size()](Bytes bytes) { return (bytes.value + size - 1) / size; };
   for (int cut = 0; cut <= num_blocks_; ++cut) {
-    table->activation_cut.push_back(split(facts.activation_bytes(cut, samples, precision_)));
-    table->gradient_cut.push_back(split(facts.gradient_bytes(cut, samples, precision_)));
+    table->activation_cut.push_back(split(Bytes(cut_bytes(cut, samples, false))));
+    table->gradient_cut.push_back(split(Bytes(cut_bytes(cut, samples, true))));
   }
-  table->recompute_order.resize(static_cast<std::size_t>(num_blocks_));
-  std::iota(table->recompute_order.begin(), table->recompute_order.end(), 0);
-  std::stable_sort(table->recompute_order.begin(), table->recompute_order.end(), [&](int a, int b) {
-    const auto gain = [&](int block) {
-      const auto i = static_cast<std::size_t>(block);
-      return static_cast<double>(table->saved[i] - table->kept_input[i]) /
-             static_cast<double>(std::max<Ticks>(1, table->forward[i]));
-    };
-    return gain(a) > gain(b);
-  });
+  order_recompute(*table);
   return table;
 }
 
 Ticks SpanCosts::forward(const SampleTable& table, int first, int end) const {
-  return overhead(table.device_class) + table.forward_sum[static_cast<std::size_t>(end)] -
+  return overhead(table.kind.device_class) + table.forward_sum[static_cast<std::size_t>(end)] -
          table.forward_sum[static_cast<std::size_t>(first)];
 }
 
 Ticks SpanCosts::backward(const SampleTable& table, int first, int end) const {
-  return overhead(table.device_class) + table.backward_sum[static_cast<std::size_t>(end)] -
+  return overhead(table.kind.device_class) + table.backward_sum[static_cast<std::size_t>(end)] -
          table.backward_sum[static_cast<std::size_t>(first)];
 }
 
@@ -153,62 +243,82 @@ Fit SpanCosts::fit(const SampleTable& table, const SpanQuery& query, const std::
 
   // What recompute does not change.
   const cost_model::PersistentMemory lasting = cost_model::estimate_persistent_memory(
-      persistent(query.first, query.end, table.tensor), precision_, query.zero_stage, query.replicas);
+      persistent(query.first, query.end, table.kind.axes.tensor, table.kind.expert), precision_, query.zero_stage,
+      query.replicas * table.kind.axes.context, table.kind.expert, query.offload);
   std::int64_t fixed = (lasting.parameters + lasting.gradients + lasting.optimizer + lasting.gathered +
-                        cost_.base_memory(table.device_class))
+                        cost_.base_memory(table.kind.device_class))
                            .value;
+  cost_model::StageWork member;  // of communicators (C35)
+  member.device_class = table.kind.device_class;
+  member.tensor = table.kind.axes.tensor;
+  member.context = table.kind.axes.context;
+  member.expert = table.kind.expert;
+  member.replicas = query.replicas;
+  member.first_stage = query.first == 0;
+  member.last_stage = query.end == num_blocks_;
+  fixed += cost_model::estimate_communicators(cost_, member).value;
   if (query.first > 0) fixed += table.activation_cut[first] * query.credits + table.gradient_cut[first];
   if (query.end < num_blocks_) fixed += table.gradient_cut[end] * query.credits + table.activation_cut[end];
-  std::int64_t transient = 0, shared = 0, kept = 0, replayed = 0;
+  std::int64_t transient = 0, shared = 0, kept = 0, largest = 0, replayed = 0;
   for (std::size_t block = first; block < end; ++block) {
     transient = std::max(transient, table.transient[block]);
     shared = std::max(shared, table.shared[block]);
-    const bool full = fit.recompute[block - first] == plan::Recompute::Full;
-    kept += full ? table.kept_input[block] : table.saved[block];
-    if (full) replayed = std::max(replayed, table.saved[block]);
+    const plan::Recompute recompute = fit.recompute[block - first];
+    kept += table.kept(block, recompute);
+    largest = std::max(largest, table.kept(block, recompute));
+    replayed = std::max(replayed, table.replayed(block, recompute));
   }
   fixed += transient + shared;
 
+  const bool moves = query.offload == plan::Offload::Activations;
   const std::int64_t capacity =
-      cost_.resources().device_classes[static_cast<std::size_t>(table.device_class)].memory.value.value;
+      cost_.resources().device_classes[static_cast<std::size_t>(table.kind.device_class)].memory.value.value;
+  const std::int64_t host_capacity = cost_model::host_memory_of(cost_.resources(), {table.kind.device_class, 0}).value;
   const auto need = [&] {
-    const Bytes sum(fixed + kept * query.in_flight + replayed);
+    std::int64_t live = kept * query.in_flight;
+    // C34: of what goes to the host, two blocks' are here.
+    if (moves) live = std::min(live, 2 * largest);
+    const Bytes sum(fixed + live + replayed);
     fit.bytes = (sum + cost_model::margin_of(sum)).value;
-    return fit.bytes <= capacity;
+    const std::int64_t host = lasting.host.value + (moves ? kept * query.in_flight : 0);
+    return fit.bytes <= capacity && (host == 0 || host <= host_capacity);
   };
   fit.fits = need();
-  if (fit.fits || rule_ == RecomputeRule::None || rule_ == RecomputeRule::Listed || rule_ == RecomputeRule::Full)
-    return fit;
-  for (const int candidate : table.recompute_order) {
-    const auto block = static_cast<std::size_t>(candidate);
-    if (block < first || block >= end || fit.recompute[block - first] == plan::Recompute::Full) continue;
-    if (table.saved[block] <= table.kept_input[block]) break;
-    fit.recompute[block - first] = plan::Recompute::Full;
-    kept += table.kept_input[block] - table.saved[block];
-    replayed = std::max(replayed, table.saved[block]);
+  if (fit.fits || rule_ != RecomputeRule::Free) return fit;
+  for (const SampleTable::RecomputeStep& step : table.recompute_steps) {
+    const auto block = static_cast<std::size_t>(step.block);
+    if (block < first || block >= end) continue;
+    plan::Recompute& now = fit.recompute[block - first];
+    if (now == step.to || now == plan::Recompute::Full) continue;
+    kept += table.kept(block, step.to) - table.kept(block, now);
+    now = step.to;
+    replayed = std::max(replayed, table.replayed(block, step.to));
     fit.fits = need();
     if (fit.fits) return fit;
   }
   return fit;
 }
 
-std::vector<std::int64_t> SpanCosts::buckets(int first, int end, Bytes bucket_bytes, int tensor) const {
+std::vector<std::int64_t> SpanCosts::buckets(int first, int end, Bytes bucket_bytes, int tensor, int expert,
+                                            std::int64_t replicas) const {
   // Buckets close by the whole parameters' bytes, as in the plan; what a device reduces is its shard.
-  const auto length = static_cast<std::size_t>(end - first);
-  std::vector<std::int64_t> whole(length, 0), shard(length, 0);
-  for (const ParameterFacts& parameter : cost_.facts().parameters()) {
-    if (!parameter.trainable || parameter.blocks.empty() || parameter.blocks.front() < first ||
-        parameter.blocks.back() >= end)
-      continue;
-    const auto block = static_cast<std::size_t>(parameter.blocks.front() - first);
-    whole[block] += size_of(DType::Float32).value * parameter.elements;
-    shard[block] += size_of(DType::Float32).value * parameter.elements_at(tensor);
-  }
+  constexpr std::int64_t kFloat32Bytes = 4;
+  const Sums& sums = this->sums(tensor, expert);
+  const auto more = [&](std::size_t block, bool shard) {  // used by several blocks, first by this one
+    std::int64_t elements = 0;
+    for (const ParameterFacts* parameter : tied_) {
+      if (parameter->trainable && parameter->blocks.front() == static_cast<int>(block) && parameter->blocks.back() < end)
+        elements += shard ? parameter->elements_at(tensor, expert) : parameter->elements;
+    }
+    return elements;
+  };
   std::vector<std::int64_t> result;
   std::int64_t held = 0, reduced = 0;
-  for (std::size_t i = length; i-- > 0;) {
-    held += whole[i];
-    reduced += shard[i];
+  for (auto block = static_cast<std::size_t>(end); block-- > static_cast<std::size_t>(first);) {
+    held += kFloat32Bytes * (sums.whole_of_block[block] + more(block, false));
+    const std::int64_t experts = sums.experts_of_block[block];
+    reduced += kFloat32Bytes *
+               cost_model::reduced_elements(sums.of_block[block] - experts + more(block, true), experts, replicas, expert);
     if (held > 0 && held >= bucket_bytes.value) {
       result.push_back(reduced);
       held = reduced = 0;

@@ -14,31 +14,40 @@
 #include "cost_model/event_queue.h"
 #include "cost_model/memory.h"
 #include "cost_model/mesh_times.h"
+#include "planner/pools.h"
 
 namespace coxswain::planner {
 
 using cost_model::Ticks;
 
-/// Tensor axes by device class: their degree, and devices that stand for one. Empty: none.
-struct TensorAxes {
-  std::vector<int> degree;
-  std::vector<std::vector<plan::DeviceId>> devices;
-  [[nodiscard]] int of(int device_class) const {
-    return degree.empty() ? 1 : degree[static_cast<std::size_t>(device_class)];
-  }
-};
-
-/// Blocks of one device class with one number of samples.
+/// Blocks of one kind of unit with one number of samples.
 struct SampleTable {
-  int device_class = 0;
-  int tensor = 1;
+  UnitKind kind;
   std::int64_t samples = 0;
   std::vector<Ticks> forward, backward;          // of a block
-  std::vector<Ticks> forward_sum, backward_sum;  // of the blocks before
-  std::vector<std::int64_t> saved, kept_input;   // bytes of a block: without recompute, with
+  std::vector<Ticks> weight;                     // of the backward, what zero-bubble schedules put off
+  std::vector<Ticks> forward_sum, backward_sum, weight_sum;  // of the blocks before
+  std::vector<Ticks> replay;                     // of selective recompute
+  std::vector<std::int64_t> saved, selective, kept_input;  // bytes kept of a block: without recompute, selective, full
   std::vector<std::int64_t> transient, shared;
   std::vector<std::int64_t> activation_cut, gradient_cut;  // bytes across the cut before a block
-  std::vector<int> recompute_order;  // blocks by what recomputing them saves per second, best first
+  /// A block that recomputes more than before; ordered by bytes saved per second, best first.
+  struct RecomputeStep {
+    int block = 0;
+    plan::Recompute to = plan::Recompute::None;
+  };
+  std::vector<RecomputeStep> recompute_steps;
+
+  [[nodiscard]] std::int64_t kept(std::size_t block, plan::Recompute recompute) const {
+    return recompute == plan::Recompute::None ? saved[block]
+                                              : recompute == plan::Recompute::Full ? kept_input[block] : selective[block];
+  }
+  /// Bytes that are there once more while the block is recomputed.
+  [[nodiscard]] std::int64_t replayed(std::size_t block, plan::Recompute recompute) const {
+    return recompute == plan::Recompute::None ? 0
+                                              : recompute == plan::Recompute::Full ? saved[block]
+                                                                                   : saved[block] - selective[block];
+  }
 };
 
 /// What the user or the model fixes about recompute.
@@ -57,16 +66,18 @@ struct SpanQuery {
   int in_flight = 1, credits = 2;
   int zero_stage = 0;
   std::int64_t replicas = 1;
+  plan::Offload offload = plan::Offload::None;
 };
 
 class SpanCosts {
  public:
-  SpanCosts(const cost_model::CostModel& cost, plan::Precision precision, RecomputeRule rule, std::vector<char> listed,
-            TensorAxes axes = {});
+  SpanCosts(const cost_model::CostModel& cost, plan::Precision precision, RecomputeRule rule,
+            std::vector<char> listed, bool selective = false);
 
-  [[nodiscard]] const SampleTable& table(int device_class, std::int64_t samples) const;
-  /// Of one device of a tensor axis of `tensor`; equal to cost_model::count_persistent.
-  [[nodiscard]] cost_model::PersistentElements persistent(int first, int end, int tensor) const;
+  /// Requires: a node holds such a unit.
+  [[nodiscard]] const SampleTable& table(UnitKind kind, std::int64_t samples) const;
+  /// Of one device of a tensor and an expert axis; equal to cost_model::count_persistent.
+  [[nodiscard]] cost_model::PersistentElements persistent(int first, int end, int tensor, int expert = 1) const;
   [[nodiscard]] Ticks overhead(int device_class) const { return overhead_[static_cast<std::size_t>(device_class)]; }
   /// Forward and backward actions of one micro-batch; without recompute.
   [[nodiscard]] Ticks forward(const SampleTable& table, int first, int end) const;
@@ -76,8 +87,13 @@ class SpanCosts {
   [[nodiscard]] Fit fit(const SampleTable& table, const SpanQuery& query,
                         const std::vector<plan::Recompute>& chosen = {}) const;
   /// Gradient bytes of each bucket of the span on one device of a tensor axis, in the order of reduction.
-  [[nodiscard]] std::vector<std::int64_t> buckets(int first, int end, Bytes bucket_bytes, int tensor = 1) const;
-  [[nodiscard]] const TensorAxes& axes() const { return axes_; }
+  /// Elements of experts count as C33 says.
+  [[nodiscard]] std::vector<std::int64_t> buckets(int first, int end, Bytes bucket_bytes, int tensor = 1,
+                                                  int expert = 1, std::int64_t replicas = 1) const;
+  /// Of all devices of a replica.
+  [[nodiscard]] std::int64_t edge_bytes(int cut, std::int64_t samples, bool gradient) const {
+    return cut_bytes(cut, samples, gradient);
+  }
   [[nodiscard]] const cost_model::CostModel& cost() const { return cost_; }
   [[nodiscard]] plan::Precision precision() const { return precision_; }
   [[nodiscard]] int num_blocks() const { return num_blocks_; }
@@ -86,26 +102,39 @@ class SpanCosts {
   }
 
  private:
-  [[nodiscard]] std::unique_ptr<SampleTable> make_table(int device_class, std::int64_t samples) const;
+  [[nodiscard]] std::unique_ptr<SampleTable> make_table(UnitKind kind, std::int64_t samples) const;
+  void add_block(SampleTable& table, int block, const cost_model::Mesh& mesh) const;
+  void order_recompute(SampleTable& table) const;
+
+  /// Bytes across a cut: `fixed` + samples x `each`, where shapes are so; else asked anew.
+  struct CutLine {
+    bool affine = false;
+    std::int64_t fixed = 0, each = 0;
+  };
+  [[nodiscard]] CutLine make_line(int cut, bool gradient) const;
+  [[nodiscard]] std::int64_t cut_bytes(int cut, std::int64_t samples, bool gradient) const;
 
   const cost_model::CostModel& cost_;
   plan::Precision precision_;
+  std::vector<CutLine> activation_lines_, gradient_lines_;
   RecomputeRule rule_;
   std::vector<char> listed_;  // blocks that are recomputed under Listed
-  TensorAxes axes_;
+  bool selective_ = false;    // may recompute parts of blocks
   int num_blocks_ = 0;
   std::vector<Ticks> overhead_;
   std::vector<std::int64_t> ops_sum_;
   /// Sums over the blocks before, by tensor degree, of parameters that one block alone uses; and the others.
   struct Sums {
-    std::vector<std::int64_t> held, frozen;
-    std::vector<std::int64_t> of_block;
+    std::vector<std::int64_t> held, experts, frozen;
+    std::vector<std::int64_t> of_block, experts_of_block;
+    std::vector<std::int64_t> whole_of_block;  // whatever the axes
   };
-  [[nodiscard]] Sums make_sums(int tensor) const;
-  std::map<int, Sums> sums_;
+  [[nodiscard]] Sums make_sums(int tensor, int expert) const;
+  [[nodiscard]] const Sums& sums(int tensor, int expert) const;
+  mutable std::map<std::pair<int, int>, Sums> sums_;
   std::vector<const cost_model::ParameterFacts*> tied_;  // used by several blocks
   mutable std::shared_mutex mutex_;
-  mutable std::map<std::pair<int, std::int64_t>, std::unique_ptr<SampleTable>> tables_;
+  mutable std::map<std::pair<UnitKind, std::int64_t>, std::unique_ptr<SampleTable>> tables_;
 };
 
 }  // namespace coxswain::planner

@@ -8,7 +8,7 @@
 namespace coxswain::planner {
 
 template <class Time>
-std::vector<std::int64_t> split_samples(std::int64_t micro, const std::vector<SplitClass>& classes, Time time) {
+std::vector<SplitShare> split_samples(std::int64_t micro, const std::vector<SplitClass>& classes, Time time) {
   std::int64_t replicas = 0;
   for (const SplitClass& entry : classes) replicas += entry.replicas;
   if (replicas == 0 || replicas > micro) return {};
@@ -26,7 +26,7 @@ std::vector<std::int64_t> split_samples(std::int64_t micro, const std::vector<Sp
                          static_cast<double>(std::max<std::int64_t>(1, time(classes[c].key, probe))) / rates;
     const std::int64_t start = classes.size() == 1
                                    ? micro / replicas
-                                   : std::max<std::int64_t>(1, static_cast<std::int64_t>(std::floor(share * 0.75)));
+                                   : std::max<std::int64_t>(1, static_cast<std::int64_t>(std::floor(share * 0.9)) - 1);
     base[c] = std::min({start, classes[c].limit, 1 + left / classes[c].replicas});
     if (base[c] < 1) return {};
     left -= (base[c] - 1) * classes[c].replicas;
@@ -53,11 +53,9 @@ std::vector<std::int64_t> split_samples(std::int64_t micro, const std::vector<Sp
       extra[best] = 0;
     }
   }
-  std::vector<std::int64_t> samples;
-  for (std::size_t c = 0; c < classes.size(); ++c) {
-    for (std::int32_t r = 0; r < classes[c].replicas; ++r) samples.push_back(base[c] + (r < extra[c] ? 1 : 0));
-  }
-  return samples;
+  std::vector<SplitShare> shares;
+  for (std::size_t c = 0; c < classes.size(); ++c) shares.push_back({base[c], extra[c]});
+  return shares;
 }
 
 }  // namespace coxswain::planner

@@ -4,11 +4,10 @@
 #include <limits>
 #include <numeric>
 
-#include "cost_model/collective_time.h"
+#include "cost_model/offload_time.h"
 
 namespace coxswain::planner {
-
-const StageCost& StageCosts::stage(int first, int end, int composition, int in_flight) {
+const StageChoices& StageCosts::stage(int first, int end, int composition, int in_flight) {
   constexpr int kBlockBits = 12, kCompositionBits = 14;
   std::uint64_t key = static_cast<std::uint64_t>(in_flight);
   key = (key << kCompositionBits) | static_cast<std::uint64_t>(composition);
@@ -16,223 +15,313 @@ const StageCost& StageCosts::stage(int first, int end, int composition, int in_f
   key = (key << kBlockBits) | static_cast<std::uint64_t>(end);
   const auto found = stages_.find(key);
   if (found != stages_.end()) return found->second;
-  return stages_
-      .emplace(key, compute(first, end, context_.compositions[static_cast<std::size_t>(composition)], in_flight))
-      .first->second;
+  return stages_.emplace(key, compute(first, end, composition, in_flight)).first->second;
 }
 
-std::vector<std::int64_t> StageCosts::split(int first, int end, const Counts& counts, int in_flight) {
+std::vector<Share> StageCosts::split_as_asked(int first, int end, const Composition& composition) const {
+  const std::vector<Pool>& pools = *context_.pools;
+  if (context_.samples.size() != static_cast<std::size_t>(composition.replicas())) return {};
+  // The largest share to the fastest class; the order within the stage stays pool by pool.
+  std::vector<std::int64_t> sorted = context_.samples;
+  std::sort(sorted.rbegin(), sorted.rend());
+  std::vector<std::size_t> order(static_cast<std::size_t>(composition.replicas())), pool_of;
+  std::vector<Ticks> speed;
+  for (std::size_t p = 0; p < pools.size(); ++p) {
+    if (composition.units.of[p] == 0) continue;
+    const SampleTable& table = context_.spans->table(composition.kind(pools, p), sorted.front());
+    const auto replicas = static_cast<std::size_t>(composition.units.of[p]);
+    speed.insert(speed.end(), replicas,
+                 context_.spans->forward(table, first, end) + context_.spans->backward(table, first, end));
+    pool_of.insert(pool_of.end(), replicas, p);
+  }
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return speed[a] < speed[b]; });
+  std::vector<std::int64_t> samples(order.size());
+  for (std::size_t i = 0; i < order.size(); ++i) samples[order[i]] = sorted[i];
+  std::vector<Share> shares;
+  for (std::size_t i = 0; i < samples.size(); ++i) add_share(shares, {pool_of[i], 1, samples[i]});
+  return shares;
+}
+
+std::vector<Share> StageCosts::split(int first, int end, const Composition& composition, int in_flight) {
   const std::vector<Pool>& pools = *context_.pools;
   const SpanCosts& spans = *context_.spans;
-  const std::int64_t fixed = spans.cost().facts().static_batch();
-  if (fixed > 0) {
-    if (context_.micro != fixed * counts.total()) return {};
-    return std::vector<std::int64_t>(static_cast<std::size_t>(counts.total()), fixed);
+  std::vector<Share> shares;
+  if (const std::int64_t fixed = spans.cost().facts().static_batch(); fixed > 0) {
+    if (context_.micro != fixed * composition.replicas()) return {};
+    for (std::size_t p = 0; p < pools.size(); ++p) add_share(shares, {p, composition.units.of[p], fixed});
+    return shares;
   }
-  const auto time = [&](int device_class, std::int64_t samples) {
-    const SampleTable& table = spans.table(device_class, samples);
+  if (!context_.samples.empty()) return split_as_asked(first, end, composition);
+
+  const auto time = [&](UnitKind kind, std::int64_t samples) {
+    const SampleTable& table = spans.table(kind, samples);
     return spans.forward(table, first, end) + spans.backward(table, first, end);
   };
   std::vector<SplitClass> classes;
+  std::vector<std::size_t> pool_of;
   for (std::size_t p = 0; p < pools.size(); ++p) {
-    if (counts.of[p] > 0)
-      classes.push_back({counts.of[p], pools[p].device_class, std::numeric_limits<std::int64_t>::max()});
+    if (composition.units.of[p] == 0) continue;
+    classes.push_back({composition.units.of[p], composition.kind(pools, p), std::numeric_limits<std::int64_t>::max()});
+    pool_of.push_back(p);
   }
-
-  if (!context_.samples.empty()) {
-    if (context_.samples.size() != static_cast<std::size_t>(counts.total())) return {};
-    // The largest share to the fastest class; the order within the stage stays pool by pool.
-    std::vector<std::int64_t> sorted = context_.samples;
-    std::sort(sorted.rbegin(), sorted.rend());
-    std::vector<std::size_t> order(static_cast<std::size_t>(counts.total()));
-    std::vector<Ticks> speed;
-    for (const SplitClass& entry : classes)
-      speed.insert(speed.end(), static_cast<std::size_t>(entry.replicas), time(entry.key, sorted.front()));
-    std::iota(order.begin(), order.end(), 0);
-    std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return speed[a] < speed[b]; });
-    std::vector<std::int64_t> samples(order.size());
-    for (std::size_t i = 0; i < order.size(); ++i) samples[order[i]] = sorted[i];
-    return samples;
+  std::vector<SplitShare> parts = split_samples(context_.micro, classes, time);
+  if (classes.size() > 1 && !parts.empty() && limit_by_memory(first, end, composition, in_flight, parts, classes)) {
+    std::vector<SplitShare> mended = split_samples(context_.micro, classes, time);
+    if (!mended.empty()) parts = std::move(mended);
   }
-
-  std::vector<std::int64_t> samples = split_samples(context_.micro, classes, time);
-  if (classes.size() < 2 || samples.empty()) return samples;
-  // Where a class has too little memory for its share, the others take the rest.
-  bool limited = false;
-  const int credits = static_cast<int>(std::min<std::int64_t>(context_.receive_credits, context_.count));
-  for (SplitClass& entry : classes) {
-    const auto fits = [&](std::int64_t x) {
-      const SpanQuery query{first, end, in_flight, credits, context_.zero_stages.back(), counts.total()};
-      return spans.fit(spans.table(entry.key, x), query).fits;
-    };
-    std::size_t at = 0;
-    for (const SplitClass& before : classes) {
-      if (&before == &entry) break;
-      at += static_cast<std::size_t>(before.replicas);
-    }
-    std::int64_t most = samples[at];
-    if (fits(most)) continue;
-    while (most > 0 && !fits(most)) --most;
-    if (most == 0) return samples;  // does not fit at all; reported by compute
-    entry.limit = most;
-    limited = true;
+  for (std::size_t c = 0; c < parts.size(); ++c) {
+    add_share(shares, {pool_of[c], parts[c].extra, parts[c].base + 1});
+    add_share(shares, {pool_of[c], classes[c].replicas - parts[c].extra, parts[c].base});
   }
-  if (!limited) return samples;
-  std::vector<std::int64_t> mended = split_samples(context_.micro, classes, time);
-  return mended.empty() ? samples : mended;
+  return shares;
 }
 
-std::vector<plan::DeviceId> StageCosts::replica_group(const Counts& counts) const {
+// Where a class has too little memory for its share, the others take the rest.
+bool StageCosts::limit_by_memory(int first, int end, const Composition& composition, int in_flight,
+                                 const std::vector<SplitShare>& parts, std::vector<SplitClass>& classes) const {
+  const SpanCosts& spans = *context_.spans;
+  const int credits = static_cast<int>(std::min<std::int64_t>(context_.receive_credits, context_.count));
+  bool limited = false;
+  for (std::size_t c = 0; c < classes.size(); ++c) {
+    const auto fits = [&](std::int64_t x) {
+      const SampleTable& table = spans.table(classes[c].key, x);
+      return std::any_of(context_.states.begin(), context_.states.end(), [&](const StateChoice& state) {
+        return spans
+            .fit(table, {first, end, in_flight, credits, state.zero_stage, composition.replicas(), state.offload})
+            .fits;
+      });
+    };
+    std::int64_t most = parts[c].base + (parts[c].extra > 0 ? 1 : 0);
+    if (fits(most)) continue;
+    // Memory rises with samples.
+    std::int64_t holds = 0;
+    while (most - holds > 1) {
+      const std::int64_t middle = (most + holds) / 2;
+      (fits(middle) ? holds : most) = middle;
+    }
+    if (holds == 0) return false;  // does not fit at all; reported by compute
+    classes[c].limit = holds;
+    limited = true;
+  }
+  return limited;
+}
+
+std::vector<plan::DeviceId> StageCosts::shard_group(const Composition& composition, bool experts) const {
   const std::vector<Pool>& pools = *context_.pools;
   std::vector<plan::DeviceId> devices;
+  std::int64_t replica = 0;
   for (std::size_t p = 0; p < pools.size(); ++p) {
     const std::int64_t stride = context_.spread ? context_.num_stages : 1;
-    for (std::int32_t i = 0; i < counts.of[p]; ++i)
-      devices.push_back(pools[p].devices[static_cast<std::size_t>(i * stride)]);
+    const Axes axes = composition.axes[p];
+    for (std::int32_t i = 0; i < composition.units.of[p]; ++i, ++replica) {
+      if (experts && replica % composition.expert != 0) continue;
+      const std::vector<plan::DeviceId> unit = devices_of_unit(pools[p], i * stride, axes.size());
+      for (int c = 0; c < axes.context; ++c) devices.push_back(unit[static_cast<std::size_t>(c * axes.tensor)]);
+    }
   }
   return devices;
 }
 
-Ticks StageCosts::collective(collective::CollectiveKind kind, std::int64_t bytes, const Counts& counts) {
-  if (bytes == 0 || counts.total() < 2) return 0;
-  const std::tuple key{static_cast<int>(kind), bytes, counts};
+Ticks StageCosts::collective(collective::CollectiveKind kind, std::int64_t bytes, int composition, bool experts) {
+  if (bytes == 0) return 0;
+  const std::tuple key{static_cast<int>(kind), bytes, composition, experts};
   const auto found = collectives_.find(key);
   if (found != collectives_.end()) return found->second;
-  const Ticks time =
-      cost_model::to_ticks(context_.spans->cost().estimate_collective(kind, Bytes(bytes), replica_group(counts)));
+  const std::vector<plan::DeviceId> group = shard_group(at(composition), experts);
+  const Ticks time = group.size() < 2 ? 0
+                                      : cost_model::to_ticks(context_.spans->cost().estimate_collective(
+                                            kind, Bytes(bytes), group));
   return collectives_[key] = time;
 }
 
-StageCost StageCosts::compute(int first, int end, const Counts& counts, int in_flight) {
-  StageCost start;
+namespace {
+
+/// No pipeline is better off with `b`: C22 falls only with the longest backward and weight parts.
+bool dominates(const StageCost& a, const StageCost& b) {
+  return a.busy <= b.busy && a.forward_min <= b.forward_min && a.backward_min <= b.backward_min &&
+         a.input_min <= b.input_min && a.backward_max >= b.backward_max && a.weight_max >= b.weight_max &&
+         a.sync <= b.sync && a.sync_last <= b.sync_last && a.optimizer <= b.optimizer;
+}
+
+}  // namespace
+
+StageChoices StageCosts::compute(int first, int end, int index, int in_flight) {
+  StageChoices choices;
   const std::vector<Pool>& pools = *context_.pools;
-  start.samples = split(first, end, counts, in_flight);
-  start.splits = !start.samples.empty();
-  if (!start.splits) return start;
-  start.least_samples = *std::min_element(start.samples.begin(), start.samples.end());
+  const Composition& composition = at(index);
+  StageCost start;
+  start.shares = split(first, end, composition, in_flight);
+  choices.splits = !start.shares.empty();
+  if (!choices.splits) return choices;
 
-  Span span{first, end, in_flight, 1, &counts, {}};
-  std::size_t replica = 0;
-  for (std::size_t p = 0; p < pools.size(); ++p) {
-    for (std::int32_t i = 0; i < counts.of[p]; ++i, ++replica) {
-      const SampleTable& table = context_.spans->table(pools[p].device_class, start.samples[replica]);
-      if (std::find(span.cases.begin(), span.cases.end(), &table) == span.cases.end()) span.cases.push_back(&table);
-      span.tensor = table.tensor;
-    }
+  Span span{first, end, in_flight, index, {}, 0, {}};
+  start.least_samples = start.shares.front().samples;
+  for (const Share& share : start.shares) {
+    start.least_samples = std::min(start.least_samples, share.samples);
+    span.axes = composition.axes[share.pool];
+    const SampleTable& table = context_.spans->table(composition.kind(pools, share.pool), share.samples);
+    if (std::find(span.cases.begin(), span.cases.end(), &table) == span.cases.end()) span.cases.push_back(&table);
   }
-  // The ZeRO stage that ends soonest by itself; a later one is looked at only where it may gain.
-  StageCost best;
-  Ticks best_time = 0;
-  for (const int zero_stage : context_.zero_stages) {
-    if (zero_stage > 0 && counts.total() < 2) break;
-    StageCost one = compute_at(span, start, zero_stage);
-    const Ticks time = one.busy * context_.count + one.sync + one.optimizer;
-    const bool better = !best.splits || (one.fits && !best.fits) ||
-                        (one.fits == best.fits && one.fits && time < best_time) ||
-                        (!one.fits && !best.fits && one.excess_bytes < best.excess_bytes);
-    const bool recomputes = std::count(one.recompute.begin(), one.recompute.end(), plan::Recompute::Full) > 0;
-    const bool enough = one.fits && !recomputes && zero_stage >= 1;
-    if (better) {
-      best = std::move(one);
-      best_time = time;
-    }
-    if (enough) break;
+  span.replicas = composition.replicas();
+  const bool shares_state = span.replicas * span.axes.context > 1;
+  for (const StateChoice& state : context_.states) {
+    if (state.zero_stage > 0 && !shares_state) continue;
+    StageCost one = start;
+    one.state = state;
+    if (!fit(span, one, choices)) continue;
+    add_times(span, one);
+    if (std::any_of(choices.fitting.begin(), choices.fitting.end(),
+                    [&](const StageCost& other) { return dominates(other, one); }))
+      continue;
+    std::erase_if(choices.fitting, [&](const StageCost& other) { return dominates(one, other); });
+    choices.fitting.push_back(std::move(one));
   }
-  return best;
+  if (!context_.all_choices && choices.fitting.size() > 1) {
+    const auto alone = [&](const StageCost& cost) { return cost.busy * context_.count + cost.sync + cost.optimizer; };
+    const auto best =
+        std::min_element(choices.fitting.begin(), choices.fitting.end(),
+                         [&](const StageCost& a, const StageCost& b) { return alone(a) < alone(b); });
+    choices.fitting = {StageCost(std::move(*best))};
+  }
+  return choices;
 }
 
-StageCost StageCosts::compute_at(const Span& span, StageCost result, int zero_stage) {
-  result.zero_stage = zero_stage;
-  fit(span, result);
-  add_times(span, result);
-  return result;
-}
-
-void StageCosts::fit(const Span& span, StageCost& result) {
+bool StageCosts::fit(const Span& span, StageCost& result, StageChoices& choices) const {
   const SpanCosts& spans = *context_.spans;
   const int credits = static_cast<int>(std::min<std::int64_t>(context_.receive_credits, context_.count));
   // One list of recomputed blocks serves all replicas: what one of them needs, all do. A second pass sees the union.
-  const SpanQuery query{span.first, span.end, span.in_flight, credits, result.zero_stage, span.counts->total()};
+  const SpanQuery query{span.first,    span.end,     span.in_flight, credits, result.state.zero_stage,
+                        span.replicas, result.state.offload};
+  bool fits = true;
+  std::int64_t excess = 0;
+  int excess_class = 0;
   for (int pass = 0; pass < 2; ++pass) {
-    result.fits = true;
+    fits = true;
     for (const SampleTable* table : span.cases) {
       Fit fit = spans.fit(*table, query, result.recompute);
       result.recompute = std::move(fit.recompute);
       if (fit.fits) continue;
-      result.fits = false;
+      fits = false;
+      const int device_class = table->kind.device_class;
       const std::int64_t capacity =
-          spans.cost().resources().device_classes[static_cast<std::size_t>(table->device_class)].memory.value.value;
-      if (fit.bytes - capacity > result.excess_bytes) {
-        result.excess_bytes = fit.bytes - capacity;
-        result.excess_class = table->device_class;
+          spans.cost().resources().device_classes[static_cast<std::size_t>(device_class)].memory.value.value;
+      if (fit.bytes - capacity > excess) {
+        excess = fit.bytes - capacity;
+        excess_class = device_class;
       }
     }
     if (span.cases.size() == 1) break;
   }
+  if (!fits && choices.fitting.empty() && (choices.excess_bytes == 0 || excess < choices.excess_bytes)) {
+    choices.excess_bytes = excess;
+    choices.excess_class = excess_class;
+  }
+  return fits;
 }
 
 cost_model::MeshTicks StageCosts::gathers(int block, int zero_stage, const Span& span) {
-  cost_model::MeshTicks ticks;
-  if (zero_stage < 2) return ticks;
-  const SpanCosts& spans = *context_.spans;
-  const std::int64_t elements = spans.persistent(block, block + 1, span.tensor).held;
-  ticks.backward =
-      collective(collective::CollectiveKind::ReduceScatter, size_of(DType::Float32).value * elements, *span.counts);
-  if (zero_stage < 3) return ticks;
-  const DType computed = spans.precision() == plan::Precision::BFloat16 ? DType::BFloat16 : DType::Float32;
-  ticks.forward = collective(collective::CollectiveKind::AllGather, size_of(computed).value * elements, *span.counts);
-  ticks.backward += ticks.forward;
+  if (zero_stage < 2) return {};
+  const int expert = at(span.composition).expert;
+  const cost_model::PersistentElements elements =
+      context_.spans->persistent(block, block + 1, span.axes.tensor, expert);
+  const std::tuple key{elements.held, elements.held_experts, zero_stage, span.composition};
+  if (gathers_.first == key) return gathers_.second;
+  const cost_model::MeshTicks ticks = cost_model::estimate_gathers(
+      elements, context_.spans->precision(), zero_stage,
+      [&](collective::CollectiveKind kind, Bytes payload, bool experts) {
+        return collective(kind, payload.value, span.composition, experts && expert > 1);
+      });
+  gathers_ = {key, ticks};
   return ticks;
 }
 
 void StageCosts::add_times(const Span& span, StageCost& result) {
   const SpanCosts& spans = *context_.spans;
+  const int expert = at(span.composition).expert;
+  const std::int64_t shards = span.replicas * span.axes.context;
   bool any = false;
   for (const SampleTable* table : span.cases) {
-    Ticks recompute = 0, more_forward = 0, more_backward = 0;
-    for (int block = span.first; block < span.end; ++block) {
+    Ticks forward = spans.overhead(table->kind.device_class), backward = forward, recompute = 0, weight = 0, input = 0;
+    const bool plain = result.state.zero_stage < 2 && result.state.offload != plan::Offload::Activations &&
+                       std::all_of(result.recompute.begin(), result.recompute.end(),
+                                   [](plan::Recompute one) { return one == plan::Recompute::None; });
+    if (plain) {
+      forward = spans.forward(*table, span.first, span.end);
+      backward = spans.backward(*table, span.first, span.end);
+      weight = table->weight_sum[static_cast<std::size_t>(span.end)] -
+               table->weight_sum[static_cast<std::size_t>(span.first)];
+      input = backward - weight;
+    }
+    for (int block = span.first; block < span.end && !plain; ++block) {
       const auto i = static_cast<std::size_t>(block);
-      const cost_model::MeshTicks beside = gathers(block, result.zero_stage, span);
-      more_forward += std::max<Ticks>(0, beside.forward - table->forward[i]);
-      more_backward += std::max<Ticks>(0, beside.backward - table->backward[i]);
-      if (result.recompute[static_cast<std::size_t>(block - span.first)] == plan::Recompute::Full)
-        recompute += std::max(table->forward[i], beside.forward);
+      const plan::Recompute kind = result.recompute[static_cast<std::size_t>(block - span.first)];
+      cost_model::MeshTicks ticks{table->forward[i], table->backward[i], table->backward[i] - table->weight[i],
+                                  table->weight[i], 0};
+      if (kind == plan::Recompute::Full) ticks.recompute = ticks.forward;
+      if (kind == plan::Recompute::Selective) ticks.recompute = table->replay[i];
+      if (result.state.offload == plan::Offload::Activations) {
+        // C34: kept bytes leave beside the forward and come back beside the backward.
+        const Ticks move = cost_model::to_ticks(cost_model::estimate_host_transfer(
+            spans.cost().resources(), Bytes(table->kept(i, kind)), {table->kind.device_class, 0}));
+        ticks.forward = std::max(ticks.forward, move);
+        ticks.backward = std::max(ticks.backward, move);
+        ticks.input = std::max(ticks.input, move);
+      }
+      if (result.state.zero_stage >= 2)
+        ticks = cost_model::estimate_beside(ticks, gathers(block, result.state.zero_stage, span), kind);
+      forward += ticks.forward;
+      backward += ticks.backward;
+      recompute += ticks.recompute;
+      weight += ticks.weight;
+      input += ticks.input;
     }
-    const Ticks forward = spans.forward(*table, span.first, span.end) + more_forward,
-                backward = spans.backward(*table, span.first, span.end) + more_backward + recompute;
-    result.busy = std::max(result.busy, forward + backward);
-    result.backward_max = std::max(result.backward_max, backward);
-    result.forward_min = any ? std::min(result.forward_min, forward) : forward;
-    result.backward_min = any ? std::min(result.backward_min, backward) : backward;
+    result.busy = std::max(result.busy, forward + backward + recompute);
+    result.backward_max = std::max(result.backward_max, backward + recompute);
+    result.weight_max = std::max(result.weight_max, weight);
+    const auto least = [any](Ticks& value, Ticks other) { value = any ? std::min(value, other) : other; };
+    least(result.forward_min, forward);
+    least(result.backward_min, backward + recompute);
+    least(result.input_min, input + recompute);
     any = true;
-    const cost_model::Mesh mesh{{}, {{table->device_class, 0}}, 0};
-    cost_model::PersistentElements updated = spans.persistent(span.first, span.end, span.tensor);
-    const std::int64_t owned = updated.owned;
-    Ticks update = spans.overhead(table->device_class);
-    if (result.zero_stage >= 1) {
-      updated.owned = (owned + span.counts->total() - 1) / span.counts->total();
-      const DType computed = spans.precision() == plan::Precision::BFloat16 ? DType::BFloat16 : DType::Float32;
-      if (result.zero_stage < 3)
-        update += collective(collective::CollectiveKind::AllGather, size_of(computed).value * owned, *span.counts);
+    cost_model::PersistentElements elements = spans.persistent(span.first, span.end, span.axes.tensor, expert);
+    Ticks update = spans.overhead(table->kind.device_class);
+    // The update of this device's part, then the gathers of C26.
+    const bool is_split = result.state.zero_stage >= 1 && shards > 1;
+    cost_model::PersistentElements own = elements;
+    if (is_split)
+      own.owned = cost_model::shard_of(elements.owned, elements.owned_experts, shards,
+                                       std::max<std::int64_t>(1, shards / expert));
+    cost_model::Mesh mesh;
+    mesh.replica_group = {{table->kind.device_class, 0}};
+    mesh.offload = result.state.offload;
+    update += cost_model::estimate_update_on_mesh(spans.cost(), own, spans.precision(), mesh);
+    if (is_split && result.state.zero_stage < 3) {
+      const std::int64_t bytes =
+          size_of(spans.precision() == plan::Precision::BFloat16 ? DType::BFloat16 : DType::Float32).value;
+      const std::int64_t experts = expert > 1 ? elements.owned_experts : 0;
+      update += collective(collective::CollectiveKind::AllGather, bytes * (elements.owned - experts), span.composition,
+                           false);
+      update += collective(collective::CollectiveKind::AllGather, bytes * experts, span.composition, true);
     }
-    update += cost_model::estimate_update_on_mesh(spans.cost(), updated, spans.precision(), mesh);
     result.optimizer = std::max(result.optimizer, update);
   }
-  if (span.counts->total() < 2 || !cost_model::reduces_buckets(result.zero_stage)) return;
-  for (const std::int64_t bytes : spans.buckets(span.first, span.end, context_.bucket_bytes, span.tensor)) {
-    result.sync_last = collective(cost_model::bucket_collective(result.zero_stage), bytes, *span.counts);
+  if (span.replicas < 2 || !cost_model::reduces_buckets(result.state.zero_stage)) return;
+  for (const std::int64_t bytes :
+       spans.buckets(span.first, span.end, context_.bucket_bytes, span.axes.tensor, expert, shards)) {
+    result.sync_last = collective(cost_model::bucket_collective(result.state.zero_stage), bytes, span.composition, false);
     result.sync += result.sync_last;
   }
 }
 
 Ticks StageCosts::edge(int cut, std::int64_t samples, const BestLink& link, bool gradient) const {
-  const SampleTable& table = context_.spans->table(0, samples);
-  const std::int64_t shard = gradient ? table.gradient_cut[static_cast<std::size_t>(cut)]
-                                      : table.activation_cut[static_cast<std::size_t>(cut)];
-  // At best both sides have the widest tensor axis that there is.
-  int widest = table.tensor;
-  for (const int degree : context_.spans->axes().degree) widest = std::max(widest, degree);
-  const std::int64_t bytes = shard * table.tensor / widest;
+  // At best both sides are the widest units that there are.
+  const std::vector<Pool>& pools = *context_.pools;
+  int widest = 1;
+  for (const Composition& composition : context_.compositions) {
+    for (std::size_t p = 0; p < pools.size(); ++p) widest = std::max(widest, composition.axes[p].size());
+  }
+  const std::int64_t bytes = context_.spans->edge_bytes(cut, samples, gradient) / widest;
   if (bytes == 0 || link.num_links == 0) return 0;
   return cost_model::to_ticks(link.latency + Bytes(bytes) / BytesPerSecond(link.bandwidth.value * link.num_links));
 }

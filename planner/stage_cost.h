@@ -13,6 +13,13 @@
 
 namespace coxswain::planner {
 
+/// How the state of a stage lies over its replicas and their hosts.
+struct StateChoice {
+  int zero_stage = 0;
+  plan::Offload offload = plan::Offload::None;
+  friend bool operator==(const StateChoice&, const StateChoice&) = default;
+};
+
 /// What is the same for all stages of one search.
 struct StageContext {
   const SpanCosts* spans = nullptr;
@@ -20,28 +27,47 @@ struct StageContext {
   std::int64_t micro = 0;  // samples of a micro-batch
   std::int64_t count = 0;  // micro-batches
   Bytes bucket_bytes{0};
-  std::vector<Counts> compositions;   // what a stage may stand on
-  bool spread = false;                // replica r of stage s on device r x num_stages + s of its pool
-  int num_stages = 0;                 // known when spread
-  std::vector<std::int64_t> samples;  // fixed by the user, largest first to the fastest; empty: free
+  std::vector<Composition> compositions;  // what a stage may stand on
+  bool spread = false;                    // replica r of stage s on unit r x num_stages + s of its pool
+  int num_stages = 0;                     // known when spread
+  std::vector<std::int64_t> samples;      // fixed by the user, largest first to the fastest; empty: free
   int receive_credits = 2;
-  std::vector<int> zero_stages{0};  // that a stage may take, ascending
+  std::vector<StateChoice> states{{}};  // that a stage may choose from, least first
+  /// Keep every choice that may be best for some pipeline; else the one that ends soonest by itself.
+  bool all_choices = true;
+};
+
+/// Replicas of one class that a micro-batch is split over.
+struct SplitClass {
+  std::int32_t replicas = 0;
+  UnitKind key;            // for `time`
+  std::int64_t limit = 0;  // most samples of one replica
+};
+/// What the replicas of a class have: `base` samples each, the first `extra` of them one more.
+struct SplitShare {
+  std::int64_t base = 0;
+  std::int32_t extra = 0;
 };
 
 struct StageCost {
-  bool splits = false;  // the micro-batch can be split so
-  bool fits = false;
-  std::vector<std::int64_t> samples;       // by replica, pool by pool
+  StateChoice state;
+  std::vector<Share> shares;               // of the micro-batch, pool by pool
   std::vector<plan::Recompute> recompute;  // per block
-  int zero_stage = 0;
-  Ticks busy = 0;                           // forward, backward and recompute of the slowest replica
-  Ticks forward_min = 0, backward_min = 0;  // of any replica, with recompute
-  Ticks backward_max = 0;
+  Ticks busy = 0;                          // forward, backward and recompute of the slowest replica
+  Ticks forward_min = 0, backward_min = 0, input_min = 0;  // of any replica, with recompute; input: without weights' part
+  Ticks backward_max = 0, weight_max = 0;
   Ticks sync = 0, sync_last = 0;  // reduction of all buckets, of the last one
   Ticks optimizer = 0;
   std::int64_t least_samples = 0;
-  std::int64_t excess_bytes = 0;  // where it does not fit: missing on the worst device
+};
+
+/// All that a stage may be.
+struct StageChoices {
+  bool splits = false;            // the micro-batch can be split so
+  std::vector<StageCost> fitting;  // in the order of the states; empty: nothing fits
+  std::int64_t excess_bytes = 0;   // where it does not fit: missing on the worst device, at least
   int excess_class = 0;
+  [[nodiscard]] bool fits() const { return !fitting.empty(); }
 };
 
 /// Costs of stages in one search, each computed once.
@@ -51,44 +77,47 @@ class StageCosts {
   [[nodiscard]] const StageContext& context() const { return context_; }
   /// `in_flight`: micro-batches that the stage holds at the schedule's peak. The reference lives as long as this
   /// object.
-  const StageCost& stage(int first, int end, int composition, int in_flight);
+  const StageChoices& stage(int first, int end, int composition, int in_flight);
   /// Time of a message across `cut` for `samples`, at best: activations forward, gradients backward.
   [[nodiscard]] Ticks edge(int cut, std::int64_t samples, const BestLink& link, bool gradient) const;
 
  private:
-  /// What is the same for every ZeRO stage of one stage.
+  /// What is the same for every state of one stage.
   struct Span {
-    int first = 0, end = 0, in_flight = 1, tensor = 1;
-    const Counts* counts = nullptr;
+    int first = 0, end = 0, in_flight = 1, composition = 0;
+    Axes axes;
+    std::int64_t replicas = 0;              // that hold equal shards of the parameters
     std::vector<const SampleTable*> cases;  // replicas of one class and number of samples are one case
   };
-  StageCost compute(int first, int end, const Counts& counts, int in_flight);
-  StageCost compute_at(const Span& span, StageCost result, int zero_stage);
-  void fit(const Span& span, StageCost& result);
+  StageChoices compute(int first, int end, int composition, int in_flight);
+  bool fit(const Span& span, StageCost& result, StageChoices& choices) const;
   void add_times(const Span& span, StageCost& result);
   /// C26: what a block waits for beside its own work.
   cost_model::MeshTicks gathers(int block, int zero_stage, const Span& span);
-  [[nodiscard]] std::vector<plan::DeviceId> replica_group(const Counts& counts) const;
-  std::vector<std::int64_t> split(int first, int end, const Counts& counts, int in_flight);
-  Ticks collective(collective::CollectiveKind kind, std::int64_t bytes, const Counts& counts);
+  [[nodiscard]] std::vector<plan::DeviceId> shard_group(const Composition& composition, bool experts) const;
+  std::vector<Share> split(int first, int end, const Composition& composition, int in_flight);
+  /// Lowers the limits of classes that cannot hold their parts; false: nothing to mend.
+  [[nodiscard]] bool limit_by_memory(int first, int end, const Composition& composition, int in_flight,
+                                     const std::vector<SplitShare>& parts, std::vector<SplitClass>& classes) const;
+  [[nodiscard]] std::vector<Share> split_as_asked(int first, int end, const Composition& composition) const;
+  Ticks collective(collective::CollectiveKind kind, std::int64_t bytes, int composition, bool experts);
+  [[nodiscard]] const Composition& at(int composition) const {
+    return context_.compositions[static_cast<std::size_t>(composition)];
+  }
 
   StageContext context_;
-  std::unordered_map<std::uint64_t, StageCost> stages_;
-  std::map<std::tuple<int, std::int64_t, Counts>, Ticks> collectives_;
+  std::unordered_map<std::uint64_t, StageChoices> stages_;
+  std::map<std::tuple<int, std::int64_t, int, bool>, Ticks> collectives_;
+  /// Of the block looked at last: its neighbour is mostly alike. Key: elements, experts' elements, ZeRO stage, where.
+  std::pair<std::tuple<std::int64_t, std::int64_t, int, int>, cost_model::MeshTicks> gathers_{{-1, 0, 0, 0}, {}};
 };
 
 /// Splits `micro` samples over replicas so that the slowest ends soonest: one sample after the other goes to the
-/// replica that would end first. `time(class index, samples)` rises with samples; `limit` caps samples by class; equal
-/// replicas differ by at most one. Empty when the limits leave samples over or a replica would have none. Classes are
-/// (replicas, class index) in replica order.
-struct SplitClass {
-  std::int32_t replicas = 0;
-  int key = 0;
-  std::int64_t limit = 0;
-};
+/// replica that would end first. `time(key, samples)` rises with samples; equal replicas differ by at most one. Empty
+/// when the limits leave samples over or a replica would have none. Cost: independent of the number of replicas.
 template <class Time>
-[[nodiscard]] std::vector<std::int64_t> split_samples(std::int64_t micro, const std::vector<SplitClass>& classes,
-                                                      Time time);
+[[nodiscard]] std::vector<SplitShare> split_samples(std::int64_t micro, const std::vector<SplitClass>& classes,
+                                                    Time time);
 
 }  // namespace coxswain::planner
 

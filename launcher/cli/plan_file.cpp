@@ -42,10 +42,8 @@ Result<PlanFile> load_plan_file(const PlanFileOptions& options) {
                                                   .profile_file = beside(options.profile, options.plan, "profile.json"),
                                                   .devices = "",
                                                   .constraints = {}}));
-  auto problems = plan::validate(file.plan, file.inputs->graph, file.inputs->resources);
-  // What the engine does not run yet can be costed all the same.
-  std::erase_if(problems, [](const Error& problem) { return problem.code == ErrorCode::Unimplemented; });
-  if (!problems.empty())
+  if (auto problems = plan::validate(file.plan, file.inputs->graph, file.inputs->resources, plan::kPlannable);
+      !problems.empty())
     return with_path_prefix(combine_errors(ErrorCode::InvalidArgument, "bad plan", std::move(problems)), options.plan);
   return file;
 }

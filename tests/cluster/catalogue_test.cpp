@@ -49,6 +49,7 @@ TEST_CASE("a device has the figures of its datasheet", "[catalogue_test]") {
       {"a100-80gb-sxm", 80, 2039, 312, 19.5},
       {"a100-80gb-pcie", 80, 1935, 312, 19.5},
       {"h100-sxm", 80, 3350, 989, 67},
+      {"h100-96gb", 96, 2400, 989, 67},
       {"h100-pcie", 80, 2000, 756, 51},
       {"h100-nvl", 94, 3900, 835, 60},
       {"h200", 141, 4800, 989, 67},
@@ -225,7 +226,7 @@ TEST_CASE("an unknown device lists the known ones and points at its kin", "[cata
   CHECK(error.got == "h100");
   for (const char* name : {"v100-16gb", "mi300x", "tpu-v6e", "ascend-910b", "dgx-a100", "p5.48xlarge"})
     CHECK(contains(error.expected, name));
-  CHECK(error.hint == "use one of h100-sxm, h100-pcie, h100-nvl");
+  CHECK(error.hint == "use one of h100-sxm, h100-96gb, h100-pcie, h100-nvl");
 }
 
 TEST_CASE("an unknown network lists the known ones", "[catalogue_test]") {

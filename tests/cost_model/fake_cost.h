@@ -17,23 +17,33 @@ class FakeCost : public cost_model::CostModel {
     speed.assign(resources.device_classes.size(), 1.0);
   }
 
-  std::vector<double> forward;      // seconds a sample on a device of speed 1, by block; backward is twice that
+  std::vector<double> forward;      // seconds a sample on a device of speed 1, by block
   std::vector<std::int64_t> saved;  // bytes a sample, by block
   std::vector<double> speed;        // by device class
   double fixed = 0;                 // seconds a block, forward and backward each
+  double input = 1, weight = 1;     // of the backward, in forwards
   double optimizer_per_parameter = 0;
   double step_overhead = 0;
   double action_overhead = 0;
+  double attention_share = 0;    // of a block's time
+  double replayed_share = 0.25;  // of the forward, by selective recompute
+  double selective_share = 0.5;  // of the saved bytes, kept where it does
 
   cost_model::BlockTime estimate_block(const cost_model::BlockWork& work) const override {
     const auto b = static_cast<std::size_t>(work.block);
-    const double seconds = forward[b] * static_cast<double>(work.samples) / work.tensor /
-                           speed[static_cast<std::size_t>(work.device_class)];
+    const int parts = work.tensor * work.context;
+    const double seconds =
+        forward[b] * static_cast<double>(work.samples) / parts / speed[static_cast<std::size_t>(work.device_class)];
     cost_model::BlockTime time;
     if (work.samples == 0 || forward[b] == 0) return time;
     time.forward = Seconds(seconds + fixed);
-    time.backward = Seconds(2 * seconds + fixed);
-    time.saved = Bytes(saved[b] * work.samples / work.tensor);
+    time.backward = Seconds((input + weight) * seconds + fixed);
+    time.weight = Seconds(weight * seconds);
+    time.saved = Bytes(saved[b] * work.samples / parts);
+    time.attention_forward = time.forward * attention_share;
+    time.attention_backward = time.backward * attention_share;
+    time.replayed = time.forward * replayed_share;
+    time.selective = Bytes(static_cast<std::int64_t>(static_cast<double>(time.saved.value) * selective_share));
     time.measured = true;
     return time;
   }

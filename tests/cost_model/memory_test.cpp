@@ -49,6 +49,26 @@ TEST_CASE("C15: activations follow the schedule's micro-batches in flight", "[me
   }
 }
 
+TEST_CASE("C15: a split backward holds until W", "[memory_test]") {
+  const model::ModelGraph graph = make_chain(4, 8);
+  const auto resources = two_devices();
+  FakeCost cost(graph, resources);
+  cost.saved = {0, 1000, 1000, 1000, 1000, 10};
+  const std::vector<StageSpec> stages{{0, 3, {{0, 0}}, {5}}, {3, 6, {{0, 1}}, {5}}};
+  const auto held = [&](plan::ScheduleKind kind, int stage) {
+    return estimate_memory(cost, make_plan(graph, resources, stages, 4, kind), stage, 0).activations.value;
+  };
+  CHECK(held(plan::ScheduleKind::ZeroBubbleH1, 0) == 2 * 2 * 5000);
+  CHECK(held(plan::ScheduleKind::ZeroBubbleH1, 1) == 2 * (2 * 5000 + 50));
+  CHECK(held(plan::ScheduleKind::ZeroBubbleH2, 1) == 3 * (2 * 5000 + 50));
+  // The list counts, not its name: here the order of GPipe.
+  auto plan = make_plan(graph, resources, stages, 4);
+  std::vector<std::vector<plan::Action>> all;
+  for (int s = 0; s < 2; ++s) all.push_back(plan::make_schedule(plan::ScheduleKind::GPipe, s, 2, 4));
+  plan::fill_roles(plan, graph, Bytes(1), all);
+  CHECK(estimate_memory(cost, plan, 1, 0).activations.value == 4 * (2 * 5000 + 50));
+}
+
 TEST_CASE("C15-C17: each part of a stage's memory", "[memory_test]") {
   const model::ModelGraph graph = make_chain(4, 8);
   const auto resources = two_devices();
@@ -73,4 +93,35 @@ TEST_CASE("C15-C17: each part of a stage's memory", "[memory_test]") {
   plan.stages[0].recompute.assign(3, plan::Recompute::Full);
   first = estimate_memory(cost, plan, 0, 0);
   CHECK(first.activations.value == 2 * 5 * cut + 5000);
+}
+
+TEST_CASE("C35: each communicator of an accelerator has buffers for the channels of its link", "[memory_test]") {
+  cluster::DeviceClass gpu = make_device("gpu", 1 << 30);
+  auto graph = make_cluster({gpu}, {4}, 2, make_link("inner", 0, 240e9), make_link("outer", 0, 25e9, 2));
+  const model::ModelGraph chain = make_chain(2, 8);
+  const auto cost = make_cost_model(chain, graph, nullptr);  // sees what becomes of `graph`
+  StageWork work;
+  work.replicas = 8;
+  CHECK(estimate_communicators(*cost, work).value == 0);  // a CPU
+  graph.device_classes[0].kind = cluster::DeviceKind::Cuda;
+  const std::int64_t inner = 24 * kChannelBytes.value, outer = 5 * kChannelBytes.value;
+  const auto bytes = [&] { return estimate_communicators(*cost, work).value; };
+  CHECK(bytes() == 2 * outer);  // replicas and the world
+  work.tensor = 2;
+  CHECK(bytes() == inner + 2 * outer);
+  work.context = 2;
+  CHECK(bytes() == 2 * inner + 2 * outer);
+  work.expert = 2;
+  CHECK(bytes() == 2 * inner + 4 * outer);
+  work.last_stage = false;
+  CHECK(bytes() == 2 * inner + 6 * outer);
+  StageWork alone;
+  CHECK(estimate_communicators(*cost, alone).value == 0);
+  StageWork stage;
+  stage.end_block = 4;
+  stage.samples = 1;
+  stage.recompute.assign(4, plan::Recompute::None);
+  const Bytes without = estimate_stage_memory(*cost, stage).workspace;
+  stage.replicas = 8;
+  CHECK((estimate_stage_memory(*cost, stage).workspace - without).value == 2 * outer);
 }

@@ -40,6 +40,9 @@ TEST_CASE("C25: a run of contractions gathers and scatters its stream, and gathe
       estimate_block_on_mesh(scene.cost, {2, 0, 3, plan::Precision::Float32, 2}, {scene.two, {}, 0});
   CHECK(to_seconds(ticks.forward).value == Approx(1.5 + 96e-6 * 2 + 96e-3 * 2));
   CHECK(to_seconds(ticks.backward).value == Approx(3.0 + 2 * 96e-6 * 2 + 96e-3 * 2));
+  // C28: half of the work and the second gather are W's.
+  CHECK(to_seconds(ticks.weight).value == Approx(1.5 + 96e-6 * 2));
+  CHECK(ticks.input + ticks.weight == ticks.backward);
 }
 
 TEST_CASE("C25: without a tensor axis nothing moves") {
@@ -60,6 +63,8 @@ TEST_CASE("C26: gathers hide behind the work beside them, and show where they la
   const MeshTicks three = estimate_block_on_mesh(scene.cost, {2, 0, 3}, at_three);
   CHECK(to_seconds(three.forward).value == Approx(512e-6));
   CHECK(to_seconds(three.backward).value == Approx(0.512 + 512e-6));
+  CHECK(to_seconds(three.input).value == Approx(512e-6));  // C28
+  CHECK(to_seconds(three.weight).value == Approx(0.512));
   scene.cost.forward.assign(6, 1.0);
   CHECK(to_seconds(estimate_block_on_mesh(scene.cost, {2, 0, 3}, at_three).backward).value == Approx(6.0));
 }

@@ -21,6 +21,10 @@ TEST_CASE("a profile overrides the roofline where it has an entry", "[production
   CHECK(cost->estimate_block({2, 0, 2}).measured);
   CHECK(cost->estimate_block({3, 0, 4}).forward.value == Approx(8));
   CHECK_FALSE(cost->estimate_block({2, 1, 2}).measured);
+  // C28: the measured backward splits as the roofline's does.
+  const BlockTime plain = cost->estimate_block({2, 1, 2});
+  CHECK(plain.weight.value > 0);
+  CHECK(cost->estimate_block({2, 0, 2}).weight.value == Approx(8 * plain.weight.value / plain.backward.value));
   CHECK_FALSE(cost->estimate_block({4, 0, 2}).measured);
   CHECK(cost->estimate_optimizer(10, 0).value == Approx(30));
   CHECK(cost->estimate_step_overhead(0).value == 5);

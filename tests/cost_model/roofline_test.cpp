@@ -1,4 +1,4 @@
-// C4, C5, C11, C13 on numbers counted by hand.
+// C4, C5, C11, C13, C28 on numbers counted by hand.
 #include "cost_model/roofline.h"
 
 #include "tests/cost_model/synthetic_graph.h"
@@ -72,6 +72,20 @@ TEST_CASE("C11: bfloat16 halves what moves and what is kept, except in the loss"
   const int loss = graph.num_blocks() - 1;
   CHECK(estimate_block_roofline(facts, device, {loss, 0, 4, plan::Precision::BFloat16}).saved ==
         estimate_block_roofline(facts, device, {loss, 0, 4}).saved);
+}
+
+TEST_CASE("C28: W is the products with parameters, and all of one whose data needs no gradient", "[roofline_test]") {
+  const model::ModelGraph graph = make_chain(2, 16);
+  const ModelFacts facts(graph);
+  cluster::DeviceClass device = make_device("d", 1 << 30, 1000, 1e18);
+  const double matmul = 2.0 * 4 * 16 * 16 / 1000;
+  const BlockTime second = estimate_block_roofline(facts, device, {2, 0, 4});
+  CHECK(second.weight.value == Approx(matmul));
+  const BlockTime first = estimate_block_roofline(facts, device, {1, 0, 4});
+  CHECK(first.weight.value == Approx(matmul));
+  CHECK(first.backward.value == Approx(matmul).epsilon(0.05));
+  device.launch_overhead.value = Seconds(100);
+  CHECK(estimate_block_roofline(facts, device, {2, 0, 4}).weight.value == Approx(matmul + 100));
 }
 
 TEST_CASE("C13: clipping and AdamW move 32 bytes a parameter", "[roofline_test]") {

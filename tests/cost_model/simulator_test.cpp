@@ -64,6 +64,48 @@ TEST_CASE("GPipe and 1F1B of equal stages take (m + S - 1) (F + B)", "[simulator
   }
 }
 
+TEST_CASE("zero-bubble schedules of equal stages end when published", "[simulator_test]") {
+  const model::ModelGraph graph = make_chain(3, 8);
+  const auto resources = accelerators(4);
+  FakeCost cost(graph, resources);
+  cost.forward = {0, 1, 1, 1, 1};
+  const std::vector<StageSpec> stages{
+      {0, 2, {{0, 0}}, {1}}, {2, 3, {{0, 1}}, {1}}, {3, 4, {{0, 2}}, {1}}, {4, 5, {{0, 3}}, {1}}};
+  struct Times {
+    double input, weight;
+  };
+  for (const Times times : {Times{1, 1}, Times{2, 1}, Times{1.5, 1}}) {
+    cost.input = times.input;
+    cost.weight = times.weight;
+    const double work = 1 + times.input + times.weight;
+    for (const int count : {8, 9, 16}) {
+      // Table 2 of arXiv 2401.10241: bubble (p - 1)(F + I - W).
+      const auto first = make_plan(graph, resources, stages, count, ScheduleKind::ZeroBubbleH1);
+      CHECK(simulated_step(cost, first) == Approx(count * work + 3 * (1 + times.input - times.weight)));
+    }
+  }
+  // H2 with F = I = W: from its first forward on no stage waits; the norm's commit point still waits for the last.
+  cost.input = cost.weight = 1;
+  for (const int count : {7, 8, 20}) {
+    const auto second = make_plan(graph, resources, stages, count, ScheduleKind::ZeroBubbleH2);
+    CHECK(simulated_step(cost, second) == Approx(count * 3 + 3));
+    const auto simulation = simulate(cost, second);
+    for (int role = 0; role < 4; ++role) {
+      double begin = 1e18, end = 0;
+      for (const SimulatedAction& at : simulation->actions) {
+        const plan::ActionKind kind =
+            second.roles[static_cast<std::size_t>(at.role)].actions[static_cast<std::size_t>(at.action)].kind;
+        if (at.role != role || kind == plan::ActionKind::Optimizer || !plan::is_compute(kind)) continue;
+        if (kind == plan::ActionKind::CountLoss) continue;
+        begin = std::min(begin, at.start);
+        end = std::max(end, at.end);
+      }
+      CHECK(begin == Approx(role));
+      CHECK(end - begin == Approx(3 * count));
+    }
+  }
+}
+
 TEST_CASE("recompute adds a forward pass to the backward", "[simulator_test]") {
   const model::ModelGraph graph = make_chain(2, 8);
   const auto resources = accelerators(1);

@@ -19,4 +19,26 @@ TEST_CASE("what a plan needs is named, and everything runnable can be planned", 
   CHECK(list_beyond(plan, kPlannable) == std::vector<std::string>{"tensor parallelism"});
 }
 
+TEST_CASE("context, expert, selective recompute and offload are planned, not run", "[capabilities]") {
+  Plan plan = make_plan(make_chain_graph(), make_cpu_cluster({4}), {.cuts = {3}, .samples = {{3, 3}, {6}}});
+  plan.stages[1].replicas[0].context = 2;
+  plan.stages[0].replicas[1].expert = 2;
+  plan.stages[0].recompute[1] = Recompute::Selective;
+  plan.stages[1].offload = Offload::Activations;
+  CHECK(list_beyond(plan, kRunnable) ==
+        std::vector<std::string>{"context parallelism", "expert parallelism", "selective recompute", "offload"});
+  CHECK(list_beyond(plan, kPlannable).empty());
+}
+
+TEST_CASE("schedules with a split backward are planned, not run", "[capabilities]") {
+  Plan plan = make_plan(make_chain_graph(), make_cpu_cluster({2}),
+                        {.cuts = {3}, .samples = {{4}, {4}}, .schedule = ScheduleKind::ZeroBubbleH2});
+  CHECK(list_beyond(plan, kRunnable) == std::vector<std::string>{"zero-bubble schedules"});
+  CHECK(list_beyond(plan, kPlannable).empty());
+  CHECK_FALSE(has_schedule(kRunnable, ScheduleKind::ZeroBubbleH1));
+  CHECK(has_schedule(kPlannable, ScheduleKind::ZeroBubbleH1));
+  CHECK(has_schedule(kRunnable, ScheduleKind::GPipe));
+  CHECK(has_schedule(kRunnable, ScheduleKind::OneForwardOneBackward));
+}
+
 }  // namespace coxswain::plan

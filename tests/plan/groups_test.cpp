@@ -6,6 +6,35 @@
 namespace coxswain::plan {
 namespace {
 
+TEST_CASE("shards are reduced over replicas and parts of the sequence, by tensor position", "[groups]") {
+  const model::ModelGraph graph = make_chain_graph();
+  Plan plan = make_plan(graph, make_cpu_cluster({8}), {.cuts = {}, .samples = {{3, 3}}});
+  std::int64_t index = 0;
+  for (Replica& replica : plan.stages[0].replicas) {
+    replica.tensor = replica.context = 2;
+    replica.devices.clear();
+    for (int d = 0; d < 4; ++d) replica.devices.push_back({0, index++});
+  }
+  std::vector<std::vector<int>> found;
+  for (const Group& group : make_groups(plan, graph))
+    if (group.kind == GroupKind::StageReplicas) found.push_back(group.ranks);
+  CHECK(found == std::vector<std::vector<int>>{{0, 2, 4, 6}, {1, 3, 5, 7}});
+  const auto groups = make_groups(plan, graph);
+  const Action reduce{ActionKind::ReduceGradient};
+  CHECK(group_of(plan, groups, 0, reduce, 3) == group_of(plan, groups, 0, reduce, 1));
+  CHECK(group_of(plan, groups, 0, reduce, 2) == group_of(plan, groups, 0, reduce, 0));
+}
+
+TEST_CASE("one replica in two parts of the sequence has gradients to reduce", "[groups]") {
+  const model::ModelGraph graph = make_chain_graph();
+  Plan plan = make_plan(graph, make_cpu_cluster({2}), {.cuts = {}, .samples = {{3}}});
+  CHECK(plan.stages[0].bucket_starts.empty());
+  plan.stages[0].replicas[0].context = 2;
+  plan.stages[0].replicas[0].devices = {{0, 0}, {0, 1}};
+  fill_roles(plan, graph, Bytes(1));
+  CHECK_FALSE(plan.stages[0].bucket_starts.empty());
+}
+
 TEST_CASE("groups come in one order and single ranks make none but the world", "[groups]") {
   const model::ModelGraph graph = make_chain_graph();
   // Stages of 2, 1 and 3 replicas: ranks 0 1 | 2 | 3 4 5.

@@ -51,7 +51,8 @@ struct Random {
     options.samples.clear();
     for (int s = 0; s < num_stages; ++s) options.samples.push_back(random_parts(micro, *rc::gen::inRange(1, 5)));
     options.count = *rc::gen::inRange(min_count, 7);
-    options.schedule = *rc::gen::element(ScheduleKind::GPipe, ScheduleKind::OneForwardOneBackward);
+    options.schedule = *rc::gen::element(ScheduleKind::GPipe, ScheduleKind::OneForwardOneBackward,
+                                         ScheduleKind::ZeroBubbleH1, ScheduleKind::ZeroBubbleH2);
     options.receive_credits = *rc::gen::inRange(1, 4);
     options.bucket_bytes = Bytes(*rc::gen::element<std::int64_t>(1, 300, 600, 1 << 20));
     return make_plan(graph(), resources(), options);
@@ -61,7 +62,7 @@ struct Random {
 TEST_CASE("every derived plan validates", "[properties]") {
   CHECK(rc::check("validate is empty", [] {
     const Random random;
-    const auto errors = validate(random.plan, random.graph(), resources());
+    const auto errors = validate(random.plan, random.graph(), resources(), kPlannable);
     for (const Error& error : errors) RC_LOG() << coxswain::to_text(error);
     RC_ASSERT(errors.empty());
     RC_ASSERT(check_order(random.plan, random.graph()).empty());
@@ -123,7 +124,7 @@ TEST_CASE("a list without one of its edges is reported", "[properties]") {
     RC_LOG() << "without " << to_text(role.actions[removed]);
     role.actions.erase(role.actions.begin() + static_cast<std::ptrdiff_t>(removed));
     RC_ASSERT(!check_order(random.plan, random.graph()).empty());
-    RC_ASSERT(validate(random.plan, random.graph(), resources()).front().message.substr(0, 3) == "V23");
+    RC_ASSERT(validate(random.plan, random.graph(), resources(), kPlannable).front().message.substr(0, 3) == "V23");
   }));
 }
 
@@ -137,7 +138,7 @@ TEST_CASE("a list with two swapped edges of one stream is reported", "[propertie
     const auto at = *rc::gen::inRange<std::size_t>(0, edges.size() - 1);
     std::swap(role.actions[edges[at]], role.actions[edges[at + 1]]);
     RC_ASSERT(!check_order(random.plan, random.graph()).empty());
-    RC_ASSERT(validate(random.plan, random.graph(), resources()).front().message.substr(0, 3) == "V24");
+    RC_ASSERT(validate(random.plan, random.graph(), resources(), kPlannable).front().message.substr(0, 3) == "V24");
   }));
 }
 

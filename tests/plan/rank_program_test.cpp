@@ -74,6 +74,24 @@ TEST_CASE("first and last stage", "[rank_program]") {
   CHECK(waits(program, "B0[0,6)") == "REDUCE_LOSS_COUNT F0[0,6)");
 }
 
+TEST_CASE("W waits for its I, reductions for the W that touch them", "[rank_program]") {
+  const Plan plan = make_plan(make_chain_graph(), make_cpu_cluster({4}),
+                              {.cuts = {2, 4},
+                               .samples = {{4}, {2, 2}, {4}},
+                               .count = 5,
+                               .schedule = ScheduleKind::ZeroBubbleH1,
+                               .receive_credits = 2});
+  const RankProgram program = make_rank_program(plan, make_chain_graph(), 2);
+  CHECK(waits(program, "I3[2,4)") == "SEND_B1 F3[2,4) RECV_B3");
+  CHECK(waits(program, "SEND_B3") == "I3[2,4)");
+  CHECK(waits(program, "RECV_B3") == "I1[2,4)");
+  CHECK(waits(program, "W3[2,4)") == "I3[2,4)");
+  CHECK(waits(program, "W4[3,4)") == "I4[2,4)");
+  CHECK(waits(program, "REDUCE_GRAD[3,4)") == "W4[3,4)");
+  CHECK(waits(program, "REDUCE_GRAD[2,3)") == "W4[2,3)");
+  CHECK(waits(program, "REDUCE_NORM") == "REDUCE_GRAD[3,4) W4[2,3) REDUCE_GRAD[2,3)");
+}
+
 TEST_CASE("evaluation's reduction waits for the last forward", "[rank_program]") {
   const Plan plan = middle_plan();
   const RankProgram program = make_rank_program(plan, make_chain_graph(), 3, evaluation_actions(plan, 2));

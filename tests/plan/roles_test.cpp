@@ -38,6 +38,18 @@ TEST_CASE("two stages of one and two replicas", "[roles]") {
   CHECK(plan.stages[1].bucket_starts == std::vector<int>{4, 3});
 }
 
+TEST_CASE("a split backward sends after I and reduces behind the last W", "[roles]") {
+  const Plan plan = make_plan(
+      make_chain_graph(), make_cpu_cluster({3}),
+      {.cuts = {3}, .samples = {{4}, {3, 1}}, .count = 2, .schedule = ScheduleKind::ZeroBubbleH1});
+  CHECK(text_of(plan.roles[0].actions) ==
+        "F0[0,3) SEND_F0 F1[0,3) SEND_F1 RECV_B0 I0[0,3) W0[0,3) RECV_B1 I1[0,3) W1[0,3) REDUCE_TIED0 REDUCE_NORM "
+        "OPTIMIZER BROADCAST_TIED0");
+  CHECK(text_of(plan.roles[1].actions) ==
+        "COUNT_LOSS REDUCE_LOSS_COUNT RECV_F0 F0[3,6) I0[3,6) SEND_B0 RECV_F1 F1[3,6) I1[3,6) SEND_B1 W0[3,6) "
+        "W1[4,6) REDUCE_GRAD[4,6) W1[3,4) REDUCE_GRAD[3,4) REDUCE_TIED0 REDUCE_NORM OPTIMIZER BROADCAST_TIED0");
+}
+
 TEST_CASE("replicas with equal class, mesh and samples share a role", "[roles]") {
   const model::ModelGraph graph = make_chain_graph();
   Plan plan = make_plan(graph, make_cpu_cluster({4, 1}), {.samples = {{2, 1, 2, 2}}, .count = 1});

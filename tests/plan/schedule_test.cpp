@@ -53,7 +53,42 @@ TEST_CASE("1F1B holds at most num_stages - stage micro-batches", "[schedule]") {
   }
 }
 
-TEST_CASE("schedules that this version does not run have no order", "[schedule]") {
+TEST_CASE("H1 and H2 by hand", "[schedule]") {
+  // Drawn on paper with F = I = W: H1 as in figure 2 of arXiv 2401.10241 (W of the first micro-batch follows the last
+  // stage's third I), H2 as in its figure 3.
+  CHECK(text_of(ScheduleKind::ZeroBubbleH1, 0, 3, 4) == "F0 F1 F2 I0 W0 F3 I1 W1 I2 W2 I3 W3");
+  CHECK(text_of(ScheduleKind::ZeroBubbleH1, 1, 3, 4) == "F0 F1 I0 F2 I1 W0 F3 I2 W1 I3 W2 W3");
+  CHECK(text_of(ScheduleKind::ZeroBubbleH1, 2, 3, 4) == "F0 I0 F1 I1 F2 I2 W0 F3 I3 W1 W2 W3");
+  CHECK(text_of(ScheduleKind::ZeroBubbleH2, 0, 2, 4) == "F0 F1 F2 I0 W0 F3 I1 W1 I2 W2 I3 W3");
+  CHECK(text_of(ScheduleKind::ZeroBubbleH2, 1, 2, 4) == "F0 I0 F1 I1 F2 I2 W0 F3 I3 W1 W2 W3");
+  CHECK(text_of(ScheduleKind::ZeroBubbleH2, 0, 1, 2) == "F0 I0 W0 F1 I1 W1");
+}
+
+TEST_CASE("what is in flight is the list's own peak, and the published one", "[schedule]") {
+  for (int num_stages = 1; num_stages <= 6; ++num_stages) {
+    for (int count = 1; count <= 14; ++count) {
+      for (int stage = 0; stage < num_stages; ++stage) {
+        const auto check = [&](ScheduleKind kind, int published) {
+          int held = 0, most = 0;
+          for (const Action& action : make_schedule(kind, stage, num_stages, count)) {
+            held += action.kind == ActionKind::Forward ? 1 : action.kind == ActionKind::BackwardInput ? 0 : -1;
+            most = std::max(most, held);
+          }
+          CHECK(held == 0);
+          CHECK(most == published);
+          CHECK(peak_in_flight(kind, stage, num_stages, count) == published);
+        };
+        check(ScheduleKind::GPipe, count);
+        check(ScheduleKind::OneForwardOneBackward, std::min(num_stages - stage, count));
+        // Table 2 of arXiv 2401.10241: p and 2p - 1 micro-batches.
+        check(ScheduleKind::ZeroBubbleH1, std::min(num_stages, count));
+        check(ScheduleKind::ZeroBubbleH2, std::min(2 * num_stages - 1, count));
+      }
+    }
+  }
+}
+
+TEST_CASE("a schedule without an order is refused", "[schedule]") {
   CHECK_THROWS_AS(make_schedule(ScheduleKind::ZeroBubbleV, 0, 2, 2), EnsureFailure);
 }
 

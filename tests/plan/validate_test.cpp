@@ -92,6 +92,40 @@ TEST_CASE("V8: schedule", "[validate]") {
   }
 }
 
+TEST_CASE("what cannot run may be planned", "[validate]") {
+  Case c;
+  c.plan.precision = Precision::BFloat16;
+  c.plan.stages[1].zero_stage = 3;
+  c.plan.schedule = ScheduleKind::ZeroBubbleH2;
+  c.refill();
+  CHECK(validate(c.plan, c.graph, c.resources, kPlannable).empty());
+  CHECK(c.errors().size() == 3);
+  Capabilities some = kPlannable;
+  some.max_zero_stage = 2;
+  const auto errors = validate(c.plan, c.graph, c.resources, some);
+  REQUIRE(errors.size() == 1);
+  CHECK(errors.front().expected == "at most 2");
+}
+
+TEST_CASE("V23: a zero-bubble list has I and W, others B", "[validate]") {
+  Case c;
+  c.plan.schedule = ScheduleKind::ZeroBubbleH1;  // over the lists of 1F1B
+  auto errors = validate(c.plan, c.graph, c.resources, kPlannable);
+  REQUIRE_FALSE(errors.empty());
+  for (const Error& error : errors) CHECK(error.message.substr(0, 4) == "V23:");
+  c.refill();
+  CHECK(validate(c.plan, c.graph, c.resources, kPlannable).empty());
+  // A weight gradient before its input gradient never starts.
+  auto& actions = c.plan.roles[0].actions;
+  const auto input = std::find(actions.begin(), actions.end(), Action{ActionKind::BackwardInput, 1, 0, 3});
+  const auto weight = std::find(actions.begin(), actions.end(), Action{ActionKind::BackwardWeight, 1, 0, 3});
+  REQUIRE((input != actions.end() && weight != actions.end()));
+  std::iter_swap(input, weight);
+  errors = validate(c.plan, c.graph, c.resources, kPlannable);
+  REQUIRE_FALSE(errors.empty());
+  for (const Error& error : errors) CHECK(error.message.substr(0, 4) == "V24:");
+}
+
 TEST_CASE("V9: credits", "[validate]") {
   Case c;
   c.plan.receive_credits = 0;
@@ -203,7 +237,7 @@ TEST_CASE("V18: recompute", "[validate]") {
   check_rule(c, "V18", "stages[1].recompute");
 }
 
-TEST_CASE("V19: ZeRO and offload", "[validate]") {
+TEST_CASE("V19: ZeRO, offload and selective recompute", "[validate]") {
   Case c;
   SECTION("zero") {
     c.plan.stages[1].zero_stage = 3;
@@ -212,6 +246,10 @@ TEST_CASE("V19: ZeRO and offload", "[validate]") {
   SECTION("offload") {
     c.plan.stages[0].offload = Offload::Optimizer;
     check_rule(c, "V19", "stages[0].offload", ErrorCode::Unimplemented);
+  }
+  SECTION("selective recompute") {
+    c.plan.stages[0].recompute[1] = Recompute::Selective;
+    check_rule(c, "V19", "stages[0].recompute[1]", ErrorCode::Unimplemented);
   }
 }
 

@@ -16,7 +16,13 @@ TEST_CASE("a limit leaves the first devices of a class, with their ids", "[devic
   REQUIRE(pools.has_value());
   limit_pools(*pools, {3, 0});
   std::vector<cluster::DeviceId> left;
-  for (const Pool& pool : *pools) left.insert(left.end(), pool.devices.begin(), pool.devices.end());
+  for (const Pool& pool : *pools) {
+    std::int64_t used = 0;
+    while (used < pool.size()) {
+      const auto unit = take_unit(pool, used, 1);
+      left.insert(left.end(), unit.begin(), unit.end());
+    }
+  }
   CHECK(left == std::vector<cluster::DeviceId>{{0, 0}, {0, 1}, {0, 2}});
   limit_pools(*pools, {});
   CHECK(all_of(*pools).total() == 3);

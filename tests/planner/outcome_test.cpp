@@ -13,11 +13,11 @@ TEST_CASE("runners-up differ in shape", "[outcome_test]") {
   Counts one, two;
   one.of[0] = 1;
   two.of[0] = 2;
-  const auto make = [](Cost step, const Counts& counts, std::int64_t micro) {
+  const auto make = [](Cost step, const Counts& units, std::int64_t micro) {
     Simulated simulated;
     simulated.step = step;
     simulated.candidate.micro = micro;
-    simulated.candidate.stages = {{0, 3, counts, {}, {}}};
+    simulated.candidate.stages = {{0, 3, Composition{units, units, {}, 1}, {}, {}, {}}};
     return simulated;
   };
   const auto picked = pick_diverse({make(1, one, 4), make(2, one, 4), make(3, two, 4), make(4, one, 2)}, 3);

@@ -28,7 +28,7 @@ std::optional<Candidate> random_walk(PipelineProblem& problem, const StageContex
     candidate.stages.insert(
         candidate.stages.begin(),
         {option.first, state.block, context.compositions[static_cast<std::size_t>(option.composition)],
-         option.stage->samples, option.stage->recompute});
+         option.stage->shares, option.stage->recompute, option.stage->state});
     std::tie(state, label) = *next;
     bounds.push_back(problem.bound(state, label));
   }
@@ -53,10 +53,9 @@ TEST_CASE("C22, C23: search cost and bounds never exceed the simulated step of r
     for (int walk = 0; walk < 6; ++walk) {
       const Combination& one =
           combinations[std::uniform_int_distribution<std::size_t>(0, combinations.size() - 1)(random)];
-      const StageContext context{&spans,           &space->pools, one.micro,      one.count, kBucketBytes,
-                                 one.compositions, false,         one.max_stages, {},        2};
+      const StageContext context = make_stage_context(*space, one);
       StageCosts costs(context);
-      PipelineProblem problem(costs, {one.schedule, one.min_stages, one.max_stages, {}, false, false, space->devices},
+      PipelineProblem problem(costs, *one.work, {one.schedule, one.min_stages, one.max_stages, {}, false, false, space->devices, one.total_stages, false, {}},
                               kNoCost);
       std::vector<Cost> bounds{one.bound, problem.work_bound(spans.num_blocks(), space->devices)};
       const auto candidate = random_walk(problem, context, random, bounds);

@@ -21,25 +21,26 @@ TEST_CASE("neighbours move one cut, some samples or the schedule, and fit", "[re
   REQUIRE(space.has_value());
   const SpanCosts spans(cost, request.precision, RecomputeRule::Free, {});
   space->spans = &spans;
-  Counts mixed, one;
-  mixed.of = {1, 1};
-  one.of = {1, 0};
+  Counts both, first;
+  both.of = {1, 1};
+  first.of = {1, 0};
+  const Composition mixed = make_composition(space->pools, both, {}), one = make_composition(space->pools, first, {});
   Candidate candidate{0,     plan::ScheduleKind::OneForwardOneBackward,        8, 1,
-                      false, {{0, 3, mixed, {5, 3}, {}}, {3, 6, one, {8}, {}}}};
+                      false, {{0, 3, mixed, {{0, 1, 5}, {1, 1, 3}}, {}, {}}, {3, 6, one, {{0, 1, 8}}, {}, {}}}};
   REQUIRE(refit(*space, candidate));
   CHECK(candidate.stages[0].recompute.size() == 3);
   const auto found = neighbours(*space, candidate);
   CHECK(found.size() == 2 + 4 + 1);
   for (const Candidate& next : found) {
     CHECK(next.stages[0].end == next.stages[1].first);
-    CHECK(next.stages[0].samples[0] + next.stages[0].samples[1] == 8);
+    CHECK(next.stages[0].shares[0].samples + next.stages[0].shares[1].samples == 8);
   }
 
   // Climbing towards a cut at 5 in an artificial landscape.
   int at = 3;
   climb(*space, candidate, 100, 50, [&](const Candidate& next) -> std::optional<Cost> {
     const Cost step = 100 - 10 * (2 - std::abs(5 - next.stages[0].end));
-    if (next.stages[0].samples[0] == 5 && next.schedule == candidate.schedule) at = std::max(at, next.stages[0].end);
+    if (next.stages[0].shares[0].samples == 5 && next.schedule == candidate.schedule) at = std::max(at, next.stages[0].end);
     return step;
   });
   CHECK(at == 5);

@@ -47,8 +47,8 @@ TEST_CASE("on many devices stages are equal, in nodes one after the other or ins
   const auto combinations = make_combinations(*space);
   CHECK(std::any_of(combinations.begin(), combinations.end(), [](const Combination& one) { return one.spread; }));
   for (const Combination& one : combinations) {
-    CHECK(one.compositions.front().total() <= one.micro);
-    CHECK(one.max_stages * one.compositions.front().total() <= 64);
+    CHECK(one.compositions->front().replicas() <= one.micro);
+    CHECK(one.max_stages * one.compositions->front().replicas() <= 64);
   }
 }
 
@@ -123,30 +123,29 @@ TEST_CASE("C25, C26: on meshes and under ZeRO the search never costs more than t
   request.capabilities = plan::kPlannable;
   auto space = make_search_space(request);
   REQUIRE(space.has_value());
-  CHECK(space->zero_stages == std::vector<int>{0, 1, 2, 3});
-  const auto choices = tensor_choices(request, *space);
-  CHECK(choices == std::vector<std::vector<int>>{{1}, {2}, {4}});
-  int checked = 0, sharded = 0;
-  for (const std::vector<int>& tensor : choices) {
-    auto wide = with_tensor(*space, tensor);
-    REQUIRE(wide.has_value());
-    CHECK(wide->devices.total() == 8 / tensor[0]);
-    TensorAxes axes{tensor, {devices_of_unit(wide->pools[0], 0)}};
-    const SpanCosts spans(cost, request.precision, RecomputeRule::Free, {}, axes);
-    wide->spans = &spans;
-    for (const Combination& one : make_combinations(*wide)) {
-      const auto found = search_combination(*wide, one, kNoCost, {});
-      if (found.candidates.empty()) continue;
-      const plan::Plan plan = place_candidate(*wide, found.candidates.front());
-      const auto simulation = cost_model::simulate(cost, plan);
-      REQUIRE(simulation.has_value());
-      CHECK(found.candidates.front().bound <= cost_model::to_ticks(simulation->estimate.step));
-      for (const auto& used : simulation->estimate.devices) CHECK(used.parts.total() <= used.capacity);
-      ++checked;
-      sharded += std::any_of(plan.stages.begin(), plan.stages.end(),
-                             [](const plan::Stage& stage) { return stage.zero_stage > 0; });
-    }
+  REQUIRE(space->axes.size() == 1);
+  CHECK(space->axes[0] == std::vector<Axes>{{1, 1}, {2, 1}, {4, 1}});
+  CHECK(space->states.size() == 4 * 3);  // ZeRO 0 to 3, with each offload
+  CHECK(space->schedules.size() == 4);
+  int checked = 0, sharded = 0, wide = 0;
+  const SpanCosts spans(cost, request.precision, RecomputeRule::Free, {}, true);
+  space->spans = &spans;
+  for (const Combination& one : make_combinations(*space)) {
+    const auto found = search_combination(*space, one, kNoCost, {});
+    if (found.candidates.empty()) continue;
+    const plan::Plan plan = place_candidate(*space, found.candidates.front());
+    const auto simulation = cost_model::simulate(cost, plan);
+    REQUIRE(simulation.has_value());
+    INFO(summarize(plan));
+    CHECK(found.candidates.front().bound <= cost_model::to_ticks(simulation->estimate.step));
+    CHECK(one.bound <= cost_model::to_ticks(simulation->estimate.step));
+    for (const auto& used : simulation->estimate.devices) CHECK(used.parts.total() <= used.capacity);
+    ++checked;
+    const auto any = [&](auto holds) { return std::any_of(plan.stages.begin(), plan.stages.end(), holds); };
+    sharded += any([](const plan::Stage& stage) { return stage.zero_stage > 0; });
+    wide += any([](const plan::Stage& stage) { return stage.replicas.front().tensor > 1; });
   }
+  CHECK(wide > 5);
   CHECK(checked > 20);
   CHECK(sharded > 5);
 }

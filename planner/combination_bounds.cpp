@@ -1,0 +1,173 @@
+#include "planner/combination_bounds.h"
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <memory>
+#include <numeric>
+
+#include "plan/schedule.h"
+
+namespace coxswain::planner {
+namespace {
+
+/// Least over most time of one replica when a micro-batch is shared out over `replicas` of a kind: C24's k.
+double evenness(const SearchSpace& space, UnitKind kind, std::int64_t micro, std::int64_t replicas) {
+  if (micro % replicas == 0) return 1.0;
+  const SampleTable& most = space.spans->table(kind, (micro + replicas - 1) / replicas);
+  const SampleTable& least = space.spans->table(kind, micro / replicas);
+  double k = 1.0;
+  for (std::size_t b = 0; b < most.forward.size(); ++b) {
+    const Ticks busiest = most.forward[b] + most.backward[b];
+    if (busiest > 0)
+      k = std::min(k, static_cast<double>(least.forward[b] + least.backward[b]) / static_cast<double>(busiest));
+  }
+  return k;
+}
+
+/// The fastest devices that stages of `one` can stand on.
+Counts usable_devices(const SearchSpace& space, const Combination& one) {
+  std::int64_t most = 0;  // of a stage
+  Counts limit;           // of each pool by all stages
+  for (const Composition& composition : *one.compositions) {
+    most = std::max<std::int64_t>(most, composition.devices.total());
+    for (std::size_t p = 0; p < space.pools.size(); ++p)
+      limit.of[p] = std::max(limit.of[p],
+                             static_cast<std::int32_t>(std::min<std::int64_t>(
+                                 space.devices.of[p], std::int64_t{composition.devices.of[p]} * one.max_stages)));
+  }
+  const std::vector<double>& speed = one.work->prices().front().speed;
+  std::vector<std::size_t> order(space.pools.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return speed[a] > speed[b]; });
+  std::int64_t left = most * one.max_stages;
+  Counts usable;
+  for (const std::size_t p : order) {
+    usable.of[p] = static_cast<std::int32_t>(std::min<std::int64_t>(left, limit.of[p]));
+    left -= usable.of[p];
+  }
+  return usable;
+}
+
+/// C24 and C27: what of its forward and backward a stage cannot overlap with those before it. Where the backward is
+/// split, only its forward: the rest may be weights' parts of any micro-batch.
+double unhidden_share(const SearchSpace& space, const Combination& one) {
+  if (!plan::splits_backward(one.schedule)) return 1.0;
+  double share = 1.0;
+  for (const Composition& composition : *one.compositions) {
+    for (std::size_t p = 0; p < space.pools.size(); ++p) {
+      if (composition.units.of[p] == 0) continue;
+      const SampleTable& table =
+          space.spans->table(composition.kind(space.pools, p),
+                             std::max<std::int64_t>(1, one.micro / composition.replicas()));
+      for (std::size_t b = 0; b < table.forward.size(); ++b) {
+        // A stage that recomputes takes longer: its share is smaller.
+        const Ticks all = 2 * table.forward[b] + table.backward[b];
+        if (all > 0) share = std::min(share, static_cast<double>(table.forward[b]) / static_cast<double>(all));
+      }
+    }
+  }
+  return share;
+}
+
+/// Kinds of units that stages stand on, by pool.
+std::vector<std::vector<UnitKind>> kinds_of(const SearchSpace& space, const std::vector<Composition>& compositions) {
+  std::vector<std::vector<UnitKind>> kinds(space.pools.size());
+  for (const Composition& composition : compositions) {
+    for (std::size_t p = 0; p < kinds.size(); ++p) {
+      if (composition.units.of[p] == 0) continue;
+      const UnitKind kind = composition.kind(space.pools, p);
+      if (std::find(kinds[p].begin(), kinds[p].end(), kind) == kinds[p].end()) kinds[p].push_back(kind);
+    }
+  }
+  for (auto& of_pool : kinds) std::sort(of_pool.begin(), of_pool.end());
+  return kinds;
+}
+
+}  // namespace
+
+Cost fill_bound(const SearchSpace& space, const Combination& one) {
+  const Composition& composition = one.compositions->front();
+  const UnitKind kind = composition.kind(space.pools, 0);
+  const std::int64_t replicas = composition.replicas();
+  const SampleTable& most = space.spans->table(kind, (one.micro + replicas - 1) / replicas);
+  const double k = evenness(space, kind, one.micro, replicas) * unhidden_share(space, one);
+  const Cost all = most.forward_sum.back() + most.backward_sum.back();
+  const double filled = 1.0 - std::pow(1.0 - k / static_cast<double>(one.count), one.max_stages);
+  return std::max(one.count * (all / one.max_stages),
+                  static_cast<Cost>(k * static_cast<double>(all) / filled * (1 - 1e-9)));
+}
+
+Cost ramp_bound(const SearchSpace& space, const Combination& one) {
+  struct Kind {
+    std::size_t pool = 0;
+    std::int32_t devices = 0;
+    std::int64_t stages = 0;
+  };
+  std::vector<Kind> kinds;
+  double k = 1.0;
+  for (std::size_t p = 0; p < space.pools.size(); ++p) {
+    std::int32_t devices = 0;
+    for (const Composition& composition : *one.compositions) {
+      if (composition.devices.of[p] == 0) continue;
+      if (composition.devices.of[p] != composition.devices.total()) return 0;
+      devices = std::max(devices, composition.devices.of[p]);
+      k = std::min(k, evenness(space, composition.kind(space.pools, p), one.micro, composition.replicas()));
+    }
+    if (devices > 0) kinds.push_back({p, devices, (space.devices.of[p] + devices - 1) / devices});
+  }
+  k *= unhidden_share(space, one);
+  Cost bound = 0;
+  const double fade = 1.0 - k / static_cast<double>(one.count);
+  for (const WorkBound::Prices& prices : one.work->prices()) {
+    const auto stage_speed = [&](const Kind& kind) { return kind.devices * prices.speed[kind.pool]; };
+    std::stable_sort(kinds.begin(), kinds.end(),
+                     [&](const Kind& a, const Kind& b) { return stage_speed(a) > stage_speed(b); });
+    double speed = 0, share = 1;
+    std::int64_t left = one.max_stages;
+    for (const Kind& kind : kinds) {
+      for (std::int64_t stage = 0; stage < kind.stages && left > 0; ++stage, --left, share *= fade)
+        speed += stage_speed(kind) * share;
+    }
+    const Cost time = WorkBound::time_at(prices, space.spans->num_blocks(), speed, one.micro * one.count);
+    bound = std::max(bound, static_cast<Cost>(static_cast<double>(time) * (1 - 1e-9)));
+  }
+  return bound;
+}
+
+void set_bounds(const SearchSpace& space, std::span<Combination> combinations) {
+  if (combinations.empty()) return;
+  const int num_blocks = space.spans->num_blocks();
+  const bool free_batch = space.spans->cost().facts().static_batch() == 0;
+  const auto kinds = kinds_of(space, *combinations.front().compositions);
+  std::map<std::int64_t, std::shared_ptr<const WorkBound>> of_micro;
+  for (Combination& one : combinations) {
+    std::shared_ptr<const WorkBound>& work = of_micro[one.micro];
+    if (!work) work = space.bounds->get(*space.spans, kinds, one.micro, space.large);
+    one.work = work;
+    one.bound = work->least_time(num_blocks, usable_devices(space, one), one.micro * one.count);
+    if (!space.large || !free_batch) continue;
+    one.bound = std::max(one.bound, ramp_bound(space, one));
+    if (space.pools.size() == 1) one.bound = std::max(one.bound, fill_bound(space, one));
+  }
+}
+
+Cost work_of_space(const SearchSpace& space) {
+  std::vector<std::vector<UnitKind>> kinds;
+  for (const Pool& pool : space.pools) {
+    kinds.emplace_back();
+    for (const Axes axes : space.axes[static_cast<std::size_t>(pool.device_class)]) {
+      for (const int expert : space.experts) kinds.back().push_back({pool.device_class, axes, expert});
+    }
+  }
+  // The largest micro-batch has the best rates of all.
+  Cost least = kNoCost;
+  for (const std::int64_t micro : space.micros) {
+    const WorkBound work(*space.spans, kinds, micro, space.large);
+    least = std::min(least,
+                     work.least_time(space.spans->num_blocks(), space.devices, space.request->global_batch));
+  }
+  return least;
+}
+
+}  // namespace coxswain::planner

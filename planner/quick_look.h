@@ -1,0 +1,15 @@
+#pragma once
+// About how long the best plan of a combination takes, from one stage of each kind: the order in which large searches
+// look closer. No bound. Called by the search. Threads: pure. Source: docs/cost_model.md, C37.
+#include "planner/search.h"
+
+namespace coxswain::planner {
+
+struct QuickLook {
+  Cost cost = kNoCost;          // kNoCost: nothing of it fits, as far as one stage tells
+  int num_stages = 0;
+  std::vector<int> num_blocks;  // of a stage on each composition; 0: unused
+};
+[[nodiscard]] QuickLook quick_look(const SearchSpace& space, const Combination& one);
+
+}  // namespace coxswain::planner
