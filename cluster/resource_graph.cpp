@@ -1,6 +1,7 @@
 #include "cluster/resource_graph.h"
 
 #include <algorithm>
+#include <cmath>
 #include <set>
 
 #include "common/ensure.h"
@@ -39,13 +40,17 @@ const LinkClass* first_tier(const std::vector<NetworkTier>& tiers, std::int64_t 
   return nullptr;
 }
 
-/// The tier of the group that holds both nodes, or null.
+/// The tier that holds both nodes among those of their group and the groups that continue it, or null.
 const LinkClass* tier_in_group(const ResourceGraph& graph, std::int64_t a, std::int64_t b) {
-  for (const NodeGroup& group : graph.nodes) {
-    const bool holds_a = a < group.count, holds_b = b < group.count;
-    if (holds_a || holds_b) return holds_a && holds_b ? first_tier(group.tiers, a, b) : nullptr;
-    a -= group.count;
-    b -= group.count;
+  for (std::size_t g = 0; g < graph.nodes.size();) {
+    const NodeGroup& first = graph.nodes[g];
+    std::int64_t count = 0;
+    do count += graph.nodes[g++].count;
+    while (g < graph.nodes.size() && graph.nodes[g].continues);
+    const bool holds_a = a < count, holds_b = b < count;
+    if (holds_a || holds_b) return holds_a && holds_b ? first_tier(first.tiers, a, b) : nullptr;
+    a -= count;
+    b -= count;
   }
   return nullptr;
 }
@@ -59,7 +64,7 @@ class Checker {
     check_device_classes();
     check_node_classes();
     check_nodes();
-    if (problems_.empty()) check_network();
+    check_network(problems_.empty());
     return std::move(problems_);
   }
 
@@ -69,18 +74,25 @@ class Checker {
                               std::move(got), std::move(hint)});
   }
 
+  /// NaN and infinity are no JSON.
+  static std::string number_text(double value) {
+    return std::isfinite(value) ? to_text(Json(value)) : std::to_string(value);
+  }
+
   void positive(const std::string& path, double value) {
-    if (!(value > 0)) add(path, "value must be positive", "a number above 0", to_text(Json(value)));
+    if (!(value > 0) || !std::isfinite(value))
+      add(path, "value must be positive", "a number above 0", number_text(value));
+  }
+
+  void non_negative(const std::string& path, double value) {
+    if (!(value >= 0) || !std::isfinite(value))
+      add(path, "value must not be negative", "a number of at least 0", number_text(value));
   }
 
   void check_link(const std::string& path, const LinkClass& link) {
     positive(path + ".bandwidth_bytes_per_second", link.bandwidth.value.value);
-    if (link.latency.value.value < 0)
-      add(path + ".latency_seconds", "value must not be negative", "a number of at least 0",
-          to_text(Json(link.latency.value.value)));
-    if (link.price.value.value < 0)
-      add(path + ".price_usd_per_byte", "value must not be negative", "a number of at least 0",
-          to_text(Json(link.price.value.value)));
+    non_negative(path + ".latency_seconds", link.latency.value.value);
+    non_negative(path + ".price_usd_per_byte", link.price.value.value);
     if (link.sharing < 0)
       add(path + ".sharing", "value must not be negative", "a number of at least 0", std::to_string(link.sharing));
   }
@@ -99,17 +111,10 @@ class Checker {
       positive(path + ".memory_bytes", static_cast<double>(device.memory.value.value));
       positive(path + ".memory_bandwidth_bytes_per_second", device.memory_bandwidth.value.value);
       positive(path + ".peak_float32_flop_per_second", device.peak_float32.value.value);
-      if (device.peak_bfloat16.value.value < 0)
-        add(path + ".peak_bfloat16_flop_per_second", "value must not be negative", "a number of at least 0",
-            to_text(Json(device.peak_bfloat16.value.value)));
-      if (device.launch_overhead.value.value < 0)
-        add(path + ".launch_overhead_seconds", "value must not be negative", "a number of at least 0",
-            to_text(Json(device.launch_overhead.value.value)));
-      if (device.price.value.value < 0)
-        add(path + ".price_usd_per_hour", "value must not be negative", "a number of at least 0",
-            to_text(Json(device.price.value.value)));
-      if (device.cores < 0)
-        add(path + ".cores", "value must not be negative", "a number of at least 0", to_text(Json(device.cores)));
+      non_negative(path + ".peak_bfloat16_flop_per_second", device.peak_bfloat16.value.value);
+      non_negative(path + ".launch_overhead_seconds", device.launch_overhead.value.value);
+      non_negative(path + ".price_usd_per_hour", device.price.value.value);
+      non_negative(path + ".cores", device.cores);
       check_rates(path, device);
     }
   }
@@ -182,6 +187,9 @@ class Checker {
             std::to_string(group.node_class));
       }
       if (group.count < 1) add(path + ".count", "count must be positive", "at least 1", std::to_string(group.count));
+      if (group.continues && (i == 0 || !group.tiers.empty()))
+        add(path + ".continues", "a group that continues another has no tiers of its own and is not the first", "false",
+            "true");
     }
     if (problems_.empty() && num_devices(graph_) < 1) {
       add("nodes", "the cluster has no device", "at least one node with a device", "none",
@@ -189,13 +197,21 @@ class Checker {
     }
   }
 
-  void check_network() {
-    const std::int64_t nodes = num_nodes(graph_);
+  /// `sound`: nothing else is wrong, so that the nodes can be counted.
+  void check_network(bool sound) {
     check_tiers("tiers", graph_.tiers);
     for (std::size_t i = 0; i < graph_.nodes.size(); ++i)
       check_tiers("nodes[" + std::to_string(i) + "].tiers", graph_.nodes[i].tiers);
-    const bool one_group_joined = graph_.nodes.size() == 1 && !graph_.nodes.front().tiers.empty() &&
-                                  graph_.nodes.front().tiers.back().nodes_per_domain == 0;
+    for (std::size_t i = 0; i < graph_.link_overrides.size(); ++i)
+      check_link("link_overrides[" + std::to_string(i) + "].link", graph_.link_overrides[i].link);
+    if (sound) check_joined(num_nodes(graph_));
+  }
+
+  void check_joined(std::int64_t nodes) {
+    const bool one_group = std::all_of(graph_.nodes.begin() + 1, graph_.nodes.end(),
+                                       [](const NodeGroup& group) { return group.continues; });
+    const bool one_group_joined =
+        one_group && !graph_.nodes.front().tiers.empty() && graph_.nodes.front().tiers.back().nodes_per_domain == 0;
     const bool all_joined = nodes <= 1 || one_group_joined ||
                             (!graph_.tiers.empty() && (graph_.tiers.back().nodes_per_domain == 0 ||
                                                        graph_.tiers.back().nodes_per_domain >= nodes));
@@ -207,7 +223,6 @@ class Checker {
     for (std::size_t i = 0; i < graph_.link_overrides.size(); ++i) {
       const LinkOverride& entry = graph_.link_overrides[i];
       const std::string path = "link_overrides[" + std::to_string(i) + "]";
-      check_link(path + ".link", entry.link);
       for (const std::int64_t node : {entry.node_a, entry.node_b}) {
         if (node < 0 || node >= nodes)
           add(path, "no such node", "a node below " + std::to_string(nodes), std::to_string(node));

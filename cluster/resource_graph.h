@@ -94,6 +94,7 @@ struct NodeGroup {
   int node_class = 0;
   std::int64_t count = 1;
   std::vector<NetworkTier> tiers = {};  // between nodes of this group, counted from its first, before the graph's
+  bool continues = false;  // counts on in the tiers of the group before it: one network, several node classes
   friend bool operator==(const NodeGroup&, const NodeGroup&) = default;
 };
 

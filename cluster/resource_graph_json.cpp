@@ -1,5 +1,6 @@
 // The JSON form of a ResourceGraph (docs/cluster.md): people's form, so classes are referred to by name and every
 // number stands with its source.
+#include <algorithm>
 #include <limits>
 
 #include "cluster/resource_graph.h"
@@ -225,6 +226,7 @@ Json to_json(const ResourceGraph& graph) {
     JsonObject entry{{"count", group.count},
                      {"node_class", graph.node_classes[static_cast<std::size_t>(group.node_class)].name}};
     if (!group.tiers.empty()) entry["tiers"] = tiers_json(group.tiers);
+    if (group.continues) entry["continues"] = true;
     nodes.push_back(std::move(entry));
   }
   for (const LinkOverride& entry : graph.link_overrides) {
@@ -256,6 +258,10 @@ Result<ResourceGraph> resource_graph_from_json(const Json& json) {
       group.tiers = read_tiers(inner);
     else
       inner.any("tiers");
+    if (inner.has("continues"))
+      group.continues = inner.boolean("continues");
+    else
+      inner.any("continues");
     graph.nodes.push_back(group);
   });
   graph.tiers = read_tiers(reader);
@@ -271,7 +277,15 @@ Result<ResourceGraph> resource_graph_from_json(const Json& json) {
     reader.any("link_overrides");
   }
   std::vector<Error> problems = reader.take_problems();
-  if (problems.empty()) problems = validate(graph);
+  // All at once; what could not be read has no value that one could judge.
+  const std::size_t unread = problems.size();
+  for (Error& problem : validate(graph)) {
+    const auto covers = [](const std::string& a, const std::string& b) { return b.compare(0, a.size(), a) == 0; };
+    const bool known = std::any_of(
+        problems.begin(), problems.begin() + static_cast<std::ptrdiff_t>(unread),
+        [&](const Error& read) { return covers(problem.path, read.path) || covers(read.path, problem.path); });
+    if (!known) problems.push_back(std::move(problem));
+  }
   if (!problems.empty())
     return combine_errors(ErrorCode::InvalidArgument, "the cluster file has problems", std::move(problems));
   return graph;

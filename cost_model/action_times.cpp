@@ -1,5 +1,7 @@
 #include "cost_model/action_times.h"
 
+#include <algorithm>
+
 #include "common/ensure.h"
 #include "cost_model/memory.h"
 #include "cost_model/mesh_times.h"
@@ -8,38 +10,38 @@ namespace coxswain::cost_model {
 
 ActionTimes::ActionTimes(const CostModel& cost, const plan::Plan& plan, const plan::Role& role,
                          const std::vector<plan::TiedParameter>& tied)
-    : cost_(cost),
-      plan_(plan),
-      stage_(plan.stages[static_cast<std::size_t>(role.stage)]),
-      tied_(tied),
-      stage_index_(role.stage) {
+    : cost_(cost), plan_(plan), stage_(plan.stages[static_cast<std::size_t>(role.stage)]), tied_(tied) {
   const plan::Replica& replica = stage_.replicas[static_cast<std::size_t>(role.replicas.front())];
   device_class_ = replica.devices.front().device_class;
   overhead_ = to_ticks(cost.estimate_action_overhead(device_class_));
   const Mesh mesh = make_mesh(stage_, role.replicas.front());
-  for (int block = stage_.first_block; block < stage_.end_block; ++block) {
-    const MeshTicks time =
-        estimate_block_on_mesh(cost,
-                               {block, device_class_, replica.samples, plan.precision, replica.tensor, replica.context,
-                                replica.expert, stage_.recompute[static_cast<std::size_t>(block - stage_.first_block)]},
-                               mesh);
-    forward_.push_back(time.forward);
-    backward_.push_back(time.backward);
-    input_.push_back(time.input);
-    weight_.push_back(time.weight);
-    recompute_.push_back(time.recompute);
+  const std::vector<plan::BlockRun> runs = plan::runs_of(stage_);
+  for (const plan::BlockRun& run : runs) {
+    for (int block = run.first_block; block < run.end_block; ++block) {
+      const MeshTicks time =
+          estimate_block_on_mesh(cost,
+                                 {block, device_class_, replica.samples, plan.precision, replica.tensor,
+                                  replica.context, replica.expert, stage_.recompute[at(block)]},
+                                 mesh);
+      forward_.push_back(time.forward);
+      backward_.push_back(time.backward);
+      input_.push_back(time.input);
+      weight_.push_back(time.weight);
+      recompute_.push_back(time.recompute);
+    }
   }
-  optimizer_ = estimate_update_on_mesh(
-      cost, count_persistent(cost.facts(), stage_.first_block, stage_.end_block, replica.tensor, replica.expert),
-      plan.precision, mesh);
+  optimizer_ = estimate_update_on_mesh(cost, count_persistent(cost.facts(), runs, replica.tensor, replica.expert),
+                                       plan.precision, mesh);
 
   gradients_.resize(forward_.size(), 0);
   for (const ParameterFacts& parameter : cost.facts().parameters()) {
     if (!parameter.trainable || parameter.blocks.empty() || !reduces_buckets(stage_.zero_stage)) continue;
-    if (parameter.blocks.front() < stage_.first_block || parameter.blocks.back() >= stage_.end_block) continue;
+    const bool inside = std::all_of(parameter.blocks.begin(), parameter.blocks.end(),
+                                    [&](int block) { return plan::position_of(stage_, block) >= 0; });
+    if (!inside) continue;
     const std::int64_t elements = parameter.elements_at(replica.tensor, replica.expert);
     const bool experts = parameter.experts > 0;
-    gradients_[static_cast<std::size_t>(parameter.blocks.front() - stage_.first_block)] +=
+    gradients_[at(parameter.blocks.front())] +=
         reduced_elements(experts ? 0 : elements, experts ? elements : 0,
                          static_cast<std::int64_t>(mesh.replica_group.size()), replica.expert);
   }
@@ -49,7 +51,7 @@ ComputeTicks ActionTimes::backward_time(const plan::Action& action, const std::v
   ComputeTicks ticks;
   ticks.backward = overhead_;
   for (int block = action.first_block; block < action.end_block; ++block) {
-    const auto i = static_cast<std::size_t>(block - stage_.first_block);
+    const std::size_t i = at(block);
     ticks.backward += times[i];
     ticks.recompute += recompute_[i];
   }
@@ -61,15 +63,14 @@ ComputeTicks ActionTimes::compute(const plan::Action& action) const {
   switch (action.kind) {
     case plan::ActionKind::Forward:
       ticks.forward = overhead_;
-      for (const Ticks block : forward_) ticks.forward += block;
+      for (int block = action.first_block; block < action.end_block; ++block) ticks.forward += forward_[at(block)];
       return ticks;
     case plan::ActionKind::Backward: return backward_time(action, backward_);
     // C28: what is recomputed is needed first by I, and kept for W.
     case plan::ActionKind::BackwardInput: return backward_time(action, input_);
     case plan::ActionKind::BackwardWeight:
       ticks.backward = overhead_;
-      for (int block = action.first_block; block < action.end_block; ++block)
-        ticks.backward += weight_[static_cast<std::size_t>(block - stage_.first_block)];
+      for (int block = action.first_block; block < action.end_block; ++block) ticks.backward += weight_[at(block)];
       return ticks;
     case plan::ActionKind::CountLoss: ticks.forward = overhead_; return ticks;
     case plan::ActionKind::Optimizer: ticks.optimizer = overhead_ + optimizer_; return ticks;
@@ -85,8 +86,7 @@ std::int64_t ActionTimes::elements(const plan::Action& action) const {
   switch (action.kind) {
     case plan::ActionKind::ReduceGradient: {
       std::int64_t sum = 0;
-      for (int block = action.first_block; block < action.end_block; ++block)
-        sum += gradients_[static_cast<std::size_t>(block - stage_.first_block)];
+      for (int block = action.first_block; block < action.end_block; ++block) sum += gradients_[at(block)];
       return sum;
     }
     case plan::ActionKind::ReduceTied:
@@ -100,12 +100,12 @@ std::int64_t ActionTimes::elements(const plan::Action& action) const {
 
 Bytes ActionTimes::edge_bytes(const plan::Action& action, std::int64_t samples) const {
   const ModelFacts& facts = cost_.facts();
+  const plan::BlockRun run = plan::run_of(stage_, action.chunk);
   switch (action.kind) {
-    case plan::ActionKind::SendActivation: return facts.activation_bytes(stage_.end_block, samples, plan_.precision);
-    case plan::ActionKind::ReceiveActivation:
-      return facts.activation_bytes(stage_.first_block, samples, plan_.precision);
-    case plan::ActionKind::SendGradient: return facts.gradient_bytes(stage_.first_block, samples, plan_.precision);
-    case plan::ActionKind::ReceiveGradient: return facts.gradient_bytes(stage_.end_block, samples, plan_.precision);
+    case plan::ActionKind::SendActivation: return facts.activation_bytes(run.end_block, samples, plan_.precision);
+    case plan::ActionKind::ReceiveActivation: return facts.activation_bytes(run.first_block, samples, plan_.precision);
+    case plan::ActionKind::SendGradient: return facts.gradient_bytes(run.first_block, samples, plan_.precision);
+    case plan::ActionKind::ReceiveGradient: return facts.gradient_bytes(run.end_block, samples, plan_.precision);
     default: break;
   }
   COX_ENSURE(false, "no edge action", plan::to_text(action));

@@ -36,9 +36,10 @@ class ActionTimes {
   const plan::Stage& stage_;
   const std::vector<plan::TiedParameter>& tied_;
   int device_class_ = 0;
-  int stage_index_ = 0;
+  [[nodiscard]] std::size_t at(int block) const { return static_cast<std::size_t>(plan::position_of(stage_, block)); }
+
   Ticks overhead_ = 0, optimizer_ = 0;
-  std::vector<Ticks> forward_, backward_, input_, weight_, recompute_;  // by block of the stage
+  std::vector<Ticks> forward_, backward_, input_, weight_, recompute_;  // by block of the stage, over its chunks
   std::vector<std::int64_t> gradients_;  // float32 elements by block of the stage, as the buckets count them
 };
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 
 #include "common/ensure.h"
 #include "plan/program.h"
@@ -14,23 +15,38 @@ constexpr std::int64_t kBFloat16Bytes = 2;
 /// Two float32 moments of AdamW.
 constexpr std::int64_t kOptimizerBytes = 8;
 
-/// C15: most micro-batches that the list of the replica's role holds at once, from F to B or W. Without a list: of the
-/// schedule that the plan names.
-int count_in_flight(const plan::Plan& plan, int stage, int replica) {
+/// The list of the replica's role; without one, that of the schedule that the plan names.
+std::vector<plan::Action> list_of(const plan::Plan& plan, int stage, int replica) {
   for (const plan::Role& role : plan.roles) {
-    if (role.stage != stage || std::find(role.replicas.begin(), role.replicas.end(), replica) == role.replicas.end())
-      continue;
-    const int first_block = plan.stages[static_cast<std::size_t>(stage)].first_block;
-    int held = 0, peak = 0;
-    for (const plan::Action& action : role.actions) {
-      if (action.kind == plan::ActionKind::Forward) peak = std::max(peak, ++held);
-      const bool releases =
-          action.kind == plan::ActionKind::Backward || action.kind == plan::ActionKind::BackwardWeight;
-      if (releases && action.first_block == first_block) --held;  // a backward in parts ends with the lowest blocks
-    }
-    return peak;
+    if (role.stage == stage && std::find(role.replicas.begin(), role.replicas.end(), replica) != role.replicas.end())
+      return role.actions;
   }
-  return peak_in_flight(plan.schedule, stage, static_cast<int>(plan.stages.size()), plan.batch.count);
+  return plan::make_schedule(plan.schedule, stage, static_cast<int>(plan.stages.size()),
+                             static_cast<int>(plan.batch.count),
+                             plan::num_chunks(plan.stages[static_cast<std::size_t>(stage)]));
+}
+
+/// What a micro-batch keeps of a chunk, before its backward began and between I and W.
+struct Held {
+  Bytes before{0}, after{0};
+};
+
+/// C15: the most that is held at once along a list.
+Bytes peak_of(const std::vector<plan::Action>& list, const std::vector<plan::BlockRun>& runs,
+              const std::vector<Held>& held) {
+  Bytes now{0}, peak{0};
+  for (const plan::Action& action : list) {
+    if (action.micro_batch < 0) continue;
+    const auto chunk = static_cast<std::size_t>(action.chunk);
+    // A backward in parts ends with the lowest blocks; a bare schedule has no blocks.
+    const bool ends = action.first_block < 0 || action.first_block == runs[chunk].first_block;
+    if (action.kind == plan::ActionKind::Forward) now += held[chunk].before;
+    if (action.kind == plan::ActionKind::BackwardInput) now += held[chunk].after - held[chunk].before;
+    peak = std::max(peak, now);
+    if (action.kind == plan::ActionKind::Backward && ends) now -= held[chunk].before;
+    if (action.kind == plan::ActionKind::BackwardWeight && ends) now -= held[chunk].after;
+  }
+  return peak;
 }
 
 /// Master, two moments, and the gradient as it comes in.
@@ -41,41 +57,71 @@ constexpr std::int64_t kBlocksOnDevice = 2;
 /// C25, C29: the stream between blocks is split along the sequence.
 Bytes split(Bytes bytes, int parts) { return Bytes((bytes.value + parts - 1) / parts); }
 
+std::vector<plan::BlockRun> runs_of(const StageWork& work) {
+  std::vector<plan::BlockRun> runs{{work.first_block, work.end_block}};
+  runs.insert(runs.end(), work.chunks.begin(), work.chunks.end());
+  return runs;
+}
+
 /// C15: bytes between forward and backward.
 struct Kept {
-  Bytes sum{0};       // of one micro-batch
-  Bytes largest{0};   // of a block
-  Bytes replayed{0};  // there once more while a block is recomputed
+  std::vector<Held> held;  // of one micro-batch, by chunk
+  Bytes largest{0};        // of a block
+  Bytes replayed{0};       // there once more while a block is recomputed
   Bytes shared{0}, transient{0};
 };
 
 Kept count_kept(const CostModel& cost, const StageWork& work) {
   const ModelFacts& facts = cost.facts();
   Kept kept;
-  for (int block = work.first_block; block < work.end_block; ++block) {
-    const BlockWork here{block,        work.device_class,
-                         work.samples, work.precision,
-                         work.tensor,  work.context,
-                         work.expert,  work.recompute[static_cast<std::size_t>(block - work.first_block)]};
-    const BlockTime time = cost.estimate_block(here);
-    const Bytes bytes = kept_bytes(facts, here, time);
-    kept.sum += bytes;
-    kept.largest = std::max(kept.largest, bytes);
-    if (here.recompute == plan::Recompute::Full) kept.replayed = std::max(kept.replayed, time.saved);
-    if (here.recompute == plan::Recompute::Selective)
-      kept.replayed = std::max(kept.replayed, time.saved - time.selective);
-    kept.transient = std::max(kept.transient, time.transient);
-    if (!time.measured)
-      kept.shared =
-          std::max(kept.shared, split(facts.totals(block, work.samples).shared_bytes, work.tensor * work.context));
+  std::size_t position = 0;
+  for (const plan::BlockRun& run : runs_of(work)) {
+    kept.held.emplace_back();
+    for (int block = run.first_block; block < run.end_block; ++block, ++position) {
+      const BlockWork here{block,       work.device_class, work.samples, work.precision,
+                           work.tensor, work.context,      work.expert,  work.recompute[position]};
+      const BlockTime time = cost.estimate_block(here);
+      const Bytes bytes = kept_bytes(facts, here, time);
+      kept.held.back().before += bytes;
+      kept.held.back().after += time.saved;
+      kept.largest = std::max(kept.largest, bytes);
+      if (here.recompute == plan::Recompute::Full) kept.replayed = std::max(kept.replayed, time.saved);
+      if (here.recompute == plan::Recompute::Selective)
+        kept.replayed = std::max(kept.replayed, time.saved - time.selective);
+      kept.transient = std::max(kept.transient, time.transient);
+      if (!time.measured)
+        kept.shared =
+            std::max(kept.shared, split(facts.totals(block, work.samples).shared_bytes, work.tensor * work.context));
+    }
   }
+  // Between I and W all that was recomputed stays.
+  const bool splits = std::any_of(work.list.begin(), work.list.end(), [](const plan::Action& action) {
+    return action.kind == plan::ActionKind::BackwardWeight;
+  });
+  if (splits) kept.replayed = Bytes(0);
   return kept;
 }
 
+/// Of all micro-batches in flight.
+Bytes sum_in_flight(const StageWork& work, const Kept& kept) {
+  return work.list.empty() ? kept.held.front().before * work.in_flight : peak_of(work.list, runs_of(work), kept.held);
+}
+
+/// Without chunks from and to the neighbours.
+std::vector<StageWork::EdgeWork> edges_in_of(const StageWork& work) {
+  if (!work.chunks.empty() || work.first_stage) return work.edges_in;
+  return {{{work.first_block}, work.receive_credits}};
+}
+
+std::vector<StageWork::EdgeWork> edges_out_of(const StageWork& work) {
+  if (!work.chunks.empty() || work.last_stage) return work.edges_out;
+  return {{{work.end_block}, work.receive_credits}};
+}
+
 PersistentMemory persistent_of(const CostModel& cost, const StageWork& work) {
-  return estimate_persistent_memory(
-      count_persistent(cost.facts(), work.first_block, work.end_block, work.tensor, work.expert), work.precision,
-      work.zero_stage, work.replicas * work.context, work.expert, work.offload);
+  return estimate_persistent_memory(count_persistent(cost.facts(), runs_of(work), work.tensor, work.expert),
+                                    work.precision, work.zero_stage, work.replicas * work.context, work.expert,
+                                    work.offload);
 }
 
 }  // namespace
@@ -95,11 +141,22 @@ std::int64_t shard_of(std::int64_t all, std::int64_t experts, std::int64_t repli
 }
 
 PersistentElements count_persistent(const ModelFacts& facts, int first_block, int end_block, int tensor, int expert) {
+  return count_persistent(facts, {{first_block, end_block}}, tensor, expert);
+}
+
+PersistentElements count_persistent(const ModelFacts& facts, const std::vector<plan::BlockRun>& runs, int tensor,
+                                    int expert) {
   PersistentElements count;
-  std::vector<std::int64_t> of_block(static_cast<std::size_t>(end_block - first_block), 0);
+  const int first_block = runs.front().first_block;
+  std::vector<std::int64_t> of_block(static_cast<std::size_t>(runs.back().end_block - first_block), 0);
+  const auto is_inside = [&](int block) {
+    return std::any_of(runs.begin(), runs.end(), [block](const plan::BlockRun& run) {
+      return run.first_block <= block && block < run.end_block;
+    });
+  };
   for (const ParameterFacts& parameter : facts.parameters()) {
-    const auto at = std::lower_bound(parameter.blocks.begin(), parameter.blocks.end(), first_block);
-    if (at == parameter.blocks.end() || *at >= end_block) continue;
+    const auto at = std::find_if(parameter.blocks.begin(), parameter.blocks.end(), is_inside);
+    if (at == parameter.blocks.end()) continue;
     const std::int64_t elements = parameter.elements_at(tensor, expert);
     if (!parameter.trainable) {
       count.frozen += size_of(parameter.dtype) * elements;
@@ -108,14 +165,14 @@ PersistentElements count_persistent(const ModelFacts& facts, int first_block, in
     count.held += elements;
     of_block[static_cast<std::size_t>(*at - first_block)] += elements;
     // A tied copy is updated by its owner.
-    const bool owned = parameter.blocks.front() >= first_block;
+    const bool owned = at == parameter.blocks.begin();
     if (owned) count.owned += elements;
     if (parameter.experts == 0) continue;
     count.held_experts += elements;
     if (owned) count.owned_experts += elements;
   }
   for (const std::int64_t elements : of_block) count.largest = std::max(count.largest, elements);
-  count.frozen += facts.buffer_bytes(first_block, end_block);
+  for (const plan::BlockRun& run : runs) count.frozen += facts.buffer_bytes(run.first_block, run.end_block);
   return count;
 }
 
@@ -161,26 +218,31 @@ plan::MemoryParts estimate_stage_memory(const CostModel& cost, const StageWork& 
   parts.optimizer = persistent.optimizer;
 
   // C15: every micro-batch in flight keeps what backward needs, or a block's inputs where it recomputes; while a block
-  // recomputes, what it would have kept is there once more. C34: of what goes to the host, two blocks' are here.
+  // recomputes, what it would have kept is there once more, until W where that comes later. C34: of what goes to the
+  // host, two blocks' are here.
   const Kept kept = count_kept(cost, work);
-  Bytes in_flight = kept.sum * work.in_flight;
+  Bytes in_flight = sum_in_flight(work, kept);
   if (work.offload == plan::Offload::Activations) in_flight = std::min(in_flight, kept.largest * kBlocksOnDevice);
   parts.activations = in_flight + kept.replayed + kept.shared;
   parts.workspace = kept.transient;
 
   // C16: a receive buffer per credit on each edge, a send buffer each while its message is under way.
-  const auto edge = [&](int cut) {
-    const int parts_of_cut = work.tensor * work.context;
-    return std::pair{split(facts.activation_bytes(cut, work.samples, work.precision), parts_of_cut),
-                     split(facts.gradient_bytes(cut, work.samples, work.precision), parts_of_cut)};
+  const int parts_of_cut = work.tensor * work.context;
+  const auto buffers = [&](const StageWork::EdgeWork& edge) {
+    Bytes activation{0}, gradient{0};
+    for (const int cut : edge.cuts) {
+      activation = std::max(activation, split(facts.activation_bytes(cut, work.samples, work.precision), parts_of_cut));
+      gradient = std::max(gradient, split(facts.gradient_bytes(cut, work.samples, work.precision), parts_of_cut));
+    }
+    return std::pair{activation, gradient};
   };
-  if (!work.first_stage) {
-    const auto [activation, gradient] = edge(work.first_block);
-    parts.transfers += activation * work.receive_credits + gradient;
+  for (const StageWork::EdgeWork& edge : edges_in_of(work)) {
+    const auto [activation, gradient] = buffers(edge);
+    parts.transfers += activation * edge.credits + gradient;
   }
-  if (!work.last_stage) {
-    const auto [activation, gradient] = edge(work.end_block);
-    parts.transfers += gradient * work.receive_credits + activation;
+  for (const StageWork::EdgeWork& edge : edges_out_of(work)) {
+    const auto [activation, gradient] = buffers(edge);
+    parts.transfers += gradient * edge.credits + activation;
   }
 
   // C17
@@ -204,7 +266,7 @@ Bytes estimate_communicators(const CostModel& cost, const StageWork& work) {
   const std::int64_t inside = (work.tensor > 1 ? 1 : 0) + (work.context > 1 ? 1 : 0);
   // Replicas, those of the same experts and of all of them, two directions with each neighbour, and the world.
   std::int64_t outside = (work.replicas * work.context > 1 ? 1 : 0) + (work.expert > 1 ? 2 : 0);
-  outside += (work.first_stage ? 0 : 2) + (work.last_stage ? 0 : 2);
+  outside += 2 * static_cast<std::int64_t>(edges_in_of(work).size() + edges_out_of(work).size());
   if (inside + outside == 0) return Bytes(0);
   ++outside;
   const std::int64_t other = nodes == 1 ? node : node + 1 < nodes ? node + 1 : node - 1;
@@ -214,13 +276,38 @@ Bytes estimate_communicators(const CostModel& cost, const StageWork& work) {
 
 Bytes estimate_stage_host_memory(const CostModel& cost, const StageWork& work) {
   Bytes bytes = persistent_of(cost, work).host;
-  if (work.offload == plan::Offload::Activations) bytes += count_kept(cost, work).sum * work.in_flight;
+  if (work.offload == plan::Offload::Activations) bytes += sum_in_flight(work, count_kept(cost, work));
   return bytes;
 }
 
 Bytes margin_of(Bytes sum) {
   return Bytes(static_cast<std::int64_t>(static_cast<double>(sum.value) * kMemoryMarginFraction));
 }
+
+namespace {
+
+/// The edges of a stage with chunks, each with all that it carries.
+void add_edges(const plan::Plan& plan, int stage, StageWork& work) {
+  const plan::Stage& shape = plan.stages[static_cast<std::size_t>(stage)];
+  std::map<int, StageWork::EdgeWork> edges_in, edges_out;  // by edge
+  const auto add = [&](std::map<int, StageWork::EdgeWork>& edges, const plan::Action& action, int cut) {
+    const auto edge = plan::edge_of(plan, stage, action);
+    if (!edge) return;
+    StageWork::EdgeWork& entry = edges[edge->index];
+    entry.cuts.push_back(cut);
+    const std::int64_t messages = plan.batch.count * static_cast<std::int64_t>(entry.cuts.size());
+    entry.credits = static_cast<int>(std::min<std::int64_t>(plan::credits_of(plan, *edge), messages));
+  };
+  for (int chunk = 0; chunk < plan::num_chunks(shape); ++chunk) {
+    const plan::BlockRun run = plan::run_of(shape, chunk);
+    add(edges_in, {plan::ActionKind::ReceiveActivation, 0, -1, -1, -1, chunk}, run.first_block);
+    add(edges_out, {plan::ActionKind::SendActivation, 0, -1, -1, -1, chunk}, run.end_block);
+  }
+  for (auto& [index, edge] : edges_in) work.edges_in.push_back(std::move(edge));
+  for (auto& [index, edge] : edges_out) work.edges_out.push_back(std::move(edge));
+}
+
+}  // namespace
 
 plan::MemoryParts estimate_memory(const CostModel& cost, const plan::Plan& plan, int stage, int replica) {
   const plan::Stage& shape = plan.stages[static_cast<std::size_t>(stage)];
@@ -233,7 +320,9 @@ plan::MemoryParts estimate_memory(const CostModel& cost, const plan::Plan& plan,
   work.samples = place.samples;
   work.precision = plan.precision;
   work.recompute = shape.recompute;
-  work.in_flight = count_in_flight(plan, stage, replica);
+  work.list = list_of(plan, stage, replica);
+  work.chunks = shape.chunks;
+  if (!shape.chunks.empty()) add_edges(plan, stage, work);
   work.receive_credits = static_cast<int>(std::min<std::int64_t>(plan.receive_credits, plan.batch.count));
   work.first_stage = stage == 0;
   work.last_stage = stage + 1 == num_stages;

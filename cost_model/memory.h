@@ -30,6 +30,9 @@ struct PersistentElements {
 /// Of one device of a tensor axis and an expert axis.
 [[nodiscard]] PersistentElements count_persistent(const ModelFacts& facts, int first_block, int end_block,
                                                   int tensor = 1, int expert = 1);
+/// The same of a stage with several chunks; a parameter that two of them use counts once.
+[[nodiscard]] PersistentElements count_persistent(const ModelFacts& facts, const std::vector<plan::BlockRun>& runs,
+                                                  int tensor = 1, int expert = 1);
 
 /// C26, C33: what one of `replicas` holds of `all` elements where they are split; `experts` of them over `holders`
 /// only.
@@ -57,10 +60,17 @@ struct StageWork {
   int device_class = 0;
   std::int64_t samples = 0;
   plan::Precision precision = plan::Precision::Float32;
-  std::vector<plan::Recompute> recompute;  // per block
+  std::vector<plan::BlockRun> chunks;      // after the first run
+  std::vector<plan::Recompute> recompute;  // per block, over all chunks
+  std::vector<plan::Action> list;          // whose peak counts (C15); empty: `in_flight` micro-batches
   int in_flight = 1;                       // micro-batches between forward and backward at the schedule's peak
   int receive_credits = 2;
   bool first_stage = true, last_stage = true;
+  struct EdgeWork {
+    std::vector<int> cuts;  // that it carries
+    int credits = 2;        // receive buffers
+  };
+  std::vector<EdgeWork> edges_in, edges_out;  // with chunks: from and to other stages, by the way of activations
   int tensor = 1, zero_stage = 0;
   std::int64_t replicas = 1;  // of the stage
   int context = 1, expert = 1;

@@ -76,6 +76,8 @@ class ModelFacts {
   /// C16: floating-point values are 2 bytes an element under bfloat16.
   [[nodiscard]] Bytes activation_bytes(int cut, std::int64_t samples, plan::Precision precision) const;
   [[nodiscard]] Bytes gradient_bytes(int cut, std::int64_t samples, plan::Precision precision) const;
+  /// Bytes of every buffer and the ascending blocks that use it.
+  [[nodiscard]] const std::vector<std::pair<Bytes, std::vector<int>>>& buffers() const { return buffers_; }
   /// Of buffers used by blocks [first, end).
   [[nodiscard]] Bytes buffer_bytes(int first_block, int end_block) const;
   /// C21: 3 x the matmul FLOPs of the forward pass (non-causal, no recompute) for `samples`.

@@ -1,6 +1,7 @@
 // The production cost model: profile where there is one, roofline elsewhere, each distinct block costed once.
 #include <array>
 #include <cmath>
+#include <algorithm>
 #include <map>
 #include <tuple>
 
@@ -21,6 +22,8 @@ class ProductionModel final : public CostModel {
     if (profile == nullptr) return;
     for (const cluster::BlockTiming& timing : profile->blocks)
       timings_[{timing.signature, timing.device_class}].push_back(&timing);
+    for (auto& [key, points] : timings_)
+      std::sort(points.begin(), points.end(), [](const auto* a, const auto* b) { return a->samples < b->samples; });
     for (const cluster::Profile::DeviceRates& rates : profile->devices) rates_[rates.device_class] = &rates;
   }
 

@@ -8,6 +8,9 @@
 namespace coxswain::cost_model {
 namespace {
 
+double forward_of(const cluster::BlockTiming& point) { return point.forward.value; }
+double backward_of(const cluster::BlockTiming& point) { return point.backward.value; }
+
 /// C12 for one quantity.
 template <class Read>
 double interpolate(const std::vector<const cluster::BlockTiming*>& points, std::int64_t samples, Read read) {
@@ -24,14 +27,44 @@ double interpolate(const std::vector<const cluster::BlockTiming*>& points, std::
   return line(i);
 }
 
+/// C12: half of the span of what the lines through the neighbouring points, or through no time at no samples, give.
+template <class Read>
+double uncertainty(const std::vector<const cluster::BlockTiming*>& points, std::int64_t samples, Read read) {
+  const auto x = [&](std::size_t i) { return static_cast<double>(points[i]->samples); };
+  const auto y = [&](std::size_t i) { return read(*points[i]); };
+  const double at = static_cast<double>(samples), value = interpolate(points, samples, read);
+  const std::size_t last = points.size() - 1;
+  const auto share = [&](std::size_t i) { return y(i) * at / x(i); };
+  const auto line = [&](std::size_t i) { return y(i) + (y(i + 1) - y(i)) * (at - x(i)) / (x(i + 1) - x(i)); };
+  double least = value, most = value;
+  const auto include = [&](double other) {
+    least = std::min(least, other);
+    most = std::max(most, other);
+  };
+  const auto exact = [&](const cluster::BlockTiming* point) { return point->samples == samples; };
+  if (value <= 0 || std::any_of(points.begin(), points.end(), exact)) return 0;
+  if (at < x(0) || at > x(last)) {
+    const std::size_t end = at < x(0) ? 0 : last;
+    include(share(end));
+    include(y(end));
+  } else {
+    std::size_t i = 0;
+    while (at > x(i + 1)) ++i;
+    const double low = std::min(y(i), y(i + 1)), high = std::max(y(i), y(i + 1));
+    include(std::clamp(i > 0 ? line(i - 1) : share(i), low, high));
+    include(std::clamp(i + 2 <= last ? line(i + 1) : share(i + 1), low, high));
+  }
+  return (most - least) / 2 / value;
+}
+
 }  // namespace
 
 BlockTime interpolate_block(const std::vector<const cluster::BlockTiming*>& points, std::int64_t samples) {
   COX_ENSURE(!points.empty());
   BlockTime time;
   time.measured = true;
-  time.forward = Seconds(interpolate(points, samples, [](const cluster::BlockTiming& p) { return p.forward.value; }));
-  time.backward = Seconds(interpolate(points, samples, [](const cluster::BlockTiming& p) { return p.backward.value; }));
+  time.forward = Seconds(interpolate(points, samples, forward_of));
+  time.backward = Seconds(interpolate(points, samples, backward_of));
   const auto bytes = [&](Bytes cluster::BlockTiming::* member) {
     return Bytes(std::llround(interpolate(
         points, samples, [&](const cluster::BlockTiming& p) { return static_cast<double>((p.*member).value); })));
@@ -39,6 +72,11 @@ BlockTime interpolate_block(const std::vector<const cluster::BlockTiming*>& poin
   time.saved = bytes(&cluster::BlockTiming::saved);
   time.transient = bytes(&cluster::BlockTiming::transient);
   return time;
+}
+
+double interpolation_uncertainty(const std::vector<const cluster::BlockTiming*>& points, std::int64_t samples) {
+  COX_ENSURE(!points.empty());
+  return std::max(uncertainty(points, samples, forward_of), uncertainty(points, samples, backward_of));
 }
 
 }  // namespace coxswain::cost_model

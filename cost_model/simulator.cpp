@@ -5,6 +5,7 @@
 
 #include "common/ensure.h"
 #include "cost_model/mesh_times.h"
+#include "cost_model/split_roles.h"
 #include "cost_model/virtual_network.h"
 #include "executor/executor.h"
 
@@ -177,7 +178,7 @@ class World {
 
   executor::Communication prepare(int role, const plan::Action& action) {
     VirtualRank& rank = *ranks_[static_cast<std::size_t>(role)];
-    rank.prepared = rank.take(plan::stream_of(action.kind));
+    rank.prepared = rank.take(plan::stream_of(plan_, rank.program.place.stage, action));
     executor::Communication communication;
     communication.group = plan::group_of(plan_, groups_, rank.program.place.stage, action);
     COX_ENSURE(communication.group >= 0, plan::to_text(action));
@@ -188,12 +189,9 @@ class World {
       return communication;
     }
     communication.kind = executor::Communication::Kind::Exchange;
-    const bool next =
-        action.kind == plan::ActionKind::SendActivation || action.kind == plan::ActionKind::ReceiveGradient;
     const bool sends = action.kind == plan::ActionKind::SendActivation || action.kind == plan::ActionKind::SendGradient;
     const std::vector<int>& members = groups_[static_cast<std::size_t>(communication.group)].ranks;
-    for (const plan::Transfer& transfer : next ? plan::transfers_to_next(plan_, rank.program.rank)
-                                               : plan::transfers_from_previous(plan_, rank.program.rank)) {
+    for (const plan::Transfer& transfer : plan::transfers_of(plan_, rank.program.rank, action)) {
       const auto peer = std::lower_bound(members.begin(), members.end(), transfer.peer) - members.begin();
       const Bytes whole = rank.times->edge_bytes(action, transfer.num_samples);
       const Bytes bytes((whole.value + transfer.num_shards - 1) / transfer.num_shards);
@@ -327,8 +325,15 @@ Handle VirtualCommunicator::exchange(std::vector<collective::PointToPoint> opera
 }  // namespace
 
 Result<VirtualRun> run_in_virtual_time(const CostModel& cost, const plan::Plan& plan) {
-  World world(cost, plan);
-  return world.run();
+  const SplitRoles split = split_roles(plan);
+  World world(cost, split.plan);
+  COX_TRY(VirtualRun all, world.run());
+  if (split.plan.roles.size() == plan.roles.size()) return all;
+  // A role is shown as its first replica; the step ends when all have ended.
+  VirtualRun run;
+  run.makespan = all.makespan;
+  for (const int first : split.first) run.roles.push_back(std::move(all.roles[static_cast<std::size_t>(first)]));
+  return run;
 }
 
 Result<Simulation> simulate(const CostModel& cost, const plan::Plan& plan) {

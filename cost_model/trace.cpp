@@ -13,6 +13,10 @@ std::string_view stream_name(plan::Stream stream) {
     case plan::Stream::GradientIn: return "gradients in";
     case plan::Stream::GradientOut: return "gradients out";
     case plan::Stream::Reduce: return "reduce";
+    case plan::Stream::BackActivationIn: return "activations in, back";
+    case plan::Stream::BackActivationOut: return "activations out, back";
+    case plan::Stream::BackGradientIn: return "gradients in, back";
+    case plan::Stream::BackGradientOut: return "gradients out, back";
   }
   return "";
 }
@@ -33,15 +37,19 @@ Json span_event(std::string name, int process, int thread, double start, double 
 
 std::string to_chrome_trace(const plan::Plan& plan, const Simulation& simulation) {
   JsonArray events;
+  const bool chunks = plan::num_parts(plan) > static_cast<int>(plan.stages.size());
+  const int num_streams = chunks ? plan::kNumStreams : plan::kNumPlainStreams;
   for (std::size_t role = 0; role < plan.roles.size(); ++role) {
     const plan::Role& shape = plan.roles[role];
     const plan::Stage& stage = plan.stages[static_cast<std::size_t>(shape.stage)];
+    std::string blocks;
+    for (const plan::BlockRun& run : plan::runs_of(stage))
+      blocks += " " + std::to_string(run.first_block) + "-" + std::to_string(run.end_block - 1);
     const std::string name =
-        "stage " + std::to_string(shape.stage) + " blocks " + std::to_string(stage.first_block) + "-" +
-        std::to_string(stage.end_block - 1) + ", " + std::to_string(shape.replicas.size()) + " x " +
-        std::to_string(stage.replicas[static_cast<std::size_t>(shape.replicas.front())].samples) + " samples";
+        "stage " + std::to_string(shape.stage) + " blocks" + blocks + ", " + std::to_string(shape.replicas.size()) +
+        " x " + std::to_string(stage.replicas[static_cast<std::size_t>(shape.replicas.front())].samples) + " samples";
     events.push_back(name_event("process_name", static_cast<int>(role), 0, name));
-    for (int stream = 0; stream < plan::kNumStreams; ++stream) {
+    for (int stream = 0; stream < num_streams; ++stream) {
       events.push_back(name_event("thread_name", static_cast<int>(role), stream,
                                   std::string(stream_name(static_cast<plan::Stream>(stream)))));
     }
@@ -49,7 +57,8 @@ std::string to_chrome_trace(const plan::Plan& plan, const Simulation& simulation
   for (const SimulatedAction& at : simulation.actions) {
     const plan::Action& action =
         plan.roles[static_cast<std::size_t>(at.role)].actions[static_cast<std::size_t>(at.action)];
-    const int stream = static_cast<int>(plan::stream_of(action.kind));
+    const int stage = plan.roles[static_cast<std::size_t>(at.role)].stage;
+    const int stream = static_cast<int>(plan::stream_of(plan, stage, action));
     if (at.transfer_start > at.start)
       events.push_back(span_event("wait " + plan::to_text(action), at.role, stream, at.start, at.transfer_start));
     events.push_back(span_event(plan::to_text(action), at.role, stream, at.transfer_start, at.end));

@@ -61,20 +61,29 @@ void VirtualNetwork::count_flows() {
            std::any_of(graph.link_overrides.begin(), graph.link_overrides.end(), limits);
   }();
   if (!shared) return;
+  const std::vector<plan::Edge> edges = plan::pipeline_edges(plan_);
   for (std::size_t rank = 0; rank < node_of_rank_.size(); ++rank) {
-    for (const plan::Transfer& transfer : plan::transfers_to_next(plan_, static_cast<int>(rank))) {
-      const std::int64_t from = node_of_rank_[rank], to = node_of_rank_[static_cast<std::size_t>(transfer.peer)];
-      const int forward = static_cast<int>(plan::GroupKind::ActivationEdge),
-                backward = static_cast<int>(plan::GroupKind::GradientEdge);
-      if (from == to) {
-        ++inside_[{forward, from}];
-        ++inside_[{backward, from}];
-      } else {
-        ++leaving_[{forward, from}];
-        ++entering_[{forward, to}];
-        ++leaving_[{backward, to}];
-        ++entering_[{backward, from}];
-      }
+    const int stage = plan::place_of(plan_, static_cast<int>(rank)).stage;
+    for (const plan::Edge& edge : edges) {
+      if (edge.from == stage) count_flows_to(static_cast<int>(rank), edge.to);
+    }
+  }
+}
+
+void VirtualNetwork::count_flows_to(int rank, int stage) {
+  for (const plan::Transfer& transfer : plan::transfers_with(plan_, rank, stage)) {
+    const std::int64_t from = node_of_rank_[static_cast<std::size_t>(rank)],
+                       to = node_of_rank_[static_cast<std::size_t>(transfer.peer)];
+    const int forward = static_cast<int>(plan::GroupKind::ActivationEdge),
+              backward = static_cast<int>(plan::GroupKind::GradientEdge);
+    if (from == to) {
+      ++inside_[{forward, from}];
+      ++inside_[{backward, from}];
+    } else {
+      ++leaving_[{forward, from}];
+      ++entering_[{forward, to}];
+      ++leaving_[{backward, to}];
+      ++entering_[{backward, from}];
     }
   }
 }

@@ -86,6 +86,10 @@ std::string_view to_text(Stream stream) {
     case Stream::GradientIn: return "gradient_in";
     case Stream::GradientOut: return "gradient_out";
     case Stream::Reduce: return "reduce";
+    case Stream::BackActivationIn: return "back_activation_in";
+    case Stream::BackActivationOut: return "back_activation_out";
+    case Stream::BackGradientIn: return "back_gradient_in";
+    case Stream::BackGradientOut: return "back_gradient_out";
   }
   return "unknown";
 }
@@ -95,6 +99,7 @@ std::string_view to_text(ActionKind kind) { return row_of(kind).name; }
 std::string to_text(const Action& action) {
   std::string text(row_of(action.kind).code);
   if (action.micro_batch >= 0) text += std::to_string(action.micro_batch);
+  if (action.chunk > 0) text += "." + std::to_string(action.chunk);
   if (action.tied >= 0) text += std::to_string(action.tied);
   if (action.first_block >= 0)
     text += "[" + std::to_string(action.first_block) + "," + std::to_string(action.end_block) + ")";
@@ -114,6 +119,11 @@ std::optional<Action> parse_action(std::string_view text) {
     const auto number = text.empty() ? std::nullopt : take_number(text);
     if (!number) return std::nullopt;
     (row->form == Form::Tied ? action.tied : action.micro_batch) = *number;
+    if (row->form != Form::Tied && take_character(text, '.')) {
+      const auto chunk = text.empty() ? std::nullopt : take_number(text);
+      if (!chunk || *chunk == 0) return std::nullopt;
+      action.chunk = *chunk;
+    }
   }
   // The bare form "F3" is that of schedules, before a stage gives it blocks.
   const bool blocks = row->form == Form::Blocks || (row->form == Form::MicroBatchBlocks && !text.empty());

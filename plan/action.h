@@ -16,7 +16,7 @@ enum class ActionKind {
   BackwardWeight,  // W: gradient of weights only
   CountLoss,       // loss denominators of this rank's samples of the whole step (last stage)
   Optimizer,       // clip by the global norm, update the parameters this stage owns
-  // edges: to or from the neighbouring stage, all of this rank's peers grouped
+  // edges: to or from the stage that holds the next or previous blocks, all of this rank's peers grouped
   SendActivation,
   ReceiveActivation,
   SendGradient,
@@ -34,19 +34,34 @@ struct Action {
   int micro_batch = -1;                  // -1: not of one micro-batch
   int first_block = -1, end_block = -1;  // compute and ReduceGradient
   int tied = -1;                         // index into tied_parameters(), ReduceTied and BroadcastTied
+  int chunk = 0;                         // of the stage, compute and edges of a micro-batch
   friend bool operator==(const Action&, const Action&) = default;
 };
 
-/// Order inside a stream is the order of the list; streams run side by side.
-enum class Stream { Compute, ActivationIn, ActivationOut, GradientIn, GradientOut, Reduce };
-inline constexpr int kNumStreams = 6;
+/// Order inside a stream is the order of the list; streams run side by side. Each edge of a stage has streams of its
+/// own: the `Back` ones serve those that lead from a later stage to an earlier one (chunks only).
+enum class Stream {
+  Compute,
+  ActivationIn,
+  ActivationOut,
+  GradientIn,
+  GradientOut,
+  Reduce,
+  BackActivationIn,
+  BackActivationOut,
+  BackGradientIn,
+  BackGradientOut
+};
+inline constexpr int kNumStreams = 10;
+inline constexpr int kNumPlainStreams = 6;  // without chunks
+/// Of an action on an edge between neighbours, or on none (program.h has the general one).
 [[nodiscard]] Stream stream_of(ActionKind kind);
 [[nodiscard]] bool is_compute(ActionKind kind);
 [[nodiscard]] bool is_edge(ActionKind kind);
 
 /// "forward", "send_activation", ...
 [[nodiscard]] std::string_view to_text(ActionKind kind);
-/// "F3[2,5)", "SEND_F3", "REDUCE_GRAD[2,5)"
+/// "F3[2,5)", "SEND_F3", "REDUCE_GRAD[2,5)"; with a chunk "F3.1[8,11)", "SEND_F3.1"
 [[nodiscard]] std::string to_text(const Action& action);
 /// Exact inverse of to_text(Action); nothing for any other text.
 [[nodiscard]] std::optional<Action> parse_action(std::string_view text);

@@ -12,8 +12,8 @@ bool has_schedule(const Capabilities& capabilities, ScheduleKind kind) {
     case ScheduleKind::OneForwardOneBackward: return true;
     case ScheduleKind::ZeroBubbleH1:
     case ScheduleKind::ZeroBubbleH2: return capabilities.zero_bubble;
-    case ScheduleKind::ZeroBubbleV:
-    case ScheduleKind::Interleaved: return false;
+    case ScheduleKind::ZeroBubbleV: return capabilities.zero_bubble && capabilities.chunks;
+    case ScheduleKind::Interleaved: return capabilities.chunks;
   }
   return false;
 }

@@ -13,19 +13,22 @@ struct Capabilities {
   int max_tensor = 1;      // devices of a tensor axis
   int max_zero_stage = 0;  // 0 to 3
   bool bfloat16 = false;
-  bool zero_bubble = false;             // schedules whose backward is split: zbh1, zbh2
+  bool zero_bubble = false;             // schedules whose backward is split: zbh1, zbh2; with chunks zbv
+  bool chunks = false;                  // several chunks a stage: interleaved
   int max_context = 1, max_expert = 1;  // devices of a context axis, replicas of an expert axis
   bool selective_recompute = false;
   bool offload = false;
   friend bool operator==(const Capabilities&, const Capabilities&) = default;
 };
 /// What a worker of this version runs.
-inline constexpr Capabilities kRunnable{.max_tensor = 1, .max_zero_stage = 0, .bfloat16 = false, .zero_bubble = false};
+inline constexpr Capabilities kRunnable{
+    .max_tensor = 1, .max_zero_stage = 0, .bfloat16 = false, .zero_bubble = false, .chunks = false};
 /// What the cost model knows.
 inline constexpr Capabilities kPlannable{.max_tensor = 64,
                                          .max_zero_stage = 3,
                                          .bfloat16 = true,
                                          .zero_bubble = true,
+                                         .chunks = true,
                                          .max_context = 64,
                                          .max_expert = 64,
                                          .selective_recompute = true,

@@ -15,8 +15,10 @@ namespace coxswain::plan {
 namespace {
 
 constexpr std::size_t kMaxReported = 16;
-constexpr std::array<Stream, kNumStreams> kStreams{Stream::Compute,    Stream::ActivationIn, Stream::ActivationOut,
-                                                   Stream::GradientIn, Stream::GradientOut,  Stream::Reduce};
+constexpr std::array<Stream, kNumStreams> kStreams{
+    Stream::Compute,        Stream::ActivationIn,   Stream::ActivationOut,    Stream::GradientIn,
+    Stream::GradientOut,    Stream::Reduce,         Stream::BackActivationIn, Stream::BackActivationOut,
+    Stream::BackGradientIn, Stream::BackGradientOut};
 
 std::size_t slot_of(Stream stream) { return static_cast<std::size_t>(stream); }
 
@@ -26,6 +28,10 @@ Stream opposite(Stream stream) {
     case Stream::ActivationOut: return Stream::ActivationIn;
     case Stream::GradientIn: return Stream::GradientOut;
     case Stream::GradientOut: return Stream::GradientIn;
+    case Stream::BackActivationIn: return Stream::BackActivationOut;
+    case Stream::BackActivationOut: return Stream::BackActivationIn;
+    case Stream::BackGradientIn: return Stream::BackGradientOut;
+    case Stream::BackGradientOut: return Stream::BackGradientIn;
     default: COX_ENSURE(false, to_text(stream)); return stream;
   }
 }
@@ -100,12 +106,24 @@ class OrderCheck {
   }
 
   void make_peers() {
+    const std::vector<Edge> edges = pipeline_edges(plan_);
     for (std::size_t r = 0; r < ranks_.size(); ++r) {
-      for (const Transfer& transfer : transfers_to_next(plan_, static_cast<int>(r))) {
-        link(static_cast<int>(r), Stream::ActivationOut, transfer.peer);
-        link(static_cast<int>(r), Stream::GradientIn, transfer.peer);
+      for (const Edge& edge : edges) {
+        if (edge.from != ranks_[r].stage) continue;
+        for (const Transfer& transfer : transfers_with(plan_, static_cast<int>(r), edge.to)) {
+          const bool back = edge.from > edge.to;
+          link(static_cast<int>(r), back ? Stream::BackActivationOut : Stream::ActivationOut, transfer.peer);
+          link(static_cast<int>(r), back ? Stream::BackGradientIn : Stream::GradientIn, transfer.peer);
+        }
       }
     }
+  }
+
+  /// The micro-batch that an edge action moves, and the part that it comes from.
+  [[nodiscard]] std::pair<int, int> cargo_of(int rank, const Action& action) const {
+    const bool after = action.kind == ActionKind::SendActivation || action.kind == ActionKind::ReceiveGradient;
+    return {action.micro_batch,
+            part_of(plan_, ranks_[static_cast<std::size_t>(rank)].stage, action.chunk) - (after ? 0 : 1)};
   }
 
   void link(int from, Stream stream, int to) {
@@ -183,11 +201,10 @@ class OrderCheck {
     for (std::size_t i = 0; i < peers.size(); ++i) {
       Flight& theirs = ranks_[static_cast<std::size_t>(peers[i].rank)].flights[slot_of(other)];
       if (theirs.action < 0 || theirs.exchanged[peers[i].reverse]) continue;
-      const int mine_micro_batch = action_of(rank, action).micro_batch;
-      const int their_micro_batch = action_of(peers[i].rank, theirs.action).micro_batch;
-      if (mine_micro_batch != their_micro_batch) {
+      const auto mine = cargo_of(rank, action_of(rank, action));
+      if (mine != cargo_of(peers[i].rank, action_of(peers[i].rank, theirs.action))) {
         add_error(rank, action, "send and receive do not match",
-                  "micro-batch " + std::to_string(mine_micro_batch) + " on rank " + std::to_string(peers[i].rank),
+                  "micro-batch " + std::to_string(mine.first) + " on rank " + std::to_string(peers[i].rank),
                   to_text(action_of(peers[i].rank, theirs.action)) + " of rank " + std::to_string(peers[i].rank),
                   "both ends of an edge take micro-batches in one order");
         return;
@@ -232,10 +249,10 @@ class OrderCheck {
                             std::move(hint)});
   }
 
-  bool has_counterpart(int peer, Stream stream, int micro_batch) const {
+  bool has_counterpart(int peer, Stream stream, std::pair<int, int> cargo) const {
     const RankProgram& program = *ranks_[static_cast<std::size_t>(peer)].program;
     for (std::size_t i = 0; i < program.actions.size(); ++i) {
-      if (program.streams[i] == stream && program.actions[i].micro_batch == micro_batch) return true;
+      if (program.streams[i] == stream && cargo_of(peer, program.actions[i]) == cargo) return true;
     }
     return false;
   }
@@ -267,14 +284,17 @@ class OrderCheck {
       }
       const auto& peers = self.peers[slot_of(stream)];
       for (std::size_t i = 0; i < peers.size(); ++i) {
-        if (flight.exchanged[i] || has_counterpart(peers[i].rank, opposite(stream), action.micro_batch)) continue;
+        if (flight.exchanged[i] || has_counterpart(peers[i].rank, opposite(stream), cargo_of(rank, action))) continue;
         add_error(rank, flight.action, is_send(stream) ? "send has no receive" : "receive has no send",
                   "the other end in the list of rank " + std::to_string(peers[i].rank), "nothing", "");
       }
     }
   }
 
-  static bool is_send(Stream stream) { return stream == Stream::ActivationOut || stream == Stream::GradientOut; }
+  static bool is_send(Stream stream) {
+    return stream == Stream::ActivationOut || stream == Stream::GradientOut || stream == Stream::BackActivationOut ||
+           stream == Stream::BackGradientOut;
+  }
 
   void report_waiting(int rank) {
     const Rank& self = ranks_[static_cast<std::size_t>(rank)];

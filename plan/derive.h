@@ -7,6 +7,9 @@
 
 namespace coxswain::plan {
 
+/// True for the stage of the last part, which counts and reduces the loss.
+[[nodiscard]] bool ends_in_loss(const Plan& plan, int stage);
+
 /// For every parameter the ascending blocks whose operators read it; empty for a frozen one, which has no gradient.
 [[nodiscard]] std::vector<std::vector<int>> trainable_uses(const model::ModelGraph& graph);
 
@@ -29,7 +32,8 @@ namespace coxswain::plan {
 [[nodiscard]] std::vector<int> make_bucket_starts(const Stage& stage, const std::vector<Bytes>& block_bytes,
                                                   Bytes bucket_bytes);
 
-/// The complete list of `stage`, with `schedule` (F and B, micro-batch only) as the order of its compute part.
+/// The complete list of `stage`, with `schedule` (F and B, or I and W; micro-batch and chunk only) as the order of its
+/// compute part.
 [[nodiscard]] std::vector<Action> stage_actions(const Plan& plan, int stage, const std::vector<Action>& schedule,
                                                 const std::vector<TiedParameter>& tied);
 

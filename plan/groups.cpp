@@ -33,8 +33,10 @@ void add_shards(std::vector<Transfer>& transfers, Transfer whole, int position, 
   }
 }
 
-/// Overlaps of this rank's samples with those of the replicas of stage `other`.
-std::vector<Transfer> intersect(const Plan& plan, int rank, int other) {
+}  // namespace
+
+// Overlaps of this rank's samples with those of the replicas of stage `other`.
+std::vector<Transfer> transfers_with(const Plan& plan, int rank, int other) {
   if (other < 0 || other >= static_cast<int>(plan.stages.size())) return {};
   const RankPlace place = place_of(plan, rank);
   const Stage& stage = plan.stages[static_cast<std::size_t>(place.stage)];
@@ -58,6 +60,8 @@ std::vector<Transfer> intersect(const Plan& plan, int rank, int other) {
   return transfers;
 }
 
+namespace {
+
 /// The devices that hold equal shards of a stage, by tensor position: one of each replica and part of the sequence.
 /// Replicas of one stage have tensor axes of one size.
 void add_replica_groups(std::vector<Group>& groups, const Stage& stage, int index, int first_rank) {
@@ -78,8 +82,78 @@ void add_replica_groups(std::vector<Group>& groups, const Stage& stage, int inde
 
 }  // namespace
 
+int part_of(const Plan& plan, int stage, int chunk) {
+  return part_of(plan.schedule, stage, static_cast<int>(plan.stages.size()), chunk);
+}
+
+int num_parts(const Plan& plan) {
+  const auto stages = static_cast<int>(plan.stages.size());
+  return stages == 0 ? 0 : stages * num_chunks(plan.stages.front());
+}
+
+std::vector<Edge> pipeline_edges(const Plan& plan) {
+  const int num_stages = static_cast<int>(plan.stages.size());
+  std::vector<Edge> edges;
+  for (int s = 0; s + 1 < num_stages; ++s) edges.push_back({s, s, s + 1});
+  if (num_stages < 2 || num_parts(plan) == num_stages) return edges;
+  if (plan.schedule == ScheduleKind::ZeroBubbleV) {
+    for (int s = 0; s + 1 < num_stages; ++s) edges.push_back({num_stages + s, s + 1, s});
+  } else {
+    edges.push_back({num_stages - 1, num_stages - 1, 0});
+  }
+  return edges;
+}
+
+namespace {
+
+/// Between a part and the one after it.
+std::optional<Edge> edge_after(const Plan& plan, int part) {
+  if (part < 0 || part + 1 >= num_parts(plan)) return std::nullopt;
+  const int num_stages = static_cast<int>(plan.stages.size());
+  const int from = place_of_part(plan.schedule, part, num_stages).stage;
+  const int to = place_of_part(plan.schedule, part + 1, num_stages).stage;
+  if (from == to) return std::nullopt;
+  if (to == from + 1) return Edge{from, from, to};
+  return Edge{plan.schedule == ScheduleKind::ZeroBubbleV ? num_stages + to : from, from, to};
+}
+
+}  // namespace
+
+std::optional<Edge> edge_of(const Plan& plan, int stage, const Action& action) {
+  const bool after = action.kind == ActionKind::SendActivation || action.kind == ActionKind::ReceiveGradient;
+  return edge_after(plan, part_of(plan, stage, action.chunk) - (after ? 0 : 1));
+}
+
+int credits_of(const Plan& plan, const Edge& edge) {
+  const int extra =
+      edge.from < edge.to ? 0 : extra_credits(plan.schedule, static_cast<int>(plan.stages.size()), plan.batch.count);
+  return std::max(plan.receive_credits, 1) + extra;
+}
+
+Stream stream_of(const Plan& plan, int stage, const Action& action) {
+  const Stream plain = stream_of(action.kind);
+  const std::optional<Edge> edge = is_edge(action.kind) ? edge_of(plan, stage, action) : std::nullopt;
+  if (!edge || edge->from < edge->to) return plain;
+  switch (plain) {
+    case Stream::ActivationIn: return Stream::BackActivationIn;
+    case Stream::ActivationOut: return Stream::BackActivationOut;
+    case Stream::GradientIn: return Stream::BackGradientIn;
+    case Stream::GradientOut: return Stream::BackGradientOut;
+    default: return plain;
+  }
+}
+
+bool has_edge_in(const Plan& plan, int stage, int chunk) {
+  return edge_after(plan, part_of(plan, stage, chunk) - 1).has_value();
+}
+
+bool has_edge_out(const Plan& plan, int stage, int chunk) {
+  return edge_after(plan, part_of(plan, stage, chunk)).has_value();
+}
+
 std::vector<Group> make_groups(const Plan& plan, const model::ModelGraph& graph) {
   const int num_stages = static_cast<int>(plan.stages.size());
+  const std::vector<Edge> edges = pipeline_edges(plan);
   std::vector<int> first(static_cast<std::size_t>(num_stages) + 1, 0);
   for (int s = 0; s < num_stages; ++s) {
     const auto position = static_cast<std::size_t>(s);
@@ -95,7 +169,12 @@ std::vector<Group> make_groups(const Plan& plan, const model::ModelGraph& graph)
   for (int s = 0; s < num_stages; ++s)
     add_replica_groups(groups, plan.stages[static_cast<std::size_t>(s)], s, first[static_cast<std::size_t>(s)]);
   for (const GroupKind kind : {GroupKind::ActivationEdge, GroupKind::GradientEdge}) {
-    for (int s = 0; s + 1 < num_stages; ++s) groups.push_back({kind, s, stage_ranks(s, s + 2), 0});
+    for (const Edge& edge : edges) {
+      std::vector<int> ranks = stage_ranks(std::min(edge.from, edge.to), std::min(edge.from, edge.to) + 1);
+      const std::vector<int> later = stage_ranks(std::max(edge.from, edge.to), std::max(edge.from, edge.to) + 1);
+      ranks.insert(ranks.end(), later.begin(), later.end());
+      groups.push_back({kind, edge.index, std::move(ranks), 0});
+    }
   }
   const std::vector<TiedParameter> tied = tied_parameters(plan, graph);
   for (std::size_t t = 0; t < tied.size(); ++t) {
@@ -104,6 +183,7 @@ std::vector<Group> make_groups(const Plan& plan, const model::ModelGraph& graph)
       const std::vector<int> ranks = stage_ranks(s, s + 1);
       group.ranks.insert(group.ranks.end(), ranks.begin(), ranks.end());
     }
+    std::sort(group.ranks.begin(), group.ranks.end());
     groups.push_back(std::move(group));
   }
   return groups;
@@ -121,21 +201,16 @@ int group_of(const Plan& plan, const std::vector<Group>& groups, int stage, cons
     case ActionKind::CountLoss:
     case ActionKind::Optimizer: return -1;
     case ActionKind::SendActivation:
-      kind = GroupKind::ActivationEdge;
-      index = stage;
-      break;
     case ActionKind::ReceiveActivation:
-      kind = GroupKind::ActivationEdge;
-      index = stage - 1;
-      break;
     case ActionKind::SendGradient:
-      kind = GroupKind::GradientEdge;
-      index = stage - 1;
+    case ActionKind::ReceiveGradient: {
+      const bool gradient = action.kind == ActionKind::SendGradient || action.kind == ActionKind::ReceiveGradient;
+      kind = gradient ? GroupKind::GradientEdge : GroupKind::ActivationEdge;
+      const std::optional<Edge> edge = edge_of(plan, stage, action);
+      if (!edge) return -1;
+      index = edge->index;
       break;
-    case ActionKind::ReceiveGradient:
-      kind = GroupKind::GradientEdge;
-      index = stage;
-      break;
+    }
     case ActionKind::ReduceLossCount:
     case ActionKind::ReduceGradient:
       kind = GroupKind::StageReplicas;
@@ -160,11 +235,18 @@ int group_of(const Plan& plan, const std::vector<Group>& groups, int stage, cons
 }
 
 std::vector<Transfer> transfers_to_next(const Plan& plan, int rank) {
-  return intersect(plan, rank, place_of(plan, rank).stage + 1);
+  return transfers_with(plan, rank, place_of(plan, rank).stage + 1);
 }
 
 std::vector<Transfer> transfers_from_previous(const Plan& plan, int rank) {
-  return intersect(plan, rank, place_of(plan, rank).stage - 1);
+  return transfers_with(plan, rank, place_of(plan, rank).stage - 1);
+}
+
+std::vector<Transfer> transfers_of(const Plan& plan, int rank, const Action& action) {
+  const int stage = place_of(plan, rank).stage;
+  const std::optional<Edge> edge = edge_of(plan, stage, action);
+  if (!edge) return {};
+  return transfers_with(plan, rank, edge->from == stage ? edge->to : edge->from);
 }
 
 }  // namespace coxswain::plan

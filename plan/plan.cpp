@@ -55,6 +55,28 @@ std::optional<Recompute> parse_recompute(std::string_view text) { return value_o
 std::optional<Offload> parse_offload(std::string_view text) { return value_of(kOffloadNames, text); }
 std::optional<Precision> parse_precision(std::string_view text) { return value_of(kPrecisionNames, text); }
 
+std::vector<BlockRun> runs_of(const Stage& stage) {
+  std::vector<BlockRun> runs{{stage.first_block, stage.end_block}};
+  runs.insert(runs.end(), stage.chunks.begin(), stage.chunks.end());
+  return runs;
+}
+
+int num_blocks(const Stage& stage) {
+  int count = stage.end_block - stage.first_block;
+  for (const BlockRun& run : stage.chunks) count += run.end_block - run.first_block;
+  return count;
+}
+
+int position_of(const Stage& stage, int block) {
+  int before = 0;
+  for (int chunk = 0; chunk < num_chunks(stage); ++chunk) {
+    const BlockRun run = run_of(stage, chunk);
+    if (run.first_block <= block && block < run.end_block) return before + block - run.first_block;
+    before += run.end_block - run.first_block;
+  }
+  return -1;
+}
+
 int num_ranks(const Plan& plan) {
   std::size_t count = 0;
   for (const Stage& stage : plan.stages) {

@@ -41,17 +41,38 @@ struct Replica {
   friend bool operator==(const Replica&, const Replica&) = default;
 };
 
+/// Blocks [first_block, end_block).
+struct BlockRun {
+  int first_block = 0, end_block = 0;
+  friend bool operator==(const BlockRun&, const BlockRun&) = default;
+};
+
 struct Stage {
   int first_block = 0, end_block = 0;
   std::vector<Replica> replicas;
-  std::vector<Recompute> recompute;  // per block of the stage
+  std::vector<Recompute> recompute;  // per block of the stage, over all chunks in order
   int zero_stage = 0;
   Offload offload = Offload::None;
   /// Gradient buckets in the order in which they are reduced: ends going down from end_block, e.g. blocks [2,7):
-  /// {5, 2} = buckets [5,7) and [2,5). Empty where there is one replica.
+  /// {5, 2} = buckets [5,7) and [2,5). Empty where there is one replica. A bucket lies inside one chunk; the last chunk
+  /// comes first.
   std::vector<int> bucket_starts;
+  /// Chunks after the first, [first_block, end_block), in model order; only where has_chunks(schedule).
+  std::vector<BlockRun> chunks;
   friend bool operator==(const Stage&, const Stage&) = default;
 };
+
+[[nodiscard]] inline int num_chunks(const Stage& stage) { return 1 + static_cast<int>(stage.chunks.size()); }
+[[nodiscard]] inline BlockRun run_of(const Stage& stage, int chunk) {
+  if (chunk == 0) return {stage.first_block, stage.end_block};
+  return stage.chunks[static_cast<std::size_t>(chunk) - 1];
+}
+/// All runs of the stage, in model order.
+[[nodiscard]] std::vector<BlockRun> runs_of(const Stage& stage);
+/// Over all chunks.
+[[nodiscard]] int num_blocks(const Stage& stage);
+/// Where `block` stands among the stage's blocks (its place in `recompute`), or -1.
+[[nodiscard]] int position_of(const Stage& stage, int block);
 
 struct Batch {
   std::int64_t global = 0;  // = micro x count

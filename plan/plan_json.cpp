@@ -35,14 +35,21 @@ Json replica_json(const Replica& replica) {
                     {"tensor", replica.tensor}};
 }
 
+Json run_json(const BlockRun& run) {
+  return JsonObject{{"end_block", run.end_block}, {"first_block", run.first_block}};
+}
+
 Json stage_json(const Stage& stage) {
-  return JsonObject{{"bucket_starts", integers(stage.bucket_starts)},
-                    {"end_block", stage.end_block},
-                    {"first_block", stage.first_block},
-                    {"offload", to_text(stage.offload)},
-                    {"recompute", to_array(stage.recompute, [](Recompute r) { return Json(to_text(r)); })},
-                    {"replicas", to_array(stage.replicas, replica_json)},
-                    {"zero_stage", stage.zero_stage}};
+  JsonObject json{{"bucket_starts", integers(stage.bucket_starts)},
+                  {"end_block", stage.end_block},
+                  {"first_block", stage.first_block},
+                  {"offload", to_text(stage.offload)},
+                  {"recompute", to_array(stage.recompute, [](Recompute r) { return Json(to_text(r)); })},
+                  {"replicas", to_array(stage.replicas, replica_json)},
+                  {"zero_stage", stage.zero_stage}};
+  // Written where it is used, so that plans without chunks keep their bytes and their hash.
+  if (!stage.chunks.empty()) json["chunks"] = to_array(stage.chunks, run_json);
+  return json;
 }
 
 Json role_json(const Role& role) {
@@ -170,6 +177,13 @@ class PlanReader {
     const JsonArray& replicas = reader.array("replicas");
     for (std::size_t i = 0; i < replicas.size(); ++i)
       stage.replicas.push_back(read_replica(replicas[i], path + "." + at_index("replicas", i)));
+    const JsonArray& chunks = reader.has("chunks") ? reader.array("chunks") : kNone;
+    for (std::size_t i = 0; i < chunks.size(); ++i) {
+      JsonReader run(chunks[i], path + "." + at_index("chunks", i));
+      const int first_block = read_int(run, "first_block", 0);
+      stage.chunks.push_back({first_block, read_int(run, "end_block", 0)});
+      adopt(problems_, run);
+    }
     adopt(problems_, reader);
     return stage;
   }
@@ -194,6 +208,7 @@ class PlanReader {
     return role;
   }
 
+  static inline const JsonArray kNone;
   std::vector<Error> problems_;
 };
 

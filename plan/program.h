@@ -3,6 +3,7 @@
 // Called by the planner (fill_roles), the validator, the simulator and the worker. Threads: pure. Source:
 // DESIGN 3.3, 3.7.
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -13,10 +14,10 @@
 
 namespace coxswain::plan {
 
-/// A parameter used by several stages; the first stage owns it (optimizer state, update).
+/// A parameter used by several stages; the stage of its first block owns it (optimizer state, update).
 struct TiedParameter {
   int parameter = -1;       // index into graph.parameters
-  std::vector<int> stages;  // ascending; stages[0] owns
+  std::vector<int> stages;  // in model order, which is ascending without chunks; stages[0] owns
 };
 [[nodiscard]] std::vector<TiedParameter> tied_parameters(const Plan& plan, const model::ModelGraph& graph);
 
@@ -29,6 +30,28 @@ void fill_roles(Plan& plan, const model::ModelGraph& graph, Bytes bucket_bytes);
 void fill_roles(Plan& plan, const model::ModelGraph& graph, Bytes bucket_bytes,
                 const std::vector<std::vector<Action>>& schedules);
 
+/// Where activations go from one stage to another, and gradients back: from s to s + 1 with index s; for interleaved
+/// schedules also from the last stage to stage 0 (index = last stage); for zbv also from s + 1 back to s (index =
+/// number of stages + s). Nothing is sent where a part follows on its own stage.
+struct Edge {
+  int index = 0, from = 0, to = 0;
+  friend bool operator==(const Edge&, const Edge&) = default;
+};
+/// In the order of their indices.
+[[nodiscard]] std::vector<Edge> pipeline_edges(const Plan& plan);
+/// Free receive buffers of an edge: receive_credits, and extra_credits where it leads back. At least 1.
+[[nodiscard]] int credits_of(const Plan& plan, const Edge& edge);
+/// The edge of an edge action of `stage`; nothing where there is none.
+[[nodiscard]] std::optional<Edge> edge_of(const Plan& plan, int stage, const Action& action);
+/// The stream that an action of `stage` runs on.
+[[nodiscard]] Stream stream_of(const Plan& plan, int stage, const Action& action);
+/// True where a chunk of a stage receives activations from (sends them to) another stage.
+[[nodiscard]] bool has_edge_in(const Plan& plan, int stage, int chunk);
+[[nodiscard]] bool has_edge_out(const Plan& plan, int stage, int chunk);
+/// Parts of the whole pipeline: stages x chunks. The last one ends in the loss.
+[[nodiscard]] int num_parts(const Plan& plan);
+[[nodiscard]] int part_of(const Plan& plan, int stage, int chunk);
+
 /// Forward-only list for validation loss: F, edges, ReduceNorm at the end.
 [[nodiscard]] std::vector<Action> evaluation_actions(const Plan& plan, int stage);
 
@@ -36,7 +59,7 @@ void fill_roles(Plan& plan, const model::ModelGraph& graph, Bytes bucket_bytes,
 enum class GroupKind { World, StageReplicas, ActivationEdge, GradientEdge, Tied };
 struct Group {
   GroupKind kind = GroupKind::World;
-  int index = 0;           // stage; edge from stage `index` to `index + 1`; tied index
+  int index = 0;           // stage; Edge::index; tied index
   std::vector<int> ranks;  // ascending; position here = rank in the communicator
   int position = 0;        // StageReplicas: the mesh position whose shards are reduced
 };
@@ -57,6 +80,10 @@ struct Transfer {
 /// Peers of `rank` on the edge to the next stage (or from the previous one), by intersection of sample ranges.
 [[nodiscard]] std::vector<Transfer> transfers_to_next(const Plan& plan, int rank);
 [[nodiscard]] std::vector<Transfer> transfers_from_previous(const Plan& plan, int rank);
+/// Peers of `rank` in `other_stage`, whatever lies between.
+[[nodiscard]] std::vector<Transfer> transfers_with(const Plan& plan, int rank, int other_stage);
+/// Peers of `rank` in an edge action of its list.
+[[nodiscard]] std::vector<Transfer> transfers_of(const Plan& plan, int rank, const Action& action);
 
 /// What one rank runs in a step: its role's list with streams and waits.
 struct RankProgram {
@@ -95,10 +122,12 @@ class StepState {
   int num_finished_ = 0;
 };
 
-/// PyTorch's pipelining CSV: one line a stage, cells like "0F3", "1B0", empty where idle.
+/// PyTorch's pipelining CSV: one line a stage, cells like "0F3", "1B0", empty where idle; the number before the letter
+/// is the part.
 [[nodiscard]] std::string to_schedule_csv(const Plan& plan);
-[[nodiscard]] Result<std::vector<std::vector<Action>>> parse_schedule_csv(std::string_view csv, int num_stages,
-                                                                          int num_micro_batches);
+[[nodiscard]] Result<std::vector<std::vector<Action>>> parse_schedule_csv(
+    std::string_view csv, int num_stages, int num_micro_batches,
+    ScheduleKind kind = ScheduleKind::OneForwardOneBackward, int num_chunks = 1);
 
 /// Every rule that `plan` breaks, in document order; empty means that the worker can run it, or with kPlannable that it
 /// can be costed. Numbered V1.. in docs/plan.md; send/receive matching and freedom from deadlock with zero buffering

@@ -11,11 +11,14 @@ namespace {
 
 bool is_backward(ActionKind kind) { return kind == ActionKind::Backward || kind == ActionKind::BackwardInput; }
 
+using Key = std::pair<int, int>;  // chunk, micro-batch
+Key key_of(const Action& action) { return {action.chunk, action.micro_batch}; }
+
 /// Positions of a list's actions by what others look them up for.
 struct Positions {
-  std::map<int, int> forward, backward_first, backward_last;  // by micro-batch
-  std::array<std::map<int, int>, kNumStreams> edge;           // by stream, then micro-batch
-  std::vector<int> all_backward;                              // B, I and W parts in list order
+  std::map<Key, int> forward, backward_first, backward_last;
+  std::array<std::map<Key, int>, kNumStreams> edge;  // by stream
+  std::vector<int> all_backward;                     // B, I and W parts in list order
   int last_compute_of_pipeline = -1;
   int count_loss = -1, reduce_loss_count = -1, reduce_norm = -1, optimizer = -1;
   std::vector<int> reductions;  // of gradients
@@ -28,17 +31,17 @@ struct Positions {
   void place(const Action& action, int i) {
     const ActionKind kind = action.kind;
     if (kind == ActionKind::Forward) {
-      forward.emplace(action.micro_batch, i);
+      forward.emplace(key_of(action), i);
       last_compute_of_pipeline = i;
     } else if (is_backward(kind) || kind == ActionKind::BackwardWeight) {
       all_backward.push_back(i);
       last_compute_of_pipeline = i;
       if (is_backward(kind)) {
-        backward_first.emplace(action.micro_batch, i);
-        backward_last[action.micro_batch] = i;
+        backward_first.emplace(key_of(action), i);
+        backward_last[key_of(action)] = i;
       }
     } else if (is_edge(kind)) {
-      edge[static_cast<std::size_t>(stream_of(kind))].emplace(action.micro_batch, i);
+      edge[static_cast<std::size_t>(stream_of(kind))].emplace(key_of(action), i);
     } else if (kind == ActionKind::ReduceGradient || kind == ActionKind::ReduceTied) {
       reductions.push_back(i);
     } else if (kind == ActionKind::CountLoss) {
@@ -53,19 +56,15 @@ struct Positions {
   }
 };
 
-int find(const std::map<int, int>& positions, int micro_batch) {
-  const auto found = positions.find(micro_batch);
+int find(const std::map<Key, int>& positions, const std::optional<Key>& key) {
+  const auto found = key ? positions.find(*key) : positions.end();
   return found == positions.end() ? -1 : found->second;
 }
 
 class WaitBuilder {
  public:
-  WaitBuilder(const std::vector<Action>& actions, int credits, bool last_stage)
-      : actions_(actions),
-        at_(actions),
-        credits_(static_cast<std::size_t>(credits)),
-        last_stage_(last_stage),
-        waits_(actions.size()) {}
+  WaitBuilder(const Plan& plan, int stage, const std::vector<Action>& actions)
+      : plan_(plan), stage_(stage), actions_(actions), at_(actions), waits_(actions.size()) {}
 
   std::vector<std::vector<int>> build() {
     for (std::size_t i = 0; i < actions_.size(); ++i) visit(actions_[i], static_cast<int>(i));
@@ -82,51 +81,78 @@ class WaitBuilder {
     if (on >= 0 && on != action) waits_[static_cast<std::size_t>(action)].push_back(on);
   }
 
-  const std::map<int, int>& edge(Stream stream) const { return at_.edge[static_cast<std::size_t>(stream)]; }
+  const std::map<Key, int>& edge(Stream stream) const { return at_.edge[static_cast<std::size_t>(stream)]; }
 
-  /// Notes that `micro_batch` takes its turn in `order`; the micro-batch `credits` turns earlier, or -1.
-  int take_turn(std::vector<int>& order, int micro_batch) const {
-    order.push_back(micro_batch);
-    return order.size() > credits_ ? order[order.size() - 1 - credits_] : -1;
+  /// Who took its turn on an edge, in list order.
+  using Turns = std::map<int, std::vector<Key>>;
+
+  /// Notes that an action takes its turn on the edge of `kind`; who did so as many turns earlier as there are credits.
+  std::optional<Key> take_turn(Turns& turns, ActionKind kind, const Action& action) const {
+    Action on_edge = action;
+    on_edge.kind = kind;
+    const std::optional<Edge> edge = edge_of(plan_, stage_, on_edge);
+    if (!edge) return std::nullopt;
+    std::vector<Key>& order = turns[edge->index];
+    order.push_back(key_of(action));
+    const auto credits = static_cast<std::size_t>(credits_of(plan_, *edge));
+    return order.size() > credits ? std::optional(order[order.size() - 1 - credits]) : std::nullopt;
   }
 
   void visit_backward(const Action& action, int i) {
-    const int micro_batch = action.micro_batch;
-    if (find(at_.backward_first, micro_batch) != i) {
+    const Key key = key_of(action);
+    if (find(at_.backward_first, key) != i) {
       wait(i, previous_part_);
       previous_part_ = i;
       return;
     }
     previous_part_ = i;
-    wait(i, find(at_.forward, micro_batch));
-    wait(i, find(edge(Stream::GradientIn), micro_batch));
-    if (last_stage_) wait(i, at_.reduce_loss_count >= 0 ? at_.reduce_loss_count : at_.count_loss);
+    wait(i, find(at_.forward, key));
+    wait(i, find(edge(Stream::GradientIn), key));
+    if (part_of(plan_, stage_, action.chunk) == num_parts(plan_) - 1) {
+      wait(i, at_.reduce_loss_count >= 0 ? at_.reduce_loss_count : at_.count_loss);
+    } else if (!has_edge_out(plan_, stage_, action.chunk)) {
+      // The part after it lies on this stage: its gradient comes by no edge.
+      const int after = part_of(plan_, stage_, action.chunk) + 1;
+      const int chunk = place_of_part(plan_.schedule, after, static_cast<int>(plan_.stages.size())).chunk;
+      wait(i, find(at_.backward_last, Key{chunk, action.micro_batch}));
+    }
     // The gradient that it makes needs a free send buffer.
-    wait(i, find(edge(Stream::GradientOut), take_turn(backwards_, micro_batch)));
+    wait(i, find(edge(Stream::GradientOut), take_turn(backwards_, ActionKind::SendGradient, action)));
   }
 
+  /// The last backward that touches the bucket's blocks or later ones: a parameter counts at the lowest of its blocks.
   int last_backward_within(const Action& bucket) const {
     for (auto i = at_.all_backward.rbegin(); i != at_.all_backward.rend(); ++i) {
-      const Action& part = actions_[static_cast<std::size_t>(*i)];
-      if (part.first_block < bucket.end_block && bucket.first_block < part.end_block) return *i;
+      if (bucket.first_block < actions_[static_cast<std::size_t>(*i)].end_block) return *i;
     }
     return -1;
   }
 
+  void visit_forward(const Action& action, int i) {
+    const int part = part_of(plan_, stage_, action.chunk);
+    wait(i, find(edge(Stream::ActivationIn), key_of(action)));
+    if (part > 0 && !has_edge_in(plan_, stage_, action.chunk)) {
+      const int chunk = place_of_part(plan_.schedule, part - 1, static_cast<int>(plan_.stages.size())).chunk;
+      wait(i, find(at_.forward, Key{chunk, action.micro_batch}));
+    }
+    wait(i, find(edge(Stream::ActivationOut), take_turn(forwards_, ActionKind::SendActivation, action)));
+  }
+
   void visit(const Action& action, int i) {
-    const int micro_batch = action.micro_batch;
+    const Key key = key_of(action);
     switch (action.kind) {
-      case ActionKind::Forward:
-        wait(i, find(edge(Stream::ActivationIn), micro_batch));
-        wait(i, find(edge(Stream::ActivationOut), take_turn(forwards_, micro_batch)));
-        break;
+      case ActionKind::Forward: visit_forward(action, i); break;
       case ActionKind::Backward:
       case ActionKind::BackwardInput: visit_backward(action, i); break;
-      case ActionKind::BackwardWeight: wait(i, find(at_.backward_last, micro_batch)); break;
-      case ActionKind::ReceiveActivation: wait(i, find(at_.forward, take_turn(activations_in_, micro_batch))); break;
-      case ActionKind::SendActivation: wait(i, find(at_.forward, micro_batch)); break;
-      case ActionKind::ReceiveGradient: wait(i, find(at_.backward_last, take_turn(gradients_in_, micro_batch))); break;
-      case ActionKind::SendGradient: wait(i, find(at_.backward_last, micro_batch)); break;
+      case ActionKind::BackwardWeight: wait(i, find(at_.backward_last, key)); break;
+      case ActionKind::ReceiveActivation:
+        wait(i, find(at_.forward, take_turn(activations_in_, action.kind, action)));
+        break;
+      case ActionKind::SendActivation: wait(i, find(at_.forward, key)); break;
+      case ActionKind::ReceiveGradient:
+        wait(i, find(at_.backward_last, take_turn(gradients_in_, action.kind, action)));
+        break;
+      case ActionKind::SendGradient: wait(i, find(at_.backward_last, key)); break;
       case ActionKind::CountLoss: break;
       case ActionKind::ReduceLossCount: wait(i, at_.count_loss); break;
       case ActionKind::ReduceGradient: wait(i, last_backward_within(action)); break;
@@ -140,12 +166,12 @@ class WaitBuilder {
     }
   }
 
+  const Plan& plan_;
+  int stage_;
   const std::vector<Action>& actions_;
   Positions at_;
-  std::size_t credits_;
-  bool last_stage_;
   std::vector<std::vector<int>> waits_;
-  std::vector<int> forwards_, backwards_, activations_in_, gradients_in_;  // micro-batches in list order
+  Turns forwards_, backwards_, activations_in_, gradients_in_;  // by edge
   int previous_part_ = -1;
 };
 
@@ -156,9 +182,8 @@ RankProgram make_role_program(const Plan& plan, int stage, const std::vector<Act
   program.place.stage = stage;
   program.actions = actions;
   program.streams.reserve(actions.size());
-  for (const Action& action : actions) program.streams.push_back(stream_of(action.kind));
-  const bool last_stage = stage + 1 == static_cast<int>(plan.stages.size());
-  program.waits_for = WaitBuilder(actions, std::max(plan.receive_credits, 1), last_stage).build();
+  for (const Action& action : actions) program.streams.push_back(stream_of(plan, stage, action));
+  program.waits_for = WaitBuilder(plan, stage, actions).build();
   return program;
 }
 

@@ -24,7 +24,7 @@ void visit_operands(const model::Op& op, Visit visit) {
 
 int stage_of_block(const Plan& plan, int block) {
   for (std::size_t s = 0; s < plan.stages.size(); ++s) {
-    if (plan.stages[s].first_block <= block && block < plan.stages[s].end_block) return static_cast<int>(s);
+    if (position_of(plan.stages[s], block) >= 0) return static_cast<int>(s);
   }
   return -1;
 }
@@ -32,51 +32,58 @@ int stage_of_block(const Plan& plan, int block) {
 /// Turns the stage's blocks and its place in the pipeline into actions, one compute step at a time.
 class ListBuilder {
  public:
-  ListBuilder(const Plan& plan, int stage) : stage_(plan.stages[static_cast<std::size_t>(stage)]) {
-    first_ = stage == 0;
-    last_ = stage + 1 == static_cast<int>(plan.stages.size());
-  }
+  ListBuilder(const Plan& plan, int stage)
+      : plan_(plan), stage_(plan.stages[static_cast<std::size_t>(stage)]), index_(stage) {}
 
   void start() {
-    if (!last_) return;
+    if (!ends_in_loss(plan_, index_)) return;
     add({ActionKind::CountLoss});
     if (num_holders(stage_) > 1) add({ActionKind::ReduceLossCount});
   }
 
-  void forward(int micro_batch) {
-    if (!first_) add({ActionKind::ReceiveActivation, micro_batch});
-    add({ActionKind::Forward, micro_batch, stage_.first_block, stage_.end_block});
-    if (!last_) add({ActionKind::SendActivation, micro_batch});
+  void forward(int micro_batch, int chunk = 0) {
+    const BlockRun run = run_of(stage_, chunk);
+    if (has_edge_in(plan_, index_, chunk)) add_edge(ActionKind::ReceiveActivation, micro_batch, chunk);
+    add({ActionKind::Forward, micro_batch, run.first_block, run.end_block, -1, chunk});
+    if (has_edge_out(plan_, index_, chunk)) add_edge(ActionKind::SendActivation, micro_batch, chunk);
   }
 
-  /// B, I or W; `reduce`: the last that completes gradients. There each bucket is reduced as soon as its blocks are
-  /// through, beside the blocks that remain.
-  void backward(ActionKind kind, int micro_batch, bool reduce) {
-    const bool edges = kind != ActionKind::BackwardWeight;
-    if (edges && !last_) add({ActionKind::ReceiveGradient, micro_batch});
-    if (reduce && !stage_.bucket_starts.empty()) {
-      int end = stage_.end_block;
-      for (const int start : stage_.bucket_starts) {
-        add({kind, micro_batch, start, end});
-        add({ActionKind::ReduceGradient, -1, start, end});
-        end = start;
-      }
-    } else {
-      add({kind, micro_batch, stage_.first_block, stage_.end_block});
+  /// B, I or W; `reduce`: the last of its chunk that completes gradients. There each bucket is reduced as soon as its
+  /// blocks are through, beside the blocks that remain.
+  void backward(const Action& action, bool reduce) {
+    const BlockRun run = run_of(stage_, action.chunk);
+    const bool edges = action.kind != ActionKind::BackwardWeight;
+    if (edges && has_edge_out(plan_, index_, action.chunk))
+      add_edge(ActionKind::ReceiveGradient, action.micro_batch, action.chunk);
+    int end = run.end_block;
+    for (const int start : stage_.bucket_starts) {
+      if (!reduce || start < run.first_block || start >= run.end_block) continue;
+      add({action.kind, action.micro_batch, start, end, -1, action.chunk});
+      add({ActionKind::ReduceGradient, -1, start, end});
+      end = start;
     }
-    if (edges && !first_) add({ActionKind::SendGradient, micro_batch});
+    if (end == run.end_block) add({action.kind, action.micro_batch, run.first_block, run.end_block, -1, action.chunk});
+    if (edges && has_edge_in(plan_, index_, action.chunk))
+      add_edge(ActionKind::SendGradient, action.micro_batch, action.chunk);
   }
 
   void add(const Action& action) { actions_.push_back(action); }
   [[nodiscard]] std::vector<Action> take() { return std::move(actions_); }
 
  private:
+  void add_edge(ActionKind kind, int micro_batch, int chunk) { add({kind, micro_batch, -1, -1, -1, chunk}); }
+
+  const Plan& plan_;
   const Stage& stage_;
-  bool first_ = false, last_ = false;
+  int index_;
   std::vector<Action> actions_;
 };
 
 }  // namespace
+
+bool ends_in_loss(const Plan& plan, int stage) {
+  return place_of_part(plan.schedule, num_parts(plan) - 1, static_cast<int>(plan.stages.size())).stage == stage;
+}
 
 std::vector<std::vector<int>> trainable_uses(const model::ModelGraph& graph) {
   std::unordered_map<model::ValueId, std::size_t> parameter_of;
@@ -104,8 +111,8 @@ std::vector<TiedParameter> find_tied(const Plan& plan, const std::vector<std::ve
     TiedParameter parameter{static_cast<int>(p), {}};
     for (const int block : uses[p]) {
       const int stage = stage_of_block(plan, block);
-      if (stage >= 0 && (parameter.stages.empty() || parameter.stages.back() != stage))
-        parameter.stages.push_back(stage);
+      const auto& known = parameter.stages;
+      if (stage >= 0 && std::find(known.begin(), known.end(), stage) == known.end()) parameter.stages.push_back(stage);
     }
     if (parameter.stages.size() > 1) tied.push_back(std::move(parameter));
   }
@@ -118,14 +125,14 @@ std::vector<TiedParameter> tied_parameters(const Plan& plan, const model::ModelG
 
 std::vector<Bytes> bucket_bytes_of(const Stage& stage, const model::ModelGraph& graph,
                                    const std::vector<std::vector<int>>& uses) {
-  std::vector<Bytes> bytes(static_cast<std::size_t>(stage.end_block - stage.first_block));
+  std::vector<Bytes> bytes(static_cast<std::size_t>(num_blocks(stage)));
   for (std::size_t p = 0; p < uses.size(); ++p) {
     const std::vector<int>& blocks = uses[p];
-    // Blocks ascend: all uses lie inside when the ends do.
-    if (blocks.empty() || blocks.front() < stage.first_block || blocks.back() >= stage.end_block) continue;
+    const bool inside = std::all_of(blocks.begin(), blocks.end(), [&](int b) { return position_of(stage, b) >= 0; });
+    if (blocks.empty() || !inside) continue;
     std::int64_t elements = 1;
     for (const std::int64_t dim : graph.parameters[p].dims) elements *= dim;
-    bytes[static_cast<std::size_t>(blocks.front() - stage.first_block)] +=
+    bytes[static_cast<std::size_t>(position_of(stage, blocks.front()))] +=
         size_of(graph.parameters[p].dtype) * elements;
   }
   return bytes;
@@ -134,19 +141,23 @@ std::vector<Bytes> bucket_bytes_of(const Stage& stage, const model::ModelGraph& 
 std::vector<int> make_bucket_starts(const Stage& stage, const std::vector<Bytes>& block_bytes, Bytes bucket_bytes) {
   if (num_holders(stage) < 2) return {};
   std::vector<int> starts;
-  Bytes held{0};
-  for (int block = stage.end_block - 1; block >= stage.first_block; --block) {
-    held += block_bytes[static_cast<std::size_t>(block - stage.first_block)];
-    if (held > Bytes(0) && held >= bucket_bytes) {
-      starts.push_back(block);
-      held = Bytes(0);
+  for (int chunk = num_chunks(stage) - 1; chunk >= 0; --chunk) {
+    const BlockRun run = run_of(stage, chunk);
+    const std::size_t before = starts.size();
+    Bytes held{0};
+    for (int block = run.end_block - 1; block >= run.first_block; --block) {
+      held += block_bytes[static_cast<std::size_t>(position_of(stage, block))];
+      if (held > Bytes(0) && held >= bucket_bytes) {
+        starts.push_back(block);
+        held = Bytes(0);
+      }
     }
-  }
-  // Blocks below the last full bucket: a bucket of their own, or, where they have no gradients, part of the last one.
-  if (held > Bytes(0)) {
-    starts.push_back(stage.first_block);
-  } else if (!starts.empty()) {
-    starts.back() = stage.first_block;
+    // Blocks below the last full bucket: a bucket of their own, or, where they have no gradients, part of the last one.
+    if (held > Bytes(0)) {
+      starts.push_back(run.first_block);
+    } else if (starts.size() > before) {
+      starts.back() = run.first_block;
+    }
   }
   return starts;
 }
@@ -155,22 +166,27 @@ std::vector<Action> stage_actions(const Plan& plan, int stage, const std::vector
                                   const std::vector<TiedParameter>& tied) {
   ListBuilder list(plan, stage);
   list.start();
-  const auto last_backward = std::find_if(schedule.rbegin(), schedule.rend(), [](const Action& a) {
-    return a.kind == ActionKind::Backward || a.kind == ActionKind::BackwardWeight;
-  });
+  const int chunks = num_chunks(plan.stages[static_cast<std::size_t>(stage)]);
+  std::vector<const Action*> last(static_cast<std::size_t>(chunks), nullptr);  // that completes gradients, by chunk
+  for (const Action& action : schedule) {
+    COX_ENSURE(0 <= action.chunk && action.chunk < chunks, to_text(action));
+    if (action.kind == ActionKind::Backward || action.kind == ActionKind::BackwardWeight)
+      last[static_cast<std::size_t>(action.chunk)] = &action;
+  }
   for (const Action& action : schedule) {
     if (action.kind == ActionKind::Forward) {
-      list.forward(action.micro_batch);
+      list.forward(action.micro_batch, action.chunk);
     } else {
       COX_ENSURE(action.kind == ActionKind::Backward || action.kind == ActionKind::BackwardInput ||
                      action.kind == ActionKind::BackwardWeight,
                  to_text(action));
-      list.backward(action.kind, action.micro_batch, last_backward != schedule.rend() && &action == &*last_backward);
+      list.backward(action, &action == last[static_cast<std::size_t>(action.chunk)]);
     }
   }
   std::vector<int> mine;
   for (std::size_t t = 0; t < tied.size(); ++t) {
-    if (std::binary_search(tied[t].stages.begin(), tied[t].stages.end(), stage)) mine.push_back(static_cast<int>(t));
+    const std::vector<int>& users = tied[t].stages;
+    if (std::find(users.begin(), users.end(), stage) != users.end()) mine.push_back(static_cast<int>(t));
   }
   for (const int t : mine) list.add({ActionKind::ReduceTied, -1, -1, -1, t});
   list.add({ActionKind::ReduceNorm});
@@ -189,7 +205,8 @@ void fill_roles(Plan& plan, const model::ModelGraph& graph, Bytes bucket_bytes) 
   const int num_stages = static_cast<int>(plan.stages.size());
   std::vector<std::vector<Action>> schedules;
   for (int s = 0; s < num_stages; ++s) {
-    schedules.push_back(make_schedule(plan.schedule, s, num_stages, static_cast<int>(plan.batch.count)));
+    schedules.push_back(make_schedule(plan.schedule, s, num_stages, static_cast<int>(plan.batch.count),
+                                      num_chunks(plan.stages[static_cast<std::size_t>(s)])));
   }
   fill_roles(plan, graph, bucket_bytes, schedules);
 }
@@ -221,7 +238,17 @@ void fill_roles(Plan& plan, const model::ModelGraph& graph, Bytes bucket_bytes,
 
 std::vector<Action> evaluation_actions(const Plan& plan, int stage) {
   ListBuilder list(plan, stage);
-  for (int m = 0; m < static_cast<int>(plan.batch.count); ++m) list.forward(m);
+  const int chunks = num_chunks(plan.stages[static_cast<std::size_t>(stage)]),
+            count = static_cast<int>(plan.batch.count);
+  if (chunks == 1) {
+    for (int m = 0; m < count; ++m) list.forward(m);
+  } else {
+    // The schedule's own order of forwards is one that no stage gets stuck in.
+    for (const Action& action :
+         make_schedule(plan.schedule, stage, static_cast<int>(plan.stages.size()), count, chunks)) {
+      if (action.kind == ActionKind::Forward) list.forward(action.micro_batch, action.chunk);
+    }
+  }
   list.add({ActionKind::ReduceNorm});
   return list.take();
 }

@@ -1,5 +1,5 @@
-// PyTorch's schedule CSV, computation only: one line a stage, one cell a unit of time, "1B0" = stage 1, backward,
-// micro-batch 0.
+// PyTorch's schedule CSV, computation only: one line a stage, one cell a unit of time, "1B0" = part 1, backward,
+// micro-batch 0. Without chunks a stage's part is its own number.
 #include <algorithm>
 #include <charconv>
 #include <map>
@@ -14,20 +14,21 @@ namespace {
 /// F and B (or I, W) of one stage in list order; a backward in parts counts once.
 std::vector<Action> compute_order(const std::vector<Action>& actions) {
   std::vector<Action> order;
-  std::set<std::pair<ActionKind, int>> seen;
+  std::set<std::tuple<ActionKind, int, int>> seen;
   for (const Action& action : actions) {
     if (!is_compute(action.kind) || action.micro_batch < 0) continue;
-    if (seen.emplace(action.kind, action.micro_batch).second) order.push_back({action.kind, action.micro_batch});
+    if (seen.emplace(action.kind, action.micro_batch, action.chunk).second)
+      order.push_back({action.kind, action.micro_batch, -1, -1, -1, action.chunk});
   }
   return order;
 }
 
 /// Gives every action the first unit of time after what it needs: its stage's previous action, and the same micro-batch
-/// on the stage before (forward) or after (backward).
+/// in the part before (forward) or after (backward).
 class Timeline {
  public:
-  explicit Timeline(std::vector<std::vector<Action>> stages)
-      : stages_(std::move(stages)), next_(stages_.size(), 0), free_(stages_.size(), 0) {
+  Timeline(const Plan& plan, std::vector<std::vector<Action>> stages)
+      : plan_(plan), stages_(std::move(stages)), next_(stages_.size(), 0), free_(stages_.size(), 0) {
     bool moved = true;
     while (moved) {
       moved = false;
@@ -39,7 +40,7 @@ class Timeline {
   }
 
   [[nodiscard]] int slot(std::size_t stage, const Action& action) const {
-    return slots_.at({stage, action.kind, action.micro_batch});
+    return slots_.at({part_of(plan_, static_cast<int>(stage), action.chunk), action.kind, action.micro_batch});
   }
 
  private:
@@ -48,27 +49,30 @@ class Timeline {
     const Action& action = stages_[s][next_[s]];
     int earliest = free_[s];
     const bool forward = action.kind == ActionKind::Forward;
-    const bool has_neighbour = forward ? s > 0 : action.kind != ActionKind::BackwardWeight && s + 1 < stages_.size();
+    const int part = part_of(plan_, static_cast<int>(s), action.chunk);
+    const bool has_neighbour =
+        forward ? part > 0 : action.kind != ActionKind::BackwardWeight && part + 1 < num_parts(plan_);
     if (has_neighbour) {
-      auto found = slots_.find({forward ? s - 1 : s + 1, action.kind, action.micro_batch});
+      auto found = slots_.find({forward ? part - 1 : part + 1, action.kind, action.micro_batch});
       // A whole backward and the first half of a split one give the same gradient.
       if (found == slots_.end() && !forward) {
         const bool whole = action.kind == ActionKind::Backward;
-        found = slots_.find({s + 1, whole ? ActionKind::BackwardInput : ActionKind::Backward, action.micro_batch});
+        found = slots_.find({part + 1, whole ? ActionKind::BackwardInput : ActionKind::Backward, action.micro_batch});
       }
       if (found == slots_.end()) return false;
       earliest = std::max(earliest, found->second + 1);
     }
-    slots_[{s, action.kind, action.micro_batch}] = earliest;
+    slots_[{part, action.kind, action.micro_batch}] = earliest;
     free_[s] = earliest + 1;
     ++next_[s];
     return true;
   }
 
+  const Plan& plan_;
   std::vector<std::vector<Action>> stages_;
   std::vector<std::size_t> next_;
   std::vector<int> free_;
-  std::map<std::tuple<std::size_t, ActionKind, int>, int> slots_;
+  std::map<std::tuple<int, ActionKind, int>, int> slots_;  // by part
 };
 
 std::vector<std::string_view> split(std::string_view text, char separator) {
@@ -89,7 +93,8 @@ std::string_view trim(std::string_view text) {
 
 class CsvReader {
  public:
-  CsvReader(int num_stages, int num_micro_batches) : num_stages_(num_stages), num_micro_batches_(num_micro_batches) {}
+  CsvReader(int num_stages, int num_micro_batches, ScheduleKind kind, int num_chunks)
+      : num_stages_(num_stages), num_micro_batches_(num_micro_batches), kind_(kind), num_chunks_(num_chunks) {}
 
   Result<std::vector<std::vector<Action>>> read(std::string_view csv) {
     std::vector<std::string_view> lines = split(csv, '\n');
@@ -127,40 +132,46 @@ class CsvReader {
 
   std::optional<Action> read_cell(std::string_view cell, const std::string& path) {
     if (cell.empty()) return std::nullopt;
-    int stage = -1;
-    const auto [end, error] = std::from_chars(cell.data(), cell.data() + cell.size(), stage);
+    int part = -1;
+    const auto [end, error] = std::from_chars(cell.data(), cell.data() + cell.size(), part);
+    const bool known = error == std::errc{} && part >= 0 && part < num_stages_ * num_chunks_;
+    const PartPlace place = known ? place_of_part(kind_, part, num_stages_) : PartPlace{-1, 0};
     const std::string_view rest = cell.substr(static_cast<std::size_t>(end - cell.data()));
     // PyTorch adds its reduction to the list; ours are derived from the plan.
-    if (error == std::errc{} && stage == line_ && rest == "REDUCE_GRAD") return std::nullopt;
-    const auto action = error == std::errc{} ? parse_action(rest) : std::nullopt;
-    if (!action || !is_compute(action->kind) || action->micro_batch < 0 || action->first_block >= 0) {
+    if (place.stage == line_ && rest == "REDUCE_GRAD") return std::nullopt;
+    auto action = error == std::errc{} ? parse_action(rest) : std::nullopt;
+    if (!action || !is_compute(action->kind) || action->micro_batch < 0 || action->first_block >= 0 ||
+        action->chunk > 0) {
       problem("not a cell of a schedule", path, "stage, then F, B, I or W, then micro-batch, for example 0F3",
               std::string(cell));
-    } else if (stage != line_) {
+    } else if (place.stage != line_) {
       problem("cell belongs to another stage", path, "stage " + std::to_string(line_), std::string(cell));
     } else if (action->micro_batch >= num_micro_batches_) {
       problem("no such micro-batch", path, "0 to " + std::to_string(num_micro_batches_ - 1), std::string(cell));
     } else {
+      action->chunk = place.chunk;
       return action;
     }
     return std::nullopt;
   }
 
   void check_complete(const std::vector<Action>& actions) {
-    std::map<std::pair<ActionKind, int>, int> times;
-    for (const Action& action : actions) ++times[{action.kind, action.micro_batch}];
-    const auto count = [&](ActionKind kind, int m) {
-      const auto found = times.find({kind, m});
-      return found == times.end() ? 0 : found->second;
-    };
+    std::map<std::tuple<ActionKind, int, int>, int> times;
+    for (const Action& action : actions) ++times[{action.kind, action.micro_batch, action.chunk}];
     const std::string path = "line " + std::to_string(line_ + 1);
-    for (int m = 0; m < num_micro_batches_; ++m) {
-      const std::string micro_batch = " of micro-batch " + std::to_string(m);
-      if (count(ActionKind::Forward, m) != 1)
-        problem("wrong number of forwards", path, "one" + micro_batch, std::to_string(count(ActionKind::Forward, m)));
-      const int whole = count(ActionKind::Backward, m);
-      const int input = count(ActionKind::BackwardInput, m);
-      const int weight = count(ActionKind::BackwardWeight, m);
+    for (int i = 0; i < num_micro_batches_ * num_chunks_; ++i) {
+      const int m = i % num_micro_batches_, chunk = i / num_micro_batches_;
+      const auto count = [&](ActionKind kind) {
+        const auto found = times.find({kind, m, chunk});
+        return found == times.end() ? 0 : found->second;
+      };
+      const std::string micro_batch =
+          " of micro-batch " + std::to_string(m) + (chunk > 0 ? " in chunk " + std::to_string(chunk) : "");
+      if (count(ActionKind::Forward) != 1)
+        problem("wrong number of forwards", path, "one" + micro_batch, std::to_string(count(ActionKind::Forward)));
+      const int whole = count(ActionKind::Backward);
+      const int input = count(ActionKind::BackwardInput);
+      const int weight = count(ActionKind::BackwardWeight);
       if (whole + input != 1 || input != weight) {
         problem("wrong number of backwards", path, "one B, or one I and one W," + micro_batch,
                 std::to_string(whole) + " B, " + std::to_string(input) + " I, " + std::to_string(weight) + " W");
@@ -169,6 +180,8 @@ class CsvReader {
   }
 
   int num_stages_, num_micro_batches_;
+  ScheduleKind kind_;
+  int num_chunks_;
   int line_ = 0;
   std::vector<Error> problems_;
 };
@@ -182,23 +195,24 @@ std::string to_schedule_csv(const Plan& plan) {
     auto& order = stages.at(static_cast<std::size_t>(role.stage));
     if (order.empty()) order = compute_order(role.actions);
   }
-  const Timeline timeline(stages);
+  const Timeline timeline(plan, stages);
   std::string csv;
   for (std::size_t s = 0; s < stages.size(); ++s) {
     int column = 0;
     for (const Action& action : stages[s]) {
       const int slot = timeline.slot(s, action);
       for (; column < slot; ++column) csv += ',';
-      csv += std::to_string(s) + to_text(action);
+      csv += std::to_string(part_of(plan, static_cast<int>(s), action.chunk)) +
+             to_text(Action{action.kind, action.micro_batch});
     }
     csv += '\n';
   }
   return csv;
 }
 
-Result<std::vector<std::vector<Action>>> parse_schedule_csv(std::string_view csv, int num_stages,
-                                                            int num_micro_batches) {
-  return CsvReader(num_stages, num_micro_batches).read(csv);
+Result<std::vector<std::vector<Action>>> parse_schedule_csv(std::string_view csv, int num_stages, int num_micro_batches,
+                                                            ScheduleKind kind, int num_chunks) {
+  return CsvReader(num_stages, num_micro_batches, kind, num_chunks).read(csv);
 }
 
 }  // namespace coxswain::plan

@@ -4,6 +4,7 @@
 #include <array>
 #include <map>
 #include <set>
+#include <tuple>
 
 #include "plan/derive.h"
 
@@ -113,28 +114,56 @@ class Validator {
   bool check_stages() {
     const std::size_t before = problems_.size();
     if (plan_.stages.empty()) invalid("V10", "plan has no stage", "stages", "at least one", "none");
+    if (!check_chunk_counts()) return false;
     int next = 0;
-    for (std::size_t s = 0; s < plan_.stages.size(); ++s) {
-      const Stage& stage = plan_.stages[s];
-      if (stage.first_block != next || stage.end_block <= stage.first_block || stage.end_block > graph_.num_blocks()) {
-        invalid("V10", "stages are not contiguous runs of the model's blocks", at_index("stages", s),
+    std::string last;
+    for (int part = 0; part < num_parts(plan_); ++part) {
+      const PartPlace place = place_of_part(plan_.schedule, part, static_cast<int>(plan_.stages.size()));
+      const auto s = static_cast<std::size_t>(place.stage);
+      const BlockRun run = run_of(plan_.stages[s], place.chunk);
+      const std::string path =
+          at_index("stages", s) +
+          (place.chunk > 0 ? "." + at_index("chunks", static_cast<std::size_t>(place.chunk) - 1) : "");
+      if (run.first_block != next || run.end_block <= run.first_block || run.end_block > graph_.num_blocks()) {
+        invalid("V10", "stages are not contiguous runs of the model's blocks", path,
                 "blocks from " + std::to_string(next) + ", at most to " + std::to_string(graph_.num_blocks()),
-                "[" + std::to_string(stage.first_block) + ", " + std::to_string(stage.end_block) + ")");
+                "[" + std::to_string(run.first_block) + ", " + std::to_string(run.end_block) + ")");
         return false;
       }
-      next = stage.end_block;
-      if (graph_.blocks[static_cast<std::size_t>(stage.first_block)].first_op ==
+      next = run.end_block;
+      last = path;
+      if (graph_.blocks[static_cast<std::size_t>(run.first_block)].first_op ==
           graph_.blocks[static_cast<std::size_t>(next - 1)].end_op) {
-        invalid("V11", "stage has no operator", at_index("stages", s), "at least one operator in its blocks", "none",
+        invalid("V11", "stage has no operator", path, "at least one operator in its blocks", "none",
                 "give it a neighbour's block");
       }
     }
     if (!plan_.stages.empty() && next != graph_.num_blocks()) {
-      invalid("V10", "stages do not cover the model's blocks",
-              at_index("stages", plan_.stages.size() - 1) + ".end_block", std::to_string(graph_.num_blocks()),
+      invalid("V10", "stages do not cover the model's blocks", last + ".end_block", std::to_string(graph_.num_blocks()),
               std::to_string(next));
     }
     return problems_.size() == before;
+  }
+
+  /// One chunk a stage, or the same number on every stage where the schedule has chunks.
+  bool check_chunk_counts() {
+    if (plan_.stages.empty() || !has_schedule(capabilities_, plan_.schedule)) return true;  // V8 says it
+    const int first = num_chunks(plan_.stages.front());
+    const bool chunks = has_chunks(plan_.schedule);
+    for (std::size_t s = 0; s < plan_.stages.size(); ++s) {
+      const int count = num_chunks(plan_.stages[s]);
+      const bool holds = plan_.schedule == ScheduleKind::ZeroBubbleV ? count == 2
+                         : chunks                                    ? count >= 2 && count == first
+                                                                     : count == 1;
+      if (holds) continue;
+      invalid("V10", "wrong number of chunks for the schedule", at_index("stages", s) + ".chunks",
+              plan_.schedule == ScheduleKind::ZeroBubbleV ? "1 beside the stage's first run"
+              : chunks ? "at least 1 beside the stage's first run, as many on every stage"
+                       : "none under " + std::string(to_text(plan_.schedule)),
+              std::to_string(count - 1));
+      return false;
+    }
+    return true;
   }
 
   /// Devices over the whole plan: V15 and V16.
@@ -184,9 +213,8 @@ class Validator {
               std::to_string(plan_.batch.micro), std::to_string(samples));
       holds = false;
     }
-    const int num_blocks = stage.end_block - stage.first_block;
-    if (static_cast<int>(stage.recompute.size()) != num_blocks) {
-      invalid("V18", "recompute needs one entry a block", path + ".recompute", std::to_string(num_blocks),
+    if (const int blocks = num_blocks(stage); static_cast<int>(stage.recompute.size()) != blocks) {
+      invalid("V18", "recompute needs one entry a block", path + ".recompute", std::to_string(blocks),
               std::to_string(stage.recompute.size()));
     }
     if (const int most = capabilities_.max_zero_stage; stage.zero_stage > most)
@@ -229,9 +257,12 @@ class Validator {
     for (const model::CoupledOp& coupled : graph_.coupled) {
       for (std::size_t s = 0; s < plan_.stages.size(); ++s) {
         const Stage& stage = plan_.stages[s];
-        const model::OpId first = graph_.blocks[static_cast<std::size_t>(stage.first_block)].first_op;
-        const model::OpId end = graph_.blocks[static_cast<std::size_t>(stage.end_block - 1)].end_op;
-        if (coupled.op < first || coupled.op >= end) continue;
+        const std::vector<BlockRun> runs = runs_of(stage);
+        const bool holds = std::any_of(runs.begin(), runs.end(), [&](const BlockRun& run) {
+          return coupled.op >= graph_.blocks[static_cast<std::size_t>(run.first_block)].first_op &&
+                 coupled.op < graph_.blocks[static_cast<std::size_t>(run.end_block - 1)].end_op;
+        });
+        if (!holds) continue;
         if (plan_.batch.count == 1 && stage.replicas.size() == 1) continue;
         const model::Op& op = graph_.ops[static_cast<std::size_t>(coupled.op)];
         invalid("V20", "an operator mixes samples, and the plan splits the batch", at_index("stages", s),
@@ -262,16 +293,24 @@ class Validator {
 
   void check_buckets(std::size_t s, const std::vector<std::vector<int>>& uses) {
     const Stage& stage = plan_.stages[s];
-    // One bucket for everything exists exactly where there is something to reduce.
-    const bool reduces = !make_bucket_starts(stage, bucket_bytes_of(stage, graph_, uses), Bytes(1)).empty();
-    bool holds = reduces == !stage.bucket_starts.empty();
-    int end = stage.end_block;
-    for (const int start : stage.bucket_starts) {
-      holds = holds && stage.first_block <= start && start < end;
-      end = start;
+    // The smallest buckets exist exactly in the chunks where there is something to reduce.
+    const std::vector<int> least = make_bucket_starts(stage, bucket_bytes_of(stage, graph_, uses), Bytes(1));
+    const bool reduces = !least.empty();
+    std::vector<int> left = stage.bucket_starts;
+    bool holds = true;
+    for (int chunk = num_chunks(stage) - 1; chunk >= 0; --chunk) {
+      const BlockRun run = run_of(stage, chunk);
+      const auto inside = [&](int start) { return run.first_block <= start && start < run.end_block; };
+      int end = run.end_block;
+      while (!left.empty() && inside(left.front())) {
+        holds = holds && left.front() < end;
+        end = left.front();
+        left.erase(left.begin());
+      }
+      const bool here = std::any_of(least.begin(), least.end(), inside);
+      holds = holds && end == (here ? run.first_block : run.end_block);
     }
-    if (reduces) holds = holds && end == stage.first_block;
-    if (holds) return;
+    if (holds && left.empty()) return;
     std::string got;
     for (const int start : stage.bucket_starts) got += (got.empty() ? "" : ", ") + std::to_string(start);
     invalid("V21", "gradient buckets do not cover the stage's blocks", at_index("stages", s) + ".bucket_starts",
@@ -337,15 +376,20 @@ class Validator {
     if (splits_backward(plan_.schedule))
       kinds = {ActionKind::Forward, ActionKind::BackwardInput, ActionKind::BackwardWeight};
     std::vector<Action> schedule;
-    std::set<std::pair<ActionKind, int>> seen;
+    const int chunks = num_chunks(plan_.stages[static_cast<std::size_t>(role.stage)]);
+    std::set<std::tuple<ActionKind, int, int>> seen;
     for (const Action& action : role.actions) {
       const bool pipeline = std::find(kinds.begin(), kinds.end(), action.kind) != kinds.end();
       if (!pipeline || action.micro_batch < 0 || action.micro_batch >= plan_.batch.count) continue;
-      if (seen.emplace(action.kind, action.micro_batch).second) schedule.push_back({action.kind, action.micro_batch});
+      if (action.chunk < 0 || action.chunk >= chunks) continue;
+      if (seen.emplace(action.kind, action.micro_batch, action.chunk).second)
+        schedule.push_back({action.kind, action.micro_batch, -1, -1, -1, action.chunk});
     }
     for (int m = 0; m < static_cast<int>(plan_.batch.count); ++m) {
-      for (const ActionKind kind : kinds) {
-        if (seen.emplace(kind, m).second) schedule.push_back({kind, m});
+      for (int chunk = 0; chunk < chunks; ++chunk) {
+        for (const ActionKind kind : kinds) {
+          if (seen.emplace(kind, m, chunk).second) schedule.push_back({kind, m, -1, -1, -1, chunk});
+        }
       }
     }
     const std::vector<Action> derived = stage_actions(plan_, role.stage, schedule, tied);

@@ -40,9 +40,9 @@ Counts units_of(const SearchSpace& space, const std::array<Axes, kMaxPools>& axe
   return units;
 }
 
-std::array<Axes, kMaxPools> uniform(Axes axes) {
+std::array<Axes, kMaxPools> uniform(const SearchSpace& space, Axes axes) {
   std::array<Axes, kMaxPools> all;
-  all.fill(axes);
+  std::fill_n(all.begin(), space.pools.size(), axes);
   return all;
 }
 
@@ -63,7 +63,7 @@ void add_with_experts(const SearchSpace& space, const Composition& composition, 
 std::vector<Composition> all_compositions(const SearchSpace& space, const std::vector<int>& totals) {
   std::vector<Composition> result;
   for (const Axes axes : all_axes(space)) {
-    const Counts most = units_of(space, uniform(axes));
+    const Counts most = units_of(space, uniform(space, axes));
     Counts units;
     while (true) {
       std::size_t p = 0;
@@ -124,7 +124,7 @@ std::set<std::uint32_t> pool_subsets(const SearchSpace& space) {
 /// Every stage on the same mixture: each takes 1/S of each chosen pool.
 void add_mixed_families(const SearchSpace& space, Axes axes, const std::vector<int>& totals,
                         std::vector<Family>& families) {
-  const Counts units = units_of(space, uniform(axes));
+  const Counts units = units_of(space, uniform(space, axes));
   for (const std::uint32_t subset : pool_subsets(space)) {
     for (int stages = 1; stages <= space.max_stages; stages += stages < 16 ? 1 : stages < 32 ? 4 : 8) {
       if (!std::binary_search(space.allowed_stages.begin(), space.allowed_stages.end(), stages)) continue;
@@ -167,7 +167,7 @@ void add_apart_families(const SearchSpace& space, const std::array<Axes, kMaxPoo
 
 /// Axes by pool for stages apart: every choice by class without a context axis, and the same axes everywhere.
 std::set<std::array<Axes, kMaxPools>> axes_by_pool(const SearchSpace& space) {
-  std::vector<std::array<Axes, kMaxPools>> choices{uniform({})};
+  std::vector<std::array<Axes, kMaxPools>> choices{uniform(space, {})};
   for (std::size_t c = 0; c < space.axes.size(); ++c) {
     std::vector<std::array<Axes, kMaxPools>> longer;
     for (const auto& choice : choices) {
@@ -182,7 +182,7 @@ std::set<std::array<Axes, kMaxPools>> axes_by_pool(const SearchSpace& space) {
     if (!longer.empty()) choices = std::move(longer);
   }
   std::set<std::array<Axes, kMaxPools>> result(choices.begin(), choices.end());
-  for (const Axes axes : all_axes(space)) result.insert(uniform(axes));
+  for (const Axes axes : all_axes(space)) result.insert(uniform(space, axes));
   return result;
 }
 

@@ -7,6 +7,7 @@
 #include "planner/compare.h"
 #include "planner/objective.h"
 #include "planner/outcome.h"
+#include "planner/replan.h"
 
 namespace coxswain::planner {
 namespace {
@@ -93,7 +94,7 @@ std::string runner_lines(const PlanResult& result) {
     text += format("  %12s %+6.1f %%  ", seconds_text(runner.estimate.step).c_str(),
                    (runner.estimate.step / result.estimate.step - 1) * 100);
     if (runner.estimate.cost_per_step) text += usd_text(*runner.estimate.cost_per_step) + "  ";
-    text += runner.summary + "\n";
+    text += runner.summary + (runner.move ? ", moving " + duration_text(*runner.move) : "") + "\n";
   }
   return text.empty() ? text : "runners-up:\n" + text;
 }
@@ -116,9 +117,9 @@ std::string against_text(const Against& against) {
 
 std::string explain(const PlanResult& result) {
   return "plan: " + result.summary + "\n" + time_table(result.estimate) + bound_line(result) +
-         "binds: " + result.binding_constraint + "\n" + class_table(result.classes) +
-         memory_table(result.plan, result.estimate) + runner_lines(result) + rejected_lines(result) +
-         sensitivity_lines(result.sensitivities, result.estimate.step);
+         (result.move ? to_text(*result.move) : "") + "binds: " + result.binding_constraint + "\n" +
+         class_table(result.classes) + memory_table(result.plan, result.estimate) + runner_lines(result) +
+         rejected_lines(result) + sensitivity_lines(result.sensitivities, result.estimate.step);
 }
 
 Result<PlanExplanation> explain_plan(const Request& request, const plan::Plan& plan, const plan::Plan* against) {

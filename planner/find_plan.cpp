@@ -2,8 +2,6 @@
 #include <algorithm>
 #include <atomic>
 #include <bit>
-#include <cstdio>
-#include <chrono>
 #include <limits>
 #include <map>
 #include <memory>
@@ -28,12 +26,12 @@ constexpr std::size_t kBatch = 8;
 struct Effort {
   int alternatives, simulations, climb_simulations;
   std::size_t results_per_combination, simulated_per_batch;
-  std::int64_t max_labels;  // of one combination
+  std::size_t max_labels_per_layer;
   double slack;             // candidates that cost up to so many times the best are kept, for the runners-up
 };
-constexpr Effort kSmallEffort{2, 48, 96, 8, 4, std::numeric_limits<std::int64_t>::max(), 1.5};
-constexpr Effort kRoughEffort{1, 8, 24, 4, 2, std::numeric_limits<std::int64_t>::max(), 1.0};
-constexpr Effort kLargeEffort{1, 8, 8, 2, 4, 20000, 1.0};
+constexpr Effort kSmallEffort{2, 48, 96, 8, 4, std::numeric_limits<std::size_t>::max(), 1.5};
+constexpr Effort kRoughEffort{1, 8, 24, 4, 2, std::numeric_limits<std::size_t>::max(), 1.0};
+constexpr Effort kLargeEffort{1, 8, 8, 2, 4, 48, 1.0};
 
 /// Large searches: how many combinations are looked at, how many of them searched, and how far a look may be off.
 constexpr std::size_t kMaxLooks = 6000, kLookBatch = 64, kMaxLargeSearches = 32;
@@ -151,9 +149,7 @@ class Search {
 
   /// What looks best. Stages of unequal shape are not searched: only the work bounds the rest.
   void search_large(std::vector<Task> tasks) {
-    const std::size_t all=tasks.size(); auto T0=std::chrono::steady_clock::now();
     tasks = pick_by_look(std::move(tasks));
-    std::fprintf(stderr,"tasks %zu looked %ld in %.3f\n",all,(long)costed_,std::chrono::duration<double>(std::chrono::steady_clock::now()-T0).count());
     for (std::size_t done = 0; done < tasks.size() && costed_ < request_.max_candidates; done += kBatch) {
       if (best_ != kNoCost && tasks[done].look > static_cast<Cost>(static_cast<double>(best_) * kLookSlack)) break;
       search_closely(tasks, done, std::min(tasks.size(), done + kBatch));
@@ -204,7 +200,8 @@ class Search {
       SearchLimits limits;
       limits.alternatives = effort_.alternatives;
       limits.max_results = effort_.results_per_combination;
-      limits.max_labels = std::max<std::int64_t>(1, std::min(effort_.max_labels, request_.max_candidates));
+      limits.max_labels = std::max<std::int64_t>(1, request_.max_candidates);
+      limits.max_labels_per_layer = effort_.max_labels_per_layer;
       Cost upper = wanted();
       if (task.look != kNoCost) upper = std::min(upper, static_cast<Cost>(static_cast<double>(task.look) * kLookSlack));
       results[i] = search_combination(space_, task.combination, upper, limits);

@@ -39,6 +39,8 @@ struct SearchLimits {
   int alternatives = 1;        // a label goes when this many others dominate it
   std::int64_t max_labels = std::numeric_limits<std::int64_t>::max();
   std::size_t max_results = 1;
+  /// A layer keeps so many labels, those of least bound.
+  std::size_t max_labels_per_layer = std::numeric_limits<std::size_t>::max();
 };
 
 template <Problem P>
@@ -88,8 +90,30 @@ SearchResult<P> search_labels(P& problem, const SearchLimits& limits) {
     ++result.num_labels;
   };
 
+  // Of a layer that is too wide the labels of least bound; of the others only their bound counts.
+  const auto narrow = [&](std::map<typename P::State, std::vector<std::int64_t>>& layer) {
+    std::size_t width = 0;
+    for (const auto& [state, front] : layer) width += front.size();
+    if (width <= limits.max_labels_per_layer) return;
+    std::vector<std::pair<Cost, std::int64_t>> order;
+    for (const auto& [state, front] : layer) {
+      for (const std::int64_t node : front)
+        order.emplace_back(problem.bound(state, nodes[static_cast<std::size_t>(node)].label), node);
+    }
+    std::sort(order.begin(), order.end());
+    const std::pair<Cost, std::int64_t> last = order[limits.max_labels_per_layer];
+    result.lower_bound = std::min(result.lower_bound, last.first);
+    result.complete = false;
+    for (auto& [state, front] : layer) {
+      std::erase_if(front, [&, &state = state](std::int64_t node) {
+        return std::pair{problem.bound(state, nodes[static_cast<std::size_t>(node)].label), node} >= last;
+      });
+    }
+  };
+
   while (!layers.empty()) {
     auto layer = layers.extract(layers.begin());
+    if (!problem.is_final(layer.mapped().begin()->first)) narrow(layer.mapped());
     for (const auto& [state, front] : layer.mapped()) {
       if (problem.is_final(state)) {
         for (const std::int64_t node : front)

@@ -30,7 +30,7 @@ struct PipelineShape {
   /// Empty: any.
   std::vector<int> num_blocks;
 };
-inline constexpr int kLengthSlack = 2;
+inline constexpr int kLengthSlack = 1;
 
 class PipelineProblem {
  public:

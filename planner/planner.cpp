@@ -3,6 +3,7 @@
 
 #include "planner/conflicts.h"
 #include "planner/objective.h"
+#include "planner/replan.h"
 
 namespace coxswain::planner {
 
@@ -21,6 +22,11 @@ void describe_devices(const Request& request, PlanResult& result) {
 }
 
 Result<PlanResult> find_plan(const Request& request) {
+  if (request.running) {
+    Result<PlanResult> moved = replan(request, find_plan);
+    if (moved) moved->classes = class_facts(request.cost->resources(), moved->plan, moved->estimate);
+    return moved;
+  }
   Result<PlanResult> result = search_objective(request);
   if (!result && request.explain_failure) return explain_conflict(request, result.error());
   if (result) describe_devices(request, *result);

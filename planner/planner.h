@@ -6,11 +6,13 @@
 #include <string>
 #include <vector>
 
+#include "cluster/change.h"
 #include "cost_model/cost_model.h"
 #include "plan/capabilities.h"
 #include "plan/estimate.h"
 #include "plan/plan.h"
 #include "planner/class_facts.h"
+#include "planner/move.h"
 
 namespace coxswain::planner {
 
@@ -31,6 +33,13 @@ struct Constraints {
 
 /// What is least: the step's seconds, or its price (C60).
 enum class Objective { Time, Cost };
+
+/// A plan that runs while the next one is looked for (docs/replanning.md).
+struct RunningPlan {
+  plan::Plan plan;
+  cluster::DeviceMap devices;  // from the cluster that it was made for to the one that is planned for
+  Seconds horizon{0};          // for how long the next plan is to run, the move included
+};
 
 struct Request {
   const cost_model::CostModel* cost = nullptr;
@@ -55,12 +64,15 @@ struct Request {
   bool rough = false;
   /// Any feasible plan will do: the search stops at the first.
   bool stop_at_first = false;
+  /// The plan that does most work over the horizon is asked for, the move to it included.
+  std::optional<RunningPlan> running = {};
 };
 
 struct RunnerUp {
   plan::Plan plan;
   plan::Estimate estimate;
-  std::string summary;  // "dp2 pp1, micro 8 x 4, 1f1b"
+  std::string summary;               // "dp2 pp1, micro 8 x 4, 1f1b"
+  std::optional<Seconds> move = {};  // to it, where there is a running plan
 };
 struct Rejected {
   std::string reason;
@@ -73,6 +85,17 @@ struct Sensitivity {
   std::string change;
   Seconds step{0};
   std::string summary = "";  // of the plan that takes it; empty: the same plan
+};
+/// From the running plan to the one that was chosen.
+struct Move {
+  MoveEstimate estimate;
+  bool keeps_running_plan = false;
+  Seconds horizon{0};
+  std::optional<Seconds> effective_step = {};  // C76; nothing where the move lasts longer than the horizon
+  std::optional<Seconds> running_step = {};    // of the running plan; nothing where it cannot go on
+  /// C77: the horizon from which on moving beats staying. Where the running plan is kept: moving to `alternative`.
+  std::optional<Seconds> pays_after = {};
+  std::string alternative = {};
 };
 struct PlanResult {
   plan::Plan plan;
@@ -88,7 +111,8 @@ struct PlanResult {
   std::vector<Sensitivity> sensitivities;
   std::vector<ClassFacts> classes;
   std::int64_t candidates_costed = 0;
-  double search_seconds = 0;  // filled by the caller that owns a Clock
+  double search_seconds = 0;      // filled by the caller that owns a Clock
+  std::optional<Move> move = {};  // where the request has a running plan
 };
 /// Errors: ResourceExhausted when nothing fits or keeps the limits, naming the smallest conflicting set of constraints,
 /// how much memory is missing on which device class and the nearest change that would help; InvalidArgument for

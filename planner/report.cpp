@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "planner/planner.h"
+#include "planner/replan.h"
 
 namespace coxswain::planner {
 namespace {
@@ -76,9 +77,11 @@ std::string summarize(const plan::Plan& plan) {
 Json to_json(const PlanResult& result) {
   JsonArray runners, rejected, sensitivities;
   for (const RunnerUp& runner : result.runners_up) {
-    runners.push_back(JsonObject{{"estimate", plan::to_json(runner.estimate)},
-                                 {"plan", plan::to_json(runner.plan)},
-                                 {"summary", runner.summary}});
+    JsonObject entry{{"estimate", plan::to_json(runner.estimate)},
+                     {"plan", plan::to_json(runner.plan)},
+                     {"summary", runner.summary}};
+    if (runner.move) entry["move_seconds"] = runner.move->value;
+    runners.push_back(std::move(entry));
   }
   for (const Rejected& one : result.rejected) {
     JsonObject entry{{"count", one.count}, {"example", one.example}, {"reason", one.reason}};
@@ -106,6 +109,7 @@ Json to_json(const PlanResult& result) {
       {"summary", result.summary}};
   if (result.estimate.cost_per_step) json["cost_per_step_usd"] = result.estimate.cost_per_step->value;
   if (result.lower_bound_cost) json["lower_bound_cost_per_step_usd"] = result.lower_bound_cost->value;
+  if (result.move) json["move"] = to_json(*result.move);
   return json;
 }
 

@@ -267,6 +267,11 @@ Result<SearchSpace> make_search_space(const Request& request) {
   space.micros = allowed_micros(request, devices, problems);
   space.states = allowed_states(request);
   space.schedules = constraints.schedule;
+  // 1F1B first: what stands first names the plans that have no order to choose.
+  std::sort(space.schedules.begin(), space.schedules.end(), [](plan::ScheduleKind a, plan::ScheduleKind b) {
+    const auto first = plan::ScheduleKind::OneForwardOneBackward;
+    return (a == first) != (b == first) ? a == first : a < b;
+  });
   // On many devices memory decides, and GPipe never holds less than 1F1B.
   if (space.schedules.empty()) {
     space.schedules = {plan::ScheduleKind::OneForwardOneBackward};

@@ -72,7 +72,8 @@ TrainRun read_run(const std::filesystem::path& run_dir) {
 
 TrainRun run_train(const TrainJob& job, const std::vector<std::string>& flags, double limit_seconds) {
   const auto folder = make_scratch_folder("run");
-  std::vector<std::string> arguments{(program_folder() / "launch").string(), "train", write_job(job, folder).string(),
+  const auto programs = job.programs.empty() ? program_folder() : job.programs;
+  std::vector<std::string> arguments{(programs / "launch").string(), "train", write_job(job, folder).string(),
                                      "--run-dir", (folder / "run").string()};
   arguments.insert(arguments.end(), flags.begin(), flags.end());
   const auto result = run_process(arguments, limit_seconds);

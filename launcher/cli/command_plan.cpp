@@ -7,7 +7,10 @@
 #include "common/bytes_io.h"
 #include "common/clock.h"
 #include "cost_model/calibration.h"
+#include "cost_model/uncertainty.h"
 #include "launcher/cli/command.h"
+#include "launcher/cli/command_import.h"
+#include "launcher/cli/running.h"
 #include "planner/explain.h"
 
 namespace coxswain::launcher {
@@ -16,6 +19,7 @@ namespace {
 struct Options {
   std::string job;
   PlanningOptions planning;
+  RunningOptions running;
   std::string format = "table";
   std::string out;
   std::int64_t max_candidates = 200000;
@@ -26,6 +30,7 @@ struct Options {
   std::optional<double> max_step_seconds, max_cost_per_step;
   std::vector<std::string> prices;
   std::string calibrate;
+  ExchangeOptions exchange;
 };
 
 void note_what_cannot_run(const plan::Plan& plan) {
@@ -55,13 +60,28 @@ Result<cost_model::Calibration> load_calibration(const std::string& file, const 
   return calibration;
 }
 
+void note_uncertainty(const PlanningInputs& inputs, const plan::Plan& plan) {
+  if (!inputs.profile) return;
+  const cost_model::Uncertainty uncertainty = cost_model::estimate_uncertainty(*inputs.cost, *inputs.profile, plan);
+  if (uncertainty.num_interpolated == 0) return;
+  std::fprintf(stderr,
+               "note: %d of %d block times lie between measured numbers of samples; compute is uncertain by %.1f %%\n",
+               uncertainty.num_interpolated, uncertainty.num_blocks, uncertainty.step_fraction * 100);
+}
+
 Result<ExitCode> run(const Options& options) {
+  if (!options.exchange.import.empty()) return run_import(options.exchange, options.format, options.out);
+  if (options.job.empty())
+    return usage_error("nothing to plan", "JOB, or --import FORMAT FILE", "neither", "launch plan job.yaml");
   PlanningOptions planning = options.planning;
+  COX_TRY_VOID(resolve_running(options.running, planning));
   if (!options.calibrate.empty() && planning.profile_file.empty())
     planning.profile_file = beside(options.calibrate, "profile.json");
   COX_TRY(auto inputs, load_planning_inputs(options.job, planning));
   COX_TRY_VOID(set_prices(inputs->resources, options.prices));
+  COX_TRY(auto running, load_running(options.running, *inputs));
   auto request = inputs->make_request();
+  request.running = std::move(running);
   std::unique_ptr<cost_model::CostModel> calibrated;
   if (!options.calibrate.empty()) {
     COX_TRY(const auto calibration, load_calibration(options.calibrate, inputs->resources));
@@ -79,10 +99,15 @@ Result<ExitCode> run(const Options& options) {
   const auto started = steady_clock().now();
   COX_TRY(auto result, planner::find_plan(request));
   result.search_seconds = std::chrono::duration<double>(steady_clock().now() - started).count();
-  planner::add_reasons(request, result);
+  planner::add_reasons(request, result, request.running.has_value());  // a move was priced for this plan
   const std::string json = to_text(planner::to_json(result), 2) + "\n";
   if (!options.out.empty()) COX_TRY_VOID(write_output(json, options.out));
+  if (!options.exchange.export_format.empty()) {
+    COX_TRY_VOID(print_export(result.plan, inputs->graph, inputs->resources, options.exchange.export_format));
+    return ExitCode::Done;
+  }
   COX_TRY_VOID(write_output(options.format == "json" ? json : planner::explain(result), ""));
+  note_uncertainty(*inputs, result.plan);
   note_what_cannot_run(result.plan);
   return ExitCode::Done;
 }
@@ -92,7 +117,7 @@ Result<ExitCode> run(const Options& options) {
 void add_plan_command(CLI::App& app, Action& action) {
   auto* command = app.add_subcommand("plan", "dry run: the best plan, runners-up and reasons; trains nothing");
   auto options = std::make_shared<Options>();
-  command->add_option("JOB", options->job, "job file (YAML or JSON)")->required();
+  command->add_option("JOB", options->job, "job file (YAML or JSON)");
   command->add_option(
       "--cluster", options->planning.cluster_file,
       "cluster file, or hardware of the catalogue such as 16x8xh100-sxm,ib400 (`launch catalogue` lists "
@@ -123,11 +148,9 @@ void add_plan_command(CLI::App& app, Action& action) {
       ->check(CLI::Range(1, 256));
   command->add_flag("--runnable", options->runnable, "only what `launch train` of this version executes");
   command->add_option("--out", options->out, "also write the plan as JSON");
+  add_running_options(*command, options->running);
   command->add_option("--format", options->format, "table or json")->check(CLI::IsMember({"table", "json"}));
-  add_missing_option(*command, "--running", "plan a move from a running plan");
-  add_missing_option(*command, "--horizon-seconds", "plan a move from a running plan");
-  add_missing_option(*command, "--import", "import other planners' profiles");
-  add_missing_option(*command, "--export", "export plans to other tools");
+  add_exchange_options(*command, options->exchange);
   command->callback([&action, options] { action = [options] { return run(*options); }; });
 }
 

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -24,12 +25,20 @@ struct ContestAnswer {
   Json answer;                  // as the family's README documents it
   double score = 0;             // by the peer's formulas; the family's unit and direction
   std::int64_t num_labels = 0;  // labels that the search kept, the measure of its work
+  // For people, who import a problem of their own:
+  std::string unit = {};                                // of the score: "samples per second"
+  double step_seconds = 0;                              // predicted by the peer's formulas
+  std::optional<double> lower_bound_step_seconds = {};  // no plan of the searched space takes less
+  std::vector<std::string> notes = {};                  // sentences: what was assumed
+  /// A step trains on more samples than the global batch, since replicas x micro-batch do not divide it.
+  bool rounds_batch_up = false;
 };
 
 /// Solves an instance that is in memory already.
 using ContestSolver = std::function<Result<ContestAnswer>(const ContestOptions&)>;
 
-/// `load` reads an instance and the files it names, relative to `file`. Errors: InvalidArgument, every problem listed.
+/// `load` reads an instance and the files it names, relative to `file`; where the planner has a file form of its own
+/// that the family knows, that too. Errors: InvalidArgument, every problem listed.
 struct ContestFamily {
   std::string name;  // the folder's name in a contest directory
   Result<ContestSolver> (*load)(const Json& instance, const std::filesystem::path& file);

@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "planner/problems/galvatron_cost.h"
+#include "planner/problems/galvatron_file.h"
 #include "planner/problems/galvatron_search.h"
 
 namespace coxswain::planner {
@@ -185,11 +186,18 @@ Result<ContestAnswer> solve_galvatron(const GalvatronInstance& instance, const C
                  "more memory or other chunks", std::to_string(instance.memory_mb), ""};
   }
   const auto ms = estimate_galvatron_ms(instance, found->plan);
-  return ContestAnswer{to_json(found->plan), static_cast<double>(instance.global_batch) / *ms * 1000,
+  ContestAnswer answer{to_json(found->plan), static_cast<double>(instance.global_batch) / *ms * 1000,
                        found->num_labels};
+  answer.unit = "samples per second";
+  answer.step_seconds = *ms / 1000;
+  return answer;
 }
 
 Result<ContestSolver> load_galvatron(const Json& json, const std::filesystem::path& file) {
+  if (is_galvatron_search(json)) {
+    COX_TRY(const Json instance, convert_galvatron(json, file));
+    return load_galvatron(instance, file);
+  }
   COX_TRY(GalvatronInstance instance, parse_galvatron(json, file));
   auto shared = std::make_shared<const GalvatronInstance>(std::move(instance));
   return ContestSolver([shared](const ContestOptions& options) { return solve_galvatron(*shared, options); });

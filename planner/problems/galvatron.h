@@ -65,6 +65,7 @@ struct GalvatronPlan {
 /// Errors: ResourceExhausted when no plan fits.
 [[nodiscard]] Result<ContestAnswer> solve_galvatron(const GalvatronInstance& instance, const ContestOptions& options);
 
+/// An instance, or the arguments of Galvatron's own search (galvatron_file.h).
 [[nodiscard]] Result<ContestSolver> load_galvatron(const Json& json, const std::filesystem::path& file);
 
 }  // namespace coxswain::planner

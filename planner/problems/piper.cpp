@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "common/bytes_io.h"
+#include "planner/problems/piper_file.h"
 #include "planner/problems/piper_search.h"
 
 namespace coxswain::planner {
@@ -317,10 +318,24 @@ Result<double> estimate_piper(const PiperInstance& instance, const std::vector<P
 
 Result<ContestAnswer> solve_piper(const PiperInstance& instance, const ContestOptions&) {
   COX_TRY(const PiperPlan plan, search_piper(instance));
-  return ContestAnswer{to_answer(instance, plan.stages), plan.score, plan.num_labels};
+  ContestAnswer answer{to_answer(instance, plan.stages), plan.score, plan.num_labels};
+  answer.unit = "seconds per micro-batch of the slowest stage";
+  answer.step_seconds = plan.score * static_cast<double>(instance.micro_batches);
+  if (plan.all_cuts) answer.lower_bound_step_seconds = answer.step_seconds * (1 - kPiperTolerance);
+  answer.notes = {"a step is " + std::to_string(instance.micro_batches) +
+                  " micro-batches at that pace; Piper counts neither filling nor emptying of the pipeline"};
+  if (!plan.all_cuts)
+    answer.notes.emplace_back("the graph has too many cuts to try all: those along one order of its nodes were tried");
+  return answer;
 }
 
 Result<ContestSolver> load_piper(const Json& instance, const std::filesystem::path& file) {
+  if (is_piper_file(instance)) {
+    COX_TRY(const PiperDocuments documents, convert_piper_file(instance));
+    COX_TRY(PiperInstance parsed, parse_piper(documents.instance, documents.model));
+    return ContestSolver(
+        [parsed = std::move(parsed)](const ContestOptions& options) { return solve_piper(parsed, options); });
+  }
   const Json& name = instance["model_file"];
   if (!name.is_string())
     return problem_at("instance.model_file", "wrong value", "the path of the model, relative to the instance",

@@ -73,7 +73,7 @@ struct PiperStage {
 /// The best plan. Errors: ResourceExhausted when no plan fits.
 [[nodiscard]] Result<ContestAnswer> solve_piper(const PiperInstance& instance, const ContestOptions& options);
 
-/// Reads the instance and the model file that it names, relative to `file`.
+/// Reads the instance and the model file that it names, relative to `file`, or Piper's own form (piper_file.h).
 [[nodiscard]] Result<ContestSolver> load_piper(const Json& instance, const std::filesystem::path& file);
 
 }  // namespace coxswain::planner

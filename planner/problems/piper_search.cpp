@@ -11,7 +11,7 @@ namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 /// The largest limit that is below a score, with room for sums of doubles in another order.
-constexpr double kBelow = 1 - 3e-12;
+constexpr double kBelow = 1 - kPiperTolerance;
 /// How well the relaxed programme's optimum is found; also where the next lower plan is asked for instead of a middle.
 constexpr double kNear = 1e-5;
 constexpr double kSmallestLoad = 1e-12;  // to start from when no node takes time
@@ -150,6 +150,7 @@ Result<PiperPlan> search_piper(const PiperInstance& instance) {
       plan = std::move(better);
       plan->num_labels += num_labels;
     }
+    if (plan) plan->all_cuts = true;
   }
   if (plan) return *plan;
   return Error{

@@ -76,7 +76,9 @@ struct PiperPlan {
   std::vector<PiperStage> stages;  // input side first
   double score = 0;
   std::int64_t num_labels = 0;
+  bool all_cuts = false;  // every downward-closed cut was searched: no plan is better by more than kPiperTolerance
 };
+inline constexpr double kPiperTolerance = 3e-12;
 
 /// The search over the cuts in `sets`. A better plan than `known_score` is looked for; empty: there is none.
 class PiperSearch {

@@ -102,6 +102,7 @@ struct SailorPlan {
 /// The best plan found. Errors: ResourceExhausted when none is valid.
 [[nodiscard]] Result<ContestAnswer> solve_sailor(const SailorInstance& instance, const ContestOptions& options);
 
+/// An instance, or the arguments of Sailor's own planner (sailor_file.h).
 [[nodiscard]] Result<ContestSolver> load_sailor(const Json& json, const std::filesystem::path& file);
 
 }  // namespace coxswain::planner

@@ -9,8 +9,11 @@ import socket
 import subprocess
 import sys
 import tempfile
+import tomllib
 import unittest
 import zipfile
+
+import exchange_cases
 
 HERE = pathlib.Path(__file__).resolve().parent
 BUILD = pathlib.Path(os.environ.get("COX_BINARY_DIR", HERE.parents[1] / "build" / "release"))
@@ -253,10 +256,45 @@ class Planning(Case):
         explained = launch("explain", "plan.json", "--cluster", cluster, folder=self.folder)
         self.assertEqual(explained.returncode, 0, explained.stderr)
 
+    def test_a_schedule_that_is_only_planned_simulates_and_does_not_train(self):
+        result = self.plan("--runnable", "--constrain", "pipeline=2", "--constrain", "data=1", "--constrain", "schedule=1f1b", "--out", "plan.json")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        document = json.loads((self.folder / "plan.json").read_text())
+        document["plan"]["schedule"] = "zbh1"
+        for role in document["plan"]["roles"]:
+            # The order of 1F1B, its backward as input gradient, then weight gradient.
+            role["actions"] = [part for action in role["actions"]
+                               for part in ([action.replace("B", "I", 1), action.replace("B", "W", 1)] if action[0] == "B" and action[1].isdigit() else [action])]
+        (self.folder / "split.json").write_text(json.dumps(document))
+        cluster = write_cluster(self.folder, 1 << 30)
+        for command in ["simulate", "explain"]:
+            result = launch(command, "split.json", "--cluster", cluster, folder=self.folder)
+            self.assertEqual(result.returncode, 0, result.stderr)
+        result = launch("validate", "split.json", "--job", "job.yaml", "--cluster", cluster, folder=self.folder)
+        self.assert_fails(result, 65, "V8", "zbh1", "gpipe, 1f1b")
+
     def test_too_little_memory_says_how_much_is_missing_where(self):
         result = self.plan(memory=1 << 12)
         self.assert_fails(result, 69, "small")
         self.golden("infeasible.txt", result.stderr)
+
+    def test_every_impossible_number_of_a_cluster_is_listed(self):
+        document = json.loads(write_cluster(self.folder, 1 << 30).read_text())
+        document["device_classes"][0]["memory_bytes"]["value"] = 0
+        document["device_classes"][0]["peak_float32_flop_per_second"]["value"] = -1.0
+        document["node_classes"][0]["devices"][0]["count"] = 0
+        document["node_classes"][0]["link"]["bandwidth_bytes_per_second"]["value"] = 0.0
+        (self.folder / "bad.json").write_text(json.dumps(document))
+        result = launch("plan", self.job(), "--cluster", "bad.json", folder=self.folder)
+        self.assert_fails(result, 65, "memory_bytes", "peak_float32", "devices[0].count", "bandwidth_bytes_per_second")
+        for text in ["NaN", "Infinity", "1e999"]:
+            good = write_cluster(self.folder, 1 << 30).read_text()
+            (self.folder / "bad.json").write_text(good.replace("1e-06", text))
+            self.assert_fails(launch("plan", self.job(), "--cluster", "bad.json", folder=self.folder), 65, "JSON")
+
+    def test_numbers_that_are_none_are_refused_in_the_job(self):
+        job = self.job("optimizer: {name: adamw, learning_rate: .nan, betas: [.inf, 2]}\n")
+        self.assert_fails(self.plan(job=job), 65, "optimizer.learning_rate", "optimizer.betas[0]", "optimizer.betas[1]")
 
     def test_a_plan_for_another_model_is_refused(self):
         self.assertEqual(self.plan("--out", "plan.json").returncode, 0)
@@ -330,6 +368,220 @@ class Explaining(Case):
         same = explain("plan.json")
         self.assertEqual(same.returncode, 0, same.stderr)
         self.assertIn("as fast", same.stdout)
+
+
+class Import(Case):
+    """Problems of other planners, planned without a job."""
+
+    def imported(self, name, *flags):
+        file, score, step = exchange_cases.FORMATS[name](self.folder)
+        return launch("plan", "--import", name, file, *flags, folder=self.folder), score, step
+
+    def test_each_format_reaches_its_optimum(self):
+        for name in exchange_cases.FORMATS:
+            with self.subTest(name):
+                result, score, step = self.imported(name, "--format", "json", "--out", f"{name}-out.json")
+                self.assertEqual(result.returncode, 0, result.stderr)
+                document = json.loads(result.stdout)
+                self.assertEqual(document["format"], name)
+                self.assertAlmostEqual(document["score"] / score, 1, delta=1e-9)
+                self.assertAlmostEqual(document["step_seconds"] / step, 1, delta=1e-9)
+                self.assertEqual(json.loads((self.folder / f"{name}-out.json").read_text()), document)
+                bound = document["lower_bound_step_seconds"]
+                self.assertEqual(bound is None, name in ["galvatron", "sailor"])
+                if bound is not None:
+                    self.assertAlmostEqual(bound / step, 1, delta=1e-6)
+
+    def test_each_format_prints_its_plan(self):
+        for name in exchange_cases.FORMATS:
+            with self.subTest(name):
+                result, _, _ = self.imported(name)
+                self.assertEqual(result.returncode, 0, result.stderr)
+                lines = [line for line in result.stdout.splitlines(keepends=True) if not line.startswith("search")]
+                self.assertEqual(len(lines), len(result.stdout.splitlines()) - 1)
+                self.golden(f"import_{name}.txt", "".join(lines))
+
+    def test_a_plan_that_does_not_divide_the_batch_has_one_that_does_beside_it(self):
+        exchange_cases.sailor(self.folder)
+        document = json.loads((self.folder / "sailor.json").read_text())
+        document["cluster"][0]["count"] = 3  # three replicas take 3 x 2.25 s; three stages of one take 10 x 0.75 s, two replicas 4 x 2.25 s
+        (self.folder / "sailor.json").write_text(json.dumps(document))
+        result = launch("plan", "--import", "sailor", "sailor.json", "--format", "json", folder=self.folder)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        answer = json.loads(result.stdout)
+        shapes = [(len(each["answer"]["stages"]), each["answer"]["stages"][0]["replicas"][0]["count"]) for each in [answer, answer["dividing"]]]
+        self.assertEqual(shapes, [(1, 3), (3, 1)])
+        self.assertIn("divide the global batch:", launch("plan", "--import", "sailor", "sailor.json", folder=self.folder).stdout)
+
+    def test_a_job_beside_it_is_a_usage_error(self):
+        exchange_cases.piper(self.folder)
+        self.assert_fails(launch("plan", self.job(), "--import", "piper", "piper.json", folder=self.folder), 64, "--import and JOB", "job.yaml")
+        self.assert_fails(launch("plan", "--import", "piper", "piper.json", "--cluster", "1x2xt4", folder=self.folder), 64, "--cluster", "--import")
+        self.assert_fails(launch("plan", "--import", "piper", folder=self.folder), 64, "--import")
+        self.assert_fails(launch("plan", "--import", "alpa", "piper.json", folder=self.folder), 64, "alpa", "piper, galvatron, metis, sailor")
+        self.assert_fails(launch("plan", folder=self.folder), 64, "JOB", "--import FORMAT FILE")
+
+    def test_every_problem_of_a_file_is_listed(self):
+        exchange_cases.piper(self.folder)
+        document = json.loads((self.folder / "piper.json").read_text())
+        del document["bandwidth"]
+        document["edges"][0]["destId"] = 7
+        document["maxDevices"] = 0
+        (self.folder / "piper.json").write_text(json.dumps(document))
+        self.assert_fails(launch("plan", "--import", "piper", "piper.json", folder=self.folder), 65, "piper.json", "bandwidth", "maxDevices")
+        exchange_cases.metis(self.folder)
+        (self.folder / "metis/hostfile").write_text("10.0.0.1\n10.0.0.3 slots=2\n")
+        (self.folder / "metis/profiles/DeviceType.A100_tp1_bs2.json").write_text("{}")
+        self.assert_fails(launch("plan", "--import", "metis", "metis", folder=self.folder), 65, "hostfile:1", "10.0.0.3", "DeviceType.A100_tp1_bs2.json")
+        self.assert_fails(launch("plan", "--import", "sailor", "nowhere.json", folder=self.folder), 65, "nowhere.json")
+
+    def test_a_problem_without_a_plan_is_infeasible(self):
+        exchange_cases.metis(self.folder)
+        cluster = json.loads((self.folder / "metis/clusterfile.json").read_text())
+        for host in cluster.values():
+            host["memory"] = 0.0001
+        (self.folder / "metis/clusterfile.json").write_text(json.dumps(cluster))
+        self.assert_fails(launch("plan", "--import", "metis", "metis", folder=self.folder), 69, "profile smaller batches")
+
+
+class Export(Case):
+    """Plans in the words of other tools."""
+
+    def exported(self, tool, *flags):
+        job = self.job()
+        result = launch("plan", job, "--cluster", "1x4xa100-80gb-sxm", "--export", tool, *flags, folder=self.folder)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        lost = [line.removeprefix("not expressed: ") for line in result.stderr.splitlines() if line.startswith("not expressed: ")]
+        for line in lost:
+            self.assertIn(line, result.stdout.replace('\\"', '"'))
+        return result.stdout, lost
+
+    def test_megatron(self):
+        text, lost = self.exported("megatron", "--constrain", "data=2", "--constrain", "pipeline=2", "--constrain", "tensor=1", "--constrain", "zero=0",
+                                   "--constrain", "samples=[1,1]", "--constrain", "offload=none", "--constrain", "schedule=1f1b", "--constrain", "recompute=none")
+        arguments = [line for line in text.splitlines() if not line.startswith("#")]
+        self.assertEqual(arguments[:4], ["--tensor-model-parallel-size 1", "--pipeline-model-parallel-size 2", "--micro-batch-size 1", "--global-batch-size 8"])
+        self.assertIn("--overlap-grad-reduce", arguments)
+        self.assertEqual(lost, [])
+        self.assertIn("a100-80gb-sxm", text)
+
+    def test_torchtitan_is_toml(self):
+        text, lost = self.exported("torchtitan", "--constrain", "data=2", "--constrain", "pipeline=2", "--constrain", "tensor=1", "--constrain", "zero=3",
+                                   "--constrain", "samples=[1,1]", "--constrain", "offload=none", "--constrain", "schedule=1f1b", "--constrain", "recompute=none")
+        document = tomllib.loads(text)
+        self.assertEqual(document["parallelism"]["pipeline_parallel_degree"], 2)
+        self.assertEqual(document["parallelism"]["data_parallel_shard_degree"], 2)
+        self.assertEqual(document["training"]["global_batch_size"], 8)
+        self.assertEqual(document["training"]["local_batch_size"], 4)
+        parts = document["parallelism"]["module_fqns_per_model_part"]
+        self.assertEqual([parts[0][0], parts[1][-1]], ["tok_embeddings", "output"])
+        self.assertEqual(lost, [])
+
+    def test_deepspeed_is_json_whose_batches_agree(self):
+        text, lost = self.exported("deepspeed", "--constrain", "data=4", "--constrain", "pipeline=1", "--constrain", "tensor=1", "--constrain", "zero=2",
+                                   "--constrain", "samples=[1,1,1,1]", "--constrain", "offload=none")
+        document = json.loads(text)
+        self.assertEqual(document["train_batch_size"], 8)
+        self.assertEqual(document["train_micro_batch_size_per_gpu"] * document["gradient_accumulation_steps"] * 4, 8)
+        self.assertEqual(document["zero_optimization"]["stage"], 2)
+        self.assertEqual([line for line in lost if "recompute" not in line], [])
+
+    def test_what_a_tool_lacks_is_told(self):
+        _, lost = self.exported("deepspeed", "--constrain", "data=2", "--constrain", "pipeline=2", "--constrain", "tensor=1", "--constrain", "schedule=gpipe")
+        self.assertTrue(any("PipelineModule" in line for line in lost), lost)
+        self.assertTrue(any("schedule gpipe" in line for line in lost), lost)
+
+    def test_an_unknown_tool_lists_the_known(self):
+        result = launch("plan", self.job(), "--cluster", write_cluster(self.folder, 1 << 30), "--export", "alpa", folder=self.folder)
+        self.assert_fails(result, 64, "megatron", "torchtitan", "deepspeed")
+
+
+class Replanning(Case):
+    """Two nodes of two devices; a plan for them runs."""
+
+    BEFORE = "2x2xa100-80gb-sxm,ib200"
+
+    def setUp(self):
+        super().setUp()
+        self.ok("plan", self.job(), "--cluster", self.BEFORE, "--runnable", "--constrain", "data=4", "--constrain", "pipeline=1", "--out", "plan.json")
+
+    def ok(self, *arguments):
+        result = launch(*arguments, folder=self.folder)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        return result
+
+    def replan(self, *flags):
+        result = self.ok("plan", "job.yaml", "--running", "plan.json", "--runnable", "--format", "json", *flags)
+        return json.loads(result.stdout), result.stderr
+
+    def test_a_short_horizon_keeps_the_plan_and_a_long_one_moves(self):
+        flags = ["--cluster", self.BEFORE, "--slower", "a100-80gb-sxm:3=0.01"]
+        soon, _ = self.replan("--horizon-seconds", "0.001", *flags)
+        self.assertTrue(soon["move"]["keeps_running_plan"])
+        self.assertEqual(soon["move"]["seconds"], 0)
+        running = json.loads((self.folder / "plan.json").read_text())["plan"]
+        self.assertEqual([s["first_block"] for s in soon["plan"]["stages"]], [s["first_block"] for s in running["stages"]])
+        late, _ = self.replan("--horizon-seconds", "1e7", *flags)
+        self.assertFalse(late["move"]["keeps_running_plan"])
+        self.assertLess(late["estimate"]["step_seconds"], soon["estimate"]["step_seconds"])
+        self.assertGreater(late["move"]["pays_after_seconds"], late["move"]["seconds"])
+        self.assertAlmostEqual(late["move"]["running_step_seconds"], soon["estimate"]["step_seconds"])
+
+    def test_the_move_is_told_in_words(self):
+        result = self.ok("plan", "job.yaml", "--running", "plan.json", "--cluster", self.BEFORE, "--horizon-seconds", "3600", "--lost", "a100-80gb-sxm:1")
+        self.assertIn("moving takes 1.0 s", result.stdout)
+        self.assertIn("horizon 1 h 0 min", result.stdout)
+        self.assertIn("note: lost since the running plan was made: a100-80gb-sxm 1", result.stderr)
+
+    def test_the_plan_after_a_lost_node_validates_on_the_changed_cluster(self):
+        document, _ = self.replan("--cluster", self.BEFORE, "--horizon-seconds", "600", "--lost", "node:0", "--out", "next.json", "--out-cluster", "after.json")
+        self.assertEqual(document["move"]["bytes"]["from_disk"], 0)
+        self.ok("validate", "next.json", "--job", "job.yaml", "--cluster", "after.json")
+        after = json.loads((self.folder / "after.json").read_text())
+        self.assertEqual(sum(group["count"] for group in after["nodes"]), 1)
+
+    def test_added_nodes_are_used_when_the_horizon_is_long(self):
+        document, _ = self.replan("--cluster", self.BEFORE, "--horizon-seconds", "1e9", "--added", "2xa100-80gb-sxm=1", "--out-cluster", "after.json")
+        after = json.loads((self.folder / "after.json").read_text())
+        self.assertEqual(after["nodes"][0]["count"], 3)
+        self.assertIn("move", document)
+
+    def test_two_cluster_files_are_matched_by_class(self):
+        for name, text in [("cluster.json", self.BEFORE), ("after.json", "1x2xa100-80gb-sxm,ib200")]:
+            (self.folder / name).write_text(self.ok("catalogue", text).stdout)
+        document, notes = self.replan("--cluster", "after.json", "--horizon-seconds", "600")
+        self.assertIn("a100-80gb-sxm 2-3", notes)
+        self.assertIsNone(document["move"]["running_step_seconds"])
+        # Without --cluster it is the one beside the plan: nothing changed.
+        same, notes = self.replan("--horizon-seconds", "0.001")
+        self.assertTrue(same["move"]["keeps_running_plan"])
+        self.assertNotIn("lost", notes)
+
+    def test_equal_input_gives_equal_bytes_for_any_thread_count(self):
+        texts = set()
+        for threads in ["1", "3"]:
+            document, _ = self.replan("--cluster", self.BEFORE, "--horizon-seconds", "60", "--lost", "a100-80gb-sxm:2", "--threads", threads)
+            texts.add(json.dumps([document["plan"], document["estimate"], document["move"]], sort_keys=True))
+        self.assertEqual(len(texts), 1)
+
+    def test_every_mistake_is_told(self):
+        bad = launch("plan", "job.yaml", "--running", "plan.json", "--cluster", self.BEFORE, "--horizon-seconds", "60", "--lost", "a100:1,a100-80gb-sxm:7,node:2",
+                     "--added", "rack=1", folder=self.folder)
+        self.assert_fails(bad, 65, "a100-80gb-sxm, or node for whole nodes", "a100-80gb-sxm:0-3", "node:0-1", "rack")
+        self.golden("bad_change.txt", bad.stderr)
+        unread = launch("plan", "job.yaml", "--running", "plan.json", "--cluster", self.BEFORE, "--horizon-seconds", "60", "--slower", "a100-80gb-sxm:1=2", folder=self.folder)
+        self.assert_fails(unread, 65, "--slower", "between 0 and 1")
+
+    def test_flags_that_need_each_other(self):
+        self.assert_fails(launch("plan", "job.yaml", "--running", "plan.json", folder=self.folder), 64, "--horizon-seconds")
+        self.assert_fails(launch("plan", "job.yaml", "--lost", "a:1", folder=self.folder), 64, "--running PLAN")
+        zero = launch("plan", "job.yaml", "--running", "plan.json", "--cluster", self.BEFORE, "--horizon-seconds", "0", folder=self.folder)
+        self.assert_fails(zero, 65, "horizon_seconds")
+
+    def test_a_plan_of_another_cluster_is_refused(self):
+        other = launch("plan", "job.yaml", "--running", "plan.json", "--cluster", "4x2xa100-80gb-sxm,ib200", "--horizon-seconds", "60", "--lost", "node:1",
+                       folder=self.folder)
+        self.assert_fails(other, 65, "another cluster", "--running-cluster")
 
 
 class Machine(Case):

@@ -6,6 +6,8 @@
 
 #include "common/env.h"
 
+#include <limits>
+
 #include <catch2/catch.hpp>
 
 using namespace coxswain;
@@ -150,6 +152,42 @@ TEST_CASE("validate names broken rules", "[resource_graph_test]") {
   CHECK(problems[0].message == "the cluster has no device");
 }
 
+TEST_CASE("a zero link, a negative latency and no memory are told beside a wrong count", "[resource_graph_test]") {
+  Json json = to_json(make_graph());
+  json["node_classes"].array()[0]["devices"].array()[0]["count"] = 0;
+  json["node_classes"].array()[0]["link"]["bandwidth_bytes_per_second"]["value"] = 0.0;
+  json["device_classes"].array()[0]["memory_bytes"]["value"] = 0;
+  json["tiers"].array()[0]["link"]["latency_seconds"]["value"] = -1.0;
+  json["device_classes"].array()[1]["peak_float32_flop_per_second"]["value"] = "fast";
+  const auto result = resource_graph_from_json(json);
+  REQUIRE(!result.has_value());
+  std::vector<std::string> paths;
+  for (const Error& problem : result.error().details) paths.push_back(problem.path);
+  CHECK(paths == std::vector<std::string>{"device_classes[1].peak_float32_flop_per_second.value",
+                                          "node_classes[0].devices[0].count", "device_classes[0].memory_bytes",
+                                          "node_classes[0].link.bandwidth_bytes_per_second",
+                                          "tiers[0].link.latency_seconds"});
+}
+
+TEST_CASE("what is no number is a problem of the cluster, not a bug", "[resource_graph_test]") {
+  constexpr double kNan = std::numeric_limits<double>::quiet_NaN(), kInfinity = std::numeric_limits<double>::infinity();
+  ResourceGraph graph = make_graph();
+  graph.device_classes[0].memory_bandwidth.value = BytesPerSecond(kNan);
+  graph.device_classes[0].launch_overhead.value = Seconds(kNan);
+  graph.device_classes[1].peak_float32.value = FlopPerSecond(kInfinity);
+  graph.node_classes[0].link.latency.value = Seconds(kInfinity);
+  graph.tiers[0].link.bandwidth.value = BytesPerSecond(kNan);
+  const auto problems = validate(graph);
+  REQUIRE(problems.size() == 5);
+  CHECK(problems[0].path == "device_classes[0].memory_bandwidth_bytes_per_second");
+  CHECK(problems[0].got == "nan");
+  CHECK(problems[1].path == "device_classes[0].launch_overhead_seconds");
+  CHECK(problems[2].path == "device_classes[1].peak_float32_flop_per_second");
+  CHECK(problems[2].got == "inf");
+  CHECK(problems[3].path == "node_classes[0].link.latency_seconds");
+  CHECK(problems[4].path == "tiers[0].link.bandwidth_bytes_per_second");
+}
+
 TEST_CASE("the hash sees classes and counts, not rates", "[resource_graph_test]") {
   const ResourceGraph graph = make_graph();
   ResourceGraph other = graph;
@@ -223,4 +261,23 @@ TEST_CASE("a price stands in the file only when it is known", "[resource_graph_t
   CHECK(*back == graph);
   graph.device_classes[0].price.value = UsdPerHour(-1);
   CHECK(validate(graph).size() == 1);
+}
+
+TEST_CASE("a group that continues another shares its tiers, counted from its first node", "[resource_graph_test]") {
+  ResourceGraph graph = make_graph();
+  graph.nodes = {{0, 1, {{make_link("close", 30), 2}, {make_link("group", 25), 0}}}, {1, 3, {}, true}, {0, 1}};
+  REQUIRE(validate(graph).empty());
+  CHECK(link_between_nodes(graph, 0, 1).name == "close");
+  CHECK(link_between_nodes(graph, 1, 2).name == "group");
+  CHECK(link_between_nodes(graph, 2, 3).name == "close");
+  CHECK(link_between_nodes(graph, 3, 4).name == "pod");
+  // One network for all is enough.
+  graph.nodes.pop_back();
+  graph.tiers.clear();
+  CHECK(validate(graph).empty());
+  graph.nodes[1].continues = false;
+  CHECK(validate(graph).size() == 1);
+  graph.nodes[0].continues = true;
+  REQUIRE(validate(graph).size() == 1);
+  CHECK(validate(graph)[0].path == "nodes[0].continues");
 }

@@ -69,6 +69,41 @@ TEST_CASE("C15: a split backward holds until W", "[memory_test]") {
   CHECK(estimate_memory(cost, plan, 1, 0).activations.value == 4 * (2 * 5000 + 50));
 }
 
+TEST_CASE("C15: what is recomputed under a split backward stays until W", "[memory_test]") {
+  const model::ModelGraph graph = make_chain(4, 8);
+  const auto resources = two_devices();
+  FakeCost cost(graph, resources);
+  cost.saved = {0, 1000, 1000, 1000, 1000, 0};
+  const std::vector<StageSpec> stages{{0, 3, {{0, 0}}, {1}, plan::Recompute::Full},
+                                      {3, 6, {{0, 1}}, {1}, plan::Recompute::Full}};
+  const std::int64_t cut = 8 * 4;
+  // Stage 1 of H1: F0 I0 F1 I1 W0 ...: two micro-batches between I and W; inputs of three blocks before that.
+  const auto plan = make_plan(graph, resources, stages, 4, plan::ScheduleKind::ZeroBubbleH1);
+  CHECK(estimate_memory(cost, plan, 1, 0).activations.value == 2 * 2000);
+  CHECK(estimate_memory(cost, plan, 0, 0).activations.value == cut + 2000);  // F0 F1 I0: one block's input each
+}
+
+TEST_CASE("C15, C16: chunks count with their own bytes, edges with all that they carry", "[memory_test]") {
+  const model::ModelGraph graph = make_chain(3, 8);
+  const auto resources = two_devices();
+  FakeCost cost(graph, resources);
+  cost.saved = {0, 1, 10, 100, 1000};
+  const std::int64_t cut = 8 * 4;
+  // Stage 0: F0 F1 F0' F1' F2 B0' F3 ...: at most three of the first chunk and two of the second.
+  const auto ring = make_chunked_plan(graph, resources, plan::ScheduleKind::Interleaved, 2, 2, 4);
+  CHECK(estimate_memory(cost, ring, 0, 0).activations.value == 3 * 1 + 2 * 100);
+  CHECK(estimate_memory(cost, ring, 1, 0).activations.value == 2 * 10 + 1 * 1000);
+  CHECK(estimate_memory(cost, ring, 0, 0).transfers.value == 2 * (2 + 1) * cut);  // out, and back in
+  CHECK(estimate_memory(cost, ring, 0, 0).parameters.value == 2 * 64 * 4);
+  // Three micro-batches in one round: a buffer more on the edge back.
+  const auto odd = make_chunked_plan(graph, resources, plan::ScheduleKind::Interleaved, 2, 2, 3);
+  CHECK(estimate_memory(cost, odd, 0, 0).transfers.value == (2 * (2 + 1) + 1) * cut);
+  // A V: down and up between the stages, nothing at the turn.
+  const auto v = make_chunked_plan(graph, resources, plan::ScheduleKind::ZeroBubbleV, 2, 2, 4);
+  CHECK(estimate_memory(cost, v, 1, 0).transfers.value == 2 * (2 + 1) * cut);
+  CHECK(estimate_memory(cost, v, 0, 0).activations.value == 3 * 1 + 1 * 1000);
+}
+
 TEST_CASE("C15-C17: each part of a stage's memory", "[memory_test]") {
   const model::ModelGraph graph = make_chain(4, 8);
   const auto resources = two_devices();

@@ -39,3 +39,19 @@ TEST_CASE("C12: beyond the points the line goes on, within bounds", "[profile_ti
   CHECK(interpolate_block({&a, &falling}, 9).forward.value == Approx(1));
   CHECK(interpolate_block({&a}, 6).forward.value == Approx(9));
 }
+
+TEST_CASE("C12: an interpolated time states its uncertainty, a measured one none", "[profile_times_test]") {
+  const auto a = point(2, 3, 20), b = point(4, 5, 40), c = point(8, 13, 80);
+  const std::vector<const cluster::BlockTiming*> points{&a, &b, &c};
+  for (const std::int64_t samples : {2, 4, 8}) CHECK(interpolation_uncertainty(points, samples) == 0);
+  // 4 by the line; 4.5 by the share of the point before, 3 by the line behind (1 + ... = 3, the lower point): 1.5 / 2 / 4.
+  CHECK(interpolation_uncertainty(points, 3) == Approx(0.1875));
+  // 9 by the line; 7 by the line before, 9.75 by the share of the point behind.
+  CHECK(interpolation_uncertainty(points, 6) == Approx(2.75 / 2 / 9));
+  // 17 by the line; 16.25 by the share, 13 by the last point.
+  CHECK(interpolation_uncertainty(points, 10) == Approx(4.0 / 2 / 17));
+  // 2 by the line; 1.5 by the share, 3 by the first point.
+  CHECK(interpolation_uncertainty(points, 1) == Approx(1.5 / 2 / 2));
+  CHECK(interpolation_uncertainty({&a}, 2) == 0);
+  CHECK(interpolation_uncertainty({&a}, 4) == Approx(3.0 / 2 / 6));
+}

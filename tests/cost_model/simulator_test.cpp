@@ -106,6 +106,57 @@ TEST_CASE("zero-bubble schedules of equal stages end when published", "[simulato
   }
 }
 
+TEST_CASE("interleaved stages divide the bubble by the chunks", "[simulator_test]") {
+  for (const int num_stages : {2, 3, 4}) {
+    for (const int chunks : {2, 3}) {
+      const model::ModelGraph graph = make_chain(num_stages * chunks - 1, 8);
+      const auto resources = accelerators(4);
+      FakeCost cost(graph, resources);
+      cost.forward.assign(graph.blocks.size(), 1.0 / chunks);  // a stage takes 1 s forward, 2 s backward
+      cost.forward[0] = 0;
+      for (const int rounds : {1, 2, 4}) {
+        // (p - 1) (F + B) / v: arXiv 2104.04473, section 2.2.2; with larger rounds too.
+        for (const int count : {num_stages * rounds, num_stages * rounds + 1, num_stages * (rounds + 1) - 1}) {
+          CAPTURE(num_stages, chunks, count);
+          const auto plan = make_chunked_plan(graph, resources, ScheduleKind::Interleaved, num_stages, chunks, count);
+          CHECK(simulated_step(cost, plan) == Approx(3.0 * count + 3.0 * (num_stages - 1) / chunks));
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("a V of equal forwards, input and weight gradients has no bubble once it has begun", "[simulator_test]") {
+  for (const int num_stages : {2, 3, 4, 8}) {
+    const model::ModelGraph graph = make_chain(2 * num_stages - 1, 8);
+    const auto resources = accelerators(8);
+    FakeCost cost(graph, resources);
+    cost.forward.assign(graph.blocks.size(), 1.0);
+    cost.forward[0] = 0;
+    // From 2p micro-batches on: arXiv 2401.10241, section 6. The last stage begins p - 1 forwards late.
+    for (const int count : {2 * num_stages, 2 * num_stages + 1, 5 * num_stages}) {
+      const auto plan = make_chunked_plan(graph, resources, ScheduleKind::ZeroBubbleV, num_stages, 2, count);
+      CAPTURE(num_stages, count);
+      CHECK(simulated_step(cost, plan) == Approx(6.0 * count + num_stages - 1));
+    }
+  }
+}
+
+TEST_CASE("a message back to the first stage takes its time", "[simulator_test]") {
+  const model::ModelGraph graph = make_chain(3, 8);
+  const auto resources = accelerators(2, 16);  // 32 bytes a sample: 2 s a message
+  FakeCost cost(graph, resources);
+  cost.forward = {0, 1, 1, 1, 1};
+  const double norm =
+      cost.estimate_collective(collective::CollectiveKind::AllReduce, Bytes(16), {{0, 0}, {0, 1}}).value;
+  // One micro-batch: four parts of 1 + 2 s; three messages each way around the ring, two over the V with its turn.
+  const auto ring = make_chunked_plan(graph, resources, ScheduleKind::Interleaved, 2, 2, 1);
+  CHECK(simulated_step(cost, ring) == Approx(4 * 3 + 6 * 2 + norm));
+  const auto v = make_chunked_plan(graph, resources, ScheduleKind::ZeroBubbleV, 2, 2, 1);
+  // Of stage 0's first part the weight gradient comes last; the others' hide in the messages, but the turn's own.
+  CHECK(simulated_step(cost, v) == Approx(4 * 2 + 1 + 4 * 2 + 1 + norm));
+}
+
 TEST_CASE("recompute adds a forward pass to the backward", "[simulator_test]") {
   const model::ModelGraph graph = make_chain(2, 8);
   const auto resources = accelerators(1);

@@ -26,3 +26,21 @@ TEST_CASE("every action is a span on its role's stream", "[trace_test]") {
   }
   CHECK(spans == plan.roles[0].actions.size() + plan.roles[1].actions.size());
 }
+
+TEST_CASE("edges back have streams of their own, shown where there are chunks", "[trace_test]") {
+  const model::ModelGraph graph = make_chain(3, 8);
+  const auto resources =
+      make_cluster({make_device("cpu", 1 << 30)}, {2}, 1, make_link("l", 0, 100), make_link("o", 0, 1e9));
+  const FakeCost cost(graph, resources);
+  const auto trace_of = [&](plan::ScheduleKind kind, int chunks) {
+    const auto plan = make_chunked_plan(graph, resources, kind, 2, chunks, 2);
+    const auto simulation = simulate(cost, plan);
+    REQUIRE(simulation.has_value());
+    return to_chrome_trace(plan, *simulation);
+  };
+  const std::string ring = trace_of(plan::ScheduleKind::Interleaved, 2);
+  CHECK(ring.find("activations in, back") != std::string::npos);
+  CHECK(ring.find("stage 0 blocks 0-1 3-3, 1 x 1 samples") != std::string::npos);
+  const std::string plain = trace_of(plan::ScheduleKind::OneForwardOneBackward, 1);
+  CHECK(plain.find(", back\"") == std::string::npos);
+}

@@ -37,6 +37,13 @@ TEST_CASE("schedules with a split backward are planned, not run", "[capabilities
   CHECK(list_beyond(plan, kPlannable).empty());
   CHECK_FALSE(has_schedule(kRunnable, ScheduleKind::ZeroBubbleH1));
   CHECK(has_schedule(kPlannable, ScheduleKind::ZeroBubbleH1));
+  plan.schedule = ScheduleKind::Interleaved;
+  CHECK(list_beyond(plan, kRunnable) == std::vector<std::string>{"interleaved schedules"});
+  CHECK(list_beyond(plan, kPlannable).empty());
+  CHECK(has_schedule(kPlannable, ScheduleKind::ZeroBubbleV));
+  Capabilities without_chunks = kPlannable;
+  without_chunks.chunks = false;
+  CHECK_FALSE(has_schedule(without_chunks, ScheduleKind::ZeroBubbleV));
   CHECK(has_schedule(kRunnable, ScheduleKind::GPipe));
   CHECK(has_schedule(kRunnable, ScheduleKind::OneForwardOneBackward));
 }

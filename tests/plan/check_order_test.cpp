@@ -33,6 +33,63 @@ TEST_CASE("derived lists run to their end", "[check_order]") {
   CHECK(check_order(two_stages(graph), graph).empty());
 }
 
+TEST_CASE("no schedule gets stuck without buffers, for any stages, chunks, micro-batches and credits",
+          "[check_order]") {
+  for (const ScheduleKind kind :
+       {ScheduleKind::ZeroBubbleH1, ScheduleKind::ZeroBubbleH2, ScheduleKind::Interleaved, ScheduleKind::ZeroBubbleV}) {
+    for (int num_stages = 1; num_stages <= 9; ++num_stages) {
+      for (const int chunks : {1, 2, 3, 4}) {
+        if (has_chunks(kind) != (chunks > 1) || (kind == ScheduleKind::ZeroBubbleV && chunks > 2)) continue;
+        const auto graph = make_chain_graph({.num_layers = std::max(1, num_stages * chunks - 2), .tied = false});
+        PlanOptions options;
+        options.schedule = kind;
+        options.num_chunks = chunks;
+        for (int part = 1; part < num_stages * chunks; ++part) options.cuts.push_back(part);
+        options.samples.assign(static_cast<std::size_t>(num_stages), {1});
+        for (const int count : {1, 2, 3, 4, 5, 6, 7, 8, 11, 12, 13, 17, 26, 35}) {
+          for (const int credits : {1, 2, 3}) {
+            options.count = count;
+            options.receive_credits = credits;
+            const Plan plan = make_plan(graph, make_cpu_cluster({9}), options);
+            CAPTURE(to_text(kind), num_stages, chunks, count, credits);
+            const auto errors = check_order(plan, graph);
+            CHECK(errors.empty());
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("evaluation does not get stuck either", "[check_order]") {
+  for (const ScheduleKind kind : {ScheduleKind::Interleaved, ScheduleKind::ZeroBubbleV}) {
+    for (int num_stages = 2; num_stages <= 6; ++num_stages) {
+      const auto graph = make_chain_graph({.num_layers = 2 * num_stages - 2, .tied = false});
+      PlanOptions options{.schedule = kind, .receive_credits = 1, .num_chunks = 2};
+      for (int part = 1; part < num_stages * 2; ++part) options.cuts.push_back(part);
+      options.samples.assign(static_cast<std::size_t>(num_stages), {1});
+      for (const int count : {1, 5, 12, 17}) {
+        options.count = count;
+        Plan plan = make_plan(graph, make_cpu_cluster({6}), options);
+        for (Role& role : plan.roles) role.actions = evaluation_actions(plan, role.stage);
+        CAPTURE(to_text(kind), num_stages, count);
+        CHECK(check_order(plan, graph).empty());
+      }
+    }
+  }
+}
+
+TEST_CASE("a receive of another chunk than was sent is refused", "[check_order]") {
+  const auto graph = make_chain_graph();
+  Plan plan = make_plan(
+      graph, make_cpu_cluster({2}),
+      {.cuts = {1, 2, 4}, .samples = {{4}, {4}}, .count = 2, .schedule = ScheduleKind::Interleaved, .num_chunks = 2});
+  REQUIRE(check_order(plan, graph).empty());
+  auto& actions = plan.roles[1].actions;
+  swap_actions(actions, "RECV_F1", "RECV_F0.1");
+  CHECK(messages(check_order(plan, graph)).front() == "send and receive do not match");
+}
+
 TEST_CASE("ends of an edge in another order do not match", "[check_order]") {
   const auto graph = make_chain_graph();
   Plan plan = two_stages(graph);

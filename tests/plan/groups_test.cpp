@@ -67,6 +67,36 @@ TEST_CASE("groups come in one order and single ranks make none but the world", "
   CHECK(make_groups(single, graph)[0].ranks == std::vector<int>{0});
 }
 
+TEST_CASE("stages with chunks have edges back: from the last to the first, or up the V", "[groups]") {
+  const model::ModelGraph graph = make_chain_graph({.num_layers = 4, .tied = false});
+  PlanOptions options{.cuts = {1, 2, 3, 4, 5}, .samples = {{4}, {2, 2}, {4}}, .num_chunks = 2};
+  options.schedule = ScheduleKind::Interleaved;
+  const Plan ring = make_plan(graph, make_cpu_cluster({4}), options);
+  CHECK(pipeline_edges(ring) == std::vector<Edge>{{0, 0, 1}, {1, 1, 2}, {2, 2, 0}});
+  const auto groups = make_groups(ring, graph);
+  CHECK(groups[static_cast<std::size_t>(group_of(ring, groups, 2, {ActionKind::SendActivation, 0}))].ranks ==
+        std::vector<int>{0, 3});
+  const Action first_chunk{ActionKind::SendActivation, 0}, second_chunk{ActionKind::SendActivation, 0, -1, -1, -1, 1};
+  CHECK(transfers_of(ring, 3, first_chunk) == std::vector<Transfer>{{0, 0, 4}});
+  CHECK(transfers_of(ring, 3, second_chunk).empty());
+  CHECK(edge_of(ring, 0, {ActionKind::SendGradient, 0, -1, -1, -1, 1}) == Edge{2, 2, 0});
+  CHECK_FALSE(has_edge_in(ring, 0, 0));
+  CHECK(has_edge_in(ring, 0, 1));
+  CHECK_FALSE(has_edge_out(ring, 2, 1));
+
+  options.schedule = ScheduleKind::ZeroBubbleV;
+  const Plan v = make_plan(graph, make_cpu_cluster({4}), options);
+  CHECK(pipeline_edges(v) == std::vector<Edge>{{0, 0, 1}, {1, 1, 2}, {3, 1, 0}, {4, 2, 1}});
+  CHECK(transfers_of(v, 1, first_chunk) == std::vector<Transfer>{{3, 0, 2}});
+  CHECK(transfers_of(v, 1, second_chunk) == std::vector<Transfer>{{0, 0, 2}});
+  CHECK_FALSE(has_edge_out(v, 2, 0));  // the turn
+  CHECK_FALSE(has_edge_in(v, 2, 1));
+  const auto up = make_groups(v, graph);
+  const int group = group_of(v, up, 0, {ActionKind::ReceiveActivation, 0, -1, -1, -1, 1});
+  CHECK(up[static_cast<std::size_t>(group)].index == 3);
+  CHECK(up[static_cast<std::size_t>(group)].ranks == std::vector<int>{0, 1, 2});
+}
+
 TEST_CASE("equal ranges have one peer", "[groups]") {
   const Plan plan = make_plan(make_chain_graph(), make_cpu_cluster({4}), {.cuts = {3}, .samples = {{3, 1}, {3, 1}}});
   CHECK(transfers_to_next(plan, 0) == std::vector<Transfer>{{2, 0, 3}});

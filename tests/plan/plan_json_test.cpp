@@ -43,6 +43,24 @@ TEST_CASE("the text of a plan is the documented one", "[plan_json]") {
       R"json("recompute":["none","full"],"replicas":[{"context":1,"devices":[{"device_class":0,"index":5}],"expert":1,"samples":4,"tensor":1}],"zero_stage":0}]})json");
 }
 
+TEST_CASE("chunks are written where they are used, and read back", "[plan_json]") {
+  CHECK(coxswain::to_text(to_json(sample_plan())).find("chunks") == std::string::npos);
+  const Plan plan =
+      make_plan(make_chain_graph(), make_cpu_cluster({2}),
+                {.cuts = {1, 2, 4}, .samples = {{4}, {4}}, .schedule = ScheduleKind::ZeroBubbleV, .num_chunks = 2});
+  Json json = to_json(plan);
+  const std::string text = coxswain::to_text(json);
+  CHECK(text.find(R"("chunks":[{"end_block":6,"first_block":4}])") != std::string::npos);
+  CHECK(text.find(R"("RECV_F1.1")") != std::string::npos);
+  const auto read = plan_from_json(json);
+  REQUIRE(read);
+  CHECK(*read == plan);
+  json["stages"].array()[0]["chunks"].array()[0]["end_block"] = Json("six");
+  const auto bad = plan_from_json(json);
+  REQUIRE_FALSE(bad);
+  CHECK(coxswain::to_text(bad.error()).find("stages[0].chunks[0].end_block") != std::string::npos);
+}
+
 TEST_CASE("every problem of form is reported with its path", "[plan_json]") {
   Json json = to_json(sample_plan());
   json["schedule"] = Json("fastest");

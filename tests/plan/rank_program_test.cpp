@@ -92,6 +92,46 @@ TEST_CASE("W waits for its I, reductions for the W that touch them", "[rank_prog
   CHECK(waits(program, "REDUCE_NORM") == "REDUCE_GRAD[3,4) W4[2,3) REDUCE_GRAD[2,3)");
 }
 
+TEST_CASE("chunks wait for each other at the V's turn, and credits count by edge", "[rank_program]") {
+  const Plan plan = make_plan(make_chain_graph({.tied = false}), make_cpu_cluster({3}),
+                              {.cuts = {1, 2, 3, 4, 5},
+                               .samples = {{4}, {4}, {4}},
+                               .count = 5,
+                               .schedule = ScheduleKind::ZeroBubbleV,
+                               .receive_credits = 1,
+                               .num_chunks = 2});
+  const model::ModelGraph graph = make_chain_graph({.tied = false});
+  const RankProgram turn = make_rank_program(plan, graph, 2);
+  CHECK(waits(turn, "F2.1[3,4)") == "SEND_F1.1 F2[2,3)");
+  CHECK(waits(turn, "F2[2,3)") == "RECV_F2");
+  CHECK(waits(turn, "I2[2,3)") == "F2[2,3) SEND_B1 I2.1[3,4)");
+  const RankProgram loss = make_rank_program(plan, graph, 0);
+  CHECK(waits(loss, "I0.1[5,6)") == "COUNT_LOSS F0.1[5,6)");
+  CHECK(waits(loss, "I0[0,1)") == "F0[0,1) RECV_B0");
+  const RankProgram middle = make_rank_program(plan, graph, 1);
+  CHECK(waits(middle, "RECV_F1") == "F0[1,2)");
+  CHECK(waits(middle, "RECV_F1.1") == "F0.1[4,5)");
+  CHECK(waits(middle, "F1.1[4,5)") == "SEND_F0.1 RECV_F1.1");
+}
+
+TEST_CASE("a bucket waits for every chunk that may use its parameters", "[rank_program]") {
+  // By hand: the second chunk's weight gradient comes last, and the first chunk's bucket holds what both use.
+  Plan plan =
+      make_plan(make_chain_graph({.tied = false}), make_cpu_cluster({2}),
+                {.cuts = {3}, .samples = {{2, 2}}, .count = 1, .schedule = ScheduleKind::ZeroBubbleV, .num_chunks = 2});
+  const std::vector<Action> actions{{ActionKind::Forward, 0, 0, 3},
+                                    {ActionKind::Forward, 0, 3, 6, -1, 1},
+                                    {ActionKind::BackwardInput, 0, 3, 6, -1, 1},
+                                    {ActionKind::BackwardInput, 0, 0, 3},
+                                    {ActionKind::BackwardWeight, 0, 0, 3},
+                                    {ActionKind::ReduceGradient, -1, 0, 3},
+                                    {ActionKind::BackwardWeight, 0, 3, 6, -1, 1},
+                                    {ActionKind::ReduceGradient, -1, 3, 6}};
+  const RankProgram program = make_rank_program(plan, make_chain_graph({.tied = false}), 0, actions);
+  CHECK(waits(program, "REDUCE_GRAD[0,3)") == "W0.1[3,6)");
+  CHECK(waits(program, "REDUCE_GRAD[3,6)") == "W0.1[3,6)");
+}
+
 TEST_CASE("evaluation's reduction waits for the last forward", "[rank_program]") {
   const Plan plan = middle_plan();
   const RankProgram program = make_rank_program(plan, make_chain_graph(), 3, evaluation_actions(plan, 2));

@@ -39,15 +39,38 @@ TEST_CASE("two stages of one and two replicas", "[roles]") {
 }
 
 TEST_CASE("a split backward sends after I and reduces behind the last W", "[roles]") {
-  const Plan plan = make_plan(
-      make_chain_graph(), make_cpu_cluster({3}),
-      {.cuts = {3}, .samples = {{4}, {3, 1}}, .count = 2, .schedule = ScheduleKind::ZeroBubbleH1});
+  const Plan plan =
+      make_plan(make_chain_graph(), make_cpu_cluster({3}),
+                {.cuts = {3}, .samples = {{4}, {3, 1}}, .count = 2, .schedule = ScheduleKind::ZeroBubbleH1});
   CHECK(text_of(plan.roles[0].actions) ==
         "F0[0,3) SEND_F0 F1[0,3) SEND_F1 RECV_B0 I0[0,3) W0[0,3) RECV_B1 I1[0,3) W1[0,3) REDUCE_TIED0 REDUCE_NORM "
         "OPTIMIZER BROADCAST_TIED0");
   CHECK(text_of(plan.roles[1].actions) ==
         "COUNT_LOSS REDUCE_LOSS_COUNT RECV_F0 F0[3,6) I0[3,6) SEND_B0 RECV_F1 F1[3,6) I1[3,6) SEND_B1 W0[3,6) "
         "W1[4,6) REDUCE_GRAD[4,6) W1[3,4) REDUCE_GRAD[3,4) REDUCE_TIED0 REDUCE_NORM OPTIMIZER BROADCAST_TIED0");
+}
+
+TEST_CASE("a stage with chunks sends from chunk to chunk and reduces each chunk behind its last backward", "[roles]") {
+  const auto list = [](ScheduleKind kind, std::size_t role) {
+    const Plan plan =
+        make_plan(make_chain_graph(), make_cpu_cluster({4}),
+                  {.cuts = {1, 2, 4}, .samples = {{4}, {2, 2}}, .count = 1, .schedule = kind, .num_chunks = 2});
+    return text_of(plan.roles[role].actions);
+  };
+  // The embedding (block 0) and the head (block 5) are one parameter: on both stages here ...
+  CHECK(list(ScheduleKind::Interleaved, 0) ==
+        "F0[0,1) SEND_F0 RECV_F0.1 F0.1[2,4) SEND_F0.1 RECV_B0.1 B0.1[2,4) SEND_B0.1 RECV_B0 B0[0,1) REDUCE_TIED0 "
+        "REDUCE_NORM OPTIMIZER BROADCAST_TIED0");
+  CHECK(list(ScheduleKind::Interleaved, 1) ==
+        "COUNT_LOSS REDUCE_LOSS_COUNT RECV_F0 F0[1,2) SEND_F0 RECV_F0.1 F0.1[4,6) B0.1[4,6) REDUCE_GRAD[4,6) SEND_B0.1 "
+        "RECV_B0 B0[1,2) REDUCE_GRAD[1,2) SEND_B0 REDUCE_TIED0 REDUCE_NORM OPTIMIZER BROADCAST_TIED0");
+  // ... and on the first alone where the model turns back to it.
+  CHECK(list(ScheduleKind::ZeroBubbleV, 0) ==
+        "COUNT_LOSS F0[0,1) SEND_F0 RECV_F0.1 F0.1[4,6) I0.1[4,6) SEND_B0.1 W0.1[4,6) RECV_B0 I0[0,1) W0[0,1) "
+        "REDUCE_NORM OPTIMIZER");
+  CHECK(list(ScheduleKind::ZeroBubbleV, 1) ==
+        "RECV_F0 F0[1,2) F0.1[2,4) SEND_F0.1 RECV_B0.1 I0.1[2,4) W0.1[3,4) REDUCE_GRAD[3,4) W0.1[2,3) "
+        "REDUCE_GRAD[2,3) I0[1,2) SEND_B0 W0[1,2) REDUCE_GRAD[1,2) REDUCE_NORM OPTIMIZER");
 }
 
 TEST_CASE("replicas with equal class, mesh and samples share a role", "[roles]") {
@@ -96,6 +119,23 @@ TEST_CASE("buckets close at their size and end at the stage's first block", "[ro
   CHECK(starts({0, 0, 0, 0, 0}, 1).empty());
   stage.replicas.resize(1);
   CHECK(starts({1, 1, 1, 1, 1}, 1).empty());
+}
+
+TEST_CASE("no bucket spans two chunks, the last chunk comes first", "[roles]") {
+  Stage stage;
+  stage.first_block = 0;
+  stage.end_block = 3;
+  stage.chunks = {{6, 9}};
+  stage.replicas.resize(2);
+  for (Replica& replica : stage.replicas) replica.devices.resize(1);
+  const auto starts = [&](const std::vector<std::int64_t>& sizes, std::int64_t bucket) {
+    std::vector<Bytes> bytes;
+    for (const std::int64_t size : sizes) bytes.emplace_back(size);
+    return make_bucket_starts(stage, bytes, Bytes(bucket));
+  };
+  CHECK(starts({1, 1, 1, 1, 1, 1}, 2) == std::vector<int>{7, 6, 1, 0});
+  CHECK(starts({1, 1, 1, 1, 1, 1}, 100) == std::vector<int>{6, 0});
+  CHECK(starts({1, 1, 1, 0, 0, 0}, 100) == std::vector<int>{0});
 }
 
 TEST_CASE("a parameter counts in the lowest block of its stage that uses it", "[roles]") {

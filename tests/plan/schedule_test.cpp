@@ -1,5 +1,8 @@
+#include <map>
 #include "common/ensure.h"
+
 #include "plan/program.h"
+#include "tests/plan/pytorch_schedules.h"
 
 #include <catch2/catch.hpp>
 
@@ -70,11 +73,15 @@ TEST_CASE("what is in flight is the list's own peak, and the published one", "[s
       for (int stage = 0; stage < num_stages; ++stage) {
         const auto check = [&](ScheduleKind kind, int published) {
           int held = 0, most = 0;
+          int owed = 0, most_owed = 0;
           for (const Action& action : make_schedule(kind, stage, num_stages, count)) {
             held += action.kind == ActionKind::Forward ? 1 : action.kind == ActionKind::BackwardInput ? 0 : -1;
+            owed += action.kind == ActionKind::BackwardInput ? 1 : action.kind == ActionKind::BackwardWeight ? -1 : 0;
             most = std::max(most, held);
+            most_owed = std::max(most_owed, owed);
           }
           CHECK(held == 0);
+          CHECK(most_owed == peak_weights_owed(kind, stage, count));
           CHECK(most == published);
           CHECK(peak_in_flight(kind, stage, num_stages, count) == published);
         };
@@ -88,8 +95,83 @@ TEST_CASE("what is in flight is the list's own peak, and the published one", "[s
   }
 }
 
-TEST_CASE("a schedule without an order is refused", "[schedule]") {
+TEST_CASE("interleaved 1F1B and ZB-V are PyTorch's orders", "[schedule]") {
+  for (const PytorchSchedule& recorded : kPytorchSchedules) {
+    const ScheduleKind kind = *parse_schedule_kind(recorded.kind);
+    const auto theirs =
+        parse_schedule_csv(recorded.csv, recorded.num_stages, recorded.num_micro_batches, kind, recorded.num_chunks);
+    REQUIRE(theirs);
+    for (int stage = 0; stage < recorded.num_stages; ++stage) {
+      CAPTURE(recorded.kind, recorded.num_stages, recorded.num_chunks, recorded.num_micro_batches, stage);
+      CHECK(make_schedule(kind, stage, recorded.num_stages, recorded.num_micro_batches, recorded.num_chunks) ==
+            (*theirs)[static_cast<std::size_t>(stage)]);
+    }
+  }
+}
+
+TEST_CASE("with chunks every list is complete, in order, and at its published peak", "[schedule]") {
+  for (const ScheduleKind kind : {ScheduleKind::Interleaved, ScheduleKind::ZeroBubbleV}) {
+    for (const int chunks : {2, 3, 4}) {
+      if (kind == ScheduleKind::ZeroBubbleV && chunks > 2) continue;
+      for (int num_stages = 1; num_stages <= 5; ++num_stages) {
+        for (int count = 1; count <= 14; ++count) {
+          for (int stage = 0; stage < num_stages; ++stage) {
+            CAPTURE(to_text(kind), chunks, num_stages, count, stage);
+            const auto list = make_schedule(kind, stage, num_stages, count, chunks);
+            const bool split = splits_backward(kind);
+            REQUIRE(list.size() == static_cast<std::size_t>((split ? 3 : 2) * count * chunks));
+            std::map<std::pair<int, int>, int> steps;  // how far a micro-batch has come in a chunk
+            int held = 0, most = 0, owed = 0, most_owed = 0;
+            for (const Action& action : list) {
+              const int step = action.kind == ActionKind::Forward          ? 0
+                               : action.kind == ActionKind::BackwardWeight ? 2
+                                                                           : 1;
+              CHECK(steps[{action.chunk, action.micro_batch}]++ == step);
+              held += step == 0 ? 1 : step == 1 && split ? 0 : -1;
+              owed += step == 0 ? 0 : step == 2 ? -1 : split ? 1 : 0;
+              most = std::max(most, held);
+              most_owed = std::max(most_owed, owed);
+            }
+            CHECK(steps.size() == static_cast<std::size_t>(count * chunks));
+            CHECK(most == peak_in_flight(kind, stage, num_stages, count, chunks));
+            CHECK(most_owed <= peak_weights_owed(kind, stage, count));
+            if (count < 2 * num_stages) continue;
+            // arXiv 2401.10241, section 6: as much as 1F1B's first stage, p whole micro-batches, on every stage.
+            if (split) CHECK(most == 2 * num_stages);
+            // arXiv 2205.05198, section 4.2.3: 1F1B's peak times 1 + (p - 1) / (p v), in chunks v p + p - 1.
+            if (!split && stage == 0 && count % num_stages == 0) CHECK(most == chunks * num_stages + num_stages - 1);
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("parts run through the stages again and again, or down and up", "[schedule]") {
+  for (const ScheduleKind kind : {ScheduleKind::Interleaved, ScheduleKind::ZeroBubbleV}) {
+    for (int part = 0; part < 8; ++part) {
+      const PartPlace place = place_of_part(kind, part, 4);
+      CHECK(part_of(kind, place.stage, 4, place.chunk) == part);
+      const bool up = kind == ScheduleKind::ZeroBubbleV && part >= 4;
+      CHECK(place == PartPlace{up ? 7 - part : part % 4, part / 4});
+    }
+  }
+}
+
+TEST_CASE("chunk counts fit the stages and the blocks", "[schedule]") {
+  CHECK(chunk_choices(ScheduleKind::OneForwardOneBackward, 4, 12) == std::vector<int>{1});
+  CHECK(chunk_choices(ScheduleKind::OneForwardOneBackward, 4, 3).empty());
+  CHECK(chunk_choices(ScheduleKind::Interleaved, 4, 12) == std::vector<int>{2, 3});
+  CHECK(chunk_choices(ScheduleKind::Interleaved, 4, 120, 4) == std::vector<int>{2, 3, 4});
+  CHECK(chunk_choices(ScheduleKind::Interleaved, 1, 12).empty());
+  CHECK(chunk_choices(ScheduleKind::ZeroBubbleV, 4, 8) == std::vector<int>{2});
+  CHECK(chunk_choices(ScheduleKind::ZeroBubbleV, 4, 7).empty());
+}
+
+TEST_CASE("a number of chunks that a schedule does not have is refused", "[schedule]") {
   CHECK_THROWS_AS(make_schedule(ScheduleKind::ZeroBubbleV, 0, 2, 2), EnsureFailure);
+  CHECK_THROWS_AS(make_schedule(ScheduleKind::Interleaved, 0, 2, 2, 1), EnsureFailure);
+  CHECK_THROWS_AS(make_schedule(ScheduleKind::OneForwardOneBackward, 0, 2, 2, 2), EnsureFailure);
 }
 
 }  // namespace

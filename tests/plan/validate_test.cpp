@@ -156,6 +156,64 @@ TEST_CASE("V10: stages cover the blocks in order", "[validate]") {
   }
 }
 
+TEST_CASE("V10: chunks", "[validate]") {
+  Case c;
+  c.plan = make_plan(c.graph, c.resources,
+                     {.cuts = {1, 2, 4},
+                      .samples = {{4}, {3, 1}},
+                      .count = 2,
+                      .schedule = ScheduleKind::Interleaved,
+                      .num_chunks = 2});
+  const auto check = [&](const std::string& path, const std::string& rule = "V10") {
+    const auto errors = validate(c.plan, c.graph, c.resources, kPlannable);
+    REQUIRE_FALSE(errors.empty());
+    for (const Error& error : errors) CHECK(error.message.substr(0, error.message.find(':')) == rule);
+    CHECK(errors.front().path == path);
+  };
+  CHECK(validate(c.plan, c.graph, c.resources, kPlannable).empty());
+  SECTION("none under 1f1b") {
+    c.plan.schedule = ScheduleKind::OneForwardOneBackward;
+    check("stages[0].chunks");
+  }
+  SECTION("the same number everywhere") {
+    c.plan.stages[1].chunks.push_back({6, 6});
+    check("stages[1].chunks");
+  }
+  SECTION("two for a V") {
+    c.plan.schedule = ScheduleKind::ZeroBubbleV;
+    c.plan.stages[0].chunks.clear();
+    c.plan.stages[0].recompute.resize(1);
+    check("stages[0].chunks");
+  }
+  SECTION("in model order") {
+    c.plan.stages[0].chunks[0] = {3, 5};
+    check("stages[0].chunks[0]");
+  }
+  SECTION("another order of parts") {
+    c.plan.schedule = ScheduleKind::ZeroBubbleV;  // wants chunk 1 of the second stage third
+    check("stages[1].chunks[0]");
+  }
+  SECTION("to the end") {
+    c.plan.stages[1].chunks[0].end_block = 5;
+    c.plan.stages[1].recompute.resize(2);
+    check("stages[1].chunks[0].end_block");
+  }
+  SECTION("recompute over all chunks") {
+    c.plan.stages[0].recompute.pop_back();
+    check("stages[0].recompute", "V18");
+  }
+  SECTION("a bucket in each chunk that has gradients") {
+    REQUIRE(c.plan.stages[1].bucket_starts == std::vector<int>{4, 1});
+    c.plan.stages[1].bucket_starts = {1};
+    check("stages[1].bucket_starts", "V21");
+  }
+  SECTION("V23: the actions of every chunk") {
+    auto& actions = c.plan.roles[1].actions;
+    actions.erase(std::find(actions.begin(), actions.end(), Action{ActionKind::SendActivation, 1}));
+    check("roles[1].actions", "V23");
+  }
+}
+
 TEST_CASE("V11: empty stage", "[validate]") {
   Case c;
   c.graph.blocks[0].end_op = 0;

@@ -24,7 +24,7 @@ TEST_CASE("neighbours move one cut, some samples or the schedule, and fit", "[re
   Counts both, first;
   both.of = {1, 1};
   first.of = {1, 0};
-  const Composition mixed = make_composition(space->pools, both, {}), one = make_composition(space->pools, first, {});
+  const Composition mixed = make_composition(space->pools, both, Axes{}), one = make_composition(space->pools, first, Axes{});
   Candidate candidate{0,     plan::ScheduleKind::OneForwardOneBackward,        8, 1,
                       false, {{0, 3, mixed, {{0, 1, 5}, {1, 1, 3}}, {}, {}}, {3, 6, one, {{0, 1, 8}}, {}, {}}}};
   REQUIRE(refit(*space, candidate));

@@ -50,7 +50,7 @@ TEST_CASE("spread puts each pipeline inside a node, packed each stage", "[search
   REQUIRE(space.has_value());
   Counts units;
   units.of[0] = 8;
-  const Composition eight = make_composition(space->pools, units, {});
+  const Composition eight = make_composition(space->pools, units, Axes{});
   Candidate candidate{0, plan::ScheduleKind::OneForwardOneBackward, 32, 1, false, {}};
   for (int s = 0; s < 4; ++s)
     candidate.stages.push_back({2 * s, 2 * s + 2, eight, std::vector<Share>{{0, 8, 4}},

@@ -31,7 +31,7 @@ TEST_CASE("a span's time is the sum of its blocks", "[span_costs_test]") {
   Fixture f(1 << 30);
   f.cost->action_overhead = 0.25;
   const SpanCosts spans(*f.cost, plan::Precision::Float32, RecomputeRule::Free, {});
-  const SampleTable& table = spans.table({0}, 2);
+  const SampleTable& table = spans.table({0, {}, 1}, 2);
   CHECK(spans.forward(table, 2, 5) == (2 + 3 + 4) * 2'000'000'000LL + 250'000'000);
   CHECK(spans.backward(table, 2, 5) == (2 + 3 + 4) * 4'000'000'000LL + 250'000'000);
   CHECK(spans.has_work(1, 2));
@@ -44,13 +44,13 @@ TEST_CASE("a span's memory is what estimate_memory says of the stage", "[span_co
   Fixture f(1 << 30);
   const SpanCosts spans(*f.cost, plan::Precision::Float32, RecomputeRule::Free, {});
   auto plan = make_plan(f.graph, f.resources, {{0, 4, {{0, 0}}, {3}}, {4, 7, {{0, 1}}, {3}}}, 4);
-  CHECK(spans.fit(spans.table({0}, 3), {0, 4, 2, 2}).bytes ==
+  CHECK(spans.fit(spans.table({0, {}, 1}, 3), {0, 4, 2, 2}).bytes ==
         cost_model::estimate_memory(*f.cost, plan, 0, 0).total().value);
-  CHECK(spans.fit(spans.table({0}, 3), {4, 7, 1, 2}).bytes ==
+  CHECK(spans.fit(spans.table({0, {}, 1}, 3), {4, 7, 1, 2}).bytes ==
         cost_model::estimate_memory(*f.cost, plan, 1, 0).total().value);
   plan.stages[0].recompute = {plan::Recompute::None, plan::Recompute::Full, plan::Recompute::None,
                               plan::Recompute::Full};
-  CHECK(spans.fit(spans.table({0}, 3), {0, 4, 2, 2}, plan.stages[0].recompute).bytes ==
+  CHECK(spans.fit(spans.table({0, {}, 1}, 3), {0, 4, 2, 2}, plan.stages[0].recompute).bytes ==
         cost_model::estimate_memory(*f.cost, plan, 0, 0).total().value);
 }
 
@@ -59,19 +59,19 @@ TEST_CASE("the fewest blocks are recomputed that fit, best bytes for a second fi
   Fixture roomy(1 << 30);
   const std::int64_t all =
       SpanCosts(*roomy.cost, plan::Precision::Float32, RecomputeRule::None, {})
-          .fit(SpanCosts(*roomy.cost, plan::Precision::Float32, RecomputeRule::None, {}).table({0}, 1), {0, 7, 3, 2})
+          .fit(SpanCosts(*roomy.cost, plan::Precision::Float32, RecomputeRule::None, {}).table({0, {}, 1}, 1), {0, 7, 3, 2})
           .bytes;
   Fixture tight(all - 1);
   const SpanCosts spans(*tight.cost, plan::Precision::Float32, RecomputeRule::Free, {});
-  const Fit fit = spans.fit(spans.table({0}, 1), {0, 7, 3, 2});
+  const Fit fit = spans.fit(spans.table({0, {}, 1}, 1), {0, 7, 3, 2});
   CHECK(fit.fits);
   CHECK(fit.recompute[1] == plan::Recompute::Full);
   CHECK(std::count(fit.recompute.begin(), fit.recompute.end(), plan::Recompute::Full) == 1);
   const SpanCosts never(*tight.cost, plan::Precision::Float32, RecomputeRule::None, {});
-  CHECK_FALSE(never.fit(never.table({0}, 1), {0, 7, 3, 2}).fits);
+  CHECK_FALSE(never.fit(never.table({0, {}, 1}, 1), {0, 7, 3, 2}).fits);
   const SpanCosts always(*tight.cost, plan::Precision::Float32, RecomputeRule::Full, {});
-  const Fit full = always.fit(always.table({0}, 1), {0, 7, 3, 2});
+  const Fit full = always.fit(always.table({0, {}, 1}, 1), {0, 7, 3, 2});
   CHECK(std::count(full.recompute.begin(), full.recompute.end(), plan::Recompute::Full) == 7);
   const SpanCosts listed(*tight.cost, plan::Precision::Float32, RecomputeRule::Listed, {0, 0, 0, 1, 0, 0, 0});
-  CHECK(listed.fit(listed.table({0}, 1), {2, 5, 1, 2}).recompute[1] == plan::Recompute::Full);
+  CHECK(listed.fit(listed.table({0, {}, 1}, 1), {2, 5, 1, 2}).recompute[1] == plan::Recompute::Full);
 }

@@ -33,7 +33,7 @@ TEST_CASE("the split is the best over all splits", "[stage_cost_test]") {
     const auto pick = [&](int least, int most) { return std::uniform_int_distribution<int>(least, most)(random); };
     const std::int64_t speed[] = {pick(1, 9), pick(1, 9)}, fixed = pick(0, 20);
     const auto time = [&](UnitKind key, std::int64_t samples) { return fixed + 100 * samples / speed[key.device_class]; };
-    const std::vector<SplitClass> classes{{pick(1, 2), {0}, 1000}, {pick(0, 2), {1}, 1000}};
+    const std::vector<SplitClass> classes{{pick(1, 2), {0, {}, 1}, 1000}, {pick(0, 2), {1, {}, 1}, 1000}};
     const std::int64_t micro = pick(1, 14);
     std::vector<SplitClass> used;
     for (const SplitClass& entry : classes) {
@@ -75,9 +75,9 @@ TEST_CASE("the split is the best over all splits", "[stage_cost_test]") {
 
 TEST_CASE("a class with little memory takes fewer samples", "[stage_cost_test]") {
   const auto time = [](UnitKind, std::int64_t samples) { return samples; };
-  const std::vector<SplitClass> classes{{1, {0}, 100}, {1, {1}, 3}};
+  const std::vector<SplitClass> classes{{1, {0, {}, 1}, 100}, {1, {1, {}, 1}, 3}};
   CHECK(by_replica(split_samples(10, classes, time), classes) == std::vector<std::int64_t>{7, 3});
-  CHECK(split_samples(10, {{1, {0}, 5}, {1, {1}, 3}}, time).empty());
+  CHECK(split_samples(10, {{1, {0, {}, 1}, 5}, {1, {1, {}, 1}, 3}}, time).empty());
 }
 
 TEST_CASE("unequal devices share a micro-batch by their speed", "[stage_cost_test]") {
@@ -96,7 +96,7 @@ TEST_CASE("unequal devices share a micro-batch by their speed", "[stage_cost_tes
   context.micro = 14;
   context.count = 2;
   context.bucket_bytes = Bytes(1 << 20);
-  context.compositions = {make_composition(*pools, all_of(*pools), {})};
+  context.compositions = {make_composition(*pools, all_of(*pools), Axes{})};
   StageCosts costs(context);
   const StageChoices& choices = costs.stage(0, 5, 0, 1);
   REQUIRE(choices.fits());

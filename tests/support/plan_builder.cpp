@@ -45,9 +45,19 @@ plan::Plan make_plan(const model::ModelGraph& graph, const cluster::ResourceGrap
   std::int64_t next_device = 0;
   for (std::size_t s = 0; s < options.samples.size(); ++s) {
     plan::Stage stage;
-    stage.first_block = s == 0 ? 0 : options.cuts[s - 1];
-    stage.end_block = s == options.cuts.size() ? graph.num_blocks() : options.cuts[s];
-    stage.recompute.assign(static_cast<std::size_t>(stage.end_block - stage.first_block), plan::Recompute::None);
+    for (int chunk = 0; chunk < options.num_chunks; ++chunk) {
+      const auto part = static_cast<std::size_t>(
+          plan::part_of(options.schedule, static_cast<int>(s), static_cast<int>(options.samples.size()), chunk));
+      const plan::BlockRun run{part == 0 ? 0 : options.cuts[part - 1],
+                               part == options.cuts.size() ? graph.num_blocks() : options.cuts[part]};
+      if (chunk == 0) {
+        stage.first_block = run.first_block;
+        stage.end_block = run.end_block;
+      } else {
+        stage.chunks.push_back(run);
+      }
+    }
+    stage.recompute.assign(static_cast<std::size_t>(plan::num_blocks(stage)), plan::Recompute::None);
     for (const std::int64_t samples : options.samples[s]) {
       plan::Replica replica;
       replica.devices.push_back({0, next_device++});

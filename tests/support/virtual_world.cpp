@@ -161,9 +161,7 @@ Result<Communication> VirtualWorld::Compute::prepare(const Action& action) {
   }
   communication.kind = Communication::Kind::Exchange;
   const bool send = action.kind == ActionKind::SendActivation || action.kind == ActionKind::SendGradient;
-  const bool next = action.kind == ActionKind::SendActivation || action.kind == ActionKind::ReceiveGradient;
-  for (const plan::Transfer& transfer :
-       next ? plan::transfers_to_next(world_.plan_, rank_) : plan::transfers_from_previous(world_.plan_, rank_)) {
+  for (const plan::Transfer& transfer : plan::transfers_of(world_.plan_, rank_, action)) {
     collective::PointToPoint one;
     one.kind = send ? collective::PointToPoint::Kind::Send : collective::PointToPoint::Kind::Receive;
     one.peer = static_cast<int>(std::find(members.begin(), members.end(), transfer.peer) - members.begin());

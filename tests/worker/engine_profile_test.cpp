@@ -136,6 +136,10 @@ TEST_CASE("plans and data that cannot run are refused") {
     plan.precision = plan::Precision::BFloat16;
     CHECK(code() == ErrorCode::Unimplemented);
   }
+  SECTION("a split backward") {
+    plan.schedule = plan::ScheduleKind::ZeroBubbleH1;
+    CHECK(code() == ErrorCode::Unimplemented);
+  }
   SECTION("ZeRO") {
     plan.stages[0].zero_stage = 3;
     CHECK(code() == ErrorCode::Unimplemented);

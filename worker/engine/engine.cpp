@@ -37,6 +37,7 @@ Result<void> check_supported(const plan::Plan& plan) {
       problems.push_back({ErrorCode::Unimplemented, std::string("this version cannot run ") + what, path, "", "", ""});
   };
   refuse(plan.precision != plan::Precision::Float32, "precision", "mixed precision");
+  refuse(!plan::has_schedule(plan::kRunnable, plan.schedule), "schedule", "this schedule");
   for (std::size_t s = 0; s < plan.stages.size(); ++s) {
     const plan::Stage& stage = plan.stages[s];
     const std::string path = "stages[" + std::to_string(s) + "]";

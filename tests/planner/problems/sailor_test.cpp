@@ -19,6 +19,18 @@ TEST_CASE("strict answers divide the batch", "[sailor_test]") {
   CHECK(free->score >= strict->score);
 }
 
+TEST_CASE("an answer says what it takes, and when it rounds the batch up", "[sailor_test]") {
+  const SailorInstance instance = make_instance(1, 5, {{0, 0, 3}});  // 2 micro-batches on three replicas, 5 on one
+  const auto free = solve_sailor(instance, {}), strict = solve_sailor(instance, {.strict = true});
+  REQUIRE(free);
+  REQUIRE(strict);
+  CHECK(free->rounds_batch_up);
+  CHECK(!strict->rounds_batch_up);
+  CHECK(free->unit == "iterations per second");
+  CHECK(free->step_seconds == Approx(1 / free->score));
+  CHECK(free->notes.size() == strict->notes.size() + 1);
+}
+
 TEST_CASE("limits that no plan keeps are an error", "[sailor_test]") {
   SailorInstance instance = make_instance(2, 4, {{0, 0, 4}});
   instance.min_iterations_per_second = 100;

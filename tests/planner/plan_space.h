@@ -1,0 +1,536 @@
+#pragma once
+// Every plan of a small space, one after another: the oracle of the search. It knows nothing of planner/: stages, cuts,
+// devices, shares, ZeRO and recompute come from the axes below, memory and steps from cost_model/.
+// Branch and bound keeps it exact: a part of a plan is left out only when it does not fit into memory, or when one stage
+// by itself takes longer than `at_most`: the way of the first micro-batch to it and back, then its own actions or its
+// own messages one after another, then its update; nothing waits for anything else. Equal devices (one class, one node)
+// are taken in order, so no two plans visited differ only in them.
+// An axis of a stage is a function in `stage_axes`, an axis of the whole plan a loop in `PlanSpace::run`.
+#include <algorithm>
+#include <functional>
+#include <limits>
+#include <map>
+#include <optional>
+#include <random>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include "cost_model/cost_model.h"
+#include "cost_model/memory.h"
+#include "cost_model/mesh_times.h"
+#include "cost_model/offload_time.h"
+#include "plan/capabilities.h"
+#include "plan/program.h"
+#include "plan/schedule.h"
+
+namespace coxswain::test_support {
+
+/// What an enumeration may choose from.
+struct SpaceAxes {
+  std::vector<plan::ScheduleKind> schedules{plan::ScheduleKind::OneForwardOneBackward, plan::ScheduleKind::GPipe};
+  int max_tensor = 1;         // degrees 1, 2, 4, ... inside a node
+  bool mixed_tensor = false;  // replicas of one stage may differ in their degree
+  int max_zero_stage = 0;
+  bool recompute = true, selective = false;  // of any blocks
+  bool offload = false;
+  Bytes bucket_bytes{std::int64_t{25} << 20};
+};
+
+/// All that small spaces have, with tensor axes of up to `max_tensor` devices.
+inline SpaceAxes full_axes(int max_tensor) {
+  SpaceAxes axes;
+  axes.schedules.insert(axes.schedules.end(), {plan::ScheduleKind::ZeroBubbleH1, plan::ScheduleKind::ZeroBubbleH2});
+  axes.max_tensor = max_tensor;
+  axes.max_zero_stage = 3;
+  axes.selective = axes.offload = true;
+  return axes;
+}
+
+/// What lets the search choose from the same.
+inline plan::Capabilities capabilities_of(const SpaceAxes& axes) {
+  plan::Capabilities capabilities = plan::kPlannable;
+  capabilities.max_tensor = axes.max_tensor;
+  capabilities.max_zero_stage = axes.max_zero_stage;
+  capabilities.max_context = capabilities.max_expert = 1;
+  capabilities.selective_recompute = axes.selective;
+  capabilities.offload = axes.offload;
+  capabilities.zero_bubble =
+      std::any_of(axes.schedules.begin(), axes.schedules.end(), [](auto kind) { return plan::splits_backward(kind); });
+  return capabilities;
+}
+
+/// Devices of one class on one node: any of them is as good as another.
+struct EqualDevices {
+  int device_class = 0;
+  std::int64_t first_index = 0, count = 0;
+};
+
+/// A stage whose device ids still count from the first of their equal devices.
+struct StageChoice {
+  plan::Stage stage;
+  std::vector<std::int64_t> used;                    // by equal devices
+  std::vector<std::size_t> from;                     // equal devices of each replica
+  double busy = 0, forward_min = 0, backward_min = 0;  // seconds of one micro-batch; backward without W put off
+  double optimizer = 0;
+};
+
+/// Everything that a stage's axes may look at.
+struct StageFrame {
+  const cost_model::CostModel* cost = nullptr;
+  const SpaceAxes* axes = nullptr;
+  const std::vector<EqualDevices>* devices = nullptr;
+  plan::Batch batch;
+  plan::ScheduleKind schedule = plan::ScheduleKind::OneForwardOneBackward;
+  int stage = 0, num_stages = 1;
+};
+using Emit = std::function<void(const StageChoice&)>;
+using StageAxis = std::function<void(const StageFrame&, const StageChoice&, const Emit&)>;
+
+/// Replicas: any number of tensor units of every kind of equal devices.
+inline void choose_meshes(const StageFrame& frame, const StageChoice& from, const Emit& emit) {
+  const auto& devices = *frame.devices;
+  std::function<void(const StageChoice&, std::size_t, int)> next = [&](const StageChoice& choice, std::size_t group,
+                                                                       int degree) {
+    if (group == devices.size()) {
+      if (!choice.stage.replicas.empty()) emit(choice);
+      return;
+    }
+    // Wide units first within a group, so that equal sets come once.
+    if (degree > 1)
+      next(choice, group, degree / 2);
+    else
+      next(choice, group + 1, frame.axes->max_tensor);
+    const bool same = choice.stage.replicas.empty() || choice.stage.replicas.front().tensor == degree;
+    if (!same && !frame.axes->mixed_tensor) return;
+    if (choice.used[group] + degree > devices[group].count) return;
+    if (static_cast<std::int64_t>(choice.stage.replicas.size()) >= frame.batch.micro) return;
+    StageChoice more = choice;
+    plan::Replica replica;
+    replica.tensor = degree;
+    for (int i = 0; i < degree; ++i)
+      replica.devices.push_back(
+          {devices[group].device_class, devices[group].first_index + more.used[group] + i});
+    more.used[group] += degree;
+    more.from.push_back(group);
+    more.stage.replicas.push_back(std::move(replica));
+    next(more, group, degree);
+  };
+  StageChoice start = from;
+  start.used.assign(devices.size(), 0);
+  next(start, 0, frame.axes->max_tensor);
+}
+
+/// Shares of a micro-batch; among equal replicas the larger ones come first.
+inline void choose_samples(const StageFrame& frame, const StageChoice& from, const Emit& emit) {
+  const std::int64_t fixed = frame.cost->facts().static_batch();
+  StageChoice choice = from;
+  auto& replicas = choice.stage.replicas;
+  std::function<void(std::size_t, std::int64_t)> next = [&](std::size_t r, std::int64_t left) {
+    if (r == replicas.size()) {
+      if (left == 0) emit(choice);
+      return;
+    }
+    const bool equal =
+        r > 0 && choice.from[r] == choice.from[r - 1] && replicas[r].tensor == replicas[r - 1].tensor;
+    const auto later = static_cast<std::int64_t>(replicas.size() - r) - 1;
+    const std::int64_t most = std::min(left - later, equal ? replicas[r - 1].samples : left);
+    for (std::int64_t mine = r + 1 == replicas.size() ? left : 1; mine <= most; ++mine) {
+      if (fixed > 0 && mine != fixed) continue;
+      replicas[r].samples = mine;
+      next(r + 1, left - mine);
+    }
+  };
+  next(0, frame.batch.micro);
+}
+
+inline void choose_zero(const StageFrame& frame, const StageChoice& from, const Emit& emit) {
+  StageChoice choice = from;
+  for (int zero = 0; zero <= frame.axes->max_zero_stage; ++zero) {
+    if (zero > 0 && choice.stage.replicas.size() < 2) return;
+    choice.stage.zero_stage = zero;
+    emit(choice);
+  }
+}
+
+/// What each block recomputes, in any combination.
+inline void choose_recompute(const StageFrame& frame, const StageChoice& from, const Emit& emit) {
+  using plan::Recompute;
+  StageChoice choice = from;
+  auto& of_block = choice.stage.recompute;
+  of_block.assign(static_cast<std::size_t>(choice.stage.end_block - choice.stage.first_block), Recompute::None);
+  std::vector<Recompute> kinds{Recompute::None};
+  if (frame.axes->recompute) kinds.push_back(Recompute::Full);
+  if (frame.axes->selective) kinds.push_back(Recompute::Selective);
+  std::function<void(std::size_t)> next = [&](std::size_t block) {
+    if (block == of_block.size()) {
+      emit(choice);
+      return;
+    }
+    for (const Recompute kind : kinds) {
+      of_block[block] = kind;
+      next(block + 1);
+    }
+  };
+  next(0);
+}
+
+/// To host memory goes what an accelerator has no room for; on a CPU both are one.
+inline void choose_offload(const StageFrame& frame, const StageChoice& from, const Emit& emit) {
+  StageChoice choice = from;
+  const auto& replicas = choice.stage.replicas;
+  const bool cpu = std::any_of(replicas.begin(), replicas.end(), [&](const plan::Replica& replica) {
+    const auto device_class = static_cast<std::size_t>(replica.devices.front().device_class);
+    return frame.cost->resources().device_classes[device_class].kind == cluster::DeviceKind::Cpu;
+  });
+  for (const plan::Offload offload : {plan::Offload::None, plan::Offload::Optimizer, plan::Offload::Activations}) {
+    if (offload != plan::Offload::None && (cpu || !frame.axes->offload)) return;
+    choice.stage.offload = offload;
+    emit(choice);
+  }
+}
+
+inline const std::vector<StageAxis>& stage_axes() {
+  static const std::vector<StageAxis> kAxes{choose_meshes, choose_samples, choose_zero, choose_recompute,
+                                            choose_offload};
+  return kAxes;
+}
+
+/// Compute of one micro-batch on the slowest replica as far as it is chosen, without any communication.
+inline double compute_seconds(const StageFrame& frame, const plan::Stage& stage) {
+  double slowest = 0;
+  for (const plan::Replica& replica : stage.replicas) {
+    double seconds = 0;
+    for (int block = stage.first_block; block < stage.end_block && replica.samples > 0; ++block) {
+      const cost_model::BlockTime time = frame.cost->estimate_block(
+          {block, replica.devices.front().device_class, replica.samples, plan::Precision::Float32, replica.tensor});
+      seconds += time.forward.value + time.backward.value;
+      const auto at = static_cast<std::size_t>(block - stage.first_block);
+      if (at >= stage.recompute.size()) continue;
+      if (stage.recompute[at] == plan::Recompute::Full) seconds += time.forward.value;
+      if (stage.recompute[at] == plan::Recompute::Selective) seconds += time.replayed.value;
+    }
+    slowest = std::max(slowest, seconds);
+  }
+  return slowest;
+}
+
+/// Memory of each replica by the cost model, and the actions of each by themselves. False: it does not fit.
+inline bool weigh(const StageFrame& frame, StageChoice& choice) {
+  const cost_model::CostModel& cost = *frame.cost;
+  const plan::Stage& stage = choice.stage;
+  const auto count = static_cast<int>(frame.batch.count);
+  choice.forward_min = choice.backward_min = std::numeric_limits<double>::max();
+  for (std::size_t r = 0; r < stage.replicas.size(); ++r) {
+    const plan::Replica& replica = stage.replicas[r];
+    const int device_class = replica.devices.front().device_class;
+    cost_model::StageWork work;
+    work.first_block = stage.first_block;
+    work.end_block = stage.end_block;
+    work.device_class = device_class;
+    work.samples = replica.samples;
+    work.recompute = stage.recompute;
+    work.in_flight = plan::peak_in_flight(frame.schedule, frame.stage, frame.num_stages, frame.batch.count);
+    work.receive_credits = std::min(plan::Plan{}.receive_credits, count);
+    work.first_stage = frame.stage == 0;
+    work.last_stage = frame.stage + 1 == frame.num_stages;
+    work.tensor = replica.tensor;
+    work.zero_stage = stage.zero_stage;
+    work.replicas = static_cast<std::int64_t>(stage.replicas.size());
+    work.context = replica.context;
+    work.expert = replica.expert;
+    work.offload = stage.offload;
+    const Bytes capacity = cost.resources().device_classes[static_cast<std::size_t>(device_class)].memory.value;
+    if (cost_model::estimate_stage_memory(cost, work).total() > capacity) return false;
+    if (cost_model::estimate_stage_host_memory(cost, work) >
+        cost_model::host_memory_of(cost.resources(), replica.devices.front()))
+      return false;
+
+    const bool split = plan::splits_backward(frame.schedule);
+    const double overhead = cost.estimate_action_overhead(device_class).value;
+    double forward = overhead, backward = overhead, later = split ? overhead : 0;
+    const cost_model::Mesh mesh = cost_model::make_mesh(stage, static_cast<int>(r));
+    for (int block = stage.first_block; block < stage.end_block; ++block) {
+      const cost_model::MeshTicks time = cost_model::estimate_block_on_mesh(
+          cost,
+          {block, device_class, replica.samples, plan::Precision::Float32, replica.tensor, replica.context,
+           replica.expert, stage.recompute[static_cast<std::size_t>(block - stage.first_block)]},
+          mesh);
+      forward += cost_model::to_seconds(time.forward).value;
+      backward += cost_model::to_seconds((split ? time.input : time.backward) + time.recompute).value;
+      if (split) later += cost_model::to_seconds(time.weight).value;
+    }
+    const cost_model::Ticks update = cost_model::estimate_update_on_mesh(
+        cost,
+        cost_model::count_persistent(cost.facts(), stage.first_block, stage.end_block, replica.tensor, replica.expert),
+        plan::Precision::Float32, mesh);
+    choice.optimizer = std::max(choice.optimizer, overhead + cost_model::to_seconds(update).value);
+    choice.busy = std::max(choice.busy, forward + backward + later);
+    choice.forward_min = std::min(choice.forward_min, forward);
+    choice.backward_min = std::min(choice.backward_min, backward);
+  }
+  return true;
+}
+
+class PlanSpace {
+ public:
+  PlanSpace(const cost_model::CostModel& cost, std::int64_t global_batch, SpaceAxes axes)
+      : cost_(cost), axes_(std::move(axes)), global_(global_batch) {
+    const cluster::ResourceGraph& graph = cost.resources();
+    std::vector<std::int64_t> next(graph.device_classes.size(), 0);
+    for (const cluster::NodeGroup& group : graph.nodes) {
+      for (std::int64_t n = 0; n < group.count; ++n) {
+        for (const auto& entry : graph.node_classes[static_cast<std::size_t>(group.node_class)].devices) {
+          devices_.push_back({entry.device_class, next[static_cast<std::size_t>(entry.device_class)], entry.count});
+          next[static_cast<std::size_t>(entry.device_class)] += entry.count;
+        }
+      }
+    }
+  }
+
+  struct Best {
+    double step = std::numeric_limits<double>::infinity();
+    plan::Plan plan;
+    std::int64_t simulated = 0, left_out = 0;  // left out: parts of plans, by the bound
+    bool complete = true;                      // false: `max_simulations` ended it
+  };
+  /// The best of all plans that take at most `at_most`; infinity where there is none.
+  Best run(double at_most, std::int64_t max_simulations = std::numeric_limits<std::int64_t>::max()) {
+    best_ = Best{};
+    at_most_ = at_most;
+    max_simulations_ = max_simulations;
+    for (std::int64_t micro = 1; micro <= global_; ++micro) {
+      if (global_ % micro != 0) continue;
+      for (int stages = 1; stages <= cost_.facts().num_blocks(); ++stages) {
+        for (const plan::ScheduleKind schedule : axes_.schedules) {
+          // One stage, or one micro-batch, has one order.
+          if ((stages == 1 || micro == global_) && schedule != axes_.schedules.front()) continue;
+          begin(micro, stages, schedule);
+          next_stage(0, {});
+        }
+      }
+    }
+    return best_;
+  }
+
+  /// Every plan that fits into memory, with its roles.
+  void visit_all(const std::function<void(const plan::Plan&)>& visit) {
+    visit_ = visit;
+    run(std::numeric_limits<double>::infinity());
+    visit_ = nullptr;
+  }
+
+  /// A plan of the space that fits into memory; nothing where a few tries end at devices or memory that do not do.
+  std::optional<plan::Plan> random_plan(std::mt19937& random) {
+    best_ = Best{};
+    at_most_ = std::numeric_limits<double>::infinity();
+    const auto pick = [&](std::size_t count) { return static_cast<std::size_t>(random() % count); };
+    for (int attempt = 0; attempt < 20; ++attempt) {
+      std::vector<std::int64_t> micros;
+      for (std::int64_t micro = 1; micro <= global_; ++micro) {
+        if (global_ % micro == 0) micros.push_back(micro);
+      }
+      const int blocks = cost_.facts().num_blocks();
+      begin(micros[pick(micros.size())], 1 + static_cast<int>(pick(static_cast<std::size_t>(blocks))),
+            axes_.schedules[pick(axes_.schedules.size())]);
+      int first = 0;
+      while (static_cast<int>(placed_.size()) < num_stages_) {
+        const int stage = static_cast<int>(placed_.size()), left = num_stages_ - stage - 1;
+        const int end = left == 0 ? blocks : first + 1 + static_cast<int>(pick(static_cast<std::size_t>(blocks - left - first)));
+        std::vector<const StageChoice*> possible;
+        for (const StageChoice& choice : choices(stage, first, end)) {
+          if (is_free(choice)) possible.push_back(&choice);
+        }
+        if (possible.empty()) break;
+        place(*possible[pick(possible.size())]);
+        first = end;
+      }
+      if (static_cast<int>(placed_.size()) == num_stages_) return make_plan();
+    }
+    return std::nullopt;
+  }
+
+ private:
+  void begin(std::int64_t micro, int stages, plan::ScheduleKind schedule) {
+    batch_ = {global_, micro, global_ / micro};
+    num_stages_ = stages;
+    schedule_ = schedule;
+    choices_.clear();
+    placed_.clear();
+    free_.clear();
+    for (const EqualDevices& devices : devices_) free_.push_back(devices.count);
+  }
+
+  [[nodiscard]] bool is_free(const StageChoice& choice) const {
+    bool free = true;
+    for (std::size_t d = 0; d < free_.size(); ++d) free = free && choice.used[d] <= free_[d];
+    return free;
+  }
+
+  void place(const StageChoice& choice) {
+    placed_.push_back({&choice, offsets()});
+    for (std::size_t d = 0; d < free_.size(); ++d) free_[d] -= choice.used[d];
+  }
+
+  void take_back() {
+    for (std::size_t d = 0; d < free_.size(); ++d) free_[d] += placed_.back().first->used[d];
+    placed_.pop_back();
+  }
+
+  [[nodiscard]] double limit() const { return std::min(best_.step, at_most_) * (1 + 1e-9); }
+
+  /// All settings of blocks [first, end) as stage number `stage` that fit and may still be fast enough; made once.
+  const std::vector<StageChoice>& choices(int stage, int first, int end) {
+    const auto [at, fresh] = choices_.try_emplace({stage, first, end});
+    if (!fresh) return at->second;
+    const StageFrame frame{&cost_, &axes_, &devices_, batch_, schedule_, stage, num_stages_};
+    std::vector<StageChoice> now(1);
+    now.front().stage.first_block = first;
+    now.front().stage.end_block = end;
+    for (const StageAxis& axis : stage_axes()) {
+      std::vector<StageChoice> longer;
+      for (const StageChoice& choice : now)
+        axis(frame, choice, [&](const StageChoice& found) {
+          if (static_cast<double>(batch_.count) * compute_seconds(frame, found.stage) <= limit())
+            longer.push_back(found);
+        });
+      now = std::move(longer);
+    }
+    for (StageChoice& choice : now) {
+      if (weigh(frame, choice)) at->second.push_back(std::move(choice));
+    }
+    return at->second;
+  }
+
+  [[nodiscard]] bool has_work(int first, int end) const {
+    const auto& blocks = cost_.model().blocks;
+    return blocks[static_cast<std::size_t>(first)].first_op < blocks[static_cast<std::size_t>(end - 1)].end_op;
+  }
+
+  /// Seconds at least: from the step's start to a stage and from it to the step's end, for one micro-batch; the same
+  /// without the backward passes; all messages of the slowest edge; the slowest update.
+  struct Way {
+    double path = 0, forward = 0, messages = 0, optimizer = 0;
+  };
+
+  /// `from` longer by the edge between the stage placed last and `choice`.
+  Way way_to(Way from, const StageChoice& choice, int cut) const {
+    const auto& [before, offset] = placed_.back();
+    const std::vector<std::int64_t> now = offsets();
+    double forward = std::numeric_limits<double>::max(), backward = forward;
+    std::int64_t first_sample = 0;
+    for (std::size_t i = 0; i < before->stage.replicas.size(); ++i) {
+      const plan::Replica& a = before->stage.replicas[i];
+      std::int64_t other = 0;
+      for (std::size_t j = 0; j < choice.stage.replicas.size(); ++j) {
+        const plan::Replica& b = choice.stage.replicas[j];
+        const std::int64_t common =
+            std::min(first_sample + a.samples, other + b.samples) - std::max(first_sample, other);
+        other += b.samples;
+        if (common <= 0) continue;
+        plan::DeviceId source = a.devices.front(), target = b.devices.front();
+        source.index += offset[before->from[i]];
+        target.index += now[choice.from[j]];
+        const int shards = std::max(a.tensor, b.tensor);
+        const auto seconds = [&](Bytes bytes) {
+          return cost_.estimate_transfer(Bytes(bytes.value / shards), source, target).value;
+        };
+        forward =
+            std::min(forward, seconds(cost_.facts().activation_bytes(cut, common, plan::Precision::Float32)));
+        backward = std::min(backward, seconds(cost_.facts().gradient_bytes(cut, common, plan::Precision::Float32)));
+      }
+      first_sample += a.samples;
+    }
+    from.messages = std::max(from.messages, from.forward + static_cast<double>(batch_.count) * forward);
+    from.path += forward + backward;
+    from.forward += forward;
+    return from;
+  }
+
+  /// Of the next device of each kind.
+  [[nodiscard]] std::vector<std::int64_t> offsets() const {
+    std::vector<std::int64_t> offset;
+    for (std::size_t d = 0; d < devices_.size(); ++d) offset.push_back(devices_[d].count - free_[d]);
+    return offset;
+  }
+
+  void next_stage(int first, const Way& start) {
+    const int stage = static_cast<int>(placed_.size()), blocks = cost_.facts().num_blocks();
+    if (stage == num_stages_) {
+      simulate();
+      return;
+    }
+    const int left = num_stages_ - stage - 1;
+    for (int end = left == 0 ? blocks : first + 1; end <= blocks - left; ++end) {
+      if (!has_work(first, end)) continue;
+      for (const StageChoice& choice : choices(stage, first, end)) {
+        if (!is_free(choice)) continue;
+        const Way way = placed_.empty() ? start : way_to(start, choice, first);
+        const double update = std::max(way.optimizer, choice.optimizer);
+        // Where W is put off, the last ones run beside the way back of the last gradient.
+        const double own = plan::splits_backward(schedule_) ? way.forward : way.path;
+        const double last = std::max({way.messages, own + static_cast<double>(batch_.count) * choice.busy,
+                                      way.path + choice.forward_min + choice.backward_min});
+        if (last + update > limit()) {
+          ++best_.left_out;
+          continue;
+        }
+        place(choice);
+        next_stage(end, {way.path + choice.forward_min + choice.backward_min, way.forward + choice.forward_min,
+                         way.messages, update});
+        take_back();
+      }
+    }
+  }
+
+  [[nodiscard]] plan::Plan make_plan() const {
+    plan::Plan plan;
+    plan.batch = batch_;
+    plan.schedule = schedule_;
+    for (const auto& [choice, offset] : placed_) {
+      plan.stages.push_back(choice->stage);
+      for (std::size_t r = 0; r < choice->from.size(); ++r) {
+        for (plan::DeviceId& device : plan.stages.back().replicas[r].devices) device.index += offset[choice->from[r]];
+      }
+    }
+    plan::fill_roles(plan, cost_.model(), axes_.bucket_bytes);
+    return plan;
+  }
+
+  void simulate() {
+    if (best_.simulated == max_simulations_) {
+      best_.complete = false;
+      return;
+    }
+    plan::Plan plan = make_plan();
+    if (visit_) {
+      visit_(plan);
+      return;
+    }
+    ++best_.simulated;
+    const auto simulation = cost_model::simulate(cost_, plan);
+    if (!simulation || simulation->estimate.step.value >= best_.step) return;
+    for (const plan::DeviceEstimate& device : simulation->estimate.devices) {
+      if (device.parts.total() > device.capacity) return;
+    }
+    best_.step = simulation->estimate.step.value;
+    best_.plan = std::move(plan);
+  }
+
+  const cost_model::CostModel& cost_;
+  SpaceAxes axes_;
+  std::int64_t global_ = 0;
+  std::vector<EqualDevices> devices_;
+  plan::Batch batch_;
+  plan::ScheduleKind schedule_ = plan::ScheduleKind::OneForwardOneBackward;
+  int num_stages_ = 1;
+  std::map<std::tuple<int, int, int>, std::vector<StageChoice>> choices_;
+  std::vector<std::pair<const StageChoice*, std::vector<std::int64_t>>> placed_;  // with the offsets of its devices
+  std::vector<std::int64_t> free_;
+  double at_most_ = 0;
+  std::int64_t max_simulations_ = 0;
+  Best best_;
+  std::function<void(const plan::Plan&)> visit_;
+};
+
+}  // namespace coxswain::test_support
