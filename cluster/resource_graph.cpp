@@ -92,6 +92,7 @@ class Checker {
   void check_link(const std::string& path, const LinkClass& link) {
     positive(path + ".bandwidth_bytes_per_second", link.bandwidth.value.value);
     non_negative(path + ".latency_seconds", link.latency.value.value);
+    non_negative(path + ".price_usd_per_byte", link.price.value.value);
     if (link.sharing < 0)
       add(path + ".sharing", "value must not be negative", "a number of at least 0", std::to_string(link.sharing));
   }

@@ -15,6 +15,8 @@
 namespace coxswain::cluster {
 
 using UsdPerHour = Quantity<struct UsdPerHourTag, double>;
+using Usd = Quantity<struct UsdTag, double>;
+using UsdPerByte = Quantity<struct UsdPerByteTag, double>;
 
 enum class Source { Measured, Datasheet, Assumed };
 [[nodiscard]] std::string_view to_text(Source source);
@@ -59,6 +61,7 @@ struct LinkClass {
   Sourced<Seconds> latency;
   Sourced<BytesPerSecond> bandwidth;
   int sharing = 0;
+  Sourced<UsdPerByte> price = {};  // of a byte that crosses it; 0: none
   friend bool operator==(const LinkClass&, const LinkClass&) = default;
 };
 

@@ -16,10 +16,13 @@ Json sourced_json(Json value, Source source) {
 }
 
 Json link_json(const LinkClass& link) {
-  return JsonObject{{"bandwidth_bytes_per_second", sourced_json(link.bandwidth.value.value, link.bandwidth.source)},
+  JsonObject object{{"bandwidth_bytes_per_second", sourced_json(link.bandwidth.value.value, link.bandwidth.source)},
                     {"latency_seconds", sourced_json(link.latency.value.value, link.latency.source)},
                     {"name", link.name},
                     {"sharing", link.sharing}};
+  if (link.price.value.value > 0)
+    object["price_usd_per_byte"] = sourced_json(link.price.value.value, link.price.source);
+  return object;
 }
 
 Json device_class_json(const DeviceClass& device) {
@@ -91,6 +94,10 @@ LinkClass read_link(JsonReader& outer, const std::string& key) {
   link.latency = read_number<Seconds>(reader, "latency_seconds");
   link.bandwidth = read_number<BytesPerSecond>(reader, "bandwidth_bytes_per_second");
   link.sharing = static_cast<int>(reader.integer("sharing", 0, 1 << 30));
+  if (reader.has("price_usd_per_byte"))
+    link.price = read_number<UsdPerByte>(reader, "price_usd_per_byte");
+  else
+    reader.any("price_usd_per_byte");
   for (Error& problem : reader.take_problems()) outer.problem(std::move(problem));
   return link;
 }

@@ -4,6 +4,7 @@
 #include "plan/rank_table.h"
 #include <tuple>
 
+#include "cost_model/price.h"
 #include "cost_model/simulator.h"
 
 namespace coxswain::cost_model {
@@ -141,6 +142,7 @@ plan::Estimate make_estimate(const CostModel& cost, const plan::Plan& plan, cons
   estimate.bubble = to_seconds(parts.idle);
   estimate.optimizer = to_seconds(parts.compute.optimizer + overhead);
   estimate.bubble_fraction = ranks > 0 ? 1.0 - busy / static_cast<double>(ranks) : 0.0;
+  estimate.cost_per_step = estimate_cost_per_step(cost, plan, estimate.step);
   if (step > 0) {
     estimate.tokens_per_second =
         static_cast<double>(plan.batch.global * tokens_per_sample(cost.facts())) / estimate.step.value;

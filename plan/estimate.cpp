@@ -78,12 +78,14 @@ Json to_json(const Estimate& estimate) {
   visit_step(estimate, [&](const char* key, const Seconds& seconds) { parts[key] = Json(seconds.value); });
   JsonArray devices;
   for (const DeviceEstimate& device : estimate.devices) devices.push_back(device_json(device));
-  return JsonObject{{"bubble_fraction", estimate.bubble_fraction},
+  JsonObject object{{"bubble_fraction", estimate.bubble_fraction},
                     {"devices", std::move(devices)},
                     {"model_flops_utilization", estimate.model_flops_utilization},
                     {"parts", std::move(parts)},
                     {"step_seconds", estimate.step.value},
                     {"tokens_per_second", estimate.tokens_per_second}};
+  if (estimate.cost_per_step) object["cost_per_step_usd"] = estimate.cost_per_step->value;
+  return object;
 }
 
 Result<Estimate> estimate_from_json(const Json& json) {
@@ -94,6 +96,10 @@ Result<Estimate> estimate_from_json(const Json& json) {
   estimate.tokens_per_second = reader.number("tokens_per_second");
   estimate.model_flops_utilization = reader.number("model_flops_utilization");
   estimate.bubble_fraction = reader.number("bubble_fraction");
+  if (reader.has("cost_per_step_usd"))
+    estimate.cost_per_step = cluster::Usd(reader.number("cost_per_step_usd"));
+  else
+    reader.any("cost_per_step_usd");
   JsonReader parts(reader.object("parts"), "estimate.parts");
   visit_step(estimate, [&](const char* key, Seconds& seconds) { seconds = Seconds(parts.number(key)); });
   adopt(problems, parts);

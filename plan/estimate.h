@@ -1,8 +1,10 @@
 #pragma once
 // What a plan is predicted to take, and its JSON (INTERFACE section 4, key "estimate"). Filled by cost_model/.
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "cluster/resource_graph.h"
 #include "common/json.h"
 #include "common/units.h"
 
@@ -34,6 +36,8 @@ struct Estimate {
   double bubble_fraction = 0;
   /// Of the busiest chain; they add up to `step`.
   Seconds forward{0}, backward{0}, recompute{0}, communication_exposed{0}, bubble{0}, optimizer{0};
+  /// C60; nothing where a used device has no price.
+  std::optional<cluster::Usd> cost_per_step;
   std::vector<DeviceEstimate> devices;
   friend bool operator==(const Estimate&, const Estimate&) = default;
 };

@@ -18,20 +18,30 @@ struct PartDifference {
   Seconds ours{0}, other{0};
 };
 
-struct PlanExplanation {
+/// Why not the other plan.
+struct Against {
   plan::Plan plan;
-  plan::Estimate estimate;
-  std::string summary, binding_constraint;
-  std::vector<Sensitivity> sensitivities;
-  std::optional<RunnerUp> against;
-  std::vector<PartDifference>
-      differences;      // by how much they tell the plans apart, largest first; empty without `against`
-  std::string verdict;  // "... is 12.3 % slower, mostly by bubble (+0.31 s)"; empty without `against`
+  std::string summary;
+  std::string verdict;               // "dp1 pp2 ... is 12.3 % slower, mostly by bubble (1.20 ms -> 3.40 ms)"
+  std::vector<std::string> reasons;  // broken rules; what is missing where and what would fit; differences of layout
+  std::optional<plan::Estimate> estimate;   // none for a plan that breaks a rule
+  std::vector<PartDifference> differences;  // by how much they tell the plans apart, largest first
 };
-/// Simulates `plan` and, if given, `against`. Requires: both valid for the cost model's graph and cluster.
-[[nodiscard]] Result<PlanExplanation> explain_plan(const cost_model::CostModel& cost, const plan::Plan& plan,
+
+struct PlanExplanation {
+  PlanResult result;               // of the given plan: estimate, bound, reasons by family, sensitivities
+  std::optional<RunnerUp> better;  // found by a search for the same request, where that is quick
+  std::optional<Against> against;
+};
+/// Simulates `plan` and, if given and valid, `against`. On small clusters it searches as well: lower bound, gap, a
+/// better plan if there is one, reasons by family. Requires: `plan` valid for the cost model's graph and cluster.
+[[nodiscard]] Result<PlanExplanation> explain_plan(const Request& request, const plan::Plan& plan,
                                                    const plan::Plan* against = nullptr);
 [[nodiscard]] std::string to_text(const PlanExplanation& explanation);
 [[nodiscard]] Json to_json(const PlanExplanation& explanation);
+
+/// Why not `other`, beside a plan that was simulated to `ours`.
+[[nodiscard]] Against compare_with(const cost_model::CostModel& cost, const plan::Plan& plan,
+                                   const plan::Estimate& ours, const plan::Plan& other);
 
 }  // namespace coxswain::planner

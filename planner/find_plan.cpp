@@ -31,6 +31,7 @@ struct Effort {
   double slack;             // candidates that cost up to so many times the best are kept, for the runners-up
 };
 constexpr Effort kSmallEffort{8, 2000, 400, 32, 16, std::numeric_limits<std::size_t>::max(), 1.5};
+constexpr Effort kRoughEffort{1, 8, 24, 4, 2, std::numeric_limits<std::size_t>::max(), 1.0};
 constexpr Effort kLargeEffort{1, 8, 8, 2, 4, 48, 1.0};
 
 /// Large searches: how many combinations are looked at, how many of them searched, and how far a look may be off.
@@ -120,8 +121,10 @@ class Search {
       search_large(std::move(tasks));
     else
       search_small(tasks);
-    simulate_best(static_cast<std::size_t>(effort_.simulations));
-    refine();
+    if (!request_.stop_at_first || simulated_.empty()) {
+      simulate_best(static_cast<std::size_t>(effort_.simulations));
+      refine();
+    }
     std::stable_sort(simulated_.begin(), simulated_.end());
   }
 
@@ -139,6 +142,7 @@ class Search {
       const std::size_t end = std::min(tasks.size(), done + kBatch);
       search_closely(tasks, done, end);
       done = end;
+      if (request_.stop_at_first && !simulated_.empty()) break;
     }
     for (std::size_t i = done; i < tasks.size(); ++i)
       lower_bound_ = std::min(lower_bound_, tasks[i].combination.bound);
@@ -150,6 +154,7 @@ class Search {
     for (std::size_t done = 0; done < tasks.size() && costed_ < request_.max_candidates; done += kBatch) {
       if (best_ != kNoCost && tasks[done].look > static_cast<Cost>(static_cast<double>(best_) * kLookSlack)) break;
       search_closely(tasks, done, std::min(tasks.size(), done + kBatch));
+      if (request_.stop_at_first && !simulated_.empty()) break;
     }
     lower_bound_ = work_of_space(space_);
   }
@@ -342,7 +347,7 @@ Result<PlanResult> search_once(const Request& request) {
   const SpanCosts spans(*request.cost, request.precision, rule.first, rule.second,
                         request.capabilities.selective_recompute);
   space.spans = &spans;
-  Search search(space, space.large ? kLargeEffort : kSmallEffort);
+  Search search(space, space.large ? kLargeEffort : request.rough ? kRoughEffort : kSmallEffort);
   search.run();
   return report_search(space, search.take_outcome());
 }

@@ -1,12 +1,9 @@
 #include "planner/outcome.h"
 
 #include <algorithm>
-#include <cstdio>
 #include <limits>
 #include <set>
 #include <tuple>
-
-#include "planner/changed_cost.h"
 
 namespace coxswain::planner {
 namespace {
@@ -21,32 +18,6 @@ int num_devices(const Candidate& candidate) {
   int sum = 0;
   for (const CandidateStage& stage : candidate.stages) sum += stage.composition.devices.total();
   return sum;
-}
-
-/// Every link of the graph that two used nodes may talk over.
-std::vector<cluster::LinkClass*> links_in_use(cluster::ResourceGraph& graph, const plan::Plan& plan) {
-  std::set<std::int64_t> nodes;
-  std::set<std::int64_t> crowded;  // with two or more used devices
-  for (const plan::Stage& stage : plan.stages) {
-    for (const plan::Replica& replica : stage.replicas) {
-      for (const plan::DeviceId device : replica.devices) {
-        const std::int64_t node = cluster::locate(graph, device).node;
-        if (!nodes.insert(node).second) crowded.insert(node);
-      }
-    }
-  }
-  std::vector<cluster::LinkClass*> links;
-  const auto add = [&](const cluster::LinkClass& link) {
-    auto* changeable = const_cast<cluster::LinkClass*>(&link);  // of `graph`, which is ours to change
-    if (std::find(links.begin(), links.end(), changeable) == links.end()) links.push_back(changeable);
-  };
-  for (const std::int64_t node : crowded) add(cluster::link_between_nodes(graph, node, node));
-  // Neighbours are enough: tiers nest.
-  for (auto a = nodes.begin(); a != nodes.end(); ++a) {
-    for (auto b = std::next(a); b != nodes.end() && std::distance(a, b) < 64; ++b)
-      add(cluster::link_between_nodes(graph, *a, *b));
-  }
-  return links;
 }
 
 /// Least bytes missing on the worst of `stages` equal devices of `device_class` when blocks are cut for memory alone.
@@ -77,17 +48,29 @@ std::int64_t least_excess(const SearchSpace& space, int device_class, std::int64
 
 }  // namespace
 
-std::string bytes_text(std::int64_t bytes) {
-  constexpr double kGiB = 1 << 30, kMiB = 1 << 20, kKiB = 1 << 10;
-  char text[32];
-  const auto value = static_cast<double>(bytes);
-  if (value >= kGiB)
-    std::snprintf(text, sizeof text, "%.2f GiB", value / kGiB);
-  else if (value >= kMiB)
-    std::snprintf(text, sizeof text, "%.2f MiB", value / kMiB);
-  else
-    std::snprintf(text, sizeof text, "%.2f KiB", value / kKiB);
-  return text;
+std::vector<cluster::LinkClass*> links_in_use(cluster::ResourceGraph& graph, const plan::Plan& plan) {
+  std::set<std::int64_t> nodes;
+  std::set<std::int64_t> crowded;  // with two or more used devices
+  for (const plan::Stage& stage : plan.stages) {
+    for (const plan::Replica& replica : stage.replicas) {
+      for (const plan::DeviceId device : replica.devices) {
+        const std::int64_t node = cluster::locate(graph, device).node;
+        if (!nodes.insert(node).second) crowded.insert(node);
+      }
+    }
+  }
+  std::vector<cluster::LinkClass*> links;
+  const auto add = [&](const cluster::LinkClass& link) {
+    auto* changeable = const_cast<cluster::LinkClass*>(&link);  // of `graph`, which is ours to change
+    if (std::find(links.begin(), links.end(), changeable) == links.end()) links.push_back(changeable);
+  };
+  for (const std::int64_t node : crowded) add(cluster::link_between_nodes(graph, node, node));
+  // Neighbours are enough: tiers nest.
+  for (auto a = nodes.begin(); a != nodes.end(); ++a) {
+    for (auto b = std::next(a); b != nodes.end() && std::distance(a, b) < 64; ++b)
+      add(cluster::link_between_nodes(graph, *a, *b));
+  }
+  return links;
 }
 
 bool operator<(const Simulated& a, const Simulated& b) {
@@ -146,22 +129,6 @@ std::string describe_binding(const cost_model::CostModel& cost, const plan::Plan
     if (seen.insert(device.device).second) classes += (classes.empty() ? "" : ", ") + device.device;
   }
   return "compute of " + classes;
-}
-
-std::vector<Sensitivity> link_sensitivities(const cost_model::CostModel& cost, const plan::Plan& plan) {
-  std::vector<Sensitivity> result;
-  cluster::ResourceGraph graph = cost.resources();
-  const std::size_t count = links_in_use(graph, plan).size();
-  for (std::size_t i = 0; i < std::min<std::size_t>(count, 4); ++i) {
-    cluster::ResourceGraph faster = cost.resources();
-    cluster::LinkClass& link = *links_in_use(faster, plan)[i];
-    link.bandwidth.value = link.bandwidth.value * 2.0;
-    const std::string name = link.name;
-    const ChangedCost relinked(cost, std::move(faster));
-    const auto simulation = cost_model::simulate(relinked, plan);
-    if (simulation) result.push_back({"twice the bandwidth of " + name, simulation->estimate.step});
-  }
-  return result;
 }
 
 Error describe_infeasible(const SearchSpace& space, const PipelineProblem::Misfit& misfit) {

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "planner/search.h"
+#include "planner/words.h"
 
 namespace coxswain::planner {
 
@@ -23,13 +24,10 @@ struct Simulated {
 [[nodiscard]] std::string describe_binding(const cost_model::CostModel& cost, const plan::Plan& plan,
                                            const plan::Estimate& estimate);
 
-/// The estimate of the same plan with every link that its ranks use twice as fast, one entry a link.
-[[nodiscard]] std::vector<Sensitivity> link_sensitivities(const cost_model::CostModel& cost, const plan::Plan& plan);
+/// Every link of `graph` that two nodes which the plan uses may talk over.
+[[nodiscard]] std::vector<cluster::LinkClass*> links_in_use(cluster::ResourceGraph& graph, const plan::Plan& plan);
 
 /// ResourceExhausted: how much memory is missing where at best, and what would fit.
 [[nodiscard]] Error describe_infeasible(const SearchSpace& space, const PipelineProblem::Misfit& misfit);
-
-/// "1.50 GiB".
-[[nodiscard]] std::string bytes_text(std::int64_t bytes);
 
 }  // namespace coxswain::planner

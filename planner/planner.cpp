@@ -1,46 +1,35 @@
-// The entry: one search, and what one change would buy.
+// The entry: a search for the objective, and where it finds nothing the constraints that stand in the way.
 #include "planner/planner.h"
 
-#include "planner/changed_cost.h"
+#include "planner/conflicts.h"
+#include "planner/objective.h"
 #include "planner/replan.h"
-#include "planner/search_report.h"
 
 namespace coxswain::planner {
-namespace {
 
-/// Up to so many devices a search takes no time.
-constexpr std::int64_t kQuickDevices = 8;
-
-/// What one more device of each class would do; only where the search takes no time.
-void add_device_sensitivities(const Request& request, PlanResult& result) {
-  const cluster::ResourceGraph& graph = request.cost->resources();
-  if (cluster::num_devices(graph) > kQuickDevices || graph.nodes.size() != 1 || graph.nodes.front().count != 1) return;
-  for (std::size_t entry = 0;
-       entry < graph.node_classes[static_cast<std::size_t>(graph.nodes.front().node_class)].devices.size(); ++entry) {
-    cluster::ResourceGraph grown = graph;
-    cluster::DeviceCount& count =
-        grown.node_classes[static_cast<std::size_t>(grown.nodes.front().node_class)].devices[entry];
-    ++count.count;
-    const std::string name = grown.device_classes[static_cast<std::size_t>(count.device_class)].name;
-    // Without a measured link of its own a lone device says nothing about two.
-    if (!(grown.node_classes[static_cast<std::size_t>(grown.nodes.front().node_class)].link.bandwidth.value.value > 0))
-      continue;
-    const ChangedCost cost(*request.cost, std::move(grown));
-    Request more = request;
-    more.cost = &cost;
-    more.top_k = 1;
-    const Result<PlanResult> found = search_once(more);
-    if (found) result.sensitivities.push_back({"one more " + name, found->estimate.step});
+void describe_devices(const Request& request, PlanResult& result) {
+  result.classes = class_facts(request.cost->resources(), result.plan, result.estimate);
+  result.summary = summarize(result.plan);
+  std::string unused;
+  for (const ClassFacts& facts : result.classes) {
+    if (facts.used < facts.there)
+      unused += (unused.empty() ? "" : ", ") + std::to_string(facts.there - facts.used) + " x " + facts.device;
   }
+  if (unused.empty()) return;
+  result.summary += "; unused: " + unused;
+  result.summary +=
+      request.objective == Objective::Cost ? " (would cost more than they save)" : " (would not make the step shorter)";
 }
 
-}  // namespace
-
 Result<PlanResult> find_plan(const Request& request) {
-  if (request.running) return replan(request, find_plan);
-  COX_TRY(PlanResult result, search_once(request));
-  result.sensitivities = link_sensitivities(*request.cost, result.plan);
-  add_device_sensitivities(request, result);
+  if (request.running) {
+    Result<PlanResult> moved = replan(request, find_plan);
+    if (moved) moved->classes = class_facts(request.cost->resources(), moved->plan, moved->estimate);
+    return moved;
+  }
+  Result<PlanResult> result = search_objective(request);
+  if (!result && request.explain_failure) return explain_conflict(request, result.error());
+  if (result) describe_devices(request, *result);
   return result;
 }
 

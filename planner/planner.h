@@ -11,6 +11,7 @@
 #include "plan/capabilities.h"
 #include "plan/estimate.h"
 #include "plan/plan.h"
+#include "planner/class_facts.h"
 #include "planner/move.h"
 
 namespace coxswain::planner {
@@ -29,6 +30,9 @@ struct Constraints {
 /// Parses "KEY=VALUE[,VALUE...]" strings. Errors: InvalidArgument for all bad ones at once, listing the keys and
 /// values.
 [[nodiscard]] Result<Constraints> parse_constraints(const std::vector<std::string>& texts);
+
+/// What is least: the step's seconds, or its price (C60).
+enum class Objective { Time, Cost };
 
 /// A plan that runs while the next one is looked for (docs/replanning.md).
 struct RunningPlan {
@@ -49,6 +53,17 @@ struct Request {
   /// Use every device (else slower ones may be left unused).
   bool use_all_devices = false;
   plan::Capabilities capabilities = plan::kRunnable;
+  Objective objective = Objective::Time;
+  std::optional<Seconds> max_step;
+  std::optional<cluster::Usd> max_cost_per_step;
+  /// Where nothing is feasible, name the smallest conflicting set of constraints: up to some 60 searches more.
+  bool explain_failure = true;
+  /// At most so many devices of each class; empty: all.
+  std::vector<std::int64_t> device_limits;
+  /// Fewer plans are simulated: for the many searches of a report.
+  bool rough = false;
+  /// Any feasible plan will do: the search stops at the first.
+  bool stop_at_first = false;
   /// The plan that does most work over the horizon is asked for, the move to it included.
   std::optional<RunningPlan> running = {};
 };
@@ -63,10 +78,13 @@ struct Rejected {
   std::string reason;
   std::int64_t count = 0;
   std::string example;
+  std::string family = "";  // "tensor parallel": what all of them have in common; empty: seen during the search
+  std::optional<Seconds> step = std::nullopt;  // of the best of the family
 };
 struct Sensitivity {
   std::string change;
   Seconds step{0};
+  std::string summary = "";  // of the plan that takes it; empty: the same plan
 };
 /// From the running plan to the one that was chosen.
 struct Move {
@@ -84,18 +102,28 @@ struct PlanResult {
   plan::Estimate estimate;
   std::string summary;
   Seconds lower_bound_step{0};
-  double optimality_gap = 0;  // estimate.step / lower_bound - 1
+  double optimality_gap = 0;  // of the objective: estimate / lower bound - 1
+  Objective objective = Objective::Time;
+  std::optional<cluster::Usd> lower_bound_cost;  // of a step, C62; where all devices have a price
   std::string binding_constraint;
   std::vector<RunnerUp> runners_up;
   std::vector<Rejected> rejected;
   std::vector<Sensitivity> sensitivities;
+  std::vector<ClassFacts> classes;
   std::int64_t candidates_costed = 0;
   double search_seconds = 0;      // filled by the caller that owns a Clock
   std::optional<Move> move = {};  // where the request has a running plan
 };
-/// Errors: ResourceExhausted when nothing fits, naming how much memory is missing on which device class and what would
-/// help; InvalidArgument for constraints that contradict each other (batch that does not divide).
+/// Errors: ResourceExhausted when nothing fits or keeps the limits, naming the smallest conflicting set of constraints,
+/// how much memory is missing on which device class and the nearest change that would help; InvalidArgument for
+/// constraints that contradict each other (batch that does not divide) and for prices that are asked for and missing.
 [[nodiscard]] Result<PlanResult> find_plan(const Request& request);
+
+/// Adds what more searches tell: by family why no plan of it was taken, and what one change of hardware would buy. On
+/// small clusters (up to 64 devices, a quick search) each is a search of its own, bounded in candidates; on large ones
+/// the chosen plan simulated again. `keep_plan`: the plan was given; else a better one that a narrower search happens
+/// to find takes its place.
+void add_reasons(const Request& request, PlanResult& result, bool keep_plan = false);
 
 /// INTERFACE section 4.
 [[nodiscard]] Json to_json(const PlanResult& result);

@@ -182,7 +182,6 @@ class Replanner {
         found && result.lower_bound_step.value > 0 ? best.estimate.step.value / result.lower_bound_step.value - 1 : 0;
     if (!found || !best.found_best) {
       result.binding_constraint = describe_binding(*request_.cost, result.plan, result.estimate);
-      result.sensitivities = link_sensitivities(*request_.cost, result.plan);
     }
     result.candidates_costed += repairs_;
     if (misfits_ > 0) result.rejected.push_back({"repaired plan does not fit into memory", misfits_, misfit_});

@@ -102,14 +102,23 @@ Json to_json(const PlanResult& result) {
     if (runner.move) entry["move_seconds"] = runner.move->value;
     runners.push_back(std::move(entry));
   }
-  for (const Rejected& one : result.rejected)
-    rejected.push_back(JsonObject{{"count", one.count}, {"example", one.example}, {"reason", one.reason}});
-  for (const Sensitivity& one : result.sensitivities)
-    sensitivities.push_back(JsonObject{{"change", one.change}, {"step_seconds", one.step.value}});
+  for (const Rejected& one : result.rejected) {
+    JsonObject entry{{"count", one.count}, {"example", one.example}, {"reason", one.reason}};
+    if (!one.family.empty()) entry["family"] = one.family;
+    if (one.step) entry["step_seconds"] = one.step->value;
+    rejected.push_back(std::move(entry));
+  }
+  for (const Sensitivity& one : result.sensitivities) {
+    JsonObject entry{{"change", one.change}, {"step_seconds", one.step.value}};
+    if (!one.summary.empty()) entry["summary"] = one.summary;
+    sensitivities.push_back(std::move(entry));
+  }
   JsonObject json{
       {"binding_constraint", result.binding_constraint},
+      {"classes", class_json(result.classes)},
       {"estimate", plan::to_json(result.estimate)},
       {"lower_bound_step_seconds", result.lower_bound_step.value},
+      {"objective", result.objective == Objective::Cost ? "cost" : "time"},
       {"optimality_gap", result.optimality_gap},
       {"plan", plan::to_json(result.plan)},
       {"rejected", std::move(rejected)},
@@ -117,6 +126,8 @@ Json to_json(const PlanResult& result) {
       {"search", JsonObject{{"candidates_costed", result.candidates_costed}, {"seconds", result.search_seconds}}},
       {"sensitivities", std::move(sensitivities)},
       {"summary", result.summary}};
+  if (result.estimate.cost_per_step) json["cost_per_step_usd"] = result.estimate.cost_per_step->value;
+  if (result.lower_bound_cost) json["lower_bound_cost_per_step_usd"] = result.lower_bound_cost->value;
   if (result.move) json["move"] = to_json(*result.move);
   return json;
 }

@@ -5,21 +5,6 @@
 namespace coxswain::planner {
 namespace {
 
-std::string unused_text(const Candidate& candidate) {
-  const SearchSpace& space = *candidate.space;
-  Counts left = space.devices;
-  for (const CandidateStage& stage : candidate.stages) left = left - stage.composition.devices;
-  if (left.total() == 0) return "";
-  std::string text;
-  for (std::size_t p = 0; p < space.pools.size(); ++p) {
-    if (left.of[p] == 0) continue;
-    const std::string& name =
-        space.request->cost->resources().device_classes[static_cast<std::size_t>(space.pools[p].device_class)].name;
-    text += (text.empty() ? "" : ", ") + std::to_string(left.of[p]) + " x " + name;
-  }
-  return "unused: " + text + " (would not make the step shorter)";
-}
-
 void fill_rejected(const SearchSpace& space, const SearchOutcome& outcome, PlanResult& result) {
   if (const auto& misfit = outcome.misfit; misfit.count > 0) {
     result.rejected.push_back(
@@ -36,17 +21,16 @@ void fill_rejected(const SearchSpace& space, const SearchOutcome& outcome, PlanR
   }
   if (!outcome.waiting.empty()) {
     const Candidate& first = outcome.waiting.front();
-    result.rejected.push_back(
-        {"bound no better than the best plan", static_cast<std::int64_t>(outcome.waiting.size()),
-         summarize(place_candidate(*first.space, first)) + ": at least " +
-             std::to_string(cost_model::to_seconds(first.bound).value) + " s"});
+    result.rejected.push_back({"bound no better than the best plan", static_cast<std::int64_t>(outcome.waiting.size()),
+                               summarize(place_candidate(*first.space, first)) + ": at least " +
+                                   std::to_string(cost_model::to_seconds(first.bound).value) + " s"});
   }
 }
 
 Error nothing_found(const SearchSpace& space, const SearchOutcome& outcome) {
   if (outcome.misfit.count > 0) return describe_infeasible(space, outcome.misfit);
   return Error{ErrorCode::InvalidArgument,
-               "no plan meets the constraints",
+               kNothingMeets,
                "plan",
                "micro-batches, replicas and stages that go together",
                "none of " + std::to_string(outcome.costed) + " candidates",
@@ -86,8 +70,6 @@ Result<PlanResult> report_search(const SearchSpace& space, const SearchOutcome& 
     result.runners_up.push_back(std::move(runner));
   }
   fill_rejected(space, outcome, result);
-  if (const std::string unused = unused_text(outcome.simulated.front().candidate); !unused.empty())
-    result.summary += "; " + unused;
   return result;
 }
 

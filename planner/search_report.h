@@ -1,6 +1,6 @@
 #pragma once
-// Private to planner/: one search, and the step from what it found to a PlanResult. Everything that explains, compares or
-// asks "what if" runs searches through search_once and never sees the search itself. Threads: as find_plan.
+// Private to planner/: one search, and the step from what it found to a PlanResult. Everything that explains, compares
+// or asks "what if" runs searches through search_once and never sees the search itself. Threads: as find_plan.
 #include <vector>
 
 #include "planner/outcome.h"
@@ -20,6 +20,10 @@ struct SearchOutcome {
 /// Plan, estimate, bound, what binds, runners-up and what was rejected; no sensitivities.
 /// Errors: as find_plan, where nothing was simulated.
 [[nodiscard]] Result<PlanResult> report_search(const SearchSpace& space, const SearchOutcome& outcome);
+
+/// Messages by which conflicts.cpp knows errors that name no constraint yet.
+inline constexpr const char* kNothingMeets = "no plan meets the constraints";
+inline constexpr const char* kBeyondLimits = "no plan keeps the limits";
 
 /// The joint search for the least step, without what find_plan adds. Errors: as find_plan.
 [[nodiscard]] Result<PlanResult> search_once(const Request& request);

@@ -6,6 +6,7 @@
 #include <numeric>
 #include <set>
 
+#include "planner/device_limits.h"
 #include "planner/search.h"
 
 namespace coxswain::planner {
@@ -148,8 +149,8 @@ std::vector<std::vector<Axes>> allowed_axes(const Request& request, const std::v
     for (const int tensor :
          axis_sizes(request.constraints.tensor, std::min<std::int64_t>(widest, capabilities.max_tensor))) {
       if (!facts.splits_over(tensor)) continue;
-      for (const int context : axis_sizes(request.constraints.context,
-                                          std::min<std::int64_t>(widest / tensor, capabilities.max_context))) {
+      for (const int context :
+           axis_sizes(request.constraints.context, std::min<std::int64_t>(widest / tensor, capabilities.max_context))) {
         if (context == 1 || facts.context_splits(context)) axes.push_back({tensor, context});
       }
     }
@@ -251,6 +252,8 @@ Result<SearchSpace> make_search_space(const Request& request) {
   space.request = &request;
   const Constraints& constraints = request.constraints;
   COX_TRY(space.pools, make_pools(request.cost->resources()));
+  limit_pools(space.pools, request.device_limits);
+  if (space.pools.empty()) return invalid("no device is left", "devices", "at least one", "none");
   space.devices = all_of(space.pools);
   const std::int32_t devices = space.devices.total();
   const int num_blocks = request.cost->facts().num_blocks();

@@ -74,6 +74,9 @@ struct PlanningOptions {
 [[nodiscard]] Result<planner::Constraints> merge_constraints(const planner::Constraints& job,
                                                              const std::vector<std::string>& flags);
 
+/// "CLASS=USD": the price of one device for an hour. Errors: InvalidArgument for all bad ones, listing the classes.
+[[nodiscard]] Result<void> set_prices(cluster::ResourceGraph& graph, const std::vector<std::string>& prices);
+
 /// Writes to stdout, or to `file` when not empty.
 [[nodiscard]] Result<void> write_output(const std::string& text, const std::string& file);
 

@@ -2,7 +2,11 @@
 #include <CLI/CLI.hpp>
 #include <cstdio>
 
+#include <filesystem>
+
+#include "common/bytes_io.h"
 #include "common/clock.h"
+#include "cost_model/calibration.h"
 #include "cost_model/uncertainty.h"
 #include "launcher/cli/command.h"
 #include "launcher/cli/command_import.h"
@@ -22,6 +26,10 @@ struct Options {
   int top_k = 5;
   int threads = 1;
   bool runnable = false;
+  std::string objective = "time";
+  std::optional<double> max_step_seconds, max_cost_per_step;
+  std::vector<std::string> prices;
+  std::string calibrate;
   ExchangeOptions exchange;
 };
 
@@ -31,6 +39,25 @@ void note_what_cannot_run(const plan::Plan& plan) {
   if (!words.empty())
     std::fprintf(stderr, "note: this version plans but does not yet run %s; --runnable searches what it runs\n",
                  words.c_str());
+}
+
+/// `name` beside the metrics, where there is one.
+std::string beside(const std::string& metrics, const std::string& name) {
+  const auto path = std::filesystem::path(metrics).parent_path() / name;
+  std::error_code code;
+  return std::filesystem::exists(path, code) ? path.string() : "";
+}
+
+Result<cost_model::Calibration> load_calibration(const std::string& file, const cluster::ResourceGraph& resources) {
+  COX_TRY(std::string text, read_file(file));
+  Json plan_file;
+  const std::string plan = beside(file, "plan-" + std::to_string(cost_model::last_generation(text)) + ".json");
+  if (!plan.empty()) {
+    COX_TRY(plan_file, load_json(plan));
+  }
+  auto calibration = cost_model::read_calibration(resources, text, plan.empty() ? nullptr : &plan_file);
+  if (!calibration) return with_path_prefix(calibration.error(), file);
+  return calibration;
 }
 
 void note_uncertainty(const PlanningInputs& inputs, const plan::Plan& plan) {
@@ -48,10 +75,23 @@ Result<ExitCode> run(const Options& options) {
     return usage_error("nothing to plan", "JOB, or --import FORMAT FILE", "neither", "launch plan job.yaml");
   PlanningOptions planning = options.planning;
   COX_TRY_VOID(resolve_running(options.running, planning));
+  if (!options.calibrate.empty() && planning.profile_file.empty())
+    planning.profile_file = beside(options.calibrate, "profile.json");
   COX_TRY(auto inputs, load_planning_inputs(options.job, planning));
+  COX_TRY_VOID(set_prices(inputs->resources, options.prices));
   COX_TRY(auto running, load_running(options.running, *inputs));
   auto request = inputs->make_request();
   request.running = std::move(running);
+  std::unique_ptr<cost_model::CostModel> calibrated;
+  if (!options.calibrate.empty()) {
+    COX_TRY(const auto calibration, load_calibration(options.calibrate, inputs->resources));
+    calibrated = cost_model::make_calibrated_cost(*inputs->cost, calibration);
+    request.cost = calibrated.get();
+    for (const std::string& line : calibration.notes) std::fprintf(stderr, "calibrated: %s\n", line.c_str());
+  }
+  request.objective = options.objective == "cost" ? planner::Objective::Cost : planner::Objective::Time;
+  if (options.max_step_seconds) request.max_step = Seconds(*options.max_step_seconds);
+  if (options.max_cost_per_step) request.max_cost_per_step = cluster::Usd(*options.max_cost_per_step);
   request.max_candidates = options.max_candidates;
   request.top_k = options.top_k;
   request.threads = options.threads;
@@ -59,6 +99,7 @@ Result<ExitCode> run(const Options& options) {
   const auto started = steady_clock().now();
   COX_TRY(auto result, planner::find_plan(request));
   result.search_seconds = std::chrono::duration<double>(steady_clock().now() - started).count();
+  planner::add_reasons(request, result, request.running.has_value());  // a move was priced for this plan
   const std::string json = to_text(planner::to_json(result), 2) + "\n";
   if (!options.out.empty()) COX_TRY_VOID(write_output(json, options.out));
   if (!options.exchange.export_format.empty()) {
@@ -88,6 +129,18 @@ void add_plan_command(CLI::App& app, Action& action) {
                    "schedule offload cuts")
       ->take_all();
   command->add_option("--profile", options->planning.profile_file, "profile.json of `launch probe --job` or of a run");
+  command->add_option("--objective", options->objective, "what is least: time of a step, or its cost")
+      ->check(CLI::IsMember({"time", "cost"}));
+  command->add_option("--max-step-seconds", options->max_step_seconds, "only plans whose step takes no longer")
+      ->check(CLI::PositiveNumber);
+  command->add_option("--max-cost-per-step", options->max_cost_per_step, "only plans whose step costs no more USD")
+      ->check(CLI::PositiveNumber);
+  command
+      ->add_option("--price", options->prices,
+                   "CLASS=USD, repeatable: price of one device for an hour, instead of the cluster's")
+      ->take_all();
+  command->add_option("--calibrate", options->calibrate,
+                      "RUN-DIR/metrics.jsonl of a run: corrects the cost model from it");
   command->add_option("--max-candidates", options->max_candidates, "budget of the search, in candidates")
       ->check(CLI::PositiveNumber);
   command->add_option("--top", options->top_k, "runners-up to show")->check(CLI::Range(0, 100));
@@ -97,10 +150,6 @@ void add_plan_command(CLI::App& app, Action& action) {
   command->add_option("--out", options->out, "also write the plan as JSON");
   add_running_options(*command, options->running);
   command->add_option("--format", options->format, "table or json")->check(CLI::IsMember({"table", "json"}));
-  add_missing_option(*command, "--objective", "plan for cost");
-  add_missing_option(*command, "--max-step-seconds", "plan under a time limit");
-  add_missing_option(*command, "--max-cost-per-step", "plan under a cost limit");
-  add_missing_option(*command, "--calibrate", "correct the model from a run");
   add_exchange_options(*command, options->exchange);
   command->callback([&action, options] { action = [options] { return run(*options); }; });
 }

@@ -1,4 +1,6 @@
 // From a job file to model, cluster, profile and cost model; shared by plan, explain and simulate.
+#include <algorithm>
+#include <charconv>
 #include <cstdio>
 
 #include "cluster/catalogue.h"
@@ -80,6 +82,29 @@ Result<planner::Constraints> merge_constraints(const planner::Constraints& job, 
   take_optional(merged.cuts, parsed->cuts);
   take_optional(merged.offload, parsed->offload);
   return merged;
+}
+
+Result<void> set_prices(cluster::ResourceGraph& graph, const std::vector<std::string>& prices) {
+  std::vector<Error> problems;
+  std::string names;
+  for (const cluster::DeviceClass& device : graph.device_classes) names += (names.empty() ? "" : ", ") + device.name;
+  for (const std::string& text : prices) {
+    const std::size_t equals = text.rfind('=');
+    const std::string name = text.substr(0, equals), value = equals == std::string::npos ? "" : text.substr(equals + 1);
+    const auto device = std::find_if(graph.device_classes.begin(), graph.device_classes.end(),
+                                     [&](const cluster::DeviceClass& one) { return one.name == name; });
+    double usd = 0;
+    const auto [end, code] = std::from_chars(value.data(), value.data() + value.size(), usd);
+    if (device == graph.device_classes.end())
+      problems.push_back({ErrorCode::InvalidArgument, "no device class of that name", "--price", names, text, ""});
+    else if (code != std::errc() || end != value.data() + value.size() || !(usd > 0) || usd > 1e9)
+      problems.push_back(
+          {ErrorCode::InvalidArgument, "not a price", "--price", "CLASS=USD for an hour, above 0", text, ""});
+    else
+      device->price = {cluster::UsdPerHour(usd), cluster::Source::Assumed};
+  }
+  if (problems.empty()) return {};
+  return combine_errors(ErrorCode::InvalidArgument, "the prices have problems", std::move(problems));
 }
 
 planner::Request PlanningInputs::make_request() const {

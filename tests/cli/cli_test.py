@@ -20,7 +20,7 @@ BUILD = pathlib.Path(os.environ.get("COX_BINARY_DIR", HERE.parents[1] / "build" 
 LAUNCH = BUILD / "bin" / "launch"
 FIXTURES = BUILD / "fixtures"
 GOLDEN = HERE / "golden"
-REWRITE = False
+REWRITE = bool(os.environ.get("COX_UPDATE_GOLDEN"))  # `make golden`
 
 JOB = """name: tiny
 model: {{pt2: {model}}}
@@ -311,6 +311,63 @@ class Planning(Case):
 
     def test_unknown_constraints_list_the_known_ones(self):
         self.assert_fails(self.plan("--constrain", "speed=9"), 65, "schedule")
+
+
+class Explaining(Case):
+    """Prices, limits, conflicts, calibration: what goes wrong, and that the numbers are there when it does not."""
+
+    def plan(self, *flags):
+        return launch("plan", self.job(), "--cluster", write_cluster(self.folder, 1 << 30), *flags, folder=self.folder)
+
+    def test_money_needs_prices(self):
+        self.assert_fails(self.plan("--objective", "cost"), 65, "small", "--price")
+        self.assert_fails(self.plan("--price", "small=free", "--price", "large=1"), 65, "small=free", "large=1", "CLASS=USD")
+        result = self.plan("--objective", "cost", "--price", "small=0.5", "--format", "json")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        document = json.loads(result.stdout)
+        self.assertEqual(document["objective"], "cost")
+        self.assertGreaterEqual(document["cost_per_step_usd"], document["lower_bound_cost_per_step_usd"])
+        self.assertEqual(document["cost_per_step_usd"], document["estimate"]["cost_per_step_usd"])
+
+    def test_limits_that_no_plan_keeps(self):
+        self.assert_fails(self.plan("--max-step-seconds", "1e-9"), 69, "max-step-seconds=1e-09 cannot be kept", "allow")
+        self.assert_fails(self.plan("--max-step-seconds", "-1"), 64, "--max-step-seconds")
+
+    def test_constraints_that_contradict_each_other(self):
+        self.assert_fails(self.plan("--constrain", "micro=1", "--constrain", "data=2"), 65, "data=2 and micro=1 cannot be met together")
+
+    def test_reasons_and_sensitivities_are_json(self):
+        document = json.loads(self.plan("--format", "json").stdout)
+        self.assertTrue([one for one in document["rejected"] if one.get("family")])
+        for entry in document["sensitivities"]:
+            self.assertGreater(entry["step_seconds"], 0)
+        self.assertEqual([one["device"] for one in document["classes"]], ["small"])
+
+    def test_a_bad_calibration_lists_every_line(self):
+        (self.folder / "metrics.jsonl").write_text("{\n" + json.dumps({"step": 5, "generation": 1, "step_seconds": "fast"}) + "\n")
+        self.assert_fails(self.plan("--calibrate", "metrics.jsonl"), 65, "line 1", "line 2", "step_seconds", "peak_memory_bytes")
+        self.assert_fails(self.plan("--calibrate", "none.jsonl"), 65, "none.jsonl")
+
+    def test_a_calibration_tells_what_it_corrected(self):
+        rows = [{"step": step, "generation": 1, "step_seconds": 0.2, "predicted_step_seconds": 0.1, "peak_memory_bytes": [300], "predicted_peak_memory_bytes": [200]}
+                for step in range(1, 10)]
+        (self.folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        plain, calibrated = [self.plan("--format", "json", *flags) for flags in [[], ["--calibrate", "metrics.jsonl"]]]
+        self.assertIn("small: compute x 2.000", calibrated.stderr)
+        before, after = [json.loads(result.stdout)["estimate"]["parts"]["forward"] for result in [plain, calibrated]]
+        self.assertGreater(after, before)
+
+    def test_against_a_plan_for_something_else_is_refused(self):
+        self.assertEqual(self.plan("--out", "plan.json").returncode, 0)
+        other = json.loads((self.folder / "plan.json").read_text())
+        other["plan"]["cluster_hash"] = "0" * 64
+        (self.folder / "other.json").write_text(json.dumps(other))
+        cluster = write_cluster(self.folder, 1 << 30)
+        explain = lambda against: launch("explain", "plan.json", "--job", "job.yaml", "--cluster", cluster, "--against", against, folder=self.folder)
+        self.assert_fails(explain("other.json"), 65, "other.json", "cluster_hash")
+        same = explain("plan.json")
+        self.assertEqual(same.returncode, 0, same.stderr)
+        self.assertIn("as fast", same.stdout)
 
 
 class Import(Case):

@@ -235,6 +235,19 @@ TEST_CASE("a group's own tiers come before the graph's", "[resource_graph_test]"
   CHECK(problems[0].path == "nodes[1].tiers[1].nodes_per_domain");
 }
 
+TEST_CASE("a link's price for a byte stands in the file only when there is one", "[resource_graph_test]") {
+  ResourceGraph graph = make_graph();
+  CHECK(to_text(to_json(graph)).find("price_usd_per_byte") == std::string::npos);
+  graph.tiers[0].link.price = {UsdPerByte(2e-11), Source::Datasheet};
+  const auto read = resource_graph_from_json(to_json(graph));
+  REQUIRE(read.has_value());
+  CHECK(*read == graph);
+  graph.tiers[0].link.price.value = UsdPerByte(-1);
+  const auto problems = validate(graph);
+  REQUIRE(problems.size() == 1);
+  CHECK(problems[0].path == "tiers[0].link.price_usd_per_byte");
+}
+
 TEST_CASE("a price stands in the file only when it is known", "[resource_graph_test]") {
   ResourceGraph graph = make_graph();
   const std::string hash = cluster_hash(graph);

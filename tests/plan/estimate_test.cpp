@@ -48,6 +48,15 @@ TEST_CASE("an estimate reads back", "[estimate]") {
   CHECK(*read == estimate);
 }
 
+TEST_CASE("the cost of a step stands in an estimate only when it is known", "[estimate]") {
+  Estimate estimate = sample_estimate();
+  CHECK(coxswain::to_text(to_json(estimate)).find("usd") == std::string::npos);
+  estimate.cost_per_step = cluster::Usd(0.25);
+  const Json json = to_json(estimate);
+  CHECK(json["cost_per_step_usd"].number() == 0.25);
+  CHECK(*estimate_from_json(json) == estimate);
+}
+
 TEST_CASE("a broken estimate names every problem", "[estimate]") {
   Json json = to_json(sample_estimate());
   json["step_seconds"] = Json("soon");

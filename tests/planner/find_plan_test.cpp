@@ -231,7 +231,9 @@ TEST_CASE("a slow link between nodes is crossed by fewer bytes", "[find_plan_tes
     Request request;
     request.cost = &cost;
     request.global_batch = 8;
-    return *find_plan(request);
+    PlanResult result = *find_plan(request);
+    add_reasons(request, result);
+    return result;
   };
   const PlanResult fast = find(1e10), slow = find(2e6);
   CHECK(fast.plan.stages.size() == 1);

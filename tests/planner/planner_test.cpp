@@ -9,18 +9,33 @@ using namespace coxswain;
 using namespace coxswain::planner;
 using namespace coxswain::test_support;
 
-TEST_CASE("one more device is a sensitivity on one node of few devices", "[planner_test]") {
+TEST_CASE("a result tells what every class does and which devices stay unused", "[planner_test]") {
+  const model::ModelGraph graph = make_chain(4, 8);
+  const auto resources =
+      make_cluster({make_device("dev", 1 << 30)}, {3}, 1, make_link("cable", 0, 1e9), make_link("o", 0, 1));
+  const FakeCost cost(graph, resources);
+  Request request;
+  request.cost = &cost;
+  request.global_batch = 1;
+  request.constraints.pipeline = {1};
+  const auto found = find_plan(request);
+  REQUIRE(found.has_value());
+  REQUIRE(found->classes.size() == 1);
+  CHECK(found->classes[0].used == 1);
+  CHECK(found->summary == summarize(found->plan) + "; unused: 2 x dev (would not make the step shorter)");
+}
+
+TEST_CASE("a failure is explained only when that is asked for", "[planner_test]") {
   const model::ModelGraph graph = make_chain(4, 8);
   const auto resources =
       make_cluster({make_device("dev", 1 << 30)}, {2}, 1, make_link("cable", 0, 1e9), make_link("o", 0, 1));
   const FakeCost cost(graph, resources);
   Request request;
   request.cost = &cost;
-  request.global_batch = 6;
-  const auto found = find_plan(request);
-  REQUIRE(found.has_value());
-  REQUIRE_FALSE(found->sensitivities.empty());
-  CHECK(found->sensitivities.back().change == "one more dev");
-  // 6 samples on 3 instead of 2 devices, links nearly free.
-  CHECK(found->sensitivities.back().step.value == Approx(found->estimate.step.value * 2 / 3).epsilon(0.02));
+  request.global_batch = 2;
+  request.constraints.data = {2};
+  request.constraints.micro = {1};
+  CHECK(find_plan(request).error().message == "data=2 and micro=1 cannot be met together");
+  request.explain_failure = false;
+  CHECK(find_plan(request).error().message == "no plan meets the constraints");
 }
