@@ -29,7 +29,7 @@ struct Effort {
   std::size_t max_labels_per_layer;
   double slack;             // candidates that cost up to so many times the best are kept, for the runners-up
 };
-constexpr Effort kSmallEffort{8, 2000, 400, 32, 16, std::numeric_limits<std::size_t>::max(), 1.5};
+constexpr Effort kSmallEffort{8, 400, 200, 32, 8, std::numeric_limits<std::size_t>::max(), 1.5};
 constexpr Effort kLargeEffort{1, 8, 8, 2, 4, 48, 1.0};
 
 /// Large searches: how many combinations are looked at, how many of them searched, and how far a look may be off.
