@@ -30,7 +30,7 @@ struct Effort {
   std::size_t max_labels_per_layer;
   double slack;             // candidates that cost up to so many times the best are kept, for the runners-up
 };
-constexpr Effort kSmallEffort{8, 2000, 400, 32, 16, std::numeric_limits<std::size_t>::max(), 1.5};
+constexpr Effort kSmallEffort{8, 1000, 300, 32, 16, std::numeric_limits<std::size_t>::max(), 1.5};
 constexpr Effort kRoughEffort{1, 8, 24, 4, 2, std::numeric_limits<std::size_t>::max(), 1.0};
 constexpr Effort kLargeEffort{1, 8, 8, 2, 4, 48, 1.0};
 
