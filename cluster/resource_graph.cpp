@@ -155,7 +155,7 @@ class Checker {
           add(here + ".device_class", "device class is listed twice", "one entry a class",
               std::to_string(entry.device_class), "add the counts up");
         if (entry.count < 1) add(here + ".count", "count must be positive", "at least 1", std::to_string(entry.count));
-        devices += entry.count;
+        devices += entry.count < 1 ? 2 : entry.count;  // a wrong count hides no wrong link
       }
       if (node.cores < 0)
         add(path + ".cores", "value must not be negative", "a number of at least 0", std::to_string(node.cores));

@@ -28,11 +28,13 @@ struct Effort {
   int alternatives, simulations, climb_simulations;
   std::size_t results_per_combination, simulated_per_batch;
   std::size_t max_labels_per_layer;
-  double slack;             // candidates that cost up to so many times the best are kept, for the runners-up
+  std::size_t seeds;  // combinations of alike stages that are searched first
+  double slack;       // candidates that cost up to so many times the best are kept, for the runners-up
 };
-constexpr Effort kSmallEffort{8, 1000, 300, 32, 16, std::numeric_limits<std::size_t>::max(), 1.5};
-constexpr Effort kRoughEffort{1, 8, 24, 4, 2, std::numeric_limits<std::size_t>::max(), 1.0};
-constexpr Effort kLargeEffort{1, 8, 8, 2, 4, 48, 1.0};
+constexpr Effort kSmallEffort{8, 1000, 300, 32, 16, std::numeric_limits<std::size_t>::max(), 0, 1.5};
+constexpr Effort kMediumEffort{1, 64, 64, 8, 8, 400, 16, 1.1};
+constexpr Effort kRoughEffort{1, 8, 16, 2, 2, 48, 8, 1.0};
+constexpr Effort kLargeEffort{1, 8, 8, 2, 4, 48, 0, 1.0};
 
 /// Large searches: how many combinations are looked at, how many of them searched, and how far a look may be off.
 constexpr std::size_t kMaxLooks = 6000, kLookBatch = 64, kMaxLargeSearches = 32;
@@ -113,14 +115,22 @@ class LookOrder {
 
 class Search {
  public:
-  Search(const SearchSpace& space, const Effort& effort) : space_(space), request_(*space.request), effort_(effort) {}
+  Search(const SearchSpace& space, const Effort& effort)
+      : space_(space), alike_(space), request_(*space.request), effort_(effort) {}
 
   void run() {
-    std::vector<Task> tasks = make_tasks();
-    if (space_.large)
-      search_large(std::move(tasks));
-    else
-      search_small(tasks);
+    if (space_.large) {
+      search_large(kMaxLargeSearches);
+      lower_bound_ = work_of_space(space_);
+    } else {
+      // First as if it were large: what is found bounds the search of everything.
+      alike_.large = true;
+      if (effort_.seeds > 0) search_large(effort_.seeds);
+      if (request_.rough && best_ != kNoCost)
+        lower_bound_ = work_of_space(space_);
+      else
+        search_small(make_tasks(space_));
+    }
     if (!request_.stop_at_first || simulated_.empty()) {
       simulate_best(static_cast<std::size_t>(effort_.simulations));
       refine();
@@ -140,7 +150,7 @@ class Search {
     while (done < tasks.size() && costed_ < request_.max_candidates) {
       if (tasks[done].combination.bound >= wanted()) break;
       const std::size_t end = std::min(tasks.size(), done + kBatch);
-      search_closely(tasks, done, end);
+      search_closely(space_, tasks, done, end);
       done = end;
       if (request_.stop_at_first && !simulated_.empty()) break;
     }
@@ -148,19 +158,17 @@ class Search {
       lower_bound_ = std::min(lower_bound_, tasks[i].combination.bound);
   }
 
-  /// What looks best. Stages of unequal shape are not searched: only the work bounds the rest.
-  void search_large(std::vector<Task> tasks) {
-    tasks = pick_by_look(std::move(tasks));
+  /// What looks best, of stages of alike shapes: up to `most` combinations.
+  void search_large(std::size_t most) {
+    const std::vector<Task> tasks = pick_by_look(make_tasks(alike_), most);
     for (std::size_t done = 0; done < tasks.size() && costed_ < request_.max_candidates; done += kBatch) {
       if (best_ != kNoCost && tasks[done].look > static_cast<Cost>(static_cast<double>(best_) * kLookSlack)) break;
-      search_closely(tasks, done, std::min(tasks.size(), done + kBatch));
-      if (request_.stop_at_first && !simulated_.empty()) break;
+      search_closely(alike_, tasks, done, std::min(tasks.size(), done + kBatch));
     }
-    lower_bound_ = work_of_space(space_);
   }
 
   /// Looks at combinations until none is likely to beat the best look; those that were looked at, ascending in look.
-  [[nodiscard]] std::vector<Task> pick_by_look(std::vector<Task> tasks) {
+  [[nodiscard]] std::vector<Task> pick_by_look(std::vector<Task> tasks, std::size_t most) {
     LookOrder order(tasks);
     Cost best = kNoCost;
     std::vector<std::size_t> looked;
@@ -169,7 +177,7 @@ class Search {
       if (batch.empty()) break;
       parallel_for(batch.size(), request_.threads, [&](std::size_t i) {
         Task& task = tasks[batch[i]];
-        QuickLook look = quick_look(space_, task.combination);
+        QuickLook look = quick_look(alike_, task.combination);
         task.look = look.cost;
         task.combination.num_blocks = std::move(look.num_blocks);
         if (task.combination.total_stages == 0) task.combination.total_stages = look.num_stages;
@@ -189,12 +197,12 @@ class Search {
       if (best == kNoCost || tasks[at].look != kNoCost) result.push_back(std::move(tasks[at]));
     }
     std::stable_sort(result.begin(), result.end(), [](const Task& a, const Task& b) { return a.look < b.look; });
-    if (result.size() > kMaxLargeSearches) result.resize(kMaxLargeSearches);
+    if (result.size() > most) result.resize(most);
     return result;
   }
 
   /// Tasks [begin, end) label by label, and the best of what they give in the simulator.
-  void search_closely(const std::vector<Task>& tasks, std::size_t begin, std::size_t end) {
+  void search_closely(const SearchSpace& space, const std::vector<Task>& tasks, std::size_t begin, std::size_t end) {
     std::vector<CombinationResult> results(end - begin);
     parallel_for(results.size(), request_.threads, [&](std::size_t i) {
       const Task& task = tasks[begin + i];
@@ -202,19 +210,20 @@ class Search {
       limits.alternatives = effort_.alternatives;
       limits.max_results = effort_.results_per_combination;
       limits.max_labels = std::max<std::int64_t>(1, request_.max_candidates);
-      limits.max_labels_per_layer = effort_.max_labels_per_layer;
+      limits.max_labels_per_layer =
+          space.large ? kLargeEffort.max_labels_per_layer : effort_.max_labels_per_layer;
       Cost upper = wanted();
       if (task.look != kNoCost) upper = std::min(upper, static_cast<Cost>(static_cast<double>(task.look) * kLookSlack));
-      results[i] = search_combination(space_, task.combination, upper, limits);
+      results[i] = search_combination(space, task.combination, upper, limits);
     });
     for (CombinationResult& result : results) take(std::move(result));
     simulate_best(effort_.simulated_per_batch);
   }
 
   /// Ascending in bound.
-  [[nodiscard]] std::vector<Task> make_tasks() const {
+  [[nodiscard]] static std::vector<Task> make_tasks(const SearchSpace& space) {
     std::vector<Task> tasks;
-    for (Combination& combination : make_combinations(space_)) tasks.push_back({std::move(combination)});
+    for (Combination& combination : make_combinations(space)) tasks.push_back({std::move(combination)});
     return tasks;
   }
 
@@ -279,7 +288,8 @@ class Search {
   void refine() {
     if (simulated_.empty()) return;
     std::stable_sort(simulated_.begin(), simulated_.end());
-    if (space_.large) add_chunks();
+    if (!space_.chunked_schedules.empty()) add_chunks();
+    if (simulated_.empty()) return;
     const std::vector<Simulated> starts = pick_diverse(simulated_, 2);
     for (const Simulated& start : starts) {
       climb(space_, start.candidate, start.step, effort_.climb_simulations,
@@ -293,8 +303,7 @@ class Search {
     }
   }
 
-  /// The best pipelines once more with several chunks a stage. Only where the work alone bounds the space: the bounds of
-  /// small searches are of stages of one run.
+  /// The best pipelines once more with several chunks a stage, which only the work bounds.
   void add_chunks() {
     constexpr std::size_t kMaxPipelines = 3;
     constexpr int kMaxChunks = 4;
@@ -304,7 +313,7 @@ class Search {
       const auto stages = static_cast<int>(one.candidate.stages.size());
       if (stages < 2 || one.candidate.spread) continue;
       if (pipelines++ == kMaxPipelines) break;
-      for (const plan::ScheduleKind kind : chunked_schedules()) {
+      for (const plan::ScheduleKind kind : space_.chunked_schedules) {
         for (const int chunks : plan::chunk_choices(kind, stages, space_.spans->num_blocks(), kMaxChunks)) {
           if (auto candidate = with_chunks(one.candidate, kind, chunks)) tried.push_back(std::move(*candidate));
         }
@@ -315,19 +324,14 @@ class Search {
     for (auto& result : results) {
       if (result) keep(std::move(*result));
     }
+    if (space_.only_chunked)
+      std::erase_if(simulated_, [](const Simulated& one) { return !plan::has_chunks(one.candidate.schedule); });
+    lower_bound_ = std::min(lower_bound_, work_of_space(space_));
     std::stable_sort(simulated_.begin(), simulated_.end());
   }
 
-  [[nodiscard]] std::vector<plan::ScheduleKind> chunked_schedules() const {
-    std::vector<plan::ScheduleKind> kinds;
-    if (!request_.constraints.schedule.empty() || request_.constraints.cuts) return kinds;
-    for (const plan::ScheduleKind kind : {plan::ScheduleKind::ZeroBubbleV, plan::ScheduleKind::Interleaved}) {
-      if (plan::has_schedule(request_.capabilities, kind)) kinds.push_back(kind);
-    }
-    return kinds;
-  }
-
   const SearchSpace& space_;
+  SearchSpace alike_;  // the same, of stages of alike shapes
   const Request& request_;
   const Effort& effort_;
   Cost best_ = kNoCost;  // simulated
@@ -339,6 +343,15 @@ class Search {
   std::set<Shape> shapes_;
 };
 
+const Effort& effort_of(const SearchSpace& space) {
+  // Up to so many blocks and devices everything that may be best is simulated.
+  constexpr int kFewBlocks = 8;
+  constexpr std::int32_t kFewDevices = 6;
+  if (space.large) return kLargeEffort;
+  if (space.request->rough) return kRoughEffort;
+  return space.spans->num_blocks() <= kFewBlocks && space.devices.total() <= kFewDevices ? kSmallEffort : kMediumEffort;
+}
+
 }  // namespace
 
 Result<PlanResult> search_once(const Request& request) {
@@ -347,7 +360,7 @@ Result<PlanResult> search_once(const Request& request) {
   const SpanCosts spans(*request.cost, request.precision, rule.first, rule.second,
                         request.capabilities.selective_recompute);
   space.spans = &spans;
-  Search search(space, space.large ? kLargeEffort : request.rough ? kRoughEffort : kSmallEffort);
+  Search search(space, effort_of(space));
   search.run();
   return report_search(space, search.take_outcome());
 }

@@ -39,7 +39,10 @@ struct SearchSpace {
   std::vector<Pool> pools;
   Counts devices;
   std::vector<std::int64_t> micros;  // allowed samples of a micro-batch
-  std::vector<plan::ScheduleKind> schedules;
+  std::vector<plan::ScheduleKind> schedules;  // whose stages are one run of blocks
+  /// With several: tried on the best pipelines. `only_chunked`: the user asks for no others.
+  std::vector<plan::ScheduleKind> chunked_schedules;
+  bool only_chunked = false;
   int max_stages = 1;
   std::vector<int> allowed_stages;      // ascending
   bool large = false;                   // all stages of a plan stand on alike shapes

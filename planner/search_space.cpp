@@ -7,6 +7,7 @@
 #include <set>
 
 #include "planner/device_limits.h"
+#include "plan/schedule.h"
 #include "planner/search.h"
 
 namespace coxswain::planner {
@@ -288,6 +289,12 @@ Result<SearchSpace> make_search_space(const Request& request) {
                              schedule_texts(request.capabilities), std::string(plan::to_text(schedule)), ""});
   }
 
+  for (const plan::ScheduleKind kind : space.schedules) {
+    if (plan::has_chunks(kind)) space.chunked_schedules.push_back(kind);
+  }
+  std::erase_if(space.schedules, [](plan::ScheduleKind kind) { return plan::has_chunks(kind); });
+  space.only_chunked = space.schedules.empty();
+  if (space.only_chunked) space.schedules = {plan::ScheduleKind::OneForwardOneBackward};
   space.max_stages = static_cast<int>(std::min<std::int64_t>(devices, num_blocks));
   if (constraints.pipeline.empty()) {
     for (int s = 1; s <= space.max_stages; ++s) space.allowed_stages.push_back(s);
@@ -344,6 +351,12 @@ Result<SearchSpace> make_search_space(const Request& request) {
   space.axes = allowed_axes(request, space.pools);
   space.experts = allowed_experts(request);
   set_size(space);
+  // The bounds of small searches are of stages of one run: there chunks are tried where they are asked for.
+  if (space.large && constraints.schedule.empty() && !constraints.cuts) {
+    for (const plan::ScheduleKind kind : {plan::ScheduleKind::ZeroBubbleV, plan::ScheduleKind::Interleaved}) {
+      if (plan::has_schedule(request.capabilities, kind)) space.chunked_schedules.push_back(kind);
+    }
+  }
   return space;
 }
 
