@@ -170,7 +170,10 @@ NodeClass read_node_class(JsonReader& reader, const ResourceGraph& graph) {
     DeviceCount entry;
     entry.device_class = read_reference(inner, "device_class", graph.device_classes);
     entry.count = inner.integer("count", 1, kMaxCount);
-    for (Error& problem : inner.take_problems()) reader.problem(std::move(problem));
+    for (Error& problem : inner.take_problems()) {
+      if (problem.path.ends_with("count")) entry.count = 0;  // unknown: it must not look like a single device
+      reader.problem(std::move(problem));
+    }
     node.devices.push_back(entry);
   }
   return node;

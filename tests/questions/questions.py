@@ -26,7 +26,7 @@ COMMANDS = [
     Command("cost_too_fast", CHEAP + " --max-step-seconds 0.65 --max-cost-per-step 0.00095", code=69),
     Command("cost_free", "launch plan llama-1b.yaml --cluster 1x2xv100-32gb --objective cost", code=65),
     Command("priced", "launch plan llama-1b.yaml --cluster 1x2xv100-32gb --price v100-32gb=1.10 --objective cost"),
-    Command("conflict", PLAN + " --constrain tensor=1 --constrain zero=0 --constrain pipeline=1 --constrain schedule=1f1b", code=69),
+    Command("conflict", PLAN + " --constrain tensor=1 --constrain zero=0 --constrain pipeline=1 --constrain offload=none --constrain recompute=none", code=69),
     Command("contradiction", "launch plan llama-1b.yaml --cluster 1x4xa100-80gb-sxm --constrain micro=2 --constrain data=4 --constrain recompute=none", code=65),
     Command("too_fast", PLAN + " --max-step-seconds 0.1", code=69),
     Command("slower", EXPLAIN + " --against mine.json",
