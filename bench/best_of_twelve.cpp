@@ -129,7 +129,8 @@ int main(int argc, char** argv) {
   Report report("best_of_twelve", options);
 
   const auto example = make_example({.layers = 8, .width = 256, .heads = 8, .context = 128, .dropout = 0.1});
-  TrainJob job{.example = example, .context = 128, .global_batch = 32, .steps = steps, .plan = "", .programs = programs};
+  TrainJob job{
+      .example = example, .context = 128, .global_batch = 32, .steps = steps, .plan = "", .programs = programs};
   const TrainRun first = run_train(job, {"--devices", devices}, 600);
   if (!first.ok) {
     std::fprintf(stderr, "first run: %s\n", first.failure.c_str());
@@ -162,9 +163,8 @@ int main(int argc, char** argv) {
     if (median(one.measured) < median(best->measured)) best = &one;
     std::printf("  %-76s predicted %8.1f ms  measured %8.1f ms\n", one.name.c_str(), one.predicted * 1e3,
                 median(one.measured) * 1e3);
-    rows.push_back(JsonObject{{"measured_seconds", median(one.measured)},
-                              {"name", one.name},
-                              {"predicted_seconds", one.predicted}});
+    rows.push_back(JsonObject{
+        {"measured_seconds", median(one.measured)}, {"name", one.name}, {"predicted_seconds", one.predicted}});
   }
   report.extra()["plans"] = rows;
   report.extra()["best"] = best->name;

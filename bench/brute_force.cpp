@@ -55,7 +55,8 @@ std::string describe(const SpaceInstance& instance) {
 std::string detail(const plan::Plan& plan, const cluster::ResourceGraph& resources) {
   std::string text;
   for (const plan::Stage& stage : plan.stages) {
-    text += (text.empty() ? "[" : "; [") + std::to_string(stage.first_block) + "," + std::to_string(stage.end_block) + ")";
+    text +=
+        (text.empty() ? "[" : "; [") + std::to_string(stage.first_block) + "," + std::to_string(stage.end_block) + ")";
     std::string samples, recompute;
     for (const plan::Replica& replica : stage.replicas) {
       text += samples.empty() ? "" : " |";
@@ -80,8 +81,7 @@ Outcome compare(const Space& space, std::uint64_t seed, std::int64_t max_simulat
   outcome.search_seconds = seconds_since(start);
   start = steady_clock().now();
   const double at_most = found ? found->estimate.step.value : std::numeric_limits<double>::infinity();
-  const PlanSpace::Best best =
-      PlanSpace(*instance->cost, instance->global, space.axes).run(at_most, max_simulations);
+  const PlanSpace::Best best = PlanSpace(*instance->cost, instance->global, space.axes).run(at_most, max_simulations);
   outcome.oracle_seconds = seconds_since(start);
   outcome.simulated = best.simulated;
   outcome.complete = best.complete;
@@ -99,12 +99,14 @@ Outcome compare(const Space& space, std::uint64_t seed, std::int64_t max_simulat
   outcome.lower = found->lower_bound_step.value;
   outcome.bounded = outcome.lower <= best.step * (1 + 1e-9);
   if (outcome.step > best.step * (1 + kEqual) || best.step > outcome.step * (1 + 1e-6) || !outcome.bounded) {
-    std::printf("  %s seed %llu (%s)\n    found   %.6f s %s\n            %s\n    optimum %.6f s %s\n            %s\n    +%.3f %%, lower bound %.6f s%s\n",
-                space.name.c_str(), static_cast<unsigned long long>(seed), describe(*instance).c_str(), outcome.step,
-                found->summary.c_str(), detail(found->plan, instance->resources).c_str(), best.step,
-                std::isinf(best.step) ? "-" : planner::summarize(best.plan).c_str(),
-                detail(best.plan, instance->resources).c_str(),
-                (outcome.step / best.step - 1) * 100, outcome.lower, outcome.bounded ? "" : " ABOVE THE OPTIMUM");
+    std::printf(
+        "  %s seed %llu (%s)\n    found   %.6f s %s\n            %s\n    optimum %.6f s %s\n            %s\n    +%.3f "
+        "%%, lower bound %.6f s%s\n",
+        space.name.c_str(), static_cast<unsigned long long>(seed), describe(*instance).c_str(), outcome.step,
+        found->summary.c_str(), detail(found->plan, instance->resources).c_str(), best.step,
+        std::isinf(best.step) ? "-" : planner::summarize(best.plan).c_str(),
+        detail(best.plan, instance->resources).c_str(), (outcome.step / best.step - 1) * 100, outcome.lower,
+        outcome.bounded ? "" : " ABOVE THE OPTIMUM");
     std::fflush(stdout);
   }
   return outcome;
@@ -178,8 +180,8 @@ void run_space(Space space, const Options& options, Report& report) {
 
 int main(int argc, char** argv) {
   const Options options = parse_options(argc, argv, "the planner against every plan of small spaces",
-                                        {"--space", "--instances", "--first", "--max-simulations", "--zero", "--tensor", "--offload",
-                                         "--selective", "--recompute", "--schedules"});
+                                        {"--space", "--instances", "--first", "--max-simulations", "--zero", "--tensor",
+                                         "--offload", "--selective", "--recompute", "--schedules"});
   Report report("brute_force", options);
   for (const Space& space : all_spaces()) {
     if (!options.other.contains("--space") || options.other.at("--space") == space.name)

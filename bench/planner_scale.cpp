@@ -72,11 +72,11 @@ Outcome search(const std::string& folder, const std::string& name) {
               found->estimate.model_flops_utilization, found->estimate.bubble_fraction,
               static_cast<long long>(found->candidates_costed), found->binding_constraint.c_str());
   const auto print = [](const std::string& summary, const plan::Estimate& estimate) {
-    std::printf("    %s: %.3f s = forward %.3f + backward %.3f + recompute %.3f + communication %.3f + bubble %.3f + "
-                "optimizer %.3f\n",
-                summary.c_str(), estimate.step.value, estimate.forward.value, estimate.backward.value,
-                estimate.recompute.value, estimate.communication_exposed.value, estimate.bubble.value,
-                estimate.optimizer.value);
+    std::printf(
+        "    %s: %.3f s = forward %.3f + backward %.3f + recompute %.3f + communication %.3f + bubble %.3f + "
+        "optimizer %.3f\n",
+        summary.c_str(), estimate.step.value, estimate.forward.value, estimate.backward.value, estimate.recompute.value,
+        estimate.communication_exposed.value, estimate.bubble.value, estimate.optimizer.value);
   };
   print("found", found->estimate);
   for (const auto& runner : found->runners_up) print(runner.summary, runner.estimate);

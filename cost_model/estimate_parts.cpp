@@ -1,8 +1,8 @@
 // From a run in virtual time to the Estimate: which part of the step went where (C20), MFU (C21), memory per role.
 #include <algorithm>
 
-#include "plan/rank_table.h"
 #include <tuple>
+#include "plan/rank_table.h"
 
 #include "cost_model/price.h"
 #include "cost_model/simulator.h"
@@ -78,8 +78,8 @@ std::int64_t tokens_per_sample(const ModelFacts& facts) {
   return 1;
 }
 
-plan::DeviceEstimate estimate_device(const CostModel& cost, const plan::Plan& plan, const plan::RankTable& ranks, int role,
-                                     const RoleParts& parts, Ticks step) {
+plan::DeviceEstimate estimate_device(const CostModel& cost, const plan::Plan& plan, const plan::RankTable& ranks,
+                                     int role, const RoleParts& parts, Ticks step) {
   const plan::Role& shape = plan.roles[static_cast<std::size_t>(role)];
   plan::DeviceEstimate device;
   device.role = role;

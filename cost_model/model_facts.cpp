@@ -133,8 +133,8 @@ bool interpolate(Bytes& value, Bytes low, Bytes middle, Bytes high, std::int64_t
 bool interpolate(Flop& value, Flop low, Flop middle, Flop high, std::int64_t step, std::int64_t length) {
   constexpr double kExact = 9007199254740992.0;
   if (high.value >= kExact || 2 * middle.value != low.value + high.value) return false;
-  value = Flop(low.value + std::round((high.value - low.value) / static_cast<double>(length) *
-                                      static_cast<double>(step)));
+  value =
+      Flop(low.value + std::round((high.value - low.value) / static_cast<double>(length) * static_cast<double>(step)));
   return true;
 }
 
@@ -144,8 +144,8 @@ std::optional<model::BlockTotals> between(const model::BlockTotals& low, const m
   if (low.replayed != middle.replayed || low.replayed != high.replayed) return std::nullopt;
   Totals result = low;
   bool affine = true;
-  for (const auto field : {&Totals::forward_flop, &Totals::backward_input_flop, &Totals::backward_weight_flop,
-                           &Totals::matmul_flop})
+  for (const auto field :
+       {&Totals::forward_flop, &Totals::backward_input_flop, &Totals::backward_weight_flop, &Totals::matmul_flop})
     affine = affine && interpolate(result.*field, low.*field, middle.*field, high.*field, step, length);
   for (const auto field : {&Totals::saved_bytes, &Totals::transient_bytes, &Totals::shared_bytes, &Totals::cut_bytes,
                            &Totals::received_bytes, &Totals::selective_bytes, &Totals::expert_bytes})

@@ -1,7 +1,7 @@
 // The production cost model: profile where there is one, roofline elsewhere, each distinct block costed once.
+#include <algorithm>
 #include <array>
 #include <cmath>
-#include <algorithm>
 #include <map>
 #include <tuple>
 

@@ -1,6 +1,6 @@
 #pragma once
-// Private to cost_model/: which replicas of a role the simulator may run as one. A role's replicas share a list, but where
-// their neighbours differ (one exchanges with a fast device, the next with a slow one) they do not run alike.
+// Private to cost_model/: which replicas of a role the simulator may run as one. A role's replicas share a list, but
+// where their neighbours differ (one exchanges with a fast device, the next with a slow one) they do not run alike.
 // Threads: pure.
 #include <vector>
 

@@ -24,12 +24,11 @@ Uncertainty estimate_uncertainty(const CostModel& cost, const cluster::Profile& 
       const int device_class = replica.devices.front().device_class;
       double all = 0, open = 0;
       for (int block = stage.first_block; block < stage.end_block; ++block) {
-        const BlockTime time = cost.estimate_block({block, device_class, replica.samples, plan.precision,
-                                                    replica.tensor, replica.context, replica.expert});
+        const BlockTime time = cost.estimate_block(
+            {block, device_class, replica.samples, plan.precision, replica.tensor, replica.context, replica.expert});
         const double seconds = time.forward.value + time.backward.value;
-        const auto found =
-            timings.find({cost.model().blocks[static_cast<std::size_t>(block)].signature,
-                          cost.resources().device_classes[static_cast<std::size_t>(device_class)].name});
+        const auto found = timings.find({cost.model().blocks[static_cast<std::size_t>(block)].signature,
+                                         cost.resources().device_classes[static_cast<std::size_t>(device_class)].name});
         const double fraction =
             found == timings.end() ? 0.0 : interpolation_uncertainty(found->second, replica.samples);
         all += seconds;

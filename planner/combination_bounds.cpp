@@ -32,9 +32,9 @@ Counts usable_devices(const SearchSpace& space, const Combination& one) {
   for (const Composition& composition : *one.compositions) {
     most = std::max<std::int64_t>(most, composition.devices.total());
     for (std::size_t p = 0; p < space.pools.size(); ++p)
-      limit.of[p] = std::max(limit.of[p],
-                             static_cast<std::int32_t>(std::min<std::int64_t>(
-                                 space.devices.of[p], std::int64_t{composition.devices.of[p]} * one.max_stages)));
+      limit.of[p] =
+          std::max(limit.of[p], static_cast<std::int32_t>(std::min<std::int64_t>(
+                                    space.devices.of[p], std::int64_t{composition.devices.of[p]} * one.max_stages)));
   }
   const std::vector<double>& speed = one.work->prices().front().speed;
   std::vector<std::size_t> order(space.pools.size());
@@ -57,9 +57,8 @@ double unhidden_share(const SearchSpace& space, const Combination& one) {
   for (const Composition& composition : *one.compositions) {
     for (std::size_t p = 0; p < space.pools.size(); ++p) {
       if (composition.units.of[p] == 0) continue;
-      const SampleTable& table =
-          space.spans->table(composition.kind(space.pools, p),
-                             std::max<std::int64_t>(1, one.micro / composition.replicas()));
+      const SampleTable& table = space.spans->table(composition.kind(space.pools, p),
+                                                    std::max<std::int64_t>(1, one.micro / composition.replicas()));
       for (std::size_t b = 0; b < table.forward.size(); ++b) {
         // A stage that recomputes takes longer: its share is smaller.
         const Ticks all = 2 * table.forward[b] + table.backward[b];
@@ -164,8 +163,7 @@ Cost work_of_space(const SearchSpace& space) {
   Cost least = kNoCost;
   for (const std::int64_t micro : space.micros) {
     const WorkBound work(*space.spans, kinds, micro, space.large);
-    least = std::min(least,
-                     work.least_time(space.spans->num_blocks(), space.devices, space.request->global_batch));
+    least = std::min(least, work.least_time(space.spans->num_blocks(), space.devices, space.request->global_batch));
   }
   return least;
 }

@@ -269,8 +269,7 @@ void add_stages(const SearchSpace& space, const Family& family, const Combinatio
   }
   // H1 and H2 hold as much at every stage as at the first: the number of stages must be known.
   const bool contiguous = static_cast<int>(space.allowed_stages.size()) == space.max_stages &&
-                          !space.request->constraints.cuts &&
-                          (space.large || !plan::splits_backward(base.schedule));
+                          !space.request->constraints.cuts && (space.large || !plan::splits_backward(base.schedule));
   if (contiguous) {
     if (first_schedule) add(1, 1, false);
     if (most > 1) add(2, most, false);

@@ -68,8 +68,8 @@ class LookOrder {
   explicit LookOrder(const std::vector<Task>& tasks) {
     for (std::size_t i = 0; i < tasks.size(); ++i) {
       const Combination& one = tasks[i].combination;
-      Group& group = groups_[{one.group, static_cast<int>(one.schedule),
-                              std::bit_width(static_cast<unsigned>(one.max_stages))}];
+      Group& group =
+          groups_[{one.group, static_cast<int>(one.schedule), std::bit_width(static_cast<unsigned>(one.max_stages))}];
       group.tasks.push_back(i);
       bounds_.push_back(one.bound);
     }
@@ -154,8 +154,7 @@ class Search {
       done = end;
       if (request_.stop_at_first && !simulated_.empty()) break;
     }
-    for (std::size_t i = done; i < tasks.size(); ++i)
-      lower_bound_ = std::min(lower_bound_, tasks[i].combination.bound);
+    for (std::size_t i = done; i < tasks.size(); ++i) lower_bound_ = std::min(lower_bound_, tasks[i].combination.bound);
   }
 
   /// What looks best, of stages of alike shapes: up to `most` combinations.
@@ -210,8 +209,7 @@ class Search {
       limits.alternatives = effort_.alternatives;
       limits.max_results = effort_.results_per_combination;
       limits.max_labels = std::max<std::int64_t>(1, request_.max_candidates);
-      limits.max_labels_per_layer =
-          space.large ? kLargeEffort.max_labels_per_layer : effort_.max_labels_per_layer;
+      limits.max_labels_per_layer = space.large ? kLargeEffort.max_labels_per_layer : effort_.max_labels_per_layer;
       Cost upper = wanted();
       if (task.look != kNoCost) upper = std::min(upper, static_cast<Cost>(static_cast<double>(task.look) * kLookSlack));
       results[i] = search_combination(space, task.combination, upper, limits);

@@ -64,9 +64,9 @@ bool PipelineProblem::worth_going_on(const StageChoices& choices, const State& s
     if (least) misfit_ = {misfit_.count, choices.excess_bytes, first, state.block, choices.excess_class};
     return !shape_.skip_misfits;
   }
-  return upper_bound_ == kNoCost || std::any_of(choices.fitting.begin(), choices.fitting.end(), [&](const StageCost& one) {
-           return one.busy * costs_.context().count < upper_bound_;
-         });
+  return upper_bound_ == kNoCost ||
+         std::any_of(choices.fitting.begin(), choices.fitting.end(),
+                     [&](const StageCost& one) { return one.busy * costs_.context().count < upper_bound_; });
 }
 
 // C22
@@ -119,7 +119,8 @@ std::optional<std::pair<PipelineProblem::State, PipelineProblem::Label>> Pipelin
     }
     result.sync = stage.forward_min + forward_edge + label.sync;
   }
-  result.sync = std::max({result.sync, own + stage.sync_last, own - (splits ? stage.weight_max : stage.backward_max) + stage.sync});
+  result.sync = std::max(
+      {result.sync, own + stage.sync_last, own - (splits ? stage.weight_max : stage.backward_max) + stage.sync});
   result.optimizer = std::max(label.optimizer, stage.optimizer);
   result.next_samples = stage.least_samples;
   if (option.first == 0 && state.next >= 0) {

@@ -21,7 +21,7 @@ struct PipelineShape {
   std::vector<int> cuts;  // fixed first blocks of the later stages; empty: free
   bool fixed_cuts = false;
   bool use_all_devices = false;
-  Counts devices;  // what there is
+  Counts devices;        // what there is
   int total_stages = 0;  // known beforehand; 0: not
   /// A run of blocks that does not fit is not tried longer. Off where every candidate is to be seen: a longer run may
   /// have a smaller edge.
@@ -37,8 +37,8 @@ class PipelineProblem {
   struct State {
     int block = 0;       // first block that is placed
     int num_stages = 0;  // placed so far
-    Counts remaining;  // devices
-    int next = -1;  // composition of the stage placed last
+    Counts remaining;    // devices
+    int next = -1;       // composition of the stage placed last
     friend auto operator<=>(const State&, const State&) = default;
   };
   /// The pending edge is the pair (state.next, next_samples): an edge is priced when its earlier side is known.

@@ -75,8 +75,8 @@ std::vector<cluster::DeviceId> devices_of_unit(const Pool& pool, std::int64_t un
   const std::int64_t per_node = pool.devices_per_node / size;
   std::vector<cluster::DeviceId> devices;
   for (int i = 0; i < size; ++i)
-    devices.push_back({pool.device_class,
-                       pool.first_index + unit / per_node * pool.devices_per_node + unit % per_node * size + i});
+    devices.push_back(
+        {pool.device_class, pool.first_index + unit / per_node * pool.devices_per_node + unit % per_node * size + i});
   return devices;
 }
 
@@ -157,8 +157,7 @@ BestLink best_link(const cluster::ResourceGraph& graph, const std::vector<Pool>&
         continue;
       }
       // Same node, or the same nodes: a stage of whole nodes meets its neighbour only over the network.
-      const bool whole_nodes = !spread && p == q && !from.one_node() &&
-                               a.devices.of[p] % from.devices_per_node == 0 &&
+      const bool whole_nodes = !spread && p == q && !from.one_node() && a.devices.of[p] % from.devices_per_node == 0 &&
                                b.devices.of[q] % from.devices_per_node == 0;
       if (!whole_nodes) include(cluster::link_between_nodes(graph, from.first_node, from.first_node));
       if (!from.one_node()) include(cluster::link_between_nodes(graph, from.first_node, from.first_node + 1));

@@ -76,8 +76,7 @@ class Look {
       for (std::size_t k = 0; k < kinds_.size() && left > 0; ++k) {
         const std::int64_t each = std::min<std::int64_t>(busiest / kinds_[k].busy, kinds_[k].most_blocks);
         if (each == 0) continue;
-        const std::int64_t used =
-            std::min({(left + each - 1) / each, kinds_[k].most_stages, one_.max_stages - stages});
+        const std::int64_t used = std::min({(left + each - 1) / each, kinds_[k].most_stages, one_.max_stages - stages});
         if (assign && used > 0) blocks_[k] = static_cast<int>(std::min(each, left));
         left -= used * each;
         stages += used;

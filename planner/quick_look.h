@@ -6,7 +6,7 @@
 namespace coxswain::planner {
 
 struct QuickLook {
-  Cost cost = kNoCost;          // kNoCost: nothing of it fits, as far as one stage tells
+  Cost cost = kNoCost;  // kNoCost: nothing of it fits, as far as one stage tells
   int num_stages = 0;
   std::vector<int> num_blocks;  // of a stage on each composition; 0: unused
 };

@@ -117,9 +117,11 @@ class NeighbourList {
       for (std::size_t t = s + 1; t < from.stages.size(); ++t) {
         for (std::size_t p = 0; p < space_.pools.size(); ++p) {
           for (std::size_t q = 0; q < space_.pools.size(); ++q) {
-            if (p == q || from.stages[s].composition.units.of[p] == 0 || from.stages[t].composition.units.of[q] == 0) continue;
+            if (p == q || from.stages[s].composition.units.of[p] == 0 || from.stages[t].composition.units.of[q] == 0)
+              continue;
             // Only between pools of one class: times stay, links change.
-            if (class_of(p) != class_of(q) || !(axes_of_stage(from.stages[s]) == axes_of_stage(from.stages[t]))) continue;
+            if (class_of(p) != class_of(q) || !(axes_of_stage(from.stages[s]) == axes_of_stage(from.stages[t])))
+              continue;
             Candidate swapped = from;
             exchange(swapped.stages[s], p, q);
             exchange(swapped.stages[t], q, p);
@@ -198,8 +200,8 @@ bool refit(const SearchSpace& space, Candidate& candidate) {
     // Twice: the second pass sees what any replica needs.
     for (int pass = 0; pass < 2; ++pass) {
       for (const Share& share : stage.shares) {
-        Fit fit = space.spans->fit(space.spans->table(stage.composition.kind(space.pools, share.pool), share.samples), query,
-                                   stage.recompute);
+        Fit fit = space.spans->fit(space.spans->table(stage.composition.kind(space.pools, share.pool), share.samples),
+                                   query, stage.recompute);
         if (!fit.fits) return false;
         stage.recompute = std::move(fit.recompute);
       }
@@ -232,8 +234,9 @@ std::optional<Candidate> with_chunks(const Candidate& candidate, plan::ScheduleK
   // Which blocks recompute is told by position: all of a stage as much as the one that recomputes most.
   for (CandidateStage& stage : result.stages)
     std::fill(stage.recompute.begin(), stage.recompute.end(),
-              stage.recompute.empty() ? plan::Recompute::None
-                                      : *std::max_element(stage.recompute.begin(), stage.recompute.end(), less_recompute));
+              stage.recompute.empty()
+                  ? plan::Recompute::None
+                  : *std::max_element(stage.recompute.begin(), stage.recompute.end(), less_recompute));
   return result;
 }
 

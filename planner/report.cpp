@@ -77,8 +77,9 @@ std::string summarize(const plan::Plan& plan) {
     const auto count = std::count_if(plan.stages.begin(), plan.stages.end(),
                                      [kind](const plan::Stage& stage) { return stage.offload == kind; });
     if (count > 0)
-      text += " offload " + std::string(plan::to_text(kind)) +
-              (count == static_cast<std::ptrdiff_t>(plan.stages.size()) ? "" : " of " + std::to_string(count) + " stages");
+      text +=
+          " offload " + std::string(plan::to_text(kind)) +
+          (count == static_cast<std::ptrdiff_t>(plan.stages.size()) ? "" : " of " + std::to_string(count) + " stages");
   }
   if (plan.stages.size() > 1) {
     text += ", cuts [";

@@ -25,11 +25,11 @@ StageContext make_stage_context(const SearchSpace& space, const Combination& com
 CombinationResult search_combination(const SearchSpace& space, const Combination& combination, Cost upper_bound,
                                      const SearchLimits& limits) {
   StageCosts costs(make_stage_context(space, combination));
-  PipelineProblem problem(costs, *combination.work,
-                          {combination.schedule, combination.min_stages, combination.max_stages, combination.cuts,
-                           combination.fixed_cuts, space.request->use_all_devices, space.devices,
-                           combination.total_stages, space.large, combination.num_blocks},
-                          upper_bound);
+  PipelineProblem problem(
+      costs, *combination.work,
+      {combination.schedule, combination.min_stages, combination.max_stages, combination.cuts, combination.fixed_cuts,
+       space.request->use_all_devices, space.devices, combination.total_stages, space.large, combination.num_blocks},
+      upper_bound);
   SearchLimits here = limits;
   here.upper_bound = upper_bound;
   const auto found = search_labels(problem, here);
@@ -45,9 +45,13 @@ CombinationResult search_combination(const SearchSpace& space, const Combination
                         &space};
     int end = space.spans->num_blocks();
     for (const PipelineProblem::Option& option : one.path) {
-      candidate.stages.push_back({option.first, end,
+      candidate.stages.push_back({option.first,
+                                  end,
                                   (*combination.compositions)[static_cast<std::size_t>(option.composition)],
-                                  option.stage->shares, option.stage->recompute, option.stage->state, {}});
+                                  option.stage->shares,
+                                  option.stage->recompute,
+                                  option.stage->state,
+                                  {}});
       end = option.first;
     }
     std::reverse(candidate.stages.begin(), candidate.stages.end());  // found from the loss side
@@ -80,9 +84,8 @@ plan::Plan place_candidate(const SearchSpace& space, const Candidate& candidate)
       const Axes axes = from.composition.axes[share.pool];
       for (std::int32_t i = 0; i < share.replicas; ++i) {
         plan::Replica placed;
-        placed.devices = candidate.spread
-                             ? devices_of_unit(pool, taken[share.pool]++ * num_stages + s, axes.size())
-                             : take_unit(pool, used[share.pool], axes.size());
+        placed.devices = candidate.spread ? devices_of_unit(pool, taken[share.pool]++ * num_stages + s, axes.size())
+                                          : take_unit(pool, used[share.pool], axes.size());
         if (placed.devices.empty()) return {};
         placed.tensor = axes.tensor;
         placed.context = axes.context;

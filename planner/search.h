@@ -38,14 +38,14 @@ struct SearchSpace {
   const Request* request = nullptr;
   std::vector<Pool> pools;
   Counts devices;
-  std::vector<std::int64_t> micros;  // allowed samples of a micro-batch
+  std::vector<std::int64_t> micros;           // allowed samples of a micro-batch
   std::vector<plan::ScheduleKind> schedules;  // whose stages are one run of blocks
   /// With several: tried on the best pipelines. `only_chunked`: the user asks for no others.
   std::vector<plan::ScheduleKind> chunked_schedules;
   bool only_chunked = false;
   int max_stages = 1;
-  std::vector<int> allowed_stages;      // ascending
-  bool large = false;                   // all stages of a plan stand on alike shapes
+  std::vector<int> allowed_stages;  // ascending
+  bool large = false;               // all stages of a plan stand on alike shapes
   const SpanCosts* spans = nullptr;
   std::vector<StateChoice> states{{}};  // ZeRO and offload that a stage may choose from
   std::vector<std::vector<Axes>> axes;  // that units of a device class may have, smallest first
@@ -66,7 +66,7 @@ struct Combination {
   std::int64_t micro = 0, count = 0;
   plan::ScheduleKind schedule = plan::ScheduleKind::OneForwardOneBackward;
   std::shared_ptr<const std::vector<Composition>> compositions;  // what a stage may stand on
-  int group = 0;  // those of one group have the same axes
+  int group = 0;                                                 // those of one group have the same axes
   int min_stages = 1, max_stages = 1, total_stages = 0;
   std::vector<int> cuts;
   bool fixed_cuts = false;
@@ -91,8 +91,8 @@ struct CombinationResult {
 [[nodiscard]] CombinationResult search_combination(const SearchSpace& space, const Combination& combination,
                                                    Cost upper_bound, const SearchLimits& limits);
 
-/// The candidate as a complete plan: device ids, buckets, action lists; no hashes. Without stages where the nodes have no
-/// room for its units.
+/// The candidate as a complete plan: device ids, buckets, action lists; no hashes. Without stages where the nodes have
+/// no room for its units.
 [[nodiscard]] plan::Plan place_candidate(const SearchSpace& space, const Candidate& candidate);
 
 /// Gradient buckets of the plans that the planner makes: what PyTorch's DDP uses.

@@ -6,8 +6,8 @@
 #include <numeric>
 #include <set>
 
-#include "planner/device_limits.h"
 #include "plan/schedule.h"
+#include "planner/device_limits.h"
 #include "planner/search.h"
 
 namespace coxswain::planner {

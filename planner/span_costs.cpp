@@ -37,7 +37,8 @@ SpanCosts::CutLine SpanCosts::make_line(int cut, bool gradient) const {
   const ModelFacts& facts = cost_.facts();
   if (facts.static_batch() > 0) return {};
   const auto at = [&](std::int64_t samples) {
-    return (gradient ? facts.gradient_bytes(cut, samples, precision_) : facts.activation_bytes(cut, samples, precision_))
+    return (gradient ? facts.gradient_bytes(cut, samples, precision_)
+                     : facts.activation_bytes(cut, samples, precision_))
         .value;
   };
   CutLine line;
@@ -137,8 +138,8 @@ void SpanCosts::add_block(SampleTable& table, int block, const cost_model::Mesh&
   const ModelFacts& facts = cost_.facts();
   const Axes axes = table.kind.axes;
   const auto split = [&](Bytes bytes) { return (bytes.value + axes.size() - 1) / axes.size(); };
-  cost_model::BlockWork work{block,       table.kind.device_class, table.samples,     precision_,
-                             axes.tensor, axes.context,            table.kind.expert, plan::Recompute::None};
+  cost_model::BlockWork work{block,        table.kind.device_class, table.samples,        precision_, axes.tensor,
+                             axes.context, table.kind.expert,       plan::Recompute::None};
   const BlockTime time = cost_.estimate_block(work);
   work.recompute = plan::Recompute::Selective;
   const cost_model::MeshTicks ticks = cost_model::estimate_block_on_mesh(cost_, work, mesh);
@@ -300,14 +301,15 @@ Fit SpanCosts::fit(const SampleTable& table, const SpanQuery& query, const std::
 }
 
 std::vector<std::int64_t> SpanCosts::buckets(int first, int end, Bytes bucket_bytes, int tensor, int expert,
-                                            std::int64_t replicas) const {
+                                             std::int64_t replicas) const {
   // Buckets close by the whole parameters' bytes, as in the plan; what a device reduces is its shard.
   constexpr std::int64_t kFloat32Bytes = 4;
   const Sums& sums = this->sums(tensor, expert);
   const auto more = [&](std::size_t block, bool shard) {  // used by several blocks, first by this one
     std::int64_t elements = 0;
     for (const ParameterFacts* parameter : tied_) {
-      if (parameter->trainable && parameter->blocks.front() == static_cast<int>(block) && parameter->blocks.back() < end)
+      if (parameter->trainable && parameter->blocks.front() == static_cast<int>(block) &&
+          parameter->blocks.back() < end)
         elements += shard ? parameter->elements_at(tensor, expert) : parameter->elements;
     }
     return elements;
@@ -317,8 +319,8 @@ std::vector<std::int64_t> SpanCosts::buckets(int first, int end, Bytes bucket_by
   for (auto block = static_cast<std::size_t>(end); block-- > static_cast<std::size_t>(first);) {
     held += kFloat32Bytes * (sums.whole_of_block[block] + more(block, false));
     const std::int64_t experts = sums.experts_of_block[block];
-    reduced += kFloat32Bytes *
-               cost_model::reduced_elements(sums.of_block[block] - experts + more(block, true), experts, replicas, expert);
+    reduced += kFloat32Bytes * cost_model::reduced_elements(sums.of_block[block] - experts + more(block, true), experts,
+                                                            replicas, expert);
     if (held > 0 && held >= bucket_bytes.value) {
       result.push_back(reduced);
       held = reduced = 0;

@@ -24,10 +24,10 @@ using cost_model::Ticks;
 struct SampleTable {
   UnitKind kind;
   std::int64_t samples = 0;
-  std::vector<Ticks> forward, backward;          // of a block
-  std::vector<Ticks> weight;                     // of the backward, what zero-bubble schedules put off
+  std::vector<Ticks> forward, backward;                      // of a block
+  std::vector<Ticks> weight;                                 // of the backward, what zero-bubble schedules put off
   std::vector<Ticks> forward_sum, backward_sum, weight_sum;  // of the blocks before
-  std::vector<Ticks> replay;                     // of selective recompute
+  std::vector<Ticks> replay;                                 // of selective recompute
   std::vector<std::int64_t> saved, selective, kept_input;  // bytes kept of a block: without recompute, selective, full
   std::vector<std::int64_t> transient, shared;
   std::vector<std::int64_t> activation_cut, gradient_cut;  // bytes across the cut before a block
@@ -39,14 +39,15 @@ struct SampleTable {
   std::vector<RecomputeStep> recompute_steps;
 
   [[nodiscard]] std::int64_t kept(std::size_t block, plan::Recompute recompute) const {
-    return recompute == plan::Recompute::None ? saved[block]
-                                              : recompute == plan::Recompute::Full ? kept_input[block] : selective[block];
+    return recompute == plan::Recompute::None   ? saved[block]
+           : recompute == plan::Recompute::Full ? kept_input[block]
+                                                : selective[block];
   }
   /// Bytes that are there once more while the block is recomputed.
   [[nodiscard]] std::int64_t replayed(std::size_t block, plan::Recompute recompute) const {
-    return recompute == plan::Recompute::None ? 0
-                                              : recompute == plan::Recompute::Full ? saved[block]
-                                                                                   : saved[block] - selective[block];
+    return recompute == plan::Recompute::None   ? 0
+           : recompute == plan::Recompute::Full ? saved[block]
+                                                : saved[block] - selective[block];
   }
 };
 
@@ -71,8 +72,8 @@ struct SpanQuery {
 
 class SpanCosts {
  public:
-  SpanCosts(const cost_model::CostModel& cost, plan::Precision precision, RecomputeRule rule,
-            std::vector<char> listed, bool selective = false);
+  SpanCosts(const cost_model::CostModel& cost, plan::Precision precision, RecomputeRule rule, std::vector<char> listed,
+            bool selective = false);
 
   /// Requires: a node holds such a unit.
   [[nodiscard]] const SampleTable& table(UnitKind kind, std::int64_t samples) const;

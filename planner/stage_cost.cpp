@@ -129,9 +129,9 @@ Ticks StageCosts::collective(collective::CollectiveKind kind, std::int64_t bytes
   const auto found = collectives_.find(key);
   if (found != collectives_.end()) return found->second;
   const std::vector<plan::DeviceId> group = shard_group(at(composition), experts);
-  const Ticks time = group.size() < 2 ? 0
-                                      : cost_model::to_ticks(context_.spans->cost().estimate_collective(
-                                            kind, Bytes(bytes), group));
+  const Ticks time = group.size() < 2
+                         ? 0
+                         : cost_model::to_ticks(context_.spans->cost().estimate_collective(kind, Bytes(bytes), group));
   return collectives_[key] = time;
 }
 
@@ -179,9 +179,8 @@ StageChoices StageCosts::compute(int first, int end, int index, int in_flight) {
   }
   if (!context_.all_choices && choices.fitting.size() > 1) {
     const auto alone = [&](const StageCost& cost) { return cost.busy * context_.count + cost.sync + cost.optimizer; };
-    const auto best =
-        std::min_element(choices.fitting.begin(), choices.fitting.end(),
-                         [&](const StageCost& a, const StageCost& b) { return alone(a) < alone(b); });
+    const auto best = std::min_element(choices.fitting.begin(), choices.fitting.end(),
+                                       [&](const StageCost& a, const StageCost& b) { return alone(a) < alone(b); });
     choices.fitting = {StageCost(std::move(*best))};
   }
   return choices;
@@ -191,8 +190,8 @@ bool StageCosts::fit(const Span& span, StageCost& result, StageChoices& choices)
   const SpanCosts& spans = *context_.spans;
   const int credits = static_cast<int>(std::min<std::int64_t>(context_.receive_credits, context_.count));
   // One list of recomputed blocks serves all replicas: what one of them needs, all do. A second pass sees the union.
-  const SpanQuery query{span.first,    span.end,     span.in_flight, credits, result.state.zero_stage,
-                        span.replicas, result.state.offload};
+  const SpanQuery query{span.first,          span.end, span.in_flight, credits, result.state.zero_stage, span.replicas,
+                        result.state.offload};
   bool fits = true;
   std::int64_t excess = 0;
   int excess_class = 0;
@@ -227,11 +226,11 @@ cost_model::MeshTicks StageCosts::gathers(int block, int zero_stage, const Span&
       context_.spans->persistent(block, block + 1, span.axes.tensor, expert);
   const std::tuple key{elements.held, elements.held_experts, zero_stage, span.composition};
   if (gathers_.first == key) return gathers_.second;
-  const cost_model::MeshTicks ticks = cost_model::estimate_gathers(
-      elements, context_.spans->precision(), zero_stage,
-      [&](collective::CollectiveKind kind, Bytes payload, bool experts) {
-        return collective(kind, payload.value, span.composition, experts && expert > 1);
-      });
+  const cost_model::MeshTicks ticks =
+      cost_model::estimate_gathers(elements, context_.spans->precision(), zero_stage,
+                                   [&](collective::CollectiveKind kind, Bytes payload, bool experts) {
+                                     return collective(kind, payload.value, span.composition, experts && expert > 1);
+                                   });
   gathers_ = {key, ticks};
   return ticks;
 }
@@ -244,8 +243,9 @@ void StageCosts::add_times(const Span& span, StageCost& result) {
   for (const SampleTable* table : span.cases) {
     Ticks forward = spans.overhead(table->kind.device_class), backward = forward, recompute = 0, weight = 0, input = 0;
     const bool plain = result.state.zero_stage < 2 && result.state.offload != plan::Offload::Activations &&
-                       std::all_of(result.recompute.begin(), result.recompute.end(),
-                                   [](plan::Recompute one) { return one == plan::Recompute::None; });
+                       std::all_of(
+                           result.recompute.begin(), result.recompute.end(),
+                           [](plan::Recompute one) { return one == plan::Recompute::None; });
     if (plain) {
       forward = spans.forward(*table, span.first, span.end);
       backward = spans.backward(*table, span.first, span.end);
@@ -309,7 +309,8 @@ void StageCosts::add_times(const Span& span, StageCost& result) {
   if (span.replicas < 2 || !cost_model::reduces_buckets(result.state.zero_stage)) return;
   for (const std::int64_t bytes :
        spans.buckets(span.first, span.end, context_.bucket_bytes, span.axes.tensor, expert, shards)) {
-    result.sync_last = collective(cost_model::bucket_collective(result.state.zero_stage), bytes, span.composition, false);
+    result.sync_last =
+        collective(cost_model::bucket_collective(result.state.zero_stage), bytes, span.composition, false);
     result.sync += result.sync_last;
   }
 }

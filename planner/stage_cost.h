@@ -54,7 +54,8 @@ struct StageCost {
   std::vector<Share> shares;               // of the micro-batch, pool by pool
   std::vector<plan::Recompute> recompute;  // per block
   Ticks busy = 0;                          // forward, backward and recompute of the slowest replica
-  Ticks forward_min = 0, backward_min = 0, input_min = 0;  // of any replica, with recompute; input: without weights' part
+  Ticks forward_min = 0, backward_min = 0,
+        input_min = 0;  // of any replica, with recompute; input: without weights' part
   Ticks backward_max = 0, weight_max = 0;
   Ticks sync = 0, sync_last = 0;  // reduction of all buckets, of the last one
   Ticks optimizer = 0;
@@ -63,7 +64,7 @@ struct StageCost {
 
 /// All that a stage may be.
 struct StageChoices {
-  bool splits = false;            // the micro-batch can be split so
+  bool splits = false;             // the micro-batch can be split so
   std::vector<StageCost> fitting;  // in the order of the states; empty: nothing fits
   std::int64_t excess_bytes = 0;   // where it does not fit: missing on the worst device, at least
   int excess_class = 0;

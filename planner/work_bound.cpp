@@ -24,8 +24,8 @@ std::vector<double> best_rates(const SpanCosts& spans, UnitKind kind, const std:
   for (const std::int64_t samples : probes) {
     const SampleTable& table = spans.table(kind, samples);
     for (std::size_t b = 0; b < rates.size(); ++b)
-      rates[b] = std::min(rates[b], static_cast<double>(table.forward[b] + table.backward[b]) /
-                                        static_cast<double>(samples));
+      rates[b] =
+          std::min(rates[b], static_cast<double>(table.forward[b] + table.backward[b]) / static_cast<double>(samples));
   }
   return rates;
 }
@@ -82,8 +82,8 @@ WorkBound::WorkBound(const SpanCosts& spans, const std::vector<std::vector<UnitK
     std::vector<double> of_signature(num_blocks, 0);
     for (std::size_t b = 0; b < num_blocks; ++b)
       of_signature[static_cast<std::size_t>(facts.signature_of(static_cast<int>(b)))] += of_kind[b];
-    const auto heaviest = static_cast<int>(std::max_element(of_signature.begin(), of_signature.end()) -
-                                           of_signature.begin());
+    const auto heaviest =
+        static_cast<int>(std::max_element(of_signature.begin(), of_signature.end()) - of_signature.begin());
     std::vector<double> some = of_kind;
     for (std::size_t b = 0; b < num_blocks; ++b) {
       if (facts.signature_of(static_cast<int>(b)) != heaviest) some[b] = 0;

@@ -22,7 +22,7 @@ struct TrainJob {
   int context = 128;
   int global_batch = 32;
   int steps = 20;
-  std::string plan;  // constraints as YAML flow map, or a plan file; empty: auto
+  std::string plan;                     // constraints as YAML flow map, or a plan file; empty: auto
   std::filesystem::path programs = {};  // folder of launch and worker; empty: this program's
 };
 

@@ -44,7 +44,8 @@ TEST_CASE("C12: an interpolated time states its uncertainty, a measured one none
   const auto a = point(2, 3, 20), b = point(4, 5, 40), c = point(8, 13, 80);
   const std::vector<const cluster::BlockTiming*> points{&a, &b, &c};
   for (const std::int64_t samples : {2, 4, 8}) CHECK(interpolation_uncertainty(points, samples) == 0);
-  // 4 by the line; 4.5 by the share of the point before, 3 by the line behind (1 + ... = 3, the lower point): 1.5 / 2 / 4.
+  // 4 by the line; 4.5 by the share of the point before, 3 by the line behind (1 + ... = 3, the lower point): 1.5 / 2
+  // / 4.
   CHECK(interpolation_uncertainty(points, 3) == Approx(0.1875));
   // 9 by the line; 7 by the line before, 9.75 by the share of the point behind.
   CHECK(interpolation_uncertainty(points, 6) == Approx(2.75 / 2 / 9));

@@ -32,8 +32,8 @@ std::vector<std::vector<int>> replicas_of(const plan::Plan& plan) {
 
 TEST_CASE("replicas whose neighbours differ are told apart, others are not", "[split_roles_test]") {
   // Two equal replicas, of which one sends to a fast and one to a slow device.
-  const auto mixed = make_plan(graph(), resources(),
-                               {{0, 3, {{0, 0}, {0, 1}}, {2, 2}}, {3, 5, {{0, 2}, {1, 0}}, {2, 2}}}, 4);
+  const auto mixed =
+      make_plan(graph(), resources(), {{0, 3, {{0, 0}, {0, 1}}, {2, 2}}, {3, 5, {{0, 2}, {1, 0}}, {2, 2}}}, 4);
   REQUIRE(replicas_of(mixed) == std::vector<std::vector<int>>{{0, 1}, {0}, {1}});
   const SplitRoles split = split_roles(mixed);
   CHECK(replicas_of(split.plan) == std::vector<std::vector<int>>{{0}, {1}, {0}, {1}});
@@ -52,8 +52,9 @@ TEST_CASE("replicas whose neighbours differ are told apart, others are not", "[s
   CHECK(replicas_of(split_roles(further).plan) == std::vector<std::vector<int>>{{0}, {1}, {0}, {1}, {0}, {1}});
 
   // Every replica exchanges with the same kinds: nothing to tell.
-  const auto alike = make_plan(graph(), resources(),
-                               {{0, 3, {{0, 0}, {0, 1}}, {4, 4}}, {3, 5, {{0, 2}, {1, 0}, {0, 3}, {1, 1}}, {3, 1, 3, 1}}}, 2);
+  const auto alike =
+      make_plan(graph(), resources(),
+                {{0, 3, {{0, 0}, {0, 1}}, {4, 4}}, {3, 5, {{0, 2}, {1, 0}, {0, 3}, {1, 1}}, {3, 1, 3, 1}}}, 2);
   CHECK(split_roles(alike).plan == alike);
 }
 
@@ -63,7 +64,8 @@ TEST_CASE("a step waits for the slow neighbour of one of two equal replicas", "[
   cost.forward = {0, 1, 1, 1, 0};  // seconds a sample; backward twice that
   cost.speed = {1.0, 0.25};
   const auto step = [&](std::vector<plan::DeviceId> last) {
-    const auto plan = make_plan(graph(), cluster, {{0, 3, {{0, 0}, {0, 1}}, {1, 1}}, {3, 5, std::move(last), {1, 1}}}, 1);
+    const auto plan =
+        make_plan(graph(), cluster, {{0, 3, {{0, 0}, {0, 1}}, {1, 1}}, {3, 5, std::move(last), {1, 1}}}, 1);
     return simulate(cost, plan)->estimate.step.value;
   };
   // One micro-batch: F of two blocks, F and B of one block on the last stage, B of two blocks.

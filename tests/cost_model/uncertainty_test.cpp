@@ -16,8 +16,7 @@ TEST_CASE("C12: a step is as uncertain as the blocks that were not measured with
                                       make_link("o", 0, 1e9));
   cluster::Profile profile;
   const auto add = [&](const std::string& signature, std::int64_t samples, double forward) {
-    profile.blocks.push_back(
-        {signature, "d", samples, Seconds(forward), Seconds(2 * forward), Bytes(0), Bytes(0)});
+    profile.blocks.push_back({signature, "d", samples, Seconds(forward), Seconds(2 * forward), Bytes(0), Bytes(0)});
   };
   // Out of order: a profile that was made by hand.
   add("layer", 4, 5);
@@ -36,7 +35,8 @@ TEST_CASE("C12: a step is as uncertain as the blocks that were not measured with
   CHECK(of_three.step_fraction == Approx(0.09375 * 4 / (4 + 4 + 2)));
   CHECK(of_three.num_blocks == 4);
   CHECK(of_three.num_interpolated == 1);
-  // With 2 samples it was measured; `first` has its share 8/3 or the whole 4, `loss` 1.5 by the line, 2 or 4/3 by shares.
+  // With 2 samples it was measured; `first` has its share 8/3 or the whole 4, `loss` 1.5 by the line, 2 or 4/3 by
+  // shares.
   const Uncertainty of_two = estimate_uncertainty(*cost, profile, plan_of({2}));
   const double first = (4 - 8.0 / 3) / 2, loss = (2 - 4.0 / 3) / 2;
   CHECK(of_two.step_fraction == Approx((first + loss) / (8.0 / 3 + 3 + 1.5)));

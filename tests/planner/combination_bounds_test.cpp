@@ -28,8 +28,7 @@ TEST_CASE("C24: one stage is all work on its units, more stages wait to fill", "
   Combination one;
   one.micro = 6;
   one.count = 4;
-  one.compositions =
-      std::make_shared<const std::vector<Composition>>(1, make_composition(space->pools, units, Axes{}));
+  one.compositions = std::make_shared<const std::vector<Composition>>(1, make_composition(space->pools, units, Axes{}));
   const auto seconds = [](Cost cost_ticks) { return static_cast<double>(cost_ticks) * 1e-9; };
   // Four micro-batches of one sample a replica.
   one.max_stages = 1;

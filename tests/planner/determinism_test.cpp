@@ -142,7 +142,8 @@ TEST_CASE("points of a profile have no order", "[determinism_test]") {
       }
     }
     for (const cluster::DeviceClass& device : instance.resources.device_classes)
-      profile.devices.push_back({device.name, Seconds(1e-9), Seconds(1e-10), Seconds(1e-3), Seconds(1e-5), Bytes(1000)});
+      profile.devices.push_back(
+          {device.name, Seconds(1e-9), Seconds(1e-10), Seconds(1e-3), Seconds(1e-5), Bytes(1000)});
     const auto bytes = [&] {
       const auto cost = cost_model::make_cost_model(instance.graph, instance.resources, &profile);
       Request request = instance.request(plan::kPlannable);

@@ -64,7 +64,8 @@ TEST_CASE("more memory never makes the best plan slower", "[laws_test]") {
   for_each_instance(1, [](const SpaceInstance& instance, std::mt19937& random) {
     cluster::ResourceGraph more = instance.resources;
     cluster::DeviceClass& grown = more.device_classes[random() % more.device_classes.size()];
-    grown.memory.value = Bytes(static_cast<std::int64_t>(static_cast<double>(grown.memory.value.value) * factor(random)));
+    grown.memory.value =
+        Bytes(static_cast<std::int64_t>(static_cast<double>(grown.memory.value.value) * factor(random)));
     check_no_worse(instance, *with_resources(instance, std::move(more)));
   });
 }

@@ -55,8 +55,10 @@ TEST_CASE("C22, C23: search cost and bounds never exceed the simulated step of r
           combinations[std::uniform_int_distribution<std::size_t>(0, combinations.size() - 1)(random)];
       const StageContext context = make_stage_context(*space, one);
       StageCosts costs(context);
-      PipelineProblem problem(costs, *one.work, {one.schedule, one.min_stages, one.max_stages, {}, false, false, space->devices, one.total_stages, false, {}},
-                              kNoCost);
+      PipelineProblem problem(
+          costs, *one.work,
+          {one.schedule, one.min_stages, one.max_stages, {}, false, false, space->devices, one.total_stages, false, {}},
+          kNoCost);
       std::vector<Cost> bounds{one.bound, problem.work_bound(spans.num_blocks(), space->devices)};
       const auto candidate = random_walk(problem, context, random, bounds);
       if (!candidate) continue;

@@ -1,11 +1,11 @@
 #pragma once
 // Every plan of a small space, one after another: the oracle of the search. It knows nothing of planner/: stages, cuts,
 // devices, shares, ZeRO and recompute come from the axes below, memory and steps from cost_model/.
-// Branch and bound keeps it exact: a part of a plan is left out only when it does not fit into memory, or when one stage
-// by itself takes longer than `at_most`: the way of the first micro-batch to it and back, then its own actions or its
-// own messages one after another, then its update; nothing waits for anything else. Equal devices (one class, one node)
-// are taken in order, so no two plans visited differ only in them.
-// An axis of a stage is a function in `stage_axes`, an axis of the whole plan a loop in `PlanSpace::run`.
+// Branch and bound keeps it exact: a part of a plan is left out only when it does not fit into memory, or when one
+// stage by itself takes longer than `at_most`: the way of the first micro-batch to it and back, then its own actions or
+// its own messages one after another, then its update; nothing waits for anything else. Equal devices (one class, one
+// node) are taken in order, so no two plans visited differ only in them. An axis of a stage is a function in
+// `stage_axes`, an axis of the whole plan a loop in `PlanSpace::run`.
 #include <algorithm>
 #include <functional>
 #include <limits>
@@ -68,8 +68,8 @@ struct EqualDevices {
 /// A stage whose device ids still count from the first of their equal devices.
 struct StageChoice {
   plan::Stage stage;
-  std::vector<std::int64_t> used;                    // by equal devices
-  std::vector<std::size_t> from;                     // equal devices of each replica
+  std::vector<std::int64_t> used;                      // by equal devices
+  std::vector<std::size_t> from;                       // equal devices of each replica
   double busy = 0, forward_min = 0, backward_min = 0;  // seconds of one micro-batch; backward without W put off
   double optimizer = 0;
 };
@@ -108,8 +108,7 @@ inline void choose_meshes(const StageFrame& frame, const StageChoice& from, cons
     plan::Replica replica;
     replica.tensor = degree;
     for (int i = 0; i < degree; ++i)
-      replica.devices.push_back(
-          {devices[group].device_class, devices[group].first_index + more.used[group] + i});
+      replica.devices.push_back({devices[group].device_class, devices[group].first_index + more.used[group] + i});
     more.used[group] += degree;
     more.from.push_back(group);
     more.stage.replicas.push_back(std::move(replica));
@@ -130,8 +129,7 @@ inline void choose_samples(const StageFrame& frame, const StageChoice& from, con
       if (left == 0) emit(choice);
       return;
     }
-    const bool equal =
-        r > 0 && choice.from[r] == choice.from[r - 1] && replicas[r].tensor == replicas[r - 1].tensor;
+    const bool equal = r > 0 && choice.from[r] == choice.from[r - 1] && replicas[r].tensor == replicas[r - 1].tensor;
     const auto later = static_cast<std::int64_t>(replicas.size() - r) - 1;
     const std::int64_t most = std::min(left - later, equal ? replicas[r - 1].samples : left);
     for (std::int64_t mine = r + 1 == replicas.size() ? left : 1; mine <= most; ++mine) {
@@ -335,7 +333,8 @@ class PlanSpace {
       int first = 0;
       while (static_cast<int>(placed_.size()) < num_stages_) {
         const int stage = static_cast<int>(placed_.size()), left = num_stages_ - stage - 1;
-        const int end = left == 0 ? blocks : first + 1 + static_cast<int>(pick(static_cast<std::size_t>(blocks - left - first)));
+        const int end =
+            left == 0 ? blocks : first + 1 + static_cast<int>(pick(static_cast<std::size_t>(blocks - left - first)));
         std::vector<const StageChoice*> possible;
         for (const StageChoice& choice : choices(stage, first, end)) {
           if (is_free(choice)) possible.push_back(&choice);
@@ -434,8 +433,7 @@ class PlanSpace {
         const auto seconds = [&](Bytes bytes) {
           return cost_.estimate_transfer(Bytes(bytes.value / shards), source, target).value;
         };
-        forward =
-            std::min(forward, seconds(cost_.facts().activation_bytes(cut, common, plan::Precision::Float32)));
+        forward = std::min(forward, seconds(cost_.facts().activation_bytes(cut, common, plan::Precision::Float32)));
         backward = std::min(backward, seconds(cost_.facts().gradient_bytes(cut, common, plan::Precision::Float32)));
       }
       first_sample += a.samples;

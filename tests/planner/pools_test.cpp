@@ -80,8 +80,8 @@ TEST_CASE("units are consecutive devices of one node", "[pools_test]") {
 TEST_CASE("more than twelve kinds of devices are refused by name", "[pools_test]") {
   std::vector<cluster::DeviceClass> classes;
   for (int i = 0; i < 13; ++i) classes.push_back(make_device("d" + std::to_string(i), 1));
-  const auto pools =
-      make_pools(make_cluster(classes, std::vector<std::int64_t>(13, 1), 1, make_link("l", 0, 9), make_link("o", 0, 1)));
+  const auto pools = make_pools(
+      make_cluster(classes, std::vector<std::int64_t>(13, 1), 1, make_link("l", 0, 9), make_link("o", 0, 1)));
   REQUIRE(!pools.has_value());
   CHECK(pools.error().code == ErrorCode::Unimplemented);
 }

@@ -32,8 +32,8 @@ TEST_CASE("C37: equal blocks on two kinds of stages, the slow ones with fewer", 
   one.micro = 24;
   one.count = 4;
   one.min_stages = one.max_stages = 2;
-  one.compositions = std::make_shared<const std::vector<Composition>>(
-      std::vector<Composition>{make_composition(space->pools, fast, Axes{}), make_composition(space->pools, slow, Axes{})});
+  one.compositions = std::make_shared<const std::vector<Composition>>(std::vector<Composition>{
+      make_composition(space->pools, fast, Axes{}), make_composition(space->pools, slow, Axes{})});
   set_bounds(*space, std::span(&one, 1));
   const QuickLook look = quick_look(*space, one);
   CHECK(look.num_blocks == std::vector<int>{8, 4});
@@ -61,8 +61,7 @@ TEST_CASE("where one block does not fit there is nothing to look at", "[quick_lo
   Combination one;
   one.micro = 24;
   one.count = 1;
-  one.compositions =
-      std::make_shared<const std::vector<Composition>>(1, make_composition(space->pools, units, Axes{}));
+  one.compositions = std::make_shared<const std::vector<Composition>>(1, make_composition(space->pools, units, Axes{}));
   set_bounds(*space, std::span(&one, 1));
   CHECK(quick_look(*space, one).cost == kNoCost);
 }

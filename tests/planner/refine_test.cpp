@@ -9,7 +9,8 @@ using namespace coxswain;
 using namespace coxswain::planner;
 using namespace coxswain::test_support;
 
-TEST_CASE("neighbours move one cut, some samples, the schedule or what one block recomputes, and fit", "[refine_test]") {
+TEST_CASE("neighbours move one cut, some samples, the schedule or what one block recomputes, and fit",
+          "[refine_test]") {
   const model::ModelGraph graph = make_chain(4, 8);
   const auto resources = make_cluster({make_device("a", 1 << 30), make_device("b", 1 << 30)}, {2, 1}, 1,
                                       make_link("l", 0, 1e9), make_link("o", 0, 1));
@@ -24,8 +25,10 @@ TEST_CASE("neighbours move one cut, some samples, the schedule or what one block
   Counts both, first;
   both.of = {1, 1};
   first.of = {1, 0};
-  const Composition mixed = make_composition(space->pools, both, Axes{}), one = make_composition(space->pools, first, Axes{});
-  Candidate candidate{0,     plan::ScheduleKind::OneForwardOneBackward,        8, 1,
+  const Composition mixed = make_composition(space->pools, both, Axes{}),
+                    one = make_composition(space->pools, first, Axes{});
+  Candidate candidate{0,     plan::ScheduleKind::OneForwardOneBackward,
+                      8,     1,
                       false, {{0, 3, mixed, {{0, 1, 5}, {1, 1, 3}}, {}, {}}, {3, 6, one, {{0, 1, 8}}, {}, {}}}};
   REQUIRE(refit(*space, candidate));
   CHECK(candidate.stages[0].recompute.size() == 3);
@@ -41,7 +44,8 @@ TEST_CASE("neighbours move one cut, some samples, the schedule or what one block
   int at = 3;
   climb(*space, candidate, 100, 50, [&](const Candidate& next) -> std::optional<Cost> {
     const Cost step = 100 - 10 * (2 - std::abs(5 - next.stages[0].end));
-    if (next.stages[0].shares[0].samples == 5 && next.schedule == candidate.schedule) at = std::max(at, next.stages[0].end);
+    if (next.stages[0].shares[0].samples == 5 && next.schedule == candidate.schedule)
+      at = std::max(at, next.stages[0].end);
     return step;
   });
   CHECK(at == 5);

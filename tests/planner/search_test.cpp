@@ -53,8 +53,12 @@ TEST_CASE("spread puts each pipeline inside a node, packed each stage", "[search
   const Composition eight = make_composition(space->pools, units, Axes{});
   Candidate candidate{0, plan::ScheduleKind::OneForwardOneBackward, 32, 1, false, {}};
   for (int s = 0; s < 4; ++s)
-    candidate.stages.push_back({2 * s, 2 * s + 2, eight, std::vector<Share>{{0, 8, 4}},
-                                std::vector<plan::Recompute>(2, plan::Recompute::None), {}});
+    candidate.stages.push_back({2 * s,
+                                2 * s + 2,
+                                eight,
+                                std::vector<Share>{{0, 8, 4}},
+                                std::vector<plan::Recompute>(2, plan::Recompute::None),
+                                {}});
   const auto nodes_of = [&](const plan::Plan& plan, int stage) {
     std::set<std::int64_t> nodes;
     for (const plan::Replica& replica : plan.stages[static_cast<std::size_t>(stage)].replicas)

@@ -1,6 +1,6 @@
 #pragma once
-// Random instances for the brute force and the laws: blocks of unlike size, two device classes of unlike speed on one or
-// two nodes, links between negligible and dominant, memory that binds. Everything comes from the generator's state.
+// Random instances for the brute force and the laws: blocks of unlike size, two device classes of unlike speed on one
+// or two nodes, links between negligible and dominant, memory that binds. Everything comes from the generator's state.
 #include <array>
 #include <cmath>
 #include <memory>
@@ -16,8 +16,8 @@
 
 namespace coxswain::test_support {
 
-/// Block b: relu(x W) with W [widths[b + 1], widths[b]], x [batch, sequence, width]; the last one sums to the loss. With
-/// `tied` the last block uses the first one's W once more (widths must agree).
+/// Block b: relu(x W) with W [widths[b + 1], widths[b]], x [batch, sequence, width]; the last one sums to the loss.
+/// With `tied` the last block uses the first one's W once more (widths must agree).
 inline model::ModelGraph make_uneven_chain(const std::vector<std::int64_t>& widths, std::int64_t sequence, bool tied) {
   using namespace model;
   ModelGraph graph;
@@ -57,8 +57,8 @@ inline model::ModelGraph make_uneven_chain(const std::vector<std::int64_t>& widt
                   ? op("aten::relu", {{"self", ValueRef{current}}}, {batch, Dim(sequence), Dim(widths[b + 1])})
                   : op("aten::sum", {{"self", ValueRef{current}}, {"dtype", None{}}}, {});
     // Blocks of one signature are equal in every cost; here none are.
-    graph.blocks.push_back({"block" + std::to_string(b), first, static_cast<OpId>(graph.ops.size()),
-                            "signature" + std::to_string(b)});
+    graph.blocks.push_back(
+        {"block" + std::to_string(b), first, static_cast<OpId>(graph.ops.size()), "signature" + std::to_string(b)});
   }
   if (tied) graph.parameters.front().tied_names = {"head.weight"};
   graph.loss.push_back({1.0, current, std::nullopt});
@@ -72,8 +72,8 @@ class TableCost final : public cost_model::CostModel {
       : graph_(graph), resources_(resources) {}
 
   struct Block {
-    double forward = 0, backward = 0;  // seconds a sample on a device of speed 1
-    double weight = 0;                 // fraction of backward that is W
+    double forward = 0, backward = 0;    // seconds a sample on a device of speed 1
+    double weight = 0;                   // fraction of backward that is W
     double replayed = 0, selective = 1;  // fractions of forward and of `saved` under selective recompute
     std::int64_t saved = 0, transient = 0;
   };

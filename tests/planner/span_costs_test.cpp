@@ -59,7 +59,8 @@ TEST_CASE("the fewest blocks are recomputed that fit, best bytes for a second fi
   Fixture roomy(1 << 30);
   const std::int64_t all =
       SpanCosts(*roomy.cost, plan::Precision::Float32, RecomputeRule::None, {})
-          .fit(SpanCosts(*roomy.cost, plan::Precision::Float32, RecomputeRule::None, {}).table({0, {}, 1}, 1), {0, 7, 3, 2})
+          .fit(SpanCosts(*roomy.cost, plan::Precision::Float32, RecomputeRule::None, {}).table({0, {}, 1}, 1),
+               {0, 7, 3, 2})
           .bytes;
   Fixture tight(all - 1);
   const SpanCosts spans(*tight.cost, plan::Precision::Float32, RecomputeRule::Free, {});

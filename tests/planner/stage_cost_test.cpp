@@ -32,7 +32,9 @@ TEST_CASE("the split is the best over all splits", "[stage_cost_test]") {
   for (int round = 0; round < 300; ++round) {
     const auto pick = [&](int least, int most) { return std::uniform_int_distribution<int>(least, most)(random); };
     const std::int64_t speed[] = {pick(1, 9), pick(1, 9)}, fixed = pick(0, 20);
-    const auto time = [&](UnitKind key, std::int64_t samples) { return fixed + 100 * samples / speed[key.device_class]; };
+    const auto time = [&](UnitKind key, std::int64_t samples) {
+      return fixed + 100 * samples / speed[key.device_class];
+    };
     const std::vector<SplitClass> classes{{pick(1, 2), {0, {}, 1}, 1000}, {pick(0, 2), {1, {}, 1}, 1000}};
     const std::int64_t micro = pick(1, 14);
     std::vector<SplitClass> used;
