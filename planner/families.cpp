@@ -207,6 +207,10 @@ bool belongs(const Family& family, const plan::Plan& plan) {
     return all_stages(plan, c.tensor, [](const plan::Stage& stage) { return stage.replicas.front().tensor; });
   if (family.key == "data")
     return all_stages(plan, c.data, [](const plan::Stage& stage) { return static_cast<int>(stage.replicas.size()); });
+  if (family.key == "context")
+    return all_stages(plan, c.context, [](const plan::Stage& stage) { return stage.replicas.front().context; });
+  if (family.key == "expert")
+    return all_stages(plan, c.expert, [](const plan::Stage& stage) { return stage.replicas.front().expert; });
   if (family.key == "zero") return all_stages(plan, c.zero, [](const plan::Stage& stage) { return stage.zero_stage; });
   if (family.key == "pipeline") return has(c.pipeline, static_cast<int>(plan.stages.size()));
   if (family.key == "micro") return has(c.micro, plan.batch.micro);

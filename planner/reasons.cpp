@@ -53,38 +53,55 @@ struct Judged {
   std::optional<PlanResult> best;  // the least of all families, where they were searched
 };
 
+/// The best of `seen` that belongs to the family; null: none does.
+const RunnerUp* best_of(const Request& request, const Family& family, const std::vector<RunnerUp>& seen) {
+  const RunnerUp* best = nullptr;
+  for (const RunnerUp& one : seen) {
+    if (belongs(family, one.plan) && (best == nullptr || better(request, one.estimate, best->estimate))) best = &one;
+  }
+  return best;
+}
+
 Judged judge_families(const Request& request, const PlanResult& result) {
   const bool quick = is_quick(request, result);
   Judged judged;
-  for (Family& family : other_families(request, result.plan)) {
+  std::vector<Family> families = other_families(request, result.plan);
+  std::vector<RunnerUp> seen = result.runners_up;  // of the search, and of every family
+  std::vector<std::int64_t> costed(families.size(), 1);
+  std::vector<std::optional<Error>> failures(families.size());
+  std::vector<std::optional<RunnerUp>> own(families.size());  // what its own search found
+  for (std::size_t i = 0; i < families.size(); ++i) {
+    Family& family = families[i];
+    if (!quick || !family.excluded_by.empty()) continue;
+    family.request.max_candidates = std::min(family.request.max_candidates, kBudget);
+    auto found = search_objective(family.request);
+    if (!found) {
+      failures[i] = found.error();
+      continue;
+    }
+    costed[i] = found->candidates_costed;
+    own[i] = RunnerUp{found->plan, found->estimate, summarize(found->plan)};
+    seen.push_back(*own[i]);
+    if (!judged.best || better(request, found->estimate, judged.best->estimate)) judged.best = std::move(*found);
+  }
+  for (std::size_t i = 0; i < families.size(); ++i) {
     Rejected rejected;
-    rejected.family = family.name;
-    if (!family.excluded_by.empty()) {
-      rejected.reason = "excluded by " + family.excluded_by;
-    } else if (quick) {
-      family.request.max_candidates = std::min(family.request.max_candidates, kBudget);
-      auto found = search_objective(family.request);
-      if (!found && found.error().code == ErrorCode::Unimplemented) continue;
-      if (found) {
-        rejected.reason = judge(request, result.estimate, found->estimate);
-        rejected.example = summarize(found->plan);
-        rejected.count = found->candidates_costed;
-        rejected.step = found->estimate.step;
-        if (!judged.best || better(request, found->estimate, judged.best->estimate)) judged.best = std::move(*found);
-      } else {
-        rejected.reason =
-            found.error().code == ErrorCode::ResourceExhausted ? found.error().message : "there is no such plan";
-        rejected.example = found.error().got;
-      }
-    } else {
-      // Of what the search simulated.
-      const auto best = std::find_if(result.runners_up.begin(), result.runners_up.end(),
-                                     [&](const RunnerUp& runner) { return belongs(family, runner.plan); });
-      if (best == result.runners_up.end()) continue;
+    rejected.family = families[i].name;
+    const RunnerUp* best = best_of(request, families[i], seen);
+    if (own[i] && (best == nullptr || better(request, own[i]->estimate, best->estimate))) best = &*own[i];
+    if (!families[i].excluded_by.empty()) {
+      rejected.reason = "excluded by " + families[i].excluded_by;
+    } else if (best != nullptr) {
       rejected.reason = judge(request, result.estimate, best->estimate);
       rejected.example = best->summary;
-      rejected.count = 1;
+      rejected.count = costed[i];
       rejected.step = best->estimate.step;
+    } else if (failures[i] && failures[i]->code != ErrorCode::Unimplemented) {
+      const bool memory = failures[i]->code == ErrorCode::ResourceExhausted;
+      rejected.reason = memory ? failures[i]->message : "there is no such plan";
+      rejected.example = failures[i]->got;
+    } else {
+      continue;
     }
     judged.rejected.push_back(std::move(rejected));
   }
