@@ -41,8 +41,7 @@ CombinationResult search_combination(const SearchSpace& space, const Combination
   result.costed = problem.num_costed();
   result.misfit = problem.misfit();
   for (const auto& one : found.best) {
-    Candidate candidate{one.cost, combination.schedule, combination.micro, combination.count, combination.spread, {},
-                        &space};
+    Candidate candidate{one.cost, combination.schedule, combination.micro, combination.count, combination.spread, {}};
     int end = space.spans->num_blocks();
     for (const PipelineProblem::Option& option : one.path) {
       candidate.stages.push_back({option.first,

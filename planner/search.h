@@ -21,8 +21,6 @@ struct CandidateStage {
   std::vector<plan::BlockRun> chunks;  // after the first, [first, end)
 };
 
-struct SearchSpace;
-
 /// A plan before device ids and action lists.
 struct Candidate {
   Cost bound = 0;  // no more than what it takes simulated
@@ -30,7 +28,6 @@ struct Candidate {
   std::int64_t micro = 0, count = 0;
   bool spread = false;
   std::vector<CandidateStage> stages;
-  const SearchSpace* space = nullptr;  // that it was found in
 };
 
 /// Everything that stays the same during one find_plan.

@@ -21,8 +21,9 @@ void fill_rejected(const SearchSpace& space, const SearchOutcome& outcome, PlanR
   }
   if (!outcome.waiting.empty()) {
     const Candidate& first = outcome.waiting.front();
+    const plan::Plan plan = place_candidate(space, first);  // without stages where its units find no room
     result.rejected.push_back({"bound no better than the best plan", static_cast<std::int64_t>(outcome.waiting.size()),
-                               summarize(place_candidate(*first.space, first)) + ": at least " +
+                               (plan.stages.empty() ? "" : summarize(plan) + ": ") + "at least " +
                                    std::to_string(cost_model::to_seconds(first.bound).value) + " s"});
   }
 }

@@ -118,3 +118,23 @@ TEST_CASE("a budget of labels ends the search with a bound on the rest", "[label
     CHECK(found.lower_bound <= brute_force(stairs, 0, 0, 0));
   }
 }
+
+TEST_CASE("a beam finds a way, and its bound stays below the cheapest", "[label_search_test]") {
+  std::mt19937 random(4);
+  int missed = 0;
+  for (int round = 0; round < 200; ++round) {
+    Stairs stairs = random_stairs(random);
+    const Cost best = brute_force(stairs, 0, 0, 0);
+    SearchLimits limits;
+    limits.max_labels_per_layer = 1;
+    const auto found = search_labels(stairs, limits);
+    REQUIRE(found.best.size() == 1);
+    CHECK(found.best.front().cost >= best);
+    CHECK(found.lower_bound <= best);
+    if (found.best.front().cost > best) CHECK_FALSE(found.complete);
+    missed += found.best.front().cost > best ? 1 : 0;
+    limits.max_labels_per_layer = 1000;
+    CHECK(search_labels(stairs, limits).best.front().cost == best);
+  }
+  CHECK(missed > 0);  // so narrow a beam cannot always be right
+}

@@ -17,7 +17,7 @@ TEST_CASE("runners-up differ in shape", "[outcome_test]") {
     Simulated simulated;
     simulated.step = step;
     simulated.candidate.micro = micro;
-    simulated.candidate.stages = {{0, 3, Composition{units, units, {}, 1}, {}, {}, {}}};
+    simulated.candidate.stages = {{0, 3, Composition{units, units, {}, 1}, {}, {}, {}, {}}};
     return simulated;
   };
   const auto picked = pick_diverse({make(1, one, 4), make(2, one, 4), make(3, two, 4), make(4, one, 2)}, 3);

@@ -25,10 +25,14 @@ std::optional<Candidate> random_walk(PipelineProblem& problem, const StageContex
     const auto option = options[std::uniform_int_distribution<std::size_t>(0, options.size() - 1)(random)];
     const auto next = problem.extend(state, label, option);
     if (!next) return std::nullopt;
-    candidate.stages.insert(
-        candidate.stages.begin(),
-        {option.first, state.block, context.compositions[static_cast<std::size_t>(option.composition)],
-         option.stage->shares, option.stage->recompute, option.stage->state});
+    candidate.stages.insert(candidate.stages.begin(),
+                            {option.first,
+                             state.block,
+                             context.compositions[static_cast<std::size_t>(option.composition)],
+                             option.stage->shares,
+                             option.stage->recompute,
+                             option.stage->state,
+                             {}});
     std::tie(state, label) = *next;
     bounds.push_back(problem.bound(state, label));
   }

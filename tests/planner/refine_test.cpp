@@ -29,7 +29,7 @@ TEST_CASE("neighbours move one cut, some samples, the schedule or what one block
                     one = make_composition(space->pools, first, Axes{});
   Candidate candidate{0,     plan::ScheduleKind::OneForwardOneBackward,
                       8,     1,
-                      false, {{0, 3, mixed, {{0, 1, 5}, {1, 1, 3}}, {}, {}}, {3, 6, one, {{0, 1, 8}}, {}, {}}}};
+                      false, {{0, 3, mixed, {{0, 1, 5}, {1, 1, 3}}, {}, {}, {}}, {3, 6, one, {{0, 1, 8}}, {}, {}, {}}}};
   REQUIRE(refit(*space, candidate));
   CHECK(candidate.stages[0].recompute.size() == 3);
   const auto found = neighbours(*space, candidate);
@@ -49,4 +49,32 @@ TEST_CASE("neighbours move one cut, some samples, the schedule or what one block
     return step;
   });
   CHECK(at == 5);
+}
+
+TEST_CASE("with chunks every stage keeps its number of blocks, in runs along the model", "[refine_test]") {
+  Candidate candidate;
+  candidate.schedule = plan::ScheduleKind::OneForwardOneBackward;
+  candidate.stages.resize(2);
+  candidate.stages[0].first = 0;
+  candidate.stages[0].end = 4;
+  candidate.stages[1].first = 4;
+  candidate.stages[1].end = 6;
+  candidate.stages[0].recompute = {plan::Recompute::None, plan::Recompute::Selective, plan::Recompute::None,
+                                   plan::Recompute::None};
+  candidate.stages[1].recompute.assign(2, plan::Recompute::None);
+  // Down the stages and back up: 0 0 | 1 | 1 | 0 0.
+  const auto folded = with_chunks(candidate, plan::ScheduleKind::ZeroBubbleV, 2);
+  REQUIRE(folded.has_value());
+  CHECK(folded->stages[0].end == 2);
+  CHECK(folded->stages[0].chunks == std::vector<plan::BlockRun>{{4, 6}});
+  CHECK(folded->stages[1].first == 2);
+  CHECK(folded->stages[1].chunks == std::vector<plan::BlockRun>{{3, 4}});
+  CHECK(folded->stages[0].recompute == std::vector<plan::Recompute>(4, plan::Recompute::Selective));
+  // Around the ring: 0 0 | 1 | 0 0 | 1.
+  const auto interleaved = with_chunks(candidate, plan::ScheduleKind::Interleaved, 2);
+  REQUIRE(interleaved.has_value());
+  CHECK(interleaved->stages[0].chunks == std::vector<plan::BlockRun>{{3, 5}});
+  CHECK(interleaved->stages[1].first == 2);
+  CHECK(interleaved->stages[1].chunks == std::vector<plan::BlockRun>{{5, 6}});
+  CHECK_FALSE(with_chunks(candidate, plan::ScheduleKind::Interleaved, 3).has_value());
 }

@@ -58,6 +58,7 @@ TEST_CASE("spread puts each pipeline inside a node, packed each stage", "[search
                                 eight,
                                 std::vector<Share>{{0, 8, 4}},
                                 std::vector<plan::Recompute>(2, plan::Recompute::None),
+                                {},
                                 {}});
   const auto nodes_of = [&](const plan::Plan& plan, int stage) {
     std::set<std::int64_t> nodes;
