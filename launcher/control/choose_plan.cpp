@@ -94,9 +94,10 @@ void tell_what_is_left_out(planner::Request request, const planner::PlanResult& 
 }  // namespace
 
 Result<PlanChoice> choose_plan(const CoordinatorStart& start, const Job& job, const Measurements& measurements,
-                               const std::string& backend) {
+                               const std::string& backend, const std::optional<MeasuredBefore>& before) {
   PlanChoice choice;
   COX_TRY(choice.cluster, build_cluster(measurements));
+  if (before) COX_TRY_VOID(take_measured_before(*before, choice.cluster));
   PlanningInputs inputs;
   inputs.job = job;
   COX_TRY(inputs.job.constraints, merge_constraints(job.constraints, start.constraints));

@@ -148,7 +148,14 @@ void Coordinator::start_measuring(TimePoint now) {
     return fail(std::move(failure), now);
   }
   backend_ = *backend;
+  if (settings_.measure_work.empty()) return start_planning();
   start_generation(settings_.measure_work, measurements_.ranks, "", now);
+}
+
+void Coordinator::start_planning() {
+  phase_ = Phase::Planning;
+  end_by_.reset();
+  decisions_.emplace_back(ChoosePlan{});
 }
 
 void Coordinator::start_generation(const std::string& work_bytes, const std::vector<RankBinding>& ranks,
@@ -331,9 +338,7 @@ void Coordinator::finish_if_done(TimePoint now) {
   if (std::any_of(nodes_.begin(), nodes_.end(), [](const Node& node) { return node.running && !node.gone; })) return;
   if (phase_ == Phase::Measuring) {
     if (suspected_) return;
-    phase_ = Phase::Planning;
-    end_by_.reset();
-    decisions_.emplace_back(ChoosePlan{});
+    start_planning();
   } else if (phase_ == Phase::Training) {
     if (suspected_) return;
     end_run(now);

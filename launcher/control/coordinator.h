@@ -85,7 +85,7 @@ struct CoordinatorSettings {
   int num_nodes = 1;
   std::string run_id;
   double shutdown_timeout_seconds = 30;
-  std::string measure_work;  // serialised Work of the first phase (measure or check), without world size
+  std::string measure_work;  // serialised Work of the first phase (measure or check), without world size; empty: none
   std::string train_work;    // serialised Work of training, without plan and world size
   std::string backend = "auto";
   std::map<std::string, std::string> environment;
@@ -117,6 +117,7 @@ class Coordinator {
   struct Failure;
   void join(int agent, std::string_view hello, TimePoint now);
   void start_measuring(TimePoint now);
+  void start_planning();
   void start_generation(const std::string& work_bytes, const std::vector<RankBinding>& ranks,
                         const std::string& plan_json, TimePoint now);
   void on_worker(int rank, std::string_view report, TimePoint now);

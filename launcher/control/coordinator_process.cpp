@@ -81,8 +81,13 @@ void tell_line(const std::string& text) { tell(JsonObject{{"console", text}}); }
 
 class CoordinatorProcess {
  public:
-  CoordinatorProcess(CoordinatorStart start, std::optional<Job> job, CoordinatorSettings settings)
-      : start_(std::move(start)), job_(std::move(job)), core_(std::move(settings)), files_(start_.run_dir, clock_) {}
+  CoordinatorProcess(CoordinatorStart start, std::optional<Job> job, std::optional<MeasuredBefore> before,
+                     CoordinatorSettings settings)
+      : start_(std::move(start)),
+        job_(std::move(job)),
+        before_(std::move(before)),
+        core_(std::move(settings)),
+        files_(start_.run_dir, clock_) {}
 
   Result<ExitCode> run() {
     const SignalWatcher signals([this](int number) { events_.push(SignalCame{number}); });
@@ -165,7 +170,8 @@ class CoordinatorProcess {
     planner_ = std::jthread([this] {
       auto choice = std::make_shared<Result<PlanChoice>>(guard("launcher", [this]() -> Result<PlanChoice> {
         if (start_.mode == RunMode::Check) return PlanChoice{};
-        if (start_.mode == RunMode::Train) return choose_plan(start_, *job_, core_.measurements(), core_.backend());
+        if (start_.mode == RunMode::Train)
+          return choose_plan(start_, *job_, core_.measurements(), core_.backend(), before_);
         PlanChoice probe;
         COX_TRY(probe.cluster, build_cluster(core_.measurements()));
         return probe;
@@ -287,6 +293,7 @@ class CoordinatorProcess {
 
   CoordinatorStart start_;
   std::optional<Job> job_;
+  std::optional<MeasuredBefore> before_;
   const Clock& clock_ = steady_clock();
   Coordinator core_;
   RunDirectory files_;
@@ -318,14 +325,17 @@ Result<ExitCode> run_coordinator() {
   settings.num_nodes = start.num_nodes;
   settings.run_id = start.run_id;
   settings.shutdown_timeout_seconds = start.shutdown_timeout_seconds;
-  settings.measure_work = start.mode == RunMode::Check ? make_check_work(start.pt2) : make_measure_work(job);
+  std::optional<MeasuredBefore> before;
   if (start.mode == RunMode::Train) {
+    before = find_measured_before(start.plan_file.empty() ? job->plan_file : start.plan_file);
     settings.train_work = make_train_work(*job);
   }
+  if (!before)
+    settings.measure_work = start.mode == RunMode::Check ? make_check_work(start.pt2) : make_measure_work(job);
   if (job) settings.environment = job->environment;
   settings.backend = start.mode == RunMode::Check ? "host" : start.backend;
   settings.master_addr = start.listen.substr(0, start.listen.rfind(':'));
-  CoordinatorProcess process(std::move(start), std::move(job), std::move(settings));
+  CoordinatorProcess process(std::move(start), std::move(job), std::move(before), std::move(settings));
   return process.run();
 }
 

@@ -13,15 +13,15 @@ TEST_CASE("a profile has every distinct block once per number of samples") {
   const model::ModelGraph graph = load_fixture("gpt_four_layers.pt2");
   worker::TrainSettings settings = eager_settings();
   int barriers = 0;
-  const auto barrier = [&]() -> Result<void> {
+  const auto barrier = [&] {
     ++barriers;
-    return {};
+    return collective::Handle{};
   };
   const auto profile = worker::profile_blocks(graph, {2, 8}, "cpu", settings, Seconds(0.2), barrier);
   if (!profile) FAIL(to_text(profile.error()));
   // Prologue, a layer, epilogue.
   REQUIRE(profile->blocks.size() == 6);
-  CHECK(barriers == 3);
+  CHECK(barriers == 5);  // before and after each number of samples, and before the device's own rates
   std::set<std::string> signatures;
   for (const auto& block : graph.blocks) signatures.insert(block.signature);
   for (const auto& timing : profile->blocks) {
@@ -45,10 +45,35 @@ TEST_CASE("a profile has every distinct block once per number of samples") {
   CHECK(profile->model_hash == model::model_hash(graph));
 }
 
+/// A barrier that stays open for a number of looks, then ends as told.
+struct LateBarrier final : collective::Handle::State {
+  explicit LateBarrier(int looks, bool fails = false) : looks_(looks), fails_(fails) {}
+  [[nodiscard]] bool done() const override { return looks_-- <= 0; }
+  Result<void> wait(Deadline) override {
+    if (fails_) return Error{ErrorCode::Unavailable, "rank 1 is gone", "", "", "", ""};
+    return {};
+  }
+  mutable int looks_;
+  bool fails_;
+};
+
+TEST_CASE("a device that has enough goes on until all have") {
+  std::vector<std::shared_ptr<LateBarrier>> barriers;
+  const auto profile =
+      worker::profile_blocks(load_fixture("gpt_four_layers.pt2"), {2}, "cpu", eager_settings(), Seconds(0.01), [&] {
+        barriers.push_back(std::make_shared<LateBarrier>(7));
+        return collective::Handle(barriers.back());
+      });
+  if (!profile) FAIL(to_text(profile.error()));
+  REQUIRE(barriers.size() == 3);
+  CHECK(barriers[1]->looks_ < 0);  // looked at after each further pass until it was done
+  CHECK(profile->blocks.size() == 3);
+}
+
 TEST_CASE("an error at the barrier ends the profile") {
-  const auto profile = worker::profile_blocks(
-      load_fixture("gpt_four_layers.pt2"), {2}, "cpu", eager_settings(), Seconds(0.1),
-      []() -> Result<void> { return Error{ErrorCode::Unavailable, "rank 1 is gone", "", "", "", ""}; });
+  const auto profile =
+      worker::profile_blocks(load_fixture("gpt_four_layers.pt2"), {2}, "cpu", eager_settings(), Seconds(0.1),
+                             [] { return collective::Handle(std::make_shared<LateBarrier>(0, true)); });
   REQUIRE_FALSE(profile.has_value());
   CHECK(profile.error().code == ErrorCode::Unavailable);
 }

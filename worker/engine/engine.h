@@ -52,12 +52,16 @@ class Engine : public executor::Compute {
 /// Errors: InvalidArgument naming every operator without a kernel; DataLoss (weights); FailedPrecondition (data file).
 [[nodiscard]] Result<std::unique_ptr<Engine>> make_engine(const EngineOptions& options);
 
+/// Starts a barrier over all ranks, which ends by itself at its deadline. Empty handle: one rank.
+using StartBarrier = std::function<collective::Handle()>;
+
 /// Times each distinct block of `graph` at each of `samples` on this rank, with `settings.threads`; a few repetitions,
-/// minimum seconds kept short. `barrier` is called before each timed point so that all devices are busy together.
+/// minimum seconds kept short. Barriers before and after each timed point: a device goes on until all have enough, so
+/// that all are busy together, as in training.
 [[nodiscard]] Result<cluster::Profile> profile_blocks(const model::ModelGraph& graph,
                                                       const std::vector<std::int64_t>& samples,
                                                       const std::string& device_class, const TrainSettings& settings,
-                                                      Seconds budget, const std::function<Result<void>()>& barrier);
+                                                      Seconds budget, const StartBarrier& start_barrier);
 
 /// Rates of this rank's device, measured by the operators that training uses.
 struct MeasuredRates {

@@ -40,7 +40,10 @@ struct Pass {
 
 class Profiler {
  public:
-  Profiler(const model::ModelGraph& graph, const TrainSettings& settings) : graph_(graph), settings_(settings) {}
+  Profiler(const model::ModelGraph& graph, const TrainSettings& settings, const StartBarrier& start_barrier)
+      : graph_(graph), settings_(settings), start_barrier_(start_barrier) {}
+
+  Result<void> meet() { return start_barrier_().wait(Deadline::never()); }
 
   Result<void> open_data() {
     if (settings_.data.text.empty()) return {};
@@ -97,18 +100,27 @@ class Profiler {
     return pass;
   }
 
-  /// Passes for `budget`, then the middle half of them by total time: an average, not a median of each block, because a
-  /// device with a share of a core works in bursts and only sums over bursts add up.
+  /// Passes for `budget` and until every rank has had its own, then the middle half of them by total time: an average,
+  /// not a median of each block, because a device with a share of a core works in bursts and only sums over bursts add
+  /// up.
   Result<Pass> average_pass(LocalModel& local, int first, int end, std::int64_t samples, Seconds budget) {
     COX_TRY_VOID(local.lower(samples));
     local.store().begin_step();
+    COX_TRY_VOID(meet());
     std::vector<Pass> passes;
     const double deadline = seconds_now() + budget.value;
-    for (std::int64_t step = 0; passes.size() < kMinPasses || (passes.size() < kMaxPasses && seconds_now() < deadline);
-         ++step) {
+    std::int64_t step = 0;
+    const auto add_pass = [&]() -> Result<void> {
       COX_TRY(Pass pass, run_pass(local, first, end, samples, step));
-      if (step >= kWarmupPasses) passes.push_back(std::move(pass));
-    }
+      if (step++ >= kWarmupPasses) passes.push_back(std::move(pass));
+      return {};
+    };
+    while (passes.size() < kMinPasses || (passes.size() < kMaxPasses && seconds_now() < deadline))
+      COX_TRY_VOID(add_pass());
+    // A slower device still measures: were this one idle meanwhile, that one would have caches and memory to itself.
+    collective::Handle all_have_enough = start_barrier_();
+    while (!all_have_enough.done()) COX_TRY_VOID(add_pass());
+    COX_TRY_VOID(all_have_enough.wait(Deadline::never()));
     std::sort(passes.begin(), passes.end(), [](const Pass& a, const Pass& b) { return a.total < b.total; });
     const std::size_t from = passes.size() / 4, to = std::max(from + 1, passes.size() - passes.size() / 4);
     Pass mean = passes[from];
@@ -128,6 +140,7 @@ class Profiler {
   const TrainSettings& settings_;
 
  private:
+  const StartBarrier& start_barrier_;
   std::optional<TextData> data_;
   std::vector<InputRole> roles_;
 };
@@ -219,17 +232,16 @@ Result<cluster::Profile::DeviceRates> measure_device(LocalModel& local, Profiler
 
 Result<cluster::Profile> profile(const model::ModelGraph& graph, const std::vector<std::int64_t>& samples,
                                  const std::string& device_class, const TrainSettings& settings, Seconds budget,
-                                 const std::function<Result<void>()>& barrier) {
+                                 const StartBarrier& start_barrier) {
   cluster::Profile result;
   result.model_hash = model::model_hash(graph);
-  Profiler profiler(graph, settings);
+  Profiler profiler(graph, settings, start_barrier);
   COX_TRY_VOID(profiler.open_data());
   const auto runs = runs_of(graph);
   const Seconds point_budget = budget / static_cast<double>(std::max<std::size_t>(1, runs.size() * samples.size()));
   for (const auto& [first, end] : runs) {
     COX_TRY(LocalModel local, LocalModel::make(graph, first, end, settings.seed, true));
     for (const std::int64_t count : samples) {
-      COX_TRY_VOID(barrier());
       COX_TRY(const Pass pass, profiler.average_pass(local, first, end, count, point_budget));
       std::map<std::string, std::pair<cluster::BlockTiming, int>> by_signature;
       for (int b = first; b < end; ++b) {
@@ -254,7 +266,7 @@ Result<cluster::Profile> profile(const model::ModelGraph& graph, const std::vect
     if (!result.devices.empty() || samples.empty()) continue;
     const Bytes before = memory_in_use();
     COX_TRY_VOID(local.lower(samples.front()));
-    COX_TRY_VOID(barrier());
+    COX_TRY_VOID(profiler.meet());
     COX_TRY(auto rates, measure_device(local, profiler, device_class, samples.back(),
                                        std::max(Bytes(0), memory_in_use() - before)));
     result.devices.push_back(std::move(rates));
@@ -269,10 +281,10 @@ Result<cluster::Profile> profile(const model::ModelGraph& graph, const std::vect
 
 Result<cluster::Profile> profile_blocks(const model::ModelGraph& graph, const std::vector<std::int64_t>& samples,
                                         const std::string& device_class, const TrainSettings& settings, Seconds budget,
-                                        const std::function<Result<void>()>& barrier) {
+                                        const StartBarrier& start_barrier) {
   install_caching_allocator();
   at::set_num_threads(settings.threads);
-  return guard_torch("profile", [&] { return profile(graph, samples, device_class, settings, budget, barrier); });
+  return guard_torch("profile", [&] { return profile(graph, samples, device_class, settings, budget, start_barrier); });
 }
 
 }  // namespace coxswain::worker

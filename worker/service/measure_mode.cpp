@@ -24,7 +24,8 @@ Result<void> run_measuring(AgentLink& link, const Assignment& assignment, const 
   COX_TRY(const auto world, World::connect(link, assignment, job_key));
   const auto deadline = [&] { return Deadline::after(steady_clock(), assignment.step_timeout); };
   // All devices of the cluster are busy at the same time, as they will be in training.
-  const auto barrier = [&]() -> Result<void> { return world->all().barrier(deadline()).wait(deadline()); };
+  const StartBarrier start_barrier = [&] { return world->all().barrier(deadline()); };
+  const auto barrier = [&]() -> Result<void> { return start_barrier().wait(deadline()); };
 
   COX_TRY(const auto links, measure_links(world->all(), assignment.nodes, deadline()));
   COX_TRY(const MeasuredRates rates, measure_rates(assignment.settings.threads, assignment.rates_budget, barrier));
@@ -47,7 +48,7 @@ Result<void> run_measuring(AgentLink& link, const Assignment& assignment, const 
   }
   if (with_model) {
     COX_TRY(cluster::Profile profile, profile_blocks(graph, assignment.profile_samples, assignment.device_class,
-                                                     assignment.settings, assignment.profile_budget, barrier));
+                                                     assignment.settings, assignment.profile_budget, start_barrier));
     profile.model_hash = model::model_hash(graph);
     to.set_profile_json(to_text(cluster::to_json(profile)));
   }
