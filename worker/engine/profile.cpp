@@ -20,7 +20,9 @@ namespace coxswain::worker {
 namespace {
 
 constexpr int kWarmupPasses = 1;
-constexpr std::size_t kMinPasses = 3, kMaxPasses = 60;
+/// All numbers of samples in turn, this often: a machine that is slower for a while is so for each of them.
+constexpr int kRounds = 3;
+constexpr std::size_t kMaxPasses = 20;  // a round
 /// Of free memory, that parameters, gradients and optimizer state of a whole model may take; else blocks are timed
 /// apart.
 constexpr double kWholeModelFraction = 0.5;
@@ -100,40 +102,26 @@ class Profiler {
     return pass;
   }
 
-  /// Passes for `budget` and until every rank has had its own, then the middle half of them by total time: an average,
-  /// not a median of each block, because a device with a share of a core works in bursts and only sums over bursts add
-  /// up.
-  Result<Pass> average_pass(LocalModel& local, int first, int end, std::int64_t samples, Seconds budget) {
+  /// Appends passes for `budget` and until every rank has had its own; `warm` of them first that do not count.
+  Result<void> add_passes(LocalModel& local, int first, int end, std::int64_t samples, int warm, Seconds budget,
+                          std::vector<Pass>& passes) {
     COX_TRY_VOID(local.lower(samples));
     local.store().begin_step();
     COX_TRY_VOID(meet());
-    std::vector<Pass> passes;
+    for (; warm > 0; --warm) COX_TRY_VOID(run_pass(local, first, end, samples, step_++));
     const double deadline = seconds_now() + budget.value;
-    std::int64_t step = 0;
+    const std::size_t most = passes.size() + kMaxPasses;
     const auto add_pass = [&]() -> Result<void> {
-      COX_TRY(Pass pass, run_pass(local, first, end, samples, step));
-      if (step++ >= kWarmupPasses) passes.push_back(std::move(pass));
+      COX_TRY(Pass pass, run_pass(local, first, end, samples, step_++));
+      passes.push_back(std::move(pass));
       return {};
     };
-    while (passes.size() < kMinPasses || (passes.size() < kMaxPasses && seconds_now() < deadline))
-      COX_TRY_VOID(add_pass());
+    do COX_TRY_VOID(add_pass());
+    while (passes.size() < most && seconds_now() < deadline);
     // A slower device still measures: were this one idle meanwhile, that one would have caches and memory to itself.
     collective::Handle all_have_enough = start_barrier_();
     while (!all_have_enough.done()) COX_TRY_VOID(add_pass());
-    COX_TRY_VOID(all_have_enough.wait(Deadline::never()));
-    std::sort(passes.begin(), passes.end(), [](const Pass& a, const Pass& b) { return a.total < b.total; });
-    const std::size_t from = passes.size() / 4, to = std::max(from + 1, passes.size() - passes.size() / 4);
-    Pass mean = passes[from];
-    for (std::size_t i = from + 1; i < to; ++i)
-      for (std::size_t b = 0; b < mean.blocks.size(); ++b) {
-        mean.blocks[b].forward += passes[i].blocks[b].forward;
-        mean.blocks[b].backward += passes[i].blocks[b].backward;
-      }
-    for (BlockPass& block : mean.blocks) {
-      block.forward /= static_cast<double>(to - from);
-      block.backward /= static_cast<double>(to - from);
-    }
-    return mean;
+    return all_have_enough.wait(Deadline::never());
   }
 
   const model::ModelGraph& graph_;
@@ -143,7 +131,26 @@ class Profiler {
   const StartBarrier& start_barrier_;
   std::optional<TextData> data_;
   std::vector<InputRole> roles_;
+  std::int64_t step_ = 0;  // of the data and of dropout
 };
+
+/// Mean over the middle half of `passes` by total time: an average, not a median of each block, because a device with a
+/// share of a core works in bursts and only sums over bursts add up.
+Pass average(std::vector<Pass> passes) {
+  std::sort(passes.begin(), passes.end(), [](const Pass& a, const Pass& b) { return a.total < b.total; });
+  const std::size_t from = passes.size() / 4, to = std::max(from + 1, passes.size() - passes.size() / 4);
+  Pass mean = passes[from];
+  for (std::size_t i = from + 1; i < to; ++i)
+    for (std::size_t b = 0; b < mean.blocks.size(); ++b) {
+      mean.blocks[b].forward += passes[i].blocks[b].forward;
+      mean.blocks[b].backward += passes[i].blocks[b].backward;
+    }
+  for (BlockPass& block : mean.blocks) {
+    block.forward /= static_cast<double>(to - from);
+    block.backward /= static_cast<double>(to - from);
+  }
+  return mean;
+}
 
 bool fits_whole(const model::ModelGraph& graph) {
   double bytes = 0;
@@ -241,8 +248,14 @@ Result<cluster::Profile> profile(const model::ModelGraph& graph, const std::vect
   const Seconds point_budget = budget / static_cast<double>(std::max<std::size_t>(1, runs.size() * samples.size()));
   for (const auto& [first, end] : runs) {
     COX_TRY(LocalModel local, LocalModel::make(graph, first, end, settings.seed, true));
-    for (const std::int64_t count : samples) {
-      COX_TRY(const Pass pass, profiler.average_pass(local, first, end, count, point_budget));
+    std::vector<std::vector<Pass>> passes(samples.size());
+    for (int round = 0; round < kRounds; ++round)
+      for (std::size_t i = 0; i < samples.size(); ++i)
+        COX_TRY_VOID(profiler.add_passes(local, first, end, samples[i], round == 0 ? kWarmupPasses : 0,
+                                         point_budget / kRounds, passes[i]));
+    for (std::size_t i = 0; i < samples.size(); ++i) {
+      const std::int64_t count = samples[i];
+      const Pass pass = average(std::move(passes[i]));
       std::map<std::string, std::pair<cluster::BlockTiming, int>> by_signature;
       for (int b = first; b < end; ++b) {
         auto& [timing, blocks] = by_signature[graph.blocks[b].signature];
