@@ -48,7 +48,7 @@ std::filesystem::path write_job(const TrainJob& job, const std::filesystem::path
   return folder / "job.yaml";
 }
 
-TrainRun read_run(const std::filesystem::path& run_dir) {
+TrainRun read_run(const std::filesystem::path& run_dir, int first_measured_step) {
   TrainRun run;
   run.run_dir = run_dir;
   std::ifstream metrics(run_dir / "metrics.jsonl");
@@ -57,7 +57,7 @@ TrainRun read_run(const std::filesystem::path& run_dir) {
     const auto json = parse_json(line);
     if (!json) continue;
     run.losses.push_back((*json)["loss"].number());
-    if ((*json)["step"].integer() >= 5) measured.push_back((*json)["step_seconds"].number());
+    if ((*json)["step"].integer() >= first_measured_step) measured.push_back((*json)["step_seconds"].number());
     run.predicted_step = (*json)["predicted_step_seconds"].number();
     run.predicted_peak = numbers((*json)["predicted_peak_memory_bytes"]);
     run.measured_peak = numbers((*json)["peak_memory_bytes"]);
@@ -66,7 +66,7 @@ TrainRun read_run(const std::filesystem::path& run_dir) {
   if (run.ok)
     run.measured_step = median(measured);
   else
-    run.failure = "no step 5 in metrics.jsonl";
+    run.failure = "no step " + std::to_string(first_measured_step) + " in metrics.jsonl";
   return run;
 }
 
@@ -83,7 +83,7 @@ TrainRun run_train(const TrainJob& job, const std::vector<std::string>& flags, d
                   result.errors.substr(result.errors.size() > 2000 ? result.errors.size() - 2000 : 0);
     return run;
   }
-  return read_run(folder / "run");
+  return read_run(folder / "run", job.first_measured_step);
 }
 
 }  // namespace coxswain::bench

@@ -24,21 +24,23 @@ struct TrainJob {
   int steps = 20;
   std::string plan;                     // constraints as YAML flow map, or a plan file; empty: auto
   std::filesystem::path programs = {};  // folder of launch and worker; empty: this program's
+  int first_measured_step = 5;          // steps before it warm up
 };
 
 struct TrainRun {
   bool ok = false;
   std::string failure;  // last lines of stderr
   std::filesystem::path run_dir;
-  double predicted_step = 0, measured_step = 0;       // median of steps 5..
+  double predicted_step = 0, measured_step = 0;       // median from the first measured step on
   std::vector<double> predicted_peak, measured_peak;  // bytes, by rank
   std::vector<double> losses;
 };
 
 /// Writes job.yaml into `folder`. Returns its path.
 [[nodiscard]] std::filesystem::path write_job(const TrainJob& job, const std::filesystem::path& folder);
-/// One whole `launch train`: probe, profile, plan, run.
+/// One whole `launch train`: probe, profile, plan, run; with `--plan FILE` and its cluster.json and profile.json beside
+/// it only the run.
 [[nodiscard]] TrainRun run_train(const TrainJob& job, const std::vector<std::string>& flags, double limit_seconds);
-[[nodiscard]] TrainRun read_run(const std::filesystem::path& run_dir);
+[[nodiscard]] TrainRun read_run(const std::filesystem::path& run_dir, int first_measured_step = 5);
 
 }  // namespace coxswain::bench
