@@ -148,7 +148,7 @@ void Coordinator::start_measuring(TimePoint now) {
     return fail(std::move(failure), now);
   }
   backend_ = *backend;
-  if (settings_.measure_work.empty()) return start_planning();
+  if (!settings_.measures) return start_planning();
   start_generation(settings_.measure_work, measurements_.ranks, "", now);
 }
 

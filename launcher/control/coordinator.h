@@ -85,7 +85,8 @@ struct CoordinatorSettings {
   int num_nodes = 1;
   std::string run_id;
   double shutdown_timeout_seconds = 30;
-  std::string measure_work;  // serialised Work of the first phase (measure or check), without world size; empty: none
+  std::string measure_work;  // serialised Work of the first phase (measure or check), without world size
+  bool measures = true;      // false: what this run needs was measured before
   std::string train_work;    // serialised Work of training, without plan and world size
   std::string backend = "auto";
   std::map<std::string, std::string> environment;

@@ -330,8 +330,8 @@ Result<ExitCode> run_coordinator() {
     before = find_measured_before(start.plan_file.empty() ? job->plan_file : start.plan_file);
     settings.train_work = make_train_work(*job);
   }
-  if (!before)
-    settings.measure_work = start.mode == RunMode::Check ? make_check_work(start.pt2) : make_measure_work(job);
+  settings.measures = !before;
+  settings.measure_work = start.mode == RunMode::Check ? make_check_work(start.pt2) : make_measure_work(job);
   if (job) settings.environment = job->environment;
   settings.backend = start.mode == RunMode::Check ? "host" : start.backend;
   settings.master_addr = start.listen.substr(0, start.listen.rfind(':'));

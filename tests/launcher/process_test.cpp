@@ -9,6 +9,7 @@
 #include <fstream>
 #include <sstream>
 
+#include "cluster/profile.h"
 #include "common/bytes_io.h"
 #include "common/env.h"
 #include "common/json.h"
@@ -100,7 +101,8 @@ class Scene {
   int start(std::vector<std::string> more = {}, const std::string& name = "launch") {
     SpawnRequest request;
     request.program = program("launch");
-    request.arguments = {"train", (folder / "job.yaml").string(), "--run-dir", run().string(), "--devices", "2xcpu"};
+    request.arguments = {"train", (folder / "job.yaml").string(), "--run-dir", run().string()};
+    if (std::find(more.begin(), more.end(), "--devices") == more.end()) more.insert(more.end(), {"--devices", "2xcpu"});
     request.arguments.insert(request.arguments.end(), more.begin(), more.end());
     request.environment = {{"COX_WORKER", program("fake_worker").string()}, {"TMPDIR", folder.path().string()}};
     request.stdout_file = folder / (name + ".out");
@@ -207,6 +209,47 @@ TEST_CASE("a run trains, leaves its files to the owner only, and exits 0", "[pro
   }
   CHECK(scene.out().find("done: 20 steps") != std::string::npos);
   scene.nothing_in_temporary_folder();
+}
+
+TEST_CASE("a plan with its cluster and profile beside it runs without measuring anew", "[process]") {
+  Scene scene;
+  REQUIRE(scene.wait(scene.start()) == 0);
+  const auto before = scene.folder / "before";
+  std::filesystem::rename(scene.run(), before);
+  const std::string model_hash = (*parse_json(*read_file(before / "plan-1.json")))["plan"]["model_hash"].string();
+  Json cluster = *parse_json(*read_file(before / "cluster.json"));
+  const std::string device_class = cluster["device_classes"].array()[0]["name"].string();
+  cluster["device_classes"].array()[0]["memory_bandwidth_bytes_per_second"]["value"] = 7e9;  // none measures this
+  REQUIRE(write_file(before / "cluster.json", to_text(cluster)));
+  const auto write_profile = [&](const std::string& hash) {
+    cluster::Profile profile;
+    profile.model_hash = hash;
+    profile.blocks.push_back({"some block", device_class, 1, Seconds(1e-3), Seconds(2e-3), Bytes(10), Bytes(20)});
+    profile.devices.push_back({device_class, Seconds(1e-9), Seconds(1e-9), Seconds(0), Seconds(0), Bytes(0)});
+    REQUIRE(write_file(before / "profile.json", to_text(cluster::to_json(profile))));
+  };
+  const auto bandwidth = [&] {
+    const Json used = *parse_json(*read_file(scene.run() / "cluster.json"));
+    return used["device_classes"].array()[0]["memory_bandwidth_bytes_per_second"]["value"].number();
+  };
+  SECTION("of its model") {
+    write_profile(model_hash);
+    REQUIRE(scene.wait(scene.start({"--plan", (before / "plan-1.json").string()}, "second")) == 0);
+    CHECK(bandwidth() == 7e9);
+    CHECK(*read_file(scene.run() / "profile.json") != "");
+    CHECK(read_lines(scene.run() / "metrics.jsonl").size() == 20);
+    CHECK(scene.err("second").find("nothing is measured anew") != std::string::npos);
+  }
+  SECTION("of another model: not taken") {
+    write_profile("another");
+    REQUIRE(scene.wait(scene.start({"--plan", (before / "plan-1.json").string()}, "second")) == 0);
+    CHECK(bandwidth() == 1e10);  // as fake_worker says
+  }
+  SECTION("other devices than there are: refused") {
+    write_profile(model_hash);
+    CHECK(scene.wait(scene.start({"--plan", (before / "plan-1.json").string(), "--devices", "1xcpu"}, "second")) != 0);
+    CHECK(scene.err("second").find("another cluster") != std::string::npos);
+  }
 }
 
 TEST_CASE("a rank that ends names rank, node and cause, and ends the run with exit 1", "[process]") {
