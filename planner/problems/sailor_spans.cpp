@@ -8,7 +8,6 @@ namespace coxswain::planner {
 namespace {
 
 constexpr double kSecondsPerHour = 3600, kGigabyte = 1e9;
-constexpr int kMaxSyncDegree = 4;
 
 /// Two zones are of one region when the link between them has at least this share of the slower one's inner speed.
 constexpr double kLikeSpeed = 0.5;
@@ -251,7 +250,7 @@ SailorRings::SailorRings(const SailorSpans& spans, int num_replicas)
     : spans_(spans), num_replicas_(num_replicas), least_{0} {
   const auto num_classes = static_cast<int>(spans.classes().size());
   for (int layer = 0; layer < spans.num_layers(); ++layer) {
-    const double bytes = spans.model().parameter_bytes(layer, layer + 1) / kMaxSyncDegree;
+    const double bytes = spans.model().parameter_bytes(layer, layer + 1) / kMaxSailorSyncDegree;
     double least = kNever;
     for (int a = 0; a < num_classes; ++a)
       for (int b = 0; b < num_classes; ++b)
@@ -283,9 +282,9 @@ Cost SailorRings::sync_of(SailorComposition composition, int first, int end) con
   const SailorGroup& group = spans_.groups()[static_cast<std::size_t>(composition.first)];
   const double bytes = spans_.model().parameter_bytes(first, end);
   const int a = group.class_index;
-  if (!composition.mixed()) return to_ticks(inner_ring(bytes / std::min(kMaxSyncDegree, group.tp), a, group.tp));
+  if (!composition.mixed()) return to_ticks(inner_ring(bytes / std::min(kMaxSailorSyncDegree, group.tp), a, group.tp));
   const SailorGroup& other = spans_.groups()[static_cast<std::size_t>(composition.second)];
-  const double shard = bytes / std::min({kMaxSyncDegree, group.tp, other.tp});
+  const double shard = bytes / std::min({kMaxSailorSyncDegree, group.tp, other.tp});
   const int b = other.class_index;
   // Each type is a run of its own. How long is not known here, so a run's links are those of a single pool at best.
   const double across = std::min(cross_ring(shard, a, b), cross_ring(shard, b, a));
