@@ -54,9 +54,30 @@ class Row {
       most = share;
     }
     if (best == row_.pools.size()) return -1;
-    ++counts_[best];
-    ++placed_;
+    add(best, 1);
     return row_.pools[best];
+  }
+
+  /// Takes a replica that `giver` has, which takes one from a pool with room instead; that pool, or none: -1.
+  int trade(Row& giver, const std::vector<int>& room) {
+    if (&giver == this || giver.tp() != tp()) return -1;
+    for (std::size_t given = 0; given < giver.counts_.size(); ++given) {
+      const auto own = static_cast<std::size_t>(
+          std::find(row_.pools.begin(), row_.pools.end(), giver.row_.pools[given]) - row_.pools.begin());
+      if (giver.counts_[given] == 0 || own == row_.pools.size() || !can_take_[own] || !has_place(own)) continue;
+      giver.add(given, -1);
+      for (std::size_t next = 0; next < giver.counts_.size(); ++next) {
+        if (next == given || !giver.can_take_[next] || room[giver.pool(next)] < tp()) continue;
+        giver.add(next, 1);
+        if (giver.has_places()) {
+          add(own, 1);
+          return giver.row_.pools[next];
+        }
+        giver.add(next, -1);
+      }
+      giver.add(given, 1);
+    }
+    return -1;
   }
 
   /// The runs of the chain with the guests between them; none: some guest has no place.
@@ -99,13 +120,27 @@ class Row {
     return false;
   }
 
-  /// A guest needs a replica of a friend between any two of its own.
+  void add(std::size_t place, int count) {
+    counts_[place] += count;
+    placed_ += count;
+  }
+
+  /// For one more: a guest needs a replica of a friend between any two of its own.
   [[nodiscard]] bool has_place(std::size_t place) const {
-    if (is_chained(place)) return true;
-    int friends = 0;
+    return is_chained(place) || counts_[place] <= friends(place);
+  }
+  /// For all that the row has.
+  [[nodiscard]] bool has_places() const {
+    for (std::size_t place = 0; place < counts_.size(); ++place)
+      if (!is_chained(place) && counts_[place] > friends(place) + 1) return false;
+    return true;
+  }
+  /// Replicas that those of `place` may stand on both sides of.
+  [[nodiscard]] int friends(std::size_t place) const {
+    int count = 0;
     for (std::size_t other = 0; other < row_.pools.size(); ++other)
-      if (are_friends(place, other)) friends += counts_[other];
-    return counts_[place] <= friends;
+      if (are_friends(place, other)) count += counts_[other];
+    return count;
   }
 
   void extend_chain(const std::vector<double>& room, std::vector<std::size_t>& chain, double size, double& best) {
@@ -150,7 +185,8 @@ bool share_out(std::vector<Row>& rows, std::vector<int>& room) {
     const auto next = std::max_element(rows.begin(), rows.end(),
                                        [](const Row& a, const Row& b) { return a.missing() < b.missing(); });
     if (next->missing() == 0) return true;
-    const int pool = next->take(room, wanted);
+    int pool = next->take(room, wanted);
+    for (auto giver = rows.begin(); pool < 0 && giver != rows.end(); ++giver) pool = next->trade(*giver, room);
     if (pool < 0) return false;
     room[static_cast<std::size_t>(pool)] -= next->tp();
     next->add_wanted(-next->tp(), wanted);
