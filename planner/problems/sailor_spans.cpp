@@ -129,6 +129,7 @@ SailorSpans::SailorSpans(const SailorModel& model, const std::vector<SailorClass
     for (const int tp : model.degrees()) groups_.push_back({static_cast<int>(c), tp});
   fill_links();
   fill_spans();
+  fill_prices();
 }
 
 void SailorSpans::fill_links() {
@@ -184,9 +185,20 @@ void SailorSpans::fill_spans() {
   }
   for (const auto& layers : gpu_seconds)
     least_gpu_seconds_.push_back(std::accumulate(layers.begin(), layers.end(), 0.0));
+}
+
+void SailorSpans::fill_prices() {
   const auto num_pools = static_cast<int>(model_.instance().pools.size());
   for (int a = 0; a < num_pools; ++a)
     for (int b = 0; b < num_pools; ++b) has_egress_ = has_egress_ || model_.usd_per_gb(a, b) > 0;
+  for (const SailorClass& from : classes_) {
+    for (const SailorClass& to : classes_) {
+      double cheapest = kNever;
+      for (const int a : from.pools)
+        for (const int b : to.pools) cheapest = std::min(cheapest, model_.usd_per_gb(a, b) + model_.usd_per_gb(b, a));
+      least_usd_per_gb_.push_back(cheapest);
+    }
+  }
 }
 
 double SailorSpans::usd_per_second(int group) const {
