@@ -1,9 +1,9 @@
 #pragma once
 // Zones and ring order for the stages that the search of Sailor's contest found: replicas of a class are dealt to its
-// pools in many regular ways, the best of which are then changed move by move (reorder, reverse or interleave replicas
-// of one or of all stages, swap them between pools, use another pool, shift a cut) while that helps. Every plan is
-// priced by the whole cost function. Deterministic; work is bounded by a count of plans. Threads: pure. Source:
-// sailor_model.h.
+// pools in many regular ways and in rows (sailor_deal.cpp), the best of which are then changed move by move (reorder,
+// reverse or interleave replicas of one or of all stages, swap them between pools, use another pool, shift a cut) while
+// that helps. Every plan is priced by the whole cost function. Deterministic; work is bounded by a count of plans.
+// Threads: pure. Source: sailor_model.h.
 #include <cstdint>
 #include <optional>
 #include <vector>
