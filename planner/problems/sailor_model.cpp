@@ -10,7 +10,6 @@ namespace {
 constexpr double kBytesPerNumber = 4, kStateBytesPerParameter = 24;
 constexpr double kBucketBytes = 500e6;
 constexpr double kGigabyte = 1e9, kMegabyte = 1e6, kSecondsPerHour = 3600;
-constexpr int kMaxSyncDegree = 4;
 
 double send(double bytes, const std::optional<SailorCurve>& curve) {
   if (bytes <= 0) return 0;
@@ -246,7 +245,7 @@ void SailorModel::add_link(const SailorPlan& plan, std::size_t stage, Transfers&
 
 void SailorModel::add_ring(const SailorPlan& plan, std::size_t stage, int num_replicas, Transfers& transfers) const {
   const SailorStage& here = plan.stages[stage];
-  int degree = kMaxSyncDegree;
+  int degree = kMaxSailorSyncDegree;
   for (const SailorReplicas& run : here.replicas) degree = std::min(degree, run.tp);
   const double whole = parameter_bytes(here.first, here.end), shard = whole / degree;
   const double priced = whole * 2 * (num_replicas - 1) / num_replicas;

@@ -12,6 +12,8 @@
 namespace coxswain::planner {
 
 inline constexpr double kNever = std::numeric_limits<double>::infinity();
+/// Equation 9: gradients are taken as cut over at most so many GPUs.
+inline constexpr int kMaxSailorSyncDegree = 4;
 
 struct SailorEstimate {
   double seconds = 0, usd = 0;

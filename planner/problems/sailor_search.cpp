@@ -11,6 +11,7 @@ constexpr std::int64_t kMaxCells = 400'000;     // of one table of bounds
 constexpr std::int64_t kMaxWork = 100'000'000;  // entries of tables of bounds times stages
 constexpr std::size_t kMaxResultsOfShape = 6;
 constexpr std::size_t kMaxImproved = 3, kMaxStarts = 8;
+constexpr std::size_t kMaxRowOrders = 120, kMaxRowStarts = 2;
 constexpr std::int64_t kMaxPlansOfImprovement = 3'000;
 
 class Search {
@@ -181,20 +182,26 @@ class Search {
 
   void deal(SailorSketch sketch) {
     auto plans = deal_zones(model_, classes_, goal_, sketch, 1);
+    for (PricedSailorPlan& plan : deal_rows(model_, classes_, goal_, sketch, 1, 1)) plans.push_back(std::move(plan));
     if (plans.empty()) return;
+    PricedSailorPlan plan = std::move(*std::min_element(plans.begin(), plans.end(), is_better));
     const auto at =
-        std::find_if(best_.begin(), best_.end(), [&](const Dealt& other) { return is_better(plans[0], other.plan); });
-    best_.insert(at, Dealt{std::move(sketch), std::move(plans[0])});
+        std::find_if(best_.begin(), best_.end(), [&](const Dealt& other) { return is_better(plan, other.plan); });
+    best_.insert(at, Dealt{std::move(sketch), std::move(plan)});
     if (best_.size() > kMaxImproved) best_.pop_back();
   }
 
   /// The best sketches once more, from several starts each.
   void improve_best() {
-    for (Dealt& dealt : best_)
-      for (PricedSailorPlan& start : deal_zones(model_, classes_, goal_, dealt.sketch, kMaxStarts)) {
+    for (Dealt& dealt : best_) {
+      auto starts = deal_zones(model_, classes_, goal_, dealt.sketch, kMaxStarts);
+      for (PricedSailorPlan& start : deal_rows(model_, classes_, goal_, dealt.sketch, kMaxRowOrders, kMaxRowStarts))
+        starts.push_back(std::move(start));
+      for (PricedSailorPlan& start : starts) {
         PricedSailorPlan plan = improve(model_, goal_, std::move(start), kMaxPlansOfImprovement);
         if (is_better(plan, dealt.plan)) dealt.plan = std::move(plan);
       }
+    }
     std::erase_if(best_, [](const Dealt& each) { return each.plan.cost == kNoCost; });
     std::stable_sort(best_.begin(), best_.end(),
                      [](const Dealt& a, const Dealt& b) { return is_better(a.plan, b.plan); });

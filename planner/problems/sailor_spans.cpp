@@ -8,7 +8,6 @@ namespace coxswain::planner {
 namespace {
 
 constexpr double kSecondsPerHour = 3600, kGigabyte = 1e9;
-constexpr int kMaxSyncDegree = 4;
 
 /// Two zones are of one region when the link between them has at least this share of the slower one's inner speed.
 constexpr double kLikeSpeed = 0.5;
@@ -130,6 +129,7 @@ SailorSpans::SailorSpans(const SailorModel& model, const std::vector<SailorClass
     for (const int tp : model.degrees()) groups_.push_back({static_cast<int>(c), tp});
   fill_links();
   fill_spans();
+  fill_prices();
 }
 
 void SailorSpans::fill_links() {
@@ -185,9 +185,20 @@ void SailorSpans::fill_spans() {
   }
   for (const auto& layers : gpu_seconds)
     least_gpu_seconds_.push_back(std::accumulate(layers.begin(), layers.end(), 0.0));
+}
+
+void SailorSpans::fill_prices() {
   const auto num_pools = static_cast<int>(model_.instance().pools.size());
   for (int a = 0; a < num_pools; ++a)
     for (int b = 0; b < num_pools; ++b) has_egress_ = has_egress_ || model_.usd_per_gb(a, b) > 0;
+  for (const SailorClass& from : classes_) {
+    for (const SailorClass& to : classes_) {
+      double cheapest = kNever;
+      for (const int a : from.pools)
+        for (const int b : to.pools) cheapest = std::min(cheapest, model_.usd_per_gb(a, b) + model_.usd_per_gb(b, a));
+      least_usd_per_gb_.push_back(cheapest);
+    }
+  }
 }
 
 double SailorSpans::usd_per_second(int group) const {
@@ -251,7 +262,7 @@ SailorRings::SailorRings(const SailorSpans& spans, int num_replicas)
     : spans_(spans), num_replicas_(num_replicas), least_{0} {
   const auto num_classes = static_cast<int>(spans.classes().size());
   for (int layer = 0; layer < spans.num_layers(); ++layer) {
-    const double bytes = spans.model().parameter_bytes(layer, layer + 1) / kMaxSyncDegree;
+    const double bytes = spans.model().parameter_bytes(layer, layer + 1) / kMaxSailorSyncDegree;
     double least = kNever;
     for (int a = 0; a < num_classes; ++a)
       for (int b = 0; b < num_classes; ++b)
@@ -283,9 +294,9 @@ Cost SailorRings::sync_of(SailorComposition composition, int first, int end) con
   const SailorGroup& group = spans_.groups()[static_cast<std::size_t>(composition.first)];
   const double bytes = spans_.model().parameter_bytes(first, end);
   const int a = group.class_index;
-  if (!composition.mixed()) return to_ticks(inner_ring(bytes / std::min(kMaxSyncDegree, group.tp), a, group.tp));
+  if (!composition.mixed()) return to_ticks(inner_ring(bytes / std::min(kMaxSailorSyncDegree, group.tp), a, group.tp));
   const SailorGroup& other = spans_.groups()[static_cast<std::size_t>(composition.second)];
-  const double shard = bytes / std::min({kMaxSyncDegree, group.tp, other.tp});
+  const double shard = bytes / std::min({kMaxSailorSyncDegree, group.tp, other.tp});
   const int b = other.class_index;
   // Each type is a run of its own. How long is not known here, so a run's links are those of a single pool at best.
   const double across = std::min(cross_ring(shard, a, b), cross_ring(shard, b, a));

@@ -65,6 +65,10 @@ class SailorSpans {
   [[nodiscard]] double least_gpu_seconds(int class_index) const {
     return least_gpu_seconds_[static_cast<std::size_t>(class_index)];
   }
+  /// Dollars of 10^9 bytes there and as many back, at least.
+  [[nodiscard]] double least_usd_per_gb(std::size_t class_index, std::size_t other) const {
+    return least_usd_per_gb_[class_index * classes_.size() + other];
+  }
   /// Some transfer costs dollars.
   [[nodiscard]] bool has_egress() const { return has_egress_; }
 
@@ -73,6 +77,7 @@ class SailorSpans {
   [[nodiscard]] Cost send_to_group(int from, int to, int layer) const;
   void fill_links();
   void fill_spans();
+  void fill_prices();
 
   const SailorModel& model_;
   const std::vector<SailorClass>& classes_;
@@ -86,6 +91,7 @@ class SailorSpans {
   std::vector<Cost> least_compute_;
   std::vector<double> least_usd_;
   std::vector<double> least_gpu_seconds_;  // by class
+  std::vector<double> least_usd_per_gb_;   // by class, other class
   bool has_egress_ = false;
 };
 

@@ -92,12 +92,9 @@ void SailorTables::fill_least_rate() {
 
 double SailorStages::link_usd(SailorComposition a, SailorComposition b, int layer) const {
   if (a.mixed() || b.mixed()) return 0;
-  double cheapest = kNever;
-  for (const int from : spans_.classes()[tables_.class_of(a.first)].pools)
-    for (const int to : spans_.classes()[tables_.class_of(b.first)].pools)
-      cheapest = std::min(cheapest, spans_.model().usd_per_gb(from, to) + spans_.model().usd_per_gb(to, from));
-  return cheapest * spans_.model().output_bytes(shape_.micro_batch, layer) / kGigabyte *
-         static_cast<double>(shape_.rounds + 1) * shape_.num_replicas;
+  return spans_.least_usd_per_gb(tables_.class_of(a.first), tables_.class_of(b.first)) *
+         spans_.model().output_bytes(shape_.micro_batch, layer) / kGigabyte * static_cast<double>(shape_.rounds + 1) *
+         shape_.num_replicas;
 }
 
 std::optional<std::pair<SailorStages::State, SailorStages::Label>> SailorStages::extend(const State& state,
