@@ -179,7 +179,7 @@ TEST_CASE("C30: the optimizer's memory moves to the host", "[mesh_axes]") {
 TEST_CASE("C30: an offloaded update takes the host's time", "[mesh_axes]") {
   Scene scene;
   scene.cost.optimizer_per_parameter = 1.0;
-  const PersistentElements elements{0, 1000};
+  const PersistentElements elements{1000};
   const Mesh mesh{{}, {{0, 0}}, 0, {}, {}, {}, plan::Offload::Optimizer};
   CHECK(to_seconds(estimate_update_on_mesh(scene.cost, elements, kFull, mesh)).value ==
         Approx(estimate_host_update(scene.resources, 1000, 4, {0, 0}).value).margin(1e-9));
