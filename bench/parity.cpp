@@ -141,6 +141,7 @@ class RandomPlans {
 struct Run {
   std::vector<double> losses;
   std::map<std::string, std::vector<float>> parameters;
+  int num_unequal_copies = 0;  // of a parameter, on two ranks: other bits
 };
 
 class Ranks {
@@ -201,8 +202,12 @@ class Ranks {
         if (rank == 0) run_.losses.push_back(numbers.loss);
       }
       const std::lock_guard lock(mutex_);
-      for (const model::Parameter& parameter : graph_.parameters)
-        if (auto values = engine->read_parameter(parameter.name)) run_.parameters[parameter.name] = std::move(*values);
+      for (const model::Parameter& parameter : graph_.parameters) {
+        auto values = engine->read_parameter(parameter.name);
+        if (!values) continue;
+        const auto [known, is_new] = run_.parameters.emplace(parameter.name, *values);
+        if (!is_new && known->second != *values) ++run_.num_unequal_copies;
+      }
     }
     // No rank takes its memory away while another still reads from it.
     return world->barrier(soon()).wait(soon());
@@ -251,7 +256,7 @@ void compare_model(const std::filesystem::path& path, int num_plans, int steps, 
   RandomPlans plans(graph, cluster, options.seed);
   const plan::Plan serial = plans.one_rank();
   const Run expected = Ranks(graph, serial, settings).train();
-  double worst_loss = 0, worst_parameter = 0;
+  double worst_loss = 0, worst_parameter = 0, unequal_copies = 0;
   for (int i = 0; i < num_plans; ++i) {
     const plan::Plan plan = plans.next();
     const Run run = Ranks(graph, plan, settings).train();
@@ -265,12 +270,14 @@ void compare_model(const std::filesystem::path& path, int num_plans, int steps, 
     std::fflush(stdout);
     worst_loss = std::max(worst_loss, loss);
     worst_parameter = std::max(worst_parameter, parameter);
+    unequal_copies += run.num_unequal_copies;
   }
   const std::string name = path.filename().string() + ", " + std::to_string(num_plans) + " plans: ";
   report.add({name + "worst loss", worst_loss, 0, worst_loss / kLossTolerance, "relative", "<= 1e-5",
               worst_loss <= kLossTolerance});
   report.add({name + "worst parameter", worst_parameter, 0, worst_parameter, "of 1e-4 norm + 1e-6", "<= 1",
               worst_parameter <= 1});
+  report.add({name + "copies that differ", unequal_copies, 0, unequal_copies, "copies", "0", unequal_copies == 0});
 }
 
 }  // namespace

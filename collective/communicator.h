@@ -87,7 +87,8 @@ class Communicator {
   [[nodiscard]] virtual int size() const = 0;
   [[nodiscard]] virtual const Capabilities& capabilities() const = 0;
 
-  /// Starts reducing `buffer` over all ranks, in place. Every rank ends with the same bits.
+  /// Starts reducing `buffer` over all ranks, in place. Every rank ends with the same bits (host/algorithms.h says why;
+  /// MPI 3.1, 5.9.6, and NCCL's all_reduce promise it): copies of a parameter on several stages rely on it.
   /// Shapes: same count and dtype on every rank; not checked, a mismatch ends at the deadline.
   [[nodiscard]] virtual Handle all_reduce(BufferView buffer, ReduceOp op, Deadline deadline) = 0;
   /// `output` = concatenation over ranks; `counts[r]` elements from rank r (input.count == counts[rank()]).

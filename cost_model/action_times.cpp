@@ -89,8 +89,7 @@ std::int64_t ActionTimes::elements(const plan::Action& action) const {
       for (int block = action.first_block; block < action.end_block; ++block) sum += gradients_[at(block)];
       return sum;
     }
-    case plan::ActionKind::ReduceTied:
-    case plan::ActionKind::BroadcastTied: {
+    case plan::ActionKind::ReduceTied: {
       const plan::TiedParameter& tied = tied_[static_cast<std::size_t>(action.tied)];
       return cost_.facts().parameters()[static_cast<std::size_t>(tied.parameter)].elements;
     }

@@ -22,7 +22,7 @@ class ActionTimes {
               const std::vector<plan::TiedParameter>& tied);
 
   [[nodiscard]] ComputeTicks compute(const plan::Action& action) const;
-  /// Elements of a ReduceGradient, ReduceTied or BroadcastTied (float32), or of the small reductions.
+  /// Elements of a ReduceGradient or ReduceTied (float32), or of the small reductions.
   [[nodiscard]] std::int64_t elements(const plan::Action& action) const;
   /// Bytes a sample of an edge action, on this role's side.
   [[nodiscard]] Bytes edge_bytes(const plan::Action& action, std::int64_t samples) const;

@@ -164,12 +164,7 @@ PersistentElements count_persistent(const ModelFacts& facts, const std::vector<p
     }
     count.held += elements;
     of_block[static_cast<std::size_t>(*at - first_block)] += elements;
-    // A tied copy is updated by its owner.
-    const bool owned = at == parameter.blocks.begin();
-    if (owned) count.owned += elements;
-    if (parameter.experts == 0) continue;
-    count.held_experts += elements;
-    if (owned) count.owned_experts += elements;
+    if (parameter.experts > 0) count.held_experts += elements;
   }
   for (const std::int64_t elements : of_block) count.largest = std::max(count.largest, elements);
   for (const plan::BlockRun& run : runs) count.frozen += facts.buffer_bytes(run.first_block, run.end_block);
@@ -183,20 +178,19 @@ PersistentMemory estimate_persistent_memory(const PersistentElements& elements, 
   const auto held = [&](bool is_split) {
     return is_split ? shard_of(elements.held, elements.held_experts, replicas, holders) : elements.held;
   };
-  const std::int64_t owned =
-      zero_stage >= 1 ? shard_of(elements.owned, elements.owned_experts, replicas, holders) : elements.owned;
+  const std::int64_t updated = held(zero_stage >= 1);
   const bool half = precision == plan::Precision::BFloat16, on_host = offload == plan::Offload::Optimizer;
   // What is computed with, and under bfloat16 the float32 masters, which are state of the optimizer.
   const std::int64_t computed = half ? kBFloat16Bytes : kFloat32Bytes;
   PersistentMemory memory;
   memory.parameters = Bytes(computed * held(zero_stage >= 3)) + elements.frozen;
-  if (half && !on_host) memory.parameters += Bytes(kFloat32Bytes * held(zero_stage >= 1));
+  if (half && !on_host) memory.parameters += Bytes(kFloat32Bytes * updated);
   memory.gradients = Bytes(kFloat32Bytes * held(zero_stage >= 2));
   if (on_host)
-    memory.host = Bytes(kHostBytes * owned);
+    memory.host = Bytes(kHostBytes * updated);
   else
-    memory.optimizer = Bytes(kOptimizerBytes * owned);
-  memory.owned_elements = owned;
+    memory.optimizer = Bytes(kOptimizerBytes * updated);
+  memory.updated_elements = updated;
   memory.held_elements = elements.held;
   if (replicas > 1 && zero_stage >= 2) memory.gathered = Bytes(kFloat32Bytes * elements.largest);
   // The block at work and the one that is fetched ahead.

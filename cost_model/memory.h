@@ -21,11 +21,10 @@ inline constexpr int kFewestChannels = 2, kMostChannels = 32;
 
 /// What one device of a tensor axis holds of a run of blocks, in elements.
 struct PersistentElements {
-  std::int64_t held = 0;                             // trainable, owned or copied: gradients live here
-  std::int64_t owned = 0;                            // trainable, updated here
-  std::int64_t largest = 0;                          // trainable, of the block that has most
-  Bytes frozen{0};                                   // parameters that are not trained, buffers
-  std::int64_t held_experts = 0, owned_experts = 0;  // of them, in tables of experts (C33)
+  std::int64_t held = 0;          // trainable, copies of tied ones too
+  std::int64_t held_experts = 0;  // of them, in tables of experts (C33)
+  std::int64_t largest = 0;       // trainable, of the block that has most
+  Bytes frozen{0};                // parameters that are not trained, buffers
 };
 /// Of one device of a tensor axis and an expert axis.
 [[nodiscard]] PersistentElements count_persistent(const ModelFacts& facts, int first_block, int end_block,
@@ -42,8 +41,8 @@ struct PersistentElements {
 /// Bytes of what stays for the whole run (C14, C26).
 struct PersistentMemory {
   Bytes parameters{0}, gradients{0}, optimizer{0};
-  Bytes gathered{0};                // whole parameters or gradients of the blocks at work, where ZeRO splits them
-  std::int64_t owned_elements = 0;  // updated by this device
+  Bytes gathered{0};  // whole parameters or gradients of the blocks at work, where ZeRO splits them
+  std::int64_t updated_elements = 0;
   std::int64_t held_elements = 0;
   Bytes host{0};  // in host memory (C30)
 };

@@ -205,18 +205,18 @@ Ticks estimate_update_on_mesh(const CostModel& cost, const PersistentElements& e
   const plan::DeviceId own = mesh.replica_group.front();
   const bool split = mesh.zero_stage >= 1 && replicas > 1;
   const std::int64_t updated =
-      split ? shard_of(elements.owned, elements.owned_experts, replicas, holders) : elements.owned;
+      split ? shard_of(elements.held, elements.held_experts, replicas, holders) : elements.held;
   Ticks ticks = to_ticks(mesh.offload == plan::Offload::Optimizer
                              ? estimate_host_update(cost.resources(), updated, computed_bytes(precision), own)
                              : cost.estimate_optimizer(updated, own.device_class));
   // Everyone needs what the others updated; at stage 3 it is gathered when it is used.
   if (!split || mesh.zero_stage >= 3) return ticks;
-  const std::int64_t experts = holders == replicas ? 0 : elements.owned_experts;
+  const std::int64_t experts = holders == replicas ? 0 : elements.held_experts;
   const int tensor = std::max(1, static_cast<int>(mesh.tensor_group.size()));
   const auto gather = [&](std::int64_t gathered, const Devices& group) {
     return shard_ticks(cost, CollectiveKind::AllGather, Bytes(computed_bytes(precision) * gathered), group, tensor);
   };
-  return ticks + gather(elements.owned - experts, mesh.replica_group) + gather(experts, mesh.expert_replica_group);
+  return ticks + gather(elements.held - experts, mesh.replica_group) + gather(experts, mesh.expert_replica_group);
 }
 
 // C33: around a ring of n devices each element moves (n - 1) / n of its bytes.

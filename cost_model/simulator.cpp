@@ -186,8 +186,7 @@ class World {
     communication.group = plan::group_of(plan_, groups_, rank.program.place.stage, action);
     COX_ENSURE(communication.group >= 0, plan::to_text(action));
     if (!plan::is_edge(action.kind)) {
-      communication.kind = action.kind == plan::ActionKind::BroadcastTied ? executor::Communication::Kind::Broadcast
-                                                                          : executor::Communication::Kind::AllReduce;
+      communication.kind = executor::Communication::Kind::AllReduce;
       communication.buffer = {nullptr, rank.times->elements(action), DType::Float32};
       return communication;
     }

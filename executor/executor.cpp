@@ -110,9 +110,6 @@ Result<void> Executor::communicate(const plan::Action& action, Stream stream, De
     case Communication::Kind::AllReduce:
       handle = communicator.all_reduce(communication.buffer, communication.op, deadline);
       break;
-    case Communication::Kind::Broadcast:
-      handle = communicator.broadcast(communication.buffer, communication.root, deadline);
-      break;
     case Communication::Kind::Exchange:
       handle = communicator.exchange(std::move(communication.transfers), deadline);
       break;

@@ -16,11 +16,10 @@ namespace coxswain::executor {
 
 /// What a communication action does on its group's communicator; buffers belong to the Compute until `finish`.
 struct Communication {
-  enum class Kind { None, AllReduce, Broadcast, Exchange } kind = Kind::None;
+  enum class Kind { None, AllReduce, Exchange } kind = Kind::None;
   int group = -1;                 // index into make_groups
-  collective::BufferView buffer;  // AllReduce, Broadcast
+  collective::BufferView buffer;  // AllReduce
   collective::ReduceOp op = collective::ReduceOp::Sum;
-  int root = 0;                                     // Broadcast: rank in the group
   std::vector<collective::PointToPoint> transfers;  // Exchange: peers are ranks in the group
 };
 

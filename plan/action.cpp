@@ -36,7 +36,6 @@ constexpr std::array kRows{
     KindRow{ActionKind::ReduceGradient, "reduce_gradient", "REDUCE_GRAD", Stream::Reduce, Form::Blocks},
     KindRow{ActionKind::ReduceTied, "reduce_tied", "REDUCE_TIED", Stream::Reduce, Form::Tied},
     KindRow{ActionKind::ReduceNorm, "reduce_norm", "REDUCE_NORM", Stream::Reduce, Form::Plain},
-    KindRow{ActionKind::BroadcastTied, "broadcast_tied", "BROADCAST_TIED", Stream::Reduce, Form::Tied},
 };
 
 const KindRow& row_of(ActionKind kind) {

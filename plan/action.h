@@ -15,7 +15,7 @@ enum class ActionKind {
   BackwardInput,   // I: gradient of inputs only
   BackwardWeight,  // W: gradient of weights only
   CountLoss,       // loss denominators of this rank's samples of the whole step (last stage)
-  Optimizer,       // clip by the global norm, update the parameters this stage owns
+  Optimizer,       // clip by the global norm, update the parameters of this stage
   // edges: to or from the stage that holds the next or previous blocks, all of this rank's peers grouped
   SendActivation,
   ReceiveActivation,
@@ -26,14 +26,13 @@ enum class ActionKind {
   ReduceGradient,   // one bucket (blocks [first_block, end_block)) over the stage's replicas
   ReduceTied,       // one tied parameter over every rank of the stages that use it
   ReduceNorm,       // squared norm and loss over all ranks: the step's commit point
-  BroadcastTied,    // updated tied parameter from its owner
 };
 
 struct Action {
   ActionKind kind = ActionKind::Forward;
   int micro_batch = -1;                  // -1: not of one micro-batch
   int first_block = -1, end_block = -1;  // compute and ReduceGradient
-  int tied = -1;                         // index into tied_parameters(), ReduceTied and BroadcastTied
+  int tied = -1;                         // index into tied_parameters(), ReduceTied
   int chunk = 0;                         // of the stage, compute and edges of a micro-batch
   friend bool operator==(const Action&, const Action&) = default;
 };

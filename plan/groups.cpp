@@ -177,7 +177,6 @@ int group_of(const Plan& plan, const std::vector<Group>& groups, int stage, cons
       index = stage;
       break;
     case ActionKind::ReduceTied:
-    case ActionKind::BroadcastTied:
       kind = GroupKind::Tied;
       index = action.tied;
       break;

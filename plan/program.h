@@ -14,7 +14,8 @@
 
 namespace coxswain::plan {
 
-/// A parameter used by several stages; the stage of its first block owns it (optimizer state, update).
+/// A parameter used by several stages, each of which holds and updates a copy of its own; the stage of its first block
+/// owns it: the norm counts that copy, and it is the one that is saved.
 struct TiedParameter {
   int parameter = -1;       // index into graph.parameters
   std::vector<int> stages;  // in model order, which is ascending without chunks; stages[0] owns

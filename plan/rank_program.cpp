@@ -20,7 +20,7 @@ struct Positions {
   std::array<std::map<Key, int>, kNumStreams> edge;  // by stream
   std::vector<int> all_backward;                     // B, I and W parts in list order
   int last_compute_of_pipeline = -1;
-  int count_loss = -1, reduce_loss_count = -1, reduce_norm = -1, optimizer = -1;
+  int count_loss = -1, reduce_loss_count = -1, reduce_norm = -1;
   std::vector<int> reductions;  // of gradients
 
   explicit Positions(const std::vector<Action>& actions) {
@@ -50,8 +50,6 @@ struct Positions {
       reduce_loss_count = i;
     } else if (kind == ActionKind::ReduceNorm) {
       reduce_norm = i;
-    } else if (kind == ActionKind::Optimizer) {
-      optimizer = i;
     }
   }
 };
@@ -162,7 +160,6 @@ class WaitBuilder {
         wait(i, at_.last_compute_of_pipeline);
         break;
       case ActionKind::Optimizer: wait(i, at_.reduce_norm); break;
-      case ActionKind::BroadcastTied: wait(i, at_.optimizer); break;
     }
   }
 

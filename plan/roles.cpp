@@ -183,15 +183,13 @@ std::vector<Action> stage_actions(const Plan& plan, int stage, const std::vector
       list.backward(action, &action == last[static_cast<std::size_t>(action.chunk)]);
     }
   }
-  std::vector<int> mine;
   for (std::size_t t = 0; t < tied.size(); ++t) {
     const std::vector<int>& users = tied[t].stages;
-    if (std::find(users.begin(), users.end(), stage) != users.end()) mine.push_back(static_cast<int>(t));
+    if (std::find(users.begin(), users.end(), stage) != users.end())
+      list.add({ActionKind::ReduceTied, -1, -1, -1, static_cast<int>(t)});
   }
-  for (const int t : mine) list.add({ActionKind::ReduceTied, -1, -1, -1, t});
   list.add({ActionKind::ReduceNorm});
   list.add({ActionKind::Optimizer});
-  for (const int t : mine) list.add({ActionKind::BroadcastTied, -1, -1, -1, t});
   return list.take();
 }
 

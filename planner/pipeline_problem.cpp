@@ -124,10 +124,8 @@ std::optional<std::pair<PipelineProblem::State, PipelineProblem::Label>> Pipelin
   result.optimizer = std::max(label.optimizer, stage.optimizer);
   result.next_samples = stage.least_samples;
   if (option.first == 0 && state.next >= 0) {
-    // Parameters tied across stages: reduced after the owner's last backward, sent back after its update.
-    const Cost tied = tied_time(state.block);
-    result.chain += tied;
-    result.optimizer = std::max(result.optimizer, stage.optimizer + tied);
+    // Parameters tied across stages: reduced after the first stage's last backward.
+    result.chain += tied_time(state.block);
   }
   return std::pair{next, result};
 }

@@ -99,8 +99,8 @@ cost_model::PersistentElements SpanCosts::persistent(int first, int end, int ten
   const Sums& sums = this->sums(tensor, expert);
   const auto from = static_cast<std::size_t>(first), to = static_cast<std::size_t>(end);
   cost_model::PersistentElements count;
-  count.held = count.owned = sums.held[to] - sums.held[from];
-  count.held_experts = count.owned_experts = sums.experts[to] - sums.experts[from];
+  count.held = sums.held[to] - sums.held[from];
+  count.held_experts = sums.experts[to] - sums.experts[from];
   count.frozen = Bytes(sums.frozen[to] - sums.frozen[from]) + cost_.facts().buffer_bytes(first, end);
   for (std::size_t block = from; block < to; ++block) count.largest = std::max(count.largest, sums.of_block[block]);
   if (tied_.empty()) return count;
@@ -115,7 +115,6 @@ cost_model::PersistentElements SpanCosts::persistent(int first, int end, int ten
     }
     count.held += elements;
     more[*at] += elements;
-    if (parameter->blocks.front() >= first) count.owned += elements;
   }
   for (const auto& [block, elements] : more)
     count.largest = std::max(count.largest, sums.of_block[static_cast<std::size_t>(block)] + elements);

@@ -35,9 +35,7 @@ class PartMaker {
     }
     const bool half = next_.precision == plan::Precision::BFloat16;
     add(from, to, SplitFrom::Parameters, strip, (half ? kBFloat16Bytes : kFloat32Bytes) * elements);
-    if (half) add(from, to, SplitFrom::Optimizer, strip, kFloat32Bytes * elements);
-    // A tied copy is updated by its owner.
-    add({from.front()}, {to.front()}, SplitFrom::Optimizer, strip, kMomentBytes * elements);
+    add(from, to, SplitFrom::Optimizer, strip, (half ? kFloat32Bytes + kMomentBytes : kMomentBytes) * elements);
   }
 
   void add_buffer(Bytes bytes, const std::vector<int>& blocks) {

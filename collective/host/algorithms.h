@@ -43,6 +43,10 @@ struct Layout {
 using Data = std::span<std::byte>;
 using ConstData = std::span<const std::byte>;
 
+/// All three: each element is summed by one rank alone and its bits are copied to the others, so that every rank ends
+/// with the same bits. Ring: of slice s by rank s. Halving: partners keep different halves, so that of the ranks that
+/// halve one keeps an element at last. Tree: by rank 0. (SharedStage: by the rank of the slice; a small buffer by every
+/// rank, in the order of ranks.)
 Result<void> ring_all_reduce(Transport& transport, Data data, Reducer& reducer, Scratch& scratch, Deadline deadline);
 Result<void> halving_all_reduce(Transport& transport, Data data, Reducer& reducer, Scratch& scratch, Deadline deadline);
 Result<void> tree_all_reduce(Transport& transport, Data data, Reducer& reducer, Scratch& scratch, Deadline deadline);

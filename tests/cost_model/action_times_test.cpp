@@ -39,7 +39,7 @@ TEST_CASE("actions take their blocks' times, overhead and recompute", "[action_t
   CHECK(weight.recompute == 0);
   CHECK(first.compute({ActionKind::Optimizer}).optimizer == 128 * kSecond + kSecond / 2);  // layers 0 and 1
   CHECK(last.compute({ActionKind::Optimizer}).optimizer ==
-        64 * kSecond + kSecond / 2);  // layer 2; the tied copy has an owner elsewhere
+        128 * kSecond + kSecond / 2);  // layer 2 and its own copy of layer 0
 
   CHECK(first.elements({ActionKind::ReduceGradient, -1, 0, 3}) == 64);  // layer 1; layer 0 is tied across stages
   CHECK(last.elements({ActionKind::ReduceTied, -1, -1, -1, 0}) == 64);

@@ -179,7 +179,7 @@ TEST_CASE("C30: the optimizer's memory moves to the host", "[mesh_axes]") {
 TEST_CASE("C30: an offloaded update takes the host's time", "[mesh_axes]") {
   Scene scene;
   scene.cost.optimizer_per_parameter = 1.0;
-  const PersistentElements elements{0, 1000};
+  const PersistentElements elements{1000};
   const Mesh mesh{{}, {{0, 0}}, 0, {}, {}, {}, plan::Offload::Optimizer};
   CHECK(to_seconds(estimate_update_on_mesh(scene.cost, elements, kFull, mesh)).value ==
         Approx(estimate_host_update(scene.resources, 1000, 4, {0, 0}).value).margin(1e-9));
@@ -252,11 +252,11 @@ TEST_CASE("C33: experts are held in parts and split over those who hold them", "
   CHECK(whole.held_experts == tables);
   CHECK(half.held_experts == tables / 2);
   CHECK(whole.held - half.held == tables / 2);
-  CHECK(half.owned_experts == tables / 2);
+  CHECK(half.held_experts == tables / 2);
   // Eight devices, two and two hold the same experts: 4 holders.
   PersistentElements elements;
-  elements.held = elements.owned = 1000 + 80;
-  elements.held_experts = elements.owned_experts = 80;
+  elements.held = 1000 + 80;
+  elements.held_experts = 80;
   CHECK(estimate_persistent_memory(elements, kFull, 3, 8, 2).parameters.value == (125 + 20) * 4);
   CHECK(estimate_persistent_memory(elements, kFull, 0, 8, 2).parameters.value == 1080 * 4);
   CHECK(estimate_persistent_memory(elements, kFull, 1, 8, 2).optimizer.value == (125 + 20) * 8);
@@ -270,8 +270,8 @@ TEST_CASE("C33: experts' gradients are reduced among the fewer devices that hold
   Scene scene(true);
   const Mesh mesh{{}, scene.four, 1, {}, scene.two, scene.two};
   PersistentElements elements;
-  elements.owned = 1100;
-  elements.owned_experts = 100;
+  elements.held = 1100;
+  elements.held_experts = 100;
   // Gathers: 1000 elements over 4 devices, 100 over 2.
   CHECK(to_seconds(estimate_update_on_mesh(scene.cost, elements, kFull, mesh)).value ==
         Approx((4000 * 4 + 400 * 2) * 1e-6));
@@ -352,7 +352,7 @@ TEST_CASE("C36: positions of a tensor axis gather side by side", "[mesh_axes]") 
   const auto resources = make_cluster({gpu}, {2}, 2, make_link("l", 0, 1e30), make_link("o", 0, 1e6, 1));
   const auto cost = make_cost_model(graph, resources, nullptr);
   PersistentElements elements;
-  elements.owned = 1'000'000;
+  elements.held = 1'000'000;
   const auto update = [&](std::vector<plan::DeviceId> tensor_group) {
     return to_seconds(estimate_update_on_mesh(*cost, elements, kFull, {std::move(tensor_group), {{0, 0}, {0, 2}}, 1}))
         .value;

@@ -73,7 +73,7 @@ TEST_CASE("C26: a device updates its share and gathers the others', at stage 3 l
   Scene scene;
   scene.cost.optimizer_per_parameter = 1.0;
   const PersistentElements elements = count_persistent(scene.cost.facts(), 1, 4);
-  REQUIRE(elements.owned == 3 * 64);
+  REQUIRE(elements.held == 3 * 64);
   const auto update = [&](int zero_stage) {
     return to_seconds(
                estimate_update_on_mesh(scene.cost, elements, plan::Precision::Float32, {{}, scene.two, zero_stage}))

@@ -200,6 +200,22 @@ TEST_CASE("gradients are reduced after the last backward, beside what remains of
   CHECK(bucketed == Approx(2 + 2 + std::max(2.0, all_reduce(16384)) + all_reduce(16384) + norm));
 }
 
+TEST_CASE("a tied parameter is summed once, both stages update it and nothing follows", "[simulator_test]") {
+  // 16 KiB a layer, 256 bytes an edge; the epilogue uses the first layer's parameter.
+  const model::ModelGraph graph = make_chain(2, 64, true);
+  const auto resources = accelerators(1, 16384, 2);
+  FakeCost cost(graph, resources);
+  cost.forward = {0, 1, 1, 0};
+  cost.optimizer_per_parameter = 1.0 / 4096;
+  const auto plan = make_plan(graph, resources, {{0, 2, {{0, 0}}, {1}}, {2, 4, {{0, 1}}, {1}}}, 1);
+  const auto all_reduce = [&](std::int64_t bytes) {
+    return cost.estimate_collective(collective::CollectiveKind::AllReduce, Bytes(bytes), {{0, 0}, {0, 1}}).value;
+  };
+  const double edge = 256.0 / 16384, update = 2;  // of the last stage: its own layer and the copy
+  CHECK(simulated_step(cost, plan) ==
+        Approx(1 + edge + 1 + 2 + edge + 2 + all_reduce(16384) + all_reduce(16) + update));
+}
+
 TEST_CASE("an edge delays the next stage by its time, and the last backward on the way back", "[simulator_test]") {
   const model::ModelGraph graph = make_chain(2, 8);
   const auto resources = accelerators(2, 16);  // 32 bytes a sample: 2 s a message

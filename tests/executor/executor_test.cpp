@@ -101,7 +101,7 @@ TEST_CASE("unequal replica counts and tied parameters run to the end", "[executo
   VirtualWorld world(plan, graph, forward_one_backward_two);
   REQUIRE(world.run_step());
   CHECK(world.step_seconds() == near(5 * 3.0));
-  CHECK(world.time_of(5, "BROADCAST_TIED0").start >= world.time_of(0, "OPTIMIZER").end - kTolerance);
+  CHECK(world.time_of(5, "OPTIMIZER").start >= world.time_of(0, "REDUCE_TIED0").end - kTolerance);
 }
 
 TEST_CASE("an executor that lacks its partner does not end", "[executor]") {

@@ -148,6 +148,10 @@ def fixture_modules():
     result["gpt"] = (Gpt(tiny), windows(4, 16, 64), {"layers": 2})
     result["gpt_static"] = (Gpt(tiny), windows(4, 16, 64), {"layers": 2, "static": True})
     result["gpt_four_layers"] = (Gpt(GptConfig(4, 32, 4, 16, 64, 0.1)), windows(4, 16, 64), {"layers": 4})
+    shared = Gpt(GptConfig(4, 32, 4, 16, 64, 0.1))
+    for layer in (1, 3):  # one parameter of three layers, beside the embedding that is the head
+        shared.blocks[layer].attention.projection_out.weight = shared.blocks[0].attention.projection_out.weight
+    result["gpt_shared_layers"] = (shared, windows(4, 16, 64), {"layers": 4})
     result["gpt2"] = gpt2_module()
     result["llama"] = llama_module()
     result["gpt2_cache_eager"] = gpt2_module(use_cache=True, attention="eager")

@@ -58,7 +58,7 @@ TEST_CASE("groups come in one order and single ranks make none but the world", "
   CHECK(group_of(plan, groups, 2, {ActionKind::ReduceLossCount}) == 2);
   CHECK(group_of(plan, groups, 1, {ActionKind::ReduceGradient, -1, 2, 4}) == -1);
   CHECK(group_of(plan, groups, 0, {ActionKind::ReduceTied, -1, -1, -1, 0}) == 7);
-  CHECK(group_of(plan, groups, 2, {ActionKind::BroadcastTied, -1, -1, -1, 0}) == 7);
+  CHECK(group_of(plan, groups, 2, {ActionKind::ReduceTied, -1, -1, -1, 0}) == 7);
   CHECK(group_of(plan, groups, 1, {ActionKind::ReduceNorm}) == 0);
   CHECK(group_of(plan, groups, 1, {ActionKind::Optimizer}) == -1);
 

@@ -62,7 +62,6 @@ TEST_CASE("first and last stage", "[rank_program]") {
   CHECK(waits(first, "B2[0,2)") == "F2[0,2) RECV_B2");
   CHECK(waits(first, "REDUCE_TIED0") == "B4[0,2)");
   CHECK(waits(first, "REDUCE_NORM") == "B4[0,2) REDUCE_TIED0");
-  CHECK(waits(first, "BROADCAST_TIED0") == "OPTIMIZER");
   const RankProgram last = make_rank_program(plan, graph, 3);
   CHECK(waits(last, "B0[4,6)") == "COUNT_LOSS F0[4,6)");
   CHECK(waits(last, "B2[4,6)") == "COUNT_LOSS SEND_B0 F2[4,6)");

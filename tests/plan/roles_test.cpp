@@ -26,11 +26,10 @@ TEST_CASE("two stages of one and two replicas", "[roles]") {
       make_plan(make_chain_graph(), make_cpu_cluster({3}), {.cuts = {3}, .samples = {{4}, {3, 1}}, .count = 2});
   REQUIRE(plan.roles.size() == 3);
   CHECK(text_of(plan.roles[0].actions) ==
-        "F0[0,3) SEND_F0 F1[0,3) SEND_F1 RECV_B0 B0[0,3) RECV_B1 B1[0,3) REDUCE_TIED0 REDUCE_NORM OPTIMIZER "
-        "BROADCAST_TIED0");
+        "F0[0,3) SEND_F0 F1[0,3) SEND_F1 RECV_B0 B0[0,3) RECV_B1 B1[0,3) REDUCE_TIED0 REDUCE_NORM OPTIMIZER");
   const char* second =
       "COUNT_LOSS REDUCE_LOSS_COUNT RECV_F0 F0[3,6) B0[3,6) SEND_B0 RECV_F1 F1[3,6) "
-      "B1[4,6) REDUCE_GRAD[4,6) B1[3,4) REDUCE_GRAD[3,4) SEND_B1 REDUCE_TIED0 REDUCE_NORM OPTIMIZER BROADCAST_TIED0";
+      "B1[4,6) REDUCE_GRAD[4,6) B1[3,4) REDUCE_GRAD[3,4) SEND_B1 REDUCE_TIED0 REDUCE_NORM OPTIMIZER";
   CHECK(text_of(plan.roles[1].actions) == second);
   CHECK(plan.roles[2].actions == plan.roles[1].actions);
   CHECK(plan.roles[1].replicas == std::vector<int>{0});
@@ -44,10 +43,10 @@ TEST_CASE("a split backward sends after I and reduces behind the last W", "[role
                 {.cuts = {3}, .samples = {{4}, {3, 1}}, .count = 2, .schedule = ScheduleKind::ZeroBubbleH1});
   CHECK(text_of(plan.roles[0].actions) ==
         "F0[0,3) SEND_F0 F1[0,3) SEND_F1 RECV_B0 I0[0,3) W0[0,3) RECV_B1 I1[0,3) W1[0,3) REDUCE_TIED0 REDUCE_NORM "
-        "OPTIMIZER BROADCAST_TIED0");
+        "OPTIMIZER");
   CHECK(text_of(plan.roles[1].actions) ==
         "COUNT_LOSS REDUCE_LOSS_COUNT RECV_F0 F0[3,6) I0[3,6) SEND_B0 RECV_F1 F1[3,6) I1[3,6) SEND_B1 W0[3,6) "
-        "W1[4,6) REDUCE_GRAD[4,6) W1[3,4) REDUCE_GRAD[3,4) REDUCE_TIED0 REDUCE_NORM OPTIMIZER BROADCAST_TIED0");
+        "W1[4,6) REDUCE_GRAD[4,6) W1[3,4) REDUCE_GRAD[3,4) REDUCE_TIED0 REDUCE_NORM OPTIMIZER");
 }
 
 TEST_CASE("a stage with chunks sends from chunk to chunk and reduces each chunk behind its last backward", "[roles]") {
@@ -60,10 +59,10 @@ TEST_CASE("a stage with chunks sends from chunk to chunk and reduces each chunk 
   // The embedding (block 0) and the head (block 5) are one parameter: on both stages here ...
   CHECK(list(ScheduleKind::Interleaved, 0) ==
         "F0[0,1) SEND_F0 RECV_F0.1 F0.1[2,4) SEND_F0.1 RECV_B0.1 B0.1[2,4) SEND_B0.1 RECV_B0 B0[0,1) REDUCE_TIED0 "
-        "REDUCE_NORM OPTIMIZER BROADCAST_TIED0");
+        "REDUCE_NORM OPTIMIZER");
   CHECK(list(ScheduleKind::Interleaved, 1) ==
         "COUNT_LOSS REDUCE_LOSS_COUNT RECV_F0 F0[1,2) SEND_F0 RECV_F0.1 F0.1[4,6) B0.1[4,6) REDUCE_GRAD[4,6) SEND_B0.1 "
-        "RECV_B0 B0[1,2) REDUCE_GRAD[1,2) SEND_B0 REDUCE_TIED0 REDUCE_NORM OPTIMIZER BROADCAST_TIED0");
+        "RECV_B0 B0[1,2) REDUCE_GRAD[1,2) SEND_B0 REDUCE_TIED0 REDUCE_NORM OPTIMIZER");
   // ... and on the first alone where the model turns back to it.
   CHECK(list(ScheduleKind::ZeroBubbleV, 0) ==
         "COUNT_LOSS F0[0,1) SEND_F0 RECV_F0.1 F0.1[4,6) I0.1[4,6) SEND_B0.1 W0.1[4,6) RECV_B0 I0[0,1) W0[0,1) "

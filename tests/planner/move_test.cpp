@@ -91,9 +91,6 @@ class ElementByElement {
              bool optimizer) const {
     const plan::Stage& stage = plan.stages[static_cast<std::size_t>(place.stage)];
     if (!uses(stage, blocks)) return false;
-    for (int s = 0; optimizer && s < place.stage; ++s) {
-      if (uses(plan.stages[static_cast<std::size_t>(s)], blocks)) return false;  // the first one owns it
-    }
     const int shards = vector ? 1 : stage.replicas.front().tensor;
     const int size = 144 / shards;
     const plan::Replica& mesh = stage.replicas.front();

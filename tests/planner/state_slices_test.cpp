@@ -89,3 +89,14 @@ TEST_CASE("C71: a device that keeps its place keeps everything, another place wh
   sharded.stages[0].zero_stage = 1;
   CHECK(KeptBytes(cost, running, sharded)({1, 0, 0}, {0, 1, 0}) == (4.0 + 8.0 / 2) * 144);
 }
+
+TEST_CASE("C70: every user of a tied parameter has its moments, a new one needs them", "[state_slices_test]") {
+  const model::ModelGraph graph = make_chain(2, 12, true);  // the epilogue uses the first layer's parameter
+  const auto resources = make_moving_cluster();
+  const FakeCost cost(graph, resources);
+  const auto one = make_plan(graph, resources, {{0, 4, {{0, 0}}, {4}}}, 1);
+  const auto two = make_plan(graph, resources, {{0, 2, {{0, 0}}, {4}}, {2, 4, {{0, 1}}, {4}}}, 1);
+  CHECK(KeptBytes(cost, two, two)({1, 0, 0}, {1, 0, 0}) == 2 * 12.0 * 144);
+  CHECK(KeptBytes(cost, two, two)({0, 0, 0}, {1, 0, 0}) == 12.0 * 144);  // a copy is as good as the other
+  CHECK(KeptBytes(cost, one, two)({0, 0, 0}, {1, 0, 0}) == 2 * 12.0 * 144);
+}

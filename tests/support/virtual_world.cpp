@@ -155,8 +155,7 @@ Result<Communication> VirtualWorld::Compute::prepare(const Action& action) {
       ->communicators[static_cast<std::size_t>(communication.group)]
       ->next_seconds = world_.duration_(rank_, action);
   if (!plan::is_edge(action.kind)) {
-    communication.kind =
-        action.kind == ActionKind::BroadcastTied ? Communication::Kind::Broadcast : Communication::Kind::AllReduce;
+    communication.kind = Communication::Kind::AllReduce;
     return communication;
   }
   communication.kind = Communication::Kind::Exchange;

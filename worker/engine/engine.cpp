@@ -184,7 +184,11 @@ class TorchEngine final : public Engine {
   }
 
   // One storage a bucket (its parameters: those whose lowest block of this stage lies in it, since their gradient is
-  // whole only then), then one a tied parameter of this stage.
+  // whole only then), then one a tied parameter of this stage. Copies of a tied parameter stay equal to the bit without
+  // being sent: all start from the same weights; REDUCE_TIED and REDUCE_NORM leave the same bits on every rank
+  // (Communicator::all_reduce promises it); and the update goes element by element, by the same instructions for every
+  // element and any number of threads, since a storage has a multiple of any vector's length. Processors with other
+  // vector instructions may round otherwise (docs/adr/0007).
   Result<void> make_store() {
     const model::StageSlice slice = model::slice_stage(graph_, stage_.first_block, stage_.end_block);
     std::vector<int> starts = stage_.bucket_starts;
@@ -371,11 +375,6 @@ class TorchEngine final : public Engine {
         communication.kind = Communication::Kind::Exchange;
         communication.transfers = exchange(action);
         return;
-      case ActionKind::BroadcastTied:
-        communication.kind = Communication::Kind::Broadcast;
-        communication.root = 0;  // ranks ascend with stages, and the first stage owns
-        communication.buffer = view(store_->values(storage_of_tied_[action.tied]));
-        return;
       default: break;
     }
     communication.kind = Communication::Kind::AllReduce;
@@ -395,7 +394,7 @@ class TorchEngine final : public Engine {
 
   static BufferView view(const at::Tensor& tensor) { return {tensor.data_ptr(), tensor.numel(), DType::Float32}; }
 
-  // The step's commit point: squared norm of owned gradients (once), then numerator and denominator of every term.
+  // The step's commit point: squared norm of gradients (each once), then numerator and denominator of every term.
   void fill_norm() {
     reduced_.assign(reduced_.size(), 0);
     if (!evaluating_) {

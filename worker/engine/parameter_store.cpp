@@ -21,7 +21,7 @@ constexpr std::int64_t kAlignedElements = 16;
 // Partial sums are of this many elements, whatever the number of threads.
 constexpr std::int64_t kNormChunk = 65536;
 
-std::int64_t num_elements(const model::Parameter& parameter) {
+std::int64_t elements_of(const model::Parameter& parameter) {
   std::int64_t count = 1;
   for (const std::int64_t dim : parameter.dims) count *= dim;
   return count;
@@ -86,21 +86,21 @@ Result<ParameterStore> ParameterStore::make(const model::ModelGraph& graph, cons
                      "export the model in float32"};
       }
       offsets.push_back(count);
-      count += (num_elements(parameter) + kAlignedElements - 1) / kAlignedElements * kAlignedElements;
+      count += (elements_of(parameter) + kAlignedElements - 1) / kAlignedElements * kAlignedElements;
     }
     Storage storage;
-    storage.owned = spec.owned;
+    storage.in_norm = spec.in_norm;
     const auto options = options_of(DType::Float32);
     storage.values = at::zeros({count}, options);
     COX_TRY(storage.gradient, make_gradient(spec, count, storage.foreign));
-    if (with_optimizer && spec.owned) {
+    if (with_optimizer) {
       storage.first_moment = at::zeros({count}, options);
       storage.second_moment = at::zeros({count}, options);
     }
     for (std::size_t i = 0; i < spec.parameters.size(); ++i) {
       const model::Parameter& parameter = graph.parameters[spec.parameters[i]];
       COX_TRY_VOID(weights.read_parameter(parameter, storage.values.mutable_data_ptr<float>() + offsets[i]));
-      const std::int64_t length = num_elements(parameter);
+      const std::int64_t length = elements_of(parameter);
       Slot slot;
       // Its own version counter: the optimizer's writes are no concern of a finished graph.
       slot.leaf = storage.values.narrow(0, offsets[i], length).view(parameter.dims).variable_data();
@@ -139,7 +139,7 @@ void ParameterStore::complete_gradient(int storage) {
 double ParameterStore::squared_norm() const {
   double total = 0;
   for (const Storage& storage : storages_)
-    if (storage.owned) total += sum_of_squares(storage.gradient);
+    if (storage.in_norm) total += sum_of_squares(storage.gradient);
   return total;
 }
 
@@ -149,7 +149,7 @@ void ParameterStore::update(const OptimizerSettings& optimizer, double learning_
   std::vector<at::Tensor> values, gradients, first, second, steps;
   const auto options = options_of(DType::Float32);
   for (Storage& storage : storages_) {
-    if (!storage.owned || storage.values.numel() == 0) continue;
+    if (storage.values.numel() == 0) continue;
     values.push_back(storage.values);
     gradients.push_back(storage.gradient);
     first.push_back(storage.first_moment);
@@ -165,10 +165,9 @@ void ParameterStore::update(const OptimizerSettings& optimizer, double learning_
                     divisor, std::nullopt);
 }
 
-std::int64_t ParameterStore::num_owned_elements() const {
+std::int64_t ParameterStore::num_elements() const {
   std::int64_t count = 0;
-  for (const Storage& storage : storages_)
-    if (storage.owned) count += storage.values.numel();
+  for (const Storage& storage : storages_) count += storage.values.numel();
   return count;
 }
 

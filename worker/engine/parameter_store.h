@@ -21,7 +21,7 @@ namespace coxswain::worker {
 /// Parameters (indices into graph.parameters) that share a storage.
 struct StorageSpec {
   std::vector<int> parameters;
-  bool owned = true;  // false: a tied copy that receives its updates
+  bool in_norm = true;  // false: a tied copy, whose owner counts the gradient
   /// Where the gradients live when they are to be reduced without a copy; empty: the allocator.
   std::function<Result<std::shared_ptr<void>>(Bytes)> allocate_gradient;
 };
@@ -46,18 +46,19 @@ class ParameterStore {
   [[nodiscard]] const at::Tensor& values(int storage) const { return storages_[storage].values; }
   [[nodiscard]] int num_storages() const { return static_cast<int>(storages_.size()); }
 
-  /// Sum of squares of the owned gradients, in float64 and in an order that no thread count changes.
+  /// Sum of squares of the gradients that are in the norm here, in float64 and in an order that no thread count
+  /// changes.
   [[nodiscard]] double squared_norm() const;
-  /// AdamW on every owned storage; gradients are scaled by `gradient_scale` first. `step` counts from 1.
+  /// AdamW on every storage; gradients are scaled by `gradient_scale` first. `step` counts from 1.
   void update(const OptimizerSettings& optimizer, double learning_rate, double gradient_scale, std::int64_t step);
-  [[nodiscard]] std::int64_t num_owned_elements() const;
+  [[nodiscard]] std::int64_t num_elements() const;
 
  private:
   struct Storage {
     std::shared_ptr<void> foreign;  // of the gradient, where registered
     at::Tensor values, gradient, first_moment, second_moment;
     std::vector<int> slots;
-    bool owned = true;
+    bool in_norm = true;
   };
   struct Slot {
     at::Tensor leaf, gradient;

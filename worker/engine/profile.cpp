@@ -225,7 +225,7 @@ Result<cluster::Profile::DeviceRates> measure_device(LocalModel& local, Profiler
                                                      Bytes constants) {
   cluster::Profile::DeviceRates rates;
   rates.device_class = device_class;
-  const auto elements = static_cast<double>(std::max<std::int64_t>(1, local.store().num_owned_elements()));
+  const auto elements = static_cast<double>(std::max<std::int64_t>(1, local.store().num_elements()));
   local.store().complete_gradient(0);
   OptimizerSettings idle = profiler.settings_.optimizer;
   idle.weight_decay = 0;  // and no learning rate: the weights stay, the work is the same
