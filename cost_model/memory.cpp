@@ -258,14 +258,15 @@ Bytes estimate_communicators(const CostModel& cost, const StageWork& work) {
   };
   const std::int64_t node = cluster::locate(graph, {work.device_class, 0}).node, nodes = cluster::num_nodes(graph);
   const std::int64_t inside = (work.tensor > 1 ? 1 : 0) + (work.context > 1 ? 1 : 0);
-  // Replicas, those of the same experts and of all of them, two directions with each neighbour, and the world.
+  // Replicas, those of the same experts and of all of them, and the world; two directions with each neighbour.
   std::int64_t outside = (work.replicas * work.context > 1 ? 1 : 0) + (work.expert > 1 ? 2 : 0);
-  outside += 2 * static_cast<std::int64_t>(edges_in_of(work).size() + edges_out_of(work).size());
-  if (inside + outside == 0) return Bytes(0);
+  const auto edges = 2 * static_cast<std::int64_t>(edges_in_of(work).size() + edges_out_of(work).size());
+  if (inside + outside + edges == 0) return Bytes(0);
   ++outside;
   const std::int64_t other = nodes == 1 ? node : node + 1 < nodes ? node + 1 : node - 1;
   const Bytes within = inside > 0 ? buffers(cluster::link_between_nodes(graph, node, node)) * inside : Bytes(0);
-  return within + buffers(cluster::link_between_nodes(graph, node, other)) * outside;
+  const Bytes across = buffers(cluster::link_between_nodes(graph, node, other));
+  return within + across * outside + Bytes(across.value / kChannelBytes.value * kEdgeChannelBytes.value) * edges;
 }
 
 Bytes estimate_stage_host_memory(const CostModel& cost, const StageWork& work) {

@@ -16,6 +16,8 @@ inline constexpr double kMemoryMarginFraction = 0.05;
 /// communicator of more than two ranks (NVIDIA/nccl issue 964), 24 channels for 240 GB/s; memory goes with the channels
 /// (issue 864). A few channels there are on any link, and NCCL makes at most 32.
 inline constexpr Bytes kChannelBytes{std::int64_t{28} << 20};
+/// Of one that only sends or only receives: a pool of messages.
+inline constexpr Bytes kEdgeChannelBytes{std::int64_t{8} << 20};
 inline constexpr BytesPerSecond kChannelBandwidth{10e9};
 inline constexpr int kFewestChannels = 2, kMostChannels = 32;
 

@@ -65,26 +65,30 @@ void VirtualNetwork::count_flows() {
   for (std::size_t rank = 0; rank < node_of_rank_.size(); ++rank) {
     const int stage = table_.place_of(static_cast<int>(rank)).stage;
     for (const plan::Edge& edge : edges) {
-      if (edge.from == stage) count_flows_to(static_cast<int>(rank), edge.to);
+      if (edge.from == stage) count_flows_with(static_cast<int>(rank), edge.to, true);
+      if (edge.to == stage) count_flows_with(static_cast<int>(rank), edge.from, false);
     }
   }
 }
 
-void VirtualNetwork::count_flows_to(int rank, int stage) {
+// A device's messages over one edge follow each other: they are one flow, at its own end.
+void VirtualNetwork::count_flows_with(int rank, int stage, bool sends) {
+  const std::int64_t own = node_of_rank_[static_cast<std::size_t>(rank)];
+  bool stays = false, crosses = false;
   for (const plan::Transfer& transfer : table_.transfers_with(rank, stage)) {
-    const std::int64_t from = node_of_rank_[static_cast<std::size_t>(rank)],
-                       to = node_of_rank_[static_cast<std::size_t>(transfer.peer)];
-    const int forward = static_cast<int>(plan::GroupKind::ActivationEdge),
-              backward = static_cast<int>(plan::GroupKind::GradientEdge);
-    if (from == to) {
-      ++inside_[{forward, from}];
-      ++inside_[{backward, from}];
-    } else {
-      ++leaving_[{forward, from}];
-      ++entering_[{forward, to}];
-      ++leaving_[{backward, to}];
-      ++entering_[{backward, from}];
-    }
+    const bool inside = node_of_rank_[static_cast<std::size_t>(transfer.peer)] == own;
+    stays = stays || inside;
+    crosses = crosses || !inside;
+  }
+  const int forward = static_cast<int>(plan::GroupKind::ActivationEdge),
+            backward = static_cast<int>(plan::GroupKind::GradientEdge);
+  if (stays && sends) {
+    ++inside_[{forward, own}];
+    ++inside_[{backward, own}];
+  }
+  if (crosses) {
+    ++(sends ? leaving_ : entering_)[{forward, own}];
+    ++(sends ? entering_ : leaving_)[{backward, own}];
   }
 }
 

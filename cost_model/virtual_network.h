@@ -47,7 +47,7 @@ class VirtualNetwork {
   };
 
   void count_flows();
-  void count_flows_to(int rank, int stage);
+  void count_flows_with(int rank, int stage, bool sends);
   Ticks exchange_duration(int role, int group, const std::vector<collective::PointToPoint>& transfers) const;
   std::pair<Ticks, Ticks> collective_duration(int group, collective::CollectiveKind kind, Bytes payload, int role);
   Meeting& next_meeting(int role, int group);

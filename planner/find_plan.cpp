@@ -5,6 +5,7 @@
 #include <limits>
 #include <map>
 #include <memory>
+#include <queue>
 #include <set>
 #include <thread>
 #include <tuple>
@@ -16,6 +17,7 @@
 #include "planner/refine.h"
 #include "planner/search.h"
 #include "planner/search_report.h"
+#include "planner/stage_bounds.h"
 
 namespace coxswain::planner {
 namespace {
@@ -39,6 +41,10 @@ constexpr Effort kLargeEffort{1, 8, 8, 2, 4, 48, 0, 1.0};
 /// Large searches: how many combinations are looked at, how many of them searched, and how far a look may be off.
 constexpr std::size_t kMaxLooks = 6000, kLookBatch = 64, kMaxLargeSearches = 32;
 constexpr double kLookSlack = 1.25;
+/// How many bounds a large search makes closer.
+constexpr std::size_t kMaxCloserBounds = 12000;
+/// A bound that is within this of the best plan is close enough.
+constexpr double kCloseBound = 1.05;
 
 /// Runs `body(i)` for i in [0, count) on up to `threads` threads; bodies write by index.
 template <class Body>
@@ -58,11 +64,12 @@ void parallel_for(std::size_t count, int threads, Body body) {
 
 struct Task {
   Combination combination;
+  Cost guess = 0;  // before a look
   Cost look = kNoCost;
 };
 
-/// Which combinations to look at next. A look is about its bound times what looks of its group were to their bounds, so
-/// groups of which nothing fits, or nothing comes near its bound, fall behind.
+/// Which combinations to look at next. A look is about its guess times what looks of its group were to their guesses,
+/// so groups of which nothing fits, or nothing comes near its guess, fall behind.
 class LookOrder {
  public:
   explicit LookOrder(const std::vector<Task>& tasks) {
@@ -71,9 +78,11 @@ class LookOrder {
       Group& group =
           groups_[{one.group, static_cast<int>(one.schedule), std::bit_width(static_cast<unsigned>(one.max_stages))}];
       group.tasks.push_back(i);
-      bounds_.push_back(one.bound);
+      guesses_.push_back(tasks[i].guess);
     }
     for (auto& [key, group] : groups_) {
+      std::stable_sort(group.tasks.begin(), group.tasks.end(),
+                       [&](std::size_t a, std::size_t b) { return guesses_[a] < guesses_[b]; });
       for (const std::size_t task : group.tasks) group_of_.emplace(task, &group);
     }
   }
@@ -83,7 +92,7 @@ class LookOrder {
     std::vector<std::pair<double, Group*>> order;
     for (auto& [key, group] : groups_) {
       if (group.done == group.tasks.size()) continue;
-      const double expected = static_cast<double>(bounds_[group.tasks[group.done]]) * group.ratio;
+      const double expected = static_cast<double>(guesses_[group.tasks[group.done]]) * group.ratio;
       if (best == kNoCost || expected < static_cast<double>(best)) order.emplace_back(expected, &group);
     }
     const std::size_t count = std::min(most, order.size());
@@ -99,18 +108,18 @@ class LookOrder {
     if (look == kNoCost)
       group.ratio *= kMisfitPenalty;
     else
-      group.ratio = std::max(1.0, static_cast<double>(look) / static_cast<double>(std::max<Cost>(1, bounds_[task])));
+      group.ratio = std::max(1.0, static_cast<double>(look) / static_cast<double>(std::max<Cost>(1, guesses_[task])));
   }
 
  private:
   struct Group {
-    std::vector<std::size_t> tasks;  // ascending in bound
+    std::vector<std::size_t> tasks;  // ascending in guess
     std::size_t done = 0;
     double ratio = 1.0;
   };
   std::map<std::tuple<int, int, int>, Group> groups_;
   std::map<std::size_t, Group*> group_of_;
-  std::vector<Cost> bounds_;
+  std::vector<Cost> guesses_;
 };
 
 class Search {
@@ -119,9 +128,9 @@ class Search {
       : space_(space), alike_(space), request_(*space.request), effort_(effort) {}
 
   void run() {
+    std::vector<Task> tasks;
     if (space_.large) {
-      search_large(kMaxLargeSearches);
-      lower_bound_ = work_of_space(space_);
+      tasks = search_large(kMaxLargeSearches);
     } else {
       // First as if it were large: what is found bounds the search of everything.
       alike_.large = true;
@@ -135,6 +144,7 @@ class Search {
       simulate_best(static_cast<std::size_t>(effort_.simulations));
       refine();
     }
+    if (space_.large) lower_bound_ = bound_of(tasks);
     std::stable_sort(simulated_.begin(), simulated_.end());
   }
 
@@ -158,16 +168,39 @@ class Search {
   }
 
   /// What looks best, of stages of alike shapes: up to `most` combinations.
-  void search_large(std::size_t most) {
-    const std::vector<Task> tasks = pick_by_look(make_tasks(alike_), most);
+  std::vector<Task> search_large(std::size_t most) {
+    std::vector<Task> all = make_tasks(alike_);
+    const std::vector<Task> tasks = pick_by_look(all, most);
     for (std::size_t done = 0; done < tasks.size() && costed_ < request_.max_candidates; done += kBatch) {
       if (best_ != kNoCost && tasks[done].look > static_cast<Cost>(static_cast<double>(best_) * kLookSlack)) break;
       search_closely(alike_, tasks, done, std::min(tasks.size(), done + kBatch));
     }
+    return all;
+  }
+
+  /// No plan of these combinations steps faster. Bounds in question are made closer, the least one first.
+  [[nodiscard]] Cost bound_of(const std::vector<Task>& tasks) const {
+    if (tasks.empty() || best_ == kNoCost) return work_of_space(space_);
+    using Entry = std::tuple<Cost, bool, std::size_t>;  // bound, not yet closer, task
+    std::priority_queue<Entry, std::vector<Entry>, std::greater<>> open;
+    for (std::size_t i = 0; i < tasks.size(); ++i) open.emplace(tasks[i].combination.bound, true, i);
+    const auto close = static_cast<Cost>(static_cast<double>(best_) / kCloseBound);
+    StageBounds bounds(alike_);
+    while (bounds.num_made() < kMaxCloserBounds) {
+      const auto [bound, coarse, task] = open.top();
+      if (!coarse || bound >= close) break;
+      open.pop();
+      open.emplace(bounds.bound(tasks[task].combination, close), false, task);
+    }
+    return std::min(std::get<0>(open.top()), close);
   }
 
   /// Looks at combinations until none is likely to beat the best look; those that were looked at, ascending in look.
-  [[nodiscard]] std::vector<Task> pick_by_look(std::vector<Task> tasks, std::size_t most) {
+  [[nodiscard]] std::vector<Task> pick_by_look(std::vector<Task>& tasks, std::size_t most) {
+    parallel_for(tasks.size(), request_.threads, [&](std::size_t i) {
+      tasks[i].guess = std::max(tasks[i].combination.bound, guess_step(alike_, tasks[i].combination));
+    });
+    std::erase_if(tasks, [](const Task& task) { return task.guess == kNoCost; });
     LookOrder order(tasks);
     Cost best = kNoCost;
     std::vector<std::size_t> looked;
@@ -193,7 +226,7 @@ class Search {
     for (const std::size_t at : looked) {
       // Where nothing looks as if it fitted, some are searched all the same: to say what is missing.
       if (best == kNoCost) tasks[at].combination.num_blocks.clear();
-      if (best == kNoCost || tasks[at].look != kNoCost) result.push_back(std::move(tasks[at]));
+      if (best == kNoCost || tasks[at].look != kNoCost) result.push_back(tasks[at]);
     }
     std::stable_sort(result.begin(), result.end(), [](const Task& a, const Task& b) { return a.look < b.look; });
     if (result.size() > most) result.resize(most);
@@ -304,7 +337,7 @@ class Search {
   /// The best pipelines once more with several chunks a stage, which only the work bounds.
   void add_chunks() {
     constexpr std::size_t kMaxPipelines = 3;
-    constexpr int kMaxChunks = 4;
+    constexpr int kMaxChunks = 4, kMaxMoved = 1;
     std::vector<Candidate> tried;
     std::size_t pipelines = 0;
     for (const Simulated& one : simulated_) {
@@ -313,7 +346,11 @@ class Search {
       if (pipelines++ == kMaxPipelines) break;
       for (const plan::ScheduleKind kind : space_.chunked_schedules) {
         for (const int chunks : plan::chunk_choices(kind, stages, space_.spans->num_blocks(), kMaxChunks)) {
-          if (auto candidate = with_chunks(one.candidate, kind, chunks)) tried.push_back(std::move(*candidate));
+          // Up the V the first stage is the last one too: it has work of both ends.
+          for (int moved = 0; moved <= (kind == plan::ScheduleKind::ZeroBubbleV ? kMaxMoved : 0); ++moved) {
+            if (auto candidate = with_chunks(one.candidate, kind, chunks, moved))
+              tried.push_back(std::move(*candidate));
+          }
         }
       }
     }
@@ -324,7 +361,8 @@ class Search {
     }
     if (space_.only_chunked)
       std::erase_if(simulated_, [](const Simulated& one) { return !plan::has_chunks(one.candidate.schedule); });
-    lower_bound_ = std::min(lower_bound_, work_of_space(space_));
+    // C38 holds for chunks too.
+    if (!space_.large) lower_bound_ = std::min(lower_bound_, work_of_space(space_));
     std::stable_sort(simulated_.begin(), simulated_.end());
   }
 

@@ -16,16 +16,72 @@ struct Kind {
   Ticks busy = 0;       // of one block, one micro-batch
 };
 
+/// All blocks in blocks like those in the middle: the ends of a model weigh less or more.
+int weigh_blocks(const SearchSpace& space, const Combination& one) {
+  const Composition& composition = one.compositions->front();
+  for (std::size_t p = 0; p < space.pools.size(); ++p) {
+    if (composition.units.of[p] == 0) continue;
+    const SampleTable& table = space.spans->table(composition.kind(space.pools, p),
+                                                  (one.micro + composition.replicas() - 1) / composition.replicas());
+    const auto middle = table.forward.size() / 2;
+    const double each = static_cast<double>(table.forward[middle] + table.backward[middle]),
+                 all = static_cast<double>(table.forward_sum.back() + table.backward_sum.back());
+    const int blocks = space.spans->num_blocks();
+    return each > 0 ? std::clamp(static_cast<int>(std::ceil(all / each - 0.01)), 1, blocks) : blocks;
+  }
+  return space.spans->num_blocks();
+}
+
+/// Blocks of the stages of each kind (fastest first) so that the slowest ends soonest.
+struct Shares {
+  std::vector<int> blocks;
+  std::int64_t stages = 0;  // 0: the blocks do not fit
+};
+
+Shares share_out(const std::vector<Kind>& kinds, int num_blocks, std::int64_t max_stages) {
+  Shares shares;
+  const auto holds = [&](Ticks busiest, bool assign) {
+    std::int64_t left = num_blocks, stages = 0;
+    if (assign) shares.blocks.assign(kinds.size(), 0);
+    for (std::size_t k = 0; k < kinds.size() && left > 0; ++k) {
+      const std::int64_t each = std::min<std::int64_t>(busiest / kinds[k].busy, kinds[k].most_blocks);
+      if (each == 0) continue;
+      const std::int64_t used = std::min({(left + each - 1) / each, kinds[k].most_stages, max_stages - stages});
+      if (assign && used > 0) shares.blocks[k] = static_cast<int>(std::min(each, left));
+      left -= used * each;
+      stages += used;
+    }
+    return left > 0 ? std::int64_t{0} : stages;
+  };
+  Ticks low = 0, high = kinds.back().busy * num_blocks;
+  if (holds(high, false) == 0) return shares;
+  while (high - low > std::max<Ticks>(1, high / 256)) {
+    const Ticks middle = low + (high - low) / 2;
+    (holds(middle, false) > 0 ? high : low) = middle;
+  }
+  shares.stages = holds(high, true);
+  return shares;
+}
+
+/// As many of them as the pools have room for.
+std::int64_t most_stages_on(const SearchSpace& space, const Combination& one, const Composition& composition) {
+  std::int64_t most = one.max_stages;
+  for (std::size_t p = 0; p < space.pools.size(); ++p) {
+    const std::int32_t devices = composition.devices.of[p];
+    if (devices > 0) most = std::min<std::int64_t>(most, space.devices.of[p] / devices);
+  }
+  return most;
+}
+
 class Look {
  public:
   Look(const SearchSpace& space, const Combination& one)
-      : one_(one), num_blocks_(space.spans->num_blocks()), costs_(make_stage_context(space, one)) {
+      : one_(one),
+        num_blocks_(space.spans->num_blocks()),
+        weighed_(weigh_blocks(space, one)),
+        costs_(make_stage_context(space, one)) {
     for (std::size_t c = 0; c < one.compositions->size(); ++c) {
-      Kind kind{static_cast<int>(c), one.max_stages, num_blocks_, 0};
-      for (std::size_t p = 0; p < space.pools.size(); ++p) {
-        const std::int32_t devices = (*one.compositions)[c].devices.of[p];
-        if (devices > 0) kind.most_stages = std::min<std::int64_t>(kind.most_stages, space.devices.of[p] / devices);
-      }
+      const Kind kind{static_cast<int>(c), most_stages_on(space, one, (*one.compositions)[c]), num_blocks_, 0};
       if (kind.most_stages > 0) kinds_.push_back(kind);
     }
   }
@@ -53,8 +109,10 @@ class Look {
     // A stage that does not fit sends blocks to the others; each round lowers what some kind holds.
     constexpr int kMaxRounds = 6;
     for (int round = 0; round < kMaxRounds && !kinds_.empty(); ++round) {
-      const std::int64_t stages = share_out();
-      if (stages == 0) return kNoCost;
+      Shares shares = share_out(kinds_, weighed_, one_.max_stages);
+      if (shares.stages == 0) return kNoCost;
+      blocks_ = std::move(shares.blocks);
+      const std::int64_t stages = std::max<std::int64_t>(shares.stages, one_.min_stages);
       if (const Cost cost = cost_of_shares(stages); cost != kNoCost) return cost;
     }
     return kNoCost;
@@ -66,30 +124,6 @@ class Look {
     const int in_flight = plan::peak_in_flight(one_.schedule, 0, static_cast<int>(stages), one_.count);
     const StageChoices& choices = costs_.stage(first, first + blocks, kind.composition, in_flight);
     return choices.fits() ? &choices.fitting.front() : nullptr;
-  }
-
-  /// Blocks of each kind's stages so that the slowest ends soonest. The number of stages; 0: the blocks do not fit.
-  std::int64_t share_out() {
-    const auto holds = [&](Ticks busiest, bool assign) {
-      std::int64_t left = num_blocks_, stages = 0;
-      if (assign) blocks_.assign(kinds_.size(), 0);
-      for (std::size_t k = 0; k < kinds_.size() && left > 0; ++k) {
-        const std::int64_t each = std::min<std::int64_t>(busiest / kinds_[k].busy, kinds_[k].most_blocks);
-        if (each == 0) continue;
-        const std::int64_t used = std::min({(left + each - 1) / each, kinds_[k].most_stages, one_.max_stages - stages});
-        if (assign && used > 0) blocks_[k] = static_cast<int>(std::min(each, left));
-        left -= used * each;
-        stages += used;
-      }
-      return left > 0 ? std::int64_t{0} : stages;
-    };
-    Ticks low = 0, high = kinds_.back().busy * num_blocks_;
-    if (holds(high, false) == 0) return 0;
-    while (high - low > std::max<Ticks>(1, high / 256)) {
-      const Ticks middle = low + (high - low) / 2;
-      (holds(middle, false) > 0 ? high : low) = middle;
-    }
-    return std::max<std::int64_t>(holds(high, true), one_.min_stages);
   }
 
   // C37
@@ -127,7 +161,7 @@ class Look {
   }
 
   const Combination& one_;
-  int num_blocks_;
+  int num_blocks_, weighed_;
   StageCosts costs_;
   std::vector<Kind> kinds_;  // fastest first
   std::vector<int> blocks_;  // of a stage of each
@@ -137,5 +171,44 @@ class Look {
 }  // namespace
 
 QuickLook quick_look(const SearchSpace& space, const Combination& one) { return Look(space, one).run(); }
+
+Cost guess_step(const SearchSpace& space, const Combination& one) {
+  const SpanCosts& spans = *space.spans;
+  const auto middle = static_cast<std::size_t>(spans.num_blocks() / 2);
+  const bool splits = plan::splits_backward(one.schedule);
+  std::vector<Kind> kinds;
+  double hidden = 1.0;  // of a micro-batch's time in a stage, what the others wait for
+  for (std::size_t c = 0; c < one.compositions->size(); ++c) {
+    const Composition& composition = (*one.compositions)[c];
+    Kind kind{static_cast<int>(c), most_stages_on(space, one, composition), spans.num_blocks(), 0};
+    if (kind.most_stages == 0) continue;
+    // Of unlike replicas each takes what it is fast enough for.
+    const std::int64_t samples = (one.micro + composition.replicas() - 1) / composition.replicas();
+    double rate = 0;
+    int pools = 0;
+    for (std::size_t p = 0; p < space.pools.size(); ++p) {
+      if (composition.units.of[p] == 0) continue;
+      const SampleTable& table = spans.table(composition.kind(space.pools, p), samples);
+      const Ticks busy = std::max<Ticks>(1, table.forward[middle] + table.backward[middle]);
+      rate += static_cast<double>(composition.units.of[p] * samples) / static_cast<double>(busy);
+      if (splits)
+        hidden = std::min(hidden, static_cast<double>(busy - 2 * table.weight[middle]) / static_cast<double>(busy));
+      if (++pools == 1) kind.busy = busy;
+    }
+    if (pools > 1) kind.busy = static_cast<Ticks>(static_cast<double>(one.micro) / rate);
+    kinds.push_back(kind);
+  }
+  if (kinds.empty()) return kNoCost;
+  std::stable_sort(kinds.begin(), kinds.end(), [](const Kind& a, const Kind& b) { return a.busy < b.busy; });
+  const Shares shares = share_out(kinds, weigh_blocks(space, one), one.max_stages);
+  if (shares.stages == 0) return kNoCost;
+  const std::int64_t stages = std::max<std::int64_t>(shares.stages, one.min_stages);
+  Ticks busiest = 0, path = 0;
+  for (std::size_t k = 0; k < kinds.size(); ++k) {
+    busiest = std::max(busiest, kinds[k].busy * shares.blocks[k]);
+    path = std::max(path, static_cast<Ticks>(hidden * static_cast<double>(kinds[k].busy * shares.blocks[k])));
+  }
+  return busiest * one.count + (stages - 1) * path;
+}
 
 }  // namespace coxswain::planner

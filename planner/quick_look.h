@@ -12,4 +12,8 @@ struct QuickLook {
 };
 [[nodiscard]] QuickLook quick_look(const SearchSpace& space, const Combination& one);
 
+/// The same from the work of whole blocks alone, as if everything fitted and nothing were sent: which combinations a
+/// look is spent on.
+[[nodiscard]] Cost guess_step(const SearchSpace& space, const Combination& one);
+
 }  // namespace coxswain::planner

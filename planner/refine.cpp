@@ -210,7 +210,8 @@ bool refit(const SearchSpace& space, Candidate& candidate) {
   return true;
 }
 
-std::optional<Candidate> with_chunks(const Candidate& candidate, plan::ScheduleKind schedule, int num_chunks) {
+std::optional<Candidate> with_chunks(const Candidate& candidate, plan::ScheduleKind schedule, int num_chunks,
+                                     int moved) {
   const int num_stages = static_cast<int>(candidate.stages.size());
   Candidate result = candidate;
   result.schedule = schedule;
@@ -219,8 +220,11 @@ std::optional<Candidate> with_chunks(const Candidate& candidate, plan::ScheduleK
     const plan::PartPlace place = plan::place_of_part(schedule, part, num_stages);
     const CandidateStage& from = candidate.stages[static_cast<std::size_t>(place.stage)];
     CandidateStage& to = result.stages[static_cast<std::size_t>(place.stage)];
-    const int all = from.end - from.first;
+    int all = from.end - from.first;
+    if (place.stage == 0) all -= moved;
+    if (place.stage == num_stages - 1) all += moved;
     if (all < num_chunks) return std::nullopt;
+    to.recompute.resize(static_cast<std::size_t>(all), plan::Recompute::None);
     // The first runs take what does not divide.
     const int size = all / num_chunks + (place.chunk < all % num_chunks ? 1 : 0);
     if (place.chunk == 0) {

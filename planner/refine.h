@@ -16,9 +16,10 @@ namespace coxswain::planner {
 [[nodiscard]] std::vector<Candidate> neighbours(const SearchSpace& space, const Candidate& candidate);
 
 /// `candidate` under a schedule whose stages hold `num_chunks` runs of blocks each: as many blocks on each stage as
-/// before, in equal runs. Nothing where a stage has fewer blocks. Memory is not looked at: the simulator says.
+/// before, in equal runs, but for `moved` blocks of the first that the last has instead. Nothing where a stage has
+/// fewer blocks. Memory is not looked at: the simulator says.
 [[nodiscard]] std::optional<Candidate> with_chunks(const Candidate& candidate, plan::ScheduleKind schedule,
-                                                   int num_chunks);
+                                                   int num_chunks, int moved = 0);
 
 /// Follows improvements from `start` (which takes `step`) until no neighbour is better or `max_simulations` are used
 /// up. `simulate_step` gives a candidate's step, or nothing when it cannot run.

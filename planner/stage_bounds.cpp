@@ -1,0 +1,151 @@
+#include "planner/stage_bounds.h"
+
+#include <algorithm>
+#include <map>
+#include <vector>
+
+namespace coxswain::planner {
+namespace {
+
+/// Work of a block in a step on the replica that has most samples; 0 where replicas are of several kinds.
+Cost block_time(const StageContext& context, int composition, int block) {
+  const Composition& on = context.compositions[static_cast<std::size_t>(composition)];
+  for (std::size_t p = 0; p < context.pools->size(); ++p) {
+    if (on.units.of[p] == 0) continue;
+    if (on.units.of[p] != on.units.total()) return 0;
+    const std::int64_t samples = (context.micro + on.replicas() - 1) / on.replicas();
+    const SampleTable& table = context.spans->table(on.kind(*context.pools, p), samples);
+    const auto at = static_cast<std::size_t>(block);
+    return context.count * (table.forward[at] + table.backward[at]);
+  }
+  return 0;
+}
+
+/// Stages of one composition.
+class Kind {
+ public:
+  Kind(StageCosts& costs, int composition, std::int64_t most_stages, int first, int end)
+      : costs_(costs), composition_(composition), most_stages_(most_stages), first_(first), end_(end) {
+    const StageCost* one = cheapest(std::max(first, 1), std::max(first, 1) + 1);
+    if (one == nullptr) return;
+    forward_ = one->forward_min;
+    each_ = block_time(costs.context(), composition, std::max(first, 1));
+  }
+
+  [[nodiscard]] std::int64_t most_stages() const { return most_stages_; }
+  [[nodiscard]] Ticks forward() const { return forward_; }
+
+  /// Most blocks of the run that a stage holds and takes through the step within `time`.
+  [[nodiscard]] int most_blocks(Cost time) {
+    if (forward_ == 0 || time <= 0) return 0;
+    // More are too much work; mostly these fit.
+    int most = end_ - first_;
+    if (each_ > 0) most = static_cast<int>(std::min<Cost>(most, time / each_));
+    if (most == 0 || within(most, time)) return most;
+    int holds = 0;
+    for (int too_many = most; too_many - holds > 1;) {
+      const int middle = (holds + too_many) / 2;
+      (within(middle, time) ? holds : too_many) = middle;
+    }
+    return holds;
+  }
+
+ private:
+  /// Of a stage with so many blocks of the run, wherever it stands: inside the pipeline; with the model's begin, with
+  /// its end, with both.
+  bool within(int blocks, Cost time) {
+    const int num_blocks = costs_.context().spans->num_blocks(), inside = std::max(first_, 1);
+    if (inside + blocks <= std::min(end_, num_blocks - 1) && least_time(inside, inside + blocks) <= time) return true;
+    if (least_time(0, first_ + blocks) <= time || least_time(end_ - blocks, num_blocks) <= time) return true;
+    return blocks == end_ - first_ && least_time(0, num_blocks) <= time;
+  }
+
+  Cost least_time(int first, int end) {
+    const auto [found, fresh] = least_.try_emplace({first, end}, kNoCost);
+    if (!fresh) return found->second;
+    if (const StageCost* one = cheapest(first, end); one != nullptr) found->second = time_of(*one);
+    return found->second;
+  }
+
+  [[nodiscard]] Cost time_of(const StageCost& one) const {
+    return costs_.context().count * one.busy + one.sync_last + one.optimizer;
+  }
+
+  /// Holding no more than one micro-batch. Null: does not fit.
+  const StageCost* cheapest(int first, int end) {
+    const StageChoices& choices = costs_.stage(first, end, composition_, 1);
+    const StageCost* least = nullptr;
+    for (const StageCost& one : choices.fitting) {
+      if (least == nullptr || time_of(one) < time_of(*least)) least = &one;
+    }
+    return least;
+  }
+
+  StageCosts& costs_;
+  int composition_;
+  std::int64_t most_stages_;
+  int first_, end_;
+  Ticks forward_ = 0;
+  Cost each_ = 0;                              // work of a block in a step, at least
+  std::map<std::pair<int, int>, Cost> least_;  // by [first, end)
+};
+
+}  // namespace
+
+StageBounds::StageBounds(const SearchSpace& space) : space_(space) {
+  const cost_model::ModelFacts& facts = space.spans->cost().facts();
+  for (int first = 0; first < facts.num_blocks();) {
+    int end = first + 1;
+    while (end < facts.num_blocks() && facts.signature_of(end) == facts.signature_of(first)) ++end;
+    if (end - first > end_ - first_) {
+      first_ = first;
+      end_ = end;
+    }
+    first = end;
+  }
+}
+
+Cost StageBounds::bound(const Combination& one, Cost most) {
+  const std::tuple key{static_cast<const void*>(one.compositions.get()), one.micro, one.spread};
+  auto found = made_.find(key);
+  if (found == made_.end()) found = made_.emplace(key, compute(one, most)).first;
+  return std::max(one.bound, found->second);
+}
+
+// C38
+Cost StageBounds::compute(const Combination& one, Cost most) const {
+  StageContext context = make_stage_context(space_, one);
+  context.all_choices = true;
+  StageCosts costs(std::move(context));
+  std::vector<Kind> kinds;
+  for (std::size_t c = 0; c < one.compositions->size(); ++c) {
+    const Composition& composition = (*one.compositions)[c];
+    std::int64_t stages = space_.max_stages;
+    for (std::size_t p = 0; p < space_.pools.size(); ++p) {
+      if (composition.devices.of[p] > 0)
+        stages = std::min<std::int64_t>(stages, space_.devices.of[p] / composition.devices.of[p]);
+    }
+    if (stages > 0) kinds.emplace_back(costs, static_cast<int>(c), stages, first_, end_);
+  }
+  const auto enough = [&](Cost time) {
+    std::int64_t left = end_ - first_;
+    for (Kind& kind : kinds) {
+      for (std::int64_t stage = 0; stage < kind.most_stages() && left > 0; ++stage) {
+        // Those of its kind before it have let the first micro-batch through.
+        const int blocks = kind.most_blocks(time - stage * kind.forward());
+        if (blocks == 0) break;
+        left -= blocks;
+      }
+    }
+    return left <= 0;
+  };
+  Cost low = 0, high = most;
+  if (!enough(high)) return high;
+  while (high - low > most / 1024) {
+    const Cost middle = low + (high - low) / 2;
+    (enough(middle) ? high : low) = middle;
+  }
+  return low;
+}
+
+}  // namespace coxswain::planner

@@ -1,0 +1,31 @@
+#pragma once
+// C38: what the stages of a combination can hold and do, one at a time. Dearer than the bounds of
+// combination_bounds.h, so it is asked only of the combinations that those leave in question. Called by the search of
+// large clusters. Threads: one per object. Source: docs/cost_model.md, C38.
+#include <map>
+#include <tuple>
+
+#include "planner/search.h"
+
+namespace coxswain::planner {
+
+class StageBounds {
+ public:
+  explicit StageBounds(const SearchSpace& space);
+
+  /// No plan of `one` steps faster, whatever its schedule. At most `most` is told, the same in all calls; never less
+  /// than one.bound.
+  [[nodiscard]] Cost bound(const Combination& one, Cost most);
+
+  /// So many were computed.
+  [[nodiscard]] std::size_t num_made() const { return made_.size(); }
+
+ private:
+  [[nodiscard]] Cost compute(const Combination& one, Cost most) const;
+
+  const SearchSpace& space_;
+  int first_ = 0, end_ = 0;                                           // the longest run of blocks of one signature
+  std::map<std::tuple<const void*, std::int64_t, bool>, Cost> made_;  // by compositions, micro-batch, spread
+};
+
+}  // namespace coxswain::planner
