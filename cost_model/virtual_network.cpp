@@ -1,6 +1,7 @@
 #include "cost_model/virtual_network.h"
 
 #include <algorithm>
+#include <set>
 
 #include "common/ensure.h"
 #include "cost_model/collective_time.h"
@@ -71,24 +72,26 @@ void VirtualNetwork::count_flows() {
   }
 }
 
-// A device's messages over one edge follow each other: they are one flow, at its own end.
+// A device's messages over one edge follow each other: at most so many cross a node's border at once as there are
+// devices that send, and as there are devices that receive.
 void VirtualNetwork::count_flows_with(int rank, int stage, bool sends) {
   const std::int64_t own = node_of_rank_[static_cast<std::size_t>(rank)];
-  bool stays = false, crosses = false;
-  for (const plan::Transfer& transfer : table_.transfers_with(rank, stage)) {
-    const bool inside = node_of_rank_[static_cast<std::size_t>(transfer.peer)] == own;
-    stays = stays || inside;
-    crosses = crosses || !inside;
-  }
-  const int forward = static_cast<int>(plan::GroupKind::ActivationEdge),
-            backward = static_cast<int>(plan::GroupKind::GradientEdge);
-  if (stays && sends) {
-    ++inside_[{forward, own}];
-    ++inside_[{backward, own}];
-  }
-  if (crosses) {
-    ++(sends ? leaving_ : entering_)[{forward, own}];
-    ++(sends ? entering_ : leaving_)[{backward, own}];
+  std::set<std::int64_t> others;
+  for (const plan::Transfer& transfer : table_.transfers_with(rank, stage))
+    others.insert(node_of_rank_[static_cast<std::size_t>(transfer.peer)]);
+  for (const bool gradient : {false, true}) {
+    const auto flows = [&](std::int64_t node) -> Flows& {
+      return flows_[{static_cast<int>(gradient ? plan::GroupKind::GradientEdge : plan::GroupKind::ActivationEdge),
+                     node}];
+    };
+    // What is sent forward comes back as a gradient.
+    const bool out = sends != gradient;
+    if (out && others.contains(own)) ++flows(own).inside;
+    const bool crosses = others.size() > (others.contains(own) ? 1U : 0U);
+    if (crosses) ++(out ? flows(own).leaving.own : flows(own).entering.own);
+    for (const std::int64_t node : others) {
+      if (node != own) ++(out ? flows(node).entering.others : flows(node).leaving.others);
+    }
   }
 }
 
@@ -181,9 +184,9 @@ Ticks VirtualNetwork::exchange_duration(int role, int group,
   const int self = representative_[static_cast<std::size_t>(role)];
   const std::int64_t node = node_of_rank_[static_cast<std::size_t>(self)];
   const int kind = static_cast<int>(members.kind);
-  const auto count = [&](const auto& flows, std::int64_t at) {
-    const auto found = flows.find({kind, at});
-    return found == flows.end() ? std::int64_t{1} : found->second;
+  const auto flows_of = [&](std::int64_t at) {
+    const auto found = flows_.find({kind, at});
+    return found == flows_.end() ? Flows{} : found->second;
   };
   // Messages over one link follow each other, messages over different links run side by side.
   std::map<const cluster::LinkClass*, Seconds> by_link;
@@ -194,7 +197,7 @@ Ticks VirtualNetwork::exchange_duration(int role, int group,
     const bool sends = transfer.kind == collective::PointToPoint::Kind::Send;
     const std::int64_t from = sends ? node : other, to = sends ? other : node;
     const std::int64_t flows =
-        from == to ? count(inside_, node) : std::max(count(leaving_, from), count(entering_, to));
+        from == to ? flows_of(node).inside : std::max(flows_of(from).leaving.most(), flows_of(to).entering.most());
     const Seconds whole =
         cost_.estimate_transfer(transfer.buffer.bytes(), device_of_rank_[static_cast<std::size_t>(self)],
                                 device_of_rank_[static_cast<std::size_t>(peer)]);

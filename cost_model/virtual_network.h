@@ -2,6 +2,7 @@
 // Communication in virtual time: an operation starts when every role that takes part has issued it (rendezvous) and
 // lasts what alpha-beta says, with links shared statically. One member stands for all ranks of its role. Used by the
 // simulator only. Threads: one. Source: docs/cost_model.md, C6-C10, C18, C19.
+#include <algorithm>
 #include <functional>
 #include <map>
 #include <memory>
@@ -42,8 +43,15 @@ class VirtualNetwork {
     std::map<int, std::vector<int>> peers;  // exchange: role -> roles that it needs
     std::map<int, Ticks> duration, copies;  // by role
   };
-  struct Flow {
-    std::int64_t from = 0, to = 0;  // nodes
+  /// Devices of a node, and devices elsewhere that they meet.
+  struct Border {
+    std::int64_t own = 0, others = 0;
+    [[nodiscard]] std::int64_t most() const { return std::max<std::int64_t>(1, std::min(own, others)); }
+  };
+  /// Of one kind of edge at one node.
+  struct Flows {
+    Border leaving, entering;
+    std::int64_t inside = 0;
   };
 
   void count_flows();
@@ -70,8 +78,7 @@ class VirtualNetwork {
   std::map<std::pair<int, int>, int> num_issued_;    // (group, role)
   std::map<std::pair<int, int>, Meeting> meetings_;  // (group, ordinal)
   std::map<std::tuple<int, int, std::int64_t>, std::pair<Ticks, Ticks>> collective_times_;
-  /// Flows of one edge kind that leave and enter a node over the network, and that stay inside it.
-  std::map<std::pair<int, std::int64_t>, std::int64_t> leaving_, entering_, inside_;
+  std::map<std::pair<int, std::int64_t>, Flows> flows_;  // (group kind, node)
 };
 
 }  // namespace coxswain::cost_model

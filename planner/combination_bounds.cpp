@@ -51,8 +51,8 @@ Counts usable_devices(const SearchSpace& space, const Combination& one) {
 
 /// C24 and C27: what of its forward and backward a stage cannot overlap with those before it. Where the backward is
 /// split, only its forward: the rest may be weights' parts of any micro-batch.
-double unhidden_share(const SearchSpace& space, const Combination& one) {
-  if (!plan::splits_backward(one.schedule)) return 1.0;
+double unhidden_share(const SearchSpace& space, plan::ScheduleKind schedule, const Combination& one) {
+  if (!plan::splits_backward(schedule)) return 1.0;
   double share = 1.0;
   for (const Composition& composition : *one.compositions) {
     for (std::size_t p = 0; p < space.pools.size(); ++p) {
@@ -90,48 +90,113 @@ Cost fill_bound(const SearchSpace& space, const Combination& one) {
   const UnitKind kind = composition.kind(space.pools, 0);
   const std::int64_t replicas = composition.replicas();
   const SampleTable& most = space.spans->table(kind, (one.micro + replicas - 1) / replicas);
-  const double k = evenness(space, kind, one.micro, replicas) * unhidden_share(space, one);
+  const double k = evenness(space, kind, one.micro, replicas) * unhidden_share(space, one.schedule, one);
   const Cost all = most.forward_sum.back() + most.backward_sum.back();
   const double filled = 1.0 - std::pow(1.0 - k / static_cast<double>(one.count), one.max_stages);
   return std::max(one.count * (all / one.max_stages),
                   static_cast<Cost>(k * static_cast<double>(all) / filled * (1 - 1e-9)));
 }
 
-Cost ramp_bound(const SearchSpace& space, const Combination& one) {
-  struct Kind {
-    std::size_t pool = 0;
-    std::int32_t devices = 0;
-    std::int64_t stages = 0;
-  };
-  std::vector<Kind> kinds;
+namespace {
+
+/// Stages on one pool.
+struct StageKind {
+  std::size_t pool = 0;
+  std::int32_t devices = 0;  // of a stage
+  std::int64_t stages = 0;
+};
+
+/// Those of `one`, and C24's k of them; empty where a stage may stand on several pools.
+std::pair<std::vector<StageKind>, double> stage_kinds(const SearchSpace& space, const Combination& one) {
+  std::vector<StageKind> kinds;
   double k = 1.0;
   for (std::size_t p = 0; p < space.pools.size(); ++p) {
     std::int32_t devices = 0;
     for (const Composition& composition : *one.compositions) {
       if (composition.devices.of[p] == 0) continue;
-      if (composition.devices.of[p] != composition.devices.total()) return 0;
+      if (composition.devices.of[p] != composition.devices.total()) return {};
       devices = std::max(devices, composition.devices.of[p]);
       k = std::min(k, evenness(space, composition.kind(space.pools, p), one.micro, composition.replicas()));
     }
     if (devices > 0) kinds.push_back({p, devices, (space.devices.of[p] + devices - 1) / devices});
   }
-  k *= unhidden_share(space, one);
+  return {kinds, k};
+}
+
+/// Time at the speed of all stages, the fastest first, of each its share: share(stage).
+template <class Share>
+Cost ramp(const SearchSpace& space, const Combination& one, std::vector<StageKind> kinds, Share share) {
   Cost bound = 0;
-  const double fade = 1.0 - k / static_cast<double>(one.count);
   for (const WorkBound::Prices& prices : one.work->prices()) {
-    const auto stage_speed = [&](const Kind& kind) { return kind.devices * prices.speed[kind.pool]; };
+    const auto stage_speed = [&](const StageKind& kind) { return kind.devices * prices.speed[kind.pool]; };
     std::stable_sort(kinds.begin(), kinds.end(),
-                     [&](const Kind& a, const Kind& b) { return stage_speed(a) > stage_speed(b); });
-    double speed = 0, share = 1;
-    std::int64_t left = one.max_stages;
-    for (const Kind& kind : kinds) {
-      for (std::int64_t stage = 0; stage < kind.stages && left > 0; ++stage, --left, share *= fade)
-        speed += stage_speed(kind) * share;
+                     [&](const StageKind& a, const StageKind& b) { return stage_speed(a) > stage_speed(b); });
+    double speed = 0;
+    std::int64_t at = 0;
+    for (const StageKind& kind : kinds) {
+      for (std::int64_t stage = 0; stage < kind.stages && at < one.max_stages; ++stage, ++at)
+        speed += stage_speed(kind) * share(at);
     }
     const Cost time = WorkBound::time_at(prices, space.spans->num_blocks(), speed, one.micro * one.count);
     bound = std::max(bound, static_cast<Cost>(static_cast<double>(time) * (1 - 1e-9)));
   }
   return bound;
+}
+
+/// Whether first chunks, but the first stage's, have no less work than the others: blocks are alike, but one at the
+/// begin and two at the end, which take no longer. (Those of the end are no first chunk's: a chunk of each stage
+/// follows it.)
+bool even_but_begin(const SearchSpace& space, const Combination& one) {
+  const auto [first, end] = longest_run(*space.spans);
+  const int num_blocks = space.spans->num_blocks();
+  if (end - first < 2 || first > 1 || num_blocks - end > 2) return false;
+  for (const Composition& composition : *one.compositions) {
+    for (std::size_t p = 0; p < space.pools.size(); ++p) {
+      if (composition.units.of[p] == 0) continue;
+      const SampleTable& table = space.spans->table(composition.kind(space.pools, p),
+                                                    std::max<std::int64_t>(1, one.micro / composition.replicas()));
+      const auto time = [&](int block) {
+        return table.forward[static_cast<std::size_t>(block)] + table.backward[static_cast<std::size_t>(block)];
+      };
+      for (int block = end; block < num_blocks; ++block) {
+        if (time(block) > time(first)) return false;
+      }
+    }
+  }
+  return true;
+}
+
+}  // namespace
+
+Cost ramp_bound(const SearchSpace& space, const Combination& one) {
+  const auto [kinds, even] = stage_kinds(space, one);
+  if (kinds.empty()) return 0;
+  const double fade = 1.0 - even * unhidden_share(space, one.schedule, one) / static_cast<double>(one.count);
+  return ramp(space, one, kinds, [&](std::int64_t stage) { return std::pow(fade, stage); });
+}
+
+Cost chunked_ramp_bound(const SearchSpace& space, const Combination& one) {
+  const auto [kinds, even] = stage_kinds(space, one);
+  if (kinds.empty() || !even_but_begin(space, one)) return 0;
+  double passed = 1.0;
+  for (const plan::ScheduleKind kind : space.chunked_schedules)
+    passed = std::min(passed, unhidden_share(space, kind, one) / (plan::splits_backward(kind) ? 2 : kMaxChunks));
+  const double fade = 1.0 - even * passed / static_cast<double>(one.count);
+  return ramp(space, one, kinds,
+              [&](std::int64_t stage) { return std::pow(fade, std::max<std::int64_t>(0, stage - 1)); });
+}
+
+std::pair<int, int> longest_run(const SpanCosts& spans) {
+  const cost_model::ModelFacts& facts = spans.cost().facts();
+  std::pair<int, int> longest{0, 0};
+  if (!spans.cost().costs_by_signature()) return longest;
+  for (int first = 0; first < facts.num_blocks();) {
+    int end = first + 1;
+    while (end < facts.num_blocks() && facts.signature_of(end) == facts.signature_of(first)) ++end;
+    if (end - first > longest.second - longest.first) longest = {first, end};
+    first = end;
+  }
+  return longest;
 }
 
 void set_bounds(const SearchSpace& space, std::span<Combination> combinations) {
@@ -144,8 +209,9 @@ void set_bounds(const SearchSpace& space, std::span<Combination> combinations) {
     std::shared_ptr<const WorkBound>& work = of_micro[one.micro];
     if (!work) work = space.bounds->get(*space.spans, kinds, one.micro, space.large);
     one.work = work;
-    one.bound = work->least_time(num_blocks, usable_devices(space, one), one.micro * one.count);
+    one.bound = one.chunked_bound = work->least_time(num_blocks, usable_devices(space, one), one.micro * one.count);
     if (!space.large || !free_batch) continue;
+    if (!space.chunked_schedules.empty()) one.chunked_bound = std::max(one.bound, chunked_ramp_bound(space, one));
     one.bound = std::max(one.bound, ramp_bound(space, one));
     if (space.pools.size() == 1) one.bound = std::max(one.bound, fill_bound(space, one));
   }

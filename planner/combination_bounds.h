@@ -2,6 +2,7 @@
 // Bounds that order the outer loop: no plan of a combination steps faster. Called by make_combinations. Threads: pure.
 // Source: docs/cost_model.md, C23, C24, C27.
 #include <span>
+#include <utility>
 
 #include "planner/search.h"
 
@@ -17,7 +18,14 @@ namespace coxswain::planner {
 /// on several pools.
 [[nodiscard]] Cost ramp_bound(const SearchSpace& space, const Combination& one);
 
-/// Sets `work` and `bound` of each: C23 on the units that it can use, C24 and C27 on many devices.
+/// C27 where stages may hold several chunks, as many blocks in each, at most kMaxChunks: only the first chunk of a
+/// stage is passed before the next one begins. Zero where blocks in the middle of the model differ.
+[[nodiscard]] Cost chunked_ramp_bound(const SearchSpace& space, const Combination& one);
+
+/// [first, end) of the longest run of blocks that cost the same. Empty: blocks cost what each costs.
+[[nodiscard]] std::pair<int, int> longest_run(const SpanCosts& spans);
+
+/// Sets `work`, `work_bound` and `bound` of each: C23 on the units that it can use; C24 and C27 too on many devices.
 /// Requires: all of one family.
 void set_bounds(const SearchSpace& space, std::span<Combination> combinations);
 

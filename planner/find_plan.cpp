@@ -183,9 +183,9 @@ class Search {
     if (tasks.empty() || best_ == kNoCost) return work_of_space(space_);
     using Entry = std::tuple<Cost, bool, std::size_t>;  // bound, not yet closer, task
     std::priority_queue<Entry, std::vector<Entry>, std::greater<>> open;
-    for (std::size_t i = 0; i < tasks.size(); ++i) open.emplace(tasks[i].combination.bound, true, i);
     const auto close = static_cast<Cost>(static_cast<double>(best_) / kCloseBound);
     StageBounds bounds(alike_);
+    for (std::size_t i = 0; i < tasks.size(); ++i) open.emplace(bounds.coarse(tasks[i].combination), true, i);
     while (bounds.num_made() < kMaxCloserBounds) {
       const auto [bound, coarse, task] = open.top();
       if (!coarse || bound >= close) break;
@@ -337,7 +337,7 @@ class Search {
   /// The best pipelines once more with several chunks a stage, which only the work bounds.
   void add_chunks() {
     constexpr std::size_t kMaxPipelines = 3;
-    constexpr int kMaxChunks = 4, kMaxMoved = 1;
+    constexpr int kMaxMoved = 1;
     std::vector<Candidate> tried;
     std::size_t pipelines = 0;
     for (const Simulated& one : simulated_) {

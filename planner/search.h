@@ -70,6 +70,7 @@ struct Combination {
   bool spread = false;
   std::shared_ptr<const WorkBound> work;  // of the micro-batch
   Cost bound = 0;                         // no plan of it steps faster
+  Cost chunked_bound = 0;                 // nor with several chunks a stage
   std::vector<int> num_blocks;            // of a stage on each composition, more or less; empty: any
 };
 /// All of them, ascending in bound.
@@ -91,6 +92,9 @@ struct CombinationResult {
 /// The candidate as a complete plan: device ids, buckets, action lists; no hashes. Without stages where the nodes have
 /// no room for its units.
 [[nodiscard]] plan::Plan place_candidate(const SearchSpace& space, const Candidate& candidate);
+
+/// Most chunks of a stage that are tried.
+inline constexpr int kMaxChunks = 4;
 
 /// Gradient buckets of the plans that the planner makes: what PyTorch's DDP uses.
 inline constexpr Bytes kBucketBytes{std::int64_t{25} << 20};

@@ -2,7 +2,11 @@
 
 #include <algorithm>
 #include <map>
+#include <tuple>
 #include <vector>
+
+#include "plan/schedule.h"
+#include "planner/combination_bounds.h"
 
 namespace coxswain::planner {
 namespace {
@@ -29,11 +33,14 @@ class Kind {
     const StageCost* one = cheapest(std::max(first, 1), std::max(first, 1) + 1);
     if (one == nullptr) return;
     forward_ = one->forward_min;
+    backward_ = one->backward_min;
     each_ = block_time(costs.context(), composition, std::max(first, 1));
   }
 
   [[nodiscard]] std::int64_t most_stages() const { return most_stages_; }
+  /// Of one block, one micro-batch.
   [[nodiscard]] Ticks forward() const { return forward_; }
+  [[nodiscard]] Ticks backward() const { return backward_; }
 
   /// Most blocks of the run that a stage holds and takes through the step within `time`.
   [[nodiscard]] int most_blocks(Cost time) {
@@ -85,7 +92,7 @@ class Kind {
   int composition_;
   std::int64_t most_stages_;
   int first_, end_;
-  Ticks forward_ = 0;
+  Ticks forward_ = 0, backward_ = 0;
   Cost each_ = 0;                              // work of a block in a step, at least
   std::map<std::pair<int, int>, Cost> least_;  // by [first, end)
 };
@@ -93,23 +100,19 @@ class Kind {
 }  // namespace
 
 StageBounds::StageBounds(const SearchSpace& space) : space_(space) {
-  const cost_model::ModelFacts& facts = space.spans->cost().facts();
-  for (int first = 0; first < facts.num_blocks();) {
-    int end = first + 1;
-    while (end < facts.num_blocks() && facts.signature_of(end) == facts.signature_of(first)) ++end;
-    if (end - first > end_ - first_) {
-      first_ = first;
-      end_ = end;
-    }
-    first = end;
-  }
+  std::tie(first_, end_) = longest_run(*space.spans);
+}
+
+Cost StageBounds::coarse(const Combination& one) const {
+  return space_.chunked_schedules.empty() ? one.bound : one.chunked_bound;
 }
 
 Cost StageBounds::bound(const Combination& one, Cost most) {
+  if (end_ - first_ < 2) return coarse(one);
   const std::tuple key{static_cast<const void*>(one.compositions.get()), one.micro, one.spread};
   auto found = made_.find(key);
   if (found == made_.end()) found = made_.emplace(key, compute(one, most)).first;
-  return std::max(one.bound, found->second);
+  return std::max(coarse(one), found->second);
 }
 
 // C38
@@ -127,14 +130,28 @@ Cost StageBounds::compute(const Combination& one, Cost most) const {
     }
     if (stages > 0) kinds.emplace_back(costs, static_cast<int>(c), stages, first_, end_);
   }
+  // With chunks only a part of each stage's blocks comes before the next stage, and the first stage's part may be the
+  // model's begin.
+  const auto wait_for = [&](const Kind& kind, std::int64_t before) {
+    if (space_.chunked_schedules.empty()) return before * kind.forward();
+    Ticks each = kind.forward();
+    for (const plan::ScheduleKind schedule : space_.chunked_schedules) {
+      each = std::min(
+          each, plan::splits_backward(schedule) ? kind.forward() / 2 : (kind.forward() + kind.backward()) / kMaxChunks);
+    }
+    return std::max<std::int64_t>(0, before - 1) * each;
+  };
   const auto enough = [&](Cost time) {
     std::int64_t left = end_ - first_;
     for (Kind& kind : kinds) {
+      // Those of its kind before a stage have let the first micro-batch through. More blocks there and fewer here are
+      // never better: a wait is a small part of what a block takes.
+      std::int64_t before = 0;
       for (std::int64_t stage = 0; stage < kind.most_stages() && left > 0; ++stage) {
-        // Those of its kind before it have let the first micro-batch through.
-        const int blocks = kind.most_blocks(time - stage * kind.forward());
+        const int blocks = kind.most_blocks(time - wait_for(kind, before));
         if (blocks == 0) break;
         left -= blocks;
+        before += blocks;
       }
     }
     return left <= 0;

@@ -149,7 +149,8 @@ TEST_CASE("C35: each communicator of an accelerator has buffers for the channels
   work.expert = 2;
   CHECK(bytes() == 2 * inner + 4 * outer);
   work.last_stage = false;
-  CHECK(bytes() == 2 * inner + 6 * outer);
+  // Two edges with the next stage: a pool of messages each.
+  CHECK(bytes() == 2 * inner + 4 * outer + 2 * 5 * kEdgeChannelBytes.value);
   StageWork alone;
   CHECK(estimate_communicators(*cost, alone).value == 0);
   StageWork stage;

@@ -62,6 +62,18 @@ TEST_CASE("C18: two replicas' messages share a link that carries one at full rat
   CHECK(f.network->operation(send).end == 2'000'000'000);
 }
 
+TEST_CASE("C18: what one device sends to two follows each other and shares nothing", "[virtual_network_test]") {
+  Fixture f(1);
+  f.plan = make_plan(f.graph, f.resources, {{0, 2, {{0, 0}}, {2}}, {2, 4, {{0, 2}, {0, 3}}, {1, 1}}}, 1);
+  f.groups = plan::make_groups(f.plan, f.graph);
+  VirtualNetwork network(*f.cost, f.plan, f.groups, f.clock, [](int) {});
+  using Kind = collective::PointToPoint::Kind;
+  const int send = network.issue_exchange(0, 0, f.edge(), {message(Kind::Send, 1, 32), message(Kind::Send, 2, 32)});
+  network.issue_exchange(1, 0, f.edge(), {message(Kind::Receive, 0, 32)});
+  // 64 bytes at 32 bytes a second.
+  CHECK(network.operation(send).end == 2'000'000'000);
+}
+
 TEST_CASE("a reduction waits for every role and the k-th calls belong together", "[virtual_network_test]") {
   Fixture f(0);
   const int first = f.network->issue_collective(0, 0, 0, collective::CollectiveKind::AllReduce, Bytes(16));
