@@ -12,6 +12,7 @@
 #include "plan/schedule.h"
 #include "planner/combination_bounds.h"
 #include "planner/planner.h"
+#include "planner/proof.h"
 #include "planner/quick_look.h"
 #include "planner/refine.h"
 #include "planner/search.h"
@@ -30,8 +31,9 @@ struct Effort {
   std::size_t max_labels_per_layer;
   std::size_t seeds;  // combinations of alike stages that are searched first
   double slack;       // candidates that cost up to so many times the best are kept, for the runners-up
+  ProofLimits proof = {};
 };
-constexpr Effort kSmallEffort{8, 1000, 300, 32, 16, std::numeric_limits<std::size_t>::max(), 0, 1.5};
+constexpr Effort kSmallEffort{8, 1000, 300, 32, 16, std::numeric_limits<std::size_t>::max(), 0, 1.5, {100000, 20000}};
 constexpr Effort kMediumEffort{1, 64, 64, 8, 8, 400, 16, 1.1};
 constexpr Effort kRoughEffort{1, 8, 16, 2, 2, 48, 8, 1.0};
 constexpr Effort kLargeEffort{1, 8, 8, 2, 4, 48, 0, 1.0};
@@ -135,6 +137,7 @@ class Search {
       simulate_best(static_cast<std::size_t>(effort_.simulations));
       refine();
     }
+    if (effort_.proof.labels > 0 && !request_.stop_at_first) prove_best();
     std::stable_sort(simulated_.begin(), simulated_.end());
   }
 
@@ -299,6 +302,20 @@ class Search {
               return step;
             });
     }
+  }
+
+  /// Everything that may still be better.
+  void prove_best() {
+    const std::vector<Combination> combinations = make_combinations(space_);
+    const Proof proof =
+        prove(space_, combinations, best_, effort_.proof, [&](const Candidate& candidate) -> std::optional<Cost> {
+          std::optional<Simulated> one = simulate_one(candidate);
+          if (!one) return std::nullopt;
+          const Cost step = one->step;
+          if (step < best_) keep(std::move(*one));
+          return step;
+        });
+    lower_bound_ = proof.lower_bound;
   }
 
   /// The best pipelines once more with several chunks a stage, which only the work bounds.
