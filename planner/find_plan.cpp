@@ -307,14 +307,19 @@ class Search {
   /// Everything that may still be better.
   void prove_best() {
     const std::vector<Combination> combinations = make_combinations(space_);
-    const Proof proof =
-        prove(space_, combinations, best_, effort_.proof, [&](const Candidate& candidate) -> std::optional<Cost> {
-          std::optional<Simulated> one = simulate_one(candidate);
-          if (!one) return std::nullopt;
-          const Cost step = one->step;
-          if (step < best_) keep(std::move(*one));
-          return step;
-        });
+    const auto simulate = [&](const Candidate& candidate) -> std::optional<Cost> {
+      std::optional<Simulated> one = simulate_one(candidate);
+      if (!one) return std::nullopt;
+      const Cost step = one->step;
+      if (step < best_) keep(std::move(*one));
+      return step;
+    };
+    if (may_gain_from_waiting(space_)) {
+      ProofLimits only_find = effort_.proof;
+      only_find.only_find = true;
+      (void)prove(space_, combinations, best_, only_find, simulate);
+    }
+    const Proof proof = prove(space_, combinations, best_, effort_.proof, simulate);
     lower_bound_ = proof.lower_bound;
   }
 

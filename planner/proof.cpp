@@ -36,12 +36,7 @@ class Prover {
         simulate_(simulate),
         best_(best),
         branches_(combinations.size()) {
-    // C19: a CPU copies with the core that it computes with, so a longer action may move a copy to where nothing runs.
-    for (const Pool& pool : space.pools) {
-      const auto device_class = static_cast<std::size_t>(pool.device_class);
-      if (space.spans->cost().resources().device_classes[device_class].kind == cluster::DeviceKind::Cpu)
-        ordered_ = false;
-    }
+    ordered_ = limits.only_find || !may_gain_from_waiting(space);
   }
 
   Proof run() {
@@ -178,6 +173,13 @@ class Prover {
 };
 
 }  // namespace
+
+bool may_gain_from_waiting(const SearchSpace& space) {
+  const auto& classes = space.spans->cost().resources().device_classes;
+  return std::any_of(space.pools.begin(), space.pools.end(), [&](const Pool& pool) {
+    return classes[static_cast<std::size_t>(pool.device_class)].kind == cluster::DeviceKind::Cpu;
+  });
+}
 
 Proof prove(const SearchSpace& space, const std::vector<Combination>& combinations, Cost best,
             const ProofLimits& limits, const std::function<std::optional<Cost>(const Candidate&)>& simulate) {

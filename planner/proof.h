@@ -13,7 +13,13 @@ namespace coxswain::planner {
 struct ProofLimits {
   std::int64_t labels = 0;
   std::int64_t actions = 0;  // of simulated plans
+  /// Choices of a stage whose actions take no less than with another one are left out on CPUs too: fewer plans, of
+  /// which the best is found sooner, and no bound.
+  bool only_find = false;
 };
+/// True where a longer action may shorten the step (C19): a CPU copies with the core that it computes with, so that a
+/// copy may move to where nothing runs.
+[[nodiscard]] bool may_gain_from_waiting(const SearchSpace& space);
 struct Proof {
   Cost lower_bound = kNoCost;  // no plan steps faster; kNoCost: there is none
   bool complete = false;

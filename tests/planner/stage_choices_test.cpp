@@ -65,11 +65,14 @@ TEST_CASE("all splits of a micro-batch, larger shares first", "[stage_choices_te
 TEST_CASE("every least list of recomputed blocks that fits", "[stage_choices_test]") {
   using plan::Recompute;
   // 110 kB are kept of a sample; a block that is recomputed keeps next to nothing, but is there once more meanwhile.
-  Stage roomy(118000), tight(100000);
+  Stage roomy(118000), half(108000), tight(100000);
   const SpanCosts spans(*roomy.cost, plan::Precision::Float32, RecomputeRule::Free, {});
   REQUIRE(roomy.choices(spans, 2).size() == 1);
   CHECK(roomy.choices(spans, 2).front().recompute == std::vector<Recompute>{Recompute::None, Recompute::None});
+  const SpanCosts middle(*half.cost, plan::Precision::Float32, RecomputeRule::Free, {});
+  REQUIRE(half.choices(middle, 2).size() == 1);
+  CHECK(half.choices(middle, 2).front().recompute == std::vector<Recompute>{Recompute::Full, Recompute::Full});
   const SpanCosts narrow(*tight.cost, plan::Precision::Float32, RecomputeRule::Free, {});
-  // Without the large block nothing is gained: 100 kB are there while it is recomputed.
+  // 100 kB are there while the large block is recomputed.
   CHECK(tight.choices(narrow, 2).empty());
 }
