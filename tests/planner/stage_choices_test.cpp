@@ -38,7 +38,7 @@ struct Stage {
     context.pools = &pools;
     context.micro = micro;
     context.count = 1;
-    context.compositions = {make_composition(pools, both, {})};
+    context.compositions = {make_composition(pools, both, Axes{})};
     context.exhaustive = true;
     StageCosts costs(context);
     return costs.stage(0, 2, 0, 1).fitting;
