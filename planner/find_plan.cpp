@@ -33,7 +33,7 @@ struct Effort {
   double slack;       // candidates that cost up to so many times the best are kept, for the runners-up
   ProofLimits proof = {};
 };
-constexpr Effort kSmallEffort{8, 1000, 300, 32, 16, std::numeric_limits<std::size_t>::max(), 0, 1.5, {100000, 20000}};
+constexpr Effort kSmallEffort{8, 1000, 300, 32, 16, std::numeric_limits<std::size_t>::max(), 0, 1.5, {20000, 20000}};
 constexpr Effort kMediumEffort{1, 64, 64, 8, 8, 400, 16, 1.1};
 constexpr Effort kRoughEffort{1, 8, 16, 2, 2, 48, 8, 1.0};
 constexpr Effort kLargeEffort{1, 8, 8, 2, 4, 48, 0, 1.0};
@@ -314,13 +314,16 @@ class Search {
       if (step < best_) keep(std::move(*one));
       return step;
     };
+    // Narrower searches, of which there are many, look at fewer candidates and prove less.
+    const std::int64_t most = request_.max_candidates / 10;
+    const ProofLimits limits{std::min(effort_.proof.labels, most), std::min(effort_.proof.actions, most)};
     const bool cpus = may_gain_from_waiting(space_);
     if (cpus) {
-      ProofLimits only_find = effort_.proof;
+      ProofLimits only_find = limits;
       only_find.only_find = true;
       (void)prove(space_, combinations, best_, only_find, simulate);
     }
-    const Proof proof = prove(space_, combinations, best_, effort_.proof, simulate);
+    const Proof proof = prove(space_, combinations, best_, limits, simulate);
     // On CPUs the best step itself may rise a little where a link gets faster (C19); C22 never does.
     lower_bound_ = cpus ? std::min(lower_bound_, proof.lower_bound) : proof.lower_bound;
   }

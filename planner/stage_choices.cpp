@@ -11,7 +11,7 @@ namespace {
 using plan::Recompute;
 
 /// Beyond so many, only the choice of a search that does not prove.
-constexpr std::size_t kMaxSplits = 256, kMaxRecompute = 1024;
+constexpr std::size_t kMaxSplits = 64, kMaxRecompute = 1024;
 
 int rank_of(Recompute kind) { return kind == Recompute::None ? 0 : kind == Recompute::Selective ? 1 : 2; }
 
