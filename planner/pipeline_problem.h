@@ -124,7 +124,7 @@ void PipelineProblem::for_each_option(const State& state, Visit&& visit) {
           costs_.stage(first, state.block, static_cast<int>(c), in_flight(state.num_stages), state.num_stages);
       if (!worth_going_on(choices, state, first)) break;
       if (costs_.context().exhaustive) {
-        if (choices.fits()) visit(Option{first, static_cast<int>(c), &choices.relaxed});
+        if (choices.fits()) visit(Option{first, static_cast<int>(c), &choices.relaxed.front()});
         continue;
       }
       for (const StageCost& stage : choices.fitting) visit(Option{first, static_cast<int>(c), &stage});

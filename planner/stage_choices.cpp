@@ -228,7 +228,7 @@ StageChoices StageCosts::compute_all(int first, int end, int index, int in_fligh
     });
     if (!slow) add_all_states(span, later, start, choices);
   }
-  if (choices.fits()) choices.relaxed = relax(choices.fitting);
+  if (choices.fits()) choices.relaxed.push_back(relax(choices.fitting));
   return choices;
 }
 

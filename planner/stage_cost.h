@@ -74,7 +74,7 @@ struct StageCost {
 struct StageChoices {
   bool splits = false;             // the micro-batch can be split so
   std::vector<StageCost> fitting;  // in the order of the states; empty: nothing fits
-  StageCost relaxed;               // exhaustive: costs no pipeline more than any of `fitting` (C22)
+  std::vector<StageCost> relaxed;  // exhaustive: one that costs no pipeline more than any of `fitting` (C22)
   std::int64_t excess_bytes = 0;   // where it does not fit: missing on the worst device, at least
   int excess_class = 0;
   [[nodiscard]] bool fits() const { return !fitting.empty(); }
