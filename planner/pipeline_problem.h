@@ -120,8 +120,13 @@ void PipelineProblem::for_each_option(const State& state, Visit&& visit) {
     for (int first = state.block - shortest; first >= state.block - longest; --first) {
       if (!may_cut(state, first)) continue;
       if (hopeless(state, first, compositions[c].devices)) continue;
-      const StageChoices& choices = costs_.stage(first, state.block, static_cast<int>(c), in_flight(state.num_stages));
+      const StageChoices& choices =
+          costs_.stage(first, state.block, static_cast<int>(c), in_flight(state.num_stages), state.num_stages);
       if (!worth_going_on(choices, state, first)) break;
+      if (costs_.context().exhaustive) {
+        if (choices.fits()) visit(Option{first, static_cast<int>(c), &choices.relaxed.front()});
+        continue;
+      }
       for (const StageCost& stage : choices.fitting) visit(Option{first, static_cast<int>(c), &stage});
     }
   }

@@ -17,19 +17,41 @@ StageContext make_stage_context(const SearchSpace& space, const Combination& com
   context.spread = combination.spread;
   context.num_stages = combination.max_stages;
   context.states = space.states;
+  context.schedule = combination.schedule;
   context.all_choices = !space.large;
   if (space.request->constraints.samples) context.samples = *space.request->constraints.samples;
   return context;
 }
 
+PipelineShape make_pipeline_shape(const SearchSpace& space, const Combination& combination) {
+  return {combination.schedule,  combination.min_stages,   combination.max_stages,
+          combination.cuts,      combination.fixed_cuts,   space.request->use_all_devices,
+          space.devices,         combination.total_stages, space.large,
+          combination.num_blocks};
+}
+
+Candidate make_candidate(const SearchSpace& space, const Combination& combination,
+                         const std::vector<PipelineProblem::Option>& path, Cost bound) {
+  Candidate candidate{bound, combination.schedule, combination.micro, combination.count, combination.spread, {}};
+  int end = space.spans->num_blocks();
+  for (const PipelineProblem::Option& option : path) {
+    candidate.stages.push_back({option.first,
+                                end,
+                                (*combination.compositions)[static_cast<std::size_t>(option.composition)],
+                                option.stage->shares,
+                                option.stage->recompute,
+                                option.stage->state,
+                                {}});
+    end = option.first;
+  }
+  std::reverse(candidate.stages.begin(), candidate.stages.end());
+  return candidate;
+}
+
 CombinationResult search_combination(const SearchSpace& space, const Combination& combination, Cost upper_bound,
                                      const SearchLimits& limits) {
   StageCosts costs(make_stage_context(space, combination));
-  PipelineProblem problem(
-      costs, *combination.work,
-      {combination.schedule, combination.min_stages, combination.max_stages, combination.cuts, combination.fixed_cuts,
-       space.request->use_all_devices, space.devices, combination.total_stages, space.large, combination.num_blocks},
-      upper_bound);
+  PipelineProblem problem(costs, *combination.work, make_pipeline_shape(space, combination), upper_bound);
   SearchLimits here = limits;
   here.upper_bound = upper_bound;
   const auto found = search_labels(problem, here);
@@ -40,22 +62,8 @@ CombinationResult search_combination(const SearchSpace& space, const Combination
   result.complete = found.complete;
   result.costed = problem.num_costed();
   result.misfit = problem.misfit();
-  for (const auto& one : found.best) {
-    Candidate candidate{one.cost, combination.schedule, combination.micro, combination.count, combination.spread, {}};
-    int end = space.spans->num_blocks();
-    for (const PipelineProblem::Option& option : one.path) {
-      candidate.stages.push_back({option.first,
-                                  end,
-                                  (*combination.compositions)[static_cast<std::size_t>(option.composition)],
-                                  option.stage->shares,
-                                  option.stage->recompute,
-                                  option.stage->state,
-                                  {}});
-      end = option.first;
-    }
-    std::reverse(candidate.stages.begin(), candidate.stages.end());  // found from the loss side
-    result.candidates.push_back(std::move(candidate));
-  }
+  for (const auto& one : found.best)
+    result.candidates.push_back(make_candidate(space, combination, one.path, one.cost));
   return result;
 }
 

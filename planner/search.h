@@ -76,6 +76,11 @@ struct Combination {
 /// All of them, ascending in bound.
 [[nodiscard]] std::vector<Combination> make_combinations(const SearchSpace& space);
 
+/// The stages that `path` places, loss side first.
+[[nodiscard]] Candidate make_candidate(const SearchSpace& space, const Combination& combination,
+                                       const std::vector<PipelineProblem::Option>& path, Cost bound);
+[[nodiscard]] PipelineShape make_pipeline_shape(const SearchSpace& space, const Combination& combination);
+
 /// What is the same for all stages of `combination`.
 [[nodiscard]] StageContext make_stage_context(const SearchSpace& space, const Combination& combination);
 

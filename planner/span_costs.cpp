@@ -229,19 +229,8 @@ Ticks SpanCosts::backward(const SampleTable& table, int first, int end) const {
          table.backward_sum[static_cast<std::size_t>(first)];
 }
 
-Fit SpanCosts::fit(const SampleTable& table, const SpanQuery& query, const std::vector<plan::Recompute>& chosen) const {
+Room SpanCosts::room(const SampleTable& table, const SpanQuery& query) const {
   const auto first = static_cast<std::size_t>(query.first), end = static_cast<std::size_t>(query.end);
-  Fit fit;
-  fit.recompute = chosen;
-  fit.recompute.resize(end - first, plan::Recompute::None);
-  if (rule_ == RecomputeRule::Full) std::fill(fit.recompute.begin(), fit.recompute.end(), plan::Recompute::Full);
-  if (rule_ == RecomputeRule::Listed) {
-    for (std::size_t block = first; block < end; ++block) {
-      if (listed_[block] != 0) fit.recompute[block - first] = plan::Recompute::Full;
-    }
-  }
-
-  // What recompute does not change.
   const cost_model::PersistentMemory lasting = cost_model::estimate_persistent_memory(
       persistent(query.first, query.end, table.kind.axes.tensor, table.kind.expert), precision_, query.zero_stage,
       query.replicas * table.kind.axes.context, table.kind.expert, query.offload);
@@ -259,29 +248,53 @@ Fit SpanCosts::fit(const SampleTable& table, const SpanQuery& query, const std::
   fixed += cost_model::estimate_communicators(cost_, member).value;
   if (query.first > 0) fixed += table.activation_cut[first] * query.credits + table.gradient_cut[first];
   if (query.end < num_blocks_) fixed += table.gradient_cut[end] * query.credits + table.activation_cut[end];
-  std::int64_t transient = 0, shared = 0, kept = 0, largest = 0, replayed = 0;
+  fixed += *std::max_element(table.transient.begin() + query.first, table.transient.begin() + query.end);
+  fixed += *std::max_element(table.shared.begin() + query.first, table.shared.begin() + query.end);
+  const auto& device = cost_.resources().device_classes[static_cast<std::size_t>(table.kind.device_class)];
+  return {fixed,
+          lasting.host.value,
+          device.memory.value.value,
+          cost_model::host_memory_of(cost_.resources(), {table.kind.device_class, 0}).value,
+          query.in_flight,
+          query.offload == plan::Offload::Activations};
+}
+
+std::vector<plan::Recompute> SpanCosts::recompute_kinds(int block) const {
+  using plan::Recompute;
+  switch (rule_) {
+    case RecomputeRule::None: return {Recompute::None};
+    case RecomputeRule::Full: return {Recompute::Full};
+    case RecomputeRule::Listed:
+      return {listed_[static_cast<std::size_t>(block)] != 0 ? Recompute::Full : Recompute::None};
+    case RecomputeRule::Free: break;
+  }
+  if (selective_) return {Recompute::None, Recompute::Selective, Recompute::Full};
+  return {Recompute::None, Recompute::Full};
+}
+
+Fit SpanCosts::fit(const SampleTable& table, const SpanQuery& query, const std::vector<plan::Recompute>& chosen) const {
+  const auto first = static_cast<std::size_t>(query.first), end = static_cast<std::size_t>(query.end);
+  Fit fit;
+  fit.recompute = chosen;
+  fit.recompute.resize(end - first, plan::Recompute::None);
+  if (rule_ == RecomputeRule::Full) std::fill(fit.recompute.begin(), fit.recompute.end(), plan::Recompute::Full);
+  if (rule_ == RecomputeRule::Listed) {
+    for (std::size_t block = first; block < end; ++block) {
+      if (listed_[block] != 0) fit.recompute[block - first] = plan::Recompute::Full;
+    }
+  }
+
+  const Room room = this->room(table, query);
+  std::int64_t kept = 0, largest = 0, replayed = 0;
   for (std::size_t block = first; block < end; ++block) {
-    transient = std::max(transient, table.transient[block]);
-    shared = std::max(shared, table.shared[block]);
     const plan::Recompute recompute = fit.recompute[block - first];
     kept += table.kept(block, recompute);
     largest = std::max(largest, table.kept(block, recompute));
     replayed = std::max(replayed, table.replayed(block, recompute));
   }
-  fixed += transient + shared;
-
-  const bool moves = query.offload == plan::Offload::Activations;
-  const std::int64_t capacity =
-      cost_.resources().device_classes[static_cast<std::size_t>(table.kind.device_class)].memory.value.value;
-  const std::int64_t host_capacity = cost_model::host_memory_of(cost_.resources(), {table.kind.device_class, 0}).value;
   const auto need = [&] {
-    std::int64_t live = kept * query.in_flight;
-    // C34: of what goes to the host, two blocks' are here.
-    if (moves) live = std::min(live, 2 * largest);
-    const Bytes sum(fixed + live + replayed);
-    fit.bytes = (sum + cost_model::margin_of(sum)).value;
-    const std::int64_t host = lasting.host.value + (moves ? kept * query.in_flight : 0);
-    return fit.bytes <= capacity && (host == 0 || host <= host_capacity);
+    fit.bytes = room.bytes(kept, largest, replayed);
+    return room.holds(kept, largest, replayed);
   };
   fit.fits = need();
   if (fit.fits || rule_ != RecomputeRule::Free) return fit;

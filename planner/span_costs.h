@@ -70,6 +70,30 @@ struct SpanQuery {
   plan::Offload offload = plan::Offload::None;
 };
 
+/// Memory of a span as far as its recompute does not change it.
+struct Room {
+  std::int64_t fixed = 0, host_fixed = 0;
+  std::int64_t capacity = 0, host_capacity = 0;
+  int in_flight = 1;
+  bool moves = false;  // activations to the host
+
+  /// With margin. For `kept` bytes of a micro-batch, `largest` of them of one block, and `replayed` once more.
+  [[nodiscard]] std::int64_t bytes(std::int64_t kept, std::int64_t largest, std::int64_t replayed) const {
+    return bytes_of(kept * in_flight, largest, replayed);
+  }
+  /// The same for `live` bytes of all micro-batches.
+  [[nodiscard]] std::int64_t bytes_of(std::int64_t live, std::int64_t largest, std::int64_t replayed) const {
+    // C34: of what goes to the host, two blocks' are here.
+    if (moves) live = std::min(live, 2 * largest);
+    const Bytes sum(fixed + live + replayed);
+    return (sum + cost_model::margin_of(sum)).value;
+  }
+  [[nodiscard]] bool holds(std::int64_t kept, std::int64_t largest, std::int64_t replayed) const {
+    const std::int64_t host = host_fixed + (moves ? kept * in_flight : 0);
+    return bytes(kept, largest, replayed) <= capacity && (host == 0 || host <= host_capacity);
+  }
+};
+
 class SpanCosts {
  public:
   SpanCosts(const cost_model::CostModel& cost, plan::Precision precision, RecomputeRule rule, std::vector<char> listed,
@@ -87,6 +111,9 @@ class SpanCosts {
   /// anyway (empty: none).
   [[nodiscard]] Fit fit(const SampleTable& table, const SpanQuery& query,
                         const std::vector<plan::Recompute>& chosen = {}) const;
+  [[nodiscard]] Room room(const SampleTable& table, const SpanQuery& query) const;
+  /// What a block may recompute, least first; one where the rule leaves no choice.
+  [[nodiscard]] std::vector<plan::Recompute> recompute_kinds(int block) const;
   /// Gradient bytes of each bucket of the span on one device of a tensor axis, in the order of reduction.
   /// Elements of experts count as C33 says.
   [[nodiscard]] std::vector<std::int64_t> buckets(int first, int end, Bytes bucket_bytes, int tensor = 1,

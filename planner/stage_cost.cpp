@@ -7,15 +7,20 @@
 #include "cost_model/offload_time.h"
 
 namespace coxswain::planner {
-const StageChoices& StageCosts::stage(int first, int end, int composition, int in_flight) {
-  constexpr int kBlockBits = 12, kCompositionBits = 14;
+const StageChoices& StageCosts::stage(int first, int end, int composition, int in_flight, int later) {
+  constexpr int kBlockBits = 12, kCompositionBits = 14, kLaterBits = 6;
+  if (!context_.exhaustive) later = 0;
   std::uint64_t key = static_cast<std::uint64_t>(in_flight);
+  key = (key << kLaterBits) | static_cast<std::uint64_t>(later);
   key = (key << kCompositionBits) | static_cast<std::uint64_t>(composition);
   key = (key << kBlockBits) | static_cast<std::uint64_t>(first);
   key = (key << kBlockBits) | static_cast<std::uint64_t>(end);
   const auto found = stages_.find(key);
   if (found != stages_.end()) return found->second;
-  return stages_.emplace(key, compute(first, end, composition, in_flight)).first->second;
+  return stages_
+      .emplace(key, context_.exhaustive ? compute_all(first, end, composition, in_flight, later)
+                                        : compute(first, end, composition, in_flight))
+      .first->second;
 }
 
 std::vector<Share> StageCosts::split_as_asked(int first, int end, const Composition& composition) const {
@@ -146,24 +151,28 @@ bool dominates(const StageCost& a, const StageCost& b) {
 
 }  // namespace
 
-StageChoices StageCosts::compute(int first, int end, int index, int in_flight) {
-  StageChoices choices;
-  const std::vector<Pool>& pools = *context_.pools;
+StageCosts::Span StageCosts::make_span(int first, int end, int index, int in_flight, StageCost& start) const {
   const Composition& composition = at(index);
-  StageCost start;
-  start.shares = split(first, end, composition, in_flight);
-  choices.splits = !start.shares.empty();
-  if (!choices.splits) return choices;
-
   Span span{first, end, in_flight, index, {}, 0, {}};
   start.least_samples = start.shares.front().samples;
   for (const Share& share : start.shares) {
     start.least_samples = std::min(start.least_samples, share.samples);
     span.axes = composition.axes[share.pool];
-    const SampleTable& table = context_.spans->table(composition.kind(pools, share.pool), share.samples);
+    const SampleTable& table = context_.spans->table(composition.kind(*context_.pools, share.pool), share.samples);
     if (std::find(span.cases.begin(), span.cases.end(), &table) == span.cases.end()) span.cases.push_back(&table);
   }
   span.replicas = composition.replicas();
+  return span;
+}
+
+StageChoices StageCosts::compute(int first, int end, int index, int in_flight) {
+  StageChoices choices;
+  StageCost start;
+  start.shares = split(first, end, at(index), in_flight);
+  choices.splits = !start.shares.empty();
+  if (!choices.splits) return choices;
+
+  const Span span = make_span(first, end, index, in_flight, start);
   const bool shares_state = span.replicas * span.axes.context > 1;
   for (const StateChoice& state : context_.states) {
     if (state.zero_stage > 0 && !shares_state) continue;
@@ -242,7 +251,8 @@ void StageCosts::add_times(const Span& span, StageCost& result) {
   bool any = false;
   for (const SampleTable* table : span.cases) {
     Ticks forward = spans.overhead(table->kind.device_class), backward = forward, recompute = 0, weight = 0, input = 0;
-    const bool plain = result.state.zero_stage < 2 && result.state.offload != plan::Offload::Activations &&
+    const bool plain = !context_.exhaustive && result.state.zero_stage < 2 &&
+                       result.state.offload != plan::Offload::Activations &&
                        std::all_of(
                            result.recompute.begin(), result.recompute.end(),
                            [](plan::Recompute one) { return one == plan::Recompute::None; });
@@ -270,6 +280,9 @@ void StageCosts::add_times(const Span& span, StageCost& result) {
       }
       if (result.state.zero_stage >= 2)
         ticks = cost_model::estimate_beside(ticks, gathers(block, result.state.zero_stage, span), kind);
+      if (context_.exhaustive)
+        result.durations.insert(result.durations.end(), {ticks.forward, ticks.backward + ticks.recompute,
+                                                         ticks.input + ticks.recompute, ticks.weight});
       forward += ticks.forward;
       backward += ticks.backward;
       recompute += ticks.recompute;
@@ -305,6 +318,7 @@ void StageCosts::add_times(const Span& span, StageCost& result) {
       update += collective(collective::CollectiveKind::AllGather, bytes * experts, span.composition, true);
     }
     result.optimizer = std::max(result.optimizer, update);
+    if (context_.exhaustive) result.durations.push_back(update);
   }
   if (span.replicas < 2 || !cost_model::reduces_buckets(result.state.zero_stage)) return;
   for (const std::int64_t bytes :

@@ -3,6 +3,7 @@
 // Every number is a bound from below of what the simulator says of that stage (the planner's law), and equal to it for
 // the compute part. Called by PipelineProblem. Threads: one per object; SpanCosts is shared.
 #include <cstdint>
+#include <limits>
 #include <map>
 #include <tuple>
 #include <unordered_map>
@@ -35,6 +36,11 @@ struct StageContext {
   std::vector<StateChoice> states{{}};  // that a stage may choose from, least first
   /// Keep every choice that may be best for some pipeline; else the one that ends soonest by itself.
   bool all_choices = true;
+  /// Keep every split, state and recompute; `ordered`: but those of which no action takes less than with another one,
+  /// which steps no slower where a longer action never shortens the step.
+  bool exhaustive = false, ordered = true;
+  plan::ScheduleKind schedule = plan::ScheduleKind::OneForwardOneBackward;
+  Ticks at_most = std::numeric_limits<Ticks>::max();  // exhaustive: of all micro-batches on a stage by itself
 };
 
 /// Replicas of one class that a micro-batch is split over.
@@ -60,12 +66,15 @@ struct StageCost {
   Ticks sync = 0, sync_last = 0;  // reduction of all buckets, of the last one
   Ticks optimizer = 0;
   std::int64_t least_samples = 0;
+  /// Exhaustive: all that the compute actions of its replicas are made of.
+  std::vector<Ticks> durations;
 };
 
 /// All that a stage may be.
 struct StageChoices {
   bool splits = false;             // the micro-batch can be split so
   std::vector<StageCost> fitting;  // in the order of the states; empty: nothing fits
+  std::vector<StageCost> relaxed;  // exhaustive: one that costs no pipeline more than any of `fitting` (C22)
   std::int64_t excess_bytes = 0;   // where it does not fit: missing on the worst device, at least
   int excess_class = 0;
   [[nodiscard]] bool fits() const { return !fitting.empty(); }
@@ -76,9 +85,9 @@ class StageCosts {
  public:
   explicit StageCosts(StageContext context) : context_(std::move(context)) {}
   [[nodiscard]] const StageContext& context() const { return context_; }
-  /// `in_flight`: micro-batches that the stage holds at the schedule's peak. The reference lives as long as this
-  /// object.
-  const StageChoices& stage(int first, int end, int composition, int in_flight);
+  /// `in_flight`: micro-batches that the stage holds at the schedule's peak; `later`: stages behind it, which only an
+  /// exhaustive search tells apart. The reference lives as long as this object.
+  const StageChoices& stage(int first, int end, int composition, int in_flight, int later = 0);
   /// Time of a message across `cut` for `samples`, at best: activations forward, gradients backward.
   [[nodiscard]] Ticks edge(int cut, std::int64_t samples, const BestLink& link, bool gradient) const;
 
@@ -91,6 +100,9 @@ class StageCosts {
     std::vector<const SampleTable*> cases;  // replicas of one class and number of samples are one case
   };
   StageChoices compute(int first, int end, int composition, int in_flight);
+  StageChoices compute_all(int first, int end, int composition, int in_flight, int later);
+  void add_all_states(const Span& span, int later, const StageCost& start, StageChoices& choices);
+  [[nodiscard]] Span make_span(int first, int end, int composition, int in_flight, StageCost& start) const;
   bool fit(const Span& span, StageCost& result, StageChoices& choices) const;
   void add_times(const Span& span, StageCost& result);
   /// C26: what a block waits for beside its own work.

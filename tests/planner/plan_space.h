@@ -3,9 +3,10 @@
 // devices, shares, ZeRO and recompute come from the axes below, memory and steps from cost_model/.
 // Branch and bound keeps it exact: a part of a plan is left out only when it does not fit into memory, or when one
 // stage by itself takes longer than `at_most`: the way of the first micro-batch to it and back, then its own actions or
-// its own messages one after another, then its update; nothing waits for anything else. Equal devices (one class, one
-// node) are taken in order, so no two plans visited differ only in them. An axis of a stage is a function in
-// `stage_axes`, an axis of the whole plan a loop in `PlanSpace::run`.
+// its own messages one after another, then its update; nothing waits for anything else. A whole plan is simulated only
+// where StepBound, which no simulated step is below, is not above the best so far; `set_plain` turns that off. Equal
+// devices (one class, one node) are taken in order, so no two plans visited differ only in them. An axis of a stage is
+// a function in `stage_axes`, an axis of the whole plan a loop in `PlanSpace::run`.
 #include <algorithm>
 #include <functional>
 #include <limits>
@@ -23,6 +24,7 @@
 #include "plan/capabilities.h"
 #include "plan/program.h"
 #include "plan/schedule.h"
+#include "tests/planner/stage_times.h"
 
 namespace coxswain::test_support {
 
@@ -72,6 +74,8 @@ struct StageChoice {
   std::vector<std::size_t> from;                       // equal devices of each replica
   double busy = 0, forward_min = 0, backward_min = 0;  // seconds of one micro-batch; backward without W put off
   double optimizer = 0;
+  StageTimes times;
+  int shape = 0;  // equal for equal kinds of devices with equal samples
 };
 
 /// Everything that a stage's axes may look at.
@@ -289,6 +293,7 @@ class PlanSpace {
     double step = std::numeric_limits<double>::infinity();
     plan::Plan plan;
     std::int64_t simulated = 0, left_out = 0;  // left out: parts of plans, by the bound
+    std::int64_t bounded = 0;                  // whole plans that StepBound left out
     bool complete = true;                      // false: `max_simulations` ended it
   };
   /// The best of all plans that take at most `at_most`; infinity where there is none.
@@ -309,6 +314,9 @@ class PlanSpace {
     }
     return best_;
   }
+
+  /// Every whole plan is simulated, whatever StepBound says.
+  void set_plain(bool plain) { plain_ = plain; }
 
   /// Every plan that fits into memory, with its roles.
   void visit_all(const std::function<void(const plan::Plan&)>& visit) {
@@ -336,8 +344,9 @@ class PlanSpace {
         const int end =
             left == 0 ? blocks : first + 1 + static_cast<int>(pick(static_cast<std::size_t>(blocks - left - first)));
         std::vector<const StageChoice*> possible;
-        for (const StageChoice& choice : choices(stage, first, end)) {
-          if (is_free(choice)) possible.push_back(&choice);
+        for (const std::vector<StageChoice>& alike : choices(stage, first, end)) {
+          if (!is_free(alike.front())) continue;
+          for (const StageChoice& choice : alike) possible.push_back(&choice);
         }
         if (possible.empty()) break;
         place(*possible[pick(possible.size())]);
@@ -348,11 +357,38 @@ class PlanSpace {
     return std::nullopt;
   }
 
+  /// Seconds that the plan of the stages placed takes at least: of the last random_plan.
+  [[nodiscard]] double least_seconds() {
+    std::vector<const StageTimes*> stages;
+    Ticks update = 0, overhead = 0;
+    for (const auto& [choice, offset] : placed_) {
+      stages.push_back(&choice->times);
+      for (const ReplicaTimes& replica : choice->times.replicas) update = std::max(update, replica.optimizer);
+      for (const plan::Replica& replica : choice->stage.replicas)
+        overhead = std::max(overhead,
+                            cost_model::to_ticks(cost_.estimate_step_overhead(replica.devices.front().device_class)));
+    }
+    std::vector<const EdgeTimes*> edges;
+    for (std::size_t s = 0; s + 1 < placed_.size(); ++s) {
+      const StageChoice &from = *placed_[s].first, &to = *placed_[s + 1].first;
+      const auto [at, fresh] = edges_.try_emplace(std::tuple{to.stage.first_block, from.shape, to.shape});
+      if (fresh) at->second = edge_times(cost_, to.stage.first_block, placed_stage(s), placed_stage(s + 1));
+      edges.push_back(&at->second);
+    }
+    const Ticks end = bound_.run(stages, edges, lists_, static_cast<int>(batch_.count), plan::Plan{}.receive_credits);
+    return cost_model::to_seconds(end + norm_ticks() + update + overhead).value;
+  }
+
  private:
   void begin(std::int64_t micro, int stages, plan::ScheduleKind schedule) {
+    if (uses_.empty()) uses_ = plan::trainable_uses(cost_.model());
+    lists_.clear();
+    for (int s = 0; s < stages; ++s)
+      lists_.push_back(plan::make_schedule(schedule, s, stages, static_cast<int>(global_ / micro)));
     batch_ = {global_, micro, global_ / micro};
     num_stages_ = stages;
     schedule_ = schedule;
+    set_prices();
     choices_.clear();
     placed_.clear();
     free_.clear();
@@ -377,8 +413,9 @@ class PlanSpace {
 
   [[nodiscard]] double limit() const { return std::min(best_.step, at_most_) * (1 + 1e-9); }
 
-  /// All settings of blocks [first, end) as stage number `stage` that fit and may still be fast enough; made once.
-  const std::vector<StageChoice>& choices(int stage, int first, int end) {
+  /// All settings of blocks [first, end) as stage number `stage` that fit and may still be fast enough, those of one
+  /// shape together, least busy first; made once.
+  const std::vector<std::vector<StageChoice>>& choices(int stage, int first, int end) {
     const auto [at, fresh] = choices_.try_emplace({stage, first, end});
     if (!fresh) return at->second;
     const StageFrame frame{&cost_, &axes_, &devices_, batch_, schedule_, stage, num_stages_};
@@ -394,8 +431,18 @@ class PlanSpace {
         });
       now = std::move(longer);
     }
+    std::map<int, std::vector<StageChoice>> by_shape;
     for (StageChoice& choice : now) {
-      if (weigh(frame, choice)) at->second.push_back(std::move(choice));
+      if (!weigh(frame, choice)) continue;
+      choice.times = stage_times(cost_, choice.stage, plan::splits_backward(schedule_), stage + 1 == num_stages_,
+                                 axes_.bucket_bytes, uses_);
+      choice.shape = shape_of(choice);
+      by_shape[choice.shape].push_back(std::move(choice));
+    }
+    for (auto& [shape, alike] : by_shape) {
+      std::stable_sort(alike.begin(), alike.end(),
+                       [](const StageChoice& a, const StageChoice& b) { return a.busy < b.busy; });
+      at->second.push_back(std::move(alike));
     }
     return at->second;
   }
@@ -460,36 +507,117 @@ class PlanSpace {
     const int left = num_stages_ - stage - 1;
     for (int end = left == 0 ? blocks : first + 1; end <= blocks - left; ++end) {
       if (!has_work(first, end)) continue;
-      for (const StageChoice& choice : choices(stage, first, end)) {
-        if (!is_free(choice)) continue;
-        const Way way = placed_.empty() ? start : way_to(start, choice, first);
-        const double update = std::max(way.optimizer, choice.optimizer);
+      for (const std::vector<StageChoice>& alike : choices(stage, first, end)) {
+        if (!is_free(alike.front())) continue;
+        const Way way = placed_.empty() ? start : way_to(start, alike.front(), first);
         // Where W is put off, the last ones run beside the way back of the last gradient.
         const double own = plan::splits_backward(schedule_) ? way.forward : way.path;
-        const double last = std::max({way.messages, own + static_cast<double>(batch_.count) * choice.busy,
-                                      way.path + choice.forward_min + choice.backward_min});
-        if (last + update > limit()) {
-          ++best_.left_out;
-          continue;
+        for (const StageChoice& choice : alike) {
+          const double all_own = own + static_cast<double>(batch_.count) * choice.busy;
+          if (all_own > limit()) break;
+          const double update = std::max(way.optimizer, choice.optimizer);
+          const double path = way.path + choice.forward_min + choice.backward_min;
+          const double forward = way.forward + choice.forward_min;
+          double last = std::max({way.messages, all_own, path});
+          if (left > 0) {
+            // All that remains, on all devices that remain, after the way to it.
+            last = std::max(last, (plan::splits_backward(schedule_) ? forward : path) + rest_seconds(end, choice));
+          }
+          if (last + update > limit()) {
+            ++best_.left_out;
+            continue;
+          }
+          place(choice);
+          next_stage(end, {path, forward, way.messages, update});
+          take_back();
         }
-        place(choice);
-        next_stage(end, {way.path + choice.forward_min + choice.backward_min, way.forward + choice.forward_min,
-                         way.messages, update});
-        take_back();
       }
     }
+  }
+
+  /// Seconds in which the devices that `choice` leaves take the whole batch through the blocks from `first` on, at
+  /// least. A block is worth what the fastest kind of device needs for it; a device earns at most so much a second as
+  /// on the block that suits it best.
+  [[nodiscard]] double rest_seconds(int first, const StageChoice& choice) const {
+    double worth = 0, earned = 0;
+    for (std::size_t b = static_cast<std::size_t>(first); b < worth_.size(); ++b) worth += worth_[b];
+    for (std::size_t d = 0; d < devices_.size(); ++d)
+      earned +=
+          static_cast<double>(free_[d] - choice.used[d]) * earns_[static_cast<std::size_t>(devices_[d].device_class)];
+    if (earned <= 0) return std::numeric_limits<double>::infinity();
+    return static_cast<double>(global_) * worth / earned;
+  }
+
+  /// What blocks are worth and devices earn, for samples of `batch_`.
+  void set_prices() {
+    const auto blocks = static_cast<std::size_t>(cost_.facts().num_blocks());
+    const std::size_t classes = cost_.resources().device_classes.size();
+    std::vector<std::vector<double>> seconds(classes);  // of a device for a sample, at best
+    worth_.assign(blocks, std::numeric_limits<double>::max());
+    for (std::size_t c = 0; c < classes; ++c) {
+      for (std::size_t b = 0; b < blocks; ++b) {
+        double least = std::numeric_limits<double>::max();
+        for (int tensor = 1; tensor <= axes_.max_tensor; tensor *= 2) {
+          for (std::int64_t samples = 1; samples <= batch_.micro; ++samples) {
+            const cost_model::BlockTime time = cost_.estimate_block(
+                {static_cast<int>(b), static_cast<int>(c), samples, plan::Precision::Float32, tensor});
+            least = std::min(least, (time.forward + time.backward).value * tensor / static_cast<double>(samples));
+          }
+        }
+        seconds[c].push_back(least);
+        worth_[b] = std::min(worth_[b], least);
+      }
+    }
+    earns_.assign(classes, 0);
+    for (std::size_t c = 0; c < classes; ++c) {
+      for (std::size_t b = 0; b < blocks; ++b) {
+        if (seconds[c][b] > 0) earns_[c] = std::max(earns_[c], worth_[b] / seconds[c][b]);
+      }
+    }
+  }
+
+  [[nodiscard]] int shape_of(const StageChoice& choice) {
+    std::vector<std::int64_t> key;
+    for (std::size_t r = 0; r < choice.from.size(); ++r) {
+      const plan::Replica& replica = choice.stage.replicas[r];
+      key.insert(key.end(), {static_cast<std::int64_t>(choice.from[r]), replica.tensor, replica.samples});
+    }
+    return shapes_.try_emplace(key, static_cast<int>(shapes_.size())).first->second;
+  }
+
+  /// The stage on the devices that it has here.
+  [[nodiscard]] plan::Stage placed_stage(std::size_t s) const {
+    const auto& [choice, offset] = placed_[s];
+    plan::Stage stage = choice->stage;
+    for (std::size_t r = 0; r < choice->from.size(); ++r) {
+      for (plan::DeviceId& device : stage.replicas[r].devices) device.index += offset[choice->from[r]];
+    }
+    return stage;
+  }
+
+  /// Ticks in which all devices of the plan sum a few numbers: the norm of the gradients.
+  [[nodiscard]] Ticks norm_ticks() {
+    std::vector<int> key;
+    for (const auto& [choice, offset] : placed_) key.push_back(choice->shape);
+    const auto [at, fresh] = norms_.try_emplace(key, 0);
+    if (!fresh) return at->second;
+    constexpr std::int64_t kScalars = 4;
+    std::vector<plan::DeviceId> world;
+    for (std::size_t s = 0; s < placed_.size(); ++s) {
+      for (const plan::Replica& replica : placed_stage(s).replicas)
+        world.insert(world.end(), replica.devices.begin(), replica.devices.end());
+    }
+    if (world.size() > 1)
+      at->second = cost_model::to_ticks(
+          cost_.estimate_collective(collective::CollectiveKind::AllReduce, Bytes(4 * kScalars), world));
+    return at->second;
   }
 
   [[nodiscard]] plan::Plan make_plan() const {
     plan::Plan plan;
     plan.batch = batch_;
     plan.schedule = schedule_;
-    for (const auto& [choice, offset] : placed_) {
-      plan.stages.push_back(choice->stage);
-      for (std::size_t r = 0; r < choice->from.size(); ++r) {
-        for (plan::DeviceId& device : plan.stages.back().replicas[r].devices) device.index += offset[choice->from[r]];
-      }
-    }
+    for (std::size_t s = 0; s < placed_.size(); ++s) plan.stages.push_back(placed_stage(s));
     plan::fill_roles(plan, cost_.model(), axes_.bucket_bytes);
     return plan;
   }
@@ -497,6 +625,10 @@ class PlanSpace {
   void simulate() {
     if (best_.simulated == max_simulations_) {
       best_.complete = false;
+      return;
+    }
+    if (!plain_ && !visit_ && least_seconds() > limit()) {
+      ++best_.bounded;
       return;
     }
     plan::Plan plan = make_plan();
@@ -521,9 +653,17 @@ class PlanSpace {
   plan::Batch batch_;
   plan::ScheduleKind schedule_ = plan::ScheduleKind::OneForwardOneBackward;
   int num_stages_ = 1;
-  std::map<std::tuple<int, int, int>, std::vector<StageChoice>> choices_;
+  std::map<std::tuple<int, int, int>, std::vector<std::vector<StageChoice>>> choices_;
   std::vector<std::pair<const StageChoice*, std::vector<std::int64_t>>> placed_;  // with the offsets of its devices
   std::vector<std::int64_t> free_;
+  bool plain_ = false;
+  std::vector<std::vector<int>> uses_;
+  std::vector<std::vector<plan::Action>> lists_;  // by stage
+  std::vector<double> worth_, earns_;             // seconds of a sample by block; by device class
+  std::map<std::vector<std::int64_t>, int> shapes_;
+  std::map<std::tuple<int, int, int>, EdgeTimes> edges_;  // by cut and shapes
+  std::map<std::vector<int>, Ticks> norms_;               // by shapes of the stages
+  StepBound bound_;
   double at_most_ = 0;
   std::int64_t max_simulations_ = 0;
   Best best_;
