@@ -1,9 +1,7 @@
 // The search from outside: combinations in batches, best first; simulation of what looks best; refinement.
 #include <algorithm>
 #include <atomic>
-#include <bit>
 #include <limits>
-#include <map>
 #include <memory>
 #include <queue>
 #include <set>
@@ -12,6 +10,7 @@
 
 #include "plan/schedule.h"
 #include "planner/combination_bounds.h"
+#include "planner/look_order.h"
 #include "planner/planner.h"
 #include "planner/proof.h"
 #include "planner/quick_look.h"
@@ -63,66 +62,6 @@ void parallel_for(std::size_t count, int threads, Body body) {
     });
   }
 }
-
-struct Task {
-  Combination combination;
-  Cost guess = 0;  // before a look
-  Cost look = kNoCost;
-};
-
-/// Which combinations to look at next. A look is about its guess times what looks of its group were to their guesses,
-/// so groups of which nothing fits, or nothing comes near its guess, fall behind.
-class LookOrder {
- public:
-  explicit LookOrder(const std::vector<Task>& tasks) {
-    for (std::size_t i = 0; i < tasks.size(); ++i) {
-      const Combination& one = tasks[i].combination;
-      Group& group =
-          groups_[{one.group, static_cast<int>(one.schedule), std::bit_width(static_cast<unsigned>(one.max_stages))}];
-      group.tasks.push_back(i);
-      guesses_.push_back(tasks[i].guess);
-    }
-    for (auto& [key, group] : groups_) {
-      std::stable_sort(group.tasks.begin(), group.tasks.end(),
-                       [&](std::size_t a, std::size_t b) { return guesses_[a] < guesses_[b]; });
-      for (const std::size_t task : group.tasks) group_of_.emplace(task, &group);
-    }
-  }
-
-  /// Up to `most`, at most one of a group; none that is expected above `best`.
-  [[nodiscard]] std::vector<std::size_t> next(std::size_t most, Cost best) {
-    std::vector<std::pair<double, Group*>> order;
-    for (auto& [key, group] : groups_) {
-      if (group.done == group.tasks.size()) continue;
-      const double expected = static_cast<double>(guesses_[group.tasks[group.done]]) * group.ratio;
-      if (best == kNoCost || expected < static_cast<double>(best)) order.emplace_back(expected, &group);
-    }
-    const std::size_t count = std::min(most, order.size());
-    std::stable_sort(order.begin(), order.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
-    std::vector<std::size_t> result;
-    for (std::size_t i = 0; i < count; ++i) result.push_back(order[i].second->tasks[order[i].second->done++]);
-    return result;
-  }
-
-  void saw(std::size_t task, Cost look) {
-    constexpr double kMisfitPenalty = 1.1;
-    Group& group = *group_of_.at(task);
-    if (look == kNoCost)
-      group.ratio *= kMisfitPenalty;
-    else
-      group.ratio = std::max(1.0, static_cast<double>(look) / static_cast<double>(std::max<Cost>(1, guesses_[task])));
-  }
-
- private:
-  struct Group {
-    std::vector<std::size_t> tasks;  // ascending in guess
-    std::size_t done = 0;
-    double ratio = 1.0;
-  };
-  std::map<std::tuple<int, int, int>, Group> groups_;
-  std::map<std::size_t, Group*> group_of_;
-  std::vector<Cost> guesses_;
-};
 
 class Search {
  public:

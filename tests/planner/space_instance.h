@@ -240,7 +240,7 @@ class InstanceMaker {
     }
     cluster::ResourceGraph graph;
     graph.device_classes = std::move(classes);
-    graph.node_classes = {{"node-a", {{0, of_a}}, inner}, {"node-b", {{1, of_b}}, inner}};
+    graph.node_classes = {{"node-a", {{0, of_a}}, inner, {}}, {"node-b", {{1, of_b}}, inner, {}}};
     graph.nodes = {{0, 1}, {1, 1}};
     graph.tiers = {{outer, 0}};
     return graph;
