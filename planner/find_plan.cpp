@@ -229,8 +229,21 @@ class Search {
     for (auto& result : results) {
       if (result) keep(std::move(*result));
     }
+    for (std::size_t i = 0; i < chosen.size() && simulated_.empty(); ++i) try_whole_backward(waiting_[chosen[i]]);
     for (auto i = chosen.rbegin(); i != chosen.rend(); ++i)
       waiting_.erase(waiting_.begin() + static_cast<std::ptrdiff_t>(*i));
+  }
+
+  /// A candidate that does not fit after all: between I and W it holds what it recomputed. With whole backwards it does
+  /// not.
+  void try_whole_backward(Candidate candidate) {
+    const auto whole = plan::ScheduleKind::OneForwardOneBackward;
+    const auto& allowed = space_.schedules;
+    if (!plan::splits_backward(candidate.schedule) || std::find(allowed.begin(), allowed.end(), whole) == allowed.end())
+      return;
+    candidate.schedule = whole;
+    if (!refit(space_, candidate)) return;
+    if (auto one = simulate_one(candidate)) keep(std::move(*one));
   }
 
   using Shape = std::tuple<std::vector<int>, std::int64_t, std::vector<int>>;
@@ -314,8 +327,12 @@ class Search {
         for (const int chunks : plan::chunk_choices(kind, stages, space_.spans->num_blocks(), kMaxChunks)) {
           // Up the V the first stage is the last one too: it has work of both ends.
           for (int moved = 0; moved <= (kind == plan::ScheduleKind::ZeroBubbleV ? kMaxMoved : 0); ++moved) {
-            if (auto candidate = with_chunks(one.candidate, kind, chunks, moved))
-              tried.push_back(std::move(*candidate));
+            auto candidate = with_chunks(one.candidate, kind, chunks, moved);
+            if (!candidate) continue;
+            if (!space_.large) {
+              for (Candidate& next : neighbours(space_, *candidate)) tried.push_back(std::move(next));
+            }
+            tried.push_back(std::move(*candidate));
           }
         }
       }

@@ -244,8 +244,43 @@ std::optional<Candidate> with_chunks(const Candidate& candidate, plan::ScheduleK
   return result;
 }
 
+namespace {
+
+/// The same blocks on each stage in one run.
+Candidate without_chunks(const Candidate& candidate) {
+  Candidate result = candidate;
+  int block = 0;
+  for (CandidateStage& stage : result.stages) {
+    int blocks = stage.end - stage.first;
+    for (const plan::BlockRun& run : stage.chunks) blocks += run.end_block - run.first_block;
+    stage.first = block;
+    stage.end = block += blocks;
+    stage.chunks.clear();
+  }
+  return result;
+}
+
+/// One block from a stage to the next one, or back.
+std::vector<Candidate> chunked_neighbours(const SearchSpace& space, const Candidate& candidate) {
+  std::vector<Candidate> found;
+  if (space.request->constraints.cuts) return found;
+  const int num_chunks = 1 + static_cast<int>(candidate.stages.front().chunks.size());
+  const Candidate whole = without_chunks(candidate);
+  for (std::size_t s = 0; s + 1 < whole.stages.size(); ++s) {
+    for (const int shift : {-1, 1}) {
+      Candidate moved = whole;
+      moved.stages[s].end += shift;
+      moved.stages[s + 1].first += shift;
+      if (auto folded = with_chunks(moved, candidate.schedule, num_chunks)) found.push_back(std::move(*folded));
+    }
+  }
+  return found;
+}
+
+}  // namespace
+
 std::vector<Candidate> neighbours(const SearchSpace& space, const Candidate& candidate) {
-  if (plan::has_chunks(candidate.schedule)) return {};
+  if (plan::has_chunks(candidate.schedule)) return chunked_neighbours(space, candidate);
   NeighbourList list(space);
   list.add_cuts(candidate);
   if (!space.large) {

@@ -12,7 +12,8 @@ namespace coxswain::planner {
 /// Recompute and memory of a candidate whose spans or samples were changed: false when it no longer fits.
 [[nodiscard]] bool refit(const SearchSpace& space, Candidate& candidate);
 
-/// Candidates one change away from `candidate` that the constraints allow and memory holds.
+/// Candidates one change away from `candidate` that the constraints allow and memory holds. With chunks only where
+/// blocks stand changes, and memory is not looked at.
 [[nodiscard]] std::vector<Candidate> neighbours(const SearchSpace& space, const Candidate& candidate);
 
 /// `candidate` under a schedule whose stages hold `num_chunks` runs of blocks each: as many blocks on each stage as

@@ -78,3 +78,30 @@ TEST_CASE("with chunks every stage keeps its number of blocks, in runs along the
   CHECK(interleaved->stages[1].chunks == std::vector<plan::BlockRun>{{5, 6}});
   CHECK_FALSE(with_chunks(candidate, plan::ScheduleKind::Interleaved, 3).has_value());
 }
+
+TEST_CASE("with chunks a block moves to the next stage or back", "[refine_test]") {
+  const model::ModelGraph graph = make_chain(6, 8);
+  const auto resources =
+      make_cluster({make_device("d", 1 << 30)}, {1}, 2, make_link("l", 0, 1e9), make_link("o", 0, 1e9));
+  const FakeCost cost(graph, resources);
+  Request request;
+  request.cost = &cost;
+  request.global_batch = 8;
+  const auto space = make_search_space(request);
+  REQUIRE(space.has_value());
+  // 0 0 | 1 1 | 1 1 | 0 0.
+  Candidate candidate;
+  candidate.schedule = plan::ScheduleKind::ZeroBubbleV;
+  candidate.stages.resize(2);
+  candidate.stages[0] = {0, 2, {}, {}, std::vector<plan::Recompute>(4, plan::Recompute::None), {}, {{6, 8}}};
+  candidate.stages[1] = {2, 4, {}, {}, std::vector<plan::Recompute>(4, plan::Recompute::None), {}, {{4, 6}}};
+  const std::vector<Candidate> found = neighbours(*space, candidate);
+  REQUIRE(found.size() == 2);
+  // 0 0 | 1 1 1 | 1 1 | 0, and the mirror of it.
+  CHECK(found[0].stages[0].end == 2);
+  CHECK(found[0].stages[0].chunks == std::vector<plan::BlockRun>{{7, 8}});
+  CHECK(found[0].stages[1].end == 5);
+  CHECK(found[1].stages[0].end == 3);
+  CHECK(found[1].stages[0].recompute.size() == 5);
+  CHECK(found[1].stages[1].chunks == std::vector<plan::BlockRun>{{5, 6}});
+}
