@@ -209,7 +209,7 @@ void add_train_command(CLI::App& app, Action& action) {
         options->trace_steps = text;
         options->traces = true;
       },
-      "A-B: write a Chrome/Perfetto trace of these steps, predicted beside measured (RUN-DIR/trace)");
+      "A-B: Chrome/Perfetto trace of these steps, predicted beside measured (RUN-DIR/trace)");
   add_missing_option(*command, "--max-restarts", "restart after a failure");
   add_missing_option(*command, "--resume", "resume from a checkpoint");
   command->callback([&action, options] { action = [options] { return train(*options); }; });
