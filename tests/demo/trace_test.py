@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""`launch train --trace-steps 3-4` on two CPU devices: what the trace must hold for every action of the run's plan."""
+"""`launch train --trace-steps 3-4` on two CPU devices, of one node and of two: what the trace must hold for every action of
+the run's plan."""
 
 import argparse
 import collections
@@ -7,6 +8,7 @@ import json
 import pathlib
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -30,16 +32,39 @@ def check(condition, what):
         raise AssertionError(what)
 
 
-def train(launch, folder, plan):
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def commands(launch, folder, num_nodes):
+    """One line a node; the second node has its own run directory."""
+    line = [launch, "train", folder / "job.yaml", "--trace-steps", f"{STEPS[0]}-{STEPS[1]}"]
+    if num_nodes == 1:
+        return [line + ["--devices", "2xcpu", "--run-dir", folder / "run"]]
+    token = folder / "token"
+    token.write_text("secret of this test\n")
+    token.chmod(0o600)
+    line += ["--devices", "1xcpu", "--nnodes", num_nodes, "--rdzv-endpoint", f"127.0.0.1:{free_port()}", "--token-file", token]
+    return [line + ["--node-rank", node, "--run-dir", folder / ("run" if node == 0 else f"node-{node}")] for node in range(num_nodes)]
+
+
+def train(launch, folder, plan, num_nodes):
     """The run directory, after a run that was traced."""
     (folder / "text.txt").write_text("In the beginning God created the heaven and the earth.\n" * 400)
     (folder / "job.yaml").write_text(JOB.format(steps=NUM_STEPS, plan=plan))
-    results = folder / "run"
-    command = [launch, "train", folder / "job.yaml", "--devices", "2xcpu", "--run-dir", results, "--trace-steps", f"{STEPS[0]}-{STEPS[1]}"]
-    finished = subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=120)
-    check(finished.returncode == 0, f"exit {finished.returncode}\n{finished.stdout}\n{finished.stderr}")
-    check("trace/steps_3-4.json" in finished.stdout, f"the trace is not named:\n{finished.stdout}")
-    return results
+    nodes = [subprocess.Popen([str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+             for command in commands(launch, folder, num_nodes)]
+    try:
+        outputs = [node.communicate(timeout=90) for node in nodes]
+    finally:
+        for node in nodes:
+            node.kill()
+    check([node.returncode for node in nodes] == [0] * num_nodes, outputs)
+    check("trace/steps_3-4.json" in outputs[0][0], f"the trace is not named: {outputs}")
+    check(not list(folder.glob("node-*/trace")), "a trace beside the one of node 0")
+    return folder / "run"
 
 
 def lists_by_rank(document):
@@ -107,7 +132,16 @@ def check_between_ranks(events):
             check(receives and all(end_of(e) > send["ts"] for e in receives), f"{send} and {receives}")
 
 
-def check_trace(results):
+def check_clocks(clocks, num_nodes):
+    """All nodes are this machine, so the true offset is 0."""
+    check([clock["rank"] for clock in clocks] == list(range(len(clocks))), clocks)
+    check(len({clock["node"] for clock in clocks}) == num_nodes, clocks)
+    for clock in clocks:
+        check(abs(clock["offset_seconds"]) <= clock["error_seconds"] < 1, clock)
+        check((clock["error_seconds"] > 0) == (clock["node"] != clocks[0]["node"]), clock)
+
+
+def check_trace(results, num_nodes):
     document = json.loads((results / "plan-1.json").read_text())
     trace = json.loads((results / "trace/steps_3-4.json").read_text())
     check((results / "trace/steps_3-4.json").stat().st_mode & 0o077 == 0, "others may read the trace")
@@ -115,7 +149,7 @@ def check_trace(results):
     events = spans(trace, "measured")
     check({e["args"]["step"] for e in events} == set(STEPS), "other steps than those that were asked for")
     check(trace["otherData"]["steps"] == list(STEPS), trace["otherData"])
-    check([clock["offset_seconds"] for clock in trace["otherData"]["clocks"]] == [0] * len(lists), "one node has one clock")
+    check_clocks(trace["otherData"]["clocks"], num_nodes)
     check_every_action_once(events, lists)
     check_order(events, lists)
     check_between_ranks(events)
@@ -130,10 +164,11 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--launch", type=pathlib.Path, required=True)
     arguments = parser.parse_args()
-    for plan in ("{data: 1, pipeline: 2, micro: 2}", "{data: 2, pipeline: 1, micro: 4, samples: [3, 1]}"):
+    pipeline, replicas = "{data: 1, pipeline: 2, micro: 2}", "{data: 2, pipeline: 1, micro: 4, samples: [3, 1]}"
+    for plan, num_nodes in ((replicas, 1), (pipeline, 2)):
         folder = pathlib.Path(tempfile.mkdtemp(prefix="coxswain-trace-"))
         try:
-            check_trace(train(arguments.launch, folder, plan))
+            check_trace(train(arguments.launch, folder, plan, num_nodes), num_nodes)
         except BaseException:
             print(f"kept for a look: {folder}", file=sys.stderr)
             raise
