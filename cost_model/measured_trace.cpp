@@ -2,6 +2,7 @@
 #include "cost_model/measured_trace.h"
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 #include <map>
 
@@ -134,6 +135,33 @@ double first_begin(const TracedStep& step) {
   return first;
 }
 
+/// Members of a JSON object as text, written straight: there are many, and the coordinator has other things to do.
+/// Requires: names and texts that need no escape (an action's text needs none), finite numbers.
+class Fields {
+ public:
+  Fields& number(std::string_view name, double value) {
+    char digits[32];
+    const auto end = std::to_chars(digits, digits + sizeof digits, value).ptr;
+    return raw(name, std::string_view(digits, static_cast<std::size_t>(end - digits)));
+  }
+  Fields& integer(std::string_view name, std::int64_t value) { return raw(name, std::to_string(value)); }
+  Fields& string(std::string_view name, std::string_view value) { return raw(name, "\"" + std::string(value) + "\""); }
+  Fields& raw(std::string_view name, std::string_view value) {
+    text_ += text_.empty() ? "\"" : ",\"";
+    text_.append(name).append("\":").append(value);
+    return *this;
+  }
+  /// What was measured, what was predicted, and the first over the second (null where nothing was predicted).
+  Fields& pair(double measured, double predicted) {
+    number("measured_ms", to_milliseconds(measured)).number("predicted_ms", to_milliseconds(predicted));
+    return to_ticks(predicted) > 0 ? number("ratio", measured / predicted) : raw("ratio", "null");
+  }
+  [[nodiscard]] std::string object() const { return "{" + text_ + "}"; }
+
+ private:
+  std::string text_;
+};
+
 }  // namespace
 
 /// The text of a trace, event by event.
@@ -157,60 +185,49 @@ class MeasuredTrace::Writer {
     begun_ = true;
     for (std::size_t rank = 0; rank < views_.size(); ++rank) {
       const MeasuredStep& measured = step.ranks[rank];
-      JsonObject args{{"step", step.step}};
-      add_pair(args, measured.seconds, run_.predicted.estimate.step.value);
+      Fields args;
+      args.integer("step", step.step).pair(measured.seconds, run_.predicted.estimate.step.value);
       add_span("step " + std::to_string(step.step), "measured", static_cast<int>(rank), kStepThread, measured.begin,
-               measured.begin + measured.seconds, std::move(args));
+               measured.begin + measured.seconds, args);
       for (std::size_t i = 0; i < measured.start.size(); ++i)
         add_action(step, first, static_cast<int>(rank), i, starts[rank][i]);
     }
   }
 
  private:
-  void add(const Json& event) { events_ += (events_.empty() ? "" : ",\n") + to_text(event); }
+  void add(std::string_view event) { events_.append(events_.empty() ? "" : ",\n").append(event); }
 
-  void add_span(std::string name, const char* category, int rank, int thread, double start, double end,
-                JsonObject args) {
+  void add_span(const std::string& name, const char* category, int rank, int thread, double start, double end,
+                const Fields& args) {
     const std::int64_t from = to_ticks(start - origin_), to = to_ticks(end - origin_);
-    add(JsonObject{{"args", std::move(args)},
-                   {"cat", category},
-                   {"dur", static_cast<double>(to - from) / 1e3},
-                   {"name", std::move(name)},
-                   {"ph", "X"},
-                   {"pid", rank},
-                   {"tid", thread},
-                   {"ts", static_cast<double>(from) / 1e3}});
+    Fields event;
+    event.raw("args", args.object()).string("cat", category).number("dur", static_cast<double>(to - from) / 1e3);
+    event.string("name", name).string("ph", "X").integer("pid", rank).integer("tid", thread);
+    add(event.number("ts", static_cast<double>(from) / 1e3).object());
   }
 
   void add_thread(int rank, int thread, int order, std::string name) {
-    add(name_event("thread_name", rank, thread, std::move(name)));
-    add(JsonObject{{"args", JsonObject{{"sort_index", order}}},
-                   {"name", "thread_sort_index"},
-                   {"ph", "M"},
-                   {"pid", rank},
-                   {"tid", thread}});
+    add(to_text(name_event("thread_name", rank, thread, std::move(name))));
+    add(to_text(JsonObject{{"args", JsonObject{{"sort_index", order}}},
+                           {"name", "thread_sort_index"},
+                           {"ph", "M"},
+                           {"pid", rank},
+                           {"tid", thread}}));
   }
 
   void add_names(int rank, const RankView& view) {
     const plan::Stage& stage = run_.plan.stages[static_cast<std::size_t>(view.place.stage)];
     const plan::Replica& replica = stage.replicas[static_cast<std::size_t>(view.place.replica)];
-    add(name_event("process_name", rank, 0,
-                   "rank " + std::to_string(rank) + ", stage " + std::to_string(view.place.stage) + " " +
-                       blocks_text(stage) + ", " + std::to_string(replica.samples) + " samples, " +
-                       run_.nodes[static_cast<std::size_t>(rank)]));
+    const std::string name = "rank " + std::to_string(rank) + ", stage " + std::to_string(view.place.stage) + " " +
+                             blocks_text(stage) + ", " + std::to_string(replica.samples) + " samples, " +
+                             run_.nodes[static_cast<std::size_t>(rank)];
+    add(to_text(name_event("process_name", rank, 0, name)));
     add_thread(rank, kStepThread, 0, "step");
     for (int stream = 0; stream < num_shown_streams(run_.plan); ++stream) {
-      const std::string name(stream_name(static_cast<plan::Stream>(stream)));
-      add_thread(rank, stream, 2 * stream + 1, name);
-      add_thread(rank, kPredictedThreads + stream, 2 * stream + 2, name + ", predicted");
+      const std::string thread(stream_name(static_cast<plan::Stream>(stream)));
+      add_thread(rank, stream, 2 * stream + 1, thread);
+      add_thread(rank, kPredictedThreads + stream, 2 * stream + 2, thread + ", predicted");
     }
-  }
-
-  /// What was measured, what was predicted, and the first over the second (null where nothing was predicted).
-  static void add_pair(JsonObject& args, double measured, double predicted) {
-    args["measured_ms"] = to_milliseconds(measured);
-    args["predicted_ms"] = to_milliseconds(predicted);
-    args["ratio"] = predicted > 0 ? Json(measured / predicted) : Json(nullptr);
   }
 
   void add_action(const TracedStep& step, double first, int rank, std::size_t index, double moving) {
@@ -220,25 +237,22 @@ class MeasuredTrace::Writer {
     const SimulatedAction& predicted = run_.predicted.actions[view.first_simulated + index];
     const int stream = static_cast<int>(plan::stream_of(run_.plan, view.place.stage, action));
     const std::string name = plan::to_text(action);
-    const JsonObject about{{"action", static_cast<std::int64_t>(index)}, {"step", step.step}};
+    Fields about;
+    about.integer("action", static_cast<std::int64_t>(index)).integer("step", step.step);
     const double waited = moving - measured.start[index], wait = predicted.transfer_start - predicted.start;
 
-    JsonObject args = about;
-    add_pair(args, measured.end[index] - moving, predicted.end - predicted.transfer_start);
-    args["measured_start_ms"] = to_milliseconds(measured.begin - first + moving);
-    args["predicted_start_ms"] = to_milliseconds(predicted.transfer_start);
-    if (!plan::is_compute(action.kind)) {
-      args["measured_wait_ms"] = to_milliseconds(waited);
-      args["predicted_wait_ms"] = to_milliseconds(wait);
-    }
+    Fields args = about;
+    args.pair(measured.end[index] - moving, predicted.end - predicted.transfer_start)
+        .number("measured_start_ms", to_milliseconds(measured.begin - first + moving))
+        .number("predicted_start_ms", to_milliseconds(predicted.transfer_start));
+    if (!plan::is_compute(action.kind))
+      args.number("measured_wait_ms", to_milliseconds(waited)).number("predicted_wait_ms", to_milliseconds(wait));
     if (to_ticks(waited) > 0) {
-      JsonObject of_wait = about;
-      add_pair(of_wait, waited, wait);
+      Fields of_wait = about;
       add_span("wait " + name, "measured", rank, stream, measured.begin + measured.start[index],
-               measured.begin + moving, std::move(of_wait));
+               measured.begin + moving, of_wait.pair(waited, wait));
     }
-    add_span(name, "measured", rank, stream, measured.begin + moving, measured.begin + measured.end[index],
-             std::move(args));
+    add_span(name, "measured", rank, stream, measured.begin + moving, measured.begin + measured.end[index], args);
     const int beside = kPredictedThreads + stream;
     if (to_ticks(wait) > 0)
       add_span("wait " + name, "predicted", rank, beside, first + predicted.start, first + predicted.transfer_start,

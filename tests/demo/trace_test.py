@@ -57,7 +57,7 @@ def train(launch, folder, plan, num_nodes):
     nodes = [subprocess.Popen([str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
              for command in commands(launch, folder, num_nodes)]
     try:
-        outputs = [node.communicate(timeout=90) for node in nodes]
+        outputs = [node.communicate(timeout=120) for node in nodes]
     finally:
         for node in nodes:
             node.kill()
