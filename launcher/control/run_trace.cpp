@@ -7,7 +7,8 @@
 namespace coxswain::launcher {
 namespace {
 
-// 55 MB of JSON. All of them in one step are 0.7 s of text (one core of 2, loaded): less than agents wait for a heartbeat.
+// 55 MB of JSON. All of them in one step are 0.7 s of text (one core of 2, loaded): less than agents wait for a
+// heartbeat.
 constexpr std::size_t kMaxActions = 100'000;
 
 bool is_sound(const RankTrace& trace, std::size_t num_actions) {
