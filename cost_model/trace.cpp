@@ -1,9 +1,9 @@
 // Chrome's trace-event format, which Perfetto reads: one process a role, one thread a stream.
 #include "cost_model/cost_model.h"
+#include "cost_model/trace_events.h"
 #include "plan/program.h"
 
 namespace coxswain::cost_model {
-namespace {
 
 std::string_view stream_name(plan::Stream stream) {
   switch (stream) {
@@ -21,10 +21,24 @@ std::string_view stream_name(plan::Stream stream) {
   return "";
 }
 
+int num_shown_streams(const plan::Plan& plan) {
+  const bool chunks = plan::num_parts(plan) > static_cast<int>(plan.stages.size());
+  return chunks ? plan::kNumStreams : plan::kNumPlainStreams;
+}
+
+std::string blocks_text(const plan::Stage& stage) {
+  std::string blocks = "blocks";
+  for (const plan::BlockRun& run : plan::runs_of(stage))
+    blocks += " " + std::to_string(run.first_block) + "-" + std::to_string(run.end_block - 1);
+  return blocks;
+}
+
 Json name_event(const char* kind, int process, int thread, std::string name) {
   return JsonObject{
       {"args", JsonObject{{"name", std::move(name)}}}, {"name", kind}, {"ph", "M"}, {"pid", process}, {"tid", thread}};
 }
+
+namespace {
 
 Json span_event(std::string name, int process, int thread, double start, double end) {
   constexpr double kMicroseconds = 1e6;
@@ -37,19 +51,15 @@ Json span_event(std::string name, int process, int thread, double start, double 
 
 std::string to_chrome_trace(const plan::Plan& plan, const Simulation& simulation) {
   JsonArray events;
-  const bool chunks = plan::num_parts(plan) > static_cast<int>(plan.stages.size());
-  const int num_streams = chunks ? plan::kNumStreams : plan::kNumPlainStreams;
   for (std::size_t role = 0; role < plan.roles.size(); ++role) {
     const plan::Role& shape = plan.roles[role];
     const plan::Stage& stage = plan.stages[static_cast<std::size_t>(shape.stage)];
-    std::string blocks;
-    for (const plan::BlockRun& run : plan::runs_of(stage))
-      blocks += " " + std::to_string(run.first_block) + "-" + std::to_string(run.end_block - 1);
-    const std::string name =
-        "stage " + std::to_string(shape.stage) + " blocks" + blocks + ", " + std::to_string(shape.replicas.size()) +
-        " x " + std::to_string(stage.replicas[static_cast<std::size_t>(shape.replicas.front())].samples) + " samples";
+    const std::string name = "stage " + std::to_string(shape.stage) + " " + blocks_text(stage) + ", " +
+                             std::to_string(shape.replicas.size()) + " x " +
+                             std::to_string(stage.replicas[static_cast<std::size_t>(shape.replicas.front())].samples) +
+                             " samples";
     events.push_back(name_event("process_name", static_cast<int>(role), 0, name));
-    for (int stream = 0; stream < num_streams; ++stream) {
+    for (int stream = 0; stream < num_shown_streams(plan); ++stream) {
       events.push_back(name_event("thread_name", static_cast<int>(role), stream,
                                   std::string(stream_name(static_cast<plan::Stream>(stream)))));
     }

@@ -59,6 +59,8 @@ class Executor {
   Result<void> run_step(collective::CompletionSignal& signal, Deadline deadline);
   /// Of the last step, by action index.
   [[nodiscard]] const std::vector<ActionTime>& times() const { return times_; }
+  /// What those times count from, on this executor's clock.
+  [[nodiscard]] TimePoint step_start() const { return step_start_; }
   /// Number of actions finished since construction, over all steps: progress for hang detection. Any thread.
   [[nodiscard]] std::int64_t progress() const;
 

@@ -44,6 +44,8 @@ struct TrainOptions {
   std::string processes = "auto";
   bool standalone = false;
   std::string hostfile;
+  std::string trace_steps;
+  bool traces = false;
 };
 
 /// The hostfile gives order and slots; what flags say holds over it.
@@ -75,6 +77,12 @@ Result<ExitCode> train(const TrainOptions& options) {
   if (options.standalone && request.nodes.num_nodes > 1)
     return usage_error("--standalone means one node", "no --nnodes", std::to_string(request.nodes.num_nodes),
                        "leave one of them out");
+  if (options.traces) {
+    auto steps = parse_trace_steps(options.trace_steps, request.job.steps);
+    if (!steps)
+      return usage_error(steps.error().message, steps.error().expected, steps.error().got, steps.error().hint);
+    request.trace_steps = *steps;
+  }
   COX_TRY_VOID(apply_hostfile(options, request));
   if (!request.plan_file.empty()) request.job.plan_file = request.plan_file;
   COX_TRY(auto outcome, run_train(request));
@@ -195,9 +203,15 @@ void add_train_command(CLI::App& app, Action& action) {
   command->add_flag("--tee", request.tee, "also show the ranks' output here");
   command->add_option("--shutdown-timeout", request.shutdown_timeout_seconds, "seconds from SIGTERM to SIGKILL (30)")
       ->check(CLI::Range(0.0, 3600.0));
+  command->add_option_function<std::string>(
+      "--trace-steps",
+      [options](const std::string& text) {
+        options->trace_steps = text;
+        options->traces = true;
+      },
+      "A-B: Chrome/Perfetto trace of these steps, predicted beside measured (RUN-DIR/trace)");
   add_missing_option(*command, "--max-restarts", "restart after a failure");
   add_missing_option(*command, "--resume", "resume from a checkpoint");
-  add_missing_option(*command, "--trace-steps", "trace a running job (`launch simulate --trace` traces the plan)");
   command->callback([&action, options] { action = [options] { return train(*options); }; });
 }
 

@@ -91,6 +91,19 @@ void tell_what_is_left_out(planner::Request request, const planner::PlanResult& 
           " % shorter");
 }
 
+/// The same simulation that the estimate is from, action by action.
+Result<cost_model::TraceBasis> prepare_trace(const TraceSteps& steps, const PlanChoice& choice,
+                                             const PlanningInputs& inputs, const Measurements& measurements) {
+  COX_TRY_VOID(check_trace_size(choice.plan, steps));
+  cost_model::TraceBasis basis;
+  basis.plan = choice.plan;
+  COX_TRY(basis.predicted, cost_model::simulate(*inputs.cost, choice.plan));
+  basis.groups = plan::make_groups(choice.plan, inputs.graph);
+  for (const RankBinding& binding : choice.chosen.ranks)
+    basis.nodes.push_back(measurements.nodes[static_cast<std::size_t>(binding.node)].name);
+  return basis;
+}
+
 }  // namespace
 
 Result<PlanChoice> choose_plan(const CoordinatorStart& start, const Job& job, const Measurements& measurements,
@@ -144,6 +157,9 @@ Result<PlanChoice> choose_plan(const CoordinatorStart& start, const Job& job, co
   choice.chosen.steps = job.steps;
   for (int rank = 0; rank < plan::num_ranks(choice.plan); ++rank) {
     choice.chosen.ranks.push_back(bind_device(choice.cluster, measurements.ranks, plan::device_of(choice.plan, rank)));
+  }
+  if (start.trace_steps.any()) {
+    COX_TRY(choice.trace, prepare_trace(start.trace_steps, choice, inputs, measurements));
   }
   return choice;
 }

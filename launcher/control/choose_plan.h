@@ -6,6 +6,7 @@
 #include "launcher/control/local_start.h"
 #include "launcher/control/measured_before.h"
 #include "launcher/control/measurement.h"
+#include "launcher/control/run_trace.h"
 #include "launcher/job/job.h"
 #include "plan/estimate.h"
 #include "plan/plan.h"
@@ -20,10 +21,11 @@ struct PlanChoice {
   MeasuredCluster cluster;
   Json plan_file;  // INTERFACE section 4
   double search_seconds = 0;
+  std::optional<cost_model::TraceBasis> trace;  // where steps are traced
 };
 /// `before`: rates and times that `measurements`, which then only name the devices, do not hold.
 /// Errors: of the planner (ResourceExhausted: nothing fits); InvalidArgument (a given plan for another model or
-/// cluster, or one that breaks a rule); Unimplemented (mpi over several nodes).
+/// cluster, or one that breaks a rule; a trace that would be too large); Unimplemented (mpi over several nodes).
 [[nodiscard]] Result<PlanChoice> choose_plan(const CoordinatorStart& start, const Job& job,
                                              const Measurements& measurements, const std::string& backend,
                                              const std::optional<MeasuredBefore>& before);

@@ -29,6 +29,16 @@ bool is_bad_input(ErrorCode code) {
   return exit_code_for(code) == ExitCode::BadInput || exit_code_for(code) == ExitCode::MachineLacks;
 }
 
+RankTrace rank_trace(const control::StepReport& report) {
+  const control::StepTrace& trace = report.trace();
+  return {trace.begin_nanoseconds(),
+          trace.clock_offset_nanoseconds(),
+          trace.clock_error_nanoseconds(),
+          report.step_seconds(),
+          {trace.start_seconds().begin(), trace.start_seconds().end()},
+          {trace.end_seconds().begin(), trace.end_seconds().end()}};
+}
+
 }  // namespace
 
 struct Coordinator::Rank {
@@ -264,6 +274,7 @@ void Coordinator::flush_steps() {
       row.peak_memory_bytes.push_back(report.peak_memory_bytes());
       row.resident_bytes.push_back(report.resident_bytes());
       if (report.has_validation_loss()) row.validation_loss = report.validation_loss();
+      if (report.has_trace()) row.traces.push_back(rank_trace(report));
     }
     last_step_ = number;
     decisions_.emplace_back(RecordStep{std::move(row)});

@@ -34,6 +34,13 @@ struct ChosenPlan {
   std::int64_t steps = 0;
 };
 
+/// When a rank's actions ran in a traced step; control.proto says what the clock's numbers mean.
+struct RankTrace {
+  std::int64_t begin_nanoseconds = 0, clock_offset_nanoseconds = 0, clock_error_nanoseconds = 0;
+  double step_seconds = 0;
+  std::vector<double> start, end;  // by action, seconds since the step's begin
+};
+
 /// One finished step, of all ranks.
 struct StepRow {
   std::int64_t step = 0;
@@ -43,6 +50,7 @@ struct StepRow {
   double bubble_fraction = 0;                                   // mean over ranks
   std::vector<std::int64_t> peak_memory_bytes, resident_bytes;  // by rank
   std::optional<double> validation_loss;
+  std::vector<RankTrace> traces;  // by rank; empty where no trace was asked for
 };
 
 /// Sends `body` (a serialised AgentCommand) to the agent.

@@ -17,6 +17,7 @@
 #include "launcher/control/event_queue.h"
 #include "launcher/control/liveness.h"
 #include "launcher/control/run_directory.h"
+#include "launcher/control/run_trace.h"
 #include "launcher/control/signals.h"
 #include "launcher/control/train.h"
 #include "launcher/control/work_messages.h"
@@ -158,6 +159,7 @@ class CoordinatorProcess {
       } else if (auto* event = std::get_if<RecordEvent>(&decision)) {
         record(std::move(event->event));
       } else if (auto* step = std::get_if<RecordStep>(&decision)) {
+        if (trace_) trace_step(step->row);
         record_step(step->row);
       } else if (auto* ended = std::get_if<RunEnded>(&decision)) {
         end(*ended);
@@ -185,6 +187,7 @@ class CoordinatorProcess {
     if (start_.mode == RunMode::Train) {
       if (auto written = write_inputs(*choice); !written) return carry_out(core_.plan_failed(written.error(), now));
       announce(*choice);
+      if (choice->trace) trace_.emplace(start_.trace_steps, std::move(*choice->trace));
     } else if (start_.mode == RunMode::Probe) {
       result_["resources"] = cluster::to_json(choice->cluster.resources);
       if (!choice->cluster.profile.blocks.empty()) result_["profile"] = cluster::to_json(choice->cluster.profile);
@@ -263,6 +266,21 @@ class CoordinatorProcess {
     if (listed || row.validation_loss) tell_line(console_line(row, prediction_));
   }
 
+  void trace_step(StepRow& row) {
+    if (auto added = trace_->add(row); !added) log(LogLevel::Warn, "trace", to_text(added.error()));
+    if (trace_->complete()) write_trace();
+  }
+
+  /// The steps that are there: of a run that ended before its last traced step, those before.
+  void write_trace() {
+    const auto text = trace_->text();
+    const std::string file = trace_file(trace_->steps());
+    trace_.reset();
+    if (!text) return;
+    if (auto written = files_.write(file, *text); !written) return disk_failed(written.error());
+    result_["trace"] = file;
+  }
+
   void disk_failed(const Error& error) {
     if (disk_error_) return;
     disk_error_ = error;
@@ -271,6 +289,7 @@ class CoordinatorProcess {
 
   void end(const RunEnded& ended) {
     ended_ = true;
+    if (trace_) write_trace();
     exit_code_ = ended.exit_code;
     result_["exit_code"] = static_cast<int>(ended.exit_code);
     result_["signal"] = ended.signal;
@@ -303,6 +322,7 @@ class CoordinatorProcess {
   std::jthread planner_;
   Prediction prediction_;
   StepTimes times_;
+  std::optional<RunTrace> trace_;
   StepRow last_;
   std::optional<double> validation_loss_;
   std::optional<Error> disk_error_;
@@ -328,7 +348,7 @@ Result<ExitCode> run_coordinator() {
   std::optional<MeasuredBefore> before;
   if (start.mode == RunMode::Train) {
     before = find_measured_before(start.plan_file.empty() ? job->plan_file : start.plan_file);
-    settings.train_work = make_train_work(*job);
+    settings.train_work = make_train_work(*job, start.trace_steps);
   }
   settings.measures = !before;
   settings.measure_work = start.mode == RunMode::Check ? make_check_work(start.pt2) : make_measure_work(job);

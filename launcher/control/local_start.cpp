@@ -11,6 +11,7 @@
 #include <cstring>
 #include <iostream>
 #include <iterator>
+#include <limits>
 
 #include "common/bytes_io.h"
 #include "common/env.h"
@@ -88,7 +89,9 @@ Json to_json(const CoordinatorStart& start) {
                     {"plan_file", start.plan_file.string()},
                     {"cluster_file", start.cluster_file.string()},
                     {"profile_file", start.profile_file.string()},
-                    {"pt2", start.pt2.string()}};
+                    {"pt2", start.pt2.string()},
+                    {"first_traced_step", start.trace_steps.first},
+                    {"last_traced_step", start.trace_steps.last}};
   add_secret(object, start.secret);
   return object;
 }
@@ -113,6 +116,9 @@ Result<CoordinatorStart> coordinator_start_from_json(const Json& json) {
   start.cluster_file = reader.string("cluster_file");
   start.profile_file = reader.string("profile_file");
   start.pt2 = reader.string("pt2");
+  constexpr std::int64_t kMost = std::numeric_limits<std::int64_t>::max();
+  start.trace_steps.first = reader.integer("first_traced_step", 0, kMost);
+  start.trace_steps.last = reader.integer("last_traced_step", -1, kMost);
   COX_TRY_VOID(reader.finish());
   return start;
 }

@@ -8,6 +8,7 @@
 
 #include "common/json.h"
 #include "common/result.h"
+#include "launcher/control/trace_steps.h"
 #include "proto/channel.h"
 
 namespace coxswain::launcher {
@@ -42,6 +43,7 @@ struct CoordinatorStart {
   std::string job_file, job_text;  // empty: no job (probe without one, check)
   std::vector<std::string> constraints;
   std::filesystem::path plan_file, cluster_file, profile_file, pt2;
+  TraceSteps trace_steps;
 };
 [[nodiscard]] Json to_json(const CoordinatorStart& start);
 [[nodiscard]] Result<CoordinatorStart> coordinator_start_from_json(const Json& json);

@@ -47,7 +47,10 @@ Result<void> make_run_directory(const std::filesystem::path& folder) {
 }
 
 Result<void> RunDirectory::write(const std::string& name, std::string_view content) const {
-  return write_file(folder_ / name, content);
+  const std::filesystem::path file = folder_ / name;
+  std::error_code ignored;  // told by the write that follows
+  std::filesystem::create_directories(file.parent_path(), ignored);
+  return write_file(file, content);
 }
 
 Result<void> RunDirectory::append(const std::string& name, const Json& object) const {

@@ -22,7 +22,7 @@ class RunDirectory {
   /// Requires: made by make_run_directory.
   explicit RunDirectory(std::filesystem::path folder, const Clock& clock) : folder_(std::move(folder)), clock_(clock) {}
   [[nodiscard]] const std::filesystem::path& path() const { return folder_; }
-  /// Atomic. Errors: FailedPrecondition (disk).
+  /// Atomic; makes the folder that `name` says. Errors: FailedPrecondition (disk).
   [[nodiscard]] Result<void> write(const std::string& name, std::string_view content) const;
   /// One line at the end of `name`; whole lines only.
   [[nodiscard]] Result<void> append(const std::string& name, const Json& object) const;

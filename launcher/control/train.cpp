@@ -117,8 +117,11 @@ void print_report(const TrainOutcome& outcome, const JsonObject& told) {
   std::cout << line << "peak memory by rank: " << bytes_by_rank(told, "peak_memory_bytes") << " (predicted "
             << bytes_by_rank(told, "predicted_peak_memory_bytes") << "; resident set "
             << bytes_by_rank(told, "resident_bytes") << ")\n"
-            << "files: " << outcome.run_dir.string() << "\n"
-            << std::flush;
+            << "files: " << outcome.run_dir.string() << "\n";
+  if (const auto trace = told.find("trace"); trace != told.end())
+    std::cout << "trace: " << (outcome.run_dir / trace->second.string()).string()
+              << " (open it in ui.perfetto.dev or chrome://tracing)\n";
+  std::cout << std::flush;
 }
 
 }  // namespace
@@ -148,6 +151,7 @@ Result<TrainOutcome> run_train(const TrainRequest& request) {
   coordinator.join_timeout_seconds = request.join_timeout_seconds;
   coordinator.shutdown_timeout_seconds = request.shutdown_timeout_seconds;
   coordinator.backend = request.backend;
+  coordinator.trace_steps = request.trace_steps;
   coordinator.job_file = absolute_or_empty(request.job.file);
   coordinator.job_text = to_yaml(request.job);
   coordinator.constraints = request.constraints;

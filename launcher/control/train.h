@@ -11,6 +11,7 @@
 #include "cluster/resource_graph.h"
 #include "common/exit_code.h"
 #include "common/result.h"
+#include "launcher/control/trace_steps.h"
 #include "launcher/job/job.h"
 
 namespace coxswain::launcher {
@@ -46,6 +47,7 @@ struct TrainRequest {
   std::filesystem::path log_dir;  // empty: RUN-DIR/logs
   bool tee = false;               // copies the ranks' output to the console
   double shutdown_timeout_seconds = 30;
+  TraceSteps trace_steps;                // none
   std::filesystem::path worker_program;  // empty: beside this program or in libexec
   double join_timeout_seconds = 600;     // for all nodes to come
   std::filesystem::path cluster_file;  // plan on these resources instead of the measured ones (same classes and counts)

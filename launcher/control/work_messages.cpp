@@ -74,10 +74,14 @@ std::string make_measure_work(const std::optional<Job>& job) {
   return work.SerializeAsString();
 }
 
-std::string make_train_work(const Job& job) {
+std::string make_train_work(const Job& job, const TraceSteps& trace) {
   control::Work work = make_work(control::MODE_TRAIN);
   set_model(*work.mutable_model(), job);
   set_train(*work.mutable_train(), job);
+  if (trace.any()) {
+    work.mutable_trace()->set_first_step(trace.first);
+    work.mutable_trace()->set_last_step(trace.last);
+  }
   return work.SerializeAsString();
 }
 

@@ -4,13 +4,14 @@
 #include <optional>
 #include <string>
 
+#include "launcher/control/trace_steps.h"
 #include "launcher/job/job.h"
 
 namespace coxswain::launcher {
 
 /// Rates and links; with a job also the times of its distinct blocks.
 [[nodiscard]] std::string make_measure_work(const std::optional<Job>& job);
-[[nodiscard]] std::string make_train_work(const Job& job);
+[[nodiscard]] std::string make_train_work(const Job& job, const TraceSteps& trace);
 [[nodiscard]] std::string make_check_work(const std::filesystem::path& pt2);
 
 /// Local samples to profile at: 1, 2, 4, ... and the largest that a replica can get.

@@ -98,6 +98,15 @@ class Help(Case):
         self.assert_fails(launch("train", self.job(), "--max-restarts", "3", folder=self.folder), 64, "--max-restarts", "this version cannot")
         self.assert_nothing_left()
 
+    def test_a_range_of_steps_that_the_job_has_not_is_refused_before_the_start(self):
+        for text in ["5-2", "0-", "1-3", "2", ""]:  # the job has two steps
+            with self.subTest(text):
+                result = launch("train", self.job(), "--trace-steps", text, "--devices", "2xcpu", "--run-dir", self.folder / "run", folder=self.folder)
+                self.assert_fails(result, 64, "--trace-steps", "1 <= A <= B <= 2", text or "nothing", "fix:")
+                self.assert_nothing_left()
+        result = launch("train", self.job(), "--trace-steps", "2-1", folder=self.folder)
+        self.golden("bad_trace_steps.txt", result.stderr)
+
     def test_underscores_are_hyphens(self):
         self.assert_fails(launch("train", self.job(), "--max_restarts=3", folder=self.folder), 64, "--max-restarts")
 

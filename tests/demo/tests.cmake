@@ -10,3 +10,9 @@ add_test(NAME backends_agree
           --launch $<TARGET_FILE:launch>)
 set_tests_properties(backends_agree PROPERTIES LABELS "process;mpi" TIMEOUT 280 RUN_SERIAL ON SKIP_RETURN_CODE 77
   ENVIRONMENT PYTHONDONTWRITEBYTECODE=1)
+
+add_test(NAME trace_steps
+  COMMAND ${PROJECT_SOURCE_DIR}/.venv/bin/python ${PROJECT_SOURCE_DIR}/tests/demo/trace_test.py
+          --launch $<TARGET_FILE:launch>)
+set_tests_properties(trace_steps PROPERTIES LABELS "process;torch" TIMEOUT 280 RUN_SERIAL ON
+  ENVIRONMENT PYTHONDONTWRITEBYTECODE=1)

@@ -330,6 +330,35 @@ TEST_CASE("no plan: the planner's error ends the run and idle agents are let go"
   CHECK(bench.result->error->message == "nothing fits");
 }
 
+TEST_CASE("traced steps come with every rank's times in rank order", "[coordinator]") {
+  Bench bench(1);
+  bench.train(1);
+  for (const int rank : {1, 0}) {
+    control::WorkerReport report;
+    report.mutable_step()->set_step(1);
+    report.mutable_step()->set_step_seconds(0.5 + rank);
+    auto& trace = *report.mutable_step()->mutable_trace();
+    trace.set_begin_nanoseconds(100 + rank);
+    trace.set_clock_offset_nanoseconds(10 * rank);
+    trace.set_clock_error_nanoseconds(rank);
+    trace.add_start_seconds(1 + rank);
+    trace.add_end_seconds(2 + rank);
+    bench.worker(10, rank, report);
+  }
+  bench.step(10, 0, 2);
+  bench.step(10, 1, 2);
+  REQUIRE(bench.rows.size() == 2);
+  REQUIRE(bench.rows[0].traces.size() == 2);
+  const RankTrace& second = bench.rows[0].traces[1];
+  CHECK(second.begin_nanoseconds == 101);
+  CHECK(second.clock_offset_nanoseconds == 10);
+  CHECK(second.clock_error_nanoseconds == 1);
+  CHECK(second.step_seconds == 1.5);
+  CHECK(second.start == std::vector<double>{2});
+  CHECK(second.end == std::vector<double>{3});
+  CHECK(bench.rows[1].traces.empty());
+}
+
 TEST_CASE("a request to stop ends the run at the next whole step", "[coordinator]") {
   Bench bench(1);
   bench.train(1);

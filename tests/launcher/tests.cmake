@@ -4,7 +4,8 @@ target_link_libraries(fake_worker PRIVATE common proto proto_channel)
 
 cox_test(launcher LABELS unit process LINK yaml-cpp)
 if(TARGET launcher_test)
-  # links.cpp holds no libtorch; taken alone, so that the test needs none.
-  target_sources(launcher_test PRIVATE ${PROJECT_SOURCE_DIR}/worker/service/links.cpp)
+  # They hold no libtorch; taken alone, so that the test needs none.
+  target_sources(launcher_test PRIVATE ${PROJECT_SOURCE_DIR}/worker/service/links.cpp
+                                       ${PROJECT_SOURCE_DIR}/worker/service/clock_offset.cpp)
   add_dependencies(launcher_test launch fake_worker)
 endif()

@@ -58,6 +58,10 @@ Result<Assignment> decode_assignment(std::string_view bytes) {
   assignment.plan_json = work.plan_json();
   assignment.settings = decode_settings(work.train(), from.threads());
   assignment.validation_every = work.train().validation_every();
+  if (work.trace().first_step() > 0) {
+    assignment.first_traced_step = work.trace().first_step();
+    assignment.last_traced_step = work.trace().last_step();
+  }
   assignment.profile_samples = {work.measure().samples().begin(), work.measure().samples().end()};
   assignment.rates_budget = Seconds(work.measure().rates_budget_seconds());
   assignment.profile_budget = Seconds(work.measure().profile_budget_seconds());

@@ -26,6 +26,7 @@ struct Assignment {
   std::string plan_json;
   TrainSettings settings;
   std::int64_t validation_every = 0;
+  std::int64_t first_traced_step = 0, last_traced_step = -1;
   std::vector<std::int64_t> profile_samples;
   Seconds rates_budget{0}, profile_budget{0}, step_timeout{0}, connect_timeout{0};
 };

@@ -8,6 +8,7 @@
 #include "plan/program.h"
 #include "proto/control.pb.h"
 #include "worker/engine/engine.h"
+#include "worker/service/clock_offset.h"
 #include "worker/service/modes.h"
 #include "worker/service/world.h"
 
@@ -86,7 +87,28 @@ class Trainer {
  private:
   [[nodiscard]] Deadline step_deadline() const { return Deadline::after(steady_clock(), assignment_.step_timeout); }
 
+  [[nodiscard]] bool traced(std::int64_t step) const {
+    return step >= assignment_.first_traced_step && step <= assignment_.last_traced_step;
+  }
+
+  /// The executor's times, which it keeps in one place for every step, moved to the step's begin.
+  void add_trace(control::StepReport& report, TimePoint begin) const {
+    control::StepTrace& trace = *report.mutable_trace();
+    trace.set_begin_nanoseconds(nanoseconds_of(begin));
+    trace.set_clock_offset_nanoseconds(clock_offset_.offset_nanoseconds);
+    trace.set_clock_error_nanoseconds(clock_offset_.error_nanoseconds);
+    const double ahead = std::chrono::duration<double>(executor_->step_start() - begin).count();
+    for (const executor::ActionTime& time : executor_->times()) {
+      trace.add_start_seconds(time.start + ahead);
+      trace.add_end_seconds(time.end + ahead);
+    }
+  }
+
   Result<void> run_step(std::int64_t step) {
+    if (step == assignment_.first_traced_step) {
+      // Clocks drift: the offset is measured when it is needed.
+      COX_TRY(clock_offset_, measure_clock_offset(world_->all(), assignment_.nodes, steady_clock(), step_deadline()));
+    }
     const TimePoint begin = steady_clock().now();
     COX_TRY_VOID(engine_->begin_step(step));
     executor_->begin_step();
@@ -102,6 +124,7 @@ class Trainer {
     to.set_learning_rate(numbers.learning_rate);
     to.set_step_seconds(seconds);
     to.set_bubble_fraction(bubble_fraction(program_, executor_->times(), seconds));
+    if (traced(step)) add_trace(to, begin);
     const bool validates = assignment_.validation_every > 0 &&
                            (step % assignment_.validation_every == 0 || step == assignment_.settings.steps);
     if (validates) {
@@ -136,6 +159,7 @@ class Trainer {
   std::unique_ptr<Engine> engine_;
   plan::RankProgram program_, evaluation_program_;
   std::optional<executor::Executor> executor_, evaluation_executor_;
+  ClockOffset clock_offset_;
 };
 
 }  // namespace
