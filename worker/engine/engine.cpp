@@ -36,7 +36,7 @@ Result<void> check_supported(const plan::Plan& plan) {
     if (set)
       problems.push_back({ErrorCode::Unimplemented, std::string("this version cannot run ") + what, path, "", "", ""});
   };
-  refuse(plan.precision != plan::Precision::Float32, "precision", "mixed precision");
+  refuse(plan.precision == plan::Precision::BFloat16 && !plan::kRunnable.bfloat16, "precision", "bfloat16");
   refuse(!plan::has_schedule(plan::kRunnable, plan.schedule), "schedule", "this schedule");
   for (std::size_t s = 0; s < plan.stages.size(); ++s) {
     const plan::Stage& stage = plan.stages[s];
@@ -63,14 +63,14 @@ class TorchEngine final : public Engine {
         samples_(stage_.replicas[place_.replica].samples),
         groups_(plan::make_groups(plan_, graph_)),
         tied_(plan::tied_parameters(plan_, graph_)),
-        edges_(graph_, samples_) {}
+        edges_(graph_, samples_, plan_.precision) {}
 
   Result<void> open() {
     COX_TRY_VOID(check_batch());
     COX_TRY(weights_, open_weights());
     COX_TRY_VOID(open_data());
     COX_TRY_VOID(make_store());
-    LoweringOptions lowering{stage_.first_block, stage_.end_block, samples_, {}};
+    LoweringOptions lowering{stage_.first_block, stage_.end_block, samples_, {}, plan_.precision};
     for (const plan::Recompute recompute : stage_.recompute)
       lowering.recompute.push_back(recompute == plan::Recompute::Full);
     COX_TRY(runner_, StageRunner::make(graph_, lowering, *weights_, *store_));
@@ -144,7 +144,7 @@ class TorchEngine final : public Engine {
     return guard_torch(to_text(action), [&]() -> Result<Communication> {
       Communication communication;
       communication.group = plan::group_of(plan_, groups_, place_.stage, action);
-      fill(action, communication);
+      COX_TRY_VOID(fill(action, communication));
       if (communication.group < 0) communication.kind = Communication::Kind::None;
       return communication;
     });
@@ -218,7 +218,7 @@ class TorchEngine final : public Engine {
                        stages.front() == place_.stage,
                        gradient_allocator({ActionKind::ReduceTied, -1, -1, -1, static_cast<int>(t)})});
     }
-    COX_TRY(ParameterStore store, ParameterStore::make(graph_, *weights_, std::move(specs), true));
+    COX_TRY(ParameterStore store, ParameterStore::make(graph_, *weights_, std::move(specs), true, plan_.precision));
     store_ = std::move(store);
     return {};
   }
@@ -273,6 +273,7 @@ class TorchEngine final : public Engine {
     local_counts_.assign(graph_.loss.size(), 0);
     global_counts_ = local_counts_;
     reduced_.assign(1 + 2 * graph_.loss.size(), 0);
+    squared_norm_ = 0;
   }
 
   [[nodiscard]] std::int64_t first_sample(int micro_batch) const {
@@ -359,14 +360,41 @@ class TorchEngine final : public Engine {
     return {};
   }
 
+  // A number that is not finite ends the run before it reaches a parameter: at the commit point, where the rank that
+  // has it does not take part.
+  [[nodiscard]] Error not_finite(const std::string& what, double value) const {
+    return Error{ErrorCode::Internal,
+                 what + " not finite at step " + std::to_string(step_) + " on rank " + std::to_string(rank_),
+                 "step " + std::to_string(step_),
+                 "a finite number",
+                 std::to_string(value),
+                 "lower optimizer.learning_rate, clip gradients (optimizer.clip_grad_norm), or look at the data"};
+  }
+
+  Result<void> check_loss() const {
+    if (evaluating_) return {};
+    for (const double numerator : numerators_)
+      if (!std::isfinite(numerator)) return not_finite("the loss is", numerator);
+    return {};
+  }
+
+  // After a finite loss. Every rank has the sum and stops; those whose share is finite leave the word to the others.
+  Result<void> check_gradients() const {
+    if (std::isfinite(reduced_[0])) return {};
+    if (!std::isfinite(squared_norm_)) return not_finite("the gradients are", squared_norm_);
+    return Error{
+        ErrorCode::Aborted, "another rank's gradients are not finite", "step " + std::to_string(step_), "", "", ""};
+  }
+
   Result<void> run_optimizer() {
+    COX_TRY_VOID(check_gradients());
     const double norm = std::sqrt(reduced_[0]), limit = settings_.optimizer.clip_grad_norm;
     const double scale = limit > 0 ? std::min(1.0, limit / (norm + kClipEpsilon)) : 1.0;
     store_->update(settings_.optimizer, learning_rate_of(settings_.optimizer, step_, settings_.steps), scale, step_);
     return {};
   }
 
-  void fill(const Action& action, Communication& communication) {
+  Result<void> fill(const Action& action, Communication& communication) {
     switch (action.kind) {
       case ActionKind::SendActivation:
       case ActionKind::ReceiveActivation:
@@ -374,7 +402,7 @@ class TorchEngine final : public Engine {
       case ActionKind::ReceiveGradient:
         communication.kind = Communication::Kind::Exchange;
         communication.transfers = exchange(action);
-        return;
+        return {};
       default: break;
     }
     communication.kind = Communication::Kind::AllReduce;
@@ -382,6 +410,7 @@ class TorchEngine final : public Engine {
       global_counts_ = local_counts_;
       communication.buffer = {global_counts_.data(), static_cast<std::int64_t>(global_counts_.size()), DType::Float64};
     } else if (action.kind == ActionKind::ReduceNorm) {
+      COX_TRY_VOID(check_loss());
       fill_norm();
       communication.buffer = {reduced_.data(), static_cast<std::int64_t>(reduced_.size()), DType::Float64};
     } else {
@@ -390,6 +419,7 @@ class TorchEngine final : public Engine {
       store_->complete_gradient(storage);
       communication.buffer = view(store_->gradient(storage));
     }
+    return {};
   }
 
   static BufferView view(const at::Tensor& tensor) { return {tensor.data_ptr(), tensor.numel(), DType::Float32}; }
@@ -399,7 +429,7 @@ class TorchEngine final : public Engine {
     reduced_.assign(reduced_.size(), 0);
     if (!evaluating_) {
       for (int s = 0; s < store_->num_storages(); ++s) store_->complete_gradient(s);
-      if (place_.replica == 0 && place_.position == 0) reduced_[0] = store_->squared_norm();
+      if (place_.replica == 0 && place_.position == 0) reduced_[0] = squared_norm_ = store_->squared_norm();
     }
     if (place_.position != 0) return;
     for (const int t : runner_->stage().terms) {
@@ -429,8 +459,9 @@ class TorchEngine final : public Engine {
     }
     for (const ValueId v : gradient_out_.values) {
       at::Tensor gradient = std::move(batch.gradients[v]);
-      tensors.push_back(
-          gradient.defined() ? gradient : at::zeros(sizes_of(graph_, v, samples_), options_of(graph_.values[v].dtype)));
+      tensors.push_back(gradient.defined() ? gradient
+                                           : at::zeros(sizes_of(graph_, v, samples_),
+                                                       options_of(stored_dtype(graph_, v, plan_.precision))));
     }
     micro_batches_.erase(m);
     return edges_.send(action.kind, m, gradient_out_, tensors, true);
@@ -479,6 +510,7 @@ class TorchEngine final : public Engine {
   std::map<int, MicroBatch> micro_batches_;
   std::vector<double> numerators_, local_counts_, global_counts_;  // by loss term
   std::vector<double> reduced_;                                    // buffer of ReduceNorm
+  double squared_norm_ = 0;                                        // this rank's share of it
 };
 
 }  // namespace
