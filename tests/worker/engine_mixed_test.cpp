@@ -177,6 +177,25 @@ TEST_CASE("activations and their gradients cross an edge as bfloat16") {
   }
 }
 
+TEST_CASE("a layer keeps about half for backward in bfloat16") {
+  const auto saved = [](Precision precision) {
+    worker::TrainSettings settings = eager_settings();
+    settings.precision = precision;
+    const auto barrier = [] { return collective::Handle{}; };
+    const auto profile = worker::profile_blocks(gpt(), {8}, "cpu", settings, Seconds(0.01), barrier);
+    REQUIRE(profile);
+    for (const auto& timing : profile->blocks)
+      if (timing.signature == gpt().blocks[2].signature) return static_cast<double>(timing.saved.value);
+    return 0.0;
+  };
+  const double float32 = saved(Precision::Float32), mixed = saved(Precision::BFloat16);
+  CAPTURE(float32, mixed);
+  REQUIRE(float32 > 0);
+  // C11: half; norms keep their statistics in float32.
+  CHECK(mixed >= 0.45 * float32);
+  CHECK(mixed <= 0.6 * float32);
+}
+
 TEST_CASE("a loss that is not finite ends the run before an update, step and rank named") {
   worker::TrainSettings settings = eager_settings();
   settings.optimizer.warmup_steps = 0;

@@ -273,7 +273,6 @@ class TorchEngine final : public Engine {
     local_counts_.assign(graph_.loss.size(), 0);
     global_counts_ = local_counts_;
     reduced_.assign(1 + 2 * graph_.loss.size(), 0);
-    squared_norm_ = 0;
   }
 
   [[nodiscard]] std::int64_t first_sample(int micro_batch) const {
@@ -316,6 +315,7 @@ class TorchEngine final : public Engine {
       numerators_[t] +=
           numerator.item().toDouble() * (graph_.loss[t].denominator ? 1.0 : static_cast<double>(samples_));
       numerator.reset();
+      if (!evaluating_ && !std::isfinite(numerators_[t])) return not_finite("the loss is", numerators_[t]);
     }
     if (evaluating_ && action.end_block == stage_.end_block && activation_out_.values.empty())
       micro_batches_.erase(action.micro_batch);
@@ -360,8 +360,8 @@ class TorchEngine final : public Engine {
     return {};
   }
 
-  // A number that is not finite ends the run before it reaches a parameter: at the commit point, where the rank that
-  // has it does not take part.
+  // A number that is not finite ends the run before it reaches a parameter on any rank: the one that has it does not
+  // come to the commit point.
   [[nodiscard]] Error not_finite(const std::string& what, double value) const {
     return Error{ErrorCode::Internal,
                  what + " not finite at step " + std::to_string(step_) + " on rank " + std::to_string(rank_),
@@ -371,23 +371,7 @@ class TorchEngine final : public Engine {
                  "lower optimizer.learning_rate, clip gradients (optimizer.clip_grad_norm), or look at the data"};
   }
 
-  Result<void> check_loss() const {
-    if (evaluating_) return {};
-    for (const double numerator : numerators_)
-      if (!std::isfinite(numerator)) return not_finite("the loss is", numerator);
-    return {};
-  }
-
-  // After a finite loss. Every rank has the sum and stops; those whose share is finite leave the word to the others.
-  Result<void> check_gradients() const {
-    if (std::isfinite(reduced_[0])) return {};
-    if (!std::isfinite(squared_norm_)) return not_finite("the gradients are", squared_norm_);
-    return Error{
-        ErrorCode::Aborted, "another rank's gradients are not finite", "step " + std::to_string(step_), "", "", ""};
-  }
-
   Result<void> run_optimizer() {
-    COX_TRY_VOID(check_gradients());
     const double norm = std::sqrt(reduced_[0]), limit = settings_.optimizer.clip_grad_norm;
     const double scale = limit > 0 ? std::min(1.0, limit / (norm + kClipEpsilon)) : 1.0;
     store_->update(settings_.optimizer, learning_rate_of(settings_.optimizer, step_, settings_.steps), scale, step_);
@@ -410,8 +394,7 @@ class TorchEngine final : public Engine {
       global_counts_ = local_counts_;
       communication.buffer = {global_counts_.data(), static_cast<std::int64_t>(global_counts_.size()), DType::Float64};
     } else if (action.kind == ActionKind::ReduceNorm) {
-      COX_TRY_VOID(check_loss());
-      fill_norm();
+      COX_TRY_VOID(fill_norm());
       communication.buffer = {reduced_.data(), static_cast<std::int64_t>(reduced_.size()), DType::Float64};
     } else {
       const int storage = action.kind == ActionKind::ReduceTied ? storage_of_tied_[action.tied]
@@ -425,19 +408,21 @@ class TorchEngine final : public Engine {
   static BufferView view(const at::Tensor& tensor) { return {tensor.data_ptr(), tensor.numel(), DType::Float32}; }
 
   // The step's commit point: squared norm of gradients (each once), then numerator and denominator of every term.
-  void fill_norm() {
+  Result<void> fill_norm() {
     reduced_.assign(reduced_.size(), 0);
     if (!evaluating_) {
       for (int s = 0; s < store_->num_storages(); ++s) store_->complete_gradient(s);
-      if (place_.replica == 0 && place_.position == 0) reduced_[0] = squared_norm_ = store_->squared_norm();
+      if (place_.replica == 0 && place_.position == 0) reduced_[0] = store_->squared_norm();
+      if (!std::isfinite(reduced_[0])) return not_finite("the gradients are", reduced_[0]);
     }
-    if (place_.position != 0) return;
+    if (place_.position != 0) return {};
     for (const int t : runner_->stage().terms) {
       reduced_[1 + 2 * t] = numerators_[t];
       // Without denominators nothing is counted in training.
       const double samples = static_cast<double>(samples_) * static_cast<double>(plan_.batch.count);
       reduced_[2 + 2 * t] = graph_.loss[t].denominator ? local_counts_[t] : samples;
     }
+    return {};
   }
 
   [[nodiscard]] double reduced_loss() const {
@@ -510,7 +495,6 @@ class TorchEngine final : public Engine {
   std::map<int, MicroBatch> micro_batches_;
   std::vector<double> numerators_, local_counts_, global_counts_;  // by loss term
   std::vector<double> reduced_;                                    // buffer of ReduceNorm
-  double squared_norm_ = 0;                                        // this rank's share of it
 };
 
 }  // namespace
