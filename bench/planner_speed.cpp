@@ -71,9 +71,7 @@ int main(int argc, char** argv) {
     if (first.empty()) {
       first = bytes;
       const TimePoint checked = steady_clock().now();
-      auto problems = plan::validate(found->plan, *graph, *resources);
-      // The worker of this version runs float32; a dry run may plan bfloat16.
-      std::erase_if(problems, [](const Error& problem) { return problem.path == "precision"; });
+      const auto problems = plan::validate(found->plan, *graph, *resources);
       for (const Error& problem : problems) std::fputs(to_text(problem).c_str(), stderr);
       std::printf("%s\nstep %.2f s, bound %.2f s, mfu %.3f, %s; validated in %.2f s\n", found->summary.c_str(),
                   found->estimate.step.value, found->lower_bound_step.value, found->estimate.model_flops_utilization,

@@ -34,6 +34,8 @@ struct TrainSettings {
   std::uint64_t seed = 0;
   bool dropout = true;  // false: dropout is the identity in training too (tests)
   int threads = 1;      // of this rank, set before the first parallel region
+  /// That blocks are profiled in; what is trained has the plan's.
+  plan::Precision precision = plan::Precision::Float32;
 };
 
 }  // namespace coxswain::worker

@@ -69,6 +69,7 @@ std::string make_measure_work(const std::optional<Job>& job) {
     set_model(*work.mutable_model(), *job);
     set_train(*work.mutable_train(), *job);
     work.mutable_measure()->set_profile_budget_seconds(kProfileSeconds);
+    work.mutable_measure()->set_precision(std::string(plan::to_text(job->precision)));
     for (std::int64_t n : profile_samples(job->global_batch, job->micro_batch)) work.mutable_measure()->add_samples(n);
   }
   return work.SerializeAsString();

@@ -13,7 +13,10 @@ TEST_CASE("what a plan needs is named, and everything runnable can be planned", 
   plan.stages[1].replicas[0].tensor = 2;
   plan.stages[0].zero_stage = 1;
   plan.precision = Precision::BFloat16;
-  CHECK(list_beyond(plan, kRunnable) == std::vector<std::string>{"tensor parallelism", "ZeRO", "bfloat16"});
+  CHECK(list_beyond(plan, kRunnable) == std::vector<std::string>{"tensor parallelism", "ZeRO"});
+  Capabilities float32_only = kRunnable;
+  float32_only.bfloat16 = false;
+  CHECK(list_beyond(plan, float32_only) == std::vector<std::string>{"tensor parallelism", "ZeRO", "bfloat16"});
   CHECK(list_beyond(plan, kPlannable).empty());
   plan.stages[1].replicas[0].tensor = 128;
   CHECK(list_beyond(plan, kPlannable) == std::vector<std::string>{"tensor parallelism"});

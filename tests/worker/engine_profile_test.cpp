@@ -157,10 +157,6 @@ TEST_CASE("plans and data that cannot run are refused") {
     return engine ? ErrorCode::Unknown : engine.error().code;
   };
   REQUIRE(code() == ErrorCode::Unknown);
-  SECTION("mixed precision") {
-    plan.precision = plan::Precision::BFloat16;
-    CHECK(code() == ErrorCode::Unimplemented);
-  }
   SECTION("a split backward") {
     plan.schedule = plan::ScheduleKind::ZeroBubbleH1;
     CHECK(code() == ErrorCode::Unimplemented);

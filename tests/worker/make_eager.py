@@ -1,6 +1,7 @@
 """Writes what PyTorch eager does on the fixture GPT: `python make_eager.py FIXTURES` -> FIXTURES/eager.json, eager.txt.
 
-20 steps with dropout off on windows from an independent Philox (bench/peers/eager_gpt.py), then validation.
+20 steps with dropout off on windows from an independent Philox (bench/peers/eager_gpt.py), then validation; the same 20
+steps once more under torch.autocast with bfloat16.
 """
 
 import json
@@ -29,7 +30,12 @@ def main():
          "--warmup", "5", "--learning-rate", "0.003", "--fraction", "0.25"])
     trainer = eager_gpt.Trainer(options)
     steps = [trainer.step() for _ in range(20)]
+    import torch
+
+    mixed = eager_gpt.Trainer(options)
+    mixed.module.forward = torch.autocast("cpu", dtype=torch.bfloat16)(mixed.module.forward)
     result = {
+        "autocast": [mixed.step()["loss"] for _ in range(20)],
         "steps": [{k: s[k] for k in ("loss", "grad_norm", "learning_rate")} for s in steps],
         "validation": trainer.validate(2),
         "permutation": eager_gpt.permutation(7, 3, 100),

@@ -1,7 +1,7 @@
 # The engine's tests hold libtorch; their fixtures come from tests/model/make_fixtures.py and, beside them, make_eager.py.
 file(GLOB cox_engine_tests CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/worker/engine_*_test.cpp)
 add_executable(worker_engine_test ${cox_engine_tests})
-target_link_libraries(worker_engine_test PRIVATE worker_engine test_support cox_libtorch)
+target_link_libraries(worker_engine_test PRIVATE worker_engine cost_model test_support cox_libtorch)
 target_compile_definitions(worker_engine_test PRIVATE COX_FIXTURES="${PROJECT_BINARY_DIR}/fixtures")
 add_test(NAME make_engine_fixtures
   COMMAND ${PROJECT_SOURCE_DIR}/.venv/bin/python ${PROJECT_SOURCE_DIR}/tests/worker/make_eager.py ${PROJECT_BINARY_DIR}/fixtures)

@@ -26,7 +26,7 @@ class ThreadGroup {
     int remaining = 1;
     [[nodiscard]] bool done() const override {
       const std::lock_guard lock(group->mutex_);
-      return remaining == 0;
+      return remaining == 0 || !group->reason_.empty();
     }
     Result<void> wait(Deadline deadline) override {
       std::unique_lock lock(group->mutex_);

@@ -24,6 +24,7 @@ struct PlanSpec {
   plan::ScheduleKind schedule = plan::ScheduleKind::OneForwardOneBackward;
   bool recompute = false;
   std::int64_t bucket_bytes = 1 << 14;
+  plan::Precision precision = plan::Precision::Float32;
 };
 
 inline plan::Plan make_plan(const model::ModelGraph& graph, const PlanSpec& spec) {
@@ -46,6 +47,7 @@ inline plan::Plan make_plan(const model::ModelGraph& graph, const PlanSpec& spec
   plan.batch.count = spec.count;
   plan.batch.global = plan.batch.micro * spec.count;
   plan.schedule = spec.schedule;
+  plan.precision = spec.precision;
   plan::fill_roles(plan, graph, Bytes(spec.bucket_bytes));
   return plan;
 }

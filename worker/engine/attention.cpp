@@ -49,12 +49,13 @@ at::Tensor merged(const at::Tensor& tensor) {
 // The mask as something to add, with the strides of a broadcast over the leading dims.
 at::Tensor additive_mask(const AttentionArguments& arguments, const Shape& shape) {
   at::Tensor mask = arguments.mask;
+  if (mask.scalar_type() == c10::ScalarType::BFloat16) mask = mask.to(c10::ScalarType::Float);
   if (mask.scalar_type() == c10::ScalarType::Bool) {
     const auto options = mask.options().dtype(c10::ScalarType::Float);
     mask = at::where(mask, at::full({}, 0.0, options), at::full({}, -std::numeric_limits<double>::infinity(), options));
   }
   TORCH_CHECK(mask.scalar_type() == c10::ScalarType::Float && !mask.requires_grad(),
-              "attention with dropout takes a bool or float32 mask without gradient");
+              "attention with dropout takes a bool or floating-point mask without gradient");
   if (mask.dim() == 2) return mask.contiguous().unsqueeze(0).expand({shape.matrices, shape.queries, shape.keys});
   std::vector<std::int64_t> sizes(arguments.query.sizes().begin(), arguments.query.sizes().end());
   sizes.back() = shape.keys;
@@ -100,7 +101,7 @@ at::Tensor run_forward_rows(const AttentionArguments& arguments, const Shape& sh
 
 struct AttentionBackward final : torch::autograd::Node {
   at::Tensor query, key, value;  // merged
-  at::Tensor probabilities;      // signed
+  at::Tensor probabilities;      // signed; in the dtype of the query, as what is saved is
   std::vector<std::int64_t> query_sizes, key_sizes, value_sizes;
   float scale = 1, keep_scale = 1;
 
@@ -109,10 +110,11 @@ struct AttentionBackward final : torch::autograd::Node {
     TORCH_CHECK(probabilities.defined(), "attention's backward runs once");
     const at::Tensor output_gradient = merged(gradients[0]);
     gradients.clear();
-    at::Tensor score_gradient = at::bmm(output_gradient, value.transpose(1, 2));
+    at::Tensor score_gradient = at::bmm(output_gradient, value.transpose(1, 2)).to(c10::ScalarType::Float);
     value.reset();
     // The saved matrix becomes what the second matmul took: this runs once, so nobody misses it.
-    at::Tensor dropped = std::move(probabilities);
+    at::Tensor dropped = probabilities.to(c10::ScalarType::Float);
+    probabilities.reset();
     const std::int64_t keys = dropped.size(2), rows = dropped.size(0) * dropped.size(1);
     float* dropped_data = dropped.mutable_data_ptr<float>();
     float* gradient_data = score_gradient.mutable_data_ptr<float>();
@@ -122,7 +124,9 @@ struct AttentionBackward final : torch::autograd::Node {
                          softmax_dropout_row_backward(keys, scale, keep_scale, dropped_data + r * keys,
                                                       gradient_data + r * keys);
                      });
-    at::Tensor value_gradient = at::bmm(dropped.transpose(1, 2), output_gradient).view(value_sizes);
+    const c10::ScalarType type = output_gradient.scalar_type();
+    score_gradient = score_gradient.to(type);
+    at::Tensor value_gradient = at::bmm(dropped.to(type).transpose(1, 2), output_gradient).view(value_sizes);
     dropped.reset();
     at::Tensor query_gradient = at::bmm(score_gradient, key).view(query_sizes);
     at::Tensor key_gradient = at::bmm(score_gradient.transpose(1, 2), query).view(key_sizes);
@@ -148,7 +152,9 @@ at::Tensor dropout_attention(const AttentionArguments& given) {
   AttentionArguments arguments = given;
   arguments.key = repeat_heads(arguments.key, arguments.query);
   arguments.value = repeat_heads(arguments.value, arguments.query);
-  TORCH_CHECK(arguments.query.scalar_type() == c10::ScalarType::Float, "attention with dropout takes float32");
+  const c10::ScalarType type = arguments.query.scalar_type();
+  TORCH_CHECK(type == c10::ScalarType::Float || type == c10::ScalarType::BFloat16,
+              "attention with dropout takes float32 or bfloat16, got ", type);
   const bool requires_grad = torch::autograd::compute_requires_grad(arguments.query, arguments.key, arguments.value);
   torch::autograd::edge_list edges;
   if (requires_grad) edges = torch::autograd::collect_next_edges(arguments.query, arguments.key, arguments.value);
@@ -159,17 +165,18 @@ at::Tensor dropout_attention(const AttentionArguments& given) {
       static_cast<float>(arguments.scale.value_or(1.0 / std::sqrt(static_cast<double>(arguments.query.size(-1)))));
   const at::Tensor query = merged(arguments.query), key = merged(arguments.key), value = merged(arguments.value);
   const at::Tensor bias = arguments.mask.defined() ? additive_mask(arguments, shape) : at::Tensor();
-  at::Tensor probabilities = at::bmm(query, key.transpose(1, 2));
+  // Softmax is taken in float32; products and what is kept for backward are in the query's dtype.
+  at::Tensor probabilities = at::bmm(query, key.transpose(1, 2)).to(c10::ScalarType::Float);
   at::Tensor dropped = run_forward_rows(arguments, shape, bias, scale, probabilities);
   std::vector<std::int64_t> sizes = arguments.query.sizes().vec();
   sizes.back() = value.size(-1);
-  at::Tensor output = at::bmm(dropped, value).view(sizes);
+  at::Tensor output = at::bmm(dropped.to(type), value).view(sizes);
   if (requires_grad) {
     auto node = c10::make_intrusive<AttentionBackward>();
     node->query = query.detach();
     node->key = key.detach();
     node->value = value.detach();
-    node->probabilities = std::move(probabilities);
+    node->probabilities = probabilities.to(type);
     node->query_sizes = arguments.query.sizes().vec();
     node->key_sizes = arguments.key.sizes().vec();
     node->value_sizes = arguments.value.sizes().vec();

@@ -17,7 +17,7 @@ at::Tensor EdgeBuffers::piece(const at::Tensor& whole, model::ValueId value, con
 
 PointToPoint EdgeBuffers::operation(PointToPoint::Kind kind, int peer, const at::Tensor& part,
                                     model::ValueId value) const {
-  return {kind, peer, {part.data_ptr(), part.numel(), graph_.values[value].dtype}};
+  return {kind, peer, {part.data_ptr(), part.numel(), stored_dtype(graph_, value, precision_)}};
 }
 
 std::vector<PointToPoint> EdgeBuffers::send(plan::ActionKind kind, int micro_batch, const EdgeSpec& edge,
@@ -41,7 +41,8 @@ std::vector<PointToPoint> EdgeBuffers::receive(plan::ActionKind kind, int micro_
   Pending& pending = pending_[{kind, micro_batch}];
   std::vector<PointToPoint> operations;
   for (const model::ValueId value : edge.values)
-    pending.whole.push_back(at::empty(sizes_of(graph_, value, samples_), options_of(graph_.values[value].dtype)));
+    pending.whole.push_back(
+        at::empty(sizes_of(graph_, value, samples_), options_of(stored_dtype(graph_, value, precision_))));
   for (std::size_t t = 0; t < edge.transfers.size(); ++t) {
     auto& parts = pending.parts.emplace_back();
     for (std::size_t i = 0; i < edge.values.size(); ++i) {

@@ -24,7 +24,8 @@ struct EdgeSpec {
 
 class EdgeBuffers {
  public:
-  EdgeBuffers(const model::ModelGraph& graph, std::int64_t samples) : graph_(graph), samples_(samples) {}
+  EdgeBuffers(const model::ModelGraph& graph, std::int64_t samples, plan::Precision precision)
+      : graph_(graph), samples_(samples), precision_(precision) {}
 
   /// Pieces of `tensors` (one per value) for every peer; they live until `drop`. A value without a sample dim goes
   /// whole to every peer; as a gradient (`once`) to the first only and as zeros to the others, so that it is summed
@@ -51,6 +52,7 @@ class EdgeBuffers {
 
   const model::ModelGraph& graph_;
   std::int64_t samples_;
+  plan::Precision precision_;
   std::map<std::pair<plan::ActionKind, int>, Pending> pending_;
 };
 

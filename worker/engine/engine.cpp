@@ -36,7 +36,7 @@ Result<void> check_supported(const plan::Plan& plan) {
     if (set)
       problems.push_back({ErrorCode::Unimplemented, std::string("this version cannot run ") + what, path, "", "", ""});
   };
-  refuse(plan.precision != plan::Precision::Float32, "precision", "mixed precision");
+  refuse(plan.precision == plan::Precision::BFloat16 && !plan::kRunnable.bfloat16, "precision", "bfloat16");
   refuse(!plan::has_schedule(plan::kRunnable, plan.schedule), "schedule", "this schedule");
   for (std::size_t s = 0; s < plan.stages.size(); ++s) {
     const plan::Stage& stage = plan.stages[s];
@@ -63,14 +63,14 @@ class TorchEngine final : public Engine {
         samples_(stage_.replicas[place_.replica].samples),
         groups_(plan::make_groups(plan_, graph_)),
         tied_(plan::tied_parameters(plan_, graph_)),
-        edges_(graph_, samples_) {}
+        edges_(graph_, samples_, plan_.precision) {}
 
   Result<void> open() {
     COX_TRY_VOID(check_batch());
     COX_TRY(weights_, open_weights());
     COX_TRY_VOID(open_data());
     COX_TRY_VOID(make_store());
-    LoweringOptions lowering{stage_.first_block, stage_.end_block, samples_, {}};
+    LoweringOptions lowering{stage_.first_block, stage_.end_block, samples_, {}, plan_.precision};
     for (const plan::Recompute recompute : stage_.recompute)
       lowering.recompute.push_back(recompute == plan::Recompute::Full);
     COX_TRY(runner_, StageRunner::make(graph_, lowering, *weights_, *store_));
@@ -144,7 +144,7 @@ class TorchEngine final : public Engine {
     return guard_torch(to_text(action), [&]() -> Result<Communication> {
       Communication communication;
       communication.group = plan::group_of(plan_, groups_, place_.stage, action);
-      fill(action, communication);
+      COX_TRY_VOID(fill(action, communication));
       if (communication.group < 0) communication.kind = Communication::Kind::None;
       return communication;
     });
@@ -218,7 +218,7 @@ class TorchEngine final : public Engine {
                        stages.front() == place_.stage,
                        gradient_allocator({ActionKind::ReduceTied, -1, -1, -1, static_cast<int>(t)})});
     }
-    COX_TRY(ParameterStore store, ParameterStore::make(graph_, *weights_, std::move(specs), true));
+    COX_TRY(ParameterStore store, ParameterStore::make(graph_, *weights_, std::move(specs), true, plan_.precision));
     store_ = std::move(store);
     return {};
   }
@@ -315,6 +315,7 @@ class TorchEngine final : public Engine {
       numerators_[t] +=
           numerator.item().toDouble() * (graph_.loss[t].denominator ? 1.0 : static_cast<double>(samples_));
       numerator.reset();
+      if (!evaluating_ && !std::isfinite(numerators_[t])) return not_finite("the loss is", numerators_[t]);
     }
     if (evaluating_ && action.end_block == stage_.end_block && activation_out_.values.empty())
       micro_batches_.erase(action.micro_batch);
@@ -359,6 +360,17 @@ class TorchEngine final : public Engine {
     return {};
   }
 
+  // A number that is not finite ends the run before it reaches a parameter on any rank: the one that has it does not
+  // come to the commit point.
+  [[nodiscard]] Error not_finite(const std::string& what, double value) const {
+    return Error{ErrorCode::Internal,
+                 what + " not finite at step " + std::to_string(step_) + " on rank " + std::to_string(rank_),
+                 "step " + std::to_string(step_),
+                 "a finite number",
+                 std::to_string(value),
+                 "lower optimizer.learning_rate, clip gradients (optimizer.clip_grad_norm), or look at the data"};
+  }
+
   Result<void> run_optimizer() {
     const double norm = std::sqrt(reduced_[0]), limit = settings_.optimizer.clip_grad_norm;
     const double scale = limit > 0 ? std::min(1.0, limit / (norm + kClipEpsilon)) : 1.0;
@@ -366,7 +378,7 @@ class TorchEngine final : public Engine {
     return {};
   }
 
-  void fill(const Action& action, Communication& communication) {
+  Result<void> fill(const Action& action, Communication& communication) {
     switch (action.kind) {
       case ActionKind::SendActivation:
       case ActionKind::ReceiveActivation:
@@ -374,7 +386,7 @@ class TorchEngine final : public Engine {
       case ActionKind::ReceiveGradient:
         communication.kind = Communication::Kind::Exchange;
         communication.transfers = exchange(action);
-        return;
+        return {};
       default: break;
     }
     communication.kind = Communication::Kind::AllReduce;
@@ -382,7 +394,7 @@ class TorchEngine final : public Engine {
       global_counts_ = local_counts_;
       communication.buffer = {global_counts_.data(), static_cast<std::int64_t>(global_counts_.size()), DType::Float64};
     } else if (action.kind == ActionKind::ReduceNorm) {
-      fill_norm();
+      COX_TRY_VOID(fill_norm());
       communication.buffer = {reduced_.data(), static_cast<std::int64_t>(reduced_.size()), DType::Float64};
     } else {
       const int storage = action.kind == ActionKind::ReduceTied ? storage_of_tied_[action.tied]
@@ -390,24 +402,27 @@ class TorchEngine final : public Engine {
       store_->complete_gradient(storage);
       communication.buffer = view(store_->gradient(storage));
     }
+    return {};
   }
 
   static BufferView view(const at::Tensor& tensor) { return {tensor.data_ptr(), tensor.numel(), DType::Float32}; }
 
   // The step's commit point: squared norm of gradients (each once), then numerator and denominator of every term.
-  void fill_norm() {
+  Result<void> fill_norm() {
     reduced_.assign(reduced_.size(), 0);
     if (!evaluating_) {
       for (int s = 0; s < store_->num_storages(); ++s) store_->complete_gradient(s);
       if (place_.replica == 0 && place_.position == 0) reduced_[0] = store_->squared_norm();
+      if (!std::isfinite(reduced_[0])) return not_finite("the gradients are", reduced_[0]);
     }
-    if (place_.position != 0) return;
+    if (place_.position != 0) return {};
     for (const int t : runner_->stage().terms) {
       reduced_[1 + 2 * t] = numerators_[t];
       // Without denominators nothing is counted in training.
       const double samples = static_cast<double>(samples_) * static_cast<double>(plan_.batch.count);
       reduced_[2 + 2 * t] = graph_.loss[t].denominator ? local_counts_[t] : samples;
     }
+    return {};
   }
 
   [[nodiscard]] double reduced_loss() const {
@@ -429,8 +444,9 @@ class TorchEngine final : public Engine {
     }
     for (const ValueId v : gradient_out_.values) {
       at::Tensor gradient = std::move(batch.gradients[v]);
-      tensors.push_back(
-          gradient.defined() ? gradient : at::zeros(sizes_of(graph_, v, samples_), options_of(graph_.values[v].dtype)));
+      tensors.push_back(gradient.defined() ? gradient
+                                           : at::zeros(sizes_of(graph_, v, samples_),
+                                                       options_of(stored_dtype(graph_, v, plan_.precision))));
     }
     micro_batches_.erase(m);
     return edges_.send(action.kind, m, gradient_out_, tensors, true);

@@ -16,7 +16,8 @@ namespace coxswain::worker {
 class LocalModel {
  public:
   [[nodiscard]] static Result<LocalModel> make(const model::ModelGraph& graph, int first_block, int end_block,
-                                               std::uint64_t seed, bool with_optimizer);
+                                               std::uint64_t seed, bool with_optimizer,
+                                               plan::Precision precision = plan::Precision::Float32);
 
   /// Calls for micro-batches of `samples`. One at a time: the earlier one is dropped.
   Result<void> lower(std::int64_t samples);
@@ -28,10 +29,11 @@ class LocalModel {
   Result<void> fill_gradients(MicroBatch& batch, const std::vector<double>& counts) const;
 
  private:
-  LocalModel(const model::ModelGraph& graph, int first_block, int end_block)
-      : graph_(&graph), first_block_(first_block), end_block_(end_block) {}
+  LocalModel(const model::ModelGraph& graph, int first_block, int end_block, plan::Precision precision)
+      : graph_(&graph), first_block_(first_block), end_block_(end_block), precision_(precision) {}
   const model::ModelGraph* graph_;
   int first_block_, end_block_;
+  plan::Precision precision_;
   std::int64_t samples_ = 0;
   std::optional<WeightSource> weights_;
   std::unique_ptr<ParameterStore> store_;  // the runner keeps a reference

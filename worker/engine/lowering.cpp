@@ -87,6 +87,7 @@ class Lowering {
   Result<void> read_constants() {
     constant_.assign(num_values_, 0);
     constants_.resize(num_values_);
+    wide_.assign(num_values_, 0);
     for (const int b : stage_.slice.buffers) {
       COX_TRY(constants_[graph_.buffers[b].value], weights_.read_buffer(graph_.buffers[b]));
       constant_[graph_.buffers[b].value] = 1;
@@ -115,8 +116,8 @@ class Lowering {
                                       [&](ValueId v) { return v >= 0 && graph_.values[v].depends_on_parameter; });
       for_each_tensor(op, [&](ValueId v) { is_constant = is_constant && constant_[v] != 0; });
       const bool in_forward = any_output(op, forward_), in_count = any_output(op, counted_);
-      const auto add = [&](std::vector<OpCall>& calls) {
-        auto call = OpCall::make(graph_, id, options_.samples);
+      const auto add = [&](std::vector<OpCall>& calls, Casting casting = {}) {
+        auto call = OpCall::make(graph_, id, options_.samples, casting);
         if (call) {
           calls.push_back(std::move(*call));
         } else {
@@ -129,11 +130,36 @@ class Lowering {
         add(folded_);
         continue;
       }
-      if (in_forward) add(segment(segment_of(id)).code.calls);
+      if (in_forward) add(segment(segment_of(id)).code.calls, casting_of(op, segment_of(id)));
       if (in_count) add(stage_.count.code.calls);
     }
     if (problems.empty()) return {};
     return combine_errors(ErrorCode::InvalidArgument, "operators that cannot be run here", std::move(problems));
+  }
+
+  // What a parameter influences follows the table. Along the way the dtype of every value is known as far as it decides
+  // which copy of a parameter is read beside it.
+  Casting casting_of(const model::Op& op, int segment) {
+    const bool influenced = std::any_of(op.outputs.begin(), op.outputs.end(),
+                                        [&](ValueId v) { return v >= 0 && graph_.values[v].depends_on_parameter; });
+    if (options_.precision == plan::Precision::Float32 || !influenced) return {};
+    Casting casting{compute_rule_of(op.target), false};
+    // From another block comes what was rounded there.
+    bool any_wide = false;
+    for_each_tensor(op, [&](ValueId v) {
+      const OpId producer = graph_.values[v].producer;
+      any_wide = any_wide || (wide_[v] != 0 && segment_of(producer) == segment);
+    });
+    const bool follows = casting.rule == ComputeRule::Follow || casting.rule == ComputeRule::Float32Inside;
+    const bool asked = std::any_of(op.arguments.begin(), op.arguments.end(), [](const model::Argument& argument) {
+      const auto* dtype = std::get_if<DType>(&argument.value);
+      return dtype != nullptr && *dtype == DType::Float32;
+    });
+    const bool wide = casting.rule == ComputeRule::Float32 || (follows && (any_wide || asked));
+    for (const ValueId v : op.outputs)
+      if (v >= 0) wide_[v] = wide ? 1 : 0;
+    casting.reads_copies = casting.rule == ComputeRule::BFloat16 || (casting.rule == ComputeRule::Follow && !any_wide);
+    return casting;
   }
 
   Result<void> fold_constants() {
@@ -171,6 +197,7 @@ class Lowering {
       for (const OpCall& call : segment(s).code.calls)
         for (const ValueId v : graph_.ops[call.op()].outputs)
           if (v >= 0 && crosses[v] != 0) segment(s).outputs.push_back(v);
+      find_casts(segment(s));
       find_releases(segment(s));
     }
     for (const int t : stage_.terms)
@@ -181,12 +208,12 @@ class Lowering {
   template <class IsOwn>
   void find_inputs(Segment& segment, IsOwn&& is_own) {
     std::set<ValueId> inputs, made;
-    std::set<int> parameters;
+    std::set<ParameterUse> parameters;
     for (const OpCall& call : segment.code.calls) {
       for_each_tensor(graph_.ops[call.op()], [&](ValueId v) {
         if (constant_[v] != 0 || is_own(v) || made.count(v) != 0) return;
         if (const int p = parameter_of(v); p >= 0) {
-          parameters.insert(p);
+          parameters.insert({p, call.reads_copies()});
         } else {
           inputs.insert(v);
         }
@@ -198,11 +225,17 @@ class Lowering {
     segment.parameters.assign(parameters.begin(), parameters.end());
   }
 
-  [[nodiscard]] int parameter_of(ValueId v) const {
-    if (graph_.values[v].producer >= 0) return -1;
-    for (const int p : stage_.slice.parameters)
-      if (graph_.parameters[p].value == v && graph_.parameters[p].trainable) return p;
-    return -1;
+  [[nodiscard]] int parameter_of(ValueId v) const { return trainable_parameter(graph_, v); }
+
+  void find_casts(Segment& segment) const {
+    if (options_.precision == plan::Precision::Float32) return;
+    for (const ValueId v : segment.outputs) {
+      const model::Value& value = graph_.values[v];
+      if (value.dtype != DType::Float32 || !value.depends_on_parameter) continue;
+      const bool is_numerator = std::any_of(graph_.loss.begin(), graph_.loss.end(),
+                                            [&](const model::LossTerm& term) { return term.numerator == v; });
+      segment.casts.emplace_back(v, is_numerator ? c10::ScalarType::Float : c10::ScalarType::BFloat16);
+    }
   }
 
   void find_releases(Segment& segment) {
@@ -244,7 +277,7 @@ class Lowering {
   const WeightSource& weights_;
   std::size_t num_values_;
   LoweredStage stage_;
-  std::vector<char> forward_, counted_, constant_;
+  std::vector<char> forward_, counted_, constant_, wide_;
   std::vector<int> producer_;
   std::vector<at::Tensor> constants_;
   std::vector<OpCall> folded_;

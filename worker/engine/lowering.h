@@ -4,11 +4,13 @@
 // stage_runner. Threads: pure apart from libtorch. Private to worker/engine. Source: DESIGN 3.7.
 #include <ATen/core/TensorBody.h>
 
+#include <compare>
 #include <utility>
 #include <vector>
 
 #include "common/result.h"
 #include "model/model_graph.h"
+#include "plan/plan.h"
 #include "worker/engine/op_call.h"
 #include "worker/engine/weights.h"
 
@@ -20,12 +22,21 @@ struct Code {
   std::vector<std::vector<model::ValueId>> releases;
 };
 
+/// A parameter as a block reads it.
+struct ParameterUse {
+  int parameter = 0;
+  bool copy = false;  // its bfloat16 copy, not the float32 master
+  friend auto operator<=>(const ParameterUse&, const ParameterUse&) = default;
+};
+
 /// One block: the unit of autograd.
 struct Segment {
   Code code;
-  std::vector<model::ValueId> inputs;   // from elsewhere and not constant
-  std::vector<model::ValueId> outputs;  // used outside the block
-  std::vector<int> parameters;          // trainable ones it uses
+  std::vector<model::ValueId> inputs;    // from elsewhere and not constant
+  std::vector<model::ValueId> outputs;   // used outside the block
+  std::vector<ParameterUse> parameters;  // trainable ones it uses
+  /// Outputs that get another dtype when the block is left: activations bfloat16, loss numerators float32.
+  std::vector<std::pair<model::ValueId, c10::ScalarType>> casts;
   bool recompute = false;
 };
 
@@ -47,6 +58,7 @@ struct LoweringOptions {
   int first_block = 0, end_block = 0;
   std::int64_t samples = 0;     // of a micro-batch on this rank
   std::vector<char> recompute;  // per block; empty: none
+  plan::Precision precision = plan::Precision::Float32;
 };
 
 /// Errors: InvalidArgument naming every operator without a kernel or with arguments that do not fit.

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <string_view>
 
 #include "common/ensure.h"
@@ -161,14 +162,35 @@ struct ConstantValue {
   }
 };
 
+// A finite number that bfloat16 does not hold (a mask's float32 minimum) becomes the nearest one that it does.
+model::Argument::Variant in_range(const model::Argument::Variant& value) {
+  const auto* number = std::get_if<double>(&value);
+  if (!number || !std::isfinite(*number)) return value;
+  return std::clamp(*number, -kBFloat16Max, kBFloat16Max);
+}
+
 }  // namespace
+
+int trainable_parameter(const model::ModelGraph& graph, model::ValueId value) {
+  if (graph.values[value].producer >= 0) return -1;
+  for (std::size_t p = 0; p < graph.parameters.size(); ++p)
+    if (graph.parameters[p].value == value) return graph.parameters[p].trainable ? static_cast<int>(p) : -1;
+  return -1;
+}
+
+model::ValueId OpCall::add_input(const model::ModelGraph& graph, model::ValueId value) {
+  if (casting_.rule == ComputeRule::AsStored) return value;
+  if (const int p = trainable_parameter(graph, value); p >= 0) return casting_.reads_copies ? copy_of(graph, p) : value;
+  if (graph.values[value].depends_on_parameter && graph.values[value].producer >= 0) activations_.push_back(value);
+  return value;
+}
 
 Result<void> OpCall::add_argument(const model::ModelGraph& graph, const model::Argument::Variant& value,
                                   const c10::Argument& schema, const model::Bindings& bindings) {
   const int position = static_cast<int>(arguments_.size());
   arguments_.emplace_back();
   if (const auto* reference = std::get_if<model::ValueRef>(&value)) {
-    tensors_.push_back({position, reference->id});
+    tensors_.push_back({position, add_input(graph, reference->id)});
     return {};
   }
   if (const auto* list = std::get_if<std::vector<std::optional<model::ValueRef>>>(&value)) {
@@ -176,23 +198,25 @@ Result<void> OpCall::add_argument(const model::ModelGraph& graph, const model::A
     const auto* type = without_optional(*schema.real_type()).castRaw<c10::ListType>();
     if (!type) return does_not_fit(graph.ops[op_], schema);
     slot.elements_optional = type->getElementType()->castRaw<c10::OptionalType>() != nullptr;
-    for (const auto& element : *list) slot.values.push_back(element ? element->id : -1);
+    for (const auto& element : *list) slot.values.push_back(element ? add_input(graph, element->id) : -1);
     lists_.push_back(std::move(slot));
     return {};
   }
-  auto constant = std::visit(ConstantValue{schema, bindings}, value);
+  const bool mixed = casting_.rule != ComputeRule::AsStored;
+  auto constant = std::visit(ConstantValue{schema, bindings}, mixed ? in_range(value) : value);
   if (!constant) return does_not_fit(graph.ops[op_], schema);
   arguments_[position] = std::move(*constant);
   return {};
 }
 
-Result<OpCall> OpCall::make(const model::ModelGraph& graph, model::OpId id, std::int64_t samples) {
+Result<OpCall> OpCall::make(const model::ModelGraph& graph, model::OpId id, std::int64_t samples, Casting casting) {
   const model::Op& op = graph.ops[id];
   const auto handle = c10::Dispatcher::singleton().findSchema(operator_name(op.target));
   if (!handle)
     return Error{ErrorCode::InvalidArgument, "operator without a kernel: " + op.target, op.module_path, "", "", ""};
   OpCall call(*handle);
   call.op_ = id;
+  call.casting_ = casting;
   call.grad_enabled_ = op.grad_enabled;
   call.outputs_ = op.outputs;
   const model::Bindings bindings{{graph.batch_symbol, samples}};
@@ -218,6 +242,7 @@ void OpCall::find_special(const model::ModelGraph& graph, const model::Op& op) {
   if (tensors_.empty()) return;
   const model::ValueId input = tensors_.front().value;
   const auto locate_samples = [&](model::ValueId value) {
+    if (value >= static_cast<model::ValueId>(graph.values.size())) return;  // a copy of a parameter: no samples
     if (const auto found = sample_dim_of(graph, value)) {
       sample_dim_ = found->dim;
       rows_per_sample_ = found->multiple;
@@ -242,18 +267,46 @@ void OpCall::find_special(const model::ModelGraph& graph, const model::Op& op) {
   static_cast<void>(op);
 }
 
+std::optional<c10::ScalarType> OpCall::compute_dtype(const std::vector<at::Tensor>& values) const {
+  std::optional<c10::ScalarType> widest;
+  switch (casting_.rule) {
+    case ComputeRule::AsStored:
+    case ComputeRule::Float32Inside: break;
+    case ComputeRule::BFloat16: return c10::ScalarType::BFloat16;
+    case ComputeRule::Float32:
+    case ComputeRule::Float32Rounded: return c10::ScalarType::Float;
+    case ComputeRule::Follow:
+      for (const model::ValueId value : activations_) {
+        const c10::ScalarType type = values[value].scalar_type();
+        if (type == c10::ScalarType::Float || (type == c10::ScalarType::BFloat16 && !widest)) widest = type;
+      }
+  }
+  return widest;
+}
+
+at::Tensor OpCall::cast(const std::vector<at::Tensor>& values, model::ValueId value,
+                        std::optional<c10::ScalarType> dtype) const {
+  const at::Tensor& tensor = values[value];
+  const c10::ScalarType type = tensor.scalar_type();
+  if (!dtype || type == *dtype || (type != c10::ScalarType::Float && type != c10::ScalarType::BFloat16)) return tensor;
+  const bool is_activation = std::find(activations_.begin(), activations_.end(), value) != activations_.end();
+  if (*dtype == c10::ScalarType::BFloat16 && !is_activation && !tensor.requires_grad()) return finite_bfloat16(tensor);
+  return tensor.to(*dtype);
+}
+
 void OpCall::fill_stack(const std::vector<at::Tensor>& values) {
   stack_.assign(arguments_.begin(), arguments_.end());
-  for (const TensorSlot& slot : tensors_) stack_[slot.position] = values[slot.value];
+  const auto dtype = compute_dtype(values);
+  for (const TensorSlot& slot : tensors_) stack_[slot.position] = cast(values, slot.value, dtype);
   for (const ListSlot& slot : lists_) {
     if (slot.elements_optional) {
       c10::List<std::optional<at::Tensor>> list;
       for (const model::ValueId value : slot.values)
-        list.push_back(value < 0 ? std::optional<at::Tensor>() : std::optional<at::Tensor>(values[value]));
+        list.push_back(value < 0 ? std::optional<at::Tensor>() : std::optional<at::Tensor>(cast(values, value, dtype)));
       stack_[slot.position] = std::move(list);
     } else {
       c10::List<at::Tensor> list;
-      for (const model::ValueId value : slot.values) list.push_back(values[value]);
+      for (const model::ValueId value : slot.values) list.push_back(cast(values, value, dtype));
       stack_[slot.position] = std::move(list);
     }
   }
@@ -262,6 +315,8 @@ void OpCall::fill_stack(const std::vector<at::Tensor>& values) {
 void OpCall::store_outputs(std::vector<at::Tensor>& values) {
   std::size_t next = 0;
   const auto store = [&](at::Tensor tensor) {
+    if (casting_.rule == ComputeRule::Float32Rounded && tensor.scalar_type() == c10::ScalarType::Float)
+      tensor = tensor.to(c10::ScalarType::BFloat16);
     if (next < outputs_.size() && outputs_[next] >= 0) values[outputs_[next]] = std::move(tensor);
     ++next;
   };

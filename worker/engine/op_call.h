@@ -12,6 +12,7 @@
 
 #include "common/result.h"
 #include "model/model_graph.h"
+#include "worker/engine/mixed_policy.h"
 
 namespace coxswain::worker {
 
@@ -26,15 +27,31 @@ struct RunMode {
   std::int64_t first_sample = 0;  // of this rank's micro-batch, inside the global batch
 };
 
+/// How the inputs of one operator are cast.
+struct Casting {
+  ComputeRule rule = ComputeRule::AsStored;
+  bool reads_copies = false;  // of parameters: their bfloat16 copies, not the float32 masters
+};
+
+/// Id past the graph's values under which a parameter's bfloat16 copy stands among them.
+[[nodiscard]] inline model::ValueId copy_of(const model::ModelGraph& graph, int parameter) {
+  return static_cast<model::ValueId>(graph.values.size()) + parameter;
+}
+
+/// Index of the trainable parameter that `value` is; -1: none.
+[[nodiscard]] int trainable_parameter(const model::ModelGraph& graph, model::ValueId value);
+
 class OpCall {
  public:
   /// Errors: InvalidArgument (no kernel, arguments that do not fit the operator's schema).
-  [[nodiscard]] static Result<OpCall> make(const model::ModelGraph& graph, model::OpId op, std::int64_t samples);
+  [[nodiscard]] static Result<OpCall> make(const model::ModelGraph& graph, model::OpId op, std::int64_t samples,
+                                           Casting casting = {});
 
   /// Takes inputs from and puts outputs into `values` (by value id). Throws what libtorch throws.
   void run(std::vector<at::Tensor>& values, const RunMode& mode);
 
   [[nodiscard]] model::OpId op() const { return op_; }
+  [[nodiscard]] bool reads_copies() const { return casting_.reads_copies; }
 
  private:
   enum class Special { None, Dropout, Attention, BatchNorm };
@@ -51,6 +68,10 @@ class OpCall {
   explicit OpCall(c10::OperatorHandle handle) : handle_(std::move(handle)) {}
   Result<void> add_argument(const model::ModelGraph& graph, const model::Argument::Variant& value,
                             const c10::Argument& schema, const model::Bindings& bindings);
+  [[nodiscard]] model::ValueId add_input(const model::ModelGraph& graph, model::ValueId value);
+  [[nodiscard]] std::optional<c10::ScalarType> compute_dtype(const std::vector<at::Tensor>& values) const;
+  [[nodiscard]] at::Tensor cast(const std::vector<at::Tensor>& values, model::ValueId value,
+                                std::optional<c10::ScalarType> dtype) const;
   void find_special(const model::ModelGraph& graph, const model::Op& op);
   void run_dropout(std::vector<at::Tensor>& values, const RunMode& mode);
   bool run_attention(std::vector<at::Tensor>& values, const RunMode& mode);
@@ -60,6 +81,8 @@ class OpCall {
   c10::OperatorHandle handle_;
   model::OpId op_ = -1;
   bool grad_enabled_ = true;
+  Casting casting_;
+  std::vector<model::ValueId> activations_;  // inputs that parameters influence, without parameters
   Special special_ = Special::None;
   double dropout_probability_ = 0;
   std::int64_t rows_per_sample_ = 0;  // on the sample dim; 0: no sample dim

@@ -68,7 +68,8 @@ double sum_of_squares(const at::Tensor& tensor) {
 }  // namespace
 
 Result<ParameterStore> ParameterStore::make(const model::ModelGraph& graph, const WeightSource& weights,
-                                            std::vector<StorageSpec> specs, bool with_optimizer) {
+                                            std::vector<StorageSpec> specs, bool with_optimizer,
+                                            plan::Precision precision) {
   const at::NoGradGuard no_grad;
   ParameterStore store;
   store.slot_of_.assign(graph.parameters.size(), -1);
@@ -92,6 +93,7 @@ Result<ParameterStore> ParameterStore::make(const model::ModelGraph& graph, cons
     storage.in_norm = spec.in_norm;
     const auto options = options_of(DType::Float32);
     storage.values = at::zeros({count}, options);
+    if (precision == plan::Precision::BFloat16) storage.copies = at::zeros({count}, options_of(DType::BFloat16));
     COX_TRY(storage.gradient, make_gradient(spec, count, storage.foreign));
     if (with_optimizer) {
       storage.first_moment = at::zeros({count}, options);
@@ -103,13 +105,17 @@ Result<ParameterStore> ParameterStore::make(const model::ModelGraph& graph, cons
       const std::int64_t length = elements_of(parameter);
       Slot slot;
       // Its own version counter: the optimizer's writes are no concern of a finished graph.
-      slot.leaf = storage.values.narrow(0, offsets[i], length).view(parameter.dims).variable_data();
-      slot.leaf.set_requires_grad(true);
+      const auto make_leaf = [&](const at::Tensor& of) {
+        return of.narrow(0, offsets[i], length).view(parameter.dims).variable_data().set_requires_grad(true);
+      };
+      slot.leaf = make_leaf(storage.values);
+      if (storage.copies.defined()) slot.copy = make_leaf(storage.copies);
       slot.gradient = storage.gradient.narrow(0, offsets[i], length).view(parameter.dims);
       storage.slots.push_back(static_cast<int>(store.slots_.size()));
       store.slot_of_[spec.parameters[i]] = static_cast<int>(store.slots_.size());
       store.slots_.push_back(std::move(slot));
     }
+    if (storage.copies.defined()) storage.copies.copy_(storage.values);
     store.storages_.push_back(std::move(storage));
   }
   return store;
@@ -163,6 +169,8 @@ void ParameterStore::update(const OptimizerSettings& optimizer, double learning_
   at::_fused_adamw_(values, gradients, first, second, /*max_exp_avg_sqs=*/{}, steps, learning_rate, optimizer.beta1,
                     optimizer.beta2, optimizer.weight_decay, optimizer.epsilon, /*amsgrad=*/false, /*maximize=*/false,
                     divisor, std::nullopt);
+  for (Storage& storage : storages_)
+    if (storage.copies.defined()) storage.copies.copy_(storage.values);
 }
 
 std::int64_t ParameterStore::num_elements() const {

@@ -152,20 +152,21 @@ Pass average(std::vector<Pass> passes) {
   return mean;
 }
 
-bool fits_whole(const model::ModelGraph& graph) {
+bool fits_whole(const model::ModelGraph& graph, plan::Precision precision) {
   double bytes = 0;
   for (const model::Parameter& parameter : graph.parameters) {
     double count = 1;
     for (const std::int64_t dim : parameter.dims) count *= static_cast<double>(dim);
-    bytes += 16 * count;  // value, gradient, two moments
+    // Value, gradient, two moments; under bfloat16 the copy that is computed with.
+    bytes += (precision == plan::Precision::BFloat16 ? 18 : 16) * count;
   }
   const double available = static_cast<double>(sysconf(_SC_AVPHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGESIZE));
   return bytes < kWholeModelFraction * available;
 }
 
 /// Runs of blocks that are timed together: the whole model, or one of each signature.
-std::vector<std::pair<int, int>> runs_of(const model::ModelGraph& graph) {
-  if (fits_whole(graph)) return {{0, graph.num_blocks()}};
+std::vector<std::pair<int, int>> runs_of(const model::ModelGraph& graph, plan::Precision precision) {
+  if (fits_whole(graph, precision)) return {{0, graph.num_blocks()}};
   std::vector<std::pair<int, int>> runs;
   std::vector<std::string> seen;
   for (int b = 0; b < graph.num_blocks(); ++b) {
@@ -244,10 +245,10 @@ Result<cluster::Profile> profile(const model::ModelGraph& graph, const std::vect
   result.model_hash = model::model_hash(graph);
   Profiler profiler(graph, settings, start_barrier);
   COX_TRY_VOID(profiler.open_data());
-  const auto runs = runs_of(graph);
+  const auto runs = runs_of(graph, settings.precision);
   const Seconds point_budget = budget / static_cast<double>(std::max<std::size_t>(1, runs.size() * samples.size()));
   for (const auto& [first, end] : runs) {
-    COX_TRY(LocalModel local, LocalModel::make(graph, first, end, settings.seed, true));
+    COX_TRY(LocalModel local, LocalModel::make(graph, first, end, settings.seed, true, settings.precision));
     std::vector<std::vector<Pass>> passes(samples.size());
     for (int round = 0; round < kRounds; ++round)
       for (std::size_t i = 0; i < samples.size(); ++i)

@@ -35,13 +35,14 @@ Edge make_leaf(at::Tensor& tensor) {
 
 StageRunner::StageRunner(const model::ModelGraph& graph, LoweredStage stage, ParameterStore& store)
     : graph_(graph), stage_(std::move(stage)), store_(store) {
-  locals_.resize(graph.values.size());
+  locals_.resize(graph.values.size() + graph.parameters.size());
   for (const auto& [value, tensor] : stage_.constants) locals_[value] = tensor;
   for (const Segment& segment : stage_.segments) {
     std::vector<Edge> edges;
-    for (const int p : segment.parameters) {
-      locals_[graph.parameters[p].value] = store.leaf(p);
-      edges.push_back(torch::autograd::impl::gradient_edge(store.leaf(p)));
+    for (const auto& [p, copy] : segment.parameters) {
+      const at::Tensor& leaf = copy ? store.copy_leaf(p) : store.leaf(p);
+      locals_[copy ? copy_of(graph, p) : graph.parameters[p].value] = leaf;
+      edges.push_back(torch::autograd::impl::gradient_edge(leaf));
     }
     parameter_edges_.push_back(std::move(edges));
   }
@@ -110,6 +111,7 @@ void StageRunner::enter(MicroBatch& batch, int index, bool with_graph, bool repl
 }
 
 void StageRunner::leave(MicroBatch& batch, int index, bool with_graph, bool replay) {
+  for (const auto& [v, dtype] : stage_.segments[index].casts) locals_[v] = locals_[v].to(dtype);
   for (const ValueId v : stage_.segments[index].outputs) {
     at::Tensor tensor = std::move(locals_[v]);
     if (with_graph && tensor.requires_grad())
@@ -176,7 +178,7 @@ void StageRunner::run_backward(MicroBatch& batch, int index) {
     if (results[i].defined()) add_gradient(batch, values[i], std::move(results[i]));
   for (std::size_t i = 0; i < segment.parameters.size(); ++i) {
     at::Tensor& gradient = results[values.size() + i];
-    if (gradient.defined()) store_.add_gradient(segment.parameters[i], gradient);
+    if (gradient.defined()) store_.add_gradient(segment.parameters[i].parameter, gradient);
     gradient.reset();
   }
 }

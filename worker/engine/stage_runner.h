@@ -67,7 +67,8 @@ class StageRunner {
   const model::ModelGraph& graph_;
   LoweredStage stage_;
   ParameterStore& store_;
-  std::vector<at::Tensor> locals_;  // by value id; constants and parameters always, others while a segment runs
+  std::vector<at::Tensor> locals_;  // by value id (copies of parameters past them); constants and parameters always,
+                                    // others while a segment runs
   std::vector<std::vector<torch::autograd::Edge>> parameter_edges_;  // by segment
   model::OpId current_ = -1;                                         // for error messages
 };

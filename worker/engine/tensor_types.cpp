@@ -1,5 +1,7 @@
 #include "worker/engine/tensor_types.h"
 
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/where.h>
 #include <c10/util/Exception.h>
 
 #include <new>
@@ -25,6 +27,15 @@ c10::ScalarType scalar_type_of(DType dtype) {
 }
 
 at::TensorOptions options_of(DType dtype) { return at::TensorOptions().dtype(scalar_type_of(dtype)); }
+
+DType stored_dtype(const model::ModelGraph& graph, model::ValueId value, plan::Precision precision) {
+  const DType dtype = graph.values[value].dtype;
+  return precision == plan::Precision::BFloat16 && dtype == DType::Float32 ? DType::BFloat16 : dtype;
+}
+
+at::Tensor finite_bfloat16(const at::Tensor& tensor) {
+  return at::where(tensor.isinf(), tensor, tensor.clamp(-kBFloat16Max, kBFloat16Max)).to(c10::ScalarType::BFloat16);
+}
 
 std::vector<std::int64_t> sizes_of(const model::ModelGraph& graph, model::ValueId value, std::int64_t samples) {
   const model::Bindings bindings{{graph.batch_symbol, samples}};

@@ -57,6 +57,7 @@ Result<Assignment> decode_assignment(std::string_view bytes) {
   assignment.sequence_length = work.model().sequence_length();
   assignment.plan_json = work.plan_json();
   assignment.settings = decode_settings(work.train(), from.threads());
+  assignment.settings.precision = plan::parse_precision(work.measure().precision()).value_or(plan::Precision::Float32);
   assignment.validation_every = work.train().validation_every();
   if (work.trace().first_step() > 0) {
     assignment.first_traced_step = work.trace().first_step();
