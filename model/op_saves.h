@@ -1,7 +1,7 @@
 #pragma once
-// What the backward of an ATen operator keeps, by name: one list for memory estimates and for sharding rules, where a kept
-// tensor has the placement of the tensor that it is. Called by plan/rules. Threads: constant data.
-// Source: docs/cost_model.md, C3; PyTorch 2.13, tools/autograd/derivatives.yaml.
+// What the backward of an ATen operator keeps, by name: one list for memory estimates and for sharding rules, where a
+// kept tensor has the placement of the tensor that it is. Called by plan/rules. Threads: constant data. Source:
+// docs/cost_model.md, C3; PyTorch 2.13, tools/autograd/derivatives.yaml.
 #include <optional>
 #include <span>
 #include <string_view>

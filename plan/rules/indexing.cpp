@@ -18,7 +18,7 @@ std::optional<OpFactors> bind_embedding(const OpReader& op, const ShardRule& rul
   const bool padded = op.integer("padding_idx").value_or(-1) >= 0, counted = op.flag("scale_grad_by_freq");
   if (table.size() != 2) return std::nullopt;
   // The padding row is one of the whole table; frequencies are those of the whole batch.
-  const std::vector<int> v = padded ? assembly.whole("v", table[0]) : assembly.factor("v", table[0]);
+  const std::vector<int> v = padded || counted ? assembly.whole("v", table[0]) : assembly.factor("v", table[0]);
   const std::vector<int> e = assembly.factor("e", table[1]);
   Dims rows;
   for (const std::int64_t size : indices) {
@@ -101,8 +101,7 @@ std::optional<OpFactors> bind_scatter(const OpReader& op, const ShardRule& rule)
     shared->tensors[t][shared->along] = same ? rows : assembly.whole("x", size);
     if (!same) return std::nullopt;
   }
-  for (std::size_t t = 0; t < shared->tensors.size(); ++t)
-    assembly.set_input(static_cast<int>(t), shared->tensors[t]);
+  for (std::size_t t = 0; t < shared->tensors.size(); ++t) assembly.set_input(static_cast<int>(t), shared->tensors[t]);
   assembly.set_outputs(shared->tensors[0]);
   return assembly.finish();
 }
@@ -125,10 +124,10 @@ std::optional<OpFactors> bind_index_add(const OpReader& op, const ShardRule& rul
 
 // Where the dims of advanced indices go: in place where the indexed dims are neighbours, else in front.
 struct IndexedDims {
-  std::vector<int> tensors;    // per dim of self: number of the input that indexes it, or -1
-  std::size_t first = 0;       // indexed dim
+  std::vector<int> tensors;  // per dim of self: number of the input that indexes it, or -1
+  std::size_t first = 0;     // indexed dim
   bool neighbours = true;
-  Sizes shape;                 // of all indices, broadcast
+  Sizes shape;  // of all indices, broadcast
 };
 std::optional<IndexedDims> indexed_dims(const OpReader& op) {
   IndexedDims indexed;
@@ -147,7 +146,8 @@ std::optional<IndexedDims> indexed_dims(const OpReader& op) {
       indexed.neighbours = false;
     last = d;
     const Sizes& sizes = op.sizes(input);
-    if (sizes.size() > indexed.shape.size()) indexed.shape.insert(indexed.shape.begin(), sizes.size() - indexed.shape.size(), 1);
+    if (sizes.size() > indexed.shape.size())
+      indexed.shape.insert(indexed.shape.begin(), sizes.size() - indexed.shape.size(), 1);
     for (std::size_t i = 0; i < sizes.size(); ++i) {
       std::int64_t& size = indexed.shape[indexed.shape.size() - sizes.size() + i];
       size = std::max(size, sizes[i]);
@@ -184,7 +184,8 @@ IndexFactors name_indexed(Assembly& assembly, const IndexedDims& indexed, const 
   const Sizes& in = op.sizes(0);
   IndexFactors factors;
   Dims index;
-  for (const std::int64_t size : indexed.shape) index.push_back(assembly.factor(rows + std::to_string(index.size()), size));
+  for (const std::int64_t size : indexed.shape)
+    index.push_back(assembly.factor(rows + std::to_string(index.size()), size));
   for (std::size_t d = 0; d < in.size(); ++d) {
     const bool taken = indexed.tensors[d] >= 0;
     factors.self.push_back(taken ? assembly.whole("r", in[d]) : assembly.factor("b" + std::to_string(d), in[d]));
@@ -224,8 +225,7 @@ std::optional<OpFactors> bind_index_put(const OpReader& op, const ShardRule& rul
 
 constexpr ShardRule kRules[] = {
     {"aten::embedding", Index, "[v e], [n..] -> [n.. e]; masked v by indices; linear weight", bind_embedding},
-    {"aten::index_select", Index, "[a.. v b..], [n] -> [a.. n b..]; masked v by index; linear self",
-     bind_index_select},
+    {"aten::index_select", Index, "[a.. v b..], [n] -> [a.. n b..]; masked v by index; linear self", bind_index_select},
     {"aten::gather", Index, "[a.. v b..], [a.. n b..] -> [a.. n b..]; masked v by index; linear self", bind_gather},
     {"aten::take_along_dim", Index, "[a.. v b..], [a.. n b..] -> [a.. n b..]; masked v by indices; linear self",
      bind_gather},

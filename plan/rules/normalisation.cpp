@@ -75,8 +75,8 @@ std::optional<OpFactors> bind_instance_norm(const OpReader& op, const ShardRule&
 
 constexpr ShardRule kRules[] = {
     {"aten::layer_norm", Normalisation, "[b.. r..], [r..]?, [r..]? -> [b.. r..]; whole r", bind_last},
-    {"aten::native_layer_norm", Normalisation,
-     "[b.. r..], [r..]?, [r..]? -> [b.. r..], [b.. 1..], [b.. 1..]; whole r", bind_last},
+    {"aten::native_layer_norm", Normalisation, "[b.. r..], [r..]?, [r..]? -> [b.. r..], [b.. 1..], [b.. 1..]; whole r",
+     bind_last},
     {"aten::rms_norm", Normalisation, "[b.. r..], [r..]? -> [b.. r..]; whole r", bind_last},
     {"aten::group_norm", Normalisation, "[n (g k) s..], [(g k)]?, [(g k)]? -> [n (g k) s..]; whole k, s",
      bind_group_norm},

@@ -69,9 +69,9 @@ void parse_clause(Notation& notation, const std::string& text) {
   } else if (word == "linear") {
     for (const std::string& group : split(rest, ',')) notation.linear.push_back(split(group, '+'));
   } else {
-    COX_ENSURE(word == "sum" || word == "max" || word == "whole" || word == "scaled" || word == "masked" ||
-                   word == "offset",
-               "unknown clause: ", text);
+    COX_ENSURE(
+        word == "sum" || word == "max" || word == "whole" || word == "scaled" || word == "masked" || word == "offset",
+        "unknown clause: ", text);
     parse_factor_clause(notation, word, rest);
   }
 }
@@ -213,7 +213,8 @@ class Binder {
 
   // Names of the tensor's dims; absent where the rank does not fit.
   [[nodiscard]] bool measure(const TensorPattern& pattern, const Sizes& sizes) {
-    const auto groups = std::count_if(pattern.tokens.begin(), pattern.tokens.end(), [](const Token& t) { return t.group; });
+    const auto groups =
+        std::count_if(pattern.tokens.begin(), pattern.tokens.end(), [](const Token& t) { return t.group; });
     const std::size_t fixed = pattern.tokens.size() - static_cast<std::size_t>(groups);
     if (groups > 1 || (groups == 0 && sizes.size() > fixed)) return false;
     if (sizes.size() < fixed && !(pattern.leading_may_miss && groups == 0)) return false;
@@ -298,8 +299,7 @@ std::optional<OpFactors> bind_patterns(Assembly& assembly, const std::vector<Ten
     if (!binder.measure(outputs[static_cast<std::size_t>(output.argument)], output.sizes)) return std::nullopt;
   }
   const std::size_t count = op.inputs().size();
-  for (std::size_t i = 0; i < count; ++i)
-    assembly.set_input(static_cast<int>(i), binder.dims(i, op.inputs()[i].sizes));
+  for (std::size_t i = 0; i < count; ++i) assembly.set_input(static_cast<int>(i), binder.dims(i, op.inputs()[i].sizes));
   for (std::size_t i = 0; i < op.outputs().size(); ++i)
     assembly.set_outputs(binder.dims(count + i, op.outputs()[i].sizes), op.outputs()[i].argument);
   return assembly.finish();

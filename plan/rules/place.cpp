@@ -63,7 +63,8 @@ OpPlacement place_shard(const OpFactors& op, int factor) {
 OpPlacement place_partial(const OpFactors& op, std::size_t group) {
   OpPlacement placement{std::vector<PlacementKind>(op.inputs.size(), PlacementKind::Replicate),
                         std::vector<PlacementKind>(op.outputs.size(), PlacementKind::PartialSum)};
-  for (const int input : op.linear[group]) placement.inputs[static_cast<std::size_t>(input)] = PlacementKind::PartialSum;
+  for (const int input : op.linear[group])
+    placement.inputs[static_cast<std::size_t>(input)] = PlacementKind::PartialSum;
   return placement;
 }
 

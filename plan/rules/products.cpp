@@ -150,8 +150,7 @@ std::optional<OpFactors> bind_attention(const OpReader& op, const ShardRule& rul
 }
 
 constexpr ShardRule kRules[] = {
-    {"aten::linear", Matmul,
-     "[b.. i], [o i], [o]? -> [b.. o]; sum i; add bias; linear input+bias, weight+bias"},
+    {"aten::linear", Matmul, "[b.. i], [o i], [o]? -> [b.. o]; sum i; add bias; linear input+bias, weight+bias"},
     {"aten::addmm", Matmul, "[m n]~, [m k], [k n] -> [m n]; sum k; add self; linear self+mat1, self+mat2"},
     {"aten::baddbmm", Matmul,
      "[b m n]~, [b m k], [b k n] -> [b m n]; sum k; add self; linear self+batch1, self+batch2"},

@@ -48,7 +48,7 @@ std::optional<OpFactors> bind_along(const OpReader& op, const ShardRule& rule) {
   std::vector<std::vector<int>> in, out;
   for (std::size_t d = 0; d < sizes.size(); ++d) {
     in.push_back(assembly.factor((along[d] ? "r" : "b") + std::to_string(d), sizes[d]));
-    out.push_back(!along[d]              ? in.back()
+    out.push_back(!along[d]               ? in.back()
                   : sizes[d] == result[d] ? in.back()
                                           : assembly.whole("t" + std::to_string(d), result[d]));
   }

@@ -11,9 +11,8 @@ namespace {
 
 std::vector<ShardRule> all_rules() {
   std::vector<ShardRule> all;
-  for (const auto& family :
-       {pointwise_rules(), product_rules(), reduction_rules(), normalisation_rules(), loss_rules(), view_rules(),
-        copy_rules(), index_rules(), convolution_rules(), factory_rules()})
+  for (const auto& family : {pointwise_rules(), product_rules(), reduction_rules(), normalisation_rules(), loss_rules(),
+                             view_rules(), copy_rules(), index_rules(), convolution_rules(), factory_rules()})
     all.insert(all.end(), family.begin(), family.end());
   return all;
 }

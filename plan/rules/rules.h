@@ -5,7 +5,8 @@
 //   input without it            Replicate; Partial(sum) where it is `added` (a bias beside a summed factor)
 //   output without it           Partial(sum | max)
 //   gradient                    the dual: Shard(factor) for Shard(factor), Partial(sum) for Replicate, Replicate for
-//                               Partial(sum); the local operator's own backward computes it from the dual of its outputs
+//                               Partial(sum); the local operator's own backward computes it from the dual of its
+//                               outputs
 //   saved for backward          model::saved_arguments(target): each with the placement of the tensor that it names
 // An operator without a rule, or whose arguments the rule does not take, is replicated, never guessed.
 // Called by the planner to search and by the engine to lower. Threads: pure. Source: DESIGN 3.7, docs/sharding.md.
@@ -64,8 +65,8 @@ struct TensorFactors {
   bool added = false;                  // Partial(sum) where a summed factor that it does not hold is split
 };
 
-/// An integer of op.arguments that follows the parts: constant + coefficient x (product of the factors' local sizes); or,
-/// where `from` is set, x (first row of the part of the single factor, or the row behind its last).
+/// An integer of op.arguments that follows the parts: constant + coefficient x (product of the factors' local sizes);
+/// or, where `from` is set, x (first row of the part of the single factor, or the row behind its last).
 struct Rewrite {
   int argument = -1;
   int element = -1;  // of a list of integers
@@ -78,8 +79,8 @@ struct Rewrite {
 struct OpFactors {
   std::vector<Factor> factors;
   std::vector<TensorFactors> inputs, outputs;
-  /// Groups of inputs (indices into `inputs`) in which the operator is linear: where all of one are Partial(sum) and the
-  /// others Replicate, the outputs are Partial(sum).
+  /// Groups of inputs (indices into `inputs`) in which the operator is linear: where all of one are Partial(sum) and
+  /// the others Replicate, the outputs are Partial(sum).
   std::vector<std::vector<int>> linear;
   std::vector<Rewrite> rewrites;
 };

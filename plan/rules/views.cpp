@@ -11,9 +11,9 @@ namespace {
 using enum RuleFamily;
 using Dims = std::vector<std::vector<int>>;
 
-// Row-major order read as digits, from the last: both shapes share a digit of the greatest common divisor of what is left
-// of their current dims. Where that is 1 and both have something left, the dims straddle: what remains stays whole, up
-// to a place where both begin a dim anew.
+// Row-major order read as digits, from the last: both shapes share a digit of the greatest common divisor of what is
+// left of their current dims. Where that is 1 and both have something left, the dims straddle: what remains stays
+// whole, up to a place where both begin a dim anew.
 class ViewFactors {
  public:
   ViewFactors(Assembly& assembly, const Sizes& in, const Sizes& out)
@@ -75,9 +75,7 @@ class ViewFactors {
   int next_ = 0;
 };
 
-bool has_elements(const Sizes& sizes) {
-  return std::find(sizes.begin(), sizes.end(), 0) == sizes.end();
-}
+bool has_elements(const Sizes& sizes) { return std::find(sizes.begin(), sizes.end(), 0) == sizes.end(); }
 
 // The sizes that the operator names follow the local output; those of another tensor are that tensor's.
 std::optional<OpFactors> bind_view(const OpReader& op, const ShardRule& rule) {
@@ -92,7 +90,8 @@ std::optional<OpFactors> bind_view(const OpReader& op, const ShardRule& rule) {
   const auto first = op.integer("dim");  // unflatten
   if (const auto sizes = op.integers("sizes"); sizes && first) {
     const std::size_t at = wrap(*first, in.size());
-    for (std::size_t d = 0; d < sizes->size(); ++d) assembly.follow("sizes", static_cast<int>(d), factors.out()[at + d]);
+    for (std::size_t d = 0; d < sizes->size(); ++d)
+      assembly.follow("sizes", static_cast<int>(d), factors.out()[at + d]);
   }
   for (const char* name : {"size", "shape"})
     if (op.integers(name)) assembly.follow_dims(name, factors.out());
@@ -161,8 +160,8 @@ std::optional<OpFactors> bind_squeeze(const OpReader& op, const ShardRule& rule)
   const Sizes& sizes = op.sizes(0);
   std::vector<int> order;
   for (std::size_t d = 0; d < sizes.size(); ++d) {
-    const bool named = std::any_of(dims->begin(), dims->end(),
-                                   [&](std::int64_t dim) { return wrap(dim, sizes.size()) == d; });
+    const bool named =
+        std::any_of(dims->begin(), dims->end(), [&](std::int64_t dim) { return wrap(dim, sizes.size()) == d; });
     if (named && sizes[d] != 1) return std::nullopt;
     if (!named) order.push_back(static_cast<int>(d));
   }
@@ -250,7 +249,8 @@ std::optional<OpFactors> bind_tensor_split(const OpReader& op, const ShardRule& 
   return assembly.finish();
 }
 
-// Pieces of one dim: (pieces d), d = their greatest common length. GPT-2's fused projection is three of d = (heads depth).
+// Pieces of one dim: (pieces d), d = their greatest common length. GPT-2's fused projection is three of d = (heads
+// depth).
 std::optional<OpFactors> bind_split(const OpReader& op, const ShardRule& rule) {
   const Sizes& in = op.sizes(0);
   const std::size_t along = wrap(op.integer("dim").value_or(0), in.size());
@@ -258,7 +258,8 @@ std::optional<OpFactors> bind_split(const OpReader& op, const ShardRule& rule) {
   const auto lengths = piece_lengths(op, along, in[along]);
   if (!lengths) return std::nullopt;
   // `chunks` rounds up: unequal pieces of a part would be others.
-  const bool equal = std::all_of(lengths->begin(), lengths->end(), [&](std::int64_t l) { return l == lengths->front(); });
+  const bool equal =
+      std::all_of(lengths->begin(), lengths->end(), [&](std::int64_t l) { return l == lengths->front(); });
   if (!equal && op.position("chunks") >= 0) return bind_tensor_split(op, rule);
   const std::int64_t common = std::accumulate(lengths->begin(), lengths->end(), std::int64_t{0},
                                               [](std::int64_t a, std::int64_t b) { return std::gcd(a, b); });

@@ -15,9 +15,9 @@ struct CaseTensor {
   bool differentiable = false;
 };
 struct CaseGraph {
-  model::ModelGraph graph;  // one operator; outputs are filled in once it ran
+  model::ModelGraph graph;         // one operator; outputs are filled in once it ran
   std::vector<CaseTensor> inputs;  // by value id
-  bool floating = false;    // some input has the dtype asked for
+  bool floating = false;           // some input has the dtype asked for
 };
 [[nodiscard]] CaseGraph read_case(const RuleCase& one, DType dtype);
 

@@ -43,10 +43,7 @@ constexpr RuleCase kCases[] = {
 std::span<const RuleCase> coxswain::tests::copy_cases() { return kCases; }
 
 TEST_CASE("joined dims stay whole, repeated ones are products") {
-  CHECK(bound_text({"aten::repeat", "f[2,3],(3,1,2)"}) ==
-        "[n1 n2] -> [r0 n1 (r2 n2)]");
-  CHECK(bound_text({"aten::repeat_interleave.self_int", "f[4,6],3"}) ==
-        "[n0 n1] -> [(n0 n1 r)]");
-  CHECK(bound_text({"aten::cat", "{f[4,6],f[3,6]}"}) ==
-        "[r b1], [r b1] -> [t b1]; whole r; whole r; whole t");
+  CHECK(bound_text({"aten::repeat", "f[2,3],(3,1,2)"}) == "[n1 n2] -> [r0 n1 (r2 n2)]");
+  CHECK(bound_text({"aten::repeat_interleave.self_int", "f[4,6],3"}) == "[n0 n1] -> [(n0 n1 r)]");
+  CHECK(bound_text({"aten::cat", "{f[4,6],f[3,6]}"}) == "[r b1], [r b1] -> [t b1]; whole r; whole r; whole t");
 }

@@ -47,10 +47,7 @@ constexpr RuleCase kCases[] = {
 std::span<const RuleCase> coxswain::tests::factory_cases() { return kCases; }
 
 TEST_CASE("every part makes its own rows") {
-  CHECK(bound_text({"aten::zeros", "(4,6)"}) ==
-        "-> [d0 d1]");
-  CHECK(bound_text({"aten::arange.start_step", "0,12,2"}) ==
-        "-> [n]; offset n");
-  CHECK(bound_text({"aten::arange", "6"}) ==
-        "-> [n]; whole n");
+  CHECK(bound_text({"aten::zeros", "(4,6)"}) == "-> [d0 d1]");
+  CHECK(bound_text({"aten::arange.start_step", "0,12,2"}) == "-> [n]; offset n");
+  CHECK(bound_text({"aten::arange", "6"}) == "-> [n]; whole n");
 }

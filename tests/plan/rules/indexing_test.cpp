@@ -40,12 +40,9 @@ constexpr RuleCase kCases[] = {
 std::span<const RuleCase> coxswain::tests::index_cases() { return kCases; }
 
 TEST_CASE("a table's rows are masked, indices are free") {
-  CHECK(bound_text({"aten::embedding", "f[9,6],i9[2,5]"}) ==
-        "[v e], [n0 n1] -> [n0 n1 e]; masked v");
-  CHECK(bound_text({"aten::embedding", "f[9,6],i9[2,5],3"}) ==
-        "[v e], [n0 n1] -> [n0 n1 e]; whole v");
+  CHECK(bound_text({"aten::embedding", "f[9,6],i9[2,5]"}) == "[v e], [n0 n1] -> [n0 n1 e]; masked v");
+  CHECK(bound_text({"aten::embedding", "f[9,6],i9[2,5],3"}) == "[v e], [n0 n1] -> [n0 n1 e]; whole v");
   CHECK(bound_text({"aten::index.Tensor", "f[9,4,9],{i9[6],none,i9[6]}"}) ==
         "[r b1 r], [n0], [n0] -> [n0 b1]; whole r; whole r");
-  CHECK(bound_text({"aten::index.Tensor", "f[9,4],{b[9]}"}) ==
-        "replicated");
+  CHECK(bound_text({"aten::index.Tensor", "f[9,4],{b[9]}"}) == "replicated");
 }

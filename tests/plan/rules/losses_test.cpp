@@ -61,10 +61,7 @@ constexpr RuleCase kCases[] = {
 std::span<const RuleCase> coxswain::tests::loss_cases() { return kCases; }
 
 TEST_CASE("samples are summed, classes whole, a mean over counted targets is not split") {
-  CHECK(bound_text({"aten::cross_entropy_loss", "f[6,9],i9[6],none,2"}) ==
-        "[n0 c], [n0] -> []; sum n0; whole c");
-  CHECK(bound_text({"aten::cross_entropy_loss", "f[6,9],i9[6],none,1"}) ==
-        "[n0 c], [n0] -> []; whole n0; whole c");
-  CHECK(bound_text({"aten::mse_loss", "f[4,6],f[4,6],1"}) ==
-        "[d0 d1], [d0 d1] -> []; scaled d0; scaled d1");
+  CHECK(bound_text({"aten::cross_entropy_loss", "f[6,9],i9[6],none,2"}) == "[n0 c], [n0] -> []; sum n0; whole c");
+  CHECK(bound_text({"aten::cross_entropy_loss", "f[6,9],i9[6],none,1"}) == "[n0 c], [n0] -> []; whole n0; whole c");
+  CHECK(bound_text({"aten::mse_loss", "f[4,6],f[4,6],1"}) == "[d0 d1], [d0 d1] -> []; scaled d0; scaled d1");
 }

@@ -16,7 +16,8 @@ namespace coxswain::tests {
                                     const plan::OpFactors& op, int factor, const std::vector<std::int64_t>& whole);
 /// `count` tensors that add up to `whole`.
 [[nodiscard]] std::vector<at::Tensor> make_summands(const at::Tensor& whole, std::size_t count);
-/// Equal within the dtype's tolerance (exact for integers); says how not.
-[[nodiscard]] std::string difference(const at::Tensor& found, const at::Tensor& wanted);
+/// Equal within the tolerance of the coarser of two dtypes, its own and that of the inputs (exact for integers); says
+/// how not.
+[[nodiscard]] std::string difference(const at::Tensor& found, const at::Tensor& wanted, c10::ScalarType inputs);
 
 }  // namespace coxswain::tests

@@ -50,12 +50,10 @@ constexpr RuleCase kCases[] = {
 std::span<const RuleCase> coxswain::tests::product_cases() { return kCases; }
 
 TEST_CASE("an operand's own dims are free, shared ones are summed") {
-  CHECK(bound_text({"aten::linear", "f[2,5,6],f[4,6],f[4]"}) ==
-        "[b0 b1 i], [o i], [o] -> [b0 b1 o]; sum i");
-  CHECK(bound_text({"aten::matmul", "f[3,1,4,6],f[2,6,5]"}) ==
-        "[b0 1 m k], [b1 k n] -> [b0 b1 m n]; sum k");
-  CHECK(bound_text({"aten::scaled_dot_product_attention", "f[2,6,4,8],f[2,2,4,8],f[2,2,4,8],none,0.0,true,enable_gqa=true"}) ==
+  CHECK(bound_text({"aten::linear", "f[2,5,6],f[4,6],f[4]"}) == "[b0 b1 i], [o i], [o] -> [b0 b1 o]; sum i");
+  CHECK(bound_text({"aten::matmul", "f[3,1,4,6],f[2,6,5]"}) == "[b0 1 m k], [b1 k n] -> [b0 b1 m n]; sum k");
+  CHECK(bound_text(
+            {"aten::scaled_dot_product_attention", "f[2,6,4,8],f[2,2,4,8],f[2,2,4,8],none,0.0,true,enable_gqa=true"}) ==
         "[b0 (h g) q d], [b0 h s d], [b0 h s v] -> [b0 (h g) q v]; whole q; whole s; whole d");
-  CHECK(bound_text({"aten::einsum", "'ii->i',{f[3,3]}"}) ==
-        "replicated");
+  CHECK(bound_text({"aten::einsum", "'ii->i',{f[3,3]}"}) == "replicated");
 }

@@ -24,7 +24,7 @@ struct Proof {
   std::vector<std::string> failures;
   std::vector<std::string> missed;  // planted rules that no comparison caught
 };
-/// Throws std::runtime_error for a case that libtorch does not run. `rule` null: the table's.
+/// A case that libtorch does not run is a failure, except in bfloat16. `rule` null: the table's.
 [[nodiscard]] Proof prove(const RuleCase& one, const plan::ShardRule* rule = nullptr);
 /// Plants wrong rules.
 [[nodiscard]] Proof plant(const RuleCase& one);
@@ -32,7 +32,8 @@ struct Proof {
 /// The factors that the rule names; "replicated" where it takes the case not.
 [[nodiscard]] std::string bound_text(const RuleCase& one);
 
-/// What the backward keeps: argument names ("out", "out1" for outputs) whose storage outlives them; and what the list says.
+/// What the backward keeps: argument names ("out", "out1" for outputs) whose storage outlives them; and what the list
+/// says.
 struct KeptTensors {
   std::vector<std::string> found, listed;
 };

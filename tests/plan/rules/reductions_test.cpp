@@ -75,10 +75,7 @@ constexpr RuleCase kCases[] = {
 std::span<const RuleCase> coxswain::tests::reduction_cases() { return kCases; }
 
 TEST_CASE("reduced dims are summed, scaled, maximised or whole") {
-  CHECK(bound_text({"aten::mean.dim", "f[4,6,3],(-1,-2),true"}) ==
-        "[b0 r1 r2] -> [b0 1 1]; scaled r1; scaled r2");
-  CHECK(bound_text({"aten::amax", "f[4,6],(1)"}) ==
-        "[b0 r1] -> [b0]; max r1");
-  CHECK(bound_text({"aten::topk", "f[4,6],2"}) ==
-        "[b0 r1] -> [b0 t1], [b0 t1]; whole r1; whole t1");
+  CHECK(bound_text({"aten::mean.dim", "f[4,6,3],(-1,-2),true"}) == "[b0 r1 r2] -> [b0 1 1]; scaled r1; scaled r2");
+  CHECK(bound_text({"aten::amax", "f[4,6],(1)"}) == "[b0 r1] -> [b0]; max r1");
+  CHECK(bound_text({"aten::topk", "f[4,6],2"}) == "[b0 r1] -> [b0 t1], [b0 t1]; whole r1; whole t1");
 }

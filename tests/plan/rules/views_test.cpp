@@ -80,14 +80,11 @@ constexpr RuleCase kCases[] = {
 std::span<const RuleCase> coxswain::tests::view_cases() { return kCases; }
 
 TEST_CASE("views share the digits of row-major order") {
-  CHECK(bound_text({"aten::view", "f[4,6],(2,2,3,2)"}) ==
-        "[(d3 d2) (d1 d0)] -> [d3 d2 d1 d0]");
-  CHECK(bound_text({"aten::view", "f[2,2,6],(4,6)"}) ==
-        "[d2 d1 d0] -> [(d2 d1) d0]");
+  CHECK(bound_text({"aten::view", "f[4,6],(2,2,3,2)"}) == "[(d3 d2) (d1 d0)] -> [d3 d2 d1 d0]");
+  CHECK(bound_text({"aten::view", "f[2,2,6],(4,6)"}) == "[d2 d1 d0] -> [(d2 d1) d0]");
   CHECK(bound_text({"aten::view", "f[4,6],(6,4)"}) ==
         "[x4 (x1 d0)] -> [x3 (x2 d0)]; whole x1; whole x2; whole x3; whole x4");
   CHECK(bound_text({"aten::split_with_sizes", "f[4,12],(4,4,4),1"}) ==
         "[d0 (pieces d1)] -> [d0 d1], [d0 d1], [d0 d1]; whole pieces");
-  CHECK(bound_text({"aten::squeeze", "f[4,1]"}) ==
-        "replicated");
+  CHECK(bound_text({"aten::squeeze", "f[4,1]"}) == "replicated");
 }
