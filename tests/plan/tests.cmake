@@ -7,5 +7,5 @@ add_executable(plan_rules_test ${cox_rule_tests})
 target_link_libraries(plan_rules_test PRIVATE plan_rules worker_engine test_support cox_libtorch)
 target_compile_definitions(plan_rules_test PRIVATE COX_FIXTURES="${PROJECT_BINARY_DIR}/fixtures")
 add_test(NAME plan_rules COMMAND plan_rules_test -w NoAssertions)
-set_tests_properties(plan_rules PROPERTIES FIXTURES_REQUIRED model_fixtures LABELS differential TIMEOUT 120
+set_tests_properties(plan_rules PROPERTIES FIXTURES_REQUIRED model_fixtures LABELS differential TIMEOUT 300
   ENVIRONMENT "OMP_NUM_THREADS=1")
