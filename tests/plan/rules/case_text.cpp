@@ -8,7 +8,9 @@
 #include <algorithm>
 #include <stdexcept>
 
+#include "common/error.h"
 #include "model/schema.h"
+#include "worker/engine/op_call.h"
 #include "worker/engine/tensor_types.h"
 
 namespace coxswain::tests {
@@ -46,6 +48,8 @@ std::vector<std::int64_t> numbers(const std::string& text) {
 }
 
 std::string inside(const std::string& text) { return text.substr(1, text.size() - 2); }
+
+constexpr int kMaxOutputs = 12;
 
 class CaseReader {
  public:
@@ -139,5 +143,26 @@ class CaseReader {
 }  // namespace
 
 CaseGraph read_case(const RuleCase& one, DType dtype) { return CaseReader(dtype).read(one); }
+
+std::vector<at::Tensor> run_op(const model::ModelGraph& graph, const model::Op& op,
+                               const std::vector<at::Tensor>& inputs) {
+  model::ModelGraph one;
+  one.batch_symbol = graph.batch_symbol;
+  const bool dropout = op.target.rfind("aten::dropout", 0) == 0;  // the engine's own kernel has one output
+  if (dropout || op.target.find("attention") != std::string::npos) one.values = graph.values;  // it looks for samples
+  one.ops.push_back(op);
+  one.ops[0].outputs.clear();
+  std::vector<at::Tensor> values = inputs;
+  for (int i = 0; i < (dropout ? 1 : kMaxOutputs); ++i) {
+    one.ops[0].outputs.push_back(static_cast<int>(values.size()));
+    values.emplace_back();
+  }
+  auto call = worker::OpCall::make(one, 0, 1);
+  if (!call) throw std::runtime_error(to_text(call.error()));
+  call->run(values, worker::RunMode{});
+  std::vector<at::Tensor> outputs;  // undefined ones are left out
+  for (std::size_t i = inputs.size(); i < values.size() && values[i].defined(); ++i) outputs.push_back(values[i]);
+  return outputs;
+}
 
 }  // namespace coxswain::tests

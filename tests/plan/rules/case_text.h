@@ -20,5 +20,8 @@ struct CaseGraph {
   bool floating = false;           // some input has the dtype asked for
 };
 [[nodiscard]] CaseGraph read_case(const RuleCase& one, DType dtype);
+/// Outputs of one operator on tensors by value id, as the engine calls it. Throws what libtorch throws.
+[[nodiscard]] std::vector<at::Tensor> run_op(const model::ModelGraph& graph, const model::Op& op,
+                                             const std::vector<at::Tensor>& inputs);
 
 }  // namespace coxswain::tests

@@ -44,6 +44,16 @@ double tolerance_of(c10::ScalarType dtype) {
   return dtype == c10::ScalarType::Float ? 2e-5 : 5e-2;
 }
 
+std::vector<plan::Part> parts_of(int factor, const std::vector<std::int64_t>& sizes) {
+  std::vector<plan::Part> parts;
+  std::int64_t first = 0;
+  for (const std::int64_t size : sizes) {
+    parts.push_back({factor, first, size});
+    first += size;
+  }
+  return parts;
+}
+
 }  // namespace
 
 at::Tensor take_part(const at::Tensor& whole, const plan::TensorFactors& tensor, const plan::OpFactors& op,
@@ -95,6 +105,24 @@ std::string difference(const at::Tensor& found, const at::Tensor& wanted, c10::S
   if (at::allclose(found, wanted, tolerance, tolerance * std::max(1.0, largest), true)) return "";
   text << "off by " << off << " where the largest is " << largest;
   return text.str();
+}
+
+std::vector<std::vector<plan::Part>> splits_of(int factor, std::int64_t size) {
+  std::vector<std::vector<plan::Part>> splits;
+  for (std::int64_t count = 2; count <= 3 && count <= size; ++count) {
+    std::vector<std::int64_t> even, skewed(static_cast<std::size_t>(count), 1);
+    for (std::int64_t i = 0; i < count; ++i) even.push_back(size / count + (i < size % count ? 1 : 0));
+    skewed[0] = size - count + 1;
+    splits.push_back(parts_of(factor, even));
+    if (skewed != even) splits.push_back(parts_of(factor, skewed));
+  }
+  return splits;
+}
+
+std::string sizes_text(const std::vector<plan::Part>& parts) {
+  std::string text;
+  for (const plan::Part& part : parts) text += (text.empty() ? "" : "+") + std::to_string(part.size);
+  return text;
 }
 
 }  // namespace coxswain::tests

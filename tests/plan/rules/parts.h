@@ -2,6 +2,7 @@
 // Tensors by factors: the part of a tensor, and tensors from parts. Threads: pure.
 #include <ATen/core/TensorBody.h>
 
+#include <string>
 #include <vector>
 
 #include "plan/rules/rules.h"
@@ -19,5 +20,9 @@ namespace coxswain::tests {
 /// Equal within the tolerance of the coarser of two dtypes, its own and that of the inputs (exact for integers); says
 /// how not.
 [[nodiscard]] std::string difference(const at::Tensor& found, const at::Tensor& wanted, c10::ScalarType inputs);
+
+/// Rows of a factor of `size` over 2 and 3 parts: nearly equal, and one row each but for the first.
+[[nodiscard]] std::vector<std::vector<plan::Part>> splits_of(int factor, std::int64_t size);
+[[nodiscard]] std::string sizes_text(const std::vector<plan::Part>& parts);
 
 }  // namespace coxswain::tests

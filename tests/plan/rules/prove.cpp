@@ -13,10 +13,8 @@
 #include <algorithm>
 #include <stdexcept>
 
-#include "model/op_saves.h"
 #include "tests/plan/rules/case_text.h"
 #include "tests/plan/rules/parts.h"
-#include "worker/engine/op_call.h"
 #include "worker/engine/tensor_types.h"
 
 namespace coxswain::tests {
@@ -31,33 +29,10 @@ using plan::PartForm;
 using plan::PlacementKind;
 using Tensors = std::vector<at::Tensor>;
 
-constexpr int kMaxOutputs = 12;
-
 DType dtype_of(const at::Tensor& tensor) {
   for (const DType dtype : {DType::Bool, DType::Int64, DType::Float32, DType::Float64, DType::BFloat16, DType::Int32})
     if (worker::options_of(dtype).dtype() == tensor.dtype()) return dtype;
   throw std::runtime_error("a dtype that no case has");
-}
-
-// Runs the case's operator; undefined outputs are left out.
-Tensors run_op(const model::ModelGraph& graph, const model::Op& op, const Tensors& inputs) {
-  model::ModelGraph one;
-  one.batch_symbol = graph.batch_symbol;
-  const bool dropout = op.target.rfind("aten::dropout", 0) == 0;  // the engine's own kernel has one output
-  if (dropout || op.target.find("attention") != std::string::npos) one.values = graph.values;  // it looks for samples
-  one.ops.push_back(op);
-  one.ops[0].outputs.clear();
-  Tensors values = inputs;
-  for (int i = 0; i < (dropout ? 1 : kMaxOutputs); ++i) {
-    one.ops[0].outputs.push_back(static_cast<int>(values.size()));
-    values.emplace_back();
-  }
-  auto call = worker::OpCall::make(one, 0, 1);
-  if (!call) throw std::runtime_error(to_text(call.error()));
-  call->run(values, worker::RunMode{});
-  Tensors outputs;
-  for (std::size_t i = inputs.size(); i < values.size() && values[i].defined(); ++i) outputs.push_back(values[i]);
-  return outputs;
 }
 
 // One run with gradients: outputs, and gradients of the inputs that have one (undefined: none).
@@ -278,35 +253,6 @@ class Prover {
   const OpFactors& factors_;
 };
 
-std::vector<Part> parts_of(int factor, const std::vector<std::int64_t>& sizes) {
-  std::vector<Part> parts;
-  std::int64_t first = 0;
-  for (const std::int64_t size : sizes) {
-    parts.push_back({factor, first, size});
-    first += size;
-  }
-  return parts;
-}
-
-// Nearly equal parts, and all rows but one a part in the first.
-std::vector<std::vector<Part>> splits_of(int factor, std::int64_t size) {
-  std::vector<std::vector<Part>> splits;
-  for (std::int64_t count = 2; count <= 3 && count <= size; ++count) {
-    std::vector<std::int64_t> even, skewed(static_cast<std::size_t>(count), 1);
-    for (std::int64_t i = 0; i < count; ++i) even.push_back(size / count + (i < size % count ? 1 : 0));
-    skewed[0] = size - count + 1;
-    splits.push_back(parts_of(factor, even));
-    if (skewed != even) splits.push_back(parts_of(factor, skewed));
-  }
-  return splits;
-}
-
-std::string sizes_text(const std::vector<Part>& parts) {
-  std::string text;
-  for (const Part& part : parts) text += (text.empty() ? "" : "+") + std::to_string(part.size);
-  return text;
-}
-
 class CaseProof {
  public:
   CaseProof(const RuleCase& one, DType dtype, Proof& proof)
@@ -444,62 +390,6 @@ std::string bound_text(const RuleCase& one) {
   const Case whole(one, DType::Float64);
   const auto factors = plan::bind_rule(rule_of(one), whole.read().graph, whole.op(), 1);
   return factors ? plan::to_text(*factors) : "replicated";
-}
-
-KeptTensors find_kept(const RuleCase& one) {
-  const CaseGraph read = read_case(one, DType::Float32);
-  const model::Op& op = read.graph.ops[0];
-  std::vector<std::pair<std::string, c10::weak_intrusive_ptr<c10::StorageImpl>>> watched;
-  const auto watch = [&](const std::string& name, const at::Tensor& tensor) {
-    watched.emplace_back(name, c10::weak_intrusive_ptr<c10::StorageImpl>(tensor.storage().getWeakStorageImpl()));
-  };
-  std::vector<std::string> names(read.inputs.size());
-  for (const model::Argument& argument : op.arguments) {
-    if (const auto* one_value = std::get_if<model::ValueRef>(&argument.value))
-      names[static_cast<std::size_t>(one_value->id)] = argument.name;
-    if (const auto* list = std::get_if<std::vector<std::optional<model::ValueRef>>>(&argument.value))
-      for (const auto& element : *list)
-        if (element) names[static_cast<std::size_t>(element->id)] = argument.name;
-  }
-  std::vector<c10::intrusive_ptr<torch::autograd::Node>> nodes;
-  bool differentiated = false;
-  {
-    Tensors inputs, leaves;
-    for (std::size_t i = 0; i < read.inputs.size(); ++i) {
-      leaves.push_back(read.inputs[i].whole.clone().set_requires_grad(read.inputs[i].differentiable));
-      inputs.push_back(leaves.back().clone());
-      watch(names[i], inputs.back());
-    }
-    const Tensors outputs = run_op(read.graph, op, inputs);
-    for (std::size_t o = 0; o < outputs.size(); ++o) {
-      const bool alias = std::any_of(inputs.begin(), inputs.end(), [&](const at::Tensor& input) {
-        return input.storage().unsafeGetStorageImpl() == outputs[o].storage().unsafeGetStorageImpl();
-      });
-      if (!alias) watch(o == 0 ? "out" : "out" + std::to_string(o), outputs[o]);
-      if (!outputs[o].grad_fn()) continue;
-      nodes.push_back(outputs[o].grad_fn());
-      differentiated = true;
-    }
-  }
-  KeptTensors kept;
-  for (auto& [name, storage] : watched)
-    if (storage.lock() && std::find(kept.found.begin(), kept.found.end(), name) == kept.found.end())
-      kept.found.push_back(name);
-  const auto saved = model::saved_arguments(one.target);
-  const auto differentiable = [&](std::string_view name) {
-    for (std::size_t i = 0; i < names.size(); ++i)
-      if (names[i] == name && read.inputs[i].differentiable) return true;
-    return false;
-  };
-  for (const model::Saved& entry : saved.value_or(std::span<const model::Saved>())) {
-    const bool exists =
-        std::any_of(watched.begin(), watched.end(), [&](const auto& w) { return w.first == entry.value; });
-    if (differentiated && exists && (entry.when.empty() || differentiable(entry.when)))
-      kept.listed.emplace_back(entry.value);
-  }
-  std::sort(kept.found.begin(), kept.found.end());
-  std::sort(kept.listed.begin(), kept.listed.end());
-  return kept;
 }
 
 }  // namespace coxswain::tests
