@@ -172,10 +172,9 @@ struct IndexFactors {
   Sizes result_sizes;
 };
 // A boolean mask picks as many rows as it holds: no rule.
-bool has_mask(const OpReader& op, const IndexedDims& indexed, const Sizes& result) {
+bool has_mask(const IndexedDims& indexed, const Sizes& result) {
   std::size_t rank = indexed.shape.size();
   for (const int input : indexed.tensors) rank += input < 0 ? 1 : 0;
-  static_cast<void>(op);
   return rank != result.size();
 }
 
@@ -204,7 +203,7 @@ IndexFactors name_indexed(Assembly& assembly, const IndexedDims& indexed, const 
 
 std::optional<OpFactors> bind_index(const OpReader& op, const ShardRule& rule) {
   const auto indexed = indexed_dims(op);
-  if (!indexed || op.outputs().size() != 1 || has_mask(op, *indexed, op.outputs().front().sizes)) return std::nullopt;
+  if (!indexed || op.outputs().size() != 1 || has_mask(*indexed, op.outputs().front().sizes)) return std::nullopt;
   Assembly assembly(op, rule);
   assembly.set_outputs(name_indexed(assembly, *indexed, "n").result);
   return assembly.finish();
