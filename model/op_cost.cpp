@@ -204,6 +204,14 @@ const OpRule* find_rule(std::string_view target) {
   return found == index.end() ? nullptr : found->second;
 }
 
+std::optional<std::span<const Saved>> saved_arguments(std::string_view target) {
+  const OpRule* rule = find_rule(target);
+  if (rule == nullptr) return std::nullopt;
+  std::size_t count = 0;
+  while (count < rule->saves.size() && !rule->saves[count].value.empty()) ++count;
+  return std::span<const Saved>(rule->saves.data(), count);
+}
+
 bool has_cost_rule(const Op& op) { return find_rule(op.target) != nullptr; }
 
 std::string_view to_text(OpClass op_class) {

@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "model/op_cost.h"
+#include "model/op_saves.h"
 
 namespace coxswain::model {
 
@@ -48,13 +49,6 @@ enum class Hidden {
   LossWeight,          // nll_loss: the scalar weight
   RmsNorm,             // reciprocal deviation per row; with a weight also the normalised input
   OutputIndices,       // int64 per output element
-};
-
-/// "Argument `value` (or output 0, 1 as "out", "out1") is kept when argument `when` requires a gradient"; empty:
-/// always.
-struct Saved {
-  std::string_view value;
-  std::string_view when = "";
 };
 
 struct OpRule {
