@@ -161,8 +161,8 @@ TEST_CASE("plans and data that cannot run are refused") {
     plan.precision = plan::Precision::BFloat16;
     CHECK(code() == ErrorCode::Unimplemented);
   }
-  SECTION("a split backward") {
-    plan.schedule = plan::ScheduleKind::ZeroBubbleH1;
+  SECTION("selective recompute") {
+    plan.stages[0].recompute[2] = plan::Recompute::Selective;
     CHECK(code() == ErrorCode::Unimplemented);
   }
   SECTION("ZeRO") {
