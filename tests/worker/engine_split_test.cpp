@@ -107,12 +107,12 @@ TEST_CASE("a cut graph gives the bits of the whole, whatever has parameters") {
        [](const auto& x, const auto& p) { return at::linear(at::gelu(at::linear(x, p[0])), p[0]); }},
       {"linear with bias, norm with both",
        {{8, 8}, {8}, {8}, {8}},
-       [](const auto& x, const auto& p) { return x + at::layer_norm(at::linear(x, p[0], p[1]), {8}, p[2], p[3]); }},
+       [](const auto& x, const auto& p) { return x.add(at::layer_norm(at::linear(x, p[0], p[1]), {8}, p[2], p[3])); }},
       {"convolution", {{5, 6, 3}, {5}}, [](const auto& x, const auto& p) { return at::conv1d(x, p[0], p[1]); }},
       {"a product of parameters",
        {{8, 3}, {3, 8}},
        [](const auto& x, const auto& p) { return at::matmul(x, at::matmul(p[0], p[1])); }},
-      {"a parameter beside the input", {{6, 8}}, [](const auto& x, const auto& p) { return (x + p[0]).mul(p[0]); }},
+      {"a parameter beside the input", {{6, 8}}, [](const auto& x, const auto& p) { return x.add(p[0]).mul(p[0]); }},
       {"nothing but parameters", {{4, 6, 8}}, [](const auto&, const auto& p) { return p[0].mul(2).tanh(); }},
       {"no parameter", {{8}}, [](const auto& x, const auto&) { return x.tanh(); }},
       {"learned queries of an attention with dropout", {{4, 2, 3, 8}, {8, 8}}, [](const auto& x, const auto& p) {
@@ -162,7 +162,6 @@ TEST_CASE("what the second half needs is kept until then, and no more") {
   local.store().begin_step();
   const Bytes before = worker::memory_in_use();
   auto batch = run_forward(local, graph, 1, 2, kSamples);
-  const Bytes forward = worker::memory_in_use() - before;
   get(local.runner().backward_inputs(batch, 1, 2));
   auto owed = std::move(batch.owed);
   batch = {};
@@ -171,7 +170,6 @@ TEST_CASE("what the second half needs is kept until then, and no more") {
   // gradients of what the norms give 1 + 1, the projections 3 + 1 + 4 + 1. A mean and a deviation a row for each norm.
   const std::int64_t rows = kSamples * kLength;
   CHECK(kept.value == 4 * (20 * rows * kWidth + 4 * rows));
-  CHECK(kept < forward);
   get(local.runner().backward_weights(owed, 1, 2));
   CHECK(worker::memory_in_use() == before);
 }

@@ -25,8 +25,8 @@ struct PlanSpec {
   plan::ScheduleKind schedule = plan::ScheduleKind::OneForwardOneBackward;
   bool recompute = false;
   std::int64_t bucket_bytes = 1 << 14;
-  std::vector<int> part_ends;         // with chunks: last block of every part + 1, in model order; else the stages' own
-  std::vector<int> recompute_blocks;  // these, where not all are recomputed
+  std::vector<int> part_ends = {};  // with chunks: last block of every part + 1, in model order; else the stages' own
+  std::vector<int> recompute_blocks = {};  // these, where not all are recomputed
   int receive_credits = 2;
 };
 
