@@ -80,7 +80,8 @@ class RandomPlans {
   }
   plan::Plan one_rank() {
     plan::Plan plan = empty(1);
-    add_stage(plan, graph_.num_blocks(), {kGlobalBatch});
+    add_stage(plan, {kGlobalBatch});
+    add_parts(plan, {graph_.num_blocks()});
     plan.stages[0].recompute.assign(graph_.num_blocks(), plan::Recompute::None);
     plan::fill_roles(plan, graph_, Bytes(1 << 24));
     return plan;
@@ -99,36 +100,57 @@ class RandomPlans {
     return plan;
   }
 
-  void add_stage(plan::Plan& plan, int end_block, const std::vector<std::int64_t>& samples) {
+  static void add_stage(plan::Plan& plan, const std::vector<std::int64_t>& samples) {
     plan::Stage stage;
-    stage.first_block = plan.stages.empty() ? 0 : plan.stages.back().end_block;
-    stage.end_block = end_block;
     std::int64_t device = plan::num_ranks(plan);
     for (const std::int64_t count : samples) stage.replicas.push_back({{{0, device++}}, 1, 1, 1, count});
-    for (int b = stage.first_block; b < end_block; ++b)
-      stage.recompute.push_back(below(3) == 0 ? plan::Recompute::Full : plan::Recompute::None);
     plan.stages.push_back(std::move(stage));
   }
 
+  /// `ends`: of every part, in model order.
+  void add_parts(plan::Plan& plan, const std::vector<int>& ends) {
+    for (std::size_t part = 0; part < ends.size(); ++part) {
+      const plan::BlockRun run{part == 0 ? 0 : ends[part - 1], ends[part]};
+      const auto place =
+          plan::place_of_part(plan.schedule, static_cast<int>(part), static_cast<int>(plan.stages.size()));
+      plan::Stage& stage = plan.stages[place.stage];
+      if (place.chunk > 0) {
+        stage.chunks.push_back(run);
+      } else {
+        stage.first_block = run.first_block;
+        stage.end_block = run.end_block;
+      }
+      for (int b = run.first_block; b < run.end_block; ++b)
+        stage.recompute.push_back(below(3) == 0 ? plan::Recompute::Full : plan::Recompute::None);
+    }
+  }
+
   plan::Plan draw() {
-    const std::int64_t counts[] = {1, 2, 3, 4};
-    plan::Plan plan = empty(counts[below(4)]);
-    plan.schedule = below(2) == 0 ? plan::ScheduleKind::GPipe : plan::ScheduleKind::OneForwardOneBackward;
+    const std::int64_t counts[] = {1, 2, 3, 4, 6};
+    plan::Plan plan = empty(counts[below(5)]);
+    plan.schedule = static_cast<plan::ScheduleKind>(below(6));
     plan.receive_credits = 1 + static_cast<int>(below(3));
     const int num_stages = 1 + static_cast<int>(below(std::min(4, graph_.num_blocks())));
-    std::vector<int> ends;
-    for (int b = 1; b < graph_.num_blocks(); ++b) ends.push_back(b);
-    std::shuffle(ends.begin(), ends.end(), random_);
-    ends.resize(num_stages - 1);
-    ends.push_back(graph_.num_blocks());
-    std::sort(ends.begin(), ends.end());
-    for (const int end : ends) {
+    int num_chunks = 1;
+    if (plan::has_chunks(plan.schedule)) {
+      const auto choices = plan::chunk_choices(plan.schedule, num_stages, graph_.num_blocks(), 3);
+      if (choices.empty()) return plan;  // which does not validate
+      num_chunks = choices[below(static_cast<std::int64_t>(choices.size()))];
+    }
+    for (int s = 0; s < num_stages; ++s) {
       std::vector<std::int64_t> samples(1 + below(3), 1);
       if (static_cast<std::int64_t>(samples.size()) > plan.batch.micro) samples.resize(1);
       for (auto left = plan.batch.micro - static_cast<std::int64_t>(samples.size()); left > 0; --left)
         ++samples[below(static_cast<std::int64_t>(samples.size()))];
-      add_stage(plan, end, samples);
+      add_stage(plan, samples);
     }
+    std::vector<int> ends;
+    for (int b = 1; b < graph_.num_blocks(); ++b) ends.push_back(b);
+    std::shuffle(ends.begin(), ends.end(), random_);
+    ends.resize(num_stages * num_chunks - 1);
+    ends.push_back(graph_.num_blocks());
+    std::sort(ends.begin(), ends.end());
+    add_parts(plan, ends);
     plan::fill_roles(plan, graph_, Bytes(std::int64_t{1} << (10 + below(12))));
     return plan;
   }
@@ -232,7 +254,10 @@ double norm(const std::vector<float>& values, const std::vector<float>* minus = 
 std::string describe(const plan::Plan& plan) {
   std::string text = std::string(plan::to_text(plan.schedule)) + " x" + std::to_string(plan.batch.count);
   for (const plan::Stage& stage : plan.stages) {
-    text += " | " + std::to_string(stage.first_block) + "-" + std::to_string(stage.end_block) + " [";
+    text += " |";
+    for (const plan::BlockRun& run : plan::runs_of(stage))
+      text += " " + std::to_string(run.first_block) + "-" + std::to_string(run.end_block);
+    text += " [";
     for (std::size_t r = 0; r < stage.replicas.size(); ++r)
       text += (r > 0 ? "," : "") + std::to_string(stage.replicas[r].samples);
     text += "]";

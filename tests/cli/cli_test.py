@@ -265,7 +265,7 @@ class Planning(Case):
         explained = launch("explain", "plan.json", "--cluster", cluster, folder=self.folder)
         self.assertEqual(explained.returncode, 0, explained.stderr)
 
-    def test_a_schedule_that_is_only_planned_simulates_and_does_not_train(self):
+    def test_a_split_backward_simulates_and_validates(self):
         result = self.plan("--runnable", "--constrain", "pipeline=2", "--constrain", "data=1", "--constrain", "schedule=1f1b", "--out", "plan.json")
         self.assertEqual(result.returncode, 0, result.stderr)
         document = json.loads((self.folder / "plan.json").read_text())
@@ -280,7 +280,19 @@ class Planning(Case):
             result = launch(command, "split.json", "--cluster", cluster, folder=self.folder)
             self.assertEqual(result.returncode, 0, result.stderr)
         result = launch("validate", "split.json", "--job", "job.yaml", "--cluster", cluster, folder=self.folder)
-        self.assert_fails(result, 65, "V8", "zbh1", "gpipe, 1f1b")
+        self.assertEqual(result.returncode, 0, result.stderr)
+
+    def test_what_is_only_planned_simulates_and_does_not_train(self):
+        result = self.plan("--runnable", "--constrain", "pipeline=2", "--constrain", "data=1", "--out", "plan.json")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        document = json.loads((self.folder / "plan.json").read_text())
+        document["plan"]["stages"][0]["recompute"][0] = "selective"
+        (self.folder / "selective.json").write_text(json.dumps(document))
+        cluster = write_cluster(self.folder, 1 << 30)
+        result = launch("simulate", "selective.json", "--cluster", cluster, folder=self.folder)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        result = launch("validate", "selective.json", "--job", "job.yaml", "--cluster", cluster, folder=self.folder)
+        self.assert_fails(result, 65, "V19", "selective", "none, full")
 
     def test_too_little_memory_says_how_much_is_missing_where(self):
         result = self.plan(memory=1 << 12)

@@ -33,22 +33,24 @@ TEST_CASE("context, expert, selective recompute and offload are planned, not run
   CHECK(list_beyond(plan, kPlannable).empty());
 }
 
-TEST_CASE("schedules with a split backward are planned, not run", "[capabilities]") {
+TEST_CASE("every schedule runs, and where one does not it is named", "[capabilities]") {
   Plan plan = make_plan(make_chain_graph(), make_cpu_cluster({2}),
                         {.cuts = {3}, .samples = {{4}, {4}}, .schedule = ScheduleKind::ZeroBubbleH2});
-  CHECK(list_beyond(plan, kRunnable) == std::vector<std::string>{"zero-bubble schedules"});
-  CHECK(list_beyond(plan, kPlannable).empty());
-  CHECK_FALSE(has_schedule(kRunnable, ScheduleKind::ZeroBubbleH1));
-  CHECK(has_schedule(kPlannable, ScheduleKind::ZeroBubbleH1));
+  for (const ScheduleKind kind : {ScheduleKind::GPipe, ScheduleKind::OneForwardOneBackward, ScheduleKind::Interleaved,
+                                  ScheduleKind::ZeroBubbleH1, ScheduleKind::ZeroBubbleH2, ScheduleKind::ZeroBubbleV}) {
+    CHECK(has_schedule(kRunnable, kind));
+    CHECK(has_schedule(kPlannable, kind));
+  }
+  CHECK(list_beyond(plan, kRunnable).empty());
+  const Capabilities neither{.zero_bubble = false, .chunks = false};
+  CHECK(list_beyond(plan, neither) == std::vector<std::string>{"zero-bubble schedules"});
   plan.schedule = ScheduleKind::Interleaved;
-  CHECK(list_beyond(plan, kRunnable) == std::vector<std::string>{"interleaved schedules"});
-  CHECK(list_beyond(plan, kPlannable).empty());
-  CHECK(has_schedule(kPlannable, ScheduleKind::ZeroBubbleV));
-  Capabilities without_chunks = kPlannable;
-  without_chunks.chunks = false;
+  CHECK(list_beyond(plan, neither) == std::vector<std::string>{"interleaved schedules"});
+  const Capabilities without_chunks{.zero_bubble = true, .chunks = false};
+  CHECK(has_schedule(without_chunks, ScheduleKind::ZeroBubbleH1));
   CHECK_FALSE(has_schedule(without_chunks, ScheduleKind::ZeroBubbleV));
-  CHECK(has_schedule(kRunnable, ScheduleKind::GPipe));
-  CHECK(has_schedule(kRunnable, ScheduleKind::OneForwardOneBackward));
+  CHECK(has_schedule(neither, ScheduleKind::GPipe));
+  CHECK(has_schedule(neither, ScheduleKind::OneForwardOneBackward));
 }
 
 }  // namespace coxswain::plan

@@ -182,7 +182,10 @@ TEST_CASE("constraints hold in the plan found", "[find_plan_test]") {
   CHECK(code({"cuts=[99]"}) == ErrorCode::InvalidArgument);
   CHECK(code({"tp=2"}) == ErrorCode::Unimplemented);
   CHECK(code({"zero=1"}) == ErrorCode::Unimplemented);
-  CHECK(code({"schedule=zbv"}) == ErrorCode::Unimplemented);
+  CHECK(code({"offload=optimizer"}) == ErrorCode::Unimplemented);
+  const auto in_a_v = find({"schedule=zbv", "pp=2", "dp=1"});
+  REQUIRE(in_a_v.has_value());
+  CHECK(plan::validate(in_a_v->plan, graph, resources).empty());
 }
 
 TEST_CASE("unequal devices get unequal shares; a device that only slows stays unused and is named",

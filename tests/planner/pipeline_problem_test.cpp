@@ -87,7 +87,7 @@ TEST_CASE("C22: with free links and equal stages the bound is the step itself", 
   Request request;
   request.cost = &cost;
   request.global_batch = 6;
-  request.constraints = *parse_constraints({"dp=1", "pp=4", "micro=1"});
+  request.constraints = *parse_constraints({"dp=1", "pp=4", "micro=1", "schedule=gpipe,1f1b"});
   auto space = make_search_space(request);
   REQUIRE(space.has_value());
   const SpanCosts spans(cost, request.precision, RecomputeRule::Free, {});

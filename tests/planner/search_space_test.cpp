@@ -26,7 +26,7 @@ TEST_CASE("every divisor of the global batch is a micro-batch", "[search_space_t
   const SpanCosts spans(cost, request.precision, RecomputeRule::Free, {});
   space->spans = &spans;
   const auto combinations = make_combinations(*space);
-  CHECK(combinations.size() == 6 * 3);  // one stage once, two stages with either schedule
+  CHECK(combinations.size() == 6 * 5);  // one stage once, two stages with each of four schedules
   CHECK(std::is_sorted(combinations.begin(), combinations.end(),
                        [](const Combination& a, const Combination& b) { return a.bound < b.bound; }));
 }

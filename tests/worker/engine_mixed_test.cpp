@@ -171,7 +171,7 @@ TEST_CASE("activations and their gradients cross an edge as bfloat16") {
     worker::EdgeBuffers edges(gpt(), 4, precision);
     const worker::EdgeSpec edge{slice.sent, {{0, 0, 4}}, {0}};
     Bytes bytes{0};
-    for (const auto& operation : edges.receive(plan::ActionKind::ReceiveActivation, 0, edge))
+    for (const auto& operation : edges.receive({plan::ActionKind::ReceiveActivation, 0}, edge))
       bytes += size_of(operation.buffer.dtype) * operation.buffer.count;
     CHECK(bytes == facts.activation_bytes(3, 4, precision));
   }

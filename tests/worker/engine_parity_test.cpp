@@ -88,6 +88,93 @@ TEST_CASE("plans equal one rank") {
   }
 }
 
+TEST_CASE("plans whose backward is split equal one rank") {
+  const std::vector<std::pair<std::string, PlanSpec>> plans = {
+      {"pp2 zbh1", {{{3, {8}}, {6, {8}}}, 4, ScheduleKind::ZeroBubbleH1}},
+      {"dp2, unequal samples, zbh1", {{{6, {5, 3}}}, 4, ScheduleKind::ZeroBubbleH1}},
+      {"pp3 zbh1, different numbers of replicas, some blocks recompute",
+       {.stages = {{2, {9, 7}}, {3, {16}}, {6, {4, 7, 5}}},
+        .count = 2,
+        .schedule = ScheduleKind::ZeroBubbleH1,
+        .recompute_blocks = {1, 2, 5}}},
+      {"four uneven stages, zbh2, recompute",
+       {{{1, {4}}, {2, {4}}, {5, {4}}, {6, {4}}}, 8, ScheduleKind::ZeroBubbleH2, true}},
+      {"dp2 x pp2 zbh2, one credit",
+       {.stages = {{4, {3, 1}}, {6, {2, 2}}},
+        .count = 8,
+        .schedule = ScheduleKind::ZeroBubbleH2,
+        .receive_credits = 1}},
+  };
+  for (const auto& [name, spec] : plans) {
+    DYNAMIC_SECTION(name) {
+      const plan::Plan plan = make_plan(graph(), spec);
+      REQUIRE(plan::check_order(plan, graph()).empty());
+      check_equal(train(graph(), plan, settings()), one_rank());
+    }
+  }
+}
+
+TEST_CASE("plans with several chunks a stage equal one rank") {
+  const std::vector<std::pair<std::string, PlanSpec>> plans = {
+      {"interleaved 2 x 2, uneven, some blocks recompute",
+       {.stages = {{0, {8}}, {0, {8}}},
+        .count = 4,
+        .schedule = ScheduleKind::Interleaved,
+        .part_ends = {1, 4, 5, 6},
+        .recompute_blocks = {0, 3, 5}}},
+      {"interleaved 2 x 3, unequal replicas",
+       {.stages = {{0, {3, 5}}, {0, {8}}},
+        .count = 4,
+        .schedule = ScheduleKind::Interleaved,
+        .bucket_bytes = 1,
+        .part_ends = {1, 2, 3, 4, 5, 6}}},
+      {"interleaved 3 x 2, four micro-batches, one credit",
+       {.stages = {{0, {8}}, {0, {4, 4}}, {0, {1, 7}}},
+        .count = 4,
+        .schedule = ScheduleKind::Interleaved,
+        .part_ends = {1, 2, 3, 4, 5, 6},
+        .receive_credits = 1}},
+      {"zbv of 2 stages, uneven",
+       {.stages = {{0, {4}}, {0, {4}}}, .count = 8, .schedule = ScheduleKind::ZeroBubbleV, .part_ends = {2, 3, 5, 6}}},
+      {"zbv of 2 stages, unequal replicas, recompute",
+       {.stages = {{0, {5, 3}}, {0, {1, 4, 3}}},
+        .count = 4,
+        .schedule = ScheduleKind::ZeroBubbleV,
+        .recompute = true,
+        .part_ends = {1, 3, 4, 6}}},
+      {"zbv of 3 stages, one bucket, one credit",
+       {.stages = {{0, {4, 4}}, {0, {8}}, {0, {6, 2}}},
+        .count = 4,
+        .schedule = ScheduleKind::ZeroBubbleV,
+        .bucket_bytes = 1 << 30,
+        .part_ends = {1, 2, 3, 4, 5, 6},
+        .recompute_blocks = {2, 3},
+        .receive_credits = 1}},
+  };
+  for (const auto& [name, spec] : plans) {
+    DYNAMIC_SECTION(name) {
+      const plan::Plan plan = make_plan(graph(), spec);
+      REQUIRE(plan::check_order(plan, graph()).empty());
+      check_equal(train(graph(), plan, settings()), one_rank());
+    }
+  }
+}
+
+TEST_CASE("on one rank a split backward trains to the bits of a whole one") {
+  PlanSpec spec{.stages = {{6, {8}}}, .count = 4, .recompute_blocks = {0, 2, 5}};
+  const TrainingRun whole = train(graph(), make_plan(graph(), spec), settings());
+  REQUIRE(whole.problems == std::vector<std::string>{});
+  for (const ScheduleKind schedule : {ScheduleKind::ZeroBubbleH1, ScheduleKind::ZeroBubbleH2}) {
+    spec.schedule = schedule;
+    const TrainingRun split = train(graph(), make_plan(graph(), spec), settings());
+    REQUIRE(split.problems == std::vector<std::string>{});
+    CHECK(split.losses == whole.losses);
+    CHECK(split.grad_norms == whole.grad_norms);
+    CHECK(split.validation == whole.validation);
+    CHECK(split.parameters == whole.parameters);
+  }
+}
+
 TEST_CASE("a loss that counts unpadded targets is the full batch's, however the batch is split") {
   // Two terms, each a sum over a count of the global batch.
   const model::ModelGraph masked = load_fixture("masked.pt2");

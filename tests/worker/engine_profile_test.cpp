@@ -157,8 +157,8 @@ TEST_CASE("plans and data that cannot run are refused") {
     return engine ? ErrorCode::Unknown : engine.error().code;
   };
   REQUIRE(code() == ErrorCode::Unknown);
-  SECTION("a split backward") {
-    plan.schedule = plan::ScheduleKind::ZeroBubbleH1;
+  SECTION("selective recompute") {
+    plan.stages[0].recompute[2] = plan::Recompute::Selective;
     CHECK(code() == ErrorCode::Unimplemented);
   }
   SECTION("ZeRO") {

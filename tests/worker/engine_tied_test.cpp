@@ -30,6 +30,20 @@ TEST_CASE("copies of tied parameters are equal to the bit after twenty steps") {
       {"two stages, unequal replicas", {{{3, {10, 6}}, {6, {3, 8, 5}}}, 2}, {{0, 1}, {0, 1}}},
       {"three stages", {{{2, {8}}, {4, {8}}, {6, {8}}}, 4, ScheduleKind::GPipe}, {{0, 2}, {0, 1, 2}}},
       {"three stages, unequal replicas", {{{2, {9, 7}}, {4, {16}}, {6, {4, 7, 5}}}, 2}, {{0, 2}, {0, 1, 2}}},
+      {"two stages, split backward", {{{3, {3, 5}}, {6, {8}}}, 4, ScheduleKind::ZeroBubbleH1}, {{0, 1}, {0, 1}}},
+      {"two stages, two chunks each",
+       {.stages = {{0, {8}}, {0, {3, 5}}},
+        .count = 4,
+        .schedule = ScheduleKind::Interleaved,
+        .part_ends = {2, 3, 5, 6}},
+       {{0, 1}, {0, 1}}},
+      // The first stage holds both ends, so the embedding is in two of its chunks and tied to no other stage.
+      {"a V of two stages",
+       {.stages = {{0, {3, 5}}, {0, {8}}},
+        .count = 4,
+        .schedule = ScheduleKind::ZeroBubbleV,
+        .part_ends = {2, 3, 5, 6}},
+       {{0, 1}}},
   };
   for (const Case& one : cases) {
     for (const bool one_node : {true, false}) {

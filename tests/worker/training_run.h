@@ -1,5 +1,6 @@
 #pragma once
 // Trains a plan with every rank a thread of this process: real engine, real executor, fake communicator.
+#include <algorithm>
 #include <exception>
 #include <map>
 #include <string>
@@ -25,28 +26,45 @@ struct PlanSpec {
   bool recompute = false;
   std::int64_t bucket_bytes = 1 << 14;
   plan::Precision precision = plan::Precision::Float32;
+  std::vector<int> part_ends = {};  // with chunks: last block of every part + 1, in model order; else the stages' own
+  std::vector<int> recompute_blocks = {};  // these, where not all are recomputed
+  int receive_credits = 2;
 };
 
 inline plan::Plan make_plan(const model::ModelGraph& graph, const PlanSpec& spec) {
   plan::Plan plan;
   std::int64_t device = 0;
-  int first_block = 0;
+  plan.schedule = spec.schedule;
+  plan.receive_credits = spec.receive_credits;
+  std::vector<int> ends = spec.part_ends;
   for (const StageSpec& given : spec.stages) {
+    if (spec.part_ends.empty()) ends.push_back(given.end_block);
     plan::Stage stage;
-    stage.first_block = first_block;
-    stage.end_block = first_block = given.end_block;
     plan.batch.micro = 0;
     for (const std::int64_t samples : given.samples) {
       stage.replicas.push_back({{{0, device++}}, 1, 1, 1, samples});
       plan.batch.micro += samples;
     }
-    stage.recompute.assign(stage.end_block - stage.first_block,
-                           spec.recompute ? plan::Recompute::Full : plan::Recompute::None);
     plan.stages.push_back(std::move(stage));
+  }
+  for (std::size_t part = 0; part < ends.size(); ++part) {
+    const plan::BlockRun run{part == 0 ? 0 : ends[part - 1], ends[part]};
+    const auto place = plan::place_of_part(plan.schedule, static_cast<int>(part), static_cast<int>(plan.stages.size()));
+    plan::Stage& stage = plan.stages[place.stage];
+    if (place.chunk == 0) {
+      stage.first_block = run.first_block;
+      stage.end_block = run.end_block;
+    } else {
+      stage.chunks.push_back(run);
+    }
+    for (int b = run.first_block; b < run.end_block; ++b) {
+      const auto& some = spec.recompute_blocks;
+      const bool full = spec.recompute || std::find(some.begin(), some.end(), b) != some.end();
+      stage.recompute.push_back(full ? plan::Recompute::Full : plan::Recompute::None);
+    }
   }
   plan.batch.count = spec.count;
   plan.batch.global = plan.batch.micro * spec.count;
-  plan.schedule = spec.schedule;
   plan.precision = spec.precision;
   plan::fill_roles(plan, graph, Bytes(spec.bucket_bytes));
   return plan;

@@ -104,17 +104,19 @@ struct AttentionBackward final : torch::autograd::Node {
   at::Tensor probabilities;      // signed; in the dtype of the query, as what is saved is
   std::vector<std::int64_t> query_sizes, key_sizes, value_sizes;
   float scale = 1, keep_scale = 1;
+  bool runs_again = true;  // what it saved is asked for once more
 
   torch::autograd::variable_list apply(torch::autograd::variable_list&& gradients) override {
     if (!gradients[0].defined()) return {at::Tensor(), at::Tensor(), at::Tensor()};
-    TORCH_CHECK(probabilities.defined(), "attention's backward runs once");
+    TORCH_CHECK(probabilities.defined(), "attention's backward after its saved tensors were released");
     const at::Tensor output_gradient = merged(gradients[0]);
     gradients.clear();
     at::Tensor score_gradient = at::bmm(output_gradient, value.transpose(1, 2)).to(c10::ScalarType::Float);
-    value.reset();
-    // The saved matrix becomes what the second matmul took: this runs once, so nobody misses it.
+    if (!runs_again) value.reset();
+    // The saved matrix becomes what the second matmul took; in the last run nobody misses it.
     at::Tensor dropped = probabilities.to(c10::ScalarType::Float);
-    probabilities.reset();
+    if (runs_again && dropped.is_same(probabilities)) dropped = probabilities.clone();
+    if (!runs_again) probabilities.reset();
     const std::int64_t keys = dropped.size(2), rows = dropped.size(0) * dropped.size(1);
     float* dropped_data = dropped.mutable_data_ptr<float>();
     float* gradient_data = score_gradient.mutable_data_ptr<float>();
@@ -132,6 +134,7 @@ struct AttentionBackward final : torch::autograd::Node {
     at::Tensor key_gradient = at::bmm(score_gradient.transpose(1, 2), query).view(key_sizes);
     return {query_gradient, key_gradient, value_gradient};
   }
+  void will_release_variables() override { runs_again = false; }
   void release_variables() override {
     query.reset();
     key.reset();

@@ -20,9 +20,9 @@ PointToPoint EdgeBuffers::operation(PointToPoint::Kind kind, int peer, const at:
   return {kind, peer, {part.data_ptr(), part.numel(), stored_dtype(graph_, value, precision_)}};
 }
 
-std::vector<PointToPoint> EdgeBuffers::send(plan::ActionKind kind, int micro_batch, const EdgeSpec& edge,
+std::vector<PointToPoint> EdgeBuffers::send(const plan::Action& action, const EdgeSpec& edge,
                                             const std::vector<at::Tensor>& tensors, bool once) {
-  Pending& pending = pending_[{kind, micro_batch}];
+  Pending& pending = pending_[key_of(action)];
   std::vector<PointToPoint> operations;
   for (std::size_t t = 0; t < edge.transfers.size(); ++t) {
     auto& parts = pending.parts.emplace_back();
@@ -37,8 +37,8 @@ std::vector<PointToPoint> EdgeBuffers::send(plan::ActionKind kind, int micro_bat
   return operations;
 }
 
-std::vector<PointToPoint> EdgeBuffers::receive(plan::ActionKind kind, int micro_batch, const EdgeSpec& edge) {
-  Pending& pending = pending_[{kind, micro_batch}];
+std::vector<PointToPoint> EdgeBuffers::receive(const plan::Action& action, const EdgeSpec& edge) {
+  Pending& pending = pending_[key_of(action)];
   std::vector<PointToPoint> operations;
   for (const model::ValueId value : edge.values)
     pending.whole.push_back(
@@ -57,9 +57,9 @@ std::vector<PointToPoint> EdgeBuffers::receive(plan::ActionKind kind, int micro_
   return operations;
 }
 
-std::vector<at::Tensor> EdgeBuffers::take(plan::ActionKind kind, int micro_batch, const EdgeSpec& edge, bool sum) {
-  Pending pending = std::move(pending_.at({kind, micro_batch}));
-  pending_.erase({kind, micro_batch});
+std::vector<at::Tensor> EdgeBuffers::take(const plan::Action& action, const EdgeSpec& edge, bool sum) {
+  Pending pending = std::move(pending_.at(key_of(action)));
+  pending_.erase(key_of(action));
   for (std::size_t t = 0; t < edge.transfers.size(); ++t) {
     for (std::size_t i = 0; i < edge.values.size(); ++i) {
       const at::Tensor& part = pending.parts[t][i];

@@ -5,7 +5,7 @@
 #include <ATen/core/TensorBody.h>
 
 #include <map>
-#include <utility>
+#include <tuple>
 #include <vector>
 
 #include "collective/communicator.h"
@@ -27,21 +27,22 @@ class EdgeBuffers {
   EdgeBuffers(const model::ModelGraph& graph, std::int64_t samples, plan::Precision precision)
       : graph_(graph), samples_(samples), precision_(precision) {}
 
-  /// Pieces of `tensors` (one per value) for every peer; they live until `drop`. A value without a sample dim goes
-  /// whole to every peer; as a gradient (`once`) to the first only and as zeros to the others, so that it is summed
-  /// once.
-  [[nodiscard]] std::vector<collective::PointToPoint> send(plan::ActionKind kind, int micro_batch, const EdgeSpec& edge,
+  /// Each of these for one edge action. Pieces of `tensors` (one per value) for every peer; they live until `drop`. A
+  /// value without a sample dim goes whole to every peer; as a gradient (`once`) to the first only and as zeros to the
+  /// others, so that it is summed once.
+  [[nodiscard]] std::vector<collective::PointToPoint> send(const plan::Action& action, const EdgeSpec& edge,
                                                            const std::vector<at::Tensor>& tensors, bool once);
-  void drop(plan::ActionKind kind, int micro_batch) { pending_.erase({kind, micro_batch}); }
+  void drop(const plan::Action& action) { pending_.erase(key_of(action)); }
 
   /// Buffers for every peer's pieces.
-  [[nodiscard]] std::vector<collective::PointToPoint> receive(plan::ActionKind kind, int micro_batch,
-                                                              const EdgeSpec& edge);
+  [[nodiscard]] std::vector<collective::PointToPoint> receive(const plan::Action& action, const EdgeSpec& edge);
   /// The whole tensors, one per value. `sum`: pieces of a value without a sample dim are added up, else the first
   /// counts.
-  [[nodiscard]] std::vector<at::Tensor> take(plan::ActionKind kind, int micro_batch, const EdgeSpec& edge, bool sum);
+  [[nodiscard]] std::vector<at::Tensor> take(const plan::Action& action, const EdgeSpec& edge, bool sum);
 
  private:
+  using Key = std::tuple<plan::ActionKind, int, int>;  // with chunk and micro-batch
+  static Key key_of(const plan::Action& action) { return {action.kind, action.chunk, action.micro_batch}; }
   struct Pending {
     std::vector<at::Tensor> whole;               // per value
     std::vector<std::vector<at::Tensor>> parts;  // per transfer, per value: what travels
@@ -53,7 +54,7 @@ class EdgeBuffers {
   const model::ModelGraph& graph_;
   std::int64_t samples_;
   plan::Precision precision_;
-  std::map<std::pair<plan::ActionKind, int>, Pending> pending_;
+  std::map<Key, Pending> pending_;
 };
 
 }  // namespace coxswain::worker

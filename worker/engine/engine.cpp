@@ -13,7 +13,7 @@
 
 #include "common/ensure.h"
 #include "worker/engine/caching_allocator.h"
-#include "worker/engine/edge_buffers.h"
+#include "worker/engine/chunk.h"
 #include "worker/engine/inputs.h"
 #include "worker/engine/learning_rate.h"
 #include "worker/engine/stage_runner.h"
@@ -43,6 +43,8 @@ Result<void> check_supported(const plan::Plan& plan) {
     const std::string path = "stages[" + std::to_string(s) + "]";
     refuse(stage.zero_stage != 0, path + ".zero_stage", "ZeRO");
     refuse(stage.offload != plan::Offload::None, path + ".offload", "offload");
+    refuse(std::count(stage.recompute.begin(), stage.recompute.end(), plan::Recompute::Selective) > 0,
+           path + ".recompute", "selective recompute");
     for (const plan::Replica& replica : stage.replicas)
       refuse(replica.devices.size() != 1, path + ".replicas", "tensor, context or expert parallelism");
   }
@@ -51,6 +53,9 @@ Result<void> check_supported(const plan::Plan& plan) {
 }
 
 class TorchEngine final : public Engine {
+  using Key = std::pair<int, int>;  // chunk, micro-batch
+  static Key key_of(const Action& action) { return {action.chunk, action.micro_batch}; }
+
  public:
   TorchEngine(const EngineOptions& options)
       : graph_(*options.graph),
@@ -70,11 +75,7 @@ class TorchEngine final : public Engine {
     COX_TRY(weights_, open_weights());
     COX_TRY_VOID(open_data());
     COX_TRY_VOID(make_store());
-    LoweringOptions lowering{stage_.first_block, stage_.end_block, samples_, {}, plan_.precision};
-    for (const plan::Recompute recompute : stage_.recompute)
-      lowering.recompute.push_back(recompute == plan::Recompute::Full);
-    COX_TRY(runner_, StageRunner::make(graph_, lowering, *weights_, *store_));
-    make_edges();
+    COX_TRY(chunks_, make_chunks(graph_, plan_, groups_, rank_, *weights_, *store_));
     return {};
   }
 
@@ -87,7 +88,7 @@ class TorchEngine final : public Engine {
   }
 
   Result<StepNumbers> end_step() override {
-    micro_batches_.clear();
+    drop_micro_batches();
     return StepNumbers{step_, reduced_loss(), std::sqrt(reduced_[0]),
                        learning_rate_of(settings_.optimizer, step_, settings_.steps), memory_peak()};
   }
@@ -105,7 +106,7 @@ class TorchEngine final : public Engine {
   }
 
   Result<double> end_evaluation() override {
-    micro_batches_.clear();
+    drop_micro_batches();
     evaluating_ = false;
     return reduced_loss();
   }
@@ -129,7 +130,9 @@ class TorchEngine final : public Engine {
     return guard_torch(to_text(action), [&]() -> Result<void> {
       switch (action.kind) {
         case ActionKind::Forward: return run_forward(action);
-        case ActionKind::Backward: return run_backward(action);
+        case ActionKind::Backward:
+        case ActionKind::BackwardInput: return run_backward(action);
+        case ActionKind::BackwardWeight: return run_weights(action);
         case ActionKind::CountLoss: return count_loss();
         case ActionKind::Optimizer: return run_optimizer();
         default:
@@ -190,7 +193,6 @@ class TorchEngine final : public Engine {
   // element and any number of threads, since a storage has a multiple of any vector's length. Processors with other
   // vector instructions may round otherwise (docs/adr/0007).
   Result<void> make_store() {
-    const model::StageSlice slice = model::slice_stage(graph_, stage_.first_block, stage_.end_block);
     std::vector<int> starts = stage_.bucket_starts;
     if (starts.empty()) starts = {stage_.first_block};
     std::vector<StorageSpec> specs(starts.size());
@@ -199,10 +201,11 @@ class TorchEngine final : public Engine {
       specs[b].allocate_gradient = gradient_allocator(
           {ActionKind::ReduceGradient, -1, starts[b], b == 0 ? stage_.end_block : starts[b - 1], -1});
     }
-    for (const int p : slice.parameters) {
+    for (const int p : parameters_of_stage()) {
       if (!graph_.parameters[p].trainable || tied_index(p) >= 0) continue;
       const auto users = model::blocks_using(graph_, p);
-      const int lowest = *std::find_if(users.begin(), users.end(), [&](int b) { return b >= stage_.first_block; });
+      const int lowest =
+          *std::find_if(users.begin(), users.end(), [&](int b) { return plan::position_of(stage_, b) >= 0; });
       for (std::size_t b = 0; b < starts.size(); ++b) {
         if (lowest < starts[b]) continue;
         specs[b].parameters.push_back(p);
@@ -223,6 +226,15 @@ class TorchEngine final : public Engine {
     return {};
   }
 
+  // Each once, though several chunks use it.
+  [[nodiscard]] std::vector<int> parameters_of_stage() const {
+    std::vector<int> all;
+    for (const plan::BlockRun& run : plan::runs_of(stage_))
+      for (const int p : model::slice_stage(graph_, run.first_block, run.end_block).parameters)
+        if (std::find(all.begin(), all.end(), p) == all.end()) all.push_back(p);
+    return all;
+  }
+
   [[nodiscard]] int tied_index(int parameter) const {
     for (std::size_t t = 0; t < tied_.size(); ++t)
       if (tied_[t].parameter == parameter) return static_cast<int>(t);
@@ -238,37 +250,13 @@ class TorchEngine final : public Engine {
     return [communicator](Bytes bytes) { return communicator->allocate_registered(bytes); };
   }
 
-  void make_edges() {
-    const model::StageSlice& slice = runner_->stage().slice;
-    const auto with_gradient = [&](const std::vector<ValueId>& values) {
-      std::vector<ValueId> result;
-      std::copy_if(values.begin(), values.end(), std::back_inserter(result),
-                   [&](ValueId v) { return graph_.values[v].requires_grad; });
-      return result;
-    };
-    const auto next = plan::transfers_to_next(plan_, rank_), previous = plan::transfers_from_previous(plan_, rank_);
-    activation_out_ = make_edge(slice.sent, next, {ActionKind::SendActivation, 0, -1, -1, -1});
-    gradient_in_ = make_edge(with_gradient(slice.sent), next, {ActionKind::ReceiveGradient, 0, -1, -1, -1});
-    activation_in_ = make_edge(slice.received, previous, {ActionKind::ReceiveActivation, 0, -1, -1, -1});
-    gradient_out_ = make_edge(with_gradient(slice.received), previous, {ActionKind::SendGradient, 0, -1, -1, -1});
-  }
-
-  [[nodiscard]] EdgeSpec make_edge(std::vector<ValueId> values, const std::vector<plan::Transfer>& transfers,
-                                   const Action& action) const {
-    EdgeSpec edge{std::move(values), transfers, {}};
-    const int group = plan::group_of(plan_, groups_, place_.stage, action);
-    for (const plan::Transfer& transfer : transfers) {
-      COX_ENSURE(group >= 0);
-      const auto& ranks = groups_[group].ranks;
-      const auto found = std::find(ranks.begin(), ranks.end(), transfer.peer);
-      COX_ENSURE(found != ranks.end(), transfer.peer);
-      edge.peers.push_back(static_cast<int>(found - ranks.begin()));
-    }
-    return edge;
+  void drop_micro_batches() {
+    micro_batches_.clear();
+    owed_.clear();
   }
 
   void begin_pass() {
-    micro_batches_.clear();
+    drop_micro_batches();
     numerators_.assign(graph_.loss.size(), 0);
     local_counts_.assign(graph_.loss.size(), 0);
     global_counts_ = local_counts_;
@@ -279,7 +267,7 @@ class TorchEngine final : public Engine {
     return micro_batch * plan_.batch.micro + plan::first_sample(stage_, place_.replica);
   }
 
-  MicroBatch make_micro_batch(int micro_batch, bool training) {
+  MicroBatch make_micro_batch(const Chunk& chunk, int micro_batch, bool training) {
     RunMode mode;
     mode.training = training;
     mode.running_statistics = evaluating_;
@@ -287,28 +275,29 @@ class TorchEngine final : public Engine {
     mode.seed = settings_.seed;
     mode.step = step_;
     mode.first_sample = first_sample(micro_batch);
-    MicroBatch batch = runner_->make_micro_batch(mode);
+    MicroBatch batch = chunk.runner->make_micro_batch(mode);
     const auto window = [&](std::int64_t i) {
       const std::int64_t sample = mode.first_sample + i;
       return evaluating_ ? data_->validation_window(evaluation_ * plan_.batch.global + sample)
                          : data_->training_window((step_ - 1) * plan_.batch.global + sample);
     };
-    for (const int i : runner_->stage().slice.inputs)
+    for (const int i : chunk.runner->stage().slice.inputs)
       batch.values[graph_.inputs[i].value] = make_text_input(roles_[i], samples_, data_->sequence_length(), window);
     return batch;
   }
 
-  MicroBatch& micro_batch(int index) {
-    const auto found = micro_batches_.find(index);
+  MicroBatch& micro_batch(const Key& key) {
+    const auto found = micro_batches_.find(key);
     if (found != micro_batches_.end()) return found->second;
-    return micro_batches_.emplace(index, make_micro_batch(index, !evaluating_)).first->second;
+    return micro_batches_.emplace(key, make_micro_batch(chunks_[key.first], key.second, !evaluating_)).first->second;
   }
 
   Result<void> run_forward(const Action& action) {
-    MicroBatch& batch = micro_batch(action.micro_batch);
-    if (evaluating_ && action.first_block == stage_.first_block) COX_TRY_VOID(add_counts(batch));
-    COX_TRY_VOID(runner_->forward(batch, action.first_block, action.end_block));
-    for (const int t : runner_->stage().terms) {
+    Chunk& chunk = chunks_[action.chunk];
+    MicroBatch& batch = micro_batch(key_of(action));
+    if (evaluating_ && action.first_block == chunk.run.first_block) COX_TRY_VOID(add_counts(chunk, batch));
+    COX_TRY_VOID(chunk.runner->forward(batch, action.first_block, action.end_block));
+    for (const int t : chunk.runner->stage().terms) {
       at::Tensor& numerator = batch.values[graph_.loss[t].numerator];
       if (!numerator.defined()) continue;
       // A mean over samples counts as often as it has samples.
@@ -317,46 +306,79 @@ class TorchEngine final : public Engine {
       numerator.reset();
       if (!evaluating_ && !std::isfinite(numerators_[t])) return not_finite("the loss is", numerators_[t]);
     }
-    if (evaluating_ && action.end_block == stage_.end_block && activation_out_.values.empty())
-      micro_batches_.erase(action.micro_batch);
+    if (action.end_block != chunk.run.end_block) return {};
+    if (chunk.after >= 0) {
+      MicroBatch& next = micro_batch({chunk.after, action.micro_batch});
+      for (const ValueId v : chunk.activation_out.values) next.values[v] = chunk.runner->take_sent(batch, v);
+    }
+    // In evaluation nothing comes back.
+    if (evaluating_ && chunk.activation_out.transfers.empty()) micro_batches_.erase(key_of(action));
     return {};
   }
 
-  Result<void> add_counts(MicroBatch& batch) {
-    const auto& terms = runner_->stage().terms;
+  Result<void> add_counts(const Chunk& chunk, MicroBatch& batch) {
+    const auto& terms = chunk.runner->stage().terms;
     if (terms.empty()) return {};
-    COX_TRY(const std::vector<double> counts, runner_->count(batch));
+    COX_TRY(const std::vector<double> counts, chunk.runner->count(batch));
     for (std::size_t i = 0; i < terms.size(); ++i)
       local_counts_[terms[i]] += graph_.loss[terms[i]].denominator ? counts[i] : static_cast<double>(samples_);
     return {};
   }
 
   Result<void> count_loss() {
-    for (int m = 0; m < plan_.batch.count; ++m) {
-      MicroBatch batch = make_micro_batch(m, false);
-      COX_TRY_VOID(add_counts(batch));
+    for (const Chunk& chunk : chunks_) {
+      for (int m = 0; m < plan_.batch.count && !chunk.runner->stage().terms.empty(); ++m) {
+        MicroBatch batch = make_micro_batch(chunk, m, false);
+        COX_TRY_VOID(add_counts(chunk, batch));
+      }
     }
     global_counts_ = local_counts_;
     return {};
   }
 
-  Result<void> run_backward(const Action& action) {
-    MicroBatch& batch = micro_batch(action.micro_batch);
-    if (!batch.seeded) {
-      for (const int t : runner_->stage().terms) {
-        const model::LossTerm& term = graph_.loss[t];
-        const double share = term.denominator ? 1.0 / global_counts_[t]
-                                              : static_cast<double>(samples_) / static_cast<double>(plan_.batch.global);
-        const auto options = options_of(graph_.values[term.numerator].dtype);
-        StageRunner::add_gradient(
-            batch, term.numerator,
-            at::full(sizes_of(graph_, term.numerator, samples_), term.coefficient * share, options));
-      }
-      batch.seeded = true;
+  // Gradients of the loss terms that the chunk makes, once.
+  void seed_loss(const Chunk& chunk, MicroBatch& batch) const {
+    if (batch.seeded) return;
+    for (const int t : chunk.runner->stage().terms) {
+      const model::LossTerm& term = graph_.loss[t];
+      const double share = term.denominator ? 1.0 / global_counts_[t]
+                                            : static_cast<double>(samples_) / static_cast<double>(plan_.batch.global);
+      const auto options = options_of(graph_.values[term.numerator].dtype);
+      StageRunner::add_gradient(
+          batch, term.numerator,
+          at::full(sizes_of(graph_, term.numerator, samples_), term.coefficient * share, options));
     }
-    COX_TRY_VOID(runner_->backward(batch, action.first_block, action.end_block));
-    if (action.first_block == stage_.first_block && gradient_out_.values.empty())
-      micro_batches_.erase(action.micro_batch);
+    batch.seeded = true;
+  }
+
+  /// B, or I, which leaves what W needs behind.
+  Result<void> run_backward(const Action& action) {
+    Chunk& chunk = chunks_[action.chunk];
+    const Key key = key_of(action);
+    MicroBatch& batch = micro_batch(key);
+    seed_loss(chunk, batch);
+    if (action.kind == ActionKind::BackwardInput) {
+      COX_TRY_VOID(chunk.runner->backward_inputs(batch, action.first_block, action.end_block));
+    } else {
+      COX_TRY_VOID(chunk.runner->backward(batch, action.first_block, action.end_block));
+    }
+    if (action.first_block != chunk.run.first_block) return {};
+    if (action.kind == ActionKind::BackwardInput) owed_[key] = std::move(batch.owed);
+    if (chunk.before >= 0) {
+      MicroBatch& previous = micro_batch({chunk.before, action.micro_batch});
+      for (const ValueId v : chunk.gradient_out.values)
+        if (batch.gradients[v].defined()) StageRunner::add_gradient(previous, v, std::move(batch.gradients[v]));
+    }
+    if (chunk.gradient_out.transfers.empty()) micro_batches_.erase(key);
+    return {};
+  }
+
+  Result<void> run_weights(const Action& action) {
+    const Chunk& chunk = chunks_[action.chunk];
+    const auto owed = owed_.find(key_of(action));
+    COX_ENSURE(owed != owed_.end(), to_text(action));
+    COX_TRY_VOID(chunk.runner->backward_weights(owed->second, action.first_block, action.end_block));
+    if (action.first_block == chunk.run.first_block) owed_.erase(owed);
     return {};
   }
 
@@ -416,11 +438,13 @@ class TorchEngine final : public Engine {
       if (!std::isfinite(reduced_[0])) return not_finite("the gradients are", reduced_[0]);
     }
     if (place_.position != 0) return {};
-    for (const int t : runner_->stage().terms) {
-      reduced_[1 + 2 * t] = numerators_[t];
-      // Without denominators nothing is counted in training.
-      const double samples = static_cast<double>(samples_) * static_cast<double>(plan_.batch.count);
-      reduced_[2 + 2 * t] = graph_.loss[t].denominator ? local_counts_[t] : samples;
+    // Without denominators nothing is counted in training.
+    const double samples = static_cast<double>(samples_) * static_cast<double>(plan_.batch.count);
+    for (const Chunk& chunk : chunks_) {
+      for (const int t : chunk.runner->stage().terms) {
+        reduced_[1 + 2 * t] = numerators_[t];
+        reduced_[2 + 2 * t] = graph_.loss[t].denominator ? local_counts_[t] : samples;
+      }
     }
     return {};
   }
@@ -433,39 +457,41 @@ class TorchEngine final : public Engine {
   }
 
   std::vector<collective::PointToPoint> exchange(const Action& action) {
-    const int m = action.micro_batch;
-    if (action.kind == ActionKind::ReceiveActivation) return edges_.receive(action.kind, m, activation_in_);
-    if (action.kind == ActionKind::ReceiveGradient) return edges_.receive(action.kind, m, gradient_in_);
-    MicroBatch& batch = micro_batch(m);
+    const Chunk& chunk = chunks_[action.chunk];
+    if (action.kind == ActionKind::ReceiveActivation) return edges_.receive(action, chunk.activation_in);
+    if (action.kind == ActionKind::ReceiveGradient) return edges_.receive(action, chunk.gradient_in);
+    MicroBatch& batch = micro_batch(key_of(action));
     std::vector<at::Tensor> tensors;
     if (action.kind == ActionKind::SendActivation) {
-      for (const ValueId v : activation_out_.values) tensors.push_back(runner_->take_sent(batch, v));
-      return edges_.send(action.kind, m, activation_out_, tensors, false);
+      for (const ValueId v : chunk.activation_out.values) tensors.push_back(chunk.runner->take_sent(batch, v));
+      return edges_.send(action, chunk.activation_out, tensors, false);
     }
-    for (const ValueId v : gradient_out_.values) {
+    for (const ValueId v : chunk.gradient_out.values) {
       at::Tensor gradient = std::move(batch.gradients[v]);
       tensors.push_back(gradient.defined() ? gradient
                                            : at::zeros(sizes_of(graph_, v, samples_),
                                                        options_of(stored_dtype(graph_, v, plan_.precision))));
     }
-    micro_batches_.erase(m);
-    return edges_.send(action.kind, m, gradient_out_, tensors, true);
+    micro_batches_.erase(key_of(action));
+    return edges_.send(action, chunk.gradient_out, tensors, true);
   }
 
   void complete(const Action& action) {
-    const int m = action.micro_batch;
+    const Chunk& chunk = chunks_[action.chunk];
+    const Key key = key_of(action);
     if (action.kind == ActionKind::SendActivation || action.kind == ActionKind::SendGradient) {
-      edges_.drop(action.kind, m);
+      edges_.drop(action);
       // In evaluation nothing comes back.
-      if (evaluating_) micro_batches_.erase(m);
+      if (evaluating_) micro_batches_.erase(key);
     } else if (action.kind == ActionKind::ReceiveActivation) {
-      auto tensors = edges_.take(action.kind, m, activation_in_, false);
-      MicroBatch& batch = micro_batch(m);
-      for (std::size_t i = 0; i < tensors.size(); ++i) batch.values[activation_in_.values[i]] = std::move(tensors[i]);
-    } else if (action.kind == ActionKind::ReceiveGradient) {
-      auto tensors = edges_.take(action.kind, m, gradient_in_, true);
+      auto tensors = edges_.take(action, chunk.activation_in, false);
+      MicroBatch& batch = micro_batch(key);
       for (std::size_t i = 0; i < tensors.size(); ++i)
-        StageRunner::add_gradient(micro_batch(m), gradient_in_.values[i], std::move(tensors[i]));
+        batch.values[chunk.activation_in.values[i]] = std::move(tensors[i]);
+    } else if (action.kind == ActionKind::ReceiveGradient) {
+      auto tensors = edges_.take(action, chunk.gradient_in, true);
+      for (std::size_t i = 0; i < tensors.size(); ++i)
+        StageRunner::add_gradient(micro_batch(key), chunk.gradient_in.values[i], std::move(tensors[i]));
     }
   }
 
@@ -484,15 +510,15 @@ class TorchEngine final : public Engine {
   std::optional<TextData> data_;
   std::vector<InputRole> roles_;
   std::optional<ParameterStore> store_;
-  std::unique_ptr<StageRunner> runner_;
+  std::vector<Chunk> chunks_;
   std::map<int, int> bucket_of_start_;
   std::vector<int> storage_of_tied_;
   EdgeBuffers edges_;
-  EdgeSpec activation_in_, activation_out_, gradient_in_, gradient_out_;
 
   bool evaluating_ = false;
   std::int64_t step_ = 0, evaluation_ = 0;
-  std::map<int, MicroBatch> micro_batches_;
+  std::map<Key, MicroBatch> micro_batches_;
+  std::map<Key, std::vector<WeightWork>> owed_;                    // by I to W
   std::vector<double> numerators_, local_counts_, global_counts_;  // by loss term
   std::vector<double> reduced_;                                    // buffer of ReduceNorm
 };

@@ -6,6 +6,7 @@
 #include <torch/csrc/autograd/variable.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "worker/engine/tensor_types.h"
 
@@ -147,7 +148,14 @@ Result<void> StageRunner::forward(MicroBatch& batch, int first_block, int end_bl
   }
 }
 
-void StageRunner::run_backward(MicroBatch& batch, int index) {
+void StageRunner::add_parameter_gradients(int index, variable_list::iterator gradients) {
+  for (const auto& use : stage_.segments[index].parameters) {
+    at::Tensor gradient = std::move(*gradients++);
+    if (gradient.defined()) store_.add_gradient(use.parameter, gradient);
+  }
+}
+
+void StageRunner::run_backward(MicroBatch& batch, int index, bool split) {
   const Segment& segment = stage_.segments[index];
   if (segment.recompute) run_segment(batch, index, true, true);
   SegmentGraph graph = std::move(batch.graphs[index]);
@@ -169,30 +177,45 @@ void StageRunner::run_backward(MicroBatch& batch, int index) {
     targets.push_back(std::move(graph.inputs[i]));
     values.push_back(segment.inputs[i]);
   }
-  targets.insert(targets.end(), parameter_edges_[index].begin(), parameter_edges_[index].end());
-  if (targets.empty()) return;
-  variable_list results = torch::autograd::Engine::get_default_engine().execute(
-      roots, gradients, /*keep_graph=*/false, /*create_graph=*/false, /*accumulate_grad=*/false, targets);
-  gradients.clear();
+  const std::vector<Edge>& parameters = parameter_edges_[index];
+  variable_list results;
+  if (split) {
+    results = run_input_half(std::move(roots), std::move(gradients), targets, parameters, batch.owed[index]);
+  } else {
+    targets.insert(targets.end(), parameters.begin(), parameters.end());
+    if (targets.empty()) return;
+    results = torch::autograd::Engine::get_default_engine().execute(
+        roots, gradients, /*keep_graph=*/false, /*create_graph=*/false, /*accumulate_grad=*/false, targets);
+    gradients.clear();
+  }
   for (std::size_t i = 0; i < values.size(); ++i)
     if (results[i].defined()) add_gradient(batch, values[i], std::move(results[i]));
-  for (std::size_t i = 0; i < segment.parameters.size(); ++i) {
-    at::Tensor& gradient = results[values.size() + i];
-    if (gradient.defined()) store_.add_gradient(segment.parameters[i].parameter, gradient);
-    gradient.reset();
+  if (!split) add_parameter_gradients(index, results.begin() + static_cast<std::ptrdiff_t>(values.size()));
+}
+
+Result<void> StageRunner::for_blocks_in_reverse(int first_block, int end_block, const std::function<void(int)>& body) {
+  try {
+    for (int b = end_block - 1; b >= first_block; --b) body(b - stage_.first_block);
+    return {};
+  } catch (const std::exception&) {
+    return current_torch_error(where());
   }
 }
 
 Result<void> StageRunner::backward(MicroBatch& batch, int first_block, int end_block) {
-  const auto body = [&]() -> Result<void> {
-    for (int b = end_block - 1; b >= first_block; --b) run_backward(batch, b - stage_.first_block);
-    return {};
-  };
-  try {
-    return body();
-  } catch (const std::exception&) {
-    return current_torch_error(where());
-  }
+  return for_blocks_in_reverse(first_block, end_block, [&](int index) { run_backward(batch, index, false); });
+}
+
+Result<void> StageRunner::backward_inputs(MicroBatch& batch, int first_block, int end_block) {
+  batch.owed.resize(stage_.segments.size());
+  return for_blocks_in_reverse(first_block, end_block, [&](int index) { run_backward(batch, index, true); });
+}
+
+Result<void> StageRunner::backward_weights(std::vector<WeightWork>& owed, int first_block, int end_block) {
+  return for_blocks_in_reverse(first_block, end_block, [&](int index) {
+    variable_list gradients = run_weight_half(std::exchange(owed[index], {}), parameter_edges_[index]);
+    add_parameter_gradients(index, gradients.begin());
+  });
 }
 
 Result<std::vector<double>> StageRunner::count(MicroBatch& batch) {

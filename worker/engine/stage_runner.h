@@ -6,12 +6,14 @@
 #include <ATen/core/TensorBody.h>
 #include <torch/csrc/autograd/function.h>
 
+#include <functional>
 #include <memory>
 #include <vector>
 
 #include "common/result.h"
 #include "worker/engine/lowering.h"
 #include "worker/engine/parameter_store.h"
+#include "worker/engine/split_backward.h"
 
 namespace coxswain::worker {
 
@@ -29,6 +31,7 @@ struct MicroBatch {
   std::vector<at::Tensor> values;     // by value id
   std::vector<at::Tensor> gradients;  // by value id
   std::vector<SegmentGraph> graphs;   // by segment
+  std::vector<WeightWork> owed;       // by segment: what a split backward leaves to W
 };
 
 class StageRunner {
@@ -46,6 +49,10 @@ class StageRunner {
   Result<void> forward(MicroBatch& batch, int first_block, int end_block);
   /// In reverse; gradients of outputs are in the micro-batch (absent: zero).
   Result<void> backward(MicroBatch& batch, int first_block, int end_block);
+  /// The same for gradients of values alone; those of parameters are owed.
+  Result<void> backward_inputs(MicroBatch& batch, int first_block, int end_block);
+  /// Pays what backward_inputs left in MicroBatch::owed, block by block in reverse.
+  Result<void> backward_weights(std::vector<WeightWork>& owed, int first_block, int end_block);
   /// Loss denominators of the terms of `stage().terms` (0 where a term has none) from the inputs in `batch`.
   [[nodiscard]] Result<std::vector<double>> count(MicroBatch& batch);
   /// Adds to the gradient of a value. `gradient` may be shared: it is never written.
@@ -60,7 +67,10 @@ class StageRunner {
   void run_code(Code& code, const RunMode& mode);
   void enter(MicroBatch& batch, int index, bool with_graph, bool replay);
   void leave(MicroBatch& batch, int index, bool with_graph, bool replay);
-  void run_backward(MicroBatch& batch, int index);
+  void run_backward(MicroBatch& batch, int index, bool split);
+  void add_parameter_gradients(int index, std::vector<at::Tensor>::iterator gradients);
+  /// `body` of each block in reverse.
+  Result<void> for_blocks_in_reverse(int first_block, int end_block, const std::function<void(int)>& body);
   [[nodiscard]] bool dies_in(const MicroBatch& batch, model::ValueId value, int index) const;
   [[nodiscard]] std::string where() const;
 

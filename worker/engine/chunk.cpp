@@ -1,0 +1,88 @@
+#include "worker/engine/chunk.h"
+
+#include <algorithm>
+
+#include "common/ensure.h"
+
+namespace coxswain::worker {
+namespace {
+
+using model::ValueId;
+using plan::Action;
+using plan::ActionKind;
+
+class ChunkMaker {
+ public:
+  ChunkMaker(const model::ModelGraph& graph, const plan::Plan& plan, const std::vector<plan::Group>& groups, int rank)
+      : graph_(graph), plan_(plan), groups_(groups), rank_(rank), place_(plan::place_of(plan, rank)) {}
+
+  Result<Chunk> make(int index, const WeightSource& weights, ParameterStore& store) const {
+    const plan::Stage& stage = plan_.stages[place_.stage];
+    Chunk chunk;
+    chunk.run = plan::run_of(stage, index);
+    LoweringOptions lowering{chunk.run.first_block, chunk.run.end_block, stage.replicas[place_.replica].samples, {},
+                             plan_.precision};
+    for (int b = chunk.run.first_block; b < chunk.run.end_block; ++b)
+      lowering.recompute.push_back(stage.recompute[plan::position_of(stage, b)] == plan::Recompute::Full);
+    COX_TRY(chunk.runner, StageRunner::make(graph_, lowering, weights, store));
+    const model::StageSlice& slice = chunk.runner->stage().slice;
+    chunk.activation_out = edge(slice.sent, ActionKind::SendActivation, index);
+    chunk.gradient_in = edge(with_gradient(slice.sent), ActionKind::ReceiveGradient, index);
+    chunk.activation_in = edge(slice.received, ActionKind::ReceiveActivation, index);
+    chunk.gradient_out = edge(with_gradient(slice.received), ActionKind::SendGradient, index);
+    const int part = plan::part_of(plan_, place_.stage, index);
+    if (!plan::has_edge_in(plan_, place_.stage, index)) chunk.before = chunk_of(part - 1);
+    if (!plan::has_edge_out(plan_, place_.stage, index)) chunk.after = chunk_of(part + 1);
+    return chunk;
+  }
+
+ private:
+  /// -1 where there is no such part.
+  [[nodiscard]] int chunk_of(int part) const {
+    if (part < 0 || part >= plan::num_parts(plan_)) return -1;
+    return plan::place_of_part(plan_.schedule, part, static_cast<int>(plan_.stages.size())).chunk;
+  }
+
+  [[nodiscard]] std::vector<ValueId> with_gradient(const std::vector<ValueId>& values) const {
+    std::vector<ValueId> result;
+    std::copy_if(values.begin(), values.end(), std::back_inserter(result),
+                 [&](ValueId v) { return graph_.values[v].requires_grad; });
+    return result;
+  }
+
+  [[nodiscard]] EdgeSpec edge(std::vector<ValueId> values, ActionKind kind, int chunk) const {
+    const Action action{kind, 0, -1, -1, -1, chunk};
+    EdgeSpec edge{std::move(values), plan::transfers_of(plan_, rank_, action), {}};
+    const int group = plan::group_of(plan_, groups_, place_.stage, action);
+    for (const plan::Transfer& transfer : edge.transfers) {
+      COX_ENSURE(group >= 0);
+      const auto& ranks = groups_[group].ranks;
+      const auto found = std::find(ranks.begin(), ranks.end(), transfer.peer);
+      COX_ENSURE(found != ranks.end(), transfer.peer);
+      edge.peers.push_back(static_cast<int>(found - ranks.begin()));
+    }
+    return edge;
+  }
+
+  const model::ModelGraph& graph_;
+  const plan::Plan& plan_;
+  const std::vector<plan::Group>& groups_;
+  const int rank_;
+  const plan::RankPlace place_;
+};
+
+}  // namespace
+
+Result<std::vector<Chunk>> make_chunks(const model::ModelGraph& graph, const plan::Plan& plan,
+                                       const std::vector<plan::Group>& groups, int rank, const WeightSource& weights,
+                                       ParameterStore& store) {
+  const ChunkMaker maker(graph, plan, groups, rank);
+  std::vector<Chunk> chunks;
+  for (int c = 0; c < plan::num_chunks(plan.stages[plan::place_of(plan, rank).stage]); ++c) {
+    COX_TRY(Chunk chunk, maker.make(c, weights, store));
+    chunks.push_back(std::move(chunk));
+  }
+  return chunks;
+}
+
+}  // namespace coxswain::worker

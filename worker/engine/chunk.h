@@ -1,0 +1,28 @@
+#pragma once
+// One run of a stage's blocks on this rank: what runs them, and what comes in and goes out of them. A stage without
+// chunks has one. Called by engine. Threads: the engine's one. Private to worker/engine. Source: docs/adr/0006.
+#include <memory>
+#include <vector>
+
+#include "common/result.h"
+#include "model/model_graph.h"
+#include "plan/program.h"
+#include "worker/engine/edge_buffers.h"
+#include "worker/engine/stage_runner.h"
+
+namespace coxswain::worker {
+
+struct Chunk {
+  plan::BlockRun run;
+  std::unique_ptr<StageRunner> runner;
+  EdgeSpec activation_in, activation_out, gradient_in, gradient_out;
+  /// The stage's chunk that holds the part before or after this one, where nothing is sent between them; else -1.
+  int before = -1, after = -1;
+};
+
+/// All chunks of `rank`'s stage. Errors: as StageRunner::make.
+[[nodiscard]] Result<std::vector<Chunk>> make_chunks(const model::ModelGraph& graph, const plan::Plan& plan,
+                                                     const std::vector<plan::Group>& groups, int rank,
+                                                     const WeightSource& weights, ParameterStore& store);
+
+}  // namespace coxswain::worker
