@@ -146,8 +146,8 @@ Cost ramp(const SearchSpace& space, const Combination& one, std::vector<StageKin
 /// Whether first chunks, but the first stage's, have no less work than the others: blocks are alike, but one at the
 /// begin and two at the end, which take no longer. (Those of the end are no first chunk's: a chunk of each stage
 /// follows it.)
-bool even_but_begin(const SearchSpace& space, const Combination& one) {
-  const auto [first, end] = longest_run(*space.spans);
+bool even_but_begin(const SearchSpace& space, const Combination& one, std::pair<int, int> run) {
+  const int first = run.first, end = run.second;
   const int num_blocks = space.spans->num_blocks();
   if (end - first < 2 || first > 1 || num_blocks - end > 2) return false;
   for (const Composition& composition : *one.compositions) {
@@ -175,9 +175,9 @@ Cost ramp_bound(const SearchSpace& space, const Combination& one) {
   return ramp(space, one, kinds, [&](std::int64_t stage) { return std::pow(fade, stage); });
 }
 
-Cost chunked_ramp_bound(const SearchSpace& space, const Combination& one) {
+Cost chunked_ramp_bound(const SearchSpace& space, const Combination& one, std::pair<int, int> run) {
   const auto [kinds, even] = stage_kinds(space, one);
-  if (kinds.empty() || !even_but_begin(space, one)) return 0;
+  if (kinds.empty() || !even_but_begin(space, one, run)) return 0;
   double passed = 1.0;
   for (const plan::ScheduleKind kind : space.chunked_schedules)
     passed = std::min(passed, unhidden_share(space, kind, one) / (plan::splits_backward(kind) ? 2 : kMaxChunks));
@@ -204,6 +204,7 @@ void set_bounds(const SearchSpace& space, std::span<Combination> combinations) {
   const int num_blocks = space.spans->num_blocks();
   const bool free_batch = space.spans->cost().facts().static_batch() == 0;
   const auto kinds = kinds_of(space, *combinations.front().compositions);
+  const std::pair run = longest_run(*space.spans);
   std::map<std::int64_t, std::shared_ptr<const WorkBound>> of_micro;
   for (Combination& one : combinations) {
     std::shared_ptr<const WorkBound>& work = of_micro[one.micro];
@@ -211,7 +212,7 @@ void set_bounds(const SearchSpace& space, std::span<Combination> combinations) {
     one.work = work;
     one.bound = one.chunked_bound = work->least_time(num_blocks, usable_devices(space, one), one.micro * one.count);
     if (!space.large || !free_batch) continue;
-    if (!space.chunked_schedules.empty()) one.chunked_bound = std::max(one.bound, chunked_ramp_bound(space, one));
+    if (!space.chunked_schedules.empty()) one.chunked_bound = std::max(one.bound, chunked_ramp_bound(space, one, run));
     one.bound = std::max(one.bound, ramp_bound(space, one));
     if (space.pools.size() == 1) one.bound = std::max(one.bound, fill_bound(space, one));
   }

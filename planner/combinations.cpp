@@ -234,16 +234,6 @@ void add_combination(const SearchSpace& space, Combination one, std::vector<Comb
   result.push_back(std::move(one));
 }
 
-/// Most stages that find room on the composition's pools.
-std::int64_t stages_on(const SearchSpace& space, const Composition& composition) {
-  std::int64_t stages = space.max_stages;
-  for (std::size_t p = 0; p < space.pools.size(); ++p) {
-    if (composition.devices.of[p] > 0)
-      stages = std::min<std::int64_t>(stages, space.devices.of[p] / composition.devices.of[p]);
-  }
-  return stages;
-}
-
 /// Numbers of stages of one family, micro-batch and schedule.
 void add_stages(const SearchSpace& space, const Family& family, const Combination& base,
                 std::vector<Combination>& result) {
@@ -288,6 +278,15 @@ void add_stages(const SearchSpace& space, const Family& family, const Combinatio
 }
 
 }  // namespace
+
+std::int64_t stages_on(const SearchSpace& space, const Composition& composition) {
+  std::int64_t stages = space.max_stages;
+  for (std::size_t p = 0; p < space.pools.size(); ++p) {
+    if (composition.devices.of[p] > 0)
+      stages = std::min<std::int64_t>(stages, space.devices.of[p] / composition.devices.of[p]);
+  }
+  return stages;
+}
 
 std::vector<Combination> make_combinations(const SearchSpace& space) {
   std::vector<Combination> result;

@@ -313,7 +313,7 @@ class Search {
     lower_bound_ = cpus ? std::min(lower_bound_, proof.lower_bound) : proof.lower_bound;
   }
 
-  /// The best pipelines once more with several chunks a stage, which only the work bounds.
+  /// The best pipelines once more with several chunks a stage; in small spaces with a block moved as well.
   void add_chunks() {
     constexpr std::size_t kMaxPipelines = 3;
     constexpr int kMaxMoved = 1;

@@ -63,16 +63,6 @@ Shares share_out(const std::vector<Kind>& kinds, int num_blocks, std::int64_t ma
   return shares;
 }
 
-/// As many of them as the pools have room for.
-std::int64_t most_stages_on(const SearchSpace& space, const Combination& one, const Composition& composition) {
-  std::int64_t most = one.max_stages;
-  for (std::size_t p = 0; p < space.pools.size(); ++p) {
-    const std::int32_t devices = composition.devices.of[p];
-    if (devices > 0) most = std::min<std::int64_t>(most, space.devices.of[p] / devices);
-  }
-  return most;
-}
-
 class Look {
  public:
   Look(const SearchSpace& space, const Combination& one)
@@ -81,7 +71,8 @@ class Look {
         weighed_(weigh_blocks(space, one)),
         costs_(make_stage_context(space, one)) {
     for (std::size_t c = 0; c < one.compositions->size(); ++c) {
-      const Kind kind{static_cast<int>(c), most_stages_on(space, one, (*one.compositions)[c]), num_blocks_, 0};
+      const std::int64_t stages = std::min<std::int64_t>(one.max_stages, stages_on(space, (*one.compositions)[c]));
+      const Kind kind{static_cast<int>(c), stages, num_blocks_, 0};
       if (kind.most_stages > 0) kinds_.push_back(kind);
     }
   }
@@ -180,7 +171,8 @@ Cost guess_step(const SearchSpace& space, const Combination& one) {
   double hidden = 1.0;  // of a micro-batch's time in a stage, what the others wait for
   for (std::size_t c = 0; c < one.compositions->size(); ++c) {
     const Composition& composition = (*one.compositions)[c];
-    Kind kind{static_cast<int>(c), most_stages_on(space, one, composition), spans.num_blocks(), 0};
+    const std::int64_t room = std::min<std::int64_t>(one.max_stages, stages_on(space, composition));
+    Kind kind{static_cast<int>(c), room, spans.num_blocks(), 0};
     if (kind.most_stages == 0) continue;
     // Of unlike replicas each takes what it is fast enough for.
     const std::int64_t samples = (one.micro + composition.replicas() - 1) / composition.replicas();

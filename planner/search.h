@@ -73,6 +73,8 @@ struct Combination {
   Cost chunked_bound = 0;                 // nor with several chunks a stage
   std::vector<int> num_blocks;            // of a stage on each composition, more or less; empty: any
 };
+/// Most stages that find room on the composition's pools, whatever the number that a combination allows.
+[[nodiscard]] std::int64_t stages_on(const SearchSpace& space, const Composition& composition);
 /// All of them, ascending in bound.
 [[nodiscard]] std::vector<Combination> make_combinations(const SearchSpace& space);
 

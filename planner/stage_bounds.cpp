@@ -30,10 +30,12 @@ class Kind {
  public:
   Kind(StageCosts& costs, int composition, std::int64_t most_stages, int first, int end)
       : costs_(costs), composition_(composition), most_stages_(most_stages), first_(first), end_(end) {
-    const StageCost* one = cheapest(std::max(first, 1), std::max(first, 1) + 1);
-    if (one == nullptr) return;
-    forward_ = one->forward_min;
-    backward_ = one->backward_min;
+    holds_any_ = within(1, kNoCost - 1);
+    // Where only an end of the pipeline has room for a block, nothing is known of waits.
+    if (const StageCost* one = cheapest(std::max(first, 1), std::max(first, 1) + 1); one != nullptr) {
+      forward_ = one->forward_min;
+      backward_ = one->backward_min;
+    }
     each_ = block_time(costs.context(), composition, std::max(first, 1));
   }
 
@@ -44,7 +46,7 @@ class Kind {
 
   /// Most blocks of the run that a stage holds and takes through the step within `time`.
   [[nodiscard]] int most_blocks(Cost time) {
-    if (forward_ == 0 || time <= 0) return 0;
+    if (!holds_any_ || time <= 0) return 0;
     // More are too much work; mostly these fit.
     int most = end_ - first_;
     if (each_ > 0) most = static_cast<int>(std::min<Cost>(most, time / each_));
@@ -92,6 +94,7 @@ class Kind {
   int composition_;
   std::int64_t most_stages_;
   int first_, end_;
+  bool holds_any_ = false;
   Ticks forward_ = 0, backward_ = 0;
   Cost each_ = 0;                              // work of a block in a step, at least
   std::map<std::pair<int, int>, Cost> least_;  // by [first, end)
@@ -122,12 +125,7 @@ Cost StageBounds::compute(const Combination& one, Cost most) const {
   StageCosts costs(std::move(context));
   std::vector<Kind> kinds;
   for (std::size_t c = 0; c < one.compositions->size(); ++c) {
-    const Composition& composition = (*one.compositions)[c];
-    std::int64_t stages = space_.max_stages;
-    for (std::size_t p = 0; p < space_.pools.size(); ++p) {
-      if (composition.devices.of[p] > 0)
-        stages = std::min<std::int64_t>(stages, space_.devices.of[p] / composition.devices.of[p]);
-    }
+    const std::int64_t stages = stages_on(space_, (*one.compositions)[c]);
     if (stages > 0) kinds.emplace_back(costs, static_cast<int>(c), stages, first_, end_);
   }
   // With chunks only a part of each stage's blocks comes before the next stage, and the first stage's part may be the
