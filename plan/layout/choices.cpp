@@ -325,16 +325,21 @@ std::vector<std::int64_t> sizes_of(const ModelGraph& graph, ValueId value) {
   return sizes;
 }
 
-int edge_dim(const std::vector<std::int64_t>& sizes, int size) {
-  for (std::size_t d = 1; d < sizes.size(); ++d)
-    if (sizes[d] % kSamples != 0 && sizes[d] % size == 0) return static_cast<int>(d);
+int edge_dim(const std::vector<std::int64_t>& sizes, const Replica& replica) {
+  const auto axes = mesh_axes(replica);
+  const std::int64_t devices = std::int64_t{replica.tensor} * replica.context;
+  for (std::size_t d = 1; d < sizes.size(); ++d) {
+    if (sizes[d] % kSamples == 0) continue;
+    const bool uneven = axes.size() == 1 && sizes[d] >= devices;
+    if (uneven || sizes[d] % devices == 0) return static_cast<int>(d);
+  }
   return -1;
 }
 
-std::vector<int> find_edge_dims(const ModelGraph& graph, int size) {
+std::vector<int> find_edge_dims(const ModelGraph& graph, const Replica& replica) {
   std::vector<int> dims;
   for (std::size_t v = 0; v < graph.values.size(); ++v)
-    dims.push_back(edge_dim(sizes_of(graph, static_cast<ValueId>(v)), size));
+    dims.push_back(edge_dim(sizes_of(graph, static_cast<ValueId>(v)), replica));
   return dims;
 }
 

@@ -57,11 +57,12 @@ struct OpChoices {
 /// A parameter influences it.
 [[nodiscard]] bool is_influenced(const model::ModelGraph& graph, const model::Op& op);
 [[nodiscard]] std::vector<std::int64_t> sizes_of(const model::ModelGraph& graph, model::ValueId value);
-/// The dim along which each value is split between stages, over all of a mesh of `size` devices: the first behind the
-/// samples that is a multiple of it; -1: it crosses whole. `graph` as above, not split yet.
-[[nodiscard]] std::vector<int> find_edge_dims(const model::ModelGraph& graph, int size);
+/// The dim along which each value is split between blocks, over all of a mesh; -1: it crosses whole. The first behind
+/// the samples that the mesh can split: in equal parts, or, over one axis alone, in nearly equal ones. `graph` as
+/// above, not split yet.
+[[nodiscard]] std::vector<int> find_edge_dims(const model::ModelGraph& graph, const Replica& replica);
 /// The same for one value of these sizes.
-[[nodiscard]] int edge_dim(const std::vector<std::int64_t>& sizes, int size);
+[[nodiscard]] int edge_dim(const std::vector<std::int64_t>& sizes, const Replica& replica);
 /// The form that `value` has where it enters or leaves a run.
 [[nodiscard]] Form edge_form(const model::ModelGraph& graph, model::ValueId value, const MeshStep& step);
 

@@ -81,7 +81,7 @@ struct LocalGraph {
                                          const Replica& replica, int position);
 
 /// The graph of `stage` as `position` of `replica` runs it; blocks of other stages stay as they are and are not run.
-/// Values sent and received have `edge_cuts`; loss numerators and denominators are Replicate. Positions of one mesh
+/// Values between blocks have `edge_cuts`; loss numerators and denominators are Replicate. Positions of one mesh
 /// have the same operators in the same order. A mesh of one device: the whole graph. Errors: InvalidArgument naming
 /// every block that no operator of which the mesh can split, with the reason.
 [[nodiscard]] Result<LocalGraph> localise_stage(const model::ModelGraph& graph, const Stage& stage,

@@ -122,7 +122,15 @@ double weight_bytes(const ModelGraph& graph, const std::vector<int>& parameters)
   return bytes;
 }
 
-/// Decides on the first position's parts: they are the largest, and every member decides alike.
+std::vector<int> blocks_of(const Stage& stage) {
+  std::vector<int> blocks;
+  for (const BlockRun& run : runs_of(stage))
+    for (int b = run.first_block; b < run.end_block; ++b) blocks.push_back(b);
+  return blocks;
+}
+
+/// Decides block by block, so that a block's layout depends on no cut (a plan may move it, its cost is known alone), on
+/// the first position's parts: they are the largest, and every member decides alike.
 Layout decide(const LocalGraph& whole, const Stage& stage, const std::vector<MeshStep>& steps) {
   Layout layout;
   layout.steps = steps;
@@ -130,18 +138,16 @@ Layout decide(const LocalGraph& whole, const Stage& stage, const std::vector<Mes
   LocalGraph local = whole;
   for (const MeshStep& step : steps) {
     StepLayout decided;
-    for (const BlockRun& run : runs_of(stage)) {
-      const auto choices = list_choices(local.graph, run, step);
-      RunLayout found = find_layout(local.graph, run, step, choices, decided.stored);
+    for (const int b : blocks_of(stage)) {
+      const BlockRun block{b, b + 1};
+      const auto choices = list_choices(local.graph, block, step);
+      RunLayout found = find_layout(local.graph, block, step, choices, decided.stored);
       layout.cost.seconds += found.cost.seconds;
       layout.cost.whole_parameter_bytes += found.cost.whole_parameter_bytes;
-      for (int b = run.first_block; b < run.end_block; ++b)
-        for (const auto& [op, choice] : found.chosen)
-          if (op >= local.graph.blocks[static_cast<std::size_t>(b)].first_op &&
-              op < local.graph.blocks[static_cast<std::size_t>(b)].end_op && choice.kind != Choice::Kind::Replicate &&
-              choice.kind != Choice::Kind::Linear)
-            layout.is_split[static_cast<std::size_t>(b)] = 1;
-      decided.runs.push_back({run, std::move(found.chosen)});
+      for (const auto& [op, choice] : found.chosen)
+        if (choice.kind != Choice::Kind::Replicate && choice.kind != Choice::Kind::Linear)
+          layout.is_split[static_cast<std::size_t>(b)] = 1;
+      decided.runs.push_back({block, std::move(found.chosen)});
     }
     local = rewrite(local, step, 0, decided.runs, decided.stored);
     layout.decided.push_back(std::move(decided));
@@ -156,20 +162,18 @@ Layout decide(const LocalGraph& whole, const Stage& stage, const std::vector<Mes
 
 Result<void> check_split(const ModelGraph& graph, const Stage& stage, const Replica& replica, const Layout& layout) {
   std::vector<Error> problems;
-  for (const BlockRun& run : runs_of(stage)) {
-    for (int b = run.first_block; b < run.end_block; ++b) {
-      const model::Block& block = graph.blocks[static_cast<std::size_t>(b)];
-      const bool works = std::any_of(graph.ops.begin() + block.first_op, graph.ops.begin() + block.end_op,
-                                     [&](const model::Op& op) { return is_influenced(graph, op); });
-      // What stands around the repeated blocks (patches of an image, say) may be done by all.
-      const bool is_end = (block.name == "prologue" || block.name == "epilogue") && num_blocks(stage) > 1;
-      if (!works || is_end || layout.is_split[static_cast<std::size_t>(b)] != 0) continue;
-      problems.push_back({ErrorCode::InvalidArgument, "no operator of this block can be split over the mesh",
-                          "block " + std::to_string(b) + " (" + block.name + ")",
-                          "an operator with a sharding rule and a dim of at least as many parts",
-                          "tensor " + std::to_string(replica.tensor) + ", context " + std::to_string(replica.context),
-                          "use smaller axes for this stage (docs/layout.md says what can be split)"});
-    }
+  for (const int b : blocks_of(stage)) {
+    const model::Block& block = graph.blocks[static_cast<std::size_t>(b)];
+    const bool works = std::any_of(graph.ops.begin() + block.first_op, graph.ops.begin() + block.end_op,
+                                   [&](const model::Op& op) { return is_influenced(graph, op); });
+    // What stands around the repeated blocks (patches of an image, say) may be done by all.
+    const bool is_end = block.name == "prologue" || block.name == "epilogue";
+    if (!works || is_end || layout.is_split[static_cast<std::size_t>(b)] != 0) continue;
+    problems.push_back({ErrorCode::InvalidArgument, "no operator of this block can be split over the mesh",
+                        "block " + std::to_string(b) + " (" + block.name + ")",
+                        "an operator with a sharding rule and a dim of at least as many parts",
+                        "tensor " + std::to_string(replica.tensor) + ", context " + std::to_string(replica.context),
+                        "use smaller axes for this stage (docs/layout.md says what can be split)"});
   }
   if (problems.empty()) return {};
   return combine_errors(ErrorCode::InvalidArgument, "blocks that the mesh cannot split", std::move(problems));
@@ -186,7 +190,7 @@ std::vector<Cut> edge_cuts(const ModelGraph& graph, ValueId value, std::int64_t 
   const auto& dims = graph.values[static_cast<std::size_t>(value)].dims;
   std::vector<std::int64_t> sizes;
   for (const model::Dim& dim : dims) sizes.push_back(dim.evaluate(bindings));
-  const int dim = edge_dim(sizes, devices);
+  const int dim = edge_dim(sizes, replica);
   if (dim < 0) return {};
   Cut cut;
   cut.dim = dim;
@@ -200,7 +204,7 @@ Result<LocalGraph> localise_stage(const ModelGraph& graph, const Stage& stage, c
   const auto devices = static_cast<int>(replica.devices.size());
   if (devices < 2) return whole_graph(bind_samples(graph, replica.samples), replica);
   const LocalGraph whole = whole_graph(bind_samples(graph, kSamples), replica);
-  const std::vector<int> edge_dims = find_edge_dims(whole.graph, devices);
+  const std::vector<int> edge_dims = find_edge_dims(whole.graph, replica);
   std::optional<Layout> best;
   for (std::vector<MeshStep>& steps : possible_steps(whole.axes)) {
     for (MeshStep& step : steps) step.edge_dims = &edge_dims;

@@ -60,10 +60,19 @@ TEST_CASE("an operator without a rule is replicated", "[choices_test]") {
   CHECK(choices.at(0).choices[0].reads[0] == replicate());
 }
 
-TEST_CASE("values cross between stages along their first dim behind the samples that all devices divide",
+TEST_CASE("values cross between blocks along the first dim behind the samples that the mesh can split",
           "[choices_test]") {
-  CHECK(edge_dim({kSamples, 6, 8}, 2) == 1);
-  CHECK(edge_dim({kSamples, 6, 8}, 4) == 2);
-  CHECK(edge_dim({kSamples, 6, 9}, 4) == -1);
-  CHECK(edge_dim({8}, 2) == -1);
+  const auto dim = [](const std::vector<std::int64_t>& sizes, int tensor, int context = 1) {
+    Replica replica;
+    replica.tensor = tensor;
+    replica.context = context;
+    return edge_dim(sizes, replica);
+  };
+  CHECK(dim({kSamples, 6, 8}, 2) == 1);
+  CHECK(dim({kSamples, 6, 8}, 4) == 2);
+  CHECK(dim({kSamples, 6, 9}, 4) == -1);
+  CHECK(dim({8}, 2) == -1);
+  // One axis may leave unequal parts; two would have to cut parts that differ.
+  CHECK(dim({kSamples, 7, 8}, 1, 3) == 1);
+  CHECK(dim({kSamples, 7, 8}, 2, 2) == 2);
 }

@@ -60,7 +60,9 @@ class LayoutGraph {
 
 /// A step over one tensor axis of `size`; `edge_dims` lives as long as the result.
 inline plan::MeshStep tensor_step(const model::ModelGraph& graph, int size, std::vector<int>& edge_dims) {
-  edge_dims = plan::find_edge_dims(graph, size);
+  plan::Replica replica;
+  replica.tensor = size;
+  edge_dims = plan::find_edge_dims(graph, replica);
   plan::MeshStep step;
   step.axes = 1;
   step.size = size;
