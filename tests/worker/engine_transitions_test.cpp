@@ -60,7 +60,7 @@ std::vector<at::Tensor> distribute(const at::Tensor& whole, Held held, const Spl
       parts.push_back(whole.clone());
     } else {
       parts.push_back(m + 1 < members ? whole_numbers(whole.sizes(), whole.scalar_type()) : rest);
-      rest = rest - parts.back();
+      rest = rest.sub(parts.back());
     }
   }
   return parts;
@@ -73,7 +73,7 @@ void check_held(const std::vector<at::Tensor>& parts, const at::Tensor& whole, H
     if (held == Held::Part) CHECK(at::equal(parts[m], whole.index_select(split.dim, rows_of(split, m))));
     if (held == Held::Whole) CHECK(at::equal(parts[m], whole));
     CHECK(parts[m].is_contiguous());
-    if (held == Held::Sum) sum = sum + parts[m];
+    if (held == Held::Sum) sum = sum.add(parts[m]);
   }
   if (held == Held::Sum) CHECK(at::equal(sum, whole));
 }
@@ -228,7 +228,7 @@ TEST_CASE("a table cut by rows embeds as the whole table does") {
     const at::Tensor own = worker::local_index(worker::MeshCall(local, index_only, link, mode, where));
     const std::vector<at::Tensor> both{at::embedding(part, own), index};
     const at::Tensor masked = worker::mask_rows(worker::MeshCall(mask, both, link, mode, where));
-    sum = sum + masked.detach();
+    sum = sum.add(masked.detach());
     CHECK(at::equal(torch::autograd::grad({masked}, {part}, {gradient})[0], expected_gradient.narrow(0, first, size)));
   }
   CHECK(at::equal(sum, expected.detach()));

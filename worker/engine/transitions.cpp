@@ -333,7 +333,7 @@ at::Tensor all_to_all(const MeshCall& call) {
 
 at::Tensor local_index(const MeshCall& call) {
   const std::int64_t size = call.integer("size");
-  return (call.tensor("self") - call.integer("first")).clamp(0, std::max<std::int64_t>(size - 1, 0));
+  return call.tensor("self").sub(call.integer("first")).clamp(0, std::max<std::int64_t>(size - 1, 0));
 }
 
 at::Tensor mask_rows(const MeshCall& call) {
