@@ -77,10 +77,9 @@ std::int64_t rows_of(const std::vector<Cut::Run>& runs) {
 /// `dim` of sizes `outer` x `rows` x `inner` as three dims.
 at::Tensor unfolded(const at::Tensor& tensor, const Layout& layout, std::int64_t rows) {
   std::vector<std::int64_t> sizes = tensor.sizes().vec();
-  TORCH_CHECK(layout.dim >= 0 && layout.dim < tensor.dim() &&
-                  sizes[layout.dim] == layout.outer * rows * layout.inner,
-              "dim ", layout.dim, " of a tensor of sizes ", tensor.sizes(), " is not ", layout.outer, " x ", rows, " x ",
-              layout.inner);
+  TORCH_CHECK(layout.dim >= 0 && layout.dim < tensor.dim() && sizes[layout.dim] == layout.outer * rows * layout.inner,
+              "dim ", layout.dim, " of a tensor of sizes ", tensor.sizes(), " is not ", layout.outer, " x ", rows,
+              " x ", layout.inner);
   sizes[layout.dim] = layout.inner;
   sizes.insert(sizes.begin() + layout.dim, {layout.outer, rows});
   return tensor.view(sizes);
@@ -146,7 +145,7 @@ at::Tensor sum_over(const at::Tensor& input, const CollectivePlace& place) {
 }
 
 at::Tensor gather(const at::Tensor& input, const Layout& layout, const CollectivePlace& place) {
-  if (place.group->size() == 1) return input.clone();
+  if (place.group->size() == 1) return input.clone(c10::MemoryFormat::Contiguous);
   const at::Tensor part = input.contiguous();
   const Counts counts = counts_of(part, layout);
   const at::Tensor whole = at::empty(sizes_with(part, layout, layout.extent), part.options());
@@ -169,7 +168,7 @@ at::Tensor pack_parts(const at::Tensor& whole, const Layout& layout) {
 }
 
 at::Tensor scatter_sum(const at::Tensor& input, const Layout& layout, const CollectivePlace& place) {
-  if (place.group->size() == 1) return input.clone();
+  if (place.group->size() == 1) return input.clone(c10::MemoryFormat::Contiguous);
   const at::Tensor whole = input.contiguous();
   const Counts counts = counts_of(whole, layout);
   const at::Tensor packed = pack_parts(whole, layout);
@@ -204,7 +203,7 @@ Counts common_places(const Layout& from, std::size_t holder, const Layout& to, s
 /// From a part by `from` to one by `to`.
 at::Tensor exchange(const at::Tensor& input, const Layout& from, const Layout& to, const CollectivePlace& place) {
   const auto self = static_cast<std::size_t>(place.group->place), size = static_cast<std::size_t>(place.group->size());
-  if (size == 1) return input.clone();
+  if (size == 1) return input.clone(c10::MemoryFormat::Contiguous);
   const at::Tensor part = input.contiguous();
   const bool one_dim = from.dim == to.dim;
   std::vector<at::Tensor> sent;
@@ -249,8 +248,9 @@ at::Tensor exchange(const at::Tensor& input, const Layout& from, const Layout& t
 }
 
 at::Tensor first_member_only(const at::Tensor& input, bool first) {
-  return first ? input.clone() : at::zeros_like(input, std::nullopt, std::nullopt, std::nullopt, std::nullopt,
-                                                c10::MemoryFormat::Contiguous);
+  return first ? input.clone(c10::MemoryFormat::Contiguous)
+               : at::zeros_like(input, std::nullopt, std::nullopt, std::nullopt, std::nullopt,
+                                c10::MemoryFormat::Contiguous);
 }
 
 }  // namespace
@@ -275,7 +275,8 @@ Layout layout_of(const MeshCall& call, const std::string& prefix) {
 
 at::Tensor cut_tensor(const at::Tensor& whole, std::span<const Cut> cuts) {
   at::Tensor part = whole;
-  for (const Cut& cut : cuts) part = take_rows(part.contiguous(), {cut.dim, cut.outer, cut.inner, cut.extent, {}}, cut.runs);
+  for (const Cut& cut : cuts)
+    part = take_rows(part.contiguous(), {cut.dim, cut.outer, cut.inner, cut.extent, {}}, cut.runs);
   return part;
 }
 
