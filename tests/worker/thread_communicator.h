@@ -38,7 +38,8 @@ class ThreadGroup {
     }
   };
 
-  std::shared_ptr<Operation> reduce(int rank, collective::BufferView buffer, int root) {
+  std::shared_ptr<Operation> reduce(int rank, collective::BufferView buffer, int root,
+                                    collective::ReduceOp op = collective::ReduceOp::Sum) {
     const std::lock_guard lock(mutex_);
     auto operation = std::make_shared<Operation>();
     operation->group = this;
@@ -52,10 +53,10 @@ class ThreadGroup {
           if (target.data != meeting.buffers[root].data)
             std::memcpy(target.data, meeting.buffers[root].data, target.bytes().value);
       } else if (buffer.dtype == DType::Float64) {
-        sum<double>(meeting.buffers);
+        combine<double>(meeting.buffers, op);
       } else {
         COX_ENSURE(buffer.dtype == DType::Float32);
-        sum<float>(meeting.buffers);
+        combine<float>(meeting.buffers, op);
       }
       for (auto& other : meeting.operations) finish(*other);
       meetings_.erase(next_[rank] - 1);
@@ -107,10 +108,14 @@ class ThreadGroup {
   };
 
   template <class T>
-  static void sum(std::vector<collective::BufferView>& buffers) {
+  static void combine(std::vector<collective::BufferView>& buffers, collective::ReduceOp op) {
+    COX_ENSURE(op != collective::ReduceOp::Min, "not in this fake");
     for (std::int64_t i = 0; i < buffers[0].count; ++i) {
-      T total = 0;
-      for (const auto& buffer : buffers) total += static_cast<const T*>(buffer.data)[i];
+      T total = static_cast<const T*>(buffers[0].data)[i];
+      for (std::size_t b = 1; b < buffers.size(); ++b) {
+        const T next = static_cast<const T*>(buffers[b].data)[i];
+        total = op == collective::ReduceOp::Max ? std::max(total, next) : total + next;
+      }
       for (const auto& buffer : buffers) static_cast<T*>(buffer.data)[i] = total;
     }
   }
@@ -138,8 +143,8 @@ class ThreadCommunicator final : public collective::Communicator {
   [[nodiscard]] int rank() const override { return rank_; }
   [[nodiscard]] int size() const override { return group_->size_; }
   [[nodiscard]] const collective::Capabilities& capabilities() const override { return capabilities_; }
-  collective::Handle all_reduce(collective::BufferView buffer, collective::ReduceOp, Deadline) override {
-    return collective::Handle(group_->reduce(rank_, buffer, -1));
+  collective::Handle all_reduce(collective::BufferView buffer, collective::ReduceOp op, Deadline) override {
+    return collective::Handle(group_->reduce(rank_, buffer, -1, op));
   }
   collective::Handle broadcast(collective::BufferView buffer, int root, Deadline) override {
     return collective::Handle(group_->reduce(rank_, buffer, root));
@@ -150,17 +155,25 @@ class ThreadCommunicator final : public collective::Communicator {
   collective::Handle barrier(Deadline) override {
     return collective::Handle(group_->reduce(rank_, {&nothing_, 1, DType::Float64}, -1));
   }
-  collective::Handle all_gather(collective::BufferView, collective::BufferView, std::vector<std::int64_t>,
-                                Deadline) override {
-    return unused();
+  collective::Handle all_gather(collective::BufferView input, collective::BufferView output,
+                                std::vector<std::int64_t> counts, Deadline) override {
+    std::vector<collective::PointToPoint> operations;
+    for (int peer = 0; peer < size(); ++peer) operations.push_back({Kind::Send, peer, input});
+    receive_pieces(output, counts, operations);
+    return collective::Handle(group_->exchange(rank_, operations));
   }
   collective::Handle reduce_scatter(collective::BufferView, collective::BufferView, std::vector<std::int64_t>,
                                     collective::ReduceOp, Deadline) override {
     return unused();
   }
-  collective::Handle all_to_all(collective::BufferView, collective::BufferView, std::vector<std::int64_t>,
-                                std::vector<std::int64_t>, Deadline) override {
-    return unused();
+  collective::Handle all_to_all(collective::BufferView input, collective::BufferView output,
+                                std::vector<std::int64_t> send_counts, std::vector<std::int64_t> receive_counts,
+                                Deadline) override {
+    std::vector<collective::PointToPoint> operations;
+    receive_pieces(input, send_counts, operations);
+    for (auto& operation : operations) operation.kind = Kind::Send;
+    receive_pieces(output, receive_counts, operations);
+    return collective::Handle(group_->exchange(rank_, operations));
   }
   Result<std::unique_ptr<Communicator>> split(std::vector<int>, Deadline) override {
     return Error{ErrorCode::Unimplemented, "not in this fake", "", "", "", ""};
@@ -171,6 +184,17 @@ class ThreadCommunicator final : public collective::Communicator {
   void abort(std::string reason) override { group_->abort(std::move(reason)); }
 
  private:
+  using Kind = collective::PointToPoint::Kind;
+  // One receive a rank, into the pieces of `buffer` in rank order.
+  static void receive_pieces(collective::BufferView buffer, const std::vector<std::int64_t>& counts,
+                             std::vector<collective::PointToPoint>& operations) {
+    auto* data = static_cast<char*>(buffer.data);
+    for (int peer = 0; peer < static_cast<int>(counts.size()); ++peer) {
+      const collective::BufferView piece{data, counts[peer], buffer.dtype};
+      operations.push_back({Kind::Receive, peer, piece});
+      data += piece.bytes().value;
+    }
+  }
   static collective::Handle unused() {
     COX_ENSURE(false, "not in this fake");
     return {};
