@@ -22,10 +22,11 @@ constexpr std::array<Stream, kNumStreams> kStreams{
     Stream::BackGradientIn, Stream::BackGradientOut};
 
 /// As the executor starts them: on a CPU a compute action keeps the rank until it ends.
-constexpr std::array<Stream, kNumStreams> kStartOrder{
-    Stream::ActivationIn,     Stream::ActivationOut,     Stream::GradientIn,     Stream::GradientOut,
-    Stream::BackActivationIn, Stream::BackActivationOut, Stream::BackGradientIn, Stream::BackGradientOut,
-    Stream::Reduce,           Stream::Compute};
+constexpr std::array<Stream, kNumStreams> kStartOrder{Stream::ActivationIn,     Stream::ActivationOut,
+                                                      Stream::GradientIn,       Stream::GradientOut,
+                                                      Stream::BackActivationIn, Stream::BackActivationOut,
+                                                      Stream::BackGradientIn,   Stream::BackGradientOut,
+                                                      Stream::Reduce,           Stream::Compute};
 
 std::size_t slot_of(Stream stream) { return static_cast<std::size_t>(stream); }
 
@@ -67,8 +68,7 @@ struct Rank {
 
 class OrderCheck {
  public:
-  OrderCheck(const Plan& plan, const model::ModelGraph& graph)
-      : plan_(plan), groups_(make_groups(plan, graph)) {
+  OrderCheck(const Plan& plan, const model::ModelGraph& graph) : plan_(plan), groups_(make_groups(plan, graph)) {
     make_ranks();
     make_peers();
     index_groups();

@@ -27,8 +27,7 @@ std::vector<Group> mesh_groups(const Plan& plan, int rank) {
   if (has_mesh(stage)) {
     for (std::size_t r = 0; r < stage.replicas.size(); ++r)
       for (std::size_t p = 0; p < stage.replicas[r].devices.size(); ++p)
-        groups[kStageRound].ranks.push_back(
-            rank_of(plan, {place.stage, static_cast<int>(r), static_cast<int>(p)}));
+        groups[kStageRound].ranks.push_back(rank_of(plan, {place.stage, static_cast<int>(r), static_cast<int>(p)}));
   }
   const std::vector<MeshAxis> axes = mesh_axes(replica);
   for (AxisSet set = 1; set < AxisSet{1} << axes.size(); ++set)

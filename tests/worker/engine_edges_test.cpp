@@ -48,8 +48,7 @@ std::vector<Cut> cuts_of(const model::ModelGraph&, model::ValueId value, std::in
     const int c = position / replica.tensor;
     cuts.push_back({dim, 1, 6, 1, 1, c == 0 ? std::vector<Cut::Run>{{0, 1}, {4, 2}} : std::vector<Cut::Run>{{1, 3}}});
   }
-  if (value == 0 && replica.tensor == 2)
-    cuts.push_back({2, 2, 2, 1, 2, {{position % 2, 1}}});
+  if (value == 0 && replica.tensor == 2) cuts.push_back({2, 2, 2, 1, 2, {{position % 2, 1}}});
   return cuts;
 }
 
@@ -67,9 +66,8 @@ struct World {
   [[nodiscard]] at::Tensor held(int rank, model::ValueId value, const at::Tensor& whole) const {
     const auto place = plan::place_of(plan, rank);
     const plan::Replica& own = replica(rank);
-    at::Tensor part = value == 0 ? whole.narrow(0, plan::first_sample(plan.stages[place.stage], place.replica),
-                                                own.samples)
-                                 : whole;
+    at::Tensor part =
+        value == 0 ? whole.narrow(0, plan::first_sample(plan.stages[place.stage], place.replica), own.samples) : whole;
     for (const Cut& cut : cuts(graph, value, own.samples, own, place.position)) {
       std::vector<std::int64_t> rows;
       for (std::int64_t i = 0; i < cut.outer * cut.extent; ++i)
@@ -86,8 +84,8 @@ struct World {
     edge.values = values;
     edge.pieces = worker::edge_pieces(graph, plan, values, rank, 1 - stage, stage == 0, cuts);
     for (std::size_t v = 0; v < values.size(); ++v) {
-      const at::Tensor whole = at::zeros(v == 0 ? std::vector<std::int64_t>{plan.batch.micro, 6, 4}
-                                                : std::vector<std::int64_t>{6});
+      const at::Tensor whole =
+          at::zeros(v == 0 ? std::vector<std::int64_t>{plan.batch.micro, 6, 4} : std::vector<std::int64_t>{6});
       edge.sizes.push_back(held(rank, values[v], whole).sizes().vec());
       edge.whole.push_back(worker::covers_once(edge.pieces, v, edge.sizes[v]) ? 1 : 0);
     }
@@ -160,7 +158,8 @@ TEST_CASE("meshes of any sizes exchange what each position holds, and gradients 
       std::vector<at::Tensor> arrived{at::zeros_like(whole[0]), at::zeros_like(whole[1])};
       for (int rank = 0; rank < plan::num_ranks(world.plan); ++rank)
         for (const model::ValueId v : world.values) sent[rank].push_back(world.held(rank, v, whole[v]));
-      const auto received = exchange(world, 0, {ActionKind::SendActivation, 0}, {ActionKind::ReceiveActivation, 0}, sent);
+      const auto received =
+          exchange(world, 0, {ActionKind::SendActivation, 0}, {ActionKind::ReceiveActivation, 0}, sent);
       for (const auto& [rank, tensors] : received) {
         for (const model::ValueId v : world.values) {
           CAPTURE(rank, v);

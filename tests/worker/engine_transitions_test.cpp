@@ -1,5 +1,5 @@
-// Each transition on threads against the whole tensor, forward and backward: what the positions hold together before and
-// after must be one tensor, and so must their gradients. Small whole numbers, so that sums are exact.
+// Each transition on threads against the whole tensor, forward and backward: what the positions hold together before
+// and after must be one tensor, and so must their gradients. Small whole numbers, so that sums are exact.
 #include <ATen/Context.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/cat.h>
@@ -144,8 +144,7 @@ void check_transition(const Case& given, at::IntArrayRef sizes, const Split& spl
     // Neither inputs nor gradients need be contiguous.
     at::Tensor input = inputs[m].transpose(0, -1).contiguous().transpose(0, -1).set_requires_grad(true);
     const worker::RunMode mode;
-    const at::Tensor output =
-        worker::find_mesh_kernel(op.target)(worker::MeshCall(op, {&input, 1}, link, mode, where));
+    const at::Tensor output = worker::find_mesh_kernel(op.target)(worker::MeshCall(op, {&input, 1}, link, mode, where));
     outputs[m] = output.detach();
     const at::Tensor strided = output_gradients[m].transpose(0, -1).contiguous().transpose(0, -1);
     input_gradients[m] = torch::autograd::grad({output}, {input}, {strided})[0];
@@ -155,8 +154,8 @@ void check_transition(const Case& given, at::IntArrayRef sizes, const Split& spl
 }
 
 const std::vector<Case> kCases = {
-    {"coxswain::all_reduce", Held::Sum, Held::Whole},   {"coxswain::to_partial", Held::Whole, Held::Sum},
-    {"coxswain::all_gather", Held::Part, Held::Whole},  {"coxswain::reduce_scatter", Held::Sum, Held::Part},
+    {"coxswain::all_reduce", Held::Sum, Held::Whole},  {"coxswain::to_partial", Held::Whole, Held::Sum},
+    {"coxswain::all_gather", Held::Part, Held::Whole}, {"coxswain::reduce_scatter", Held::Sum, Held::Part},
     {"coxswain::slice", Held::Whole, Held::Part},
 };
 
@@ -257,10 +256,10 @@ TEST_CASE("a collective that fails inside a block names block, operator and peer
   try {
     static_cast<void>(worker::all_reduce(worker::MeshCall(op, {&input, 1}, link, mode, where)));
     FAIL("no error");
-  } catch (const worker::CarriedError& carried) {
-    const std::string text = to_text(carried.error);
+  } catch (const worker::CommunicationError& carried) {
+    const std::string text = to_text(carried.error());
     INFO(text);
-    CHECK(carried.error.code == ErrorCode::Aborted);
+    CHECK(carried.error().code == ErrorCode::Aborted);
     CHECK(text.find("rank 7 is lost") != std::string::npos);
     CHECK(text.find(where) != std::string::npos);
     CHECK(text.find("ranks 7 at the same operator") != std::string::npos);

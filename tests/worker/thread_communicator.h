@@ -65,11 +65,12 @@ class ThreadGroup {
     return operation;
   }
 
-  std::shared_ptr<Operation> reduce(int rank, collective::BufferView buffer, int root) {
-    return meet(rank, {buffer, buffer, {}, {}}, [root](std::vector<Part>& parts) {
+  std::shared_ptr<Operation> reduce(int rank, collective::BufferView buffer, int root,
+                                    collective::ReduceOp op = collective::ReduceOp::Sum) {
+    return meet(rank, {buffer, buffer, {}, {}}, [root, op](std::vector<Part>& parts) {
       std::vector<collective::BufferView> buffers;
       for (const Part& part : parts) buffers.push_back(part.input);
-      if (root < 0) return sum_all(buffers);
+      if (root < 0) return combine_all(buffers, op);
       for (auto& target : buffers)
         if (target.data != buffers[root].data) std::memcpy(target.data, buffers[root].data, target.bytes().value);
     });
@@ -118,10 +119,14 @@ class ThreadGroup {
   };
 
   template <class T>
-  static void sum(std::vector<collective::BufferView>& buffers) {
+  static void combine(std::vector<collective::BufferView>& buffers, collective::ReduceOp op) {
+    COX_ENSURE(op != collective::ReduceOp::Min, "not in this fake");
     for (std::int64_t i = 0; i < buffers[0].count; ++i) {
-      T total = 0;
-      for (const auto& buffer : buffers) total += static_cast<const T*>(buffer.data)[i];
+      T total = static_cast<const T*>(buffers[0].data)[i];
+      for (std::size_t b = 1; b < buffers.size(); ++b) {
+        const T next = static_cast<const T*>(buffers[b].data)[i];
+        total = op == collective::ReduceOp::Max ? std::max(total, next) : total + next;
+      }
       for (const auto& buffer : buffers) static_cast<T*>(buffer.data)[i] = total;
     }
   }
@@ -138,12 +143,13 @@ class ThreadGroup {
   }
 
  public:
-  static void sum_all(std::vector<collective::BufferView>& buffers) {
+  static void combine_all(std::vector<collective::BufferView>& buffers,
+                          collective::ReduceOp op = collective::ReduceOp::Sum) {
     for (const auto& buffer : buffers) COX_ENSURE(buffer.count == buffers[0].count, buffer.count, buffers[0].count);
     switch (buffers[0].dtype) {
-      case DType::Float64: return sum<double>(buffers);
-      case DType::Float32: return sum<float>(buffers);
-      case DType::BFloat16: return sum_bfloat16(buffers);
+      case DType::Float64: return combine<double>(buffers, op);
+      case DType::Float32: return combine<float>(buffers, op);
+      case DType::BFloat16: COX_ENSURE(op == collective::ReduceOp::Sum); return sum_bfloat16(buffers);
       default: COX_ENSURE(false, "no sum of this dtype in this fake");
     }
   }
@@ -173,8 +179,8 @@ class ThreadCommunicator final : public collective::Communicator {
   [[nodiscard]] int rank() const override { return rank_; }
   [[nodiscard]] int size() const override { return group_->size_; }
   [[nodiscard]] const collective::Capabilities& capabilities() const override { return capabilities_; }
-  collective::Handle all_reduce(collective::BufferView buffer, collective::ReduceOp, Deadline) override {
-    return collective::Handle(group_->reduce(rank_, buffer, -1));
+  collective::Handle all_reduce(collective::BufferView buffer, collective::ReduceOp op, Deadline) override {
+    return collective::Handle(group_->reduce(rank_, buffer, -1, op));
   }
   collective::Handle broadcast(collective::BufferView buffer, int root, Deadline) override {
     return collective::Handle(group_->reduce(rank_, buffer, root));
@@ -207,7 +213,7 @@ class ThreadCommunicator final : public collective::Communicator {
         sums.emplace_back(first, first + part.input.bytes().value);
         buffers.push_back({sums.back().data(), part.input.count, part.input.dtype});
       }
-      ThreadGroup::sum_all(buffers);
+      ThreadGroup::combine_all(buffers);
       std::int64_t first = 0;
       for (std::size_t r = 0; r < parts.size(); ++r) {
         COX_ENSURE(parts[r].output.count == parts[0].counts[r], r);

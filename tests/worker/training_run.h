@@ -157,8 +157,8 @@ inline Result<void> train_rank(const model::ModelGraph& graph, const plan::Plan&
   return {};
 }
 
-inline TrainingRun train(const model::ModelGraph& graph, const plan::Plan& plan,
-                         const worker::TrainSettings& settings, const worker::Localise& localise = {}) {
+inline TrainingRun train(const model::ModelGraph& graph, const plan::Plan& plan, const worker::TrainSettings& settings,
+                         const worker::Localise& localise = {}) {
   TrainingRun run;
   const int num_ranks = plan::num_ranks(plan);
   std::vector<collective::CompletionSignal> signals(num_ranks);
@@ -184,8 +184,9 @@ inline TrainingRun train(const model::ModelGraph& graph, const plan::Plan& plan,
     threads.emplace_back([&, rank] {
       std::vector<collective::Communicator*> communicators;
       for (const auto& one : owned[rank]) communicators.push_back(one.get());
-      const auto result = guard(
-          "tests", [&] { return train_rank(graph, plan, rank, settings, communicators, signals[rank], run, mutex, localise); });
+      const auto result = guard("tests", [&] {
+        return train_rank(graph, plan, rank, settings, communicators, signals[rank], run, mutex, localise);
+      });
       if (result) return;
       const std::lock_guard lock(mutex);
       run.problems.push_back("rank " + std::to_string(rank) + ": " + to_text(result.error()));

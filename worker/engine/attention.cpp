@@ -108,8 +108,7 @@ at::Tensor run_forward_rows(const AttentionArguments& arguments, const Shape& sh
   TORCH_CHECK(!bias_data || bias.stride(2) == 1 || shape.keys == 1, "attention mask with strided keys");
   // Rows are padded to whole groups, so that each starts a group of its own.
   const std::int64_t row_groups = (shape.keys + kWordGroup - 1) / kWordGroup;
-  const std::vector<RowPlace> places =
-      arguments.place.part ? part_rows(arguments, shape) : std::vector<RowPlace>();
+  const std::vector<RowPlace> places = arguments.place.part ? part_rows(arguments, shape) : std::vector<RowPlace>();
   const std::int64_t grain = std::max<std::int64_t>(1, 16384 / std::max<std::int64_t>(1, shape.keys));
   at::parallel_for(0, shape.matrices * shape.queries, grain, [&](std::int64_t begin, std::int64_t end) {
     std::vector<std::uint32_t> words(static_cast<std::size_t>(row_groups * kWordGroup));

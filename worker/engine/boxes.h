@@ -1,6 +1,6 @@
 #pragma once
-// Parts of tensors that are rows of each dim by itself: as boxes, each a run of every dim. Called by parameter_store and
-// edge_buffers. Threads: as libtorch. Private to worker/engine.
+// Parts of tensors that are rows of each dim by itself: as boxes, each a run of every dim. Called by parameter_store
+// and edge_buffers. Threads: as libtorch. Private to worker/engine.
 #include <ATen/core/TensorBody.h>
 
 #include <cstdint>

@@ -78,8 +78,8 @@ class PartDropout {
     for (std::size_t i = 0, next = 0; i < rows.size(); i = next) {
       const std::int64_t first = base + rows[i], sample = first / elements_;
       // A run ends with its sample.
-      for (next = i + 1; next < rows.size() && rows[next] == rows[next - 1] + 1 &&
-                         (base + rows[next]) / elements_ == sample;)
+      for (next = i + 1;
+           next < rows.size() && rows[next] == rows[next - 1] + 1 && (base + rows[next]) / elements_ == sample;)
         ++next;
       const auto number = has_samples() ? static_cast<std::uint32_t>(place_.first_sample + sample) : kNoSample;
       drop_run(stream_, number, first % elements_, static_cast<std::int64_t>(next - i), from + i, to + i);
@@ -88,7 +88,7 @@ class PartDropout {
 
   const DropoutStream& stream_;
   const DropoutPlace& place_;
-  std::vector<std::int64_t> sizes_;             // samples first
+  std::vector<std::int64_t> sizes_;  // samples first
   std::vector<std::vector<std::int64_t>> rows_;
   std::int64_t elements_ = 1;  // of a sample
   int moved_ = 0;

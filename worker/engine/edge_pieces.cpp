@@ -11,15 +11,14 @@ namespace {
 using Rows = std::vector<std::vector<std::int64_t>>;
 
 /// One replica's share of a value, by position: rows of the whole micro-batch's tensor.
-std::vector<Rows> held_by(const model::ModelGraph& graph, const plan::Stage& stage, int replica,
-                          model::ValueId value, const EdgeCuts& cuts) {
+std::vector<Rows> held_by(const model::ModelGraph& graph, const plan::Stage& stage, int replica, model::ValueId value,
+                          const EdgeCuts& cuts) {
   const plan::Replica& given = stage.replicas[static_cast<std::size_t>(replica)];
   const auto sizes = sizes_of(graph, value, given.samples);
   const auto samples = graph.batch_symbol.empty() ? std::nullopt : sample_dim_of(graph, value);
   std::vector<Rows> held;
   for (std::size_t p = 0; p < given.devices.size(); ++p) {
-    held.push_back(
-        plan::held_rows(sizes, cuts(graph, value, given.samples, given, static_cast<int>(p))));
+    held.push_back(plan::held_rows(sizes, cuts(graph, value, given.samples, given, static_cast<int>(p))));
     if (!samples) continue;
     for (std::int64_t& row : held.back()[static_cast<std::size_t>(samples->dim)])
       row += plan::first_sample(stage, replica) * samples->multiple;

@@ -1,8 +1,8 @@
 #pragma once
 // Which rows of which value travel between which ranks across an edge: intersections of what the two sides hold
-// (samples of their replicas, cuts of their meshes), each element to each receiver from one sender. A gradient goes back
-// where its value came from. Both sides compute the same list. Called by chunk. Threads: pure. Private to worker/engine.
-// Source: DESIGN 3.3, docs/plan.md, "Groups and transfers".
+// (samples of their replicas, cuts of their meshes), each element to each receiver from one sender. A gradient goes
+// back where its value came from. Both sides compute the same list. Called by chunk. Threads: pure. Private to
+// worker/engine. Source: DESIGN 3.3, docs/plan.md, "Groups and transfers".
 #include <functional>
 #include <vector>
 
@@ -19,9 +19,9 @@ struct EdgePiece {
 };
 
 /// plan::edge_cuts, or a test's own.
-using EdgeCuts = std::function<std::vector<plan::Cut>(const model::ModelGraph& graph, model::ValueId value,
-                                                      std::int64_t samples, const plan::Replica& replica,
-                                                      int position)>;
+using EdgeCuts =
+    std::function<std::vector<plan::Cut>(const model::ModelGraph& graph, model::ValueId value, std::int64_t samples,
+                                         const plan::Replica& replica, int position)>;
 
 /// Pieces of `rank` with `other_stage`, by peer, then value. `sends`: this rank's stage makes the values.
 [[nodiscard]] std::vector<EdgePiece> edge_pieces(const model::ModelGraph& graph, const plan::Plan& plan,

@@ -471,8 +471,8 @@ class TorchEngine final : public Engine {
     } else {
       const int storage = storage_of(action);
       store_->complete_gradient(storage);
-      communication.buffer = view(action.kind == ActionKind::ReduceGradient ? store_->gradient(storage)
-                                                                            : store_->prepare_sum(storage));
+      communication.buffer =
+          view(action.kind == ActionKind::ReduceGradient ? store_->gradient(storage) : store_->prepare_sum(storage));
       if (communication.buffer.count == 0) communication.kind = Communication::Kind::None;
     }
     return {};

@@ -46,8 +46,8 @@ struct StepNumbers {
 
 /// What a rank holds of a parameter.
 struct ParameterPart {
-  std::vector<float> values;                     // row-major
-  std::vector<std::vector<std::int64_t>> rows;   // by dim: the whole's index of each of its indices
+  std::vector<float> values;                    // row-major
+  std::vector<std::vector<std::int64_t>> rows;  // by dim: the whole's index of each of its indices
 };
 
 class Engine : public executor::Compute {

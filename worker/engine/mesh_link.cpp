@@ -4,30 +4,24 @@
 #include <utility>
 
 #include "common/ensure.h"
-#include "worker/engine/tensor_types.h"
+#include "worker/engine/mesh_kernels.h"
 #include "worker/engine/transitions.h"
 
 namespace coxswain::worker {
 namespace {
 
-// Those beside transitions stand here too, each with its file.
-constexpr std::array<std::pair<std::string_view, MeshKernel>, 8> kKernels{{
+constexpr std::array<std::pair<std::string_view, MeshKernel>, 10> kKernels{{
     {"coxswain::all_gather", all_gather},
-    {"coxswain::all_reduce", all_reduce},
+    {"coxswain::all_reduce", static_cast<MeshKernel>(all_reduce)},
     {"coxswain::all_to_all", all_to_all},
+    {"coxswain::cross_entropy", mesh_cross_entropy},
     {"coxswain::local_index", local_index},
     {"coxswain::mask_rows", mask_rows},
     {"coxswain::reduce_scatter", reduce_scatter},
+    {"coxswain::ring_attention", mesh_ring_attention},
     {"coxswain::slice", slice},
     {"coxswain::to_partial", to_partial},
 }};
-
-std::string text_of(const std::vector<int>& ranks, int without) {
-  std::string text;
-  for (std::size_t i = 0; i < ranks.size(); ++i)
-    if (static_cast<int>(i) != without) text += (text.empty() ? "" : ", ") + std::to_string(ranks[i]);
-  return text;
-}
 
 }  // namespace
 
@@ -40,19 +34,18 @@ MeshKernel find_mesh_kernel(std::string_view target) {
 const MeshGroup& MeshLink::group(std::int64_t axes) const {
   const auto found = groups.find(static_cast<plan::AxisSet>(axes));
   if (found != groups.end()) return found->second;
-  throw CarriedError({ErrorCode::Internal, "no communicator for these axes of the mesh", "", "one of mesh_groups",
-                      "axes " + std::to_string(axes), ""});
+  throw CommunicationError({ErrorCode::Internal, "no communicator for these axes of the mesh", "", "one of mesh_groups",
+                            "axes " + std::to_string(axes), ""});
 }
 
-void CollectivePlace::wait(collective::Handle handle) const {
-  auto result = handle.wait(link->deadline);
-  if (result) return;
-  Error error = std::move(result).error();
-  error.message = "a collective inside a block failed: " + error.message;
-  error.path = *where + (error.path.empty() ? "" : " " + error.path);
-  if (error.expected.empty()) error.expected = "ranks " + text_of(group->ranks, group->place) + " at the same operator";
-  if (error.hint.empty()) error.hint = "look at the ranks named here first";
-  throw CarriedError(std::move(error));
+ParallelLink link_of(const MeshCall& call, std::string_view axes) {
+  const MeshGroup& group = call.group(axes);
+  ParallelLink link;
+  link.communicator = group.size() > 1 ? group.communicator : nullptr;
+  link.step = &call.link().deadline;
+  link.where = &call.where();
+  link.ranks = &group.ranks;
+  return link;
 }
 
 const model::Argument::Variant* MeshCall::find(std::string_view name) const {

@@ -1,6 +1,6 @@
 #pragma once
-// How a rank reaches the other positions of its mesh, and what the kernels of the mesh's operators get: transitions here,
-// attention, losses and products in files of their own. Called by op_call. Threads: the engine's one. Private to
+// How a rank reaches the other positions of its mesh, and what the kernels of the mesh's operators get: transitions
+// here, attention, losses and products in files of their own. Called by op_call. Threads: the engine's one. Private to
 // worker/engine. Source: DESIGN 3.7, docs/adr/0009, plan/layout/local_graph.h.
 #include <ATen/core/TensorBody.h>
 
@@ -8,7 +8,6 @@
 #include <map>
 #include <optional>
 #include <span>
-#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -18,6 +17,8 @@
 #include "model/model_graph.h"
 #include "plan/layout/local_graph.h"
 #include "plan/plan.h"
+#include "worker/engine/dropout.h"
+#include "worker/engine/parallel_link.h"
 
 namespace coxswain::worker {
 
@@ -31,9 +32,9 @@ struct MeshGroup {
 
 struct MeshLink {
   std::map<plan::AxisSet, MeshGroup> groups;
-  int position = 0;                        // of this rank in its mesh
-  Deadline deadline = Deadline::never();   // of the pass that runs
-  /// Throws CarriedError: no communicator was made for these axes.
+  int position = 0;                       // of this rank in its mesh
+  Deadline deadline = Deadline::never();  // of the pass that runs
+  /// Throws CommunicationError: no communicator was made for these axes.
   [[nodiscard]] const MeshGroup& group(std::int64_t axes) const;
 };
 
@@ -51,15 +52,14 @@ struct LocalView {
   }
 };
 
-struct DropoutPlace;
 struct RunMode;
 
 /// One operator of the mesh as it runs.
 class MeshCall {
  public:
   MeshCall(const model::Op& op, std::span<const at::Tensor> tensors, const MeshLink& link, const RunMode& mode,
-           const std::string& where)
-      : op_(op), tensors_(tensors), link_(link), mode_(mode), where_(where) {}
+           const std::string& where, model::OpId whole_op = -1, const DropoutPlace& place = {})
+      : op_(op), tensors_(tensors), link_(link), mode_(mode), where_(where), whole_op_(whole_op), place_(place) {}
 
   /// Arguments by name. Undefined tensor, empty list or nothing: None. Requires: a number where one is asked for.
   [[nodiscard]] at::Tensor tensor(std::string_view name) const;
@@ -71,6 +71,10 @@ class MeshCall {
   [[nodiscard]] const MeshGroup& group(std::string_view name = "axes") const { return link_.group(integer(name)); }
   [[nodiscard]] const MeshLink& link() const { return link_; }
   [[nodiscard]] const RunMode& mode() const { return mode_; }
+  /// Of the whole graph, for random numbers; -1: none.
+  [[nodiscard]] model::OpId whole_op() const { return whole_op_; }
+  /// Of attention's query, but the sample.
+  [[nodiscard]] const DropoutPlace& place() const { return place_; }
   /// "block h.3: h.3.mlp: coxswain::all_reduce", for errors; lives as long as the engine.
   [[nodiscard]] const std::string& where() const { return where_; }
 
@@ -81,23 +85,16 @@ class MeshCall {
   const MeshLink& link_;
   const RunMode& mode_;
   const std::string& where_;
+  model::OpId whole_op_;
+  DropoutPlace place_;
 };
 
-/// One output; throws what libtorch throws, or CarriedError.
+/// One output; throws what libtorch throws, or CommunicationError.
 using MeshKernel = at::Tensor (*)(const MeshCall& call);
 /// Null: no operator of the mesh.
 [[nodiscard]] MeshKernel find_mesh_kernel(std::string_view target);
 
-/// Where a kernel's collective, forward or backward, waits and whom it names when it fails.
-struct CollectivePlace {
-  const MeshLink* link = nullptr;
-  const MeshGroup* group = nullptr;
-  const std::string* where = nullptr;
-  /// Throws CarriedError with the peers.
-  void wait(collective::Handle handle) const;
-};
-[[nodiscard]] inline CollectivePlace place_of(const MeshCall& call, std::string_view axes = "axes") {
-  return {&call.link(), &call.group(axes), &call.where()};
-}
+/// The group of a kernel's collectives, forward and backward.
+[[nodiscard]] ParallelLink link_of(const MeshCall& call, std::string_view axes = "axes");
 
 }  // namespace coxswain::worker

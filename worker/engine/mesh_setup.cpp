@@ -7,7 +7,9 @@
 namespace coxswain::worker {
 namespace {
 
-bool same_mesh(const plan::Replica& a, const plan::Replica& b) { return a.tensor == b.tensor && a.context == b.context; }
+bool same_mesh(const plan::Replica& a, const plan::Replica& b) {
+  return a.tensor == b.tensor && a.context == b.context;
+}
 
 plan::AxisSet axes_of(const std::vector<plan::MeshAxis>& axes, plan::AxisKind kind) {
   plan::AxisSet set = 0;
@@ -20,8 +22,7 @@ Result<void> connect(MeshSetup& setup, const plan::Plan& plan, int rank,
                      const std::vector<collective::Communicator*>& communicators, std::size_t num_groups) {
   const std::vector<plan::Group> groups = plan::mesh_groups(plan, rank);
   if (groups.empty()) return {};
-  if (!groups[plan::kStageRound].ranks.empty())
-    setup.stage_group = static_cast<int>(num_groups + plan::kStageRound);
+  if (!groups[plan::kStageRound].ranks.empty()) setup.stage_group = static_cast<int>(num_groups + plan::kStageRound);
   for (std::size_t set = 1; set < groups.size(); ++set) {
     if (groups[set].ranks.empty()) continue;
     MeshGroup group;

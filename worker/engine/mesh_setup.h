@@ -18,9 +18,9 @@ namespace coxswain::worker {
 struct MeshSetup {
   std::optional<plan::LocalGraph> part;  // none on a mesh of one device
   MeshLink link;
-  LocalView view;                // of the members above
-  int stage_group = -1;          // of REDUCE_SHARED among the communicators
-  std::vector<char> in_bucket;   // by parameter: reduced over StageReplicas, like parameters without a mesh
+  LocalView view;               // of the members above
+  int stage_group = -1;         // of REDUCE_SHARED among the communicators
+  std::vector<char> in_bucket;  // by parameter: reduced over StageReplicas, like parameters without a mesh
   /// Of all positions that hold a part of a parameter, the first counts it in the norm.
   [[nodiscard]] bool counts_in_norm(int parameter) const;
 

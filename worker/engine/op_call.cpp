@@ -246,8 +246,8 @@ Result<OpCall> OpCall::make(const model::ModelGraph& graph, model::OpId id, std:
 Result<OpCall> OpCall::make_mesh_call(const model::ModelGraph& graph, OpCall call, const LocalView* view) {
   const model::Op& op = graph.ops[call.op_];
   if (!view || !view->link)
-    return Error{ErrorCode::InvalidArgument, "an operator of a mesh outside of one: " + op.target, op.module_path, "", "",
-                 ""};
+    return Error{
+        ErrorCode::InvalidArgument, "an operator of a mesh outside of one: " + op.target, op.module_path, "", "", ""};
   call.special_ = Special::Mesh;
   call.mesh_kernel_ = find_mesh_kernel(op.target);
   call.mesh_op_ = &op;
@@ -258,6 +258,7 @@ Result<OpCall> OpCall::make_mesh_call(const model::ModelGraph& graph, OpCall cal
   for (const model::Argument& argument : op.arguments)
     if (const auto* reference = std::get_if<model::ValueRef>(&argument.value))
       call.tensors_.push_back({-1, call.add_input(graph, reference->id)});
+  if (call.whole_op_ >= 0 && !call.tensors_.empty()) call.locate_samples(graph, call.tensors_.front().value, view);
   return call;
 }
 
@@ -410,7 +411,7 @@ void OpCall::run_mesh_kernel(std::vector<at::Tensor>& values, const RunMode& mod
   std::vector<at::Tensor> inputs;
   for (const TensorSlot& slot : tensors_) inputs.push_back(cast(values, slot.value, dtype));
   stack_.clear();
-  stack_.emplace_back(mesh_kernel_(MeshCall(*mesh_op_, inputs, *link_, mode, where_)));
+  stack_.emplace_back(mesh_kernel_(MeshCall(*mesh_op_, inputs, *link_, mode, where_, whole_op_, place_)));
   store_outputs(values);
 }
 

@@ -92,11 +92,11 @@ class OpCall {
   std::vector<model::ValueId> activations_;  // inputs that parameters influence, without parameters
   Special special_ = Special::None;
   double dropout_probability_ = 0;
-  DropoutPlace place_;                                   // but the sample
+  DropoutPlace place_;  // but the sample
   MeshKernel mesh_kernel_ = nullptr;
   const model::Op* mesh_op_ = nullptr;
   const MeshLink* link_ = nullptr;
-  std::string where_;  // Mesh: for errors
+  std::string where_;                                    // Mesh: for errors
   int training_position_ = -1, momentum_position_ = -1;  // BatchNorm
   std::vector<c10::IValue> arguments_;                   // constants; tensors are put in per run
   std::vector<TensorSlot> tensors_;

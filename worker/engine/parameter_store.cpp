@@ -170,8 +170,8 @@ at::Tensor ParameterStore::whole_of(const Slot& slot, const at::Tensor& sum) {
 
 at::Tensor ParameterStore::prepare_sum(int index) {
   Storage& storage = storages_[index];
-  const bool whole = std::all_of(storage.slots.begin(), storage.slots.end(),
-                                 [&](int s) { return slots_[s].rows.empty(); });
+  const bool whole =
+      std::all_of(storage.slots.begin(), storage.slots.end(), [&](int s) { return slots_[s].rows.empty(); });
   if (whole) return storage.gradient;
   storage.sum = at::zeros({storage.sum_elements}, storage.gradient.options());
   for (const int s : storage.slots) {

@@ -75,9 +75,9 @@ class ParameterStore {
     at::Tensor values, copies, gradient, first_moment, second_moment;
     std::vector<int> slots;
     bool in_norm = true;
-    bool counts_all = true;             // no slot that another position counts
-    std::int64_t sum_elements = 0;      // where a parameter is cut: of whole parameters
-    at::Tensor sum;                     // while they are added up
+    bool counts_all = true;         // no slot that another position counts
+    std::int64_t sum_elements = 0;  // where a parameter is cut: of whole parameters
+    at::Tensor sum;                 // while they are added up
   };
   struct Slot {
     at::Tensor leaf, copy, gradient;

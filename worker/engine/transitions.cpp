@@ -19,7 +19,6 @@
 namespace coxswain::worker {
 namespace {
 
-using collective::BufferView;
 using plan::Cut;
 using Counts = std::vector<std::int64_t>;
 using TensorMap = std::function<at::Tensor(const at::Tensor&)>;
@@ -48,24 +47,6 @@ at::Tensor apply(const at::Tensor& input, const TensorMap& forward, TensorMap ba
     torch::autograd::set_history(output, node);
   }
   return output;
-}
-
-BufferView view_of(const at::Tensor& tensor) {
-  DType dtype{};
-  switch (tensor.scalar_type()) {
-    case c10::ScalarType::Bool: dtype = DType::Bool; break;
-    case c10::ScalarType::Byte: dtype = DType::UInt8; break;
-    case c10::ScalarType::Char: dtype = DType::Int8; break;
-    case c10::ScalarType::Short: dtype = DType::Int16; break;
-    case c10::ScalarType::Int: dtype = DType::Int32; break;
-    case c10::ScalarType::Long: dtype = DType::Int64; break;
-    case c10::ScalarType::Half: dtype = DType::Float16; break;
-    case c10::ScalarType::BFloat16: dtype = DType::BFloat16; break;
-    case c10::ScalarType::Float: dtype = DType::Float32; break;
-    case c10::ScalarType::Double: dtype = DType::Float64; break;
-    default: TORCH_CHECK(false, "no collective for tensors of ", tensor.scalar_type());
-  }
-  return {tensor.data_ptr(), tensor.numel(), dtype};
 }
 
 std::int64_t rows_of(const std::vector<Cut::Run>& runs) {
@@ -137,21 +118,20 @@ Counts counts_of(const at::Tensor& tensor, const Layout& layout) {
   return counts;
 }
 
-at::Tensor sum_over(const at::Tensor& input, const CollectivePlace& place) {
+at::Tensor sum_over(const at::Tensor& input, const ParallelLink& link) {
   at::Tensor output = input.clone(c10::MemoryFormat::Contiguous);
-  if (place.group->size() > 1)
-    place.wait(place.group->communicator->all_reduce(view_of(output), collective::ReduceOp::Sum, place.link->deadline));
+  all_reduce(output, collective::ReduceOp::Sum, link);
   return output;
 }
 
-at::Tensor gather(const at::Tensor& input, const Layout& layout, const CollectivePlace& place) {
-  if (place.group->size() == 1) return input.clone(c10::MemoryFormat::Contiguous);
+at::Tensor gather(const at::Tensor& input, const Layout& layout, const ParallelLink& link) {
+  if (link.size() == 1) return input.clone(c10::MemoryFormat::Contiguous);
   const at::Tensor part = input.contiguous();
   const Counts counts = counts_of(part, layout);
   const at::Tensor whole = at::empty(sizes_with(part, layout, layout.extent), part.options());
   const bool in_order = parts_in_order(part, layout);
   const at::Tensor flat = in_order ? whole : at::empty({whole.numel()}, part.options());
-  place.wait(place.group->communicator->all_gather(view_of(part), view_of(flat), counts, place.link->deadline));
+  wait_for(link.communicator->all_gather(buffer_of(part), buffer_of(flat), counts, link.deadline()), link);
   std::int64_t first = 0;
   for (std::size_t m = 0; !in_order && m < counts.size(); first += counts[m++])
     put_rows(whole, layout, layout.runs[m],
@@ -167,15 +147,15 @@ at::Tensor pack_parts(const at::Tensor& whole, const Layout& layout) {
   return at::cat(parts);
 }
 
-at::Tensor scatter_sum(const at::Tensor& input, const Layout& layout, const CollectivePlace& place) {
-  if (place.group->size() == 1) return input.clone(c10::MemoryFormat::Contiguous);
+at::Tensor scatter_sum(const at::Tensor& input, const Layout& layout, const ParallelLink& link) {
+  if (link.size() == 1) return input.clone(c10::MemoryFormat::Contiguous);
   const at::Tensor whole = input.contiguous();
   const Counts counts = counts_of(whole, layout);
   const at::Tensor packed = pack_parts(whole, layout);
-  const at::Tensor part =
-      at::empty(sizes_with(whole, layout, rows_of(layout.runs[place.group->place])), whole.options());
-  place.wait(place.group->communicator->reduce_scatter(view_of(packed), view_of(part), counts,
-                                                       collective::ReduceOp::Sum, place.link->deadline));
+  const at::Tensor part = at::empty(sizes_with(whole, layout, rows_of(layout.runs[link.index()])), whole.options());
+  wait_for(link.communicator->reduce_scatter(buffer_of(packed), buffer_of(part), counts, collective::ReduceOp::Sum,
+                                             link.deadline()),
+           link);
   return part;
 }
 
@@ -201,8 +181,8 @@ Counts common_places(const Layout& from, std::size_t holder, const Layout& to, s
 }
 
 /// From a part by `from` to one by `to`.
-at::Tensor exchange(const at::Tensor& input, const Layout& from, const Layout& to, const CollectivePlace& place) {
-  const auto self = static_cast<std::size_t>(place.group->place), size = static_cast<std::size_t>(place.group->size());
+at::Tensor exchange(const at::Tensor& input, const Layout& from, const Layout& to, const ParallelLink& link) {
+  const auto self = static_cast<std::size_t>(link.index()), size = static_cast<std::size_t>(link.size());
   if (size == 1) return input.clone(c10::MemoryFormat::Contiguous);
   const at::Tensor part = input.contiguous();
   const bool one_dim = from.dim == to.dim;
@@ -232,8 +212,9 @@ at::Tensor exchange(const at::Tensor& input, const Layout& from, const Layout& t
   std::int64_t total = 0;
   for (const std::int64_t count : receive_counts) total += count;
   const at::Tensor flat = at::empty({total}, part.options());
-  place.wait(place.group->communicator->all_to_all(view_of(packed), view_of(flat), send_counts, receive_counts,
-                                                   place.link->deadline));
+  wait_for(
+      link.communicator->all_to_all(buffer_of(packed), buffer_of(flat), send_counts, receive_counts, link.deadline()),
+      link);
   std::int64_t first = 0;
   for (std::size_t m = 0; m < size; first += receive_counts[m++]) {
     const at::Tensor piece = flat.narrow(0, first, receive_counts[m]).view(received_sizes[m]);
@@ -281,7 +262,7 @@ at::Tensor cut_tensor(const at::Tensor& whole, std::span<const Cut> cuts) {
 }
 
 at::Tensor all_reduce(const MeshCall& call) {
-  const auto run = [place = place_of(call)](const at::Tensor& tensor) { return sum_over(tensor, place); };
+  const auto run = [link = link_of(call)](const at::Tensor& tensor) { return sum_over(tensor, link); };
   return apply(call.tensor("self"), run, run);
 }
 
@@ -293,19 +274,19 @@ at::Tensor to_partial(const MeshCall& call) {
 }
 
 at::Tensor all_gather(const MeshCall& call) {
-  const CollectivePlace place = place_of(call);
+  const ParallelLink link = link_of(call);
   const Layout layout = layout_of(call);
   return apply(
-      call.tensor("self"), [&](const at::Tensor& part) { return gather(part, layout, place); },
-      [=](const at::Tensor& gradient) { return scatter_sum(gradient, layout, place); });
+      call.tensor("self"), [&](const at::Tensor& part) { return gather(part, layout, link); },
+      [=](const at::Tensor& gradient) { return scatter_sum(gradient, layout, link); });
 }
 
 at::Tensor reduce_scatter(const MeshCall& call) {
-  const CollectivePlace place = place_of(call);
+  const ParallelLink link = link_of(call);
   const Layout layout = layout_of(call);
   return apply(
-      call.tensor("self"), [&](const at::Tensor& whole) { return scatter_sum(whole, layout, place); },
-      [=](const at::Tensor& gradient) { return gather(gradient, layout, place); });
+      call.tensor("self"), [&](const at::Tensor& whole) { return scatter_sum(whole, layout, link); },
+      [=](const at::Tensor& gradient) { return gather(gradient, layout, link); });
 }
 
 at::Tensor slice(const MeshCall& call) {
@@ -325,11 +306,11 @@ at::Tensor slice(const MeshCall& call) {
 }
 
 at::Tensor all_to_all(const MeshCall& call) {
-  const CollectivePlace place = place_of(call);
+  const ParallelLink link = link_of(call);
   const Layout from = layout_of(call), to = layout_of(call, "to_");
   return apply(
-      call.tensor("self"), [&](const at::Tensor& part) { return exchange(part, from, to, place); },
-      [=](const at::Tensor& gradient) { return exchange(gradient, to, from, place); });
+      call.tensor("self"), [&](const at::Tensor& part) { return exchange(part, from, to, link); },
+      [=](const at::Tensor& gradient) { return exchange(gradient, to, from, link); });
 }
 
 at::Tensor local_index(const MeshCall& call) {

@@ -1,8 +1,8 @@
 #pragma once
 // Changes of a placement: the collectives between operators, as nodes of the block's autograd graph whose backward runs
-// the dual collective. Same order on every position, since all have the same graph. float32, bfloat16 and, where nothing
-// is added, any dtype. Called through find_mesh_kernel. Threads: the engine's one. Private to worker/engine. Source:
-// plan/layout/local_graph.h (contract of each), docs/adr/0009.
+// the dual collective. Same order on every position, since all have the same graph. float32, bfloat16 and, where
+// nothing is added, any dtype. Called through find_mesh_kernel. Threads: the engine's one. Private to worker/engine.
+// Source: plan/layout/local_graph.h (contract of each), docs/adr/0009.
 #include <ATen/core/TensorBody.h>
 
 #include <span>
