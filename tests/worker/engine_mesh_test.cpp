@@ -109,12 +109,9 @@ TEST_CASE("parameters cut by hand equal one rank: column and row parallel, uneve
       {"tp4", {{{6, {16}, {4}}}, 2}},
       {"tp2 x dp2, unequal samples", {{{6, {10, 6}, {2, 2}}}, 2}},
       {"tp2 beside tp1 and tp3 in one stage", {{{6, {6, 6, 4}, {2, 1, 3}}}, 2}},
-      {"pp2, tp2 then tp1, zbh1", {{{3, {8}, {2}}, {6, {8}}}, 4, ScheduleKind::ZeroBubbleH1}},
-      {"interleaved 2 x 2, tp2 and tp3",
-       {.stages = {{0, {8}, {2}}, {0, {8}, {3}}},
-        .count = 4,
-        .schedule = ScheduleKind::Interleaved,
-        .part_ends = {1, 4, 5, 6}}},
+      {"tp2, zbh1", {{{6, {8}, {2}}}, 4, ScheduleKind::ZeroBubbleH1}},
+      {"tp3, zbh2, some blocks recompute",
+       {.stages = {{6, {8}, {3}}}, .count = 4, .schedule = ScheduleKind::ZeroBubbleH2, .recompute_blocks = {1, 2, 5}}},
   };
   for (const bool sequence : {false, true}) {
     for (const auto& [name, spec] : plans) {
