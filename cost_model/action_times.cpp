@@ -49,7 +49,7 @@ ActionTimes::ActionTimes(const CostModel& cost, const plan::Plan& plan, const pl
 
 ComputeTicks ActionTimes::backward_time(const plan::Action& action, const std::vector<Ticks>& times) const {
   ComputeTicks ticks;
-  ticks.backward = overhead_;
+  ticks.backward = overhead_of(action);
   for (int block = action.first_block; block < action.end_block; ++block) {
     const std::size_t i = at(block);
     ticks.backward += times[i];
@@ -58,18 +58,35 @@ ComputeTicks ActionTimes::backward_time(const plan::Action& action, const std::v
   return ticks;
 }
 
+Ticks ActionTimes::overhead_of(const plan::Action& action) const {
+  const plan::BlockRun run = plan::run_of(stage_, action.chunk);
+  const bool begins = action.kind == plan::ActionKind::Forward ? action.first_block == run.first_block
+                                                               : action.end_block == run.end_block;
+  return begins || reduces_buckets(stage_.zero_stage) ? overhead_ : 0;
+}
+
+bool priced_elsewhere(const plan::Action& action) {
+  switch (action.kind) {
+    case plan::ActionKind::GatherParameter:
+    case plan::ActionKind::GatherShared:
+    case plan::ActionKind::ReduceShared: return true;
+    case plan::ActionKind::ReduceGradient: return action.micro_batch >= 0;
+    default: return false;
+  }
+}
+
 ComputeTicks ActionTimes::compute(const plan::Action& action) const {
   ComputeTicks ticks;
   switch (action.kind) {
     case plan::ActionKind::Forward:
-      ticks.forward = overhead_;
+      ticks.forward = overhead_of(action);
       for (int block = action.first_block; block < action.end_block; ++block) ticks.forward += forward_[at(block)];
       return ticks;
     case plan::ActionKind::Backward: return backward_time(action, backward_);
     // C28: what is recomputed is needed first by I, and kept for W.
     case plan::ActionKind::BackwardInput: return backward_time(action, input_);
     case plan::ActionKind::BackwardWeight:
-      ticks.backward = overhead_;
+      ticks.backward = overhead_of(action);
       for (int block = action.first_block; block < action.end_block; ++block) ticks.backward += weight_[at(block)];
       return ticks;
     case plan::ActionKind::CountLoss: ticks.forward = overhead_; return ticks;

@@ -183,6 +183,11 @@ class World {
     VirtualRank& rank = *ranks_[static_cast<std::size_t>(role)];
     rank.prepared = rank.take(plan::stream_of(plan_, rank.program.place.stage, action));
     executor::Communication communication;
+    if (priced_elsewhere(action)) {
+      ActionRun& run = rank.runs[static_cast<std::size_t>(rank.prepared)];
+      run.start = run.transfer_start = run.end = clock_.ticks();
+      return communication;
+    }
     communication.group = plan::group_of(plan_, groups_, rank.program.place.stage, action);
     COX_ENSURE(communication.group >= 0, plan::to_text(action));
     if (!plan::is_edge(action.kind)) {

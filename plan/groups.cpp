@@ -24,10 +24,11 @@ std::vector<int> range(int first, int count) {
 
 /// The devices that hold equal shards of a stage, by tensor position: one of each replica and part of the sequence.
 /// Replicas of one stage have tensor axes of one size.
-void add_replica_groups(std::vector<Group>& groups, const Stage& stage, int index, int first_rank) {
+void add_replica_groups(std::vector<Group>& groups, const Stage& stage, int index, int first_rank,
+                        GroupKind kind = GroupKind::StageReplicas) {
   if (num_holders(stage) < 2) return;
   for (int position = 0; position < stage.replicas.front().tensor; ++position) {
-    Group group{GroupKind::StageReplicas, index, {}, position};
+    Group group{kind, index, {}, position};
     int rank = first_rank;
     for (const Replica& replica : stage.replicas) {
       const int size = static_cast<int>(replica.devices.size());
@@ -146,6 +147,12 @@ std::vector<Group> make_groups(const Plan& plan, const model::ModelGraph& graph)
     std::sort(group.ranks.begin(), group.ranks.end());
     groups.push_back(std::move(group));
   }
+  // Gathers run beside reductions: operations of one communicator keep one order.
+  for (int s = 0; s < num_stages; ++s) {
+    const Stage& stage = plan.stages[static_cast<std::size_t>(s)];
+    if (zero_of(stage) == 3)
+      add_replica_groups(groups, stage, s, first[static_cast<std::size_t>(s)], GroupKind::StageGather);
+  }
   return groups;
 }
 
@@ -173,7 +180,12 @@ int group_of(const Plan& plan, const std::vector<Group>& groups, int stage, cons
     }
     case ActionKind::ReduceLossCount:
     case ActionKind::ReduceGradient:
-      kind = GroupKind::StageReplicas;
+    case ActionKind::ReduceShared:
+    case ActionKind::GatherShared:
+    case ActionKind::GatherParameter:
+      // Behind the update nothing is reduced: one communicator will do.
+      kind = action.kind == ActionKind::GatherParameter && action.micro_batch >= 0 ? GroupKind::StageGather
+                                                                                   : GroupKind::StageReplicas;
       index = stage;
       break;
     case ActionKind::ReduceTied:
@@ -186,7 +198,8 @@ int group_of(const Plan& plan, const std::vector<Group>& groups, int stage, cons
       break;
   }
   const int tensor = std::max(1, plan.stages[static_cast<std::size_t>(stage)].replicas.front().tensor);
-  const int of_position = kind == GroupKind::StageReplicas ? position % tensor : 0;
+  const bool by_position = kind == GroupKind::StageReplicas || kind == GroupKind::StageGather;
+  const int of_position = by_position ? position % tensor : 0;
   const auto found = std::find_if(groups.begin(), groups.end(), [&](const Group& group) {
     return group.kind == kind && group.index == index && group.position == of_position;
   });

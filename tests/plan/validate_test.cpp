@@ -108,6 +108,7 @@ TEST_CASE("what cannot run may be planned", "[validate]") {
   Case c;
   c.plan.precision = Precision::BFloat16;
   c.plan.stages[1].zero_stage = 3;
+  c.plan.stages[0].offload = Offload::Optimizer;
   c.plan.schedule = ScheduleKind::ZeroBubbleH2;
   c.refill();
   CHECK(validate(c.plan, c.graph, c.resources, kPlannable).empty());

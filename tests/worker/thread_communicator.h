@@ -64,6 +64,40 @@ class ThreadGroup {
     return operation;
   }
 
+  /// Rank r's `input` to place r of every rank's `output`.
+  std::shared_ptr<Operation> gather(int rank, collective::BufferView input, collective::BufferView output,
+                                    const std::vector<std::int64_t>& counts) {
+    return meet(rank, input, output, counts, [](Meeting& meeting) {
+      for (const auto& output_of_one : meeting.outputs) {
+        std::int64_t at = 0;
+        for (const auto& piece : meeting.buffers) {
+          char* target = static_cast<char*>(output_of_one.data) + at;
+          if (target != piece.data && piece.count > 0) std::memmove(target, piece.data, piece.bytes().value);
+          at += piece.bytes().value;
+        }
+        COX_ENSURE(at == output_of_one.bytes().value, at);
+      }
+    });
+  }
+
+  /// The sum of all `input`s; rank r gets piece r.
+  std::shared_ptr<Operation> scatter(int rank, collective::BufferView input, collective::BufferView output,
+                                     const std::vector<std::int64_t>& counts) {
+    COX_ENSURE(input.dtype == DType::Float32 && output.count == counts[rank], rank);
+    return meet(rank, input, output, counts, [](Meeting& meeting) {
+      std::int64_t at = 0;
+      for (const auto& piece : meeting.outputs) {
+        for (std::int64_t i = 0; i < piece.count; ++i) {
+          float total = 0;
+          for (const auto& buffer : meeting.buffers) total += static_cast<const float*>(buffer.data)[at + i];
+          static_cast<float*>(piece.data)[i] = total;
+        }
+        at += piece.count;
+      }
+      COX_ENSURE(at == meeting.buffers[0].count, at);
+    });
+  }
+
   std::shared_ptr<Operation> exchange(int rank, const std::vector<collective::PointToPoint>& operations) {
     const std::lock_guard lock(mutex_);
     auto operation = std::make_shared<Operation>();
@@ -99,9 +133,35 @@ class ThreadGroup {
 
  private:
   struct Meeting {
-    std::vector<collective::BufferView> buffers;
+    std::vector<collective::BufferView> buffers, outputs;
+    std::vector<std::int64_t> counts;
     std::vector<std::shared_ptr<Operation>> operations;
   };
+
+  /// `work` by the rank that comes last.
+  template <class Work>
+  std::shared_ptr<Operation> meet(int rank, collective::BufferView input, collective::BufferView output,
+                                  const std::vector<std::int64_t>& counts, Work work) {
+    const std::lock_guard lock(mutex_);
+    auto operation = std::make_shared<Operation>();
+    operation->group = this;
+    Meeting& meeting = meetings_[next_[rank]++];
+    COX_ENSURE(meeting.operations.empty() || meeting.counts == counts, rank);
+    meeting.counts = counts;
+    meeting.buffers.resize(size_);
+    meeting.outputs.resize(size_);
+    meeting.buffers[rank] = input;
+    meeting.outputs[rank] = output;
+    meeting.operations.push_back(operation);
+    if (static_cast<int>(meeting.operations.size()) == size_) {
+      work(meeting);
+      for (auto& other : meeting.operations) finish(*other);
+      meetings_.erase(next_[rank] - 1);
+      raise_all();
+    }
+    return operation;
+  }
+
   struct Box {
     std::deque<std::pair<collective::BufferView, std::shared_ptr<Operation>>> sends, receives;
   };
@@ -150,13 +210,13 @@ class ThreadCommunicator final : public collective::Communicator {
   collective::Handle barrier(Deadline) override {
     return collective::Handle(group_->reduce(rank_, {&nothing_, 1, DType::Float64}, -1));
   }
-  collective::Handle all_gather(collective::BufferView, collective::BufferView, std::vector<std::int64_t>,
-                                Deadline) override {
-    return unused();
+  collective::Handle all_gather(collective::BufferView input, collective::BufferView output,
+                                std::vector<std::int64_t> counts, Deadline) override {
+    return collective::Handle(group_->gather(rank_, input, output, counts));
   }
-  collective::Handle reduce_scatter(collective::BufferView, collective::BufferView, std::vector<std::int64_t>,
-                                    collective::ReduceOp, Deadline) override {
-    return unused();
+  collective::Handle reduce_scatter(collective::BufferView input, collective::BufferView output,
+                                    std::vector<std::int64_t> counts, collective::ReduceOp, Deadline) override {
+    return collective::Handle(group_->scatter(rank_, input, output, counts));
   }
   collective::Handle all_to_all(collective::BufferView, collective::BufferView, std::vector<std::int64_t>,
                                 std::vector<std::int64_t>, Deadline) override {

@@ -29,6 +29,7 @@ struct PlanSpec {
   std::vector<int> part_ends = {};  // with chunks: last block of every part + 1, in model order; else the stages' own
   std::vector<int> recompute_blocks = {};  // these, where not all are recomputed
   int receive_credits = 2;
+  std::vector<int> zero_stages = {};  // by stage, else 0
 };
 
 inline plan::Plan make_plan(const model::ModelGraph& graph, const PlanSpec& spec) {
@@ -63,6 +64,7 @@ inline plan::Plan make_plan(const model::ModelGraph& graph, const PlanSpec& spec
       stage.recompute.push_back(full ? plan::Recompute::Full : plan::Recompute::None);
     }
   }
+  for (std::size_t s = 0; s < spec.zero_stages.size(); ++s) plan.stages[s].zero_stage = spec.zero_stages[s];
   plan.batch.count = spec.count;
   plan.batch.global = plan.batch.micro * spec.count;
   plan.precision = spec.precision;
@@ -73,8 +75,30 @@ inline plan::Plan make_plan(const model::ModelGraph& graph, const PlanSpec& spec
 struct TrainingRun {
   std::vector<double> losses, grad_norms, learning_rates;  // per step, of rank 0
   std::vector<double> validation;                          // after the last step
-  std::map<std::string, std::vector<float>> parameters;    // every rank's; ranks that share one must agree
+  std::map<std::string, std::vector<float>> parameters;    // of all ranks' pieces; where they overlap they must agree
+  std::map<std::string, std::vector<char>> covered;        // elements that some rank holds
   std::vector<std::string> problems;
+
+  void add_piece(const model::Parameter& parameter, const worker::ParameterPiece& piece) {
+    std::int64_t count = 1;
+    for (const std::int64_t dim : parameter.dims) count *= dim;
+    std::vector<float>& values = parameters[parameter.name];
+    std::vector<char>& known = covered[parameter.name];
+    values.resize(count);
+    known.resize(count, 0);
+    bool differs = false;
+    for (std::size_t i = 0; i < piece.values.size(); ++i) {
+      const std::size_t at = piece.first + i;
+      differs = differs || (known[at] != 0 && values[at] != piece.values[i]);
+      values[at] = piece.values[i];
+      known[at] = 1;
+    }
+    if (differs) problems.push_back(parameter.name + " differs between ranks");
+  }
+  void check_covered() {
+    for (const auto& [name, known] : covered)
+      if (std::count(known.begin(), known.end(), 0) > 0) problems.push_back("no rank holds all of " + name);
+  }
 };
 
 /// Group `g` of rank `r`: communicators[r][g].
@@ -114,10 +138,8 @@ inline Result<void> train_rank(const model::ModelGraph& graph, const plan::Plan&
   }
   const std::lock_guard lock(mutex);
   for (const model::Parameter& parameter : graph.parameters) {
-    auto values = engine->read_parameter(parameter.name);
-    if (!values) continue;
-    const auto [place, is_new] = run.parameters.emplace(parameter.name, *values);
-    if (!is_new && place->second != *values) run.problems.push_back(parameter.name + " differs between ranks");
+    const auto piece = engine->read_piece(parameter.name);
+    if (piece) run.add_piece(parameter, *piece);
   }
   return {};
 }
@@ -153,6 +175,7 @@ inline TrainingRun train(const model::ModelGraph& graph, const plan::Plan& plan,
     });
   }
   for (auto& thread : threads) thread.join();
+  if (run.problems.empty()) run.check_covered();
   return run;
 }
 

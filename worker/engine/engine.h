@@ -35,6 +35,12 @@ struct StepNumbers {
   Bytes peak_memory{0};  // this rank's allocator peak since construction
 };
 
+/// Elements of a parameter from `first` on, row-major.
+struct ParameterPiece {
+  std::int64_t first = 0;
+  std::vector<float> values;
+};
+
 class Engine : public executor::Compute {
  public:
   /// Before the executor's begin_step: step `step` (from 1) of training: picks its samples, its learning rate.
@@ -45,7 +51,10 @@ class Engine : public executor::Compute {
   virtual Result<double> end_evaluation() = 0;
   /// Allocator peak of this rank: bytes in use after size-class rounding, with registered buffers.
   [[nodiscard]] virtual Bytes peak_memory() const = 0;
-  /// Float32 copy of a parameter that this rank holds. For tests and checks. Errors: NotFound.
+  /// Of a parameter of this rank's stage, the float32 masters that this rank updates: all of it, or its piece under
+  /// ZeRO (which may be empty). For tests and checks. Errors: NotFound.
+  [[nodiscard]] virtual Result<ParameterPiece> read_piece(const std::string& name) const = 0;
+  /// The same where this rank updates all of it. Errors: NotFound, FailedPrecondition (only a piece).
   [[nodiscard]] virtual Result<std::vector<float>> read_parameter(const std::string& name) const = 0;
 };
 
