@@ -217,8 +217,8 @@ PersistentMemory estimate_persistent_memory(const PersistentElements& elements, 
     memory.optimizer = Bytes(kOptimizerBytes * updated);
   memory.updated_elements = updated;
   memory.held_elements = elements.held;
-  // The gradient that is made and the one that is reduced; the block at work and the one that is fetched ahead.
-  if (zero_stage >= 2) memory.gathered = Bytes(2 * kFloat32Bytes * elements.largest);
+  // The block at work and the one that is fetched ahead.
+  if (zero_stage >= 2) memory.gathered = Bytes(kFloat32Bytes * elements.largest);
   if (zero_stage >= 3) memory.gathered += Bytes(2 * computed * elements.largest);
   return memory;
 }

@@ -28,7 +28,7 @@ struct PersistentElements {
   std::int64_t largest = 0;       // trainable, of the block that has most; without `tied` and `shared`
   Bytes frozen{0};                // parameters that are not trained, buffers
   std::int64_t tied = 0;          // trainable, that blocks elsewhere use too: ZeRO leaves them whole
-  std::int64_t shared = 0;        // trainable, that several of these blocks use: ZeRO splits their optimizer state alone
+  std::int64_t shared = 0;  // trainable, that several of these blocks use: ZeRO splits their optimizer state alone
   Bytes wide{0}, shared_wide{0};  // what tables have beyond bfloat16 copies: of one block, and of `shared`
 };
 /// Of one device of a tensor axis and an expert axis.

@@ -215,7 +215,8 @@ Ticks estimate_update_on_mesh(const CostModel& cost, const PersistentElements& e
   const auto gather = [&](std::int64_t gathered, const Devices& group) {
     return shard_ticks(cost, CollectiveKind::AllGather, Bytes(computed_bytes(precision) * gathered), group, tensor);
   };
-  return ticks + gather(elements.held - elements.tied - experts, mesh.replica_group) + gather(experts, mesh.expert_replica_group);
+  return ticks + gather(elements.held - elements.tied - experts, mesh.replica_group) +
+         gather(experts, mesh.expert_replica_group);
 }
 
 // C33: around a ring of n devices each element moves (n - 1) / n of its bytes.

@@ -11,12 +11,11 @@ using plan::Stream;
 
 // Communication first: on a CPU a compute action holds this thread until it ends, and what could be on its way
 // meanwhile must have been started before.
-constexpr std::array<Stream, plan::kNumStreams> kStreams{Stream::ActivationIn,     Stream::ActivationOut,
-                                                         Stream::GradientIn,       Stream::GradientOut,
-                                                         Stream::BackActivationIn, Stream::BackActivationOut,
-                                                         Stream::BackGradientIn,   Stream::BackGradientOut,
-                                                         Stream::Gather,           Stream::Reduce,
-                                                         Stream::Compute};
+constexpr std::array<Stream, plan::kNumStreams> kStreams{
+    Stream::ActivationIn,   Stream::ActivationOut,    Stream::GradientIn,
+    Stream::GradientOut,    Stream::BackActivationIn, Stream::BackActivationOut,
+    Stream::BackGradientIn, Stream::BackGradientOut,  Stream::Gather,
+    Stream::Reduce,         Stream::Compute};
 
 std::size_t slot_of(Stream stream) { return static_cast<std::size_t>(stream); }
 

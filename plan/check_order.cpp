@@ -15,10 +15,17 @@ namespace coxswain::plan {
 namespace {
 
 constexpr std::size_t kMaxReported = 16;
-constexpr std::array<Stream, kNumStreams> kStreams{
-    Stream::Compute,        Stream::ActivationIn,   Stream::ActivationOut,    Stream::GradientIn,
-    Stream::GradientOut,    Stream::Reduce,         Stream::BackActivationIn, Stream::BackActivationOut,
-    Stream::BackGradientIn, Stream::BackGradientOut, Stream::Gather};
+constexpr std::array<Stream, kNumStreams> kStreams{Stream::Compute,
+                                                   Stream::ActivationIn,
+                                                   Stream::ActivationOut,
+                                                   Stream::GradientIn,
+                                                   Stream::GradientOut,
+                                                   Stream::Reduce,
+                                                   Stream::BackActivationIn,
+                                                   Stream::BackActivationOut,
+                                                   Stream::BackGradientIn,
+                                                   Stream::BackGradientOut,
+                                                   Stream::Gather};
 
 std::size_t slot_of(Stream stream) { return static_cast<std::size_t>(stream); }
 

@@ -22,9 +22,9 @@ struct TiedParameter {
 };
 [[nodiscard]] std::vector<TiedParameter> tied_parameters(const Plan& plan, const model::ModelGraph& graph);
 
-/// Priced: without what ZeRO 2 and 3 communicate in every micro-batch, and blocks that are not run one by one for it. The
-/// simulator prices that with the blocks that it runs beside (C26), so both lists take the same time; a worker needs the
-/// complete one, which is many times longer (V23).
+/// Priced: without what ZeRO 2 and 3 communicate in every micro-batch, and blocks that are not run one by one for it.
+/// The simulator prices that with the blocks that it runs beside (C26), so both lists take the same time; a worker
+/// needs the complete one, which is many times longer (V23).
 enum class ListDetail { Complete, Priced };
 
 /// Writes bucket_starts and `roles` (complete action lists) from stages, batch and schedule.

@@ -17,7 +17,7 @@ Key key_of(const Action& action) { return {action.chunk, action.micro_batch}; }
 /// Positions of a list's actions by what others look them up for.
 struct Positions {
   std::map<Key, int> forward_first, forward, backward_first, backward_last;  // `forward`: the last part
-  std::map<std::pair<int, int>, int> reduction;  // of one micro-batch, by it and first block: ZeRO 2 and 3
+  std::map<std::pair<int, int>, int> reduction;      // of one micro-batch, by it and first block: ZeRO 2 and 3
   std::array<std::map<Key, int>, kNumStreams> edge;  // by stream
   std::vector<int> all_backward;                     // B, I and W parts in list order
   int last_compute_of_pipeline = -1;

@@ -217,10 +217,12 @@ class Validator {
       invalid("V18", "recompute needs one entry a block", path + ".recompute", std::to_string(blocks),
               std::to_string(stage.recompute.size()));
     }
-    if (stage.zero_stage < 0)
+    if (stage.zero_stage < 0 || stage.zero_stage > 3) {
       invalid("V19", "no such ZeRO stage", path + ".zero_stage", "0 to 3", std::to_string(stage.zero_stage));
-    if (const int most = std::min(3, capabilities_.max_zero_stage); stage.zero_stage > most)
+      holds = false;  // there is no list to compare with
+    } else if (const int most = capabilities_.max_zero_stage; stage.zero_stage > most) {
       unimplemented("V19", "ZeRO", path + ".zero_stage", at_most(most, 0), std::to_string(stage.zero_stage));
+    }
     if (const auto selective = std::find(stage.recompute.begin(), stage.recompute.end(), Recompute::Selective);
         selective != stage.recompute.end() && !capabilities_.selective_recompute) {
       const auto index = static_cast<std::size_t>(selective - stage.recompute.begin());
@@ -321,9 +323,9 @@ class Validator {
     for (const int start : stage.bucket_starts) got += (got.empty() ? "" : ", ") + std::to_string(start);
     invalid("V21", "gradient buckets do not cover the stage's blocks", at_index("stages", s) + ".bucket_starts",
             zero_of(stage) >= 2 ? "one for each block that has parameters, down to " + std::to_string(stage.first_block)
-            : reduces ? "descending from below " + std::to_string(stage.end_block) + " to " +
-                          std::to_string(stage.first_block)
-                    : "none: nothing to reduce",
+            : reduces           ? "descending from below " + std::to_string(stage.end_block) + " to " +
+                            std::to_string(stage.first_block)
+                      : "none: nothing to reduce",
             got.empty() ? "none" : got);
   }
 

@@ -1,4 +1,5 @@
-// ZeRO 1, 2 and 3: every plan trains what one rank trains, on every schedule, in float32 and bfloat16; what a rank keeps.
+// ZeRO 1, 2 and 3: every plan trains what one rank trains, on every schedule, in float32 and bfloat16; what a rank
+// keeps.
 #include <algorithm>
 
 #include "tests/worker/engine_support.h"
@@ -153,8 +154,8 @@ TEST_CASE("parameters that several blocks or stages use under ZeRO equal one ran
     REQUIRE(whole.problems == std::vector<std::string>{});
     for (const int zero : {1, 2, 3}) {
       DYNAMIC_SECTION(name << ", ZeRO " << zero) {
-        const TrainingRun one = train(
-            model, make_plan(model, {.stages = {{blocks, {3, 1}}}, .count = 2, .zero_stages = {zero}}), given);
+        const TrainingRun one =
+            train(model, make_plan(model, {.stages = {{blocks, {3, 1}}}, .count = 2, .zero_stages = {zero}}), given);
         REQUIRE(one.problems == std::vector<std::string>{});
         check_losses(one.losses, whole.losses, kLossTolerance);
         const TrainingRun two = train(

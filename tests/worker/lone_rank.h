@@ -9,20 +9,26 @@
 
 namespace coxswain::tests {
 
-/// Every operation ends at once.
+/// Not done at the first look, so that what may run beside it begins.
+struct LateOperation final : collective::Handle::State {
+  mutable bool looked = false;
+  [[nodiscard]] bool done() const override { return std::exchange(looked, true); }
+  Result<void> wait(Deadline) override { return {}; }
+};
+
 class LoneCommunicator final : public collective::Communicator {
  public:
   LoneCommunicator(int rank, int size) : rank_(rank), size_(size) { capabilities_.name = "alone"; }
   [[nodiscard]] int rank() const override { return rank_; }
   [[nodiscard]] int size() const override { return size_; }
   [[nodiscard]] const collective::Capabilities& capabilities() const override { return capabilities_; }
-  collective::Handle all_reduce(collective::BufferView, collective::ReduceOp, Deadline) override { return {}; }
-  collective::Handle broadcast(collective::BufferView, int, Deadline) override { return {}; }
-  collective::Handle barrier(Deadline) override { return {}; }
+  collective::Handle all_reduce(collective::BufferView, collective::ReduceOp, Deadline) override { return late(); }
+  collective::Handle broadcast(collective::BufferView, int, Deadline) override { return late(); }
+  collective::Handle barrier(Deadline) override { return late(); }
   collective::Handle exchange(std::vector<collective::PointToPoint> operations, Deadline) override {
     for (const auto& one : operations)
       if (one.kind == collective::PointToPoint::Kind::Receive) clear(one.buffer.data, one.buffer.bytes().value);
-    return {};
+    return late();
   }
   collective::Handle all_gather(collective::BufferView input, collective::BufferView output,
                                 std::vector<std::int64_t> counts, Deadline) override {
@@ -32,12 +38,12 @@ class LoneCommunicator final : public collective::Communicator {
       if (at != input.data) clear(at, bytes);
       at += bytes;
     }
-    return {};
+    return late();
   }
   collective::Handle reduce_scatter(collective::BufferView, collective::BufferView output, std::vector<std::int64_t>,
                                     collective::ReduceOp, Deadline) override {
     clear(output.data, output.bytes().value);
-    return {};
+    return late();
   }
   collective::Handle all_to_all(collective::BufferView, collective::BufferView, std::vector<std::int64_t>,
                                 std::vector<std::int64_t>, Deadline) override {
@@ -51,6 +57,7 @@ class LoneCommunicator final : public collective::Communicator {
   void abort(std::string) override {}
 
  private:
+  static collective::Handle late() { return collective::Handle(std::make_shared<LateOperation>()); }
   static void clear(void* data, std::int64_t bytes) {
     if (bytes > 0) std::memset(data, 0, static_cast<std::size_t>(bytes));
   }

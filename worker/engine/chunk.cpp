@@ -20,8 +20,8 @@ class ChunkMaker {
     const plan::Stage& stage = plan_.stages[place_.stage];
     Chunk chunk;
     chunk.run = plan::run_of(stage, index);
-    LoweringOptions lowering{chunk.run.first_block, chunk.run.end_block, stage.replicas[place_.replica].samples, {},
-                             plan_.precision};
+    LoweringOptions lowering{
+        chunk.run.first_block, chunk.run.end_block, stage.replicas[place_.replica].samples, {}, plan_.precision};
     for (int b = chunk.run.first_block; b < chunk.run.end_block; ++b)
       lowering.recompute.push_back(stage.recompute[plan::position_of(stage, b)] == plan::Recompute::Full);
     COX_TRY(chunk.runner, StageRunner::make(graph_, lowering, weights, store));

@@ -131,7 +131,11 @@ class TorchEngine final : public Engine {
   Result<std::vector<float>> read_parameter(const std::string& name) const override {
     COX_TRY(ParameterPiece piece, read_piece(name));
     if (sharding_of(plan_, groups_, rank_).zero_stage > 0)
-      return Error{ErrorCode::FailedPrecondition, "this rank holds a piece of each parameter", name, "", "",
+      return Error{ErrorCode::FailedPrecondition,
+                   "this rank holds a piece of each parameter",
+                   name,
+                   "",
+                   "",
                    "read the pieces of all ranks of the stage"};
     return std::move(piece.values);
   }
@@ -152,6 +156,10 @@ class TorchEngine final : public Engine {
   }
 
   Result<void> run_blocks(const Action& action) {
+    // ZeRO 3: what the action uses last is let go with it.
+    const bool ends = (evaluating_ ? evaluation_uses_ : uses_).ends(action);
+    ShardedStorage* const used = ends ? store_->sharded(bucket_of_start_.at(action.first_block)) : nullptr;
+    if (used) used->set_last_use(true);
     if (action.kind == ActionKind::Forward) {
       COX_TRY_VOID(run_forward(action));
     } else if (action.kind == ActionKind::BackwardWeight) {
@@ -159,9 +167,10 @@ class TorchEngine final : public Engine {
     } else {
       COX_TRY_VOID(run_backward(action));
     }
-    // ZeRO 3: what the action used last is let go with it.
-    if ((evaluating_ ? evaluation_uses_ : uses_).ends(action))
-      store_->sharded(bucket_of_start_.at(action.first_block))->release();
+    if (used) {
+      used->release();
+      used->set_last_use(false);
+    }
     return {};
   }
 
@@ -264,8 +273,8 @@ class TorchEngine final : public Engine {
 
   // Pieces are laid out by how blocks read what they are pieces of.
   Result<void> note_reads(std::vector<StorageSpec>& specs) const {
-    const bool any = std::any_of(specs.begin(), specs.end(),
-                                 [](const StorageSpec& spec) { return spec.sharding.zero_stage > 0; });
+    const bool any =
+        std::any_of(specs.begin(), specs.end(), [](const StorageSpec& spec) { return spec.sharding.zero_stage > 0; });
     if (!any || plan_.precision != plan::Precision::BFloat16) return {};
     COX_TRY(const ParameterReads reads, find_reads(graph_, plan_, rank_, *weights_));
     for (StorageSpec& spec : specs) {

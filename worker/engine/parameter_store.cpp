@@ -90,8 +90,7 @@ Result<ParameterStore> ParameterStore::make(const model::ModelGraph& graph, cons
   for (StorageSpec& spec : specs) {
     if (spec.sharding.zero_stage > 0) {
       COX_TRY_VOID(check_dtypes(graph, spec));
-      COX_TRY(ShardedStorage sharded,
-              ShardedStorage::make(graph, weights, spec.parameters, spec.sharding, precision));
+      COX_TRY(ShardedStorage sharded, ShardedStorage::make(graph, weights, spec.parameters, spec.sharding, precision));
       store.add_sharded(std::move(spec), std::move(sharded));
       continue;
     }

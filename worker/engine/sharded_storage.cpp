@@ -80,11 +80,8 @@ Result<ShardedStorage> ShardedStorage::make(const model::ModelGraph& graph, cons
   }
   storage.first_moment_ = at::zeros({own}, options);
   storage.second_moment_ = at::zeros({own}, options);
-  if (storage.sharding_.zero_stage >= 2) {
-    storage.gradient_ = at::zeros({own}, options);
-  } else {
-    storage.whole_gradient_ = at::zeros({storage.count_}, options);
-  }
+  // Under ZeRO 1 the piece is there from the reduction to the update, and the whole until then.
+  if (storage.sharding_.zero_stage >= 2) storage.gradient_ = at::zeros({own}, options);
   storage.make_leaves();
   COX_TRY_VOID(storage.read_weights(graph, weights, parameters));
   if (storage.sharding_.releases) storage.release();
@@ -177,7 +174,10 @@ at::Tensor ShardedStorage::gradient_view(std::size_t i) const {
 }
 
 void ShardedStorage::add_gradient(std::size_t i, const at::Tensor& gradient) {
-  if (!whole_gradient_.defined()) whole_gradient_ = at::empty({count_}, options_of(DType::Float32));
+  if (!whole_gradient_.defined()) {
+    if (last_use_) release();
+    whole_gradient_ = at::empty({count_}, options_of(DType::Float32));
+  }
   at::Tensor sum = gradient_view(i);
   if (entries_[i].filled) {
     sum.add_(gradient);
@@ -197,11 +197,9 @@ ShardedStorage::Scatter& ShardedStorage::begin_scatter() {
   for (const Entry& entry : entries_)
     if (const std::int64_t end = entry.offset + entry.count; aligned(entry.count) > entry.count)
       whole_gradient_.narrow(0, end, aligned(entry.count) - entry.count).zero_();
-  scatter_ = {whole_gradient_, at::empty({end_ - begin_}, options)};
-  if (sharding_.zero_stage >= 2) {
-    whole_gradient_.reset();
-    for (Entry& entry : entries_) entry.filled = false;
-  }
+  scatter_ = {std::move(whole_gradient_), at::empty({end_ - begin_}, options)};
+  whole_gradient_.reset();
+  for (Entry& entry : entries_) entry.filled = false;
   return scatter_;
 }
 

@@ -46,11 +46,11 @@ class ShardedStorage {
   [[nodiscard]] const at::Tensor& copy(std::size_t i) const { return entries_[i].copy; }
 
   void begin_step();
-  /// Adds to the whole gradient, which comes into being here (ZeRO 2, 3).
+  /// Adds to the whole gradient, which comes into being here.
   void add_gradient(std::size_t i, const at::Tensor& gradient);
 
   /// Of a reduce-scatter: elements by holder, the whole gradient (zeros where a parameter got none), and room for the
-  /// piece of the sum. From ZeRO 2 on the next gradient starts anew.
+  /// piece of the sum. The next gradient starts anew.
   struct Scatter {
     at::Tensor whole, piece;
   };
@@ -67,6 +67,9 @@ class ShardedStorage {
   void end_gather();
   /// ZeRO 3: the values are gone until the next gather.
   void release();
+  /// ZeRO 3: whether the compute action that starts now is the last before the next gather. Its gradients come when all
+  /// of them are computed, so that the values can make room for the whole gradient.
+  void set_last_use(bool last) { last_use_ = last; }
 
   /// This rank's piece of masters and of the step's gradient, and what the optimizer keeps of it.
   [[nodiscard]] const at::Tensor& masters() const { return masters_; }
@@ -106,7 +109,7 @@ class ShardedStorage {
   std::vector<Entry> entries_;
   at::Tensor values_;         // bytes
   at::Tensor second_copies_;  // bfloat16, of parameters that are read both ways
-  bool present_ = true;
+  bool present_ = true, last_use_ = false;
   at::Tensor masters_, first_moment_, second_moment_;
   at::Tensor whole_gradient_, gradient_;  // gradient_: of the piece
   bool reduced_ = false;                  // gradient_ holds something of this step

@@ -33,8 +33,8 @@ Result<ParameterReads> find_reads(const model::ModelGraph& graph, const plan::Pl
   const plan::RankPlace place = plan::place_of(plan, rank);
   const plan::Stage& stage = plan.stages[place.stage];
   for (const plan::BlockRun& run : plan::runs_of(stage)) {
-    const LoweringOptions options{run.first_block, run.end_block, stage.replicas[place.replica].samples, {},
-                                  plan.precision};
+    const LoweringOptions options{
+        run.first_block, run.end_block, stage.replicas[place.replica].samples, {}, plan.precision};
     COX_TRY(const LoweredStage lowered, lower_stage(graph, options, weights));
     for (const Segment& segment : lowered.segments)
       for (const ParameterUse& use : segment.parameters) (use.copy ? reads.copy : reads.master)[use.parameter] = 1;

@@ -1,6 +1,6 @@
 #pragma once
-// What a rank needs to know to hold its stage in pieces (ZeRO): with whom, which parameters are read in which dtype, and
-// after which action of its list a gathered bucket is let go. Called by engine. Threads: pure apart from libtorch.
+// What a rank needs to know to hold its stage in pieces (ZeRO): with whom, which parameters are read in which dtype,
+// and after which action of its list a gathered bucket is let go. Called by engine. Threads: pure apart from libtorch.
 // Private to worker/engine. Source: docs/plan.md, "ZeRO".
 #include <vector>
 
@@ -29,8 +29,8 @@ class GatheredUses {
   GatheredUses() = default;
   explicit GatheredUses(const std::vector<plan::Action>& actions);
   void restart() { next_ = 0; }
-  /// Called once for each compute action, in list order, when it has run: true where its bucket is used no more before
-  /// it is gathered again, so not where the next one of the list is on the same.
+  /// Called once for each compute action, in list order: true where its bucket is not used again before it is gathered
+  /// again, so not where the next one of the list is on the same.
   [[nodiscard]] bool ends(const plan::Action& action);
 
  private:
