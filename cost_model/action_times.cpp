@@ -68,8 +68,8 @@ Ticks ActionTimes::overhead_of(const plan::Action& action) const {
 bool priced_elsewhere(const plan::Action& action) {
   switch (action.kind) {
     case plan::ActionKind::GatherParameter:
-    case plan::ActionKind::GatherShared:
-    case plan::ActionKind::ReduceShared: return true;
+    case plan::ActionKind::GatherReused:
+    case plan::ActionKind::ReduceReused: return true;
     case plan::ActionKind::ReduceGradient: return action.micro_batch >= 0;
     default: return false;
   }

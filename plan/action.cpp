@@ -36,10 +36,10 @@ constexpr std::array kRows{
     KindRow{ActionKind::ReduceGradient, "reduce_gradient", "REDUCE_GRAD", Stream::Reduce, Form::MaybeMicroBatchBlocks},
     KindRow{ActionKind::ReduceTied, "reduce_tied", "REDUCE_TIED", Stream::Reduce, Form::Tied},
     KindRow{ActionKind::ReduceNorm, "reduce_norm", "REDUCE_NORM", Stream::Reduce, Form::Plain},
-    KindRow{ActionKind::ReduceShared, "reduce_shared", "REDUCE_SHARED", Stream::Reduce, Form::Plain},
+    KindRow{ActionKind::ReduceReused, "reduce_reused", "REDUCE_REUSED", Stream::Reduce, Form::Plain},
     KindRow{ActionKind::GatherParameter, "gather_parameter", "GATHER_PARAM", Stream::Gather,
             Form::MaybeMicroBatchBlocks},
-    KindRow{ActionKind::GatherShared, "gather_shared", "GATHER_SHARED", Stream::Gather, Form::Plain},
+    KindRow{ActionKind::GatherReused, "gather_reused", "GATHER_REUSED", Stream::Gather, Form::Plain},
 };
 
 const KindRow& row_of(ActionKind kind) {

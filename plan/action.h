@@ -27,9 +27,9 @@ enum class ActionKind {
                     // piece of the sum, from ZeRO 2 on once a micro-batch
   ReduceTied,       // one tied parameter over every rank of the stages that use it
   ReduceNorm,       // squared norm and loss over all ranks: the step's commit point
-  ReduceShared,     // ZeRO 2 and 3: gradients of the parameters that several blocks of the stage use; each its piece
+  ReduceReused,     // ZeRO 2 and 3: gradients of the parameters that several blocks of the stage use; each its piece
   GatherParameter,  // parameters of one bucket from the pieces: ZeRO 1 and 2 after the update, ZeRO 3 ahead of use
-  GatherShared,     // those of ReduceShared, after the update
+  GatherReused,     // those of ReduceReused, after the update
 };
 
 struct Action {

@@ -28,10 +28,10 @@ namespace coxswain::plan {
 
 /// ZeRO 2 and 3: whether the stage has parameters that several of its blocks (and no other stage's) use. Their gradient
 /// is whole only at the end of a step, and their values stay whole.
-[[nodiscard]] bool has_shared(const Stage& stage, const std::vector<std::vector<int>>& uses);
+[[nodiscard]] bool has_reused(const Stage& stage, const std::vector<std::vector<int>>& uses);
 
 /// Gradient bytes of each block of `stage` that its replicas reduce in buckets. A parameter that several blocks of the
-/// stage use counts at the lowest one (its gradient is complete last there), under ZeRO 2 and 3 nowhere (has_shared);
+/// stage use counts at the lowest one (its gradient is complete last there), under ZeRO 2 and 3 nowhere (has_reused);
 /// one tied across stages counts nowhere.
 [[nodiscard]] std::vector<Bytes> bucket_bytes_of(const Stage& stage, const model::ModelGraph& graph,
                                                  const std::vector<std::vector<int>>& uses);

@@ -180,8 +180,8 @@ int group_of(const Plan& plan, const std::vector<Group>& groups, int stage, cons
     }
     case ActionKind::ReduceLossCount:
     case ActionKind::ReduceGradient:
-    case ActionKind::ReduceShared:
-    case ActionKind::GatherShared:
+    case ActionKind::ReduceReused:
+    case ActionKind::GatherReused:
     case ActionKind::GatherParameter:
       // Behind the update nothing is reduced: one communicator will do.
       kind = action.kind == ActionKind::GatherParameter && action.micro_batch >= 0 ? GroupKind::StageGather

@@ -45,7 +45,7 @@ struct Positions {
     } else if (is_edge(kind)) {
       edge[static_cast<std::size_t>(stream_of(kind))].emplace(key_of(action), i);
     } else if (kind == ActionKind::ReduceGradient || kind == ActionKind::ReduceTied ||
-               kind == ActionKind::ReduceShared) {
+               kind == ActionKind::ReduceReused) {
       reductions.push_back(i);
       if (action.micro_batch >= 0) reduction.emplace(std::pair(action.micro_batch, action.first_block), i);
     } else if (kind == ActionKind::CountLoss) {
@@ -194,8 +194,8 @@ class WaitBuilder {
       case ActionKind::ReduceLossCount: wait(i, at_.count_loss); break;
       case ActionKind::ReduceGradient: visit_reduction(action, i); break;
       case ActionKind::GatherParameter: visit_gather(action, i); break;
-      case ActionKind::GatherShared: wait(i, at_.optimizer); break;
-      case ActionKind::ReduceShared:
+      case ActionKind::GatherReused: wait(i, at_.optimizer); break;
+      case ActionKind::ReduceReused:
       case ActionKind::ReduceTied: wait(i, at_.all_backward.empty() ? -1 : at_.all_backward.back()); break;
       case ActionKind::ReduceNorm:
         for (const int reduction : at_.reductions) wait(i, reduction);

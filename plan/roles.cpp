@@ -91,7 +91,7 @@ class ListBuilder {
           add({ActionKind::GatherParameter, -1, bucket.first_block, bucket.end_block});
       }
     }
-    if (shared) add({ActionKind::GatherShared});
+    if (shared) add({ActionKind::GatherReused});
   }
 
   void add(const Action& action) { actions_.push_back(action); }
@@ -181,7 +181,7 @@ bool is_inside(const Stage& stage, const std::vector<int>& blocks) {
 
 }  // namespace
 
-bool has_shared(const Stage& stage, const std::vector<std::vector<int>>& uses) {
+bool has_reused(const Stage& stage, const std::vector<std::vector<int>>& uses) {
   return zero_of(stage) >= 2 && std::any_of(uses.begin(), uses.end(), [&](const std::vector<int>& blocks) {
            return blocks.size() > 1 && is_inside(stage, blocks);
          });
@@ -248,7 +248,7 @@ std::vector<Action> stage_actions(const Plan& plan, int stage, const std::vector
       list.backward(action, &action == last[static_cast<std::size_t>(action.chunk)]);
     }
   }
-  if (shared) list.add({ActionKind::ReduceShared});
+  if (shared) list.add({ActionKind::ReduceReused});
   for (std::size_t t = 0; t < tied.size(); ++t) {
     const std::vector<int>& users = tied[t].stages;
     if (std::find(users.begin(), users.end(), stage) != users.end())
@@ -286,7 +286,7 @@ void fill_roles(Plan& plan, const model::ModelGraph& graph, Bytes bucket_bytes,
     Stage& stage = plan.stages[s];
     stage.bucket_starts = make_bucket_starts(stage, bucket_bytes_of(stage, graph, uses), bucket_bytes);
     const std::vector<Action> actions =
-        stage_actions(plan, static_cast<int>(s), schedules[s], tied, has_shared(stage, uses), detail);
+        stage_actions(plan, static_cast<int>(s), schedules[s], tied, has_reused(stage, uses), detail);
     const auto stage_roles_begin = static_cast<std::ptrdiff_t>(plan.roles.size());
     for (std::size_t r = 0; r < stage.replicas.size(); ++r) {
       const auto role =

@@ -289,7 +289,7 @@ class Validator {
     if (problems_.size() != before) return;
     for (std::size_t i = 0; i < plan_.roles.size(); ++i) {
       const Stage& stage = plan_.stages[static_cast<std::size_t>(plan_.roles[i].stage)];
-      check_actions(i, tied, has_shared(stage, uses));
+      check_actions(i, tied, has_reused(stage, uses));
     }
     if (problems_.size() != before) return;
     for (Error& problem : check_order(plan_, graph_)) {

@@ -95,8 +95,8 @@ TEST_CASE("what several blocks use is reduced and gathered by itself from ZeRO 2
         "COUNT_LOSS REDUCE_LOSS_COUNT F0[0,4) B0[2,4) REDUCE_GRAD[2,4) B0[1,2) REDUCE_GRAD[1,2) B0[0,1) "
         "REDUCE_GRAD[0,1) REDUCE_NORM OPTIMIZER GATHER_PARAM[2,4) GATHER_PARAM[1,2) GATHER_PARAM[0,1)");
   CHECK(list_of(2, {.samples = {{3, 1}}, .count = 1}, true) ==
-        "COUNT_LOSS REDUCE_LOSS_COUNT F0[0,4) B0[2,4) REDUCE_GRAD0[2,4) B0[0,2) REDUCE_GRAD0[0,2) REDUCE_SHARED "
-        "REDUCE_NORM OPTIMIZER GATHER_PARAM[2,4) GATHER_PARAM[0,2) GATHER_SHARED");
+        "COUNT_LOSS REDUCE_LOSS_COUNT F0[0,4) B0[2,4) REDUCE_GRAD0[2,4) B0[0,2) REDUCE_GRAD0[0,2) REDUCE_REUSED "
+        "REDUCE_NORM OPTIMIZER GATHER_PARAM[2,4) GATHER_PARAM[0,2) GATHER_REUSED");
 }
 
 TEST_CASE("a priced list is as long as one without ZeRO", "[zero]") {
@@ -194,13 +194,13 @@ TEST_CASE("V21, V23: buckets and order that ZeRO needs", "[zero]") {
 
 TEST_CASE("collectives of one micro-batch and of the step parse as they print", "[zero]") {
   for (const char* text : {"REDUCE_GRAD[2,5)", "REDUCE_GRAD3[2,5)", "GATHER_PARAM[2,5)", "GATHER_PARAM0[2,5)",
-                           "REDUCE_SHARED", "GATHER_SHARED"}) {
+                           "REDUCE_REUSED", "GATHER_REUSED"}) {
     const auto action = parse_action(text);
     REQUIRE(action);
     CHECK(to_text(*action) == text);
   }
   for (const char* text : {"GATHER_PARAM", "GATHER_PARAM3", "GATHER_PARAM03[2,5)", "REDUCE_GRAD.1[2,5)",
-                           "GATHER_SHARED[2,5)", "REDUCE_SHARED0"})
+                           "GATHER_REUSED[2,5)", "REDUCE_REUSED0"})
     CHECK_FALSE(parse_action(text));
 }
 

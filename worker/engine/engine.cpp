@@ -253,7 +253,7 @@ class TorchEngine final : public Engine {
       }
     }
     if (!shared.parameters.empty()) {
-      shared_storage_ = static_cast<int>(specs.size());
+      reused_storage_ = static_cast<int>(specs.size());
       specs.push_back(std::move(shared));
     }
     COX_TRY_VOID(note_reads(specs));
@@ -501,14 +501,14 @@ class TorchEngine final : public Engine {
       case ActionKind::ReduceTied: return storage_of_tied_[action.tied];
       case ActionKind::ReduceGradient:
       case ActionKind::GatherParameter: return bucket_of_start_.at(action.first_block);
-      case ActionKind::ReduceShared:
-      case ActionKind::GatherShared: return shared_storage_;
+      case ActionKind::ReduceReused:
+      case ActionKind::GatherReused: return reused_storage_;
       default: return -1;
     }
   }
 
   static bool is_gather(const Action& action) {
-    return action.kind == ActionKind::GatherParameter || action.kind == ActionKind::GatherShared;
+    return action.kind == ActionKind::GatherParameter || action.kind == ActionKind::GatherReused;
   }
 
   static void fill_sharded(const Action& action, ShardedStorage& storage, Communication& communication) {
@@ -617,7 +617,7 @@ class TorchEngine final : public Engine {
   std::vector<Chunk> chunks_;
   std::map<int, int> bucket_of_start_;
   std::vector<int> storage_of_tied_;
-  int shared_storage_ = -1;
+  int reused_storage_ = -1;
   GatheredUses uses_, evaluation_uses_;
   EdgeBuffers edges_;
 
