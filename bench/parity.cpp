@@ -12,6 +12,7 @@
 #include "bench/support/train_runs.h"
 #include "collective/backend.h"
 #include "executor/executor.h"
+#include "plan/layout/mesh_groups.h"
 #include "plan/program.h"
 #include "worker/engine/engine.h"
 
@@ -167,7 +168,7 @@ struct Run {
   std::map<std::string, std::vector<char>> known;        // elements that a rank has given
   int num_unequal_copies = 0;                            // of a parameter, on two ranks: other bits
 
-  void add(const model::Parameter& parameter, const worker::ParameterPiece& piece) {
+  void add(const model::Parameter& parameter, const worker::ParameterPart& piece) {
     std::int64_t count = 1;
     for (const std::int64_t dim : parameter.dims) count *= dim;
     std::vector<float>& values = parameters[parameter.name];
@@ -221,7 +222,7 @@ class Ranks {
     COX_TRY(const auto world, endpoint.connect(addresses, soon()));
     std::vector<std::unique_ptr<collective::Communicator>> owned;
     std::vector<collective::Communicator*> communicators;
-    for (const plan::Group& group : plan::make_groups(plan_, graph_)) {
+    for (const plan::Group& group : plan::rank_groups(plan_, graph_, rank)) {
       if (group.kind == plan::GroupKind::World) {
         communicators.push_back(world.get());
         continue;
@@ -244,7 +245,7 @@ class Ranks {
       }
       const std::lock_guard lock(mutex_);
       for (const model::Parameter& parameter : graph_.parameters) {
-        if (const auto piece = engine->read_piece(parameter.name)) run_.add(parameter, *piece);
+        if (const auto part = engine->read_part(parameter.name)) run_.add(parameter, *part);
       }
     }
     // No rank takes its memory away while another still reads from it.

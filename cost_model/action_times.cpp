@@ -30,8 +30,9 @@ ActionTimes::ActionTimes(const CostModel& cost, const plan::Plan& plan, const pl
       recompute_.push_back(time.recompute);
     }
   }
-  optimizer_ = estimate_update_on_mesh(cost, count_persistent(cost.facts(), runs, replica.tensor, replica.expert),
-                                       plan.precision, mesh);
+  const PersistentElements elements = count_persistent(cost.facts(), runs, replica.tensor, replica.expert);
+  optimizer_ = estimate_update_on_mesh(cost, elements, plan.precision, mesh);
+  reused_ = elements.shared;
 
   gradients_.resize(forward_.size(), 0);
   for (const ParameterFacts& parameter : cost.facts().parameters()) {
@@ -69,7 +70,8 @@ bool priced_elsewhere(const plan::Action& action) {
   switch (action.kind) {
     case plan::ActionKind::GatherParameter:
     case plan::ActionKind::GatherReused:
-    case plan::ActionKind::ReduceReused: return true;
+    // Norms and biases of a mesh: little beside the buckets, which are priced as if they held all.
+    case plan::ActionKind::ReduceShared: return true;
     case plan::ActionKind::ReduceGradient: return action.micro_batch >= 0;
     default: return false;
   }
@@ -106,6 +108,7 @@ std::int64_t ActionTimes::elements(const plan::Action& action) const {
       for (int block = action.first_block; block < action.end_block; ++block) sum += gradients_[at(block)];
       return sum;
     }
+    case plan::ActionKind::ReduceReused: return reused_;
     case plan::ActionKind::ReduceTied: {
       const plan::TiedParameter& tied = tied_[static_cast<std::size_t>(action.tied)];
       return cost_.facts().parameters()[static_cast<std::size_t>(tied.parameter)].elements;

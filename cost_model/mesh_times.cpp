@@ -209,12 +209,13 @@ Ticks estimate_update_on_mesh(const CostModel& cost, const PersistentElements& e
                              ? estimate_host_update(cost.resources(), updated, computed_bytes(precision), own)
                              : cost.estimate_optimizer(updated, own.device_class));
   // Everyone needs what the others updated; at stage 3 it is gathered when it is used.
-  if (!split || mesh.zero_stage >= 3) return ticks;
+  if (!split) return ticks;
   const std::int64_t experts = holders == replicas ? 0 : elements.held_experts;
   const int tensor = std::max(1, static_cast<int>(mesh.tensor_group.size()));
   const auto gather = [&](std::int64_t gathered, const Devices& group) {
     return shard_ticks(cost, CollectiveKind::AllGather, Bytes(computed_bytes(precision) * gathered), group, tensor);
   };
+  if (mesh.zero_stage >= 3) return ticks + gather(elements.shared, mesh.replica_group);
   return ticks + gather(elements.held - elements.tied - experts, mesh.replica_group) +
          gather(experts, mesh.expert_replica_group);
 }

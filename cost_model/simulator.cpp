@@ -219,7 +219,7 @@ class World {
         ranks_[static_cast<std::size_t>(role)]
             ->program.actions[static_cast<std::size_t>(ranks_[static_cast<std::size_t>(role)]->prepared)];
     // C26: under ZeRO a bucket is only scattered; the other half of an all_reduce follows the update.
-    if (action.kind == plan::ActionKind::ReduceGradient) {
+    if (action.kind == plan::ActionKind::ReduceGradient || action.kind == plan::ActionKind::ReduceReused) {
       const int stage = plan_.roles[static_cast<std::size_t>(role)].stage;
       kind = bucket_collective(plan_.stages[static_cast<std::size_t>(stage)].zero_stage);
     }

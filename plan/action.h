@@ -26,6 +26,7 @@ enum class ActionKind {
   ReduceGradient,   // one bucket (blocks [first_block, end_block)) over the stage's replicas; under ZeRO each gets its
                     // piece of the sum, from ZeRO 2 on once a micro-batch
   ReduceTied,       // one tied parameter over every rank of the stages that use it
+  ReduceShared,     // what a mesh does not cut by all of its axes, over every rank of the stage
   ReduceNorm,       // squared norm and loss over all ranks: the step's commit point
   ReduceReused,     // ZeRO 2 and 3: gradients of the parameters that several blocks of the stage use; each its piece
   GatherParameter,  // parameters of one bucket from the pieces: ZeRO 1 and 2 after the update, ZeRO 3 ahead of use

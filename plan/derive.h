@@ -23,8 +23,28 @@ namespace coxswain::plan {
   return holders;
 }
 
+/// Whether the replicas have meshes of one shape, so that devices of one position hold equal shards.
+[[nodiscard]] inline bool has_equal_meshes(const Stage& stage) {
+  for (const Replica& replica : stage.replicas)
+    if (replica.tensor != stage.replicas.front().tensor || replica.context != stage.replicas.front().context)
+      return false;
+  return true;
+}
+/// The position of a device in Group::position of StageReplicas; -1: of none.
+[[nodiscard]] inline int shard_position(const Stage& stage, int position) {
+  if (has_equal_meshes(stage)) return position % (stage.replicas.front().tensor < 1 ? 1 : stage.replicas.front().tensor);
+  return position == 0 ? 0 : -1;
+}
+[[nodiscard]] inline bool has_mesh(const Stage& stage) {
+  for (const Replica& replica : stage.replicas)
+    if (replica.devices.size() > 1) return true;
+  return false;
+}
+
 /// What ZeRO does on the stage: nothing where nobody else holds its shards.
-[[nodiscard]] inline int zero_of(const Stage& stage) { return num_holders(stage) < 2 ? 0 : stage.zero_stage; }
+[[nodiscard]] inline int zero_of(const Stage& stage) {
+  return num_holders(stage) < 2 || !has_equal_meshes(stage) ? 0 : stage.zero_stage;
+}
 
 /// ZeRO 2 and 3: whether the stage has parameters that several of its blocks (and no other stage's) use. Their gradient
 /// is whole only at the end of a step, and their values stay whole.
@@ -36,8 +56,8 @@ namespace coxswain::plan {
 [[nodiscard]] std::vector<Bytes> bucket_bytes_of(const Stage& stage, const model::ModelGraph& graph,
                                                  const std::vector<std::vector<int>>& uses);
 
-/// Empty for one replica and for a stage that has nothing to reduce. Under ZeRO 2 and 3 a bucket is a block that has
-/// parameters, with those below it that have none.
+/// Empty for one replica, for a stage that has nothing to reduce and for one of unequal meshes (REDUCE_SHARED reduces
+/// all of it). Under ZeRO 2 and 3 a bucket is a block that has parameters, with those below it that have none.
 [[nodiscard]] std::vector<int> make_bucket_starts(const Stage& stage, const std::vector<Bytes>& block_bytes,
                                                   Bytes bucket_bytes);
 

@@ -45,7 +45,7 @@ struct Positions {
     } else if (is_edge(kind)) {
       edge[static_cast<std::size_t>(stream_of(kind))].emplace(key_of(action), i);
     } else if (kind == ActionKind::ReduceGradient || kind == ActionKind::ReduceTied ||
-               kind == ActionKind::ReduceReused) {
+               kind == ActionKind::ReduceReused || kind == ActionKind::ReduceShared) {
       reductions.push_back(i);
       if (action.micro_batch >= 0) reduction.emplace(std::pair(action.micro_batch, action.first_block), i);
     } else if (kind == ActionKind::CountLoss) {
@@ -196,7 +196,8 @@ class WaitBuilder {
       case ActionKind::GatherParameter: visit_gather(action, i); break;
       case ActionKind::GatherReused: wait(i, at_.optimizer); break;
       case ActionKind::ReduceReused:
-      case ActionKind::ReduceTied: wait(i, at_.all_backward.empty() ? -1 : at_.all_backward.back()); break;
+      case ActionKind::ReduceTied:
+      case ActionKind::ReduceShared: wait(i, at_.all_backward.empty() ? -1 : at_.all_backward.back()); break;
       case ActionKind::ReduceNorm:
         for (const int reduction : at_.reductions) wait(i, reduction);
         wait(i, at_.last_compute_of_pipeline);

@@ -54,19 +54,23 @@ struct Cut {
 ///   coxswain::mask_rows(self, index, first, size) self where first <= index < first + size, else 0; dims of index lead
 ///   coxswain::cross_entropy(self, target, axes, runs, reduction, ignore_index, label_smoothing): as
 ///       aten::cross_entropy_loss over dim 1, classes split over `axes`; the result is Replicate; never gathers logits
-///   coxswain::ring_attention(query, key, value, attn_mask, axes, runs, is_causal, scale, enable_gqa): attention of
-///   this
-///       position's rows with the keys of the whole group, which go around; attn_mask: own rows, all keys
+///   coxswain::ring_attention(query, key, value, attn_mask, axes, runs, is_causal, scale, enable_gqa,
+///       dropout_p): attention of this position's rows with the keys of the whole group, which go around; attn_mask:
+///       own rows, all keys
 /// A Replicate tensor has a Partial(sum) gradient, a Partial tensor a Replicate one (rules.h: the dual).
 
 struct LocalGraph {
   model::ModelGraph graph;             // at a fixed number of samples: no batch symbol, static_batch = samples
-  std::vector<MeshAxis> axes;          // outermost first; empty on a mesh of one device
+  std::vector<MeshAxis> axes;          // mesh_axes of the replica
   std::vector<model::OpId> origin;     // by op of `graph`: the whole graph's op that it is a part of; -1: transition
   std::vector<std::vector<Cut>> cuts;  // by value of `graph`: applied one after another; none: it holds all of it
   /// By parameter: axes along which its gradient is still to be summed (those that do not cut it).
   std::vector<AxisSet> gradient_axes;
 };
+
+/// The axes of a replica's mesh: context, then the prime factors of tensor (so that a part of the tensor axis can split
+/// what there is less of, key heads say), outermost first. None on a mesh of one device.
+[[nodiscard]] std::vector<MeshAxis> mesh_axes(const Replica& replica);
 
 /// Members of the group of `position` over `axes`, ascending.
 [[nodiscard]] std::vector<int> members_of(std::span<const MeshAxis> axes, AxisSet set, int position);
@@ -77,7 +81,7 @@ struct LocalGraph {
                                          const Replica& replica, int position);
 
 /// The graph of `stage` as `position` of `replica` runs it; blocks of other stages stay as they are and are not run.
-/// Values sent and received have `edge_cuts`; loss numerators and denominators are Replicate. Positions of one mesh
+/// Values between blocks have `edge_cuts`; loss numerators and denominators are Replicate. Positions of one mesh
 /// have the same operators in the same order. A mesh of one device: the whole graph. Errors: InvalidArgument naming
 /// every block that no operator of which the mesh can split, with the reason.
 [[nodiscard]] Result<LocalGraph> localise_stage(const model::ModelGraph& graph, const Stage& stage,

@@ -12,11 +12,14 @@
 #include <optional>
 
 #include "common/ensure.h"
+#include "plan/layout/held_rows.h"
 #include "worker/engine/caching_allocator.h"
 #include "worker/engine/chunk.h"
 #include "worker/engine/inputs.h"
 #include "worker/engine/learning_rate.h"
+#include "worker/engine/mesh_setup.h"
 #include "worker/engine/stage_runner.h"
+#include "worker/engine/transitions.h"
 #include "worker/engine/zero_stage.h"
 
 namespace coxswain::worker {
@@ -47,7 +50,7 @@ Result<void> check_supported(const plan::Plan& plan) {
     refuse(std::count(stage.recompute.begin(), stage.recompute.end(), plan::Recompute::Selective) > 0,
            path + ".recompute", "selective recompute");
     for (const plan::Replica& replica : stage.replicas)
-      refuse(replica.devices.size() != 1, path + ".replicas", "tensor, context or expert parallelism");
+      refuse(replica.expert > plan::kRunnable.max_expert, path + ".replicas", "expert parallelism");
   }
   if (problems.empty()) return {};
   return combine_errors(ErrorCode::Unimplemented, "the plan holds what this version cannot run", std::move(problems));
@@ -69,14 +72,19 @@ class TorchEngine final : public Engine {
         samples_(stage_.replicas[place_.replica].samples),
         groups_(plan::make_groups(plan_, graph_)),
         tied_(plan::tied_parameters(plan_, graph_)),
-        edges_(graph_, samples_, plan_.precision) {}
+        step_timeout_(options.step_timeout),
+        localise_(options.localise ? options.localise : Localise(plan::localise_stage)),
+        edges_(graph_, plan_.precision) {}
 
   Result<void> open() {
     COX_TRY_VOID(check_batch());
+    COX_TRY(mesh_, MeshSetup::make(graph_, plan_, rank_, communicators_, groups_.size(), localise_));
+    // Constants of the model may pass through collectives already.
+    mesh_->link.deadline = Deadline::after(steady_clock(), step_timeout_);
     COX_TRY(weights_, open_weights());
     COX_TRY_VOID(open_data());
     COX_TRY_VOID(make_store());
-    COX_TRY(chunks_, make_chunks(graph_, plan_, groups_, rank_, *weights_, *store_));
+    COX_TRY(chunks_, make_chunks(mesh_->view, plan_, groups_, rank_, *weights_, *store_));
     uses_ = GatheredUses(plan::make_rank_program(plan_, graph_, rank_).actions);
     evaluation_uses_ = GatheredUses(plan::evaluation_actions(plan_, place_.stage));
     return {};
@@ -116,28 +124,22 @@ class TorchEngine final : public Engine {
 
   Bytes peak_memory() const override { return memory_peak(); }
 
-  Result<ParameterPiece> read_piece(const std::string& name) const override {
-    for (std::size_t p = 0; p < graph_.parameters.size(); ++p) {
-      const model::Parameter& parameter = graph_.parameters[p];
-      const bool named =
-          parameter.name == name || std::count(parameter.tied_names.begin(), parameter.tied_names.end(), name) > 0;
-      if (!named || !store_->has(static_cast<int>(p))) continue;
-      PieceOfParameter piece = store_->piece_of(static_cast<int>(p));
-      return ParameterPiece{piece.first, std::move(piece.values)};
-    }
-    return Error{ErrorCode::NotFound, "this rank holds no such parameter", name, "", "", ""};
+  Result<ParameterPart> read_part(const std::string& name) const override {
+    const int p = find_parameter(name);
+    if (p < 0) return Error{ErrorCode::NotFound, "this rank holds no such parameter", name, "", "", ""};
+    const model::Parameter& parameter = graph_.parameters[p];
+    PieceOfParameter piece = store_->piece_of(p);
+    return ParameterPart{std::move(piece.values),
+                         plan::held_rows(parameter.dims, mesh_->view.cuts_of(parameter.value)), piece.first};
   }
 
   Result<std::vector<float>> read_parameter(const std::string& name) const override {
-    COX_TRY(ParameterPiece piece, read_piece(name));
-    if (sharding_of(plan_, groups_, rank_).zero_stage > 0)
-      return Error{ErrorCode::FailedPrecondition,
-                   "this rank holds a piece of each parameter",
-                   name,
-                   "",
-                   "",
-                   "read the pieces of all ranks of the stage"};
-    return std::move(piece.values);
+    COX_TRY(ParameterPart part, read_part(name));
+    std::int64_t count = 1;
+    for (const std::int64_t dim : graph_.parameters[find_parameter(name)].dims) count *= dim;
+    if (static_cast<std::int64_t>(part.values.size()) != count)
+      return Error{ErrorCode::FailedPrecondition, "this rank holds a part of the parameter", name, "", "", "read_part"};
+    return std::move(part.values);
   }
 
   Result<void> start(const Action& action) override {
@@ -179,7 +181,9 @@ class TorchEngine final : public Engine {
   Result<Communication> prepare(const Action& action) override {
     return guard_torch(to_text(action), [&]() -> Result<Communication> {
       Communication communication;
-      communication.group = plan::group_of(plan_, groups_, place_.stage, action);
+      communication.group = action.kind == ActionKind::ReduceShared
+                                ? mesh_->stage_group
+                                : plan::group_of(plan_, groups_, place_.stage, action, place_.position);
       COX_TRY_VOID(fill(action, communication));
       if (communication.group < 0) communication.kind = Communication::Kind::None;
       return communication;
@@ -230,7 +234,9 @@ class TorchEngine final : public Engine {
     if (starts.empty()) starts = {stage_.first_block};
     std::vector<StorageSpec> specs(starts.size());
     const Sharding sharding = stage_.bucket_starts.empty() ? Sharding{} : sharding_of(plan_, groups_, rank_);
-    StorageSpec shared{{}, true, {}, sharding_of(plan_, groups_, rank_, true)};
+    StorageSpec shared, reused;
+    shared.allocate_gradient = gradient_allocator({ActionKind::ReduceShared});
+    reused.sharding = sharding_of(plan_, groups_, rank_, true);
     for (std::size_t b = 0; b < starts.size(); ++b) {
       bucket_of_start_[starts[b]] = static_cast<int>(b);
       specs[b].sharding = sharding;
@@ -239,9 +245,13 @@ class TorchEngine final : public Engine {
     }
     for (const int p : parameters_of_stage()) {
       if (!graph_.parameters[p].trainable || tied_index(p) >= 0) continue;
-      const auto users = model::blocks_using(graph_, p);
-      if (stage_.zero_stage >= 2 && shared.sharding.zero_stage > 0 && users.size() > 1) {
+      if (!mesh_->in_bucket[p]) {
         shared.parameters.push_back(p);
+        continue;
+      }
+      const auto users = model::blocks_using(graph_, p);
+      if (stage_.zero_stage >= 2 && reused.sharding.zero_stage > 0 && users.size() > 1) {
+        reused.parameters.push_back(p);
         continue;
       }
       const int lowest =
@@ -252,9 +262,11 @@ class TorchEngine final : public Engine {
         break;
       }
     }
-    if (!shared.parameters.empty()) {
-      reused_storage_ = static_cast<int>(specs.size());
-      specs.push_back(std::move(shared));
+    storage_of_shared_ = static_cast<int>(specs.size());
+    specs.push_back(std::move(shared));
+    if (!reused.parameters.empty()) {
+      storage_of_reused_ = static_cast<int>(specs.size());
+      specs.push_back(std::move(reused));
     }
     COX_TRY_VOID(note_reads(specs));
     storage_of_tied_.assign(tied_.size(), -1);
@@ -264,9 +276,14 @@ class TorchEngine final : public Engine {
       storage_of_tied_[t] = static_cast<int>(specs.size());
       specs.push_back({{tied_[t].parameter},
                        stages.front() == place_.stage,
+                       {},
                        gradient_allocator({ActionKind::ReduceTied, -1, -1, -1, static_cast<int>(t)})});
     }
-    COX_TRY(ParameterStore store, ParameterStore::make(graph_, *weights_, std::move(specs), true, plan_.precision));
+    for (StorageSpec& spec : specs)
+      for (const int p : spec.parameters)
+        if (!mesh_->counts_in_norm(p)) spec.not_in_norm.push_back(p);
+    COX_TRY(ParameterStore store, ParameterStore::make(mesh_->view.graph(), *weights_, std::move(specs), true,
+                                                       plan_.precision, mesh_->view.part ? &mesh_->view : nullptr));
     store_ = std::move(store);
     return {};
   }
@@ -276,7 +293,7 @@ class TorchEngine final : public Engine {
     const bool any =
         std::any_of(specs.begin(), specs.end(), [](const StorageSpec& spec) { return spec.sharding.zero_stage > 0; });
     if (!any || plan_.precision != plan::Precision::BFloat16) return {};
-    COX_TRY(const ParameterReads reads, find_reads(graph_, plan_, rank_, *weights_));
+    COX_TRY(const ParameterReads reads, find_reads(mesh_->view, plan_, rank_, *weights_));
     for (StorageSpec& spec : specs) {
       for (const int p : spec.parameters) {
         spec.sharding.reads_master.push_back(reads.master[p]);
@@ -284,6 +301,17 @@ class TorchEngine final : public Engine {
       }
     }
     return {};
+  }
+
+  // That this rank holds a part of; -1: none.
+  [[nodiscard]] int find_parameter(const std::string& name) const {
+    for (std::size_t p = 0; p < graph_.parameters.size(); ++p) {
+      const model::Parameter& parameter = graph_.parameters[p];
+      const bool named =
+          parameter.name == name || std::count(parameter.tied_names.begin(), parameter.tied_names.end(), name) > 0;
+      if (named && store_->has(static_cast<int>(p))) return static_cast<int>(p);
+    }
+    return -1;
   }
 
   // Each once, though several chunks use it.
@@ -303,7 +331,9 @@ class TorchEngine final : public Engine {
 
   // Gradients that travel live where the backend need not copy them.
   [[nodiscard]] std::function<Result<std::shared_ptr<void>>(Bytes)> gradient_allocator(const Action& action) const {
-    const int group = plan::group_of(plan_, groups_, place_.stage, action);
+    const int group = action.kind == ActionKind::ReduceShared
+                          ? mesh_->stage_group
+                          : plan::group_of(plan_, groups_, place_.stage, action, place_.position);
     if (group < 0 || static_cast<std::size_t>(group) >= communicators_.size()) return {};
     collective::Communicator* communicator = communicators_[group];
     if (!communicator || communicator->size() == 1 || !communicator->capabilities().registered_buffers) return {};
@@ -323,6 +353,7 @@ class TorchEngine final : public Engine {
     local_counts_.assign(graph_.loss.size(), 0);
     global_counts_ = local_counts_;
     reduced_.assign(1 + 2 * graph_.loss.size(), 0);
+    mesh_->link.deadline = Deadline::after(steady_clock(), step_timeout_);
   }
 
   [[nodiscard]] std::int64_t first_sample(int micro_batch) const {
@@ -344,7 +375,9 @@ class TorchEngine final : public Engine {
                          : data_->training_window((step_ - 1) * plan_.batch.global + sample);
     };
     for (const int i : chunk.runner->stage().slice.inputs)
-      batch.values[graph_.inputs[i].value] = make_text_input(roles_[i], samples_, data_->sequence_length(), window);
+      batch.values[graph_.inputs[i].value] =
+          cut_tensor(make_text_input(roles_[i], samples_, data_->sequence_length(), window),
+                     mesh_->view.cuts_of(graph_.inputs[i].value));
     return batch;
   }
 
@@ -374,7 +407,7 @@ class TorchEngine final : public Engine {
       for (const ValueId v : chunk.activation_out.values) next.values[v] = chunk.runner->take_sent(batch, v);
     }
     // In evaluation nothing comes back.
-    if (evaluating_ && chunk.activation_out.transfers.empty()) micro_batches_.erase(key_of(action));
+    if (evaluating_ && !chunk.activation_out.exists) micro_batches_.erase(key_of(action));
     return {};
   }
 
@@ -401,6 +434,8 @@ class TorchEngine final : public Engine {
   // Gradients of the loss terms that the chunk makes, once.
   void seed_loss(const Chunk& chunk, MicroBatch& batch) const {
     if (batch.seeded) return;
+    // Every position has the whole loss, and the gradients of what all have add up: one of them begins.
+    const bool seeds = place_.position == 0;
     for (const int t : chunk.runner->stage().terms) {
       const model::LossTerm& term = graph_.loss[t];
       const double share = term.denominator ? 1.0 / global_counts_[t]
@@ -408,7 +443,7 @@ class TorchEngine final : public Engine {
       const auto options = options_of(graph_.values[term.numerator].dtype);
       StageRunner::add_gradient(
           batch, term.numerator,
-          at::full(sizes_of(graph_, term.numerator, samples_), term.coefficient * share, options));
+          at::full(sizes_of(graph_, term.numerator, samples_), seeds ? term.coefficient * share : 0.0, options));
     }
     batch.seeded = true;
   }
@@ -431,7 +466,7 @@ class TorchEngine final : public Engine {
       for (const ValueId v : chunk.gradient_out.values)
         if (batch.gradients[v].defined()) StageRunner::add_gradient(previous, v, std::move(batch.gradients[v]));
     }
-    if (chunk.gradient_out.transfers.empty()) micro_batches_.erase(key);
+    if (!chunk.gradient_out.exists) micro_batches_.erase(key);
     return {};
   }
 
@@ -468,8 +503,10 @@ class TorchEngine final : public Engine {
       case ActionKind::ReceiveActivation:
       case ActionKind::SendGradient:
       case ActionKind::ReceiveGradient:
-        communication.kind = Communication::Kind::Exchange;
         communication.transfers = exchange(action);
+        // A position of a mesh may have no part in what crosses.
+        communication.kind =
+            communication.transfers.empty() ? Communication::Kind::None : Communication::Kind::Exchange;
         return {};
       default: break;
     }
@@ -477,9 +514,13 @@ class TorchEngine final : public Engine {
       fill_sharded(action, *store_->sharded(storage), communication);
       return {};
     }
+    // On a mesh such parameters may all be shared.
+    if (action.kind == ActionKind::ReduceReused || action.kind == ActionKind::GatherReused) return {};
     communication.kind = Communication::Kind::AllReduce;
     if (action.kind == ActionKind::ReduceLossCount) {
       global_counts_ = local_counts_;
+      // Parts of a sequence have counted the same samples.
+      if (place_.position >= stage_.replicas[place_.replica].tensor) global_counts_.assign(global_counts_.size(), 0);
       communication.buffer = {global_counts_.data(), static_cast<std::int64_t>(global_counts_.size()), DType::Float64};
     } else if (action.kind == ActionKind::ReduceNorm) {
       COX_TRY_VOID(fill_norm());
@@ -488,7 +529,9 @@ class TorchEngine final : public Engine {
       const int storage = storage_of(action);
       COX_ENSURE(storage >= 0, to_text(action));
       store_->complete_gradient(storage);
-      communication.buffer = view(store_->gradient(storage));
+      communication.buffer =
+          view(action.kind == ActionKind::ReduceGradient ? store_->gradient(storage) : store_->prepare_sum(storage));
+      if (communication.buffer.count == 0) communication.kind = Communication::Kind::None;
     }
     return {};
   }
@@ -501,8 +544,9 @@ class TorchEngine final : public Engine {
       case ActionKind::ReduceTied: return storage_of_tied_[action.tied];
       case ActionKind::ReduceGradient:
       case ActionKind::GatherParameter: return bucket_of_start_.at(action.first_block);
+      case ActionKind::ReduceShared: return storage_of_shared_;
       case ActionKind::ReduceReused:
-      case ActionKind::GatherReused: return reused_storage_;
+      case ActionKind::GatherReused: return storage_of_reused_;
       default: return -1;
     }
   }
@@ -514,7 +558,7 @@ class TorchEngine final : public Engine {
   static void fill_sharded(const Action& action, ShardedStorage& storage, Communication& communication) {
     if (is_gather(action)) {
       const at::Tensor& values = storage.begin_gather();
-      communication.kind = Communication::Kind::AllGather;
+      communication.kind = values.numel() > 0 ? Communication::Kind::AllGather : Communication::Kind::None;
       communication.counts = storage.byte_counts();
       const std::int64_t own = communication.counts[storage.index()];
       communication.output = {values.data_ptr(), values.numel(), DType::UInt8};
@@ -522,7 +566,7 @@ class TorchEngine final : public Engine {
       return;
     }
     const ShardedStorage::Scatter& scatter = storage.begin_scatter();
-    communication.kind = Communication::Kind::ReduceScatter;
+    communication.kind = scatter.whole.numel() > 0 ? Communication::Kind::ReduceScatter : Communication::Kind::None;
     communication.counts = storage.piece_counts();
     communication.buffer = view(scatter.whole);
     communication.output = view(scatter.piece);
@@ -533,7 +577,7 @@ class TorchEngine final : public Engine {
     reduced_.assign(reduced_.size(), 0);
     if (!evaluating_) {
       for (int s = 0; s < store_->num_storages(); ++s) store_->complete_gradient(s);
-      reduced_[0] = store_->squared_norm(place_.replica == 0 && place_.position == 0);
+      reduced_[0] = store_->squared_norm(place_.replica == 0);
       if (!std::isfinite(reduced_[0])) return not_finite("the gradients are", reduced_[0]);
     }
     if (place_.position != 0) return {};
@@ -563,24 +607,28 @@ class TorchEngine final : public Engine {
     std::vector<at::Tensor> tensors;
     if (action.kind == ActionKind::SendActivation) {
       for (const ValueId v : chunk.activation_out.values) tensors.push_back(chunk.runner->take_sent(batch, v));
-      return edges_.send(action, chunk.activation_out, tensors, false);
+      return edges_.send(action, chunk.activation_out, tensors);
     }
     for (const ValueId v : chunk.gradient_out.values) {
       at::Tensor gradient = std::move(batch.gradients[v]);
       tensors.push_back(gradient.defined() ? gradient
-                                           : at::zeros(sizes_of(graph_, v, samples_),
+                                           : at::zeros(sizes_of(mesh_->view.graph(), v, samples_),
                                                        options_of(stored_dtype(graph_, v, plan_.precision))));
     }
     micro_batches_.erase(key_of(action));
-    return edges_.send(action, chunk.gradient_out, tensors, true);
+    return edges_.send(action, chunk.gradient_out, tensors);
   }
 
   void complete(const Action& action) {
     if (const int storage = storage_of(action); storage >= 0) {
-      if (ShardedStorage* sharded = store_->sharded(storage))
+      if (ShardedStorage* sharded = store_->sharded(storage)) {
         is_gather(action) ? sharded->end_gather() : sharded->end_scatter();
+      } else if (action.kind == ActionKind::ReduceShared || action.kind == ActionKind::ReduceTied) {
+        store_->finish_sum(storage);
+      }
       return;
     }
+    if (!plan::is_edge(action.kind)) return;
     const Chunk& chunk = chunks_[action.chunk];
     const Key key = key_of(action);
     if (action.kind == ActionKind::SendActivation || action.kind == ActionKind::SendGradient) {
@@ -588,12 +636,12 @@ class TorchEngine final : public Engine {
       // In evaluation nothing comes back.
       if (evaluating_) micro_batches_.erase(key);
     } else if (action.kind == ActionKind::ReceiveActivation) {
-      auto tensors = edges_.take(action, chunk.activation_in, false);
+      auto tensors = edges_.take(action, chunk.activation_in);
       MicroBatch& batch = micro_batch(key);
       for (std::size_t i = 0; i < tensors.size(); ++i)
         batch.values[chunk.activation_in.values[i]] = std::move(tensors[i]);
     } else if (action.kind == ActionKind::ReceiveGradient) {
-      auto tensors = edges_.take(action, chunk.gradient_in, true);
+      auto tensors = edges_.take(action, chunk.gradient_in);
       for (std::size_t i = 0; i < tensors.size(); ++i)
         StageRunner::add_gradient(micro_batch(key), chunk.gradient_in.values[i], std::move(tensors[i]));
     }
@@ -609,7 +657,10 @@ class TorchEngine final : public Engine {
   const std::int64_t samples_;
   const std::vector<plan::Group> groups_;
   const std::vector<plan::TiedParameter> tied_;
+  const Seconds step_timeout_;
+  const Localise localise_;
 
+  std::unique_ptr<MeshSetup> mesh_;
   std::optional<WeightSource> weights_;
   std::optional<TextData> data_;
   std::vector<InputRole> roles_;
@@ -617,7 +668,7 @@ class TorchEngine final : public Engine {
   std::vector<Chunk> chunks_;
   std::map<int, int> bucket_of_start_;
   std::vector<int> storage_of_tied_;
-  int reused_storage_ = -1;
+  int storage_of_shared_ = -1, storage_of_reused_ = -1;
   GatheredUses uses_, evaluation_uses_;
   EdgeBuffers edges_;
 

@@ -9,6 +9,7 @@
 
 #include "common/ensure.h"
 #include "worker/engine/tensor_types.h"
+#include "worker/engine/transitions.h"
 
 namespace coxswain::worker {
 namespace {
@@ -63,7 +64,7 @@ std::vector<std::int64_t> piece_begins(std::int64_t count, int holders) {
 
 Result<ShardedStorage> ShardedStorage::make(const model::ModelGraph& graph, const WeightSource& weights,
                                             const std::vector<int>& parameters, Sharding sharding,
-                                            plan::Precision precision) {
+                                            plan::Precision precision, const LocalView* view) {
   const at::NoGradGuard no_grad;
   ShardedStorage storage;
   storage.sharding_ = std::move(sharding);
@@ -83,7 +84,7 @@ Result<ShardedStorage> ShardedStorage::make(const model::ModelGraph& graph, cons
   // Under ZeRO 1 the piece is there from the reduction to the update, and the whole until then.
   if (storage.sharding_.zero_stage >= 2) storage.gradient_ = at::zeros({own}, options);
   storage.make_leaves();
-  COX_TRY_VOID(storage.read_weights(graph, weights, parameters));
+  COX_TRY_VOID(storage.read_weights(graph, weights, parameters, view));
   if (storage.sharding_.releases) storage.release();
   return storage;
 }
@@ -148,11 +149,13 @@ void ShardedStorage::make_leaves() {
 }
 
 Result<void> ShardedStorage::read_weights(const model::ModelGraph& graph, const WeightSource& weights,
-                                          const std::vector<int>& parameters) {
+                                          const std::vector<int>& parameters, const LocalView* view) {
   for (std::size_t i = 0; i < entries_.size(); ++i) {
     const Entry& entry = entries_[i];
-    const at::Tensor whole = at::empty({entry.count}, options_of(DType::Float32));
-    COX_TRY_VOID(weights.read_parameter(graph.parameters[parameters[i]], whole.mutable_data_ptr<float>()));
+    const model::Parameter& parameter = (view ? *view->whole : graph).parameters[parameters[i]];
+    COX_TRY(at::Tensor whole, weights.read_parameter_tensor(parameter));
+    if (view && !view->cuts_of(parameter.value).empty()) whole = cut_tensor(whole, view->cuts_of(parameter.value));
+    whole = whole.contiguous().view({entry.count});
     const std::int64_t end = entry.offset + entry.count;
     (entry.offset < wide_count_ ? wide(entry.offset, end) : narrow(entry.offset, end)).copy_(whole);
     const std::int64_t first = std::max(begin_, entry.offset), last = std::min(end_, end);

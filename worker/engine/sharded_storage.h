@@ -12,6 +12,7 @@
 #include "common/result.h"
 #include "model/model_graph.h"
 #include "plan/plan.h"
+#include "worker/engine/mesh_link.h"
 #include "worker/engine/weights.h"
 
 namespace coxswain::worker {
@@ -36,10 +37,10 @@ struct PieceOfParameter {
 
 class ShardedStorage {
  public:
-  /// Errors: as WeightSource.
+  /// `view`: which parts of the parameters, on a mesh (`graph` is the part's). Errors: as WeightSource.
   [[nodiscard]] static Result<ShardedStorage> make(const model::ModelGraph& graph, const WeightSource& weights,
                                                    const std::vector<int>& parameters, Sharding sharding,
-                                                   plan::Precision precision);
+                                                   plan::Precision precision, const LocalView* view = nullptr);
 
   /// Autograd leaves of the i-th parameter: what is read as a master, and its bfloat16 copy; undefined where not read.
   [[nodiscard]] const at::Tensor& leaf(std::size_t i) const { return entries_[i].leaf; }
@@ -93,7 +94,7 @@ class ShardedStorage {
   void lay_out(const model::ModelGraph& graph, const std::vector<int>& parameters);
   void make_leaves();
   Result<void> read_weights(const model::ModelGraph& graph, const WeightSource& weights,
-                            const std::vector<int>& parameters);
+                            const std::vector<int>& parameters, const LocalView* view);
   [[nodiscard]] std::int64_t byte_of(std::int64_t element) const;
   [[nodiscard]] at::Tensor wide(std::int64_t begin, std::int64_t end) const;    // float32 values [begin, end)
   [[nodiscard]] at::Tensor narrow(std::int64_t begin, std::int64_t end) const;  // bfloat16 ones

@@ -20,7 +20,7 @@ struct ParameterReads {
   std::vector<char> master, copy;
 };
 /// Errors: as lower_stage.
-[[nodiscard]] Result<ParameterReads> find_reads(const model::ModelGraph& graph, const plan::Plan& plan, int rank,
+[[nodiscard]] Result<ParameterReads> find_reads(const LocalView& view, const plan::Plan& plan, int rank,
                                                 const WeightSource& weights);
 
 /// ZeRO 3: the compute actions of a list that run on gathered buckets, in order.
