@@ -144,6 +144,7 @@ class RandomPlans {
       for (auto left = plan.batch.micro - static_cast<std::int64_t>(samples.size()); left > 0; --left)
         ++samples[below(static_cast<std::int64_t>(samples.size()))];
       add_stage(plan, samples);
+      plan.stages.back().zero_stage = static_cast<int>(below(4));
     }
     std::vector<int> ends;
     for (int b = 1; b < graph_.num_blocks(); ++b) ends.push_back(b);
@@ -163,8 +164,26 @@ class RandomPlans {
 
 struct Run {
   std::vector<double> losses;
-  std::map<std::string, std::vector<float>> parameters;
-  int num_unequal_copies = 0;  // of a parameter, on two ranks: other bits
+  std::map<std::string, std::vector<float>> parameters;  // from the pieces of all ranks
+  std::map<std::string, std::vector<char>> known;        // elements that a rank has given
+  int num_unequal_copies = 0;                            // of a parameter, on two ranks: other bits
+
+  void add(const model::Parameter& parameter, const worker::ParameterPart& piece) {
+    std::int64_t count = 1;
+    for (const std::int64_t dim : parameter.dims) count *= dim;
+    std::vector<float>& values = parameters[parameter.name];
+    std::vector<char>& given = known[parameter.name];
+    values.resize(count);
+    given.resize(count, 0);
+    bool differs = false;
+    for (std::size_t i = 0; i < piece.values.size(); ++i) {
+      const std::size_t at = piece.first + i;
+      differs = differs || (given[at] != 0 && values[at] != piece.values[i]);
+      values[at] = piece.values[i];
+      given[at] = 1;
+    }
+    if (differs) ++num_unequal_copies;
+  }
 };
 
 class Ranks {
@@ -226,10 +245,7 @@ class Ranks {
       }
       const std::lock_guard lock(mutex_);
       for (const model::Parameter& parameter : graph_.parameters) {
-        auto values = engine->read_parameter(parameter.name);
-        if (!values) continue;
-        const auto [known, is_new] = run_.parameters.emplace(parameter.name, *values);
-        if (!is_new && known->second != *values) ++run_.num_unequal_copies;
+        if (const auto part = engine->read_part(parameter.name)) run_.add(parameter, *part);
       }
     }
     // No rank takes its memory away while another still reads from it.
@@ -262,6 +278,7 @@ std::string describe(const plan::Plan& plan) {
     for (std::size_t r = 0; r < stage.replicas.size(); ++r)
       text += (r > 0 ? "," : "") + std::to_string(stage.replicas[r].samples);
     text += "]";
+    if (stage.zero_stage > 0 && stage.replicas.size() > 1) text += "z" + std::to_string(stage.zero_stage);
     if (std::count(stage.recompute.begin(), stage.recompute.end(), plan::Recompute::Full) > 0) text += "r";
   }
   return text;
