@@ -11,7 +11,7 @@ namespace coxswain::cost_model {
 namespace {
 
 constexpr std::int64_t kFloat32Bytes = 4;
-constexpr std::int64_t kBFloat16Bytes = 2;
+constexpr std::int64_t kHalfBytes = 2;
 /// Two float32 moments of AdamW.
 constexpr std::int64_t kOptimizerBytes = 8;
 
@@ -179,9 +179,9 @@ PersistentMemory estimate_persistent_memory(const PersistentElements& elements, 
     return is_split ? shard_of(elements.held, elements.held_experts, replicas, holders) : elements.held;
   };
   const std::int64_t updated = held(zero_stage >= 1);
-  const bool half = precision == plan::Precision::BFloat16, on_host = offload == plan::Offload::Optimizer;
-  // What is computed with, and under bfloat16 the float32 masters, which are state of the optimizer.
-  const std::int64_t computed = half ? kBFloat16Bytes : kFloat32Bytes;
+  const bool half = plan::is_mixed(precision), on_host = offload == plan::Offload::Optimizer;
+  // What is computed with, and in mixed precision the float32 masters, which are state of the optimizer.
+  const std::int64_t computed = half ? kHalfBytes : kFloat32Bytes;
   PersistentMemory memory;
   memory.parameters = Bytes(computed * held(zero_stage >= 3)) + elements.frozen;
   if (half && !on_host) memory.parameters += Bytes(kFloat32Bytes * updated);

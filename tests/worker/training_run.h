@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <exception>
 #include <map>
+#include <optional>
+#include <set>
+#include <stdexcept>
 #include <string>
 #include <thread>
 #include <vector>
@@ -29,12 +32,13 @@ struct PlanSpec {
   std::vector<int> part_ends = {};  // with chunks: last block of every part + 1, in model order; else the stages' own
   std::vector<int> recompute_blocks = {};  // these, where not all are recomputed
   int receive_credits = 2;
+  std::optional<plan::CsvSchedule> order = {};  // in place of `schedule`
 };
 
 inline plan::Plan make_plan(const model::ModelGraph& graph, const PlanSpec& spec) {
   plan::Plan plan;
   std::int64_t device = 0;
-  plan.schedule = spec.schedule;
+  plan.schedule = spec.order ? spec.order->kind : spec.schedule;
   plan.receive_credits = spec.receive_credits;
   std::vector<int> ends = spec.part_ends;
   for (const StageSpec& given : spec.stages) {
@@ -66,7 +70,11 @@ inline plan::Plan make_plan(const model::ModelGraph& graph, const PlanSpec& spec
   plan.batch.count = spec.count;
   plan.batch.global = plan.batch.micro * spec.count;
   plan.precision = spec.precision;
-  plan::fill_roles(plan, graph, Bytes(spec.bucket_bytes));
+  if (!spec.order) {
+    plan::fill_roles(plan, graph, Bytes(spec.bucket_bytes));
+  } else if (auto applied = plan::apply_schedule(plan, graph, Bytes(spec.bucket_bytes), *spec.order); !applied) {
+    throw std::runtime_error(to_text(applied.error()));
+  }
   return plan;
 }
 
@@ -75,6 +83,9 @@ struct TrainingRun {
   std::vector<double> validation;                          // after the last step
   std::map<std::string, std::vector<float>> parameters;    // every rank's; ranks that share one must agree
   std::vector<std::string> problems;
+  std::vector<std::int64_t> skipped;  // steps that updated nothing
+  std::vector<double> loss_scales;    // per step
+  std::set<std::string> not_finite;   // "step 3 rank 1: the loss is"
 };
 
 /// Group `g` of rank `r`: communicators[r][g].
@@ -99,7 +110,14 @@ inline Result<void> train_rank(const model::ModelGraph& graph, const plan::Plan&
     COX_TRY_VOID(engine->begin_step(step));
     COX_TRY_VOID(run_program(program, *engine, communicators, signal));
     COX_TRY(const worker::StepNumbers numbers, engine->end_step());
+    if (!numbers.not_finite.empty()) {
+      const std::lock_guard lock(mutex);
+      run.not_finite.insert("step " + std::to_string(step) + " rank " + std::to_string(rank) + ": " +
+                            numbers.not_finite);
+    }
     if (rank != 0) continue;
+    if (numbers.skipped) run.skipped.push_back(step);
+    run.loss_scales.push_back(numbers.loss_scale);
     run.losses.push_back(numbers.loss);
     run.grad_norms.push_back(numbers.grad_norm);
     run.learning_rates.push_back(numbers.learning_rate);

@@ -17,6 +17,7 @@ Result<LocalModel> LocalModel::make(const model::ModelGraph& graph, int first_bl
   StorageSpec spec;
   for (const int p : model::slice_stage(graph, first_block, end_block).parameters)
     if (graph.parameters[p].trainable) spec.parameters.push_back(p);
+  put_copied_first(spec, copied_parameters(graph, {{first_block, end_block}}, precision));
   COX_TRY(ParameterStore store, ParameterStore::make(graph, *local.weights_, {spec}, with_optimizer, precision));
   local.store_ = std::make_unique<ParameterStore>(std::move(store));
   return local;

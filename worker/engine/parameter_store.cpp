@@ -67,6 +67,12 @@ double sum_of_squares(const at::Tensor& tensor) {
 
 }  // namespace
 
+void put_copied_first(StorageSpec& spec, const std::vector<char>& copied) {
+  const auto end = std::stable_partition(spec.parameters.begin(), spec.parameters.end(),
+                                         [&](int parameter) { return copied[parameter] != 0; });
+  spec.num_copied = static_cast<int>(end - spec.parameters.begin());
+}
+
 Result<ParameterStore> ParameterStore::make(const model::ModelGraph& graph, const WeightSource& weights,
                                             std::vector<StorageSpec> specs, bool with_optimizer,
                                             plan::Precision precision) {
@@ -74,10 +80,10 @@ Result<ParameterStore> ParameterStore::make(const model::ModelGraph& graph, cons
   ParameterStore store;
   store.slot_of_.assign(graph.parameters.size(), -1);
   for (StorageSpec& spec : specs) {
-    std::int64_t count = 0;
+    std::int64_t count = 0, copied = 0;
     std::vector<std::int64_t> offsets;
-    for (const int p : spec.parameters) {
-      const model::Parameter& parameter = graph.parameters[p];
+    for (std::size_t i = 0; i < spec.parameters.size(); ++i) {
+      const model::Parameter& parameter = graph.parameters[spec.parameters[i]];
       if (parameter.dtype != DType::Float32) {
         return Error{ErrorCode::Unimplemented,
                      "a parameter that is not float32 cannot be trained in this version",
@@ -88,12 +94,14 @@ Result<ParameterStore> ParameterStore::make(const model::ModelGraph& graph, cons
       }
       offsets.push_back(count);
       count += (elements_of(parameter) + kAlignedElements - 1) / kAlignedElements * kAlignedElements;
+      if (static_cast<int>(i) < spec.num_copied) copied = count;
     }
     Storage storage;
     storage.in_norm = spec.in_norm;
     const auto options = options_of(DType::Float32);
     storage.values = at::zeros({count}, options);
-    if (precision == plan::Precision::BFloat16) storage.copies = at::zeros({count}, options_of(DType::BFloat16));
+    if (plan::is_mixed(precision) && copied > 0)
+      storage.copies = at::zeros({copied}, options_of(plan::computed_dtype(precision)));
     COX_TRY(storage.gradient, make_gradient(spec, count, storage.foreign));
     if (with_optimizer) {
       storage.first_moment = at::zeros({count}, options);
@@ -109,13 +117,13 @@ Result<ParameterStore> ParameterStore::make(const model::ModelGraph& graph, cons
         return of.narrow(0, offsets[i], length).view(parameter.dims).variable_data().set_requires_grad(true);
       };
       slot.leaf = make_leaf(storage.values);
-      if (storage.copies.defined()) slot.copy = make_leaf(storage.copies);
+      if (storage.copies.defined() && static_cast<int>(i) < spec.num_copied) slot.copy = make_leaf(storage.copies);
       slot.gradient = storage.gradient.narrow(0, offsets[i], length).view(parameter.dims);
       storage.slots.push_back(static_cast<int>(store.slots_.size()));
       store.slot_of_[spec.parameters[i]] = static_cast<int>(store.slots_.size());
       store.slots_.push_back(std::move(slot));
     }
-    if (storage.copies.defined()) storage.copies.copy_(storage.values);
+    storage.make_copies();
     store.storages_.push_back(std::move(storage));
   }
   return store;
@@ -169,8 +177,11 @@ void ParameterStore::update(const OptimizerSettings& optimizer, double learning_
   at::_fused_adamw_(values, gradients, first, second, /*max_exp_avg_sqs=*/{}, steps, learning_rate, optimizer.beta1,
                     optimizer.beta2, optimizer.weight_decay, optimizer.epsilon, /*amsgrad=*/false, /*maximize=*/false,
                     divisor, std::nullopt);
-  for (Storage& storage : storages_)
-    if (storage.copies.defined()) storage.copies.copy_(storage.values);
+  for (Storage& storage : storages_) storage.make_copies();
+}
+
+void ParameterStore::Storage::make_copies() {
+  if (copies.defined()) copies.copy_(values.narrow(0, 0, copies.numel()));
 }
 
 std::int64_t ParameterStore::num_elements() const {

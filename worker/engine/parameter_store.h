@@ -1,8 +1,8 @@
 #pragma once
 // A stage's parameters, gradients and optimizer state in flat float32 storages, one a gradient bucket and one a tied
-// parameter; under bfloat16 beside them the copies that are computed with. Autograd sees views. One collective, norm
-// and optimizer call serves a whole storage. Called by stage_runner (gradients) and engine (collectives, update).
-// Threads: the engine's one. Private to worker/engine. Source: DESIGN 3.7 (no AccumulateGrad).
+// parameter; in mixed precision beside them the 16-bit copies that are computed with. Autograd sees views. One
+// collective, norm and optimizer call serves a whole storage. Called by stage_runner (gradients) and engine
+// (collectives, update). Threads: the engine's one. Private to worker/engine. Source: DESIGN 3.7 (no AccumulateGrad).
 #include <ATen/core/TensorBody.h>
 
 #include <cstdint>
@@ -25,7 +25,10 @@ struct StorageSpec {
   bool in_norm = true;  // false: a tied copy, whose owner counts the gradient
   /// Where the gradients live when they are to be reduced without a copy; empty: the allocator.
   std::function<Result<std::shared_ptr<void>>(Bytes)> allocate_gradient;
+  int num_copied = 0;  // so many of `parameters`, the first ones, have a 16-bit copy
 };
+/// Brings the parameters that are `copied` (by parameter) to the front and counts them.
+void put_copied_first(StorageSpec& spec, const std::vector<char>& copied);
 
 class ParameterStore {
  public:
@@ -34,7 +37,8 @@ class ParameterStore {
                                                    std::vector<StorageSpec> specs, bool with_optimizer,
                                                    plan::Precision precision = plan::Precision::Float32);
 
-  /// The autograd leaf of graph.parameters[parameter]: the float32 values (masters), or their bfloat16 copy.
+  /// The autograd leaf of graph.parameters[parameter]: the float32 values (masters), or their 16-bit copy
+  /// (undefined where it has none).
   [[nodiscard]] const at::Tensor& leaf(int parameter) const { return slots_[slot_of_[parameter]].leaf; }
   [[nodiscard]] const at::Tensor& copy_leaf(int parameter) const { return slots_[slot_of_[parameter]].copy; }
   [[nodiscard]] bool has(int parameter) const { return slot_of_[parameter] >= 0; }
@@ -64,6 +68,7 @@ class ParameterStore {
     at::Tensor values, copies, gradient, first_moment, second_moment;
     std::vector<int> slots;
     bool in_norm = true;
+    void make_copies();
   };
   struct Slot {
     at::Tensor leaf, copy, gradient;
