@@ -161,7 +161,9 @@ TEST_CASE("what a rank keeps of a parameter is what the cost model says") {
         masters_only +=
             std::accumulate(parameter.dims.begin(), parameter.dims.end(), std::int64_t{1}, std::multiplies<>());
     }
-    worker::put_copied_first(spec, worker::copied_parameters(gpt(), {{0, gpt().num_blocks()}}, precision));
+    const auto copied = worker::copied_parameters(gpt(), {{0, gpt().num_blocks()}}, precision);
+    for (const int p : spec.parameters)
+      if (copied[p] != 0) spec.copied.push_back(p);
     const auto store = worker::ParameterStore::make(gpt(), *weights, {spec}, true, precision);
     REQUIRE(store);
     const auto expected =
@@ -180,8 +182,13 @@ TEST_CASE("activations and their gradients cross an edge in 16 bits") {
   REQUIRE_FALSE(slice.sent.empty());
   const cost_model::ModelFacts facts(gpt());
   for (const Precision precision : {Precision::Float32, Precision::BFloat16, Precision::Float16}) {
-    worker::EdgeBuffers edges(gpt(), 4, precision);
-    const worker::EdgeSpec edge{slice.sent, {{0, 0, 4}}, {0}};
+    worker::EdgeBuffers edges(gpt(), precision);
+    const plan::Plan plan = make_plan(gpt(), {{{3, {4}}, {gpt().num_blocks(), {4}}}});
+    worker::EdgeSpec edge;
+    edge.values = slice.sent;
+    for (const model::ValueId v : slice.sent) edge.sizes.push_back(worker::sizes_of(gpt(), v, 4));
+    edge.whole.assign(slice.sent.size(), 1);
+    edge.pieces = worker::edge_pieces(gpt(), plan, slice.sent, 1, 0, false);
     Bytes bytes{0};
     for (const auto& operation : edges.receive({plan::ActionKind::ReceiveActivation, 0}, edge))
       bytes += size_of(operation.buffer.dtype) * operation.buffer.count;

@@ -10,8 +10,10 @@
 
 #include <algorithm>
 
+#include "plan/layout/held_rows.h"
 #include "worker/engine/caching_allocator.h"
 #include "worker/engine/tensor_types.h"
+#include "worker/engine/transitions.h"
 
 namespace coxswain::worker {
 namespace {
@@ -25,6 +27,10 @@ std::int64_t elements_of(const model::Parameter& parameter) {
   std::int64_t count = 1;
   for (const std::int64_t dim : parameter.dims) count *= dim;
   return count;
+}
+
+std::int64_t padded(std::int64_t elements) {
+  return (elements + kAlignedElements - 1) / kAlignedElements * kAlignedElements;
 }
 
 Result<at::Tensor> make_gradient(const StorageSpec& spec, std::int64_t count, std::shared_ptr<void>& foreign) {
@@ -67,21 +73,16 @@ double sum_of_squares(const at::Tensor& tensor) {
 
 }  // namespace
 
-void put_copied_first(StorageSpec& spec, const std::vector<char>& copied) {
-  const auto end = std::stable_partition(spec.parameters.begin(), spec.parameters.end(),
-                                         [&](int parameter) { return copied[parameter] != 0; });
-  spec.num_copied = static_cast<int>(end - spec.parameters.begin());
-}
-
 Result<ParameterStore> ParameterStore::make(const model::ModelGraph& graph, const WeightSource& weights,
                                             std::vector<StorageSpec> specs, bool with_optimizer,
-                                            plan::Precision precision) {
+                                            plan::Precision precision, const LocalView* view) {
   const at::NoGradGuard no_grad;
   ParameterStore store;
   store.slot_of_.assign(graph.parameters.size(), -1);
   for (StorageSpec& spec : specs) {
+    Storage storage;
     std::int64_t count = 0, copied = 0;
-    std::vector<std::int64_t> offsets;
+    std::vector<std::int64_t> offsets, copy_offsets;
     for (std::size_t i = 0; i < spec.parameters.size(); ++i) {
       const model::Parameter& parameter = graph.parameters[spec.parameters[i]];
       if (parameter.dtype != DType::Float32) {
@@ -92,11 +93,18 @@ Result<ParameterStore> ParameterStore::make(const model::ModelGraph& graph, cons
                      std::string(to_text(parameter.dtype)),
                      "export the model in float32"};
       }
+      const std::int64_t elements = padded(elements_of(parameter));
+      const bool is_copied = std::count(spec.copied.begin(), spec.copied.end(), spec.parameters[i]) > 0;
+      copy_offsets.push_back(is_copied ? copied : -1);
+      if (is_copied) {
+        const bool follows = !storage.copy_runs.empty() && i > 0 && copy_offsets[i - 1] >= 0;
+        if (!follows) storage.copy_runs.push_back({count, copied, 0});
+        storage.copy_runs.back().count += elements;
+        copied += elements;
+      }
       offsets.push_back(count);
-      count += (elements_of(parameter) + kAlignedElements - 1) / kAlignedElements * kAlignedElements;
-      if (static_cast<int>(i) < spec.num_copied) copied = count;
+      count += elements;
     }
-    Storage storage;
     storage.in_norm = spec.in_norm;
     const auto options = options_of(DType::Float32);
     storage.values = at::zeros({count}, options);
@@ -109,15 +117,28 @@ Result<ParameterStore> ParameterStore::make(const model::ModelGraph& graph, cons
     }
     for (std::size_t i = 0; i < spec.parameters.size(); ++i) {
       const model::Parameter& parameter = graph.parameters[spec.parameters[i]];
-      COX_TRY_VOID(weights.read_parameter(parameter, storage.values.mutable_data_ptr<float>() + offsets[i]));
+      const model::Parameter& whole = view ? view->whole->parameters[spec.parameters[i]] : parameter;
       const std::int64_t length = elements_of(parameter);
       Slot slot;
+      slot.sum_offset = storage.sum_elements;
+      storage.sum_elements += padded(elements_of(whole));
+      if (view && !view->cuts_of(parameter.value).empty()) {
+        const auto cuts = view->cuts_of(parameter.value);
+        slot.whole_sizes = whole.dims;
+        slot.rows = runs_of(plan::held_rows(whole.dims, cuts));
+        COX_TRY(const at::Tensor values, weights.read_parameter_tensor(whole));
+        storage.values.narrow(0, offsets[i], length).view(parameter.dims).copy_(cut_tensor(values, cuts));
+      } else {
+        COX_TRY_VOID(weights.read_parameter(whole, storage.values.mutable_data_ptr<float>() + offsets[i]));
+      }
+      slot.in_norm = std::count(spec.not_in_norm.begin(), spec.not_in_norm.end(), spec.parameters[i]) == 0;
+      storage.counts_all = storage.counts_all && slot.in_norm;
       // Its own version counter: the optimizer's writes are no concern of a finished graph.
-      const auto make_leaf = [&](const at::Tensor& of) {
-        return of.narrow(0, offsets[i], length).view(parameter.dims).variable_data().set_requires_grad(true);
+      const auto make_leaf = [&](const at::Tensor& of, std::int64_t offset) {
+        return of.narrow(0, offset, length).view(parameter.dims).variable_data().set_requires_grad(true);
       };
-      slot.leaf = make_leaf(storage.values);
-      if (storage.copies.defined() && static_cast<int>(i) < spec.num_copied) slot.copy = make_leaf(storage.copies);
+      slot.leaf = make_leaf(storage.values, offsets[i]);
+      if (storage.copies.defined() && copy_offsets[i] >= 0) slot.copy = make_leaf(storage.copies, copy_offsets[i]);
       slot.gradient = storage.gradient.narrow(0, offsets[i], length).view(parameter.dims);
       storage.slots.push_back(static_cast<int>(store.slots_.size()));
       store.slot_of_[spec.parameters[i]] = static_cast<int>(store.slots_.size());
@@ -150,10 +171,44 @@ void ParameterStore::complete_gradient(int storage) {
   }
 }
 
+at::Tensor ParameterStore::whole_of(const Slot& slot, const at::Tensor& sum) {
+  const at::IntArrayRef sizes = slot.rows.empty() ? slot.gradient.sizes() : at::IntArrayRef(slot.whole_sizes);
+  std::int64_t count = 1;
+  for (const std::int64_t size : sizes) count *= size;
+  return sum.narrow(0, slot.sum_offset, count).view(sizes);
+}
+
+at::Tensor ParameterStore::prepare_sum(int index) {
+  Storage& storage = storages_[index];
+  const bool whole = std::all_of(storage.slots.begin(), storage.slots.end(),
+                                 [&](int s) { return slots_[s].rows.empty(); });
+  if (whole) return storage.gradient;
+  storage.sum = at::zeros({storage.sum_elements}, storage.gradient.options());
+  for (const int s : storage.slots) {
+    const at::Tensor target = whole_of(slots_[s], storage.sum);
+    put_boxes(target, slots_[s].rows, slots_[s].gradient, false);
+  }
+  return storage.sum;
+}
+
+void ParameterStore::finish_sum(int index) {
+  Storage& storage = storages_[index];
+  if (!storage.sum.defined()) return;
+  for (const int s : storage.slots) take_boxes(whole_of(slots_[s], storage.sum), slots_[s].rows, slots_[s].gradient);
+  storage.sum.reset();
+}
+
 double ParameterStore::squared_norm() const {
   double total = 0;
-  for (const Storage& storage : storages_)
-    if (storage.in_norm) total += sum_of_squares(storage.gradient);
+  for (const Storage& storage : storages_) {
+    if (!storage.in_norm) continue;
+    if (storage.counts_all) {
+      total += sum_of_squares(storage.gradient);
+    } else {
+      for (const int s : storage.slots)
+        if (slots_[s].in_norm) total += sum_of_squares(slots_[s].gradient);
+    }
+  }
   return total;
 }
 
@@ -181,7 +236,9 @@ void ParameterStore::update(const OptimizerSettings& optimizer, double learning_
 }
 
 void ParameterStore::Storage::make_copies() {
-  if (copies.defined()) copies.copy_(values.narrow(0, 0, copies.numel()));
+  if (!copies.defined()) return;
+  for (const CopyRun& run : copy_runs)
+    copies.narrow(0, run.copy_offset, run.count).copy_(values.narrow(0, run.offset, run.count));
 }
 
 std::int64_t ParameterStore::num_elements() const {
