@@ -13,7 +13,9 @@ struct OptimizerSettings {
   double learning_rate = 1e-3;
   double beta1 = 0.9, beta2 = 0.95, epsilon = 1e-8;
   double weight_decay = 0.1;
-  double clip_grad_norm = 1.0;  // 0: none
+  double clip_grad_norm = 1.0;        // 0: none
+  bool skip_non_finite = false;       // a step whose loss or gradients are not finite is skipped; else it ends the run
+  double initial_loss_scale = 65536;  // under float16; a power of two
   std::int64_t warmup_steps = 0;
   std::string decay = "cosine";  // or "constant"
   double min_ratio = 0.1;

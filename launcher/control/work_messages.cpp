@@ -50,6 +50,7 @@ void set_train(control::TrainSettings& settings, const Job& job) {
   settings.set_validation_every(job.validation.fraction > 0 ? job.validation.every_steps : 0);
   settings.set_steps(job.steps);
   settings.set_seed(job.seed);
+  settings.set_skip_non_finite(job.optimizer.skip_non_finite);
 }
 
 }  // namespace

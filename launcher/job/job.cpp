@@ -95,11 +95,12 @@ class Converter {
       default: return problem("plan", "wrong type", "auto, a plan file, or constraints", text_of(value), "");
     }
     for (const auto& [key, member] : value.struct_value().fields()) {
-      auto one = planner::parse_constraints({key + "=" + constraint_text(key, member)});
+      const std::string text = constraint_text(key, member);
+      auto one = planner::parse_constraints({key + "=" + text});
       if (!one)
         problem("plan." + key, one.error().message, one.error().expected, text_of(member), one.error().hint);
       else
-        texts_.push_back(key + "=" + constraint_text(key, member));
+        texts_.push_back(key + "=" + text);
     }
     // The map of a protobuf Struct has no order; the texts must not depend on it.
     std::sort(texts_.begin(), texts_.end());
@@ -127,8 +128,11 @@ class Converter {
   }
 
   // `cuts` and `samples` are lists as such; for every other key a list means alternatives.
-  static std::string constraint_text(const std::string& key, const Value& value) {
+  [[nodiscard]] std::string constraint_text(const std::string& key, const Value& value) const {
     const std::string text = text_of(value);
+    // A file stands beside the job's.
+    if (key == "schedule" && text.starts_with("csv:") && text.size() > 4)
+      return "csv:" + resolve(text.substr(4)).string();
     const bool list_is_value = key == "cuts" || key == "samples" || key == "recompute";
     return value.kind_case() == Value::kListValue && !list_is_value ? text.substr(1, text.size() - 2) : text;
   }
@@ -153,6 +157,7 @@ void convert_optimizer(const job::Optimizer& message, Job& job, Converter& conve
   if (message.has_warmup_steps()) job.optimizer.warmup_steps = message.warmup_steps();
   if (message.has_decay()) job.optimizer.decay = message.decay();
   if (message.has_min_ratio()) job.optimizer.min_ratio = message.min_ratio();
+  job.optimizer.skip_non_finite = message.non_finite() == "skip";
 }
 
 }  // namespace
@@ -182,7 +187,7 @@ Result<Job> parse_job(const std::string& text, const std::filesystem::path& file
                       message.validation().steps()};
     job.global_batch = message.batch().global();
     converter.micro_batch(message.batch().micro(), job);
-    job.precision = message.precision() == "bfloat16" ? plan::Precision::BFloat16 : plan::Precision::Float32;
+    job.precision = plan::parse_precision(message.precision()).value_or(plan::Precision::Float32);
     convert_optimizer(message.optimizer(), job, converter);
     job.steps = message.train().steps();
     job.seed = message.train().seed();

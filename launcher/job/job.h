@@ -38,6 +38,7 @@ struct JobOptimizer {
   std::int64_t warmup_steps = 0;
   std::string decay = "constant";  // or "cosine"
   double min_ratio = 0;
+  bool skip_non_finite = false;  // `non_finite: skip`; else such a step ends the run
 };
 
 struct Job {

@@ -36,7 +36,12 @@ void emit_plan(YAML::Emitter& out, const Job& job) {
     const auto equals = text.find('=');
     const std::string value = text.substr(equals + 1);
     const bool alternatives = value.find(',') != std::string::npos && !value.starts_with('[');
-    out << YAML::Key << text.substr(0, equals) << YAML::Value << YAML::Load(alternatives ? "[" + value + "]" : value);
+    out << YAML::Key << text.substr(0, equals) << YAML::Value;
+    if (value.starts_with("csv:")) {
+      out << YAML::DoubleQuoted << value;
+      continue;
+    }
+    out << YAML::Load(alternatives ? "[" + value + "]" : value);
   }
   out << YAML::EndMap;
 }
@@ -66,7 +71,9 @@ std::string to_yaml(const Job& job) {
       << YAML::Value << o.weight_decay;
   if (o.clip_grad_norm > 0) out << YAML::Key << "clip_grad_norm" << YAML::Value << o.clip_grad_norm;
   out << YAML::Key << "warmup_steps" << YAML::Value << o.warmup_steps << YAML::Key << "decay" << YAML::Value << o.decay
-      << YAML::Key << "min_ratio" << YAML::Value << o.min_ratio << YAML::EndMap;
+      << YAML::Key << "min_ratio" << YAML::Value << o.min_ratio;
+  if (o.skip_non_finite) out << YAML::Key << "non_finite" << YAML::Value << "skip";
+  out << YAML::EndMap;
   out << YAML::Key << "train" << YAML::Value << YAML::Flow << YAML::BeginMap << YAML::Key << "steps" << YAML::Value
       << job.steps << YAML::Key << "seed" << YAML::Value << job.seed << YAML::Key << "log_every" << YAML::Value
       << job.log_every << YAML::EndMap;

@@ -157,8 +157,8 @@ bool fits_whole(const model::ModelGraph& graph, plan::Precision precision) {
   for (const model::Parameter& parameter : graph.parameters) {
     double count = 1;
     for (const std::int64_t dim : parameter.dims) count *= static_cast<double>(dim);
-    // Value, gradient, two moments; under bfloat16 the copy that is computed with.
-    bytes += (precision == plan::Precision::BFloat16 ? 18 : 16) * count;
+    // Value, gradient, two moments; in mixed precision the copy that is computed with.
+    bytes += (plan::is_mixed(precision) ? 18 : 16) * count;
   }
   const double available = static_cast<double>(sysconf(_SC_AVPHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGESIZE));
   return bytes < kWholeModelFraction * available;
@@ -243,6 +243,7 @@ Result<cluster::Profile> profile(const model::ModelGraph& graph, const std::vect
                                  const StartBarrier& start_barrier) {
   cluster::Profile result;
   result.model_hash = model::model_hash(graph);
+  result.precision = plan::to_text(settings.precision);
   Profiler profiler(graph, settings, start_barrier);
   COX_TRY_VOID(profiler.open_data());
   const auto runs = runs_of(graph, settings.precision);
