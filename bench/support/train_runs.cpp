@@ -38,11 +38,15 @@ std::filesystem::path make_example(const ModelSize& size) {
 
 std::filesystem::path write_job(const TrainJob& job, const std::filesystem::path& folder) {
   std::ofstream out(folder / "job.yaml");
-  out << "name: bench\nmodel: {pt2: " << (job.example / "gpt.pt2").string()
-      << "}\ndata: {text: " << (job.example / "kjv.txt").string() << ", sequence_length: " << job.context
-      << ", seed: 7}\nbatch: {global: " << job.global_batch << "}\n"
+  const auto model = job.model.empty() ? job.example / "gpt.pt2" : job.model;
+  const auto text = job.text.empty() ? job.example / "kjv.txt" : job.text;
+  out << "name: bench\nmodel: {pt2: " << model.string() << "}\ndata: {"
+      << (job.tensors.empty() ? "text: " + text.string() + ", sequence_length: " + std::to_string(job.context)
+                              : "tensors: " + job.tensors.string())
+      << ", seed: 7}\nbatch: {global: " << job.global_batch << "}\nprecision: " << job.precision << "\n"
       << "optimizer: {name: adamw, learning_rate: 1.0e-3, betas: [0.9, 0.95], weight_decay: 0.1, clip_grad_norm: 1.0, "
-         "warmup_steps: 20}\n"
+         "warmup_steps: "
+      << job.warmup << "}\n"
       << "train: {steps: " << job.steps << ", seed: 1234, log_every: 5}\n";
   if (!job.plan.empty()) out << "plan: " << job.plan << "\n";
   return folder / "job.yaml";

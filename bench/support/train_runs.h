@@ -25,6 +25,10 @@ struct TrainJob {
   std::string plan;                     // constraints as YAML flow map, or a plan file; empty: auto
   std::filesystem::path programs = {};  // folder of launch and worker; empty: this program's
   int first_measured_step = 5;          // steps before it warm up
+  /// In place of the example's: a model with a text or a file of tensors.
+  std::filesystem::path model = {}, text = {}, tensors = {};
+  int warmup = 20;
+  std::string precision = "float32";
 };
 
 struct TrainRun {
