@@ -60,12 +60,16 @@ struct Cut {
 
 struct LocalGraph {
   model::ModelGraph graph;             // at a fixed number of samples: no batch symbol, static_batch = samples
-  std::vector<MeshAxis> axes;          // outermost first; empty on a mesh of one device
+  std::vector<MeshAxis> axes;          // mesh_axes of the replica
   std::vector<model::OpId> origin;     // by op of `graph`: the whole graph's op that it is a part of; -1: transition
   std::vector<std::vector<Cut>> cuts;  // by value of `graph`: applied one after another; none: it holds all of it
   /// By parameter: axes along which its gradient is still to be summed (those that do not cut it).
   std::vector<AxisSet> gradient_axes;
 };
+
+/// The axes of a replica's mesh: context, then the prime factors of tensor (so that a part of the tensor axis can split
+/// what there is less of, key heads say), outermost first. None on a mesh of one device.
+[[nodiscard]] std::vector<MeshAxis> mesh_axes(const Replica& replica);
 
 /// Members of the group of `position` over `axes`, ascending.
 [[nodiscard]] std::vector<int> members_of(std::span<const MeshAxis> axes, AxisSet set, int position);

@@ -30,8 +30,7 @@ std::vector<Cut> edge_cuts(const model::ModelGraph&, model::ValueId, std::int64_
 Result<LocalGraph> localise_stage(const model::ModelGraph& graph, const Stage&, const Replica& replica, int) {
   LocalGraph local;
   local.graph = bind_samples(graph, replica.samples);
-  if (replica.context > 1) local.axes.push_back({AxisKind::Context, replica.context, replica.tensor});
-  if (replica.tensor > 1) local.axes.push_back({AxisKind::Tensor, replica.tensor, 1});
+  local.axes = mesh_axes(replica);
   for (std::size_t i = 0; i < graph.ops.size(); ++i) local.origin.push_back(static_cast<model::OpId>(i));
   local.cuts.resize(graph.values.size());
   local.gradient_axes.assign(graph.parameters.size(), (AxisSet{1} << local.axes.size()) - 1);
