@@ -36,6 +36,18 @@ std::filesystem::path make_example(const ModelSize& size) {
   return folder;
 }
 
+std::vector<std::filesystem::path> make_family_models(const std::vector<std::string>& size) {
+  const auto folder = make_scratch_folder("models");
+  std::vector<std::string> line{(source_folder() / ".venv/bin/python").string(),
+                                (source_folder() / "tests/model/make_models.py").string(), folder.string()};
+  line.insert(line.end(), size.begin(), size.end());
+  run_or_exit(line);
+  std::vector<std::filesystem::path> models;
+  for (const char* name : {"gpt2", "llama", "bert", "vit", "moe"})
+    models.push_back(folder / (std::string(name) + ".pt2"));
+  return models;
+}
+
 std::filesystem::path write_job(const TrainJob& job, const std::filesystem::path& folder) {
   std::ofstream out(folder / "job.yaml");
   const auto model = job.model.empty() ? job.example / "gpt.pt2" : job.model;

@@ -17,6 +17,10 @@ struct ModelSize {
 /// Writes gpt.pt2 and kjv.txt into a scratch folder and returns it. Exits 1 with the exporter's message when it fails.
 [[nodiscard]] std::filesystem::path make_example(const ModelSize& size);
 
+/// Five families of transformers and their data, by tests/model/make_models.py, in a scratch folder.
+/// `size`: nothing, or width and length. Exits 1 as make_example.
+[[nodiscard]] std::vector<std::filesystem::path> make_family_models(const std::vector<std::string>& size);
+
 struct TrainJob {
   std::filesystem::path example;  // from make_example
   int context = 128;

@@ -1,10 +1,12 @@
-"""Writes the models that random plans are tried on, each with data to train on: `python make_models.py FOLDER`.
+"""Writes the models that random plans are tried on, each with data to train on:
+`python make_models.py FOLDER [WIDTH LENGTH]`, by default as small as a test wants them.
 
 Five families of transformers in tiny random configurations, dropout on: NAME.pt2, and NAME.safetensors with one row a
 sample. Each has eight blocks or more, so that it can be cut into eight stages. Made at test time, never committed.
 """
 
 import hashlib
+import math
 import os
 import pathlib
 import sys
@@ -16,7 +18,7 @@ import make_fixtures  # noqa: E402  (also puts python/ and examples/gpt on the p
 from experts import group_experts  # noqa: E402
 
 LAYERS = 6
-LENGTH = 16
+WIDTH, LENGTH = 32, 16
 VOCABULARY = 96
 ROWS = 100  # no multiple of a batch, and fewer than five steps take: an epoch ends within a step
 IGNORED = -100
@@ -25,9 +27,11 @@ WIDE = 0.1  # five times the usual initial weights, so that layers matter
 
 
 def main():
+    global WIDTH, LENGTH
     folder = pathlib.Path(sys.argv[1])
+    WIDTH, LENGTH = map(int, sys.argv[2:4] or (WIDTH, LENGTH))
     scripts = [pathlib.Path(__file__), pathlib.Path(__file__).with_name("experts.py")]
-    wanted = hashlib.sha256(b"".join(file.read_bytes() for file in scripts)).hexdigest() + " " + make_fixtures.stamp()
+    wanted = hashlib.sha256(b"".join(file.read_bytes() for file in scripts)).hexdigest() + f" {WIDTH} {LENGTH} " + make_fixtures.stamp()
     made = folder / "models_stamp"
     if made.exists() and made.read_text() == wanted:
         return
@@ -60,19 +64,19 @@ def models():
     import transformers as t
 
     torch.manual_seed(7)
-    decoder = {"hidden_size": 32, "num_hidden_layers": LAYERS, "vocab_size": VOCABULARY, "max_position_embeddings": LENGTH,
+    decoder = {"hidden_size": WIDTH, "num_hidden_layers": LAYERS, "vocab_size": VOCABULARY, "max_position_embeddings": LENGTH,
                "initializer_range": WIDE, "use_cache": False, "attention_dropout": DROPOUT}
-    encoder = {"hidden_size": 32, "intermediate_size": 56, "num_hidden_layers": LAYERS, "num_attention_heads": 4,
+    encoder = {"hidden_size": WIDTH, "intermediate_size": WIDTH * 7 // 4, "num_hidden_layers": LAYERS, "num_attention_heads": 4,
                "initializer_range": WIDE, "hidden_dropout_prob": DROPOUT, "attention_probs_dropout_prob": DROPOUT}
-    gpt2 = t.GPT2Config(n_layer=LAYERS, n_embd=32, n_head=4, n_positions=LENGTH, vocab_size=VOCABULARY, use_cache=False,
+    gpt2 = t.GPT2Config(n_layer=LAYERS, n_embd=WIDTH, n_head=4, n_positions=LENGTH, vocab_size=VOCABULARY, use_cache=False,
                         initializer_range=WIDE, resid_pdrop=DROPOUT, embd_pdrop=DROPOUT, attn_pdrop=DROPOUT)
     # Two heads of keys for eight of queries: fewer than there may be ranks.
-    llama = t.LlamaConfig(**decoder, intermediate_size=88, num_attention_heads=8, num_key_value_heads=2)
-    mixture = {**decoder, "intermediate_size": 48, "num_attention_heads": 4, "num_key_value_heads": 2, "num_local_experts": 4,
+    llama = t.LlamaConfig(**decoder, intermediate_size=WIDTH * 11 // 4, num_attention_heads=8, num_key_value_heads=2)
+    mixture = {**decoder, "intermediate_size": WIDTH * 3 // 2, "num_attention_heads": 4, "num_key_value_heads": 2, "num_local_experts": 4,
                "num_experts_per_tok": 2}
     balanced = t.MixtralConfig(**mixture, output_router_logits=True, router_aux_loss_coef=0.1)
     bert = t.BertConfig(**encoder, vocab_size=VOCABULARY, max_position_embeddings=LENGTH)
-    vit = t.ViTConfig(**encoder, image_size=16, patch_size=4, num_labels=10)
+    vit = t.ViTConfig(**encoder, image_size=4 * math.isqrt(LENGTH), patch_size=4, num_labels=10)
     return {
         "gpt2": (loss_of(t.GPT2LMHeadModel(gpt2)), text_rows()),
         "llama": (loss_of(t.LlamaForCausalLM(llama)), text_rows()),
