@@ -25,7 +25,9 @@ class Converter {
 
   void problem(const std::string& path, const std::string& message, const std::string& expected, const std::string& got,
                const std::string& hint) {
-    const auto line = walk_.lines.find(path);
+    // What is missing stands where its section does.
+    auto line = walk_.lines.find(path);
+    if (line == walk_.lines.end()) line = walk_.lines.find(path.substr(0, path.rfind('.')));
     walk_.problems.push_back({ErrorCode::InvalidArgument, message,
                               place(file_.string(), line == walk_.lines.end() ? 1 : line->second, path), expected, got,
                               hint});

@@ -51,7 +51,7 @@ std::vector<Error> problems_of(const model::ModelGraph& graph, const std::vector
   write_safetensors(folder / "data", tensors);
   const auto rows = model::open_input_rows(graph, folder / "data");
   REQUIRE_FALSE(rows);
-  return rows.error().details;
+  return rows.error().details.empty() ? std::vector<Error>{rows.error()} : rows.error().details;
 }
 
 }  // namespace
