@@ -8,6 +8,7 @@
 #include "bench/support/bench.h"
 #include "collective/backend.h"
 #include "executor/executor.h"
+#include "plan/layout/mesh_groups.h"
 #include "plan/program.h"
 #include "worker/engine/engine.h"
 
@@ -99,7 +100,7 @@ class ThreadRanks {
   Result<void> split(int rank, collective::Communicator& world,
                      std::vector<std::unique_ptr<collective::Communicator>>& owned,
                      std::vector<collective::Communicator*>& communicators) {
-    for (const plan::Group& group : plan::make_groups(plan_, graph_)) {
+    for (const plan::Group& group : plan::rank_groups(plan_, graph_, rank)) {
       if (group.kind == plan::GroupKind::World) {
         communicators.push_back(&world);
         continue;

@@ -10,3 +10,10 @@ set_tests_properties(make_engine_fixtures PROPERTIES FIXTURES_REQUIRED model_fix
 add_test(NAME worker_engine COMMAND worker_engine_test -w NoAssertions)
 set_tests_properties(worker_engine PROPERTIES FIXTURES_REQUIRED "model_fixtures;engine_fixtures" LABELS torch TIMEOUT 300
   ENVIRONMENT "OMP_NUM_THREADS=1")
+
+# Kernels of the engine alone: no fixtures, groups of ranks are threads.
+file(GLOB cox_kernel_tests CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/worker/kernel_*_test.cpp)
+add_executable(worker_kernels_test ${cox_kernel_tests})
+target_link_libraries(worker_kernels_test PRIVATE worker_engine test_support cox_libtorch)
+add_test(NAME worker_kernels COMMAND worker_kernels_test -w NoAssertions)
+set_tests_properties(worker_kernels PROPERTIES LABELS torch TIMEOUT 300 ENVIRONMENT "OMP_NUM_THREADS=1")

@@ -7,6 +7,7 @@
 #include <new>
 
 #include "common/ensure.h"
+#include "worker/engine/parallel_link.h"
 
 namespace coxswain::worker {
 
@@ -24,6 +25,23 @@ c10::ScalarType scalar_type_of(DType dtype) {
     case DType::Float64: return c10::ScalarType::Double;
   }
   COX_ENSURE(false, static_cast<int>(dtype));
+}
+
+DType dtype_of(c10::ScalarType type) {
+  switch (type) {
+    case c10::ScalarType::Bool: return DType::Bool;
+    case c10::ScalarType::Byte: return DType::UInt8;
+    case c10::ScalarType::Char: return DType::Int8;
+    case c10::ScalarType::Short: return DType::Int16;
+    case c10::ScalarType::Int: return DType::Int32;
+    case c10::ScalarType::Long: return DType::Int64;
+    case c10::ScalarType::Half: return DType::Float16;
+    case c10::ScalarType::BFloat16: return DType::BFloat16;
+    case c10::ScalarType::Float: return DType::Float32;
+    case c10::ScalarType::Double: return DType::Float64;
+    default: break;
+  }
+  COX_ENSURE(false, static_cast<int>(type));
 }
 
 at::TensorOptions options_of(DType dtype) { return at::TensorOptions().dtype(scalar_type_of(dtype)); }
@@ -66,6 +84,9 @@ std::optional<SampleDim> sample_dim_of(const model::ModelGraph& graph, model::Va
 Error current_torch_error(const std::string& where) {
   try {
     throw;
+  } catch (const CommunicationError& error) {
+    // A kernel knows its operator; in backward nobody else does.
+    return error.error().path.empty() ? with_path_prefix(error.error(), where) : error.error();
   } catch (const c10::Error& error) {
     return Error{ErrorCode::Internal, error.what_without_backtrace(), where, "", "", ""};
   } catch (const std::bad_alloc&) {

@@ -16,6 +16,8 @@
 namespace coxswain::worker {
 
 [[nodiscard]] c10::ScalarType scalar_type_of(DType dtype);
+/// Requires: one of ours.
+[[nodiscard]] DType dtype_of(c10::ScalarType type);
 [[nodiscard]] at::TensorOptions options_of(DType dtype);
 
 /// Of a value where it leaves its block: under bfloat16, float32 activations are rounded there (C16).
@@ -40,7 +42,7 @@ struct SampleDim {
 [[nodiscard]] std::optional<SampleDim> sample_dim_of(const model::ModelGraph& graph, model::ValueId value);
 
 /// Runs `body` (returning a Result) and turns what libtorch throws into an Error without its C++ stack.
-/// Errors: ResourceExhausted (memory), Internal; `where` becomes the path.
+/// Errors: ResourceExhausted (memory), Internal; `where` becomes the path. What a communicator reported is passed on.
 template <class Body>
 auto guard_torch(const std::string& where, Body&& body) -> decltype(body());
 [[nodiscard]] Error current_torch_error(const std::string& where);
