@@ -1,5 +1,6 @@
-// Random valid plans against one rank with the same micro-batches: same losses (issue 5, row a). Ranks are threads of
-// this process over the `host` backend; the last `--mpi K` plans run as processes over MPI, by `launch train`.
+// Random valid plans against one rank with the same micro-batches: same losses, same norms of gradients (issue 5, row
+// a). Ranks are threads of this process over the `host` backend; the last `--mpi K` plans run as processes over MPI, by
+// `launch train`.
 //   parity [MODEL.pt2 ...] --plans N [--seed S] [--first K] [--ranks-max R] [--steps N] [--mpi K]
 // Plan i takes model i modulo their number; data is MODEL.safetensors where it exists, else a made-up text. Without a
 // model those of tests/model/make_models.py and a small GPT of examples/gpt, which trains 20 steps, parameters compared
@@ -25,6 +26,8 @@ using namespace coxswain::bench;
 namespace {
 
 constexpr double kLossTolerance = 1e-5, kRoundedLossTolerance = 2e-2;
+/// Losses of five steps say little of gradients, whose scale AdamW divides out: their norms are compared as well.
+constexpr double kNormTolerance = 1e-4, kRoundedNormTolerance = 5e-2;
 constexpr double kParameterTolerance = 1e-4, kParameterFloor = 1e-6;
 /// A step that takes this long hangs.
 constexpr Seconds kStepLimit{60};
@@ -61,10 +64,20 @@ double norm(const std::vector<float>& values, const std::vector<float>* minus = 
   return std::sqrt(sum);
 }
 
+/// Relative. Not a number is no small difference.
+double worst_difference(const std::vector<double>& ours, const std::vector<double>& expected) {
+  double worst = 0;
+  for (std::size_t i = 0; i < expected.size(); ++i) {
+    const double difference = std::fabs(ours.at(i) - expected[i]) / std::fabs(expected[i]);
+    worst = difference <= worst ? worst : difference;
+  }
+  return worst;
+}
+
 struct Outcome {
   bool ran = false;
-  double loss = 0;       // worst difference, relative
-  double parameter = 0;  // worst difference, of the bound
+  double loss = 0, norm = 0;  // worst difference, relative
+  double parameter = 0;       // worst difference, of the bound
   int num_unequal_copies = 0;
 };
 
@@ -114,10 +127,9 @@ class Subject {
     for (const Error& problem : run.problems) std::printf("%s", to_text(problem).c_str());
     outcome.ran = run.problems.empty() && run.losses.size() == serial.losses.size();
     outcome.num_unequal_copies = run.num_unequal_copies;
-    for (std::size_t s = 0; outcome.ran && s < serial.losses.size(); ++s) {
-      const double difference = std::fabs(run.losses[s] - serial.losses[s]) / std::fabs(serial.losses[s]);
-      // Not a number is no small difference.
-      outcome.loss = difference <= outcome.loss ? outcome.loss : difference;
+    if (outcome.ran) {
+      outcome.loss = worst_difference(run.losses, serial.losses);
+      outcome.norm = worst_difference(run.grad_norms, serial.grad_norms);
     }
     if (outcome.ran && with_parameters && !over_mpi && plan.precision == plan::Precision::Float32)
       for (const auto& [name, values] : serial.parameters)
@@ -161,6 +173,7 @@ class Subject {
     const TrainRun trained = launched().run(job(plan.precision), plan, {"--backend", "mpi"}, kLaunchLimitSeconds);
     ThreadRun run;
     run.losses = trained.losses;
+    run.grad_norms = trained.grad_norms;
     if (!trained.ok) run.problems.push_back({ErrorCode::Internal, trained.failure, "launch train", "", "", ""});
     return run;
   }
@@ -177,17 +190,20 @@ class Subject {
 struct Totals {
   int plans = 0, failed = 0, unequal_copies = 0;
   bool with_parameters = false;
-  double loss = 0, rounded_loss = 0, parameter = 0;
+  double loss = 0, rounded_loss = 0, norm = 0, rounded_norm = 0, parameter = 0;
 };
 
 void add(Totals& totals, const Outcome& outcome, plan::Precision precision) {
-  double& worst = precision == plan::Precision::Float32 ? totals.loss : totals.rounded_loss;
+  const bool exact = precision == plan::Precision::Float32;
+  double &loss = exact ? totals.loss : totals.rounded_loss, &norm = exact ? totals.norm : totals.rounded_norm;
   ++totals.plans;
-  worst = std::max(worst, outcome.loss);
+  loss = std::max(loss, outcome.loss);
+  norm = std::max(norm, outcome.norm);
   totals.parameter = std::max(totals.parameter, outcome.parameter);
   totals.unequal_copies += outcome.num_unequal_copies;
-  const double tolerance = precision == plan::Precision::Float32 ? kLossTolerance : kRoundedLossTolerance;
-  if (!outcome.ran || !(outcome.loss <= tolerance) || !(outcome.parameter <= 1) || outcome.num_unequal_copies > 0)
+  if (!outcome.ran || !(outcome.loss <= (exact ? kLossTolerance : kRoundedLossTolerance)) ||
+      !(outcome.norm <= (exact ? kNormTolerance : kRoundedNormTolerance)) || !(outcome.parameter <= 1) ||
+      outcome.num_unequal_copies > 0)
     ++totals.failed;
 }
 
@@ -200,6 +216,8 @@ void report_totals(const std::map<std::string, Totals>& all, Report& report) {
     };
     row("that fail", totals.failed, 0, "plans");
     row("worst loss, float32", totals.loss, kLossTolerance, "relative");
+    row("worst gradient norm, float32", totals.norm, kNormTolerance, "relative");
+    row("worst gradient norm, bfloat16", totals.rounded_norm, kRoundedNormTolerance, "relative");
     row("worst loss, bfloat16", totals.rounded_loss, kRoundedLossTolerance, "relative");
     if (totals.with_parameters) row("worst parameter", totals.parameter, 1, "of 1e-4 norm + 1e-6");
     row("copies that differ", totals.unequal_copies, 0, "copies");
@@ -250,7 +268,7 @@ int main(int argc, char** argv) {
                 subject.name().c_str(), over_mpi ? " over MPI" : "", describe(plan).c_str());
     std::fflush(stdout);
     const Outcome outcome = subject.compare(plan, over_mpi);
-    std::printf("  loss %.1e", outcome.loss);
+    std::printf("  loss %.1e, norm %.1e", outcome.loss, outcome.norm);
     if (subject.with_parameters) std::printf(", parameters %.2f of the bound", outcome.parameter);
     const int failed = totals[subject.name()].failed;
     add(totals[subject.name()], outcome, plan.precision);

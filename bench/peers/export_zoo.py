@@ -66,7 +66,8 @@ VISION = {"hidden_size": 32, "intermediate_size": 56, "num_hidden_layers": 2, "n
 STAGES = {"embedding_size": 16, "hidden_sizes": [16, 24, 32, 40], "depths": [1, 1, 1, 1], "num_labels": CLASSES}
 CLIP = {"hidden_size": 32, "intermediate_size": 56, "num_hidden_layers": 2, "num_attention_heads": 4}
 
-# Name -> (configuration, what it is trained on).
+# Name -> (configuration, what it is trained on). Whole layers left out at random (drop_path) are no dropout that can be
+# trained here, and are off.
 CONFIGURATIONS = {
     "gpt2": (GPT, "causal"),
     "gptj": ({**GPT, "rotary_dim": 4}, "causal"),
@@ -79,6 +80,7 @@ CONFIGURATIONS = {
     "mpt": ({"d_model": 32, "n_heads": 4, "n_layers": 2, "max_seq_len": 32, "vocab_size": VOCABULARY, "expansion_ratio": 2}, "causal"),
     "mixtral": ({**GROUPED, "num_local_experts": 4, "output_router_logits": True}, "causal"),
     "qwen3_moe": ({**GROUPED, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 24}, "causal"),
+    "phi3": ({**GROUPED, "partial_rotary_factor": 0.5}, "causal"),
     "bert": (SMALL, "masked"),
     "roberta": (SMALL, "masked"),
     "distilbert": ({"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 56, "vocab_size": VOCABULARY, "max_position_embeddings": 32}, "masked"),
@@ -94,18 +96,20 @@ CONFIGURATIONS = {
     "whisper": ({**TO_SEQUENCE, "num_mel_bins": 8, "max_source_positions": 16, "max_target_positions": 32}, "speech"),
     "vit": (VISION, "image"),
     "deit": (VISION, "image"),
-    "beit": (VISION, "image"),
+    "beit": ({**VISION, "drop_path_rate": 0.0}, "image"),
     "dinov2": ({**VISION, "mlp_ratio": 2}, "image"),
-    "swin": ({"image_size": IMAGE, "patch_size": 2, "embed_dim": 16, "depths": [2, 1], "num_heads": [2, 4], "window_size": 4, "num_labels": CLASSES}, "image"),
+    "swin": ({"image_size": IMAGE, "patch_size": 2, "embed_dim": 16, "depths": [2, 1], "num_heads": [2, 4], "window_size": 4, "num_labels": CLASSES,
+              "drop_path_rate": 0.0}, "image"),
     "convnext": ({**STAGES, "num_stages": 4}, "image"),
     "resnet": (STAGES, "image"),
     "regnet": ({**STAGES, "groups_width": 8}, "image"),
-    "segformer": ({"hidden_sizes": [16, 16, 32, 32], "depths": [1, 1, 1, 1], "num_attention_heads": [1, 2, 2, 4], "num_labels": CLASSES}, "image"),
+    "segformer": ({"hidden_sizes": [16, 16, 32, 32], "depths": [1, 1, 1, 1], "num_attention_heads": [1, 2, 2, 4], "num_labels": CLASSES,
+                   "drop_path_rate": 0.0}, "image"),
     "clip": ({"text_config": {**CLIP, "vocab_size": VOCABULARY, "max_position_embeddings": 32, "eos_token_id": 2},
               "vision_config": {**CLIP, "image_size": IMAGE, "patch_size": 8}, "projection_dim": 16}, "pair"),
 }
 # The rest: decoders with grouped heads.
-for decoder in ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "phi", "phi3", "stablelm", "olmo", "olmo2", "starcoder2",
+for decoder in ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "phi", "stablelm", "olmo", "olmo2", "starcoder2",
                 "cohere", "granite", "glm"):
     CONFIGURATIONS[decoder] = (GROUPED, "causal")
 
@@ -180,7 +184,7 @@ def transformers_model(name):
 def timm_model(name):
     import timm
 
-    model = timm.create_model(name, num_classes=CLASSES)
+    model = timm.create_model(name, num_classes=CLASSES, **({"drop_path_rate": 0.0} if "swin" in name else {}))
     size = model.default_cfg.get("input_size", (3, IMAGE, IMAGE))[-1]
     # Convolutions take any size; what is built for one keeps it.
     fixed = any(word in name for word in ("vit", "mixer", "mlp", "deit", "cait", "swin", "xcit", "levit"))

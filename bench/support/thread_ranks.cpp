@@ -124,7 +124,9 @@ class ThreadRanks {
       executor.begin_step();
       COX_TRY_VOID(executor.run_step(signal, soon()));
       COX_TRY(const auto numbers, engine->end_step());
-      if (rank == 0) run_.losses.push_back(numbers.loss);
+      if (rank != 0) continue;
+      run_.losses.push_back(numbers.loss);
+      run_.grad_norms.push_back(numbers.grad_norm);
     }
     const std::lock_guard lock(mutex_);
     for (const model::Parameter& parameter : graph_.parameters) {

@@ -73,6 +73,7 @@ TrainRun read_run(const std::filesystem::path& run_dir, int first_measured_step)
     const auto json = parse_json(line);
     if (!json) continue;
     run.losses.push_back((*json)["loss"].number());
+    run.grad_norms.push_back((*json)["grad_norm"].number());
     if ((*json)["step"].integer() >= first_measured_step) measured.push_back((*json)["step_seconds"].number());
     run.predicted_step = (*json)["predicted_step_seconds"].number();
     run.predicted_peak = numbers((*json)["predicted_peak_memory_bytes"]);
