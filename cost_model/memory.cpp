@@ -40,8 +40,12 @@ Bytes peak_of(const std::vector<plan::Action>& list, const std::vector<plan::Blo
     const auto chunk = static_cast<std::size_t>(action.chunk);
     // A backward in parts ends with the lowest blocks; a bare schedule has no blocks.
     const bool ends = action.first_block < 0 || action.first_block == runs[chunk].first_block;
-    if (action.kind == plan::ActionKind::Forward) now += held[chunk].before;
-    if (action.kind == plan::ActionKind::BackwardInput) now += held[chunk].after - held[chunk].before;
+    // A pass in parts counts when it begins, as a whole one does.
+    const bool begins_forward = action.first_block < 0 || action.first_block == runs[chunk].first_block;
+    const bool begins_backward = action.first_block < 0 || action.end_block == runs[chunk].end_block;
+    if (action.kind == plan::ActionKind::Forward && begins_forward) now += held[chunk].before;
+    if (action.kind == plan::ActionKind::BackwardInput && begins_backward)
+      now += held[chunk].after - held[chunk].before;
     peak = std::max(peak, now);
     if (action.kind == plan::ActionKind::Backward && ends) now -= held[chunk].before;
     if (action.kind == plan::ActionKind::BackwardWeight && ends) now -= held[chunk].after;
@@ -163,7 +167,16 @@ PersistentElements count_persistent(const ModelFacts& facts, const std::vector<p
       continue;
     }
     count.held += elements;
-    of_block[static_cast<std::size_t>(*at - first_block)] += elements;
+    const bool tied = !std::all_of(parameter.blocks.begin(), parameter.blocks.end(), is_inside);
+    if (tied) {
+      count.tied += elements;
+    } else if (parameter.blocks.size() > 1) {
+      count.shared += elements;
+      count.shared_wide += Bytes(parameter.wide_bytes * elements);
+    } else {
+      of_block[static_cast<std::size_t>(*at - first_block)] += elements;
+      count.wide += Bytes(parameter.wide_bytes * elements);
+    }
     if (parameter.experts > 0) count.held_experts += elements;
   }
   for (const std::int64_t elements : of_block) count.largest = std::max(count.largest, elements);
@@ -171,30 +184,42 @@ PersistentElements count_persistent(const ModelFacts& facts, const std::vector<p
   return count;
 }
 
+std::int64_t split_elements(const PersistentElements& elements, std::int64_t whole, std::int64_t replicas,
+                            std::int64_t holders) {
+  return shard_of(elements.held - whole, elements.held_experts, replicas, holders) + whole;
+}
+
 // C14; C26: what ZeRO splits, each device of the group holds 1/replicas of; C30: masters and moments on the host.
 PersistentMemory estimate_persistent_memory(const PersistentElements& elements, plan::Precision precision,
                                             int zero_stage, std::int64_t replicas, int expert, plan::Offload offload) {
+  if (replicas < 2) zero_stage = 0;
   const std::int64_t holders = std::max<std::int64_t>(1, replicas / expert);
-  const auto held = [&](bool is_split) {
-    return is_split ? shard_of(elements.held, elements.held_experts, replicas, holders) : elements.held;
-  };
-  const std::int64_t updated = held(zero_stage >= 1);
+  const std::int64_t often_used = elements.tied + elements.shared;
+  const std::int64_t split = split_elements(elements, often_used, replicas, holders);
+  const std::int64_t updated =
+      zero_stage >= 1 ? split_elements(elements, elements.tied, replicas, holders) : elements.held;
   const bool half = precision == plan::Precision::BFloat16, on_host = offload == plan::Offload::Optimizer;
   // What is computed with, and under bfloat16 the float32 masters, which are state of the optimizer.
   const std::int64_t computed = half ? kBFloat16Bytes : kFloat32Bytes;
   PersistentMemory memory;
-  memory.parameters = Bytes(computed * held(zero_stage >= 3)) + elements.frozen;
-  if (half && !on_host) memory.parameters += Bytes(kFloat32Bytes * updated);
-  memory.gradients = Bytes(kFloat32Bytes * held(zero_stage >= 2));
+  memory.parameters = Bytes(computed * (zero_stage >= 3 ? split : elements.held)) + elements.frozen;
+  if (half && !on_host) {
+    memory.parameters += Bytes(kFloat32Bytes * updated);
+    // From a piece of the masters the copies are made where they are gathered.
+    if (zero_stage >= 3) memory.parameters -= Bytes(computed * (split - often_used));
+  }
+  if (half && zero_stage >= 1) memory.parameters += elements.shared_wide;
+  if (half && (zero_stage == 1 || zero_stage == 2)) memory.parameters += elements.wide;
+  memory.gradients = Bytes(kFloat32Bytes * (zero_stage >= 2 ? split : elements.held));
   if (on_host)
     memory.host = Bytes(kHostBytes * updated);
   else
     memory.optimizer = Bytes(kOptimizerBytes * updated);
   memory.updated_elements = updated;
   memory.held_elements = elements.held;
-  if (replicas > 1 && zero_stage >= 2) memory.gathered = Bytes(kFloat32Bytes * elements.largest);
   // The block at work and the one that is fetched ahead.
-  if (replicas > 1 && zero_stage >= 3) memory.gathered += Bytes(2 * computed * elements.largest);
+  if (zero_stage >= 2) memory.gathered = Bytes(kFloat32Bytes * elements.largest);
+  if (zero_stage >= 3) memory.gathered += Bytes(2 * computed * elements.largest);
   return memory;
 }
 

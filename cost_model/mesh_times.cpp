@@ -155,7 +155,7 @@ MeshTicks estimate_gathers(const PersistentElements& elements, plan::Precision p
   if (zero_stage < 2) return ticks;
   const auto over_shards = [&](CollectiveKind kind, std::int64_t bytes) {
     const std::int64_t experts = elements.held_experts;
-    const Ticks others = collective(kind, Bytes(bytes * (elements.held - experts)), false);
+    const Ticks others = collective(kind, Bytes(bytes * (elements.held - elements.tied - experts)), false);
     return experts == 0 ? others : others + collective(kind, Bytes(bytes * experts), true);
   };
   ticks.backward = over_shards(CollectiveKind::ReduceScatter, kFloat32Bytes);
@@ -168,9 +168,9 @@ MeshTicks estimate_gathers(const PersistentElements& elements, plan::Precision p
 MeshTicks estimate_beside(MeshTicks work, const MeshTicks& gathers, plan::Recompute recompute) {
   work.forward = std::max(work.forward, gathers.forward);
   work.backward = std::max(work.backward, gathers.backward);
-  // C28: parameters are gathered for I, their gradients scattered behind W.
+  // C28: parameters are gathered for I and for W, their gradients scattered behind W.
   work.input = std::max(work.input, gathers.forward);
-  work.weight = std::max(work.weight, gathers.backward - gathers.forward);
+  work.weight = std::max(work.weight, gathers.backward);
   if (recompute == plan::Recompute::Full) work.recompute = std::max(work.recompute, gathers.forward);
   return work;
 }
@@ -204,19 +204,20 @@ Ticks estimate_update_on_mesh(const CostModel& cost, const PersistentElements& e
       mesh.expert_replica_group.empty() ? replicas : static_cast<std::int64_t>(mesh.expert_replica_group.size());
   const plan::DeviceId own = mesh.replica_group.front();
   const bool split = mesh.zero_stage >= 1 && replicas > 1;
-  const std::int64_t updated =
-      split ? shard_of(elements.held, elements.held_experts, replicas, holders) : elements.held;
+  const std::int64_t updated = split ? split_elements(elements, elements.tied, replicas, holders) : elements.held;
   Ticks ticks = to_ticks(mesh.offload == plan::Offload::Optimizer
                              ? estimate_host_update(cost.resources(), updated, computed_bytes(precision), own)
                              : cost.estimate_optimizer(updated, own.device_class));
   // Everyone needs what the others updated; at stage 3 it is gathered when it is used.
-  if (!split || mesh.zero_stage >= 3) return ticks;
+  if (!split) return ticks;
   const std::int64_t experts = holders == replicas ? 0 : elements.held_experts;
   const int tensor = std::max(1, static_cast<int>(mesh.tensor_group.size()));
   const auto gather = [&](std::int64_t gathered, const Devices& group) {
     return shard_ticks(cost, CollectiveKind::AllGather, Bytes(computed_bytes(precision) * gathered), group, tensor);
   };
-  return ticks + gather(elements.held - experts, mesh.replica_group) + gather(experts, mesh.expert_replica_group);
+  if (mesh.zero_stage >= 3) return ticks + gather(elements.shared, mesh.replica_group);
+  return ticks + gather(elements.held - elements.tied - experts, mesh.replica_group) +
+         gather(experts, mesh.expert_replica_group);
 }
 
 // C33: around a ring of n devices each element moves (n - 1) / n of its bytes.

@@ -39,6 +39,19 @@ std::vector<std::vector<int>> find_readers(const model::ModelGraph& graph) {
   return readers;
 }
 
+/// By value: 1 where an embedding looks up in it, 2 where another operator reads it.
+std::vector<char> find_lookups(const model::ModelGraph& graph) {
+  std::vector<char> readers(graph.values.size(), 0);
+  for (const model::Op& op : graph.ops) {
+    bool first = op.target.starts_with("aten::embedding");
+    visit_operands(op, [&](model::ValueId value) {
+      readers[static_cast<std::size_t>(value)] |= first ? 1 : 2;
+      first = false;
+    });
+  }
+  return readers;
+}
+
 std::int64_t product(const std::vector<std::int64_t>& dims) {
   std::int64_t elements = 1;
   for (const std::int64_t dim : dims) elements *= dim;
@@ -64,10 +77,13 @@ ModelFacts::ModelFacts(const model::ModelGraph& graph) : graph_(graph) {
   }
 
   const auto readers = find_readers(graph);
+  const auto lookups = find_lookups(graph);
   for (const model::Parameter& parameter : graph.parameters) {
     parameters_.push_back({product(parameter.dims), parameter.dtype, parameter.trainable,
                            readers[static_cast<std::size_t>(parameter.value)], model::is_sharded(parameter),
                            tables.contains(parameter.value) ? tables.at(parameter.value) : 0});
+    const char lookup = lookups[static_cast<std::size_t>(parameter.value)];
+    parameters_.back().wide_bytes = (lookup & 1) == 0 ? 0 : lookup == 1 ? 2 : 4;
   }
   for (const model::Buffer& buffer : graph.buffers) {
     buffers_.emplace_back(size_of(buffer.dtype) * product(buffer.dims),

@@ -25,6 +25,9 @@ struct ParameterFacts {
   std::vector<int> blocks;   // that use it, ascending; empty when nothing does
   bool sharded = false;      // a tensor axis splits it
   std::int64_t experts = 0;  // whose matrices it holds: an expert axis splits it; 0: none
+  /// Under bfloat16, bytes an element of what is computed with beyond the copy's 2: a table that is looked up in is
+  /// read in float32 (2 more), and as a copy too where other operators read it (4 more).
+  int wide_bytes = 0;
   /// Held by one device of a tensor axis of `tensor` and an expert axis of `expert`.
   [[nodiscard]] std::int64_t elements_at(int tensor, int expert = 1) const {
     const std::int64_t own = experts > 0 ? (elements + expert - 1) / expert : elements;

@@ -22,7 +22,7 @@ struct Capabilities {
 };
 /// What a worker of this version runs.
 inline constexpr Capabilities kRunnable{
-    .max_tensor = 1, .max_zero_stage = 0, .bfloat16 = true, .zero_bubble = true, .chunks = true};
+    .max_tensor = 1, .max_zero_stage = 3, .bfloat16 = true, .zero_bubble = true, .chunks = true};
 /// What the cost model knows.
 inline constexpr Capabilities kPlannable{.max_tensor = 64,
                                          .max_zero_stage = 3,

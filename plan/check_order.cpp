@@ -16,17 +16,25 @@ namespace coxswain::plan {
 namespace {
 
 constexpr std::size_t kMaxReported = 16;
-constexpr std::array<Stream, kNumStreams> kStreams{
-    Stream::Compute,        Stream::ActivationIn,   Stream::ActivationOut,    Stream::GradientIn,
-    Stream::GradientOut,    Stream::Reduce,         Stream::BackActivationIn, Stream::BackActivationOut,
-    Stream::BackGradientIn, Stream::BackGradientOut};
+constexpr std::array<Stream, kNumStreams> kStreams{Stream::Compute,
+                                                   Stream::ActivationIn,
+                                                   Stream::ActivationOut,
+                                                   Stream::GradientIn,
+                                                   Stream::GradientOut,
+                                                   Stream::Reduce,
+                                                   Stream::BackActivationIn,
+                                                   Stream::BackActivationOut,
+                                                   Stream::BackGradientIn,
+                                                   Stream::BackGradientOut,
+                                                   Stream::Gather};
 
 /// As the executor starts them: on a CPU a compute action keeps the rank until it ends.
 constexpr std::array<Stream, kNumStreams> kStartOrder{Stream::ActivationIn,     Stream::ActivationOut,
                                                       Stream::GradientIn,       Stream::GradientOut,
                                                       Stream::BackActivationIn, Stream::BackActivationOut,
                                                       Stream::BackGradientIn,   Stream::BackGradientOut,
-                                                      Stream::Reduce,           Stream::Compute};
+                                                      Stream::Gather,           Stream::Reduce,
+                                                      Stream::Compute};
 
 std::size_t slot_of(Stream stream) { return static_cast<std::size_t>(stream); }
 
@@ -162,10 +170,12 @@ class OrderCheck {
   int group_at(int stage, int position, const Action& action) const {
     if (action.kind == ActionKind::ReduceShared) return static_cast<int>(groups_.size()) + stage;
     std::tuple<GroupKind, int, int> key{GroupKind::World, 0, 0};
-    if (action.kind == ActionKind::ReduceGradient || action.kind == ActionKind::ReduceLossCount) {
-      key = {GroupKind::StageReplicas, stage, position};
-    } else if (action.kind != ActionKind::ReduceNorm) {
+    if (action.kind == ActionKind::ReduceTied) {
       key = {GroupKind::Tied, action.tied, 0};
+    } else if (action.kind == ActionKind::GatherParameter && action.micro_batch >= 0) {
+      key = {GroupKind::StageGather, stage, position};
+    } else if (action.kind != ActionKind::ReduceNorm) {
+      key = {GroupKind::StageReplicas, stage, position};
     }
     const auto found = group_index_.find(key);
     return found == group_index_.end() ? -1 : found->second;
@@ -198,8 +208,8 @@ class OrderCheck {
           compute_together(rank, action);
         } else if (stream == Stream::Compute) {
           states_[r].finished(action);
-        } else if (stream == Stream::Reduce) {
-          meet(rank, action);
+        } else if (is_collective(stream)) {
+          meet(rank, stream, action);
         } else {
           exchange(rank, stream, action);
         }
@@ -255,15 +265,14 @@ class OrderCheck {
     if (flight.num_open == 0) finish(rank, stream);
   }
 
-  void meet(int rank, int action) {
-    ranks_[static_cast<std::size_t>(rank)].flights[slot_of(Stream::Reduce)].action = action;
+  void meet(int rank, Stream stream, int action) {
+    ranks_[static_cast<std::size_t>(rank)].flights[slot_of(stream)].action = action;
     const Rank& self = ranks_[static_cast<std::size_t>(rank)];
     const int group = group_at(self.stage, self.position, action_of(rank, action));
-    if (group < 0) return finish(rank, Stream::Reduce);
-    std::vector<int>& present = meeting_[static_cast<std::size_t>(group)];
+    if (group < 0) return finish(rank, stream);
+    std::vector<Present>& present = meeting_[static_cast<std::size_t>(group)];
     if (!present.empty()) {
-      const int first = present.front();
-      const int first_action = ranks_[static_cast<std::size_t>(first)].flights[slot_of(Stream::Reduce)].action;
+      const auto [first, first_action, first_stream] = present.front();
       if (!(action_of(first, first_action) == action_of(rank, action))) {
         add_error(rank, action, "members of a group are at different collectives",
                   to_text(action_of(first, first_action)) + " as on rank " + std::to_string(first),
@@ -271,9 +280,9 @@ class OrderCheck {
         return;
       }
     }
-    present.push_back(rank);
+    present.push_back({rank, action, stream});
     if (present.size() < members_of(group).size()) return;
-    for (const int member : std::exchange(present, {})) finish(member, Stream::Reduce);
+    for (const Present& member : std::exchange(present, {})) finish(member.rank, member.stream);
   }
 
   void add_error(int rank, int action, std::string message, std::string expected, std::string got, std::string hint) {
@@ -310,7 +319,7 @@ class OrderCheck {
       const Flight& flight = self.flights[slot_of(stream)];
       if (flight.action < 0 || stream == Stream::Compute) continue;
       const Action& action = action_of(rank, flight.action);
-      if (stream == Stream::Reduce) {
+      if (is_collective(stream)) {
         const int group = group_at(self.stage, self.position, action);
         for (const int member : members_of(group)) {
           const auto& theirs = ranks_[static_cast<std::size_t>(member)].program->actions;
@@ -366,9 +375,13 @@ class OrderCheck {
   std::vector<RankProgram> programs_;  // per role
   std::vector<Rank> ranks_;
   std::vector<StepState> states_;
-  std::vector<std::vector<int>> stages_;   // ranks, for REDUCE_SHARED: groups behind groups_
-  std::vector<std::vector<int>> meeting_;  // per group: members that are at its collective
-  std::vector<int> computing_;             // per mesh, at its first rank: positions that are at its compute action
+  struct Present {
+    int rank = -1, action = -1;
+    Stream stream = Stream::Reduce;
+  };
+  std::vector<std::vector<int>> stages_;       // ranks, for REDUCE_SHARED: groups behind groups_
+  std::vector<std::vector<Present>> meeting_;  // per group: members that are at its collective
+  std::vector<int> computing_;                 // per mesh, at its first rank: positions that are at its compute action
   std::deque<int> ready_;
   std::vector<char> queued_;
   std::map<std::tuple<int, int, std::string>, bool> reported_;

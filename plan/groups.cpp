@@ -24,7 +24,8 @@ std::vector<int> range(int first, int count) {
 
 /// The devices that hold equal shards of a stage, by tensor position: one of each replica and part of the sequence.
 /// Where meshes differ, no shards are equal: one group, of each replica's first device, for counts of the loss.
-void add_replica_groups(std::vector<Group>& groups, const Stage& stage, int index, int first_rank) {
+void add_replica_groups(std::vector<Group>& groups, const Stage& stage, int index, int first_rank,
+                        GroupKind kind = GroupKind::StageReplicas) {
   if (num_holders(stage) < 2) return;
   if (!has_equal_meshes(stage)) {
     Group group{GroupKind::StageReplicas, index, {}, 0};
@@ -36,7 +37,7 @@ void add_replica_groups(std::vector<Group>& groups, const Stage& stage, int inde
     return;
   }
   for (int position = 0; position < stage.replicas.front().tensor; ++position) {
-    Group group{GroupKind::StageReplicas, index, {}, position};
+    Group group{kind, index, {}, position};
     int rank = first_rank;
     for (const Replica& replica : stage.replicas) {
       const int size = static_cast<int>(replica.devices.size());
@@ -155,6 +156,12 @@ std::vector<Group> make_groups(const Plan& plan, const model::ModelGraph& graph)
     std::sort(group.ranks.begin(), group.ranks.end());
     groups.push_back(std::move(group));
   }
+  // Gathers run beside reductions: operations of one communicator keep one order.
+  for (int s = 0; s < num_stages; ++s) {
+    const Stage& stage = plan.stages[static_cast<std::size_t>(s)];
+    if (zero_of(stage) == 3)
+      add_replica_groups(groups, stage, s, first[static_cast<std::size_t>(s)], GroupKind::StageGather);
+  }
   return groups;
 }
 
@@ -183,7 +190,12 @@ int group_of(const Plan& plan, const std::vector<Group>& groups, int stage, cons
     }
     case ActionKind::ReduceLossCount:
     case ActionKind::ReduceGradient:
-      kind = GroupKind::StageReplicas;
+    case ActionKind::ReduceReused:
+    case ActionKind::GatherReused:
+    case ActionKind::GatherParameter:
+      // Behind the update nothing is reduced: one communicator will do.
+      kind = action.kind == ActionKind::GatherParameter && action.micro_batch >= 0 ? GroupKind::StageGather
+                                                                                   : GroupKind::StageReplicas;
       index = stage;
       break;
     case ActionKind::ReduceTied:
@@ -195,8 +207,8 @@ int group_of(const Plan& plan, const std::vector<Group>& groups, int stage, cons
       index = 0;
       break;
   }
-  const int of_position =
-      kind == GroupKind::StageReplicas ? shard_position(plan.stages[static_cast<std::size_t>(stage)], position) : 0;
+  const bool by_position = kind == GroupKind::StageReplicas || kind == GroupKind::StageGather;
+  const int of_position = by_position ? shard_position(plan.stages[static_cast<std::size_t>(stage)], position) : 0;
   const auto found = std::find_if(groups.begin(), groups.end(), [&](const Group& group) {
     return group.kind == kind && group.index == index && group.position == of_position;
   });

@@ -22,14 +22,20 @@ struct TiedParameter {
 };
 [[nodiscard]] std::vector<TiedParameter> tied_parameters(const Plan& plan, const model::ModelGraph& graph);
 
+/// Priced: without what ZeRO 2 and 3 communicate in every micro-batch, and blocks that are not run one by one for it.
+/// The simulator prices that with the blocks that it runs beside (C26), so both lists take the same time; a worker
+/// needs the complete one, which is many times longer (V23).
+enum class ListDetail { Complete, Priced };
+
 /// Writes bucket_starts and `roles` (complete action lists) from stages, batch and schedule.
 /// A bucket closes once it holds `bucket_bytes` of gradients (parameter dtype); a parameter belongs to the bucket of
 /// the lowest block of the stage that uses it, parameters tied across stages to none. Requires: contiguous stages, at
 /// least one replica each.
-void fill_roles(Plan& plan, const model::ModelGraph& graph, Bytes bucket_bytes);
+void fill_roles(Plan& plan, const model::ModelGraph& graph, Bytes bucket_bytes,
+                ListDetail detail = ListDetail::Complete);
 /// The same with a compute order of one's own per stage (parse_schedule_csv).
 void fill_roles(Plan& plan, const model::ModelGraph& graph, Bytes bucket_bytes,
-                const std::vector<std::vector<Action>>& schedules);
+                const std::vector<std::vector<Action>>& schedules, ListDetail detail = ListDetail::Complete);
 
 /// Where activations go from one stage to another, and gradients back: from s to s + 1 with index s; for interleaved
 /// schedules also from the last stage to stage 0 (index = last stage); for zbv also from s + 1 back to s (index =
@@ -58,12 +64,12 @@ struct Edge {
 
 /// Communication groups, in the one global order in which every rank makes its communicators.
 /// Mesh and Stage are made by layout/mesh_groups.h.
-enum class GroupKind { World, StageReplicas, ActivationEdge, GradientEdge, Tied, Mesh, Stage };
+enum class GroupKind { World, StageReplicas, ActivationEdge, GradientEdge, Tied, StageGather, Mesh, Stage };
 struct Group {
   GroupKind kind = GroupKind::World;
   int index = 0;           // stage; Edge::index; tied index
   std::vector<int> ranks;  // ascending; position here = rank in the communicator
-  int position = 0;        // StageReplicas: the mesh position whose shards are reduced
+  int position = 0;        // StageReplicas, StageGather: the mesh position whose shards are reduced
 };
 /// Groups of one rank only are left out (their collectives cost nothing), World never is.
 [[nodiscard]] std::vector<Group> make_groups(const Plan& plan, const model::ModelGraph& graph);

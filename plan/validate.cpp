@@ -217,8 +217,12 @@ class Validator {
       invalid("V18", "recompute needs one entry a block", path + ".recompute", std::to_string(blocks),
               std::to_string(stage.recompute.size()));
     }
-    if (const int most = capabilities_.max_zero_stage; stage.zero_stage > most)
+    if (stage.zero_stage < 0 || stage.zero_stage > 3) {
+      invalid("V19", "no such ZeRO stage", path + ".zero_stage", "0 to 3", std::to_string(stage.zero_stage));
+      holds = false;  // there is no list to compare with
+    } else if (const int most = capabilities_.max_zero_stage; stage.zero_stage > most) {
       unimplemented("V19", "ZeRO", path + ".zero_stage", at_most(most, 0), std::to_string(stage.zero_stage));
+    }
     if (const auto selective = std::find(stage.recompute.begin(), stage.recompute.end(), Recompute::Selective);
         selective != stage.recompute.end() && !capabilities_.selective_recompute) {
       const auto index = static_cast<std::size_t>(selective - stage.recompute.begin());
@@ -283,7 +287,10 @@ class Validator {
     for (std::size_t s = 0; s < plan_.stages.size(); ++s) check_buckets(s, uses);
     check_roles();
     if (problems_.size() != before) return;
-    for (std::size_t i = 0; i < plan_.roles.size(); ++i) check_actions(i, tied);
+    for (std::size_t i = 0; i < plan_.roles.size(); ++i) {
+      const Stage& stage = plan_.stages[static_cast<std::size_t>(plan_.roles[i].stage)];
+      check_actions(i, tied, has_reused(stage, uses));
+    }
     if (problems_.size() != before) return;
     for (Error& problem : check_order(plan_, graph_)) {
       problem.message = "V24: " + problem.message;
@@ -310,13 +317,15 @@ class Validator {
       const bool here = std::any_of(least.begin(), least.end(), inside);
       holds = holds && end == (here ? run.first_block : run.end_block);
     }
+    if (zero_of(stage) >= 2 && stage.bucket_starts != least) holds = false;
     if (holds && left.empty()) return;
     std::string got;
     for (const int start : stage.bucket_starts) got += (got.empty() ? "" : ", ") + std::to_string(start);
     invalid("V21", "gradient buckets do not cover the stage's blocks", at_index("stages", s) + ".bucket_starts",
-            reduces ? "descending from below " + std::to_string(stage.end_block) + " to " +
-                          std::to_string(stage.first_block)
-                    : "none: nothing to reduce",
+            zero_of(stage) >= 2 ? "one for each block that has parameters, down to " + std::to_string(stage.first_block)
+            : reduces           ? "descending from below " + std::to_string(stage.end_block) + " to " +
+                            std::to_string(stage.first_block)
+                      : "none: nothing to reduce",
             got.empty() ? "none" : got);
   }
 
@@ -363,7 +372,7 @@ class Validator {
   }
 
   /// The list must hold what its own compute order asks for, each action once, in any order that V24 accepts.
-  void check_actions(std::size_t i, const std::vector<TiedParameter>& tied) {
+  void check_actions(std::size_t i, const std::vector<TiedParameter>& tied, bool shared) {
     const Role& role = plan_.roles[i];
     // Derives nothing for a count that the list cannot hold: the numbers come from a file.
     if (plan_.batch.count < 1 || plan_.batch.count > static_cast<std::int64_t>(role.actions.size())) {
@@ -392,9 +401,28 @@ class Validator {
         }
       }
     }
-    const std::vector<Action> derived = stage_actions(plan_, role.stage, schedule, tied);
+    const std::vector<Action> derived = stage_actions(plan_, role.stage, schedule, tied, shared);
     if (derived == role.actions) return;
+    const std::size_t before = problems_.size();
     compare_counts(at_index("roles", i) + ".actions", derived, role.actions);
+    if (problems_.size() == before && zero_of(plan_.stages[static_cast<std::size_t>(role.stage)]) >= 2)
+      compare_order(at_index("roles", i) + ".actions", derived, role.actions);
+  }
+
+  /// ZeRO 2 and 3: which gather serves which compute action, and how many whole gradients there are, follows from where
+  /// they stand among each other.
+  void compare_order(const std::string& path, const std::vector<Action>& derived, const std::vector<Action>& actions) {
+    const auto select = [](const std::vector<Action>& list) {
+      std::vector<Action> selected;
+      for (const Action& action : list)
+        if (is_compute(action.kind) || action.kind == ActionKind::GatherParameter) selected.push_back(action);
+      return selected;
+    };
+    const std::vector<Action> expected = select(derived), got = select(actions);
+    const auto [at, other] = std::mismatch(expected.begin(), expected.end(), got.begin());
+    if (at == expected.end()) return;
+    invalid("V23", "parameters are gathered or blocks are run in another order than ZeRO needs", path, to_text(*at),
+            to_text(*other), "a gather stands before the compute action that it serves, blocks in the model's order");
   }
 
   void compare_counts(const std::string& path, const std::vector<Action>& derived, const std::vector<Action>& actions) {

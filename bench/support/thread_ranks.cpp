@@ -130,12 +130,26 @@ class ThreadRanks {
     }
     const std::lock_guard lock(mutex_);
     for (const model::Parameter& parameter : graph_.parameters) {
-      auto values = engine->read_parameter(parameter.name);
-      if (!values) continue;
-      const auto [known, is_new] = run_.parameters.emplace(parameter.name, *values);
-      if (!is_new && known->second != *values) ++run_.num_unequal_copies;
+      if (const auto part = engine->read_part(parameter.name)) add(parameter, *part);
     }
     return {};
+  }
+
+  void add(const model::Parameter& parameter, const worker::ParameterPart& part) {
+    std::size_t count = 1;
+    for (const std::int64_t dim : parameter.dims) count *= static_cast<std::size_t>(dim);
+    std::vector<float>& values = run_.parameters[parameter.name];
+    std::vector<char>& given = given_[parameter.name];
+    values.resize(count);
+    given.resize(count, 0);
+    bool differs = false;
+    for (std::size_t i = 0; i < part.values.size(); ++i) {
+      const std::size_t at = static_cast<std::size_t>(part.first) + i;
+      differs = differs || (given[at] != 0 && values[at] != part.values[i]);
+      values[at] = part.values[i];
+      given[at] = 1;
+    }
+    if (differs) ++run_.num_unequal_copies;
   }
 
   const model::ModelGraph& graph_;
@@ -144,6 +158,7 @@ class ThreadRanks {
   const Seconds step_limit_;
   std::mutex mutex_;
   std::vector<collective::Communicator*> open_;
+  std::map<std::string, std::vector<char>> given_;  // elements of parameters that a rank had
   ThreadRun run_;
 };
 

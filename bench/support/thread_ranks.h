@@ -13,9 +13,9 @@
 namespace coxswain::bench {
 
 struct ThreadRun {
-  std::vector<double> losses, grad_norms;  // by step; norms before clipping
-  std::map<std::string, std::vector<float>> parameters;
-  int num_unequal_copies = 0;   // of a parameter, on two ranks: other bits
+  std::vector<double> losses, grad_norms;                // by step; norms before clipping
+  std::map<std::string, std::vector<float>> parameters;  // put together from what each rank holds
+  int num_unequal_copies = 0;                            // parts of a parameter on two ranks: other bits
   std::vector<Error> problems;  // of ranks, in the order in which they failed; the first is the cause
 };
 

@@ -34,6 +34,7 @@ struct PlanSpec {
   std::vector<int> part_ends = {};  // with chunks: last block of every part + 1, in model order; else the stages' own
   std::vector<int> recompute_blocks = {};  // these, where not all are recomputed
   int receive_credits = 2;
+  std::vector<int> zero_stages = {};  // by stage, else 0
 };
 
 inline plan::Plan make_plan(const model::ModelGraph& graph, const PlanSpec& spec) {
@@ -73,6 +74,7 @@ inline plan::Plan make_plan(const model::ModelGraph& graph, const PlanSpec& spec
       stage.recompute.push_back(full ? plan::Recompute::Full : plan::Recompute::None);
     }
   }
+  for (std::size_t s = 0; s < spec.zero_stages.size(); ++s) plan.stages[s].zero_stage = spec.zero_stages[s];
   plan.batch.count = spec.count;
   plan.batch.global = plan.batch.micro * spec.count;
   plan.precision = spec.precision;
@@ -97,7 +99,7 @@ inline bool add_part(std::vector<float>& whole, const std::vector<std::int64_t>&
   bool equal = true;
   for (std::size_t i = 0; i < part.values.size(); ++i) {
     std::int64_t place = 0, scale = 1;
-    auto rest = static_cast<std::int64_t>(i);
+    std::int64_t rest = part.first + static_cast<std::int64_t>(i);
     for (std::size_t d = dims.size(); d-- > 0;) {
       const auto held = static_cast<std::int64_t>(part.rows[d].size());
       place += part.rows[d][static_cast<std::size_t>(rest % held)] * scale;
@@ -194,6 +196,9 @@ inline TrainingRun train(const model::ModelGraph& graph, const plan::Plan& plan,
     });
   }
   for (auto& thread : threads) thread.join();
+  for (const auto& [name, values] : run.parameters)
+    if (std::any_of(values.begin(), values.end(), [](float value) { return std::isnan(value); }))
+      run.problems.push_back("no rank holds all of " + name);
   return run;
 }
 

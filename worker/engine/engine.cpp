@@ -20,6 +20,7 @@
 #include "worker/engine/stage_runner.h"
 #include "worker/engine/training_data.h"
 #include "worker/engine/transitions.h"
+#include "worker/engine/zero_stage.h"
 
 namespace coxswain::worker {
 namespace {
@@ -44,7 +45,7 @@ Result<void> check_supported(const plan::Plan& plan) {
   for (std::size_t s = 0; s < plan.stages.size(); ++s) {
     const plan::Stage& stage = plan.stages[s];
     const std::string path = "stages[" + std::to_string(s) + "]";
-    refuse(stage.zero_stage != 0, path + ".zero_stage", "ZeRO");
+    refuse(stage.zero_stage > plan::kRunnable.max_zero_stage, path + ".zero_stage", "ZeRO");
     refuse(stage.offload != plan::Offload::None, path + ".offload", "offload");
     refuse(std::count(stage.recompute.begin(), stage.recompute.end(), plan::Recompute::Selective) > 0,
            path + ".recompute", "selective recompute");
@@ -84,6 +85,8 @@ class TorchEngine final : public Engine {
     COX_TRY_VOID(open_data());
     COX_TRY_VOID(make_store());
     COX_TRY(chunks_, make_chunks(mesh_->view, plan_, groups_, rank_, *weights_, *store_));
+    uses_ = GatheredUses(plan::make_rank_program(plan_, graph_, rank_).actions);
+    evaluation_uses_ = GatheredUses(plan::evaluation_actions(plan_, place_.stage));
     return {};
   }
 
@@ -121,37 +124,56 @@ class TorchEngine final : public Engine {
 
   Bytes peak_memory() const override { return memory_peak(); }
 
-  Result<std::vector<float>> read_parameter(const std::string& name) const override {
-    COX_TRY(ParameterPart part, read_part(name));
-    const model::Parameter& parameter = graph_.parameters[find_parameter(name)];
-    if (!mesh_->view.cuts_of(parameter.value).empty())
-      return Error{ErrorCode::FailedPrecondition, "this rank holds a part of the parameter", name, "", "", "read_part"};
-    return std::move(part.values);
-  }
-
   Result<ParameterPart> read_part(const std::string& name) const override {
     const int p = find_parameter(name);
     if (p < 0) return Error{ErrorCode::NotFound, "this rank holds no such parameter", name, "", "", ""};
-    const at::Tensor& leaf = store_->leaf(p);
-    const float* data = leaf.const_data_ptr<float>();
     const model::Parameter& parameter = graph_.parameters[p];
-    return ParameterPart{{data, data + leaf.numel()},
-                         plan::held_rows(parameter.dims, mesh_->view.cuts_of(parameter.value))};
+    PieceOfParameter piece = store_->piece_of(p);
+    return ParameterPart{std::move(piece.values),
+                         plan::held_rows(parameter.dims, mesh_->view.cuts_of(parameter.value)), piece.first};
+  }
+
+  Result<std::vector<float>> read_parameter(const std::string& name) const override {
+    COX_TRY(ParameterPart part, read_part(name));
+    std::int64_t count = 1;
+    for (const std::int64_t dim : graph_.parameters[find_parameter(name)].dims) count *= dim;
+    if (static_cast<std::int64_t>(part.values.size()) != count)
+      return Error{ErrorCode::FailedPrecondition, "this rank holds a part of the parameter", name, "", "", "read_part"};
+    return std::move(part.values);
   }
 
   Result<void> start(const Action& action) override {
     return guard_torch(to_text(action), [&]() -> Result<void> {
       switch (action.kind) {
-        case ActionKind::Forward: return run_forward(action);
+        case ActionKind::Forward:
         case ActionKind::Backward:
-        case ActionKind::BackwardInput: return run_backward(action);
-        case ActionKind::BackwardWeight: return run_weights(action);
+        case ActionKind::BackwardInput:
+        case ActionKind::BackwardWeight: return run_blocks(action);
         case ActionKind::CountLoss: return count_loss();
         case ActionKind::Optimizer: return run_optimizer();
         default:
           return Error{ErrorCode::Unimplemented, "this version cannot run the action", to_text(action), "", "", ""};
       }
     });
+  }
+
+  Result<void> run_blocks(const Action& action) {
+    // ZeRO 3: what the action uses last is let go with it.
+    const bool ends = (evaluating_ ? evaluation_uses_ : uses_).ends(action);
+    ShardedStorage* const used = ends ? store_->sharded(bucket_of_start_.at(action.first_block)) : nullptr;
+    if (used) used->set_last_use(true);
+    if (action.kind == ActionKind::Forward) {
+      COX_TRY_VOID(run_forward(action));
+    } else if (action.kind == ActionKind::BackwardWeight) {
+      COX_TRY_VOID(run_weights(action));
+    } else {
+      COX_TRY_VOID(run_backward(action));
+    }
+    if (used) {
+      used->release();
+      used->set_last_use(false);
+    }
+    return {};
   }
 
   Result<bool> finished() override { return true; }
@@ -209,10 +231,13 @@ class TorchEngine final : public Engine {
     std::vector<int> starts = stage_.bucket_starts;
     if (starts.empty()) starts = {stage_.first_block};
     std::vector<StorageSpec> specs(starts.size());
-    StorageSpec shared;
+    const Sharding sharding = stage_.bucket_starts.empty() ? Sharding{} : sharding_of(plan_, groups_, rank_);
+    StorageSpec shared, reused;
     shared.allocate_gradient = gradient_allocator({ActionKind::ReduceShared});
+    reused.sharding = sharding_of(plan_, groups_, rank_, true);
     for (std::size_t b = 0; b < starts.size(); ++b) {
       bucket_of_start_[starts[b]] = static_cast<int>(b);
+      specs[b].sharding = sharding;
       specs[b].allocate_gradient = gradient_allocator(
           {ActionKind::ReduceGradient, -1, starts[b], b == 0 ? stage_.end_block : starts[b - 1], -1});
     }
@@ -223,6 +248,10 @@ class TorchEngine final : public Engine {
         continue;
       }
       const auto users = model::blocks_using(graph_, p);
+      if (stage_.zero_stage >= 2 && reused.sharding.zero_stage > 0 && users.size() > 1) {
+        reused.parameters.push_back(p);
+        continue;
+      }
       const int lowest =
           *std::find_if(users.begin(), users.end(), [&](int b) { return plan::position_of(stage_, b) >= 0; });
       for (std::size_t b = 0; b < starts.size(); ++b) {
@@ -233,6 +262,11 @@ class TorchEngine final : public Engine {
     }
     storage_of_shared_ = static_cast<int>(specs.size());
     specs.push_back(std::move(shared));
+    if (!reused.parameters.empty()) {
+      storage_of_reused_ = static_cast<int>(specs.size());
+      specs.push_back(std::move(reused));
+    }
+    COX_TRY_VOID(note_reads(specs));
     storage_of_tied_.assign(tied_.size(), -1);
     for (std::size_t t = 0; t < tied_.size(); ++t) {
       const auto& stages = tied_[t].stages;
@@ -249,6 +283,21 @@ class TorchEngine final : public Engine {
     COX_TRY(ParameterStore store, ParameterStore::make(mesh_->view.graph(), *weights_, std::move(specs), true,
                                                        plan_.precision, mesh_->view.part ? &mesh_->view : nullptr));
     store_ = std::move(store);
+    return {};
+  }
+
+  // Pieces are laid out by how blocks read what they are pieces of.
+  Result<void> note_reads(std::vector<StorageSpec>& specs) const {
+    const bool any =
+        std::any_of(specs.begin(), specs.end(), [](const StorageSpec& spec) { return spec.sharding.zero_stage > 0; });
+    if (!any || plan_.precision != plan::Precision::BFloat16) return {};
+    COX_TRY(const ParameterReads reads, find_reads(mesh_->view, plan_, rank_, *weights_));
+    for (StorageSpec& spec : specs) {
+      for (const int p : spec.parameters) {
+        spec.sharding.reads_master.push_back(reads.master[p]);
+        spec.sharding.reads_copy.push_back(reads.copy[p]);
+      }
+    }
     return {};
   }
 
@@ -296,6 +345,8 @@ class TorchEngine final : public Engine {
 
   void begin_pass() {
     drop_micro_batches();
+    uses_.restart();
+    evaluation_uses_.restart();
     numerators_.assign(graph_.loss.size(), 0);
     local_counts_.assign(graph_.loss.size(), 0);
     global_counts_ = local_counts_;
@@ -453,6 +504,12 @@ class TorchEngine final : public Engine {
         return {};
       default: break;
     }
+    if (const int storage = storage_of(action); storage >= 0 && store_->sharded(storage) != nullptr) {
+      fill_sharded(action, *store_->sharded(storage), communication);
+      return {};
+    }
+    // On a mesh such parameters may all be shared.
+    if (action.kind == ActionKind::ReduceReused || action.kind == ActionKind::GatherReused) return {};
     communication.kind = Communication::Kind::AllReduce;
     if (action.kind == ActionKind::ReduceLossCount) {
       global_counts_ = local_counts_;
@@ -464,6 +521,7 @@ class TorchEngine final : public Engine {
       communication.buffer = {reduced_.data(), static_cast<std::int64_t>(reduced_.size()), DType::Float64};
     } else {
       const int storage = storage_of(action);
+      COX_ENSURE(storage >= 0, to_text(action));
       store_->complete_gradient(storage);
       communication.buffer =
           view(action.kind == ActionKind::ReduceGradient ? store_->gradient(storage) : store_->prepare_sum(storage));
@@ -472,20 +530,48 @@ class TorchEngine final : public Engine {
     return {};
   }
 
-  // Of a reduction of gradients.
+  static BufferView view(const at::Tensor& tensor) { return {tensor.data_ptr(), tensor.numel(), DType::Float32}; }
+
+  /// Whose gradients or values a collective moves; -1: of none.
   [[nodiscard]] int storage_of(const Action& action) const {
-    if (action.kind == ActionKind::ReduceTied) return storage_of_tied_[action.tied];
-    return action.kind == ActionKind::ReduceShared ? storage_of_shared_ : bucket_of_start_.at(action.first_block);
+    switch (action.kind) {
+      case ActionKind::ReduceTied: return storage_of_tied_[action.tied];
+      case ActionKind::ReduceGradient:
+      case ActionKind::GatherParameter: return bucket_of_start_.at(action.first_block);
+      case ActionKind::ReduceShared: return storage_of_shared_;
+      case ActionKind::ReduceReused:
+      case ActionKind::GatherReused: return storage_of_reused_;
+      default: return -1;
+    }
   }
 
-  static BufferView view(const at::Tensor& tensor) { return {tensor.data_ptr(), tensor.numel(), DType::Float32}; }
+  static bool is_gather(const Action& action) {
+    return action.kind == ActionKind::GatherParameter || action.kind == ActionKind::GatherReused;
+  }
+
+  static void fill_sharded(const Action& action, ShardedStorage& storage, Communication& communication) {
+    if (is_gather(action)) {
+      const at::Tensor& values = storage.begin_gather();
+      communication.kind = values.numel() > 0 ? Communication::Kind::AllGather : Communication::Kind::None;
+      communication.counts = storage.byte_counts();
+      const std::int64_t own = communication.counts[storage.index()];
+      communication.output = {values.data_ptr(), values.numel(), DType::UInt8};
+      communication.buffer = {static_cast<char*>(values.data_ptr()) + storage.own_byte(), own, DType::UInt8};
+      return;
+    }
+    const ShardedStorage::Scatter& scatter = storage.begin_scatter();
+    communication.kind = scatter.whole.numel() > 0 ? Communication::Kind::ReduceScatter : Communication::Kind::None;
+    communication.counts = storage.piece_counts();
+    communication.buffer = view(scatter.whole);
+    communication.output = view(scatter.piece);
+  }
 
   // The step's commit point: squared norm of gradients (each once), then numerator and denominator of every term.
   Result<void> fill_norm() {
     reduced_.assign(reduced_.size(), 0);
     if (!evaluating_) {
       for (int s = 0; s < store_->num_storages(); ++s) store_->complete_gradient(s);
-      if (place_.replica == 0) reduced_[0] = store_->squared_norm();
+      reduced_[0] = store_->squared_norm(place_.replica == 0);
       if (!std::isfinite(reduced_[0])) return not_finite("the gradients are", reduced_[0]);
     }
     if (place_.position != 0) return {};
@@ -528,8 +614,14 @@ class TorchEngine final : public Engine {
   }
 
   void complete(const Action& action) {
-    if (action.kind == ActionKind::ReduceShared || action.kind == ActionKind::ReduceTied)
-      store_->finish_sum(storage_of(action));
+    if (const int storage = storage_of(action); storage >= 0) {
+      if (ShardedStorage* sharded = store_->sharded(storage)) {
+        is_gather(action) ? sharded->end_gather() : sharded->end_scatter();
+      } else if (action.kind == ActionKind::ReduceShared || action.kind == ActionKind::ReduceTied) {
+        store_->finish_sum(storage);
+      }
+      return;
+    }
     if (!plan::is_edge(action.kind)) return;
     const Chunk& chunk = chunks_[action.chunk];
     const Key key = key_of(action);
@@ -569,7 +661,8 @@ class TorchEngine final : public Engine {
   std::vector<Chunk> chunks_;
   std::map<int, int> bucket_of_start_;
   std::vector<int> storage_of_tied_;
-  int storage_of_shared_ = -1;
+  int storage_of_shared_ = -1, storage_of_reused_ = -1;
+  GatheredUses uses_, evaluation_uses_;
   EdgeBuffers edges_;
 
   bool evaluating_ = false;

@@ -44,10 +44,11 @@ struct StepNumbers {
   Bytes peak_memory{0};  // this rank's allocator peak since construction
 };
 
-/// What a rank holds of a parameter.
+/// What a rank updates of a parameter: on a mesh of several devices some rows, under ZeRO a piece of those.
 struct ParameterPart {
-  std::vector<float> values;                    // row-major
-  std::vector<std::vector<std::int64_t>> rows;  // by dim: the whole's index of each of its indices
+  std::vector<float> values;                    // row-major, float32 masters
+  std::vector<std::vector<std::int64_t>> rows;  // of what the mesh gives it, by dim: the whole's index of each index
+  std::int64_t first = 0;                       // of that, row-major, the element that `values` begins with
 };
 
 class Engine : public executor::Compute {
@@ -60,10 +61,10 @@ class Engine : public executor::Compute {
   virtual Result<double> end_evaluation() = 0;
   /// Allocator peak of this rank: bytes in use after size-class rounding, with registered buffers.
   [[nodiscard]] virtual Bytes peak_memory() const = 0;
-  /// Float32 copy of a parameter that this rank holds whole. For tests and checks. Errors: NotFound,
+  /// Float32 copy of a parameter that this rank updates whole. For tests and checks. Errors: NotFound,
   /// FailedPrecondition (it holds a part).
   [[nodiscard]] virtual Result<std::vector<float>> read_parameter(const std::string& name) const = 0;
-  /// Float32 copy of what this rank holds of a parameter. Errors: NotFound.
+  /// Float32 copy of what this rank updates of a parameter, which may be nothing. Errors: NotFound.
   [[nodiscard]] virtual Result<ParameterPart> read_part(const std::string& name) const = 0;
 };
 

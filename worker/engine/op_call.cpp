@@ -258,7 +258,7 @@ Result<OpCall> OpCall::make_mesh_call(const model::ModelGraph& graph, OpCall cal
   for (const model::Argument& argument : op.arguments)
     if (const auto* reference = std::get_if<model::ValueRef>(&argument.value))
       call.tensors_.push_back({-1, call.add_input(graph, reference->id)});
-  if (call.whole_op_ >= 0 && !call.tensors_.empty()) call.locate_samples(graph, call.tensors_.front().value, view);
+  if (op.target == "coxswain::ring_attention") call.locate_samples(graph, call.tensors_.front().value, view);
   return call;
 }
 

@@ -71,6 +71,20 @@ double sum_of_squares(const at::Tensor& tensor) {
   return total;
 }
 
+Result<void> check_dtypes(const model::ModelGraph& graph, const StorageSpec& spec) {
+  for (const int p : spec.parameters) {
+    const model::Parameter& parameter = graph.parameters[p];
+    if (parameter.dtype == DType::Float32) continue;
+    return Error{ErrorCode::Unimplemented,
+                 "a parameter that is not float32 cannot be trained in this version",
+                 parameter.name,
+                 "float32",
+                 std::string(to_text(parameter.dtype)),
+                 "export the model in float32"};
+  }
+  return {};
+}
+
 }  // namespace
 
 Result<ParameterStore> ParameterStore::make(const model::ModelGraph& graph, const WeightSource& weights,
@@ -80,18 +94,17 @@ Result<ParameterStore> ParameterStore::make(const model::ModelGraph& graph, cons
   ParameterStore store;
   store.slot_of_.assign(graph.parameters.size(), -1);
   for (StorageSpec& spec : specs) {
+    if (spec.sharding.zero_stage > 0) {
+      COX_TRY_VOID(check_dtypes(graph, spec));
+      COX_TRY(ShardedStorage sharded, ShardedStorage::make(graph, weights, spec.parameters, spec.sharding, precision, view));
+      store.add_sharded(std::move(spec), std::move(sharded));
+      continue;
+    }
     std::int64_t count = 0;
     std::vector<std::int64_t> offsets;
+    COX_TRY_VOID(check_dtypes(graph, spec));
     for (const int p : spec.parameters) {
       const model::Parameter& parameter = graph.parameters[p];
-      if (parameter.dtype != DType::Float32) {
-        return Error{ErrorCode::Unimplemented,
-                     "a parameter that is not float32 cannot be trained in this version",
-                     parameter.name,
-                     "float32",
-                     std::string(to_text(parameter.dtype)),
-                     "export the model in float32"};
-      }
       offsets.push_back(count);
       count += padded(elements_of(parameter));
     }
@@ -130,6 +143,8 @@ Result<ParameterStore> ParameterStore::make(const model::ModelGraph& graph, cons
       slot.leaf = make_leaf(storage.values);
       if (storage.copies.defined()) slot.copy = make_leaf(storage.copies);
       slot.gradient = storage.gradient.narrow(0, offsets[i], length).view(parameter.dims);
+      slot.storage = static_cast<int>(store.storages_.size());
+      slot.position = static_cast<int>(i);
       storage.slots.push_back(static_cast<int>(store.slots_.size()));
       store.slot_of_[spec.parameters[i]] = static_cast<int>(store.slots_.size());
       store.slots_.push_back(std::move(slot));
@@ -140,13 +155,33 @@ Result<ParameterStore> ParameterStore::make(const model::ModelGraph& graph, cons
   return store;
 }
 
+void ParameterStore::add_sharded(StorageSpec spec, ShardedStorage sharded) {
+  Storage storage;
+  storage.in_norm = spec.in_norm;
+  storage.sharded = std::make_unique<ShardedStorage>(std::move(sharded));
+  for (std::size_t i = 0; i < spec.parameters.size(); ++i) {
+    Slot slot;
+    slot.leaf = storage.sharded->leaf(i);
+    slot.copy = storage.sharded->copy(i);
+    slot.storage = static_cast<int>(storages_.size());
+    slot.position = static_cast<int>(i);
+    slot_of_[spec.parameters[i]] = static_cast<int>(slots_.size());
+    slots_.push_back(std::move(slot));
+  }
+  storages_.push_back(std::move(storage));
+}
+
 void ParameterStore::begin_step() {
   for (Slot& slot : slots_) slot.filled = false;
+  for (Storage& storage : storages_)
+    if (storage.sharded) storage.sharded->begin_step();
 }
 
 void ParameterStore::add_gradient(int parameter, const at::Tensor& gradient) {
   Slot& slot = slots_[slot_of_[parameter]];
-  if (slot.filled) {
+  if (ShardedStorage* sharded = storages_[slot.storage].sharded.get()) {
+    sharded->add_gradient(static_cast<std::size_t>(slot.position), gradient);
+  } else if (slot.filled) {
     slot.gradient.add_(gradient);
   } else {
     slot.gradient.copy_(gradient);
@@ -159,6 +194,14 @@ void ParameterStore::complete_gradient(int storage) {
     if (!slots_[s].filled) slots_[s].gradient.zero_();
     slots_[s].filled = true;
   }
+}
+
+PieceOfParameter ParameterStore::piece_of(int parameter) const {
+  const Slot& slot = slots_[slot_of_[parameter]];
+  if (const ShardedStorage* sharded = storages_[slot.storage].sharded.get())
+    return sharded->piece_of(static_cast<std::size_t>(slot.position));
+  const float* data = slot.leaf.const_data_ptr<float>();
+  return {0, std::vector<float>(data, data + slot.leaf.numel())};
 }
 
 at::Tensor ParameterStore::whole_of(const Slot& slot, const at::Tensor& sum) {
@@ -188,11 +231,15 @@ void ParameterStore::finish_sum(int index) {
   storage.sum.reset();
 }
 
-double ParameterStore::squared_norm() const {
+double ParameterStore::squared_norm(bool counts_whole) {
   double total = 0;
-  for (const Storage& storage : storages_) {
+  for (Storage& storage : storages_) {
     if (!storage.in_norm) continue;
-    if (storage.counts_all) {
+    if (storage.sharded) {
+      total += sum_of_squares(storage.sharded->gradient());
+    } else if (!counts_whole) {
+      continue;
+    } else if (storage.counts_all) {
       total += sum_of_squares(storage.gradient);
     } else {
       for (const int s : storage.slots)
@@ -208,11 +255,12 @@ void ParameterStore::update(const OptimizerSettings& optimizer, double learning_
   std::vector<at::Tensor> values, gradients, first, second, steps;
   const auto options = options_of(DType::Float32);
   for (Storage& storage : storages_) {
-    if (storage.values.numel() == 0) continue;
-    values.push_back(storage.values);
-    gradients.push_back(storage.gradient);
-    first.push_back(storage.first_moment);
-    second.push_back(storage.second_moment);
+    ShardedStorage* const piece = storage.sharded.get();
+    if ((piece ? piece->masters() : storage.values).numel() == 0) continue;
+    values.push_back(piece ? piece->masters() : storage.values);
+    gradients.push_back(piece ? piece->gradient() : storage.gradient);
+    first.push_back(piece ? piece->first_moment() : storage.first_moment);
+    second.push_back(piece ? piece->second_moment() : storage.second_moment);
     steps.push_back(at::full({}, static_cast<double>(step), options));
   }
   if (values.empty()) return;
@@ -222,13 +270,16 @@ void ParameterStore::update(const OptimizerSettings& optimizer, double learning_
   at::_fused_adamw_(values, gradients, first, second, /*max_exp_avg_sqs=*/{}, steps, learning_rate, optimizer.beta1,
                     optimizer.beta2, optimizer.weight_decay, optimizer.epsilon, /*amsgrad=*/false, /*maximize=*/false,
                     divisor, std::nullopt);
-  for (Storage& storage : storages_)
+  for (Storage& storage : storages_) {
     if (storage.copies.defined()) storage.copies.copy_(storage.values);
+    if (storage.sharded) storage.sharded->end_update();
+  }
 }
 
 std::int64_t ParameterStore::num_elements() const {
   std::int64_t count = 0;
-  for (const Storage& storage : storages_) count += storage.values.numel();
+  for (const Storage& storage : storages_)
+    count += storage.sharded ? storage.sharded->num_elements() : storage.values.numel();
   return count;
 }
 

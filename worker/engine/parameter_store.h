@@ -1,7 +1,8 @@
 #pragma once
 // A stage's parameters, gradients and optimizer state in flat float32 storages, one a gradient bucket and one a tied
 // parameter; under bfloat16 beside them the copies that are computed with. Autograd sees views. One collective, norm
-// and optimizer call serves a whole storage. Called by stage_runner (gradients) and engine (collectives, update).
+// and optimizer call serves a whole storage. Where ZeRO shares a storage out (sharded_storage), it is this rank's piece
+// that counts and is updated. Called by stage_runner (gradients) and engine (collectives, update).
 // Threads: the engine's one. Private to worker/engine. Source: DESIGN 3.7 (no AccumulateGrad).
 #include <ATen/core/TensorBody.h>
 
@@ -16,6 +17,7 @@
 #include "plan/plan.h"
 #include "worker/engine/boxes.h"
 #include "worker/engine/mesh_link.h"
+#include "worker/engine/sharded_storage.h"
 #include "worker/engine/weights.h"
 #include "worker/settings.h"
 
@@ -29,6 +31,7 @@ struct StorageSpec {
   std::vector<int> not_in_norm;
   /// Where the gradients live when they are to be reduced without a copy; empty: the allocator.
   std::function<Result<std::shared_ptr<void>>(Bytes)> allocate_gradient;
+  Sharding sharding = {};
 };
 
 class ParameterStore {
@@ -60,10 +63,14 @@ class ParameterStore {
   [[nodiscard]] const at::Tensor& copies(int storage) const { return storages_[storage].copies; }
   [[nodiscard]] const at::Tensor& values(int storage) const { return storages_[storage].values; }
   [[nodiscard]] int num_storages() const { return static_cast<int>(storages_.size()); }
+  /// Null where every rank holds all of the storage.
+  [[nodiscard]] ShardedStorage* sharded(int storage) { return storages_[storage].sharded.get(); }
+  /// This rank's masters of a parameter.
+  [[nodiscard]] PieceOfParameter piece_of(int parameter) const;
 
   /// Sum of squares of the gradients that are in the norm here, in float64 and in an order that no thread count
-  /// changes.
-  [[nodiscard]] double squared_norm() const;
+  /// changes: of this rank's pieces, and with `counts_whole` of what every holder has whole.
+  [[nodiscard]] double squared_norm(bool counts_whole = true);
   /// AdamW on every storage, then the copies anew; gradients are scaled by `gradient_scale` first. `step` counts
   /// from 1.
   void update(const OptimizerSettings& optimizer, double learning_rate, double gradient_scale, std::int64_t step);
@@ -75,9 +82,10 @@ class ParameterStore {
     at::Tensor values, copies, gradient, first_moment, second_moment;
     std::vector<int> slots;
     bool in_norm = true;
-    bool counts_all = true;         // no slot that another position counts
-    std::int64_t sum_elements = 0;  // where a parameter is cut: of whole parameters
-    at::Tensor sum;                 // while they are added up
+    bool counts_all = true;                   // no slot that another position counts
+    std::int64_t sum_elements = 0;            // where a parameter is cut: of whole parameters
+    at::Tensor sum;                           // while they are added up
+    std::unique_ptr<ShardedStorage> sharded;  // instead of the tensors above
   };
   struct Slot {
     at::Tensor leaf, copy, gradient;
@@ -86,7 +94,9 @@ class ParameterStore {
     std::vector<std::int64_t> whole_sizes;  // of a cut parameter
     RowRuns rows;                           // of it, in the whole; none: not cut
     bool filled = false;
+    int storage = 0, position = 0;  // among its parameters
   };
+  void add_sharded(StorageSpec spec, ShardedStorage sharded);
   ParameterStore() = default;
   [[nodiscard]] static at::Tensor whole_of(const Slot& slot, const at::Tensor& sum);
 
