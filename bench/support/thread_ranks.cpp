@@ -15,6 +15,19 @@
 namespace coxswain::bench {
 namespace {
 
+/// Where element `local` of what the mesh gives a rank lies in the whole parameter, both row-major.
+std::size_t element_of(const model::Parameter& parameter, const worker::ParameterPart& part, std::int64_t local) {
+  if (part.rows.empty()) return static_cast<std::size_t>(local);
+  std::int64_t element = 0, stride = 1;
+  for (std::size_t d = parameter.dims.size(); d-- > 0;) {
+    const auto size = static_cast<std::int64_t>(part.rows[d].size());
+    element += part.rows[d][local % size] * stride;
+    local /= size;
+    stride *= parameter.dims[d];
+  }
+  return static_cast<std::size_t>(element);
+}
+
 class ThreadRanks {
  public:
   ThreadRanks(const model::ModelGraph& graph, const plan::Plan& plan, const worker::TrainSettings& settings,
@@ -144,7 +157,7 @@ class ThreadRanks {
     given.resize(count, 0);
     bool differs = false;
     for (std::size_t i = 0; i < part.values.size(); ++i) {
-      const std::size_t at = static_cast<std::size_t>(part.first) + i;
+      const std::size_t at = element_of(parameter, part, part.first + static_cast<std::int64_t>(i));
       differs = differs || (given[at] != 0 && values[at] != part.values[i]);
       values[at] = part.values[i];
       given[at] = 1;
