@@ -22,8 +22,9 @@ struct OptimizerSettings {
 };
 
 struct DataSettings {
-  std::string text;  // file; bytes are tokens
-  std::int64_t sequence_length = 128;
+  std::string text;                    // file; bytes are tokens
+  std::string tensors;                 // or a safetensors file: one row a sample, by the names of the model's inputs
+  std::int64_t sequence_length = 128;  // of a text
   std::uint64_t seed = 0;
   double validation_fraction = 0;
   std::int64_t validation_steps = 0;

@@ -133,7 +133,7 @@ planner::Request PlanningInputs::make_request() const {
   planner::Request request;
   request.cost = cost.get();
   request.global_batch = job.global_batch;
-  request.tokens_per_sample = job.data.sequence_length;
+  request.tokens_per_sample = std::max<std::int64_t>(job.data.sequence_length, 1);
   request.precision = job.precision;
   request.constraints = job.constraints;
   if (job.micro_batch > 0 && request.constraints.micro.empty()) request.constraints.micro = {job.micro_batch};

@@ -25,7 +25,9 @@ class Converter {
 
   void problem(const std::string& path, const std::string& message, const std::string& expected, const std::string& got,
                const std::string& hint) {
-    const auto line = walk_.lines.find(path);
+    // What is missing stands where its section does.
+    auto line = walk_.lines.find(path);
+    if (line == walk_.lines.end()) line = walk_.lines.find(path.substr(0, path.rfind('.')));
     walk_.problems.push_back({ErrorCode::InvalidArgument, message,
                               place(file_.string(), line == walk_.lines.end() ? 1 : line->second, path), expected, got,
                               hint});
@@ -51,6 +53,22 @@ class Converter {
         if (auto json = parse_json(text)) model.config = integers_restored(*json);
     }
     return model;
+  }
+
+  JobData data(const job::Data& message) {
+    JobData data;
+    if (message.has_text()) data.text = resolve(message.text());
+    if (message.has_tensors()) data.tensors = resolve(message.tensors());
+    if (message.has_text() && message.has_tensors())
+      problem("data", "data given twice", "one of `text` and `tensors`", "both", "keep one");
+    else if (!message.has_text() && !message.has_tensors() && !walk_.uses_missing_feature)
+      problem("data", "no data given", "`text` or `tensors`", "nothing", "add `text: FILE`");
+    if (!message.has_sequence_length() && !message.has_tensors() && !has_problem("data.sequence_length"))
+      problem("data.sequence_length", "required key is missing", "an integer from 1 to 16777216", "nothing",
+              "add `sequence_length:`");
+    data.sequence_length = message.sequence_length();
+    data.seed = message.seed();
+    return data;
   }
 
   // A protobuf Struct knows only doubles; sizes in a model's configuration are integers.
@@ -175,14 +193,7 @@ Result<Job> parse_job(const std::string& text, const std::filesystem::path& file
             std::string::npos)
       converter.problem("name", "name is used in paths", "letters, digits, `-`, `_`, `.`", job.name, "");
     if (message.has_model()) job.model = converter.model(message.model());
-    if (message.has_data()) {
-      if (message.data().has_text())
-        job.data.text = converter.resolve(message.data().text());
-      else if (!walk.uses_missing_feature)
-        converter.problem("data", "no data given", "`text`", "nothing", "add `text: FILE`");
-      job.data.sequence_length = message.data().sequence_length();
-      job.data.seed = message.data().seed();
-    }
+    if (message.has_data()) job.data = converter.data(message.data());
     job.validation = {message.validation().fraction(), message.validation().every_steps(),
                       message.validation().steps()};
     job.global_batch = message.batch().global();

@@ -22,8 +22,9 @@ struct JobModel {
 };
 
 struct JobData {
-  std::filesystem::path text;
-  std::int64_t sequence_length = 0;
+  std::filesystem::path text;        // one of the two
+  std::filesystem::path tensors;     // safetensors, one row a sample
+  std::int64_t sequence_length = 0;  // of a text; beside tensors it only counts tokens, 0: a sample counts as one
   std::uint64_t seed = 0;
 };
 

@@ -71,6 +71,22 @@ TEST_CASE("a job written back is the same job") {
   CHECK(to_yaml(*again) == to_yaml(*job));
 }
 
+TEST_CASE("tensors need no sequence length, a text does, and one of the two is enough") {
+  const auto job =
+      parse_job(replaced("{text: kjv.txt, sequence_length: 128, seed: 7}", "{tensors: rows.safetensors, seed: 7}"),
+                "folder/job.yaml");
+  if (!job) FAIL(to_text(job.error()));
+  CHECK(job->data.tensors == std::filesystem::absolute("folder/rows.safetensors"));
+  CHECK(job->data.text.empty());
+  CHECK(job->data.sequence_length == 0);
+  const auto again = parse_job(to_yaml(*job), "elsewhere/job.yaml");
+  if (!again) FAIL(to_text(again.error()));
+  CHECK(again->data.tensors == job->data.tensors);
+  CHECK(problems_of(replaced("sequence_length: 128, ", "")).at(0).path == "folder/job.yaml:3  data.sequence_length");
+  CHECK(problems_of(replaced("text: kjv.txt", "text: kjv.txt, tensors: rows")).at(0).message == "data given twice");
+  CHECK(problems_of(replaced("text: kjv.txt, ", "")).at(0).expected == "`text` or `tensors`");
+}
+
 TEST_CASE("every problem is listed once with line and path") {
   const auto problems = problems_of(R"(name: kjv
 model: {pt2: a.pt2, huggingface: b}

@@ -15,11 +15,11 @@
 #include "plan/layout/held_rows.h"
 #include "worker/engine/caching_allocator.h"
 #include "worker/engine/chunk.h"
-#include "worker/engine/inputs.h"
 #include "worker/engine/learning_rate.h"
 #include "worker/engine/mesh_setup.h"
 #include "worker/engine/stage_runner.h"
 #include "worker/engine/step_filter.h"
+#include "worker/engine/training_data.h"
 #include "worker/engine/transitions.h"
 #include "worker/engine/zero_stage.h"
 
@@ -226,10 +226,8 @@ class TorchEngine final : public Engine {
   }
 
   Result<void> open_data() {
-    if (settings_.data.text.empty())
-      return Error{ErrorCode::FailedPrecondition, "no training text", "data.text", "a file", "", ""};
-    COX_TRY(roles_, input_roles(graph_, settings_.data.sequence_length));
-    COX_TRY(TextData data, TextData::open(settings_.data, settings_.data.validation_steps * plan_.batch.global));
+    COX_TRY(TrainingData data,
+            TrainingData::open(graph_, settings_.data, settings_.data.validation_steps * plan_.batch.global));
     data_ = std::move(data);
     return {};
   }
@@ -384,14 +382,10 @@ class TorchEngine final : public Engine {
     mode.step = step_;
     mode.first_sample = first_sample(micro_batch);
     MicroBatch batch = chunk.runner->make_micro_batch(mode);
-    const auto window = [&](std::int64_t i) {
-      const std::int64_t sample = mode.first_sample + i;
-      return evaluating_ ? data_->validation_window(evaluation_ * plan_.batch.global + sample)
-                         : data_->training_window((step_ - 1) * plan_.batch.global + sample);
-    };
+    const std::int64_t position = (evaluating_ ? evaluation_ : step_ - 1) * plan_.batch.global + mode.first_sample;
     for (const int i : chunk.runner->stage().slice.inputs)
       batch.values[graph_.inputs[i].value] =
-          cut_tensor(make_text_input(roles_[i], samples_, data_->sequence_length(), window),
+          cut_tensor(evaluating_ ? data_->validation(i, position, samples_) : data_->training(i, position, samples_),
                      mesh_->view.cuts_of(graph_.inputs[i].value));
     return batch;
   }
@@ -708,8 +702,7 @@ class TorchEngine final : public Engine {
 
   std::unique_ptr<MeshSetup> mesh_;
   std::optional<WeightSource> weights_;
-  std::optional<TextData> data_;
-  std::vector<InputRole> roles_;
+  std::optional<TrainingData> data_;
   std::optional<ParameterStore> store_;
   std::vector<Chunk> chunks_;
   std::map<int, int> bucket_of_start_;
