@@ -20,6 +20,7 @@ struct Schedule {
   plan::ScheduleKind kind;
   std::filesystem::path file = {};
   double predicted = 0, peak = 0;
+  std::vector<double> peaks = {};  // by rank
   std::vector<double> measured = {};
 };
 
@@ -31,6 +32,7 @@ void measure(Schedule& schedule, const TrainJob& job, const std::string& devices
   }
   schedule.predicted = run.predicted_step;
   schedule.peak = largest(run.measured_peak);
+  schedule.peaks = run.measured_peak;
   schedule.measured.push_back(run.measured_step);
   std::printf("    %-5s predicted %8.1f ms  measured %8.1f ms  peak of the fullest rank %.1f MiB\n", schedule.name,
               run.predicted_step * 1e3, run.measured_step * 1e3, schedule.peak / (1 << 20));
@@ -75,5 +77,10 @@ int main(int argc, char** argv) {
   constexpr double kMebibyte = 1 << 20;
   report.add({"peak memory of the fullest rank", zero_bubble.peak / kMebibyte, plain.peak / kMebibyte,
               zero_bubble.peak / plain.peak, "MiB", "<= 1.0", zero_bubble.peak <= plain.peak});
+  for (const Schedule* schedule : {&plain, &zero_bubble}) {
+    JsonArray peaks;
+    for (const double peak : schedule->peaks) peaks.push_back(peak);
+    report.extra()[std::string(schedule->name) + " peak_memory_bytes"] = peaks;
+  }
   return report.finish();
 }
