@@ -66,6 +66,8 @@ std::optional<SampleDim> sample_dim_of(const model::ModelGraph& graph, model::Va
 Error current_torch_error(const std::string& where) {
   try {
     throw;
+  } catch (const CarriedError& carried) {
+    return carried.error;
   } catch (const c10::Error& error) {
     return Error{ErrorCode::Internal, error.what_without_backtrace(), where, "", "", ""};
   } catch (const std::bad_alloc&) {

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -39,8 +40,14 @@ struct SampleDim {
 /// None when no dim is a multiple of the batch.
 [[nodiscard]] std::optional<SampleDim> sample_dim_of(const model::ModelGraph& graph, model::ValueId value);
 
+/// An Error on its way through libtorch.
+struct CarriedError : std::runtime_error {
+  explicit CarriedError(Error carried) : std::runtime_error(carried.message), error(std::move(carried)) {}
+  Error error;
+};
+
 /// Runs `body` (returning a Result) and turns what libtorch throws into an Error without its C++ stack.
-/// Errors: ResourceExhausted (memory), Internal; `where` becomes the path.
+/// Errors: what a CarriedError carries; ResourceExhausted (memory), Internal, with `where` as the path.
 template <class Body>
 auto guard_torch(const std::string& where, Body&& body) -> decltype(body());
 [[nodiscard]] Error current_torch_error(const std::string& where);
