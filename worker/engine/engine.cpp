@@ -292,7 +292,7 @@ class TorchEngine final : public Engine {
       const bool same = key_of(input) == key_of(weight) && input.first_block == weight.first_block &&
                         input.end_block == weight.end_block;
       const Chunk& chunk = chunks_[input.chunk];
-      if (same && chunk.gradient_out.transfers.empty() && chunk.before < 0) whole_.insert(key_of(input));
+      if (same && !chunk.gradient_out.exists && chunk.before < 0) whole_.insert(key_of(input));
     }
   }
 
