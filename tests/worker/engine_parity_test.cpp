@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "tests/worker/engine_support.h"
+#include "worker/engine/caching_allocator.h"
 
 #include <catch2/catch.hpp>
 
