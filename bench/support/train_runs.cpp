@@ -78,6 +78,7 @@ TrainRun read_run(const std::filesystem::path& run_dir, int first_measured_step)
     run.predicted_step = (*json)["predicted_step_seconds"].number();
     run.predicted_peak = numbers((*json)["predicted_peak_memory_bytes"]);
     run.measured_peak = numbers((*json)["peak_memory_bytes"]);
+    run.resident = numbers((*json)["resident_bytes"]);
   }
   run.ok = !measured.empty();
   if (run.ok)

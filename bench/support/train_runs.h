@@ -41,6 +41,7 @@ struct TrainRun {
   std::filesystem::path run_dir;
   double predicted_step = 0, measured_step = 0;       // median from the first measured step on
   std::vector<double> predicted_peak, measured_peak;  // bytes, by rank
+  std::vector<double> resident;                       // peak of the process, by rank
   std::vector<double> losses, grad_norms;             // by step
 };
 

@@ -10,6 +10,7 @@
 #include <cmath>
 #include <map>
 #include <optional>
+#include <set>
 
 #include "common/ensure.h"
 #include "plan/layout/held_rows.h"
@@ -89,6 +90,7 @@ class TorchEngine final : public Engine {
     COX_TRY(chunks_, make_chunks(mesh_->view, plan_, groups_, rank_, *weights_, *store_));
     uses_ = GatheredUses(plan::make_rank_program(plan_, graph_, rank_).actions);
     evaluation_uses_ = GatheredUses(plan::evaluation_actions(plan_, place_.stage));
+    find_whole_backwards();
     return {};
   }
 
@@ -336,6 +338,26 @@ class TorchEngine final : public Engine {
     return all;
   }
 
+  // Where nothing is sent for I and its W comes next, halves gain nothing and would hold the block's inputs and
+  // gradients of outputs through I: such an I is a whole backward, and its W nothing.
+  void find_whole_backwards() {
+    std::vector<const Action*> computed;
+    for (const plan::Role& role : plan_.roles) {
+      if (role.stage != place_.stage || std::count(role.replicas.begin(), role.replicas.end(), place_.replica) == 0)
+        continue;
+      for (const Action& action : role.actions)
+        if (plan::is_compute(action.kind)) computed.push_back(&action);
+    }
+    for (std::size_t i = 0; i + 1 < computed.size(); ++i) {
+      const Action &input = *computed[i], &weight = *computed[i + 1];
+      if (input.kind != ActionKind::BackwardInput || weight.kind != ActionKind::BackwardWeight) continue;
+      const bool same = key_of(input) == key_of(weight) && input.first_block == weight.first_block &&
+                        input.end_block == weight.end_block;
+      const Chunk& chunk = chunks_[input.chunk];
+      if (same && !chunk.gradient_out.exists && chunk.before < 0) whole_.insert(key_of(input));
+    }
+  }
+
   [[nodiscard]] int tied_index(int parameter) const {
     for (std::size_t t = 0; t < tied_.size(); ++t)
       if (tied_[t].parameter == parameter) return static_cast<int>(t);
@@ -467,13 +489,14 @@ class TorchEngine final : public Engine {
     const Key key = key_of(action);
     MicroBatch& batch = micro_batch(key);
     seed_loss(chunk, batch);
-    if (action.kind == ActionKind::BackwardInput) {
+    const bool splits = action.kind == ActionKind::BackwardInput && whole_.count(key) == 0;
+    if (splits) {
       COX_TRY_VOID(chunk.runner->backward_inputs(batch, action.first_block, action.end_block));
     } else {
       COX_TRY_VOID(chunk.runner->backward(batch, action.first_block, action.end_block));
     }
     if (action.first_block != chunk.run.first_block) return {};
-    if (action.kind == ActionKind::BackwardInput) owed_[key] = std::move(batch.owed);
+    if (splits) owed_[key] = std::move(batch.owed);
     if (chunk.before >= 0) {
       MicroBatch& previous = micro_batch({chunk.before, action.micro_batch});
       for (const ValueId v : chunk.gradient_out.values)
@@ -484,6 +507,7 @@ class TorchEngine final : public Engine {
   }
 
   Result<void> run_weights(const Action& action) {
+    if (whole_.count(key_of(action)) != 0) return {};
     const Chunk& chunk = chunks_[action.chunk];
     const auto owed = owed_.find(key_of(action));
     COX_ENSURE(owed != owed_.end(), to_text(action));
@@ -718,6 +742,7 @@ class TorchEngine final : public Engine {
   std::int64_t step_ = 0, evaluation_ = 0;
   std::map<Key, MicroBatch> micro_batches_;
   std::map<Key, std::vector<WeightWork>> owed_;                    // by I to W
+  std::set<Key> whole_;                                            // whose I is a whole backward
   std::vector<double> numerators_, local_counts_, global_counts_;  // by loss term
   std::vector<double> reduced_;                                    // buffer of ReduceNorm
 };

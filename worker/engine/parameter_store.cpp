@@ -91,6 +91,7 @@ Result<ParameterStore> ParameterStore::make(const model::ModelGraph& graph, cons
                                             std::vector<StorageSpec> specs, bool with_optimizer,
                                             plan::Precision precision, const LocalView* view) {
   const at::NoGradGuard no_grad;
+  const ExactSizes exact;
   ParameterStore store;
   store.slot_of_.assign(graph.parameters.size(), -1);
   for (StorageSpec& spec : specs) {
