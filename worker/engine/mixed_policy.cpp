@@ -111,6 +111,8 @@ constexpr Row kTable[] = {
     {"aten::triplet_margin_loss", kFloat},
     {"aten::var", kFloat},
     {"aten::var_mean", kFloat},
+    {"coxswain::expert_bmm", kHalf},
+    {"transformers::grouped_mm_fallback", kHalf},
 };
 static_assert(std::is_sorted(std::begin(kTable), std::end(kTable),
                              [](const Row& a, const Row& b) { return a.name < b.name; }));

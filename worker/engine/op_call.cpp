@@ -12,6 +12,7 @@
 #include "common/ensure.h"
 #include "worker/engine/attention.h"
 #include "worker/engine/dropout.h"
+#include "worker/engine/expert_linear.h"
 #include "worker/engine/tensor_types.h"
 
 namespace coxswain::worker {
@@ -210,6 +211,7 @@ Result<void> OpCall::add_argument(const model::ModelGraph& graph, const model::A
 }
 
 Result<OpCall> OpCall::make(const model::ModelGraph& graph, model::OpId id, std::int64_t samples, Casting casting) {
+  register_expert_operators();
   const model::Op& op = graph.ops[id];
   const auto handle = c10::Dispatcher::singleton().findSchema(operator_name(op.target));
   if (!handle)
@@ -377,6 +379,7 @@ void OpCall::run(std::vector<at::Tensor>& values, const RunMode& mode) {
 }
 
 bool has_kernel(const std::string& target) {
+  register_expert_operators();
   const c10::OperatorName name = operator_name(target);
   if (is_random(name.name)) return false;
   const auto handle = c10::Dispatcher::singleton().findSchema(name);

@@ -15,10 +15,11 @@ namespace coxswain::worker {
 struct ParallelLink {
   collective::Communicator* communicator = nullptr;  // null: a group of one
   Seconds timeout{600};                              // of one exchange
+  const Deadline* pass = nullptr;                    // where set: that of the pass that runs, in place of the timeout
 
   [[nodiscard]] int size() const { return communicator ? communicator->size() : 1; }
   [[nodiscard]] int index() const { return communicator ? communicator->rank() : 0; }
-  [[nodiscard]] Deadline deadline() const { return Deadline::after(steady_clock(), timeout); }
+  [[nodiscard]] Deadline deadline() const { return pass ? *pass : Deadline::after(steady_clock(), timeout); }
 };
 
 /// Carries the error of a communicator through libtorch's autograd to `guard_torch`, which returns it as it is.
