@@ -12,6 +12,7 @@
 #include "bench/support/train_runs.h"
 #include "collective/backend.h"
 #include "executor/executor.h"
+#include "plan/layout/mesh_groups.h"
 #include "plan/program.h"
 #include "worker/engine/engine.h"
 
@@ -202,7 +203,7 @@ class Ranks {
     COX_TRY(const auto world, endpoint.connect(addresses, soon()));
     std::vector<std::unique_ptr<collective::Communicator>> owned;
     std::vector<collective::Communicator*> communicators;
-    for (const plan::Group& group : plan::make_groups(plan_, graph_)) {
+    for (const plan::Group& group : plan::rank_groups(plan_, graph_, rank)) {
       if (group.kind == plan::GroupKind::World) {
         communicators.push_back(world.get());
         continue;

@@ -183,6 +183,8 @@ class World {
     VirtualRank& rank = *ranks_[static_cast<std::size_t>(role)];
     rank.prepared = rank.take(plan::stream_of(plan_, rank.program.place.stage, action));
     executor::Communication communication;
+    // Norms and biases of a mesh: little beside the buckets, which are priced as if they held all.
+    if (action.kind == plan::ActionKind::ReduceShared) return communication;
     communication.group = plan::group_of(plan_, groups_, rank.program.place.stage, action);
     COX_ENSURE(communication.group >= 0, plan::to_text(action));
     if (!plan::is_edge(action.kind)) {

@@ -35,6 +35,7 @@ constexpr std::array kRows{
     KindRow{ActionKind::ReduceLossCount, "reduce_loss_count", "REDUCE_LOSS_COUNT", Stream::Reduce, Form::Plain},
     KindRow{ActionKind::ReduceGradient, "reduce_gradient", "REDUCE_GRAD", Stream::Reduce, Form::Blocks},
     KindRow{ActionKind::ReduceTied, "reduce_tied", "REDUCE_TIED", Stream::Reduce, Form::Tied},
+    KindRow{ActionKind::ReduceShared, "reduce_shared", "REDUCE_SHARED", Stream::Reduce, Form::Plain},
     KindRow{ActionKind::ReduceNorm, "reduce_norm", "REDUCE_NORM", Stream::Reduce, Form::Plain},
 };
 

@@ -25,6 +25,7 @@ enum class ActionKind {
   ReduceLossCount,  // sum of denominators over the last stage's replicas
   ReduceGradient,   // one bucket (blocks [first_block, end_block)) over the stage's replicas
   ReduceTied,       // one tied parameter over every rank of the stages that use it
+  ReduceShared,     // what a mesh does not cut by all of its axes, over every rank of the stage
   ReduceNorm,       // squared norm and loss over all ranks: the step's commit point
 };
 

@@ -1,5 +1,6 @@
 // Runs every rank's program with rendezvous edges and collectives and no buffering: a send ends only when every peer is
-// at its receive, a collective only when every member is at it. What is stuck at the end is a deadlock. Since
+// at its receive, a collective only when every member is at it, and a compute action on a mesh, which has
+// collectives inside, only when every position is at it. What is stuck at the end is a deadlock. Since
 // rendezvous is the least that any backend gives and actions start as early as they may, no backend can get stuck where
 // this did not.
 #include <algorithm>
@@ -19,6 +20,13 @@ constexpr std::array<Stream, kNumStreams> kStreams{
     Stream::Compute,        Stream::ActivationIn,   Stream::ActivationOut,    Stream::GradientIn,
     Stream::GradientOut,    Stream::Reduce,         Stream::BackActivationIn, Stream::BackActivationOut,
     Stream::BackGradientIn, Stream::BackGradientOut};
+
+/// As the executor starts them: on a CPU a compute action keeps the rank until it ends.
+constexpr std::array<Stream, kNumStreams> kStartOrder{Stream::ActivationIn,     Stream::ActivationOut,
+                                                      Stream::GradientIn,       Stream::GradientOut,
+                                                      Stream::BackActivationIn, Stream::BackActivationOut,
+                                                      Stream::BackGradientIn,   Stream::BackGradientOut,
+                                                      Stream::Reduce,           Stream::Compute};
 
 std::size_t slot_of(Stream stream) { return static_cast<std::size_t>(stream); }
 
@@ -51,7 +59,8 @@ struct Flight {
 
 struct Rank {
   int role = -1;
-  int stage = 0, position = 0;  // of the tensor axis
+  int stage = 0, position = 0;  // of StageReplicas
+  int first = 0, devices = 1;   // of its mesh: ranks [first, first + devices)
   const RankProgram* program = nullptr;
   std::array<std::vector<Peer>, kNumStreams> peers;  // edge streams
   std::array<Flight, kNumStreams> flights;
@@ -59,8 +68,7 @@ struct Rank {
 
 class OrderCheck {
  public:
-  OrderCheck(const Plan& plan, const model::ModelGraph& graph)
-      : plan_(plan), groups_(make_groups(plan, graph)), meeting_(groups_.size()) {
+  OrderCheck(const Plan& plan, const model::ModelGraph& graph) : plan_(plan), groups_(make_groups(plan, graph)) {
     make_ranks();
     make_peers();
     index_groups();
@@ -95,7 +103,9 @@ class OrderCheck {
           Rank rank;
           rank.role = found->second;
           rank.stage = static_cast<int>(s);
-          rank.position = static_cast<int>(p) % std::max(1, plan_.stages[s].replicas.front().tensor);
+          rank.position = shard_position(plan_.stages[s], static_cast<int>(p));
+          rank.first = static_cast<int>(ranks_.size() - p);
+          rank.devices = static_cast<int>(plan_.stages[s].replicas[r].devices.size());
           rank.program = &programs_[static_cast<std::size_t>(rank.role)];
           ranks_.push_back(std::move(rank));
           states_.emplace_back(*ranks_.back().program);
@@ -103,6 +113,14 @@ class OrderCheck {
       }
     }
     queued_.assign(ranks_.size(), 1);
+    computing_.assign(ranks_.size(), 0);
+    int first = 0;
+    for (const Stage& stage : plan_.stages) {
+      std::vector<int>& whole = stages_.emplace_back();
+      for (const Replica& replica : stage.replicas)
+        for (std::size_t p = 0; p < replica.devices.size(); ++p) whole.push_back(first++);
+    }
+    meeting_.resize(groups_.size() + stages_.size());
   }
 
   void make_peers() {
@@ -142,6 +160,7 @@ class OrderCheck {
 
   /// As group_of, with a look-up instead of a search.
   int group_at(int stage, int position, const Action& action) const {
+    if (action.kind == ActionKind::ReduceShared) return static_cast<int>(groups_.size()) + stage;
     std::tuple<GroupKind, int, int> key{GroupKind::World, 0, 0};
     if (action.kind == ActionKind::ReduceGradient || action.kind == ActionKind::ReduceLossCount) {
       key = {GroupKind::StageReplicas, stage, position};
@@ -150,6 +169,11 @@ class OrderCheck {
     }
     const auto found = group_index_.find(key);
     return found == group_index_.end() ? -1 : found->second;
+  }
+
+  [[nodiscard]] const std::vector<int>& members_of(int group) const {
+    const auto g = static_cast<std::size_t>(group);
+    return g < groups_.size() ? groups_[g].ranks : stages_[g - groups_.size()];
   }
 
   void wake(int rank) {
@@ -163,12 +187,16 @@ class OrderCheck {
     bool moved = true;
     while (moved && errors_.empty()) {
       moved = false;
-      for (const Stream stream : kStreams) {
+      for (const Stream stream : kStartOrder) {
+        // Inside an action that waits for the other positions nothing else can begin, and it begins last.
+        if (ranks_[r].flights[slot_of(Stream::Compute)].action >= 0 || (stream == Stream::Compute && moved)) break;
         const int action = states_[r].startable(stream);
         if (action < 0) continue;
         states_[r].started(action);
         moved = true;
-        if (stream == Stream::Compute) {
+        if (stream == Stream::Compute && ranks_[r].devices > 1) {
+          compute_together(rank, action);
+        } else if (stream == Stream::Compute) {
           states_[r].finished(action);
         } else if (stream == Stream::Reduce) {
           meet(rank, action);
@@ -184,6 +212,16 @@ class OrderCheck {
     states_[static_cast<std::size_t>(rank)].finished(flight.action);
     flight.action = -1;
     wake(rank);
+  }
+
+  // Positions of a mesh have one list, so all come to the same action.
+  void compute_together(int rank, int action) {
+    const Rank& self = ranks_[static_cast<std::size_t>(rank)];
+    ranks_[static_cast<std::size_t>(rank)].flights[slot_of(Stream::Compute)].action = action;
+    int& present = computing_[static_cast<std::size_t>(self.first)];
+    if (++present < self.devices) return;
+    present = 0;
+    for (int member = self.first; member < self.first + self.devices; ++member) finish(member, Stream::Compute);
   }
 
   const Action& action_of(int rank, int action) const {
@@ -234,7 +272,7 @@ class OrderCheck {
       }
     }
     present.push_back(rank);
-    if (present.size() < groups_[static_cast<std::size_t>(group)].ranks.size()) return;
+    if (present.size() < members_of(group).size()) return;
     for (const int member : std::exchange(present, {})) finish(member, Stream::Reduce);
   }
 
@@ -270,11 +308,11 @@ class OrderCheck {
     const Rank& self = ranks_[static_cast<std::size_t>(rank)];
     for (const Stream stream : kStreams) {
       const Flight& flight = self.flights[slot_of(stream)];
-      if (flight.action < 0) continue;
+      if (flight.action < 0 || stream == Stream::Compute) continue;
       const Action& action = action_of(rank, flight.action);
       if (stream == Stream::Reduce) {
         const int group = group_at(self.stage, self.position, action);
-        for (const int member : groups_[static_cast<std::size_t>(group)].ranks) {
+        for (const int member : members_of(group)) {
           const auto& theirs = ranks_[static_cast<std::size_t>(member)].program->actions;
           if (std::find(theirs.begin(), theirs.end(), action) != theirs.end()) continue;
           add_error(rank, flight.action, "collective has no counterpart",
@@ -328,7 +366,9 @@ class OrderCheck {
   std::vector<RankProgram> programs_;  // per role
   std::vector<Rank> ranks_;
   std::vector<StepState> states_;
+  std::vector<std::vector<int>> stages_;   // ranks, for REDUCE_SHARED: groups behind groups_
   std::vector<std::vector<int>> meeting_;  // per group: members that are at its collective
+  std::vector<int> computing_;             // per mesh, at its first rank: positions that are at its compute action
   std::deque<int> ready_;
   std::vector<char> queued_;
   std::map<std::tuple<int, int, std::string>, bool> reported_;

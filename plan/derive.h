@@ -23,12 +23,32 @@ namespace coxswain::plan {
   return holders;
 }
 
+/// Whether the replicas have meshes of one shape, so that devices of one position hold equal shards.
+[[nodiscard]] inline bool has_equal_meshes(const Stage& stage) {
+  for (const Replica& replica : stage.replicas)
+    if (replica.tensor != stage.replicas.front().tensor || replica.context != stage.replicas.front().context)
+      return false;
+  return true;
+}
+/// The position of a device in Group::position of StageReplicas; -1: of none.
+[[nodiscard]] inline int shard_position(const Stage& stage, int position) {
+  if (has_equal_meshes(stage))
+    return position % (stage.replicas.front().tensor < 1 ? 1 : stage.replicas.front().tensor);
+  return position == 0 ? 0 : -1;
+}
+[[nodiscard]] inline bool has_mesh(const Stage& stage) {
+  for (const Replica& replica : stage.replicas)
+    if (replica.devices.size() > 1) return true;
+  return false;
+}
+
 /// Gradient bytes of each block of `stage` that its replicas reduce in buckets. A parameter that several blocks of the
 /// stage use counts at the lowest one (its gradient is complete last there); one tied across stages counts nowhere.
 [[nodiscard]] std::vector<Bytes> bucket_bytes_of(const Stage& stage, const model::ModelGraph& graph,
                                                  const std::vector<std::vector<int>>& uses);
 
-/// Empty for one replica and for a stage that has nothing to reduce.
+/// Empty for one replica, for a stage that has nothing to reduce and for one of unequal meshes (REDUCE_SHARED reduces
+/// all of it).
 [[nodiscard]] std::vector<int> make_bucket_starts(const Stage& stage, const std::vector<Bytes>& block_bytes,
                                                   Bytes bucket_bytes);
 

@@ -23,9 +23,18 @@ std::vector<int> range(int first, int count) {
 }
 
 /// The devices that hold equal shards of a stage, by tensor position: one of each replica and part of the sequence.
-/// Replicas of one stage have tensor axes of one size.
+/// Where meshes differ, no shards are equal: one group, of each replica's first device, for counts of the loss.
 void add_replica_groups(std::vector<Group>& groups, const Stage& stage, int index, int first_rank) {
   if (num_holders(stage) < 2) return;
+  if (!has_equal_meshes(stage)) {
+    Group group{GroupKind::StageReplicas, index, {}, 0};
+    for (const Replica& replica : stage.replicas) {
+      group.ranks.push_back(first_rank);
+      first_rank += static_cast<int>(replica.devices.size());
+    }
+    if (group.ranks.size() > 1) groups.push_back(std::move(group));
+    return;
+  }
   for (int position = 0; position < stage.replicas.front().tensor; ++position) {
     Group group{GroupKind::StageReplicas, index, {}, position};
     int rank = first_rank;
@@ -159,7 +168,8 @@ int group_of(const Plan& plan, const std::vector<Group>& groups, int stage, cons
     case ActionKind::BackwardInput:
     case ActionKind::BackwardWeight:
     case ActionKind::CountLoss:
-    case ActionKind::Optimizer: return -1;
+    case ActionKind::Optimizer:
+    case ActionKind::ReduceShared: return -1;  // a group of layout/mesh_groups.h
     case ActionKind::SendActivation:
     case ActionKind::ReceiveActivation:
     case ActionKind::SendGradient:
@@ -185,8 +195,8 @@ int group_of(const Plan& plan, const std::vector<Group>& groups, int stage, cons
       index = 0;
       break;
   }
-  const int tensor = std::max(1, plan.stages[static_cast<std::size_t>(stage)].replicas.front().tensor);
-  const int of_position = kind == GroupKind::StageReplicas ? position % tensor : 0;
+  const int of_position =
+      kind == GroupKind::StageReplicas ? shard_position(plan.stages[static_cast<std::size_t>(stage)], position) : 0;
   const auto found = std::find_if(groups.begin(), groups.end(), [&](const Group& group) {
     return group.kind == kind && group.index == index && group.position == of_position;
   });

@@ -57,7 +57,8 @@ struct Edge {
 [[nodiscard]] std::vector<Action> evaluation_actions(const Plan& plan, int stage);
 
 /// Communication groups, in the one global order in which every rank makes its communicators.
-enum class GroupKind { World, StageReplicas, ActivationEdge, GradientEdge, Tied };
+/// Mesh and Stage are made by layout/mesh_groups.h.
+enum class GroupKind { World, StageReplicas, ActivationEdge, GradientEdge, Tied, Mesh, Stage };
 struct Group {
   GroupKind kind = GroupKind::World;
   int index = 0;           // stage; Edge::index; tied index

@@ -42,7 +42,8 @@ struct Positions {
       }
     } else if (is_edge(kind)) {
       edge[static_cast<std::size_t>(stream_of(kind))].emplace(key_of(action), i);
-    } else if (kind == ActionKind::ReduceGradient || kind == ActionKind::ReduceTied) {
+    } else if (kind == ActionKind::ReduceGradient || kind == ActionKind::ReduceTied ||
+               kind == ActionKind::ReduceShared) {
       reductions.push_back(i);
     } else if (kind == ActionKind::CountLoss) {
       count_loss = i;
@@ -154,7 +155,8 @@ class WaitBuilder {
       case ActionKind::CountLoss: break;
       case ActionKind::ReduceLossCount: wait(i, at_.count_loss); break;
       case ActionKind::ReduceGradient: wait(i, last_backward_within(action)); break;
-      case ActionKind::ReduceTied: wait(i, at_.all_backward.empty() ? -1 : at_.all_backward.back()); break;
+      case ActionKind::ReduceTied:
+      case ActionKind::ReduceShared: wait(i, at_.all_backward.empty() ? -1 : at_.all_backward.back()); break;
       case ActionKind::ReduceNorm:
         for (const int reduction : at_.reductions) wait(i, reduction);
         wait(i, at_.last_compute_of_pipeline);

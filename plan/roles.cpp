@@ -139,7 +139,7 @@ std::vector<Bytes> bucket_bytes_of(const Stage& stage, const model::ModelGraph& 
 }
 
 std::vector<int> make_bucket_starts(const Stage& stage, const std::vector<Bytes>& block_bytes, Bytes bucket_bytes) {
-  if (num_holders(stage) < 2) return {};
+  if (num_holders(stage) < 2 || !has_equal_meshes(stage)) return {};
   std::vector<int> starts;
   for (int chunk = num_chunks(stage) - 1; chunk >= 0; --chunk) {
     const BlockRun run = run_of(stage, chunk);
@@ -183,6 +183,7 @@ std::vector<Action> stage_actions(const Plan& plan, int stage, const std::vector
       list.backward(action, &action == last[static_cast<std::size_t>(action.chunk)]);
     }
   }
+  if (has_mesh(plan.stages[static_cast<std::size_t>(stage)])) list.add({ActionKind::ReduceShared});
   for (std::size_t t = 0; t < tied.size(); ++t) {
     const std::vector<int>& users = tied[t].stages;
     if (std::find(users.begin(), users.end(), stage) != users.end())

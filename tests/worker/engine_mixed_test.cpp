@@ -168,8 +168,13 @@ TEST_CASE("activations and their gradients cross an edge as bfloat16") {
   REQUIRE_FALSE(slice.sent.empty());
   const cost_model::ModelFacts facts(gpt());
   for (const Precision precision : {Precision::Float32, Precision::BFloat16}) {
-    worker::EdgeBuffers edges(gpt(), 4, precision);
-    const worker::EdgeSpec edge{slice.sent, {{0, 0, 4}}, {0}};
+    worker::EdgeBuffers edges(gpt(), precision);
+    const plan::Plan plan = make_plan(gpt(), {{{3, {4}}, {gpt().num_blocks(), {4}}}});
+    worker::EdgeSpec edge;
+    edge.values = slice.sent;
+    for (const model::ValueId v : slice.sent) edge.sizes.push_back(worker::sizes_of(gpt(), v, 4));
+    edge.whole.assign(slice.sent.size(), 1);
+    edge.pieces = worker::edge_pieces(gpt(), plan, slice.sent, 1, 0, false);
     Bytes bytes{0};
     for (const auto& operation : edges.receive({plan::ActionKind::ReceiveActivation, 0}, edge))
       bytes += size_of(operation.buffer.dtype) * operation.buffer.count;

@@ -2,9 +2,12 @@
 // Fake of Communicator for ranks that are threads of one process: whoever comes last does the work, in rank order, so
 // that every rank ends with the same bits. For tests of the engine. Threads: one rank each.
 #include <algorithm>
+#include <bit>
 #include <condition_variable>
+#include <cstddef>
 #include <cstring>
 #include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -38,31 +41,39 @@ class ThreadGroup {
     }
   };
 
-  std::shared_ptr<Operation> reduce(int rank, collective::BufferView buffer, int root,
-                                    collective::ReduceOp op = collective::ReduceOp::Sum) {
+  /// What one rank brings to a collective, and what the last one does with all of it.
+  struct Part {
+    collective::BufferView input, output;
+    std::vector<std::int64_t> counts, receive_counts;
+  };
+  using Work = std::function<void(std::vector<Part>&)>;
+
+  std::shared_ptr<Operation> meet(int rank, Part part, const Work& work) {
     const std::lock_guard lock(mutex_);
     auto operation = std::make_shared<Operation>();
     operation->group = this;
     Meeting& meeting = meetings_[next_[rank]++];
-    meeting.buffers.resize(size_);
-    meeting.buffers[rank] = buffer;
+    meeting.parts.resize(size_);
+    meeting.parts[rank] = std::move(part);
     meeting.operations.push_back(operation);
     if (static_cast<int>(meeting.operations.size()) == size_) {
-      if (root >= 0) {
-        for (auto& target : meeting.buffers)
-          if (target.data != meeting.buffers[root].data)
-            std::memcpy(target.data, meeting.buffers[root].data, target.bytes().value);
-      } else if (buffer.dtype == DType::Float64) {
-        combine<double>(meeting.buffers, op);
-      } else {
-        COX_ENSURE(buffer.dtype == DType::Float32);
-        combine<float>(meeting.buffers, op);
-      }
+      work(meeting.parts);
       for (auto& other : meeting.operations) finish(*other);
       meetings_.erase(next_[rank] - 1);
       raise_all();
     }
     return operation;
+  }
+
+  std::shared_ptr<Operation> reduce(int rank, collective::BufferView buffer, int root,
+                                    collective::ReduceOp op = collective::ReduceOp::Sum) {
+    return meet(rank, {buffer, buffer, {}, {}}, [root, op](std::vector<Part>& parts) {
+      std::vector<collective::BufferView> buffers;
+      for (const Part& part : parts) buffers.push_back(part.input);
+      if (root < 0) return combine_all(buffers, op);
+      for (auto& target : buffers)
+        if (target.data != buffers[root].data) std::memcpy(target.data, buffers[root].data, target.bytes().value);
+    });
   }
 
   std::shared_ptr<Operation> exchange(int rank, const std::vector<collective::PointToPoint>& operations) {
@@ -100,7 +111,7 @@ class ThreadGroup {
 
  private:
   struct Meeting {
-    std::vector<collective::BufferView> buffers;
+    std::vector<Part> parts;
     std::vector<std::shared_ptr<Operation>> operations;
   };
   struct Box {
@@ -119,6 +130,31 @@ class ThreadGroup {
       for (const auto& buffer : buffers) static_cast<T*>(buffer.data)[i] = total;
     }
   }
+  // Added up in float32, rounded once to the nearest, ties to even.
+  static void sum_bfloat16(std::vector<collective::BufferView>& buffers) {
+    for (std::int64_t i = 0; i < buffers[0].count; ++i) {
+      float total = 0;
+      for (const auto& buffer : buffers)
+        total += std::bit_cast<float>(std::uint32_t{static_cast<const std::uint16_t*>(buffer.data)[i]} << 16);
+      const auto bits = std::bit_cast<std::uint32_t>(total);
+      const auto rounded = static_cast<std::uint16_t>((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
+      for (const auto& buffer : buffers) static_cast<std::uint16_t*>(buffer.data)[i] = rounded;
+    }
+  }
+
+ public:
+  static void combine_all(std::vector<collective::BufferView>& buffers,
+                          collective::ReduceOp op = collective::ReduceOp::Sum) {
+    for (const auto& buffer : buffers) COX_ENSURE(buffer.count == buffers[0].count, buffer.count, buffers[0].count);
+    switch (buffers[0].dtype) {
+      case DType::Float64: return combine<double>(buffers, op);
+      case DType::Float32: return combine<float>(buffers, op);
+      case DType::BFloat16: COX_ENSURE(op == collective::ReduceOp::Sum); return sum_bfloat16(buffers);
+      default: COX_ENSURE(false, "no sum of this dtype in this fake");
+    }
+  }
+
+ private:
   void finish(Operation& operation) { --operation.remaining; }
   void raise_all() {
     changed_.notify_all();
@@ -157,23 +193,52 @@ class ThreadCommunicator final : public collective::Communicator {
   }
   collective::Handle all_gather(collective::BufferView input, collective::BufferView output,
                                 std::vector<std::int64_t> counts, Deadline) override {
-    std::vector<collective::PointToPoint> operations;
-    for (int peer = 0; peer < size(); ++peer) operations.push_back({Kind::Send, peer, input});
-    receive_pieces(output, counts, operations);
-    return collective::Handle(group_->exchange(rank_, operations));
+    return collective::Handle(group_->meet(rank_, {input, output, std::move(counts), {}}, [](Parts& parts) {
+      for (Part& to : parts) {
+        std::byte* next = static_cast<std::byte*>(to.output.data);
+        for (std::size_t r = 0; r < parts.size(); ++r) {
+          COX_ENSURE(parts[r].input.count == to.counts[r], r);
+          next = copy(parts[r].input.data, parts[r].input.bytes(), next);
+        }
+      }
+    }));
   }
-  collective::Handle reduce_scatter(collective::BufferView, collective::BufferView, std::vector<std::int64_t>,
-                                    collective::ReduceOp, Deadline) override {
-    return unused();
+  collective::Handle reduce_scatter(collective::BufferView input, collective::BufferView output,
+                                    std::vector<std::int64_t> counts, collective::ReduceOp, Deadline) override {
+    return collective::Handle(group_->meet(rank_, {input, output, std::move(counts), {}}, [](Parts& parts) {
+      std::vector<std::vector<std::byte>> sums;
+      std::vector<collective::BufferView> buffers;
+      for (const Part& part : parts) {
+        const auto* first = static_cast<const std::byte*>(part.input.data);
+        sums.emplace_back(first, first + part.input.bytes().value);
+        buffers.push_back({sums.back().data(), part.input.count, part.input.dtype});
+      }
+      ThreadGroup::combine_all(buffers);
+      std::int64_t first = 0;
+      for (std::size_t r = 0; r < parts.size(); ++r) {
+        COX_ENSURE(parts[r].output.count == parts[0].counts[r], r);
+        copy(sums[r].data() + first, parts[r].output.bytes(), static_cast<std::byte*>(parts[r].output.data));
+        first += parts[r].output.bytes().value;
+      }
+    }));
   }
   collective::Handle all_to_all(collective::BufferView input, collective::BufferView output,
                                 std::vector<std::int64_t> send_counts, std::vector<std::int64_t> receive_counts,
                                 Deadline) override {
-    std::vector<collective::PointToPoint> operations;
-    receive_pieces(input, send_counts, operations);
-    for (auto& operation : operations) operation.kind = Kind::Send;
-    receive_pieces(output, receive_counts, operations);
-    return collective::Handle(group_->exchange(rank_, operations));
+    Part part{input, output, std::move(send_counts), std::move(receive_counts)};
+    return collective::Handle(group_->meet(rank_, std::move(part), [](Parts& parts) {
+      std::vector<const std::byte*> from;
+      for (const Part& part : parts) from.push_back(static_cast<const std::byte*>(part.input.data));
+      for (std::size_t to = 0; to < parts.size(); ++to) {
+        std::byte* next = static_cast<std::byte*>(parts[to].output.data);
+        for (std::size_t r = 0; r < parts.size(); ++r) {
+          COX_ENSURE(parts[r].counts[to] == parts[to].receive_counts[r], r, to);
+          const Bytes bytes = size_of(parts[r].input.dtype) * parts[r].counts[to];
+          next = copy(from[r], bytes, next);
+          from[r] += bytes.value;
+        }
+      }
+    }));
   }
   Result<std::unique_ptr<Communicator>> split(std::vector<int>, Deadline) override {
     return Error{ErrorCode::Unimplemented, "not in this fake", "", "", "", ""};
@@ -184,20 +249,11 @@ class ThreadCommunicator final : public collective::Communicator {
   void abort(std::string reason) override { group_->abort(std::move(reason)); }
 
  private:
-  using Kind = collective::PointToPoint::Kind;
-  // One receive a rank, into the pieces of `buffer` in rank order.
-  static void receive_pieces(collective::BufferView buffer, const std::vector<std::int64_t>& counts,
-                             std::vector<collective::PointToPoint>& operations) {
-    auto* data = static_cast<char*>(buffer.data);
-    for (int peer = 0; peer < static_cast<int>(counts.size()); ++peer) {
-      const collective::BufferView piece{data, counts[peer], buffer.dtype};
-      operations.push_back({Kind::Receive, peer, piece});
-      data += piece.bytes().value;
-    }
-  }
-  static collective::Handle unused() {
-    COX_ENSURE(false, "not in this fake");
-    return {};
+  using Part = ThreadGroup::Part;
+  using Parts = std::vector<Part>;
+  static std::byte* copy(const void* from, Bytes bytes, std::byte* to) {
+    if (bytes.value > 0) std::memcpy(to, from, bytes.value);
+    return to + bytes.value;
   }
   std::shared_ptr<ThreadGroup> group_;
   int rank_;

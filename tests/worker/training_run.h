@@ -1,13 +1,16 @@
 #pragma once
 // Trains a plan with every rank a thread of this process: real engine, real executor, fake communicator.
 #include <algorithm>
+#include <cmath>
 #include <exception>
+#include <limits>
 #include <map>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "executor/executor.h"
+#include "plan/layout/mesh_groups.h"
 #include "plan/program.h"
 #include "tests/worker/thread_communicator.h"
 #include "worker/engine/engine.h"
@@ -17,6 +20,8 @@ namespace coxswain::tests {
 struct StageSpec {
   int end_block = 0;
   std::vector<std::int64_t> samples;  // per replica
+  std::vector<int> tensor = {};       // devices of each replica's tensor axis; else 1
+  std::vector<int> context = {};      // of its context axis
 };
 
 struct PlanSpec {
@@ -41,9 +46,14 @@ inline plan::Plan make_plan(const model::ModelGraph& graph, const PlanSpec& spec
     if (spec.part_ends.empty()) ends.push_back(given.end_block);
     plan::Stage stage;
     plan.batch.micro = 0;
-    for (const std::int64_t samples : given.samples) {
-      stage.replicas.push_back({{{0, device++}}, 1, 1, 1, samples});
-      plan.batch.micro += samples;
+    for (std::size_t r = 0; r < given.samples.size(); ++r) {
+      plan::Replica replica;
+      replica.tensor = given.tensor.empty() ? 1 : given.tensor[r];
+      replica.context = given.context.empty() ? 1 : given.context[r];
+      replica.samples = given.samples[r];
+      for (int d = 0; d < replica.tensor * replica.context; ++d) replica.devices.push_back({0, device++});
+      plan.batch.micro += replica.samples;
+      stage.replicas.push_back(std::move(replica));
     }
     plan.stages.push_back(std::move(stage));
   }
@@ -73,9 +83,33 @@ inline plan::Plan make_plan(const model::ModelGraph& graph, const PlanSpec& spec
 struct TrainingRun {
   std::vector<double> losses, grad_norms, learning_rates;  // per step, of rank 0
   std::vector<double> validation;                          // after the last step
-  std::map<std::string, std::vector<float>> parameters;    // every rank's; ranks that share one must agree
+  /// Put together from every rank's parts; ranks that share elements must agree on them. NaN: nobody had it.
+  std::map<std::string, std::vector<float>> parameters;
   std::vector<std::string> problems;
 };
+
+/// Puts a part to its place in `whole`; false where another rank had other bits there.
+inline bool add_part(std::vector<float>& whole, const std::vector<std::int64_t>& dims,
+                     const worker::ParameterPart& part) {
+  std::int64_t count = 1;
+  for (const std::int64_t dim : dims) count *= dim;
+  if (whole.empty()) whole.assign(static_cast<std::size_t>(count), std::numeric_limits<float>::quiet_NaN());
+  bool equal = true;
+  for (std::size_t i = 0; i < part.values.size(); ++i) {
+    std::int64_t place = 0, scale = 1;
+    auto rest = static_cast<std::int64_t>(i);
+    for (std::size_t d = dims.size(); d-- > 0;) {
+      const auto held = static_cast<std::int64_t>(part.rows[d].size());
+      place += part.rows[d][static_cast<std::size_t>(rest % held)] * scale;
+      rest /= held;
+      scale *= dims[d];
+    }
+    float& known = whole[static_cast<std::size_t>(place)];
+    equal = equal && (std::isnan(known) || known == part.values[i]);
+    known = part.values[i];
+  }
+  return equal;
+}
 
 /// Group `g` of rank `r`: communicators[r][g].
 using Communicators = std::vector<std::vector<std::unique_ptr<ThreadCommunicator>>>;
@@ -91,8 +125,9 @@ inline Result<void> run_program(const plan::RankProgram& program, executor::Comp
 inline Result<void> train_rank(const model::ModelGraph& graph, const plan::Plan& plan, int rank,
                                const worker::TrainSettings& settings,
                                const std::vector<collective::Communicator*>& communicators,
-                               collective::CompletionSignal& signal, TrainingRun& run, std::mutex& mutex) {
-  worker::EngineOptions options{&graph, &plan, rank, settings, communicators};
+                               collective::CompletionSignal& signal, TrainingRun& run, std::mutex& mutex,
+                               const worker::Localise& localise = {}) {
+  worker::EngineOptions options{&graph, &plan, rank, settings, communicators, localise};
   COX_TRY(auto engine, worker::make_engine(options));
   const plan::RankProgram program = plan::make_rank_program(plan, graph, rank);
   for (std::int64_t step = 1; step <= settings.steps; ++step) {
@@ -114,28 +149,33 @@ inline Result<void> train_rank(const model::ModelGraph& graph, const plan::Plan&
   }
   const std::lock_guard lock(mutex);
   for (const model::Parameter& parameter : graph.parameters) {
-    auto values = engine->read_parameter(parameter.name);
-    if (!values) continue;
-    const auto [place, is_new] = run.parameters.emplace(parameter.name, *values);
-    if (!is_new && place->second != *values) run.problems.push_back(parameter.name + " differs between ranks");
+    auto part = engine->read_part(parameter.name);
+    if (!part) continue;
+    if (!add_part(run.parameters[parameter.name], parameter.dims, *part))
+      run.problems.push_back(parameter.name + " differs between ranks");
   }
   return {};
 }
 
-inline TrainingRun train(const model::ModelGraph& graph, const plan::Plan& plan,
-                         const worker::TrainSettings& settings) {
+inline TrainingRun train(const model::ModelGraph& graph, const plan::Plan& plan, const worker::TrainSettings& settings,
+                         const worker::Localise& localise = {}) {
   TrainingRun run;
   const int num_ranks = plan::num_ranks(plan);
-  const auto groups = plan::make_groups(plan, graph);
   std::vector<collective::CompletionSignal> signals(num_ranks);
   Communicators owned(num_ranks);
-  std::vector<std::shared_ptr<ThreadGroup>> shared;
-  for (auto& of_rank : owned) of_rank.resize(groups.size());
-  for (std::size_t g = 0; g < groups.size(); ++g) {
-    shared.push_back(std::make_shared<ThreadGroup>(static_cast<int>(groups[g].ranks.size())));
-    for (std::size_t i = 0; i < groups[g].ranks.size(); ++i) {
-      shared[g]->signals_[i] = &signals[groups[g].ranks[i]];
-      owned[groups[g].ranks[i]][g] = std::make_unique<ThreadCommunicator>(shared[g], static_cast<int>(i));
+  std::map<std::pair<std::size_t, int>, std::shared_ptr<ThreadGroup>> shared;  // by number and first rank
+  for (int rank = 0; rank < num_ranks; ++rank) {
+    const auto groups = plan::rank_groups(plan, graph, rank);
+    owned[rank].resize(groups.size());
+    for (std::size_t g = 0; g < groups.size(); ++g) {
+      const auto& ranks = groups[g].ranks;
+      const auto found = std::find(ranks.begin(), ranks.end(), rank);
+      if (found == ranks.end()) continue;
+      auto& group = shared[{g, ranks.front()}];
+      if (!group) group = std::make_shared<ThreadGroup>(static_cast<int>(ranks.size()));
+      const auto place = static_cast<int>(found - ranks.begin());
+      group->signals_[place] = &signals[rank];
+      owned[rank][g] = std::make_unique<ThreadCommunicator>(group, place);
     }
   }
   std::mutex mutex;
@@ -144,12 +184,13 @@ inline TrainingRun train(const model::ModelGraph& graph, const plan::Plan& plan,
     threads.emplace_back([&, rank] {
       std::vector<collective::Communicator*> communicators;
       for (const auto& one : owned[rank]) communicators.push_back(one.get());
-      const auto result = guard(
-          "tests", [&] { return train_rank(graph, plan, rank, settings, communicators, signals[rank], run, mutex); });
+      const auto result = guard("tests", [&] {
+        return train_rank(graph, plan, rank, settings, communicators, signals[rank], run, mutex, localise);
+      });
       if (result) return;
       const std::lock_guard lock(mutex);
       run.problems.push_back("rank " + std::to_string(rank) + ": " + to_text(result.error()));
-      for (auto& group : shared) group->abort("another rank failed");
+      for (auto& [key, group] : shared) group->abort("another rank failed");
     });
   }
   for (auto& thread : threads) thread.join();

@@ -12,11 +12,14 @@
 #include <optional>
 
 #include "common/ensure.h"
+#include "plan/layout/held_rows.h"
 #include "worker/engine/caching_allocator.h"
 #include "worker/engine/chunk.h"
 #include "worker/engine/inputs.h"
 #include "worker/engine/learning_rate.h"
+#include "worker/engine/mesh_setup.h"
 #include "worker/engine/stage_runner.h"
+#include "worker/engine/transitions.h"
 
 namespace coxswain::worker {
 namespace {
@@ -46,7 +49,7 @@ Result<void> check_supported(const plan::Plan& plan) {
     refuse(std::count(stage.recompute.begin(), stage.recompute.end(), plan::Recompute::Selective) > 0,
            path + ".recompute", "selective recompute");
     for (const plan::Replica& replica : stage.replicas)
-      refuse(replica.devices.size() != 1, path + ".replicas", "tensor, context or expert parallelism");
+      refuse(replica.expert > plan::kRunnable.max_expert, path + ".replicas", "expert parallelism");
   }
   if (problems.empty()) return {};
   return combine_errors(ErrorCode::Unimplemented, "the plan holds what this version cannot run", std::move(problems));
@@ -68,14 +71,19 @@ class TorchEngine final : public Engine {
         samples_(stage_.replicas[place_.replica].samples),
         groups_(plan::make_groups(plan_, graph_)),
         tied_(plan::tied_parameters(plan_, graph_)),
-        edges_(graph_, samples_, plan_.precision) {}
+        step_timeout_(options.step_timeout),
+        localise_(options.localise ? options.localise : Localise(plan::localise_stage)),
+        edges_(graph_, plan_.precision) {}
 
   Result<void> open() {
     COX_TRY_VOID(check_batch());
+    COX_TRY(mesh_, MeshSetup::make(graph_, plan_, rank_, communicators_, groups_.size(), localise_));
+    // Constants of the model may pass through collectives already.
+    mesh_->link.deadline = Deadline::after(steady_clock(), step_timeout_);
     COX_TRY(weights_, open_weights());
     COX_TRY_VOID(open_data());
     COX_TRY_VOID(make_store());
-    COX_TRY(chunks_, make_chunks(graph_, plan_, groups_, rank_, *weights_, *store_));
+    COX_TRY(chunks_, make_chunks(mesh_->view, plan_, groups_, rank_, *weights_, *store_));
     return {};
   }
 
@@ -114,16 +122,21 @@ class TorchEngine final : public Engine {
   Bytes peak_memory() const override { return memory_peak(); }
 
   Result<std::vector<float>> read_parameter(const std::string& name) const override {
-    for (std::size_t p = 0; p < graph_.parameters.size(); ++p) {
-      const model::Parameter& parameter = graph_.parameters[p];
-      const bool named =
-          parameter.name == name || std::count(parameter.tied_names.begin(), parameter.tied_names.end(), name) > 0;
-      if (!named || !store_->has(static_cast<int>(p))) continue;
-      const at::Tensor& leaf = store_->leaf(static_cast<int>(p));
-      const float* data = leaf.const_data_ptr<float>();
-      return std::vector<float>(data, data + leaf.numel());
-    }
-    return Error{ErrorCode::NotFound, "this rank holds no such parameter", name, "", "", ""};
+    COX_TRY(ParameterPart part, read_part(name));
+    const model::Parameter& parameter = graph_.parameters[find_parameter(name)];
+    if (!mesh_->view.cuts_of(parameter.value).empty())
+      return Error{ErrorCode::FailedPrecondition, "this rank holds a part of the parameter", name, "", "", "read_part"};
+    return std::move(part.values);
+  }
+
+  Result<ParameterPart> read_part(const std::string& name) const override {
+    const int p = find_parameter(name);
+    if (p < 0) return Error{ErrorCode::NotFound, "this rank holds no such parameter", name, "", "", ""};
+    const at::Tensor& leaf = store_->leaf(p);
+    const float* data = leaf.const_data_ptr<float>();
+    const model::Parameter& parameter = graph_.parameters[p];
+    return ParameterPart{{data, data + leaf.numel()},
+                         plan::held_rows(parameter.dims, mesh_->view.cuts_of(parameter.value))};
   }
 
   Result<void> start(const Action& action) override {
@@ -146,7 +159,9 @@ class TorchEngine final : public Engine {
   Result<Communication> prepare(const Action& action) override {
     return guard_torch(to_text(action), [&]() -> Result<Communication> {
       Communication communication;
-      communication.group = plan::group_of(plan_, groups_, place_.stage, action);
+      communication.group = action.kind == ActionKind::ReduceShared
+                                ? mesh_->stage_group
+                                : plan::group_of(plan_, groups_, place_.stage, action, place_.position);
       COX_TRY_VOID(fill(action, communication));
       if (communication.group < 0) communication.kind = Communication::Kind::None;
       return communication;
@@ -196,6 +211,8 @@ class TorchEngine final : public Engine {
     std::vector<int> starts = stage_.bucket_starts;
     if (starts.empty()) starts = {stage_.first_block};
     std::vector<StorageSpec> specs(starts.size());
+    StorageSpec shared;
+    shared.allocate_gradient = gradient_allocator({ActionKind::ReduceShared});
     for (std::size_t b = 0; b < starts.size(); ++b) {
       bucket_of_start_[starts[b]] = static_cast<int>(b);
       specs[b].allocate_gradient = gradient_allocator(
@@ -203,6 +220,10 @@ class TorchEngine final : public Engine {
     }
     for (const int p : parameters_of_stage()) {
       if (!graph_.parameters[p].trainable || tied_index(p) >= 0) continue;
+      if (!mesh_->in_bucket[p]) {
+        shared.parameters.push_back(p);
+        continue;
+      }
       const auto users = model::blocks_using(graph_, p);
       const int lowest =
           *std::find_if(users.begin(), users.end(), [&](int b) { return plan::position_of(stage_, b) >= 0; });
@@ -212,6 +233,8 @@ class TorchEngine final : public Engine {
         break;
       }
     }
+    storage_of_shared_ = static_cast<int>(specs.size());
+    specs.push_back(std::move(shared));
     storage_of_tied_.assign(tied_.size(), -1);
     for (std::size_t t = 0; t < tied_.size(); ++t) {
       const auto& stages = tied_[t].stages;
@@ -219,11 +242,27 @@ class TorchEngine final : public Engine {
       storage_of_tied_[t] = static_cast<int>(specs.size());
       specs.push_back({{tied_[t].parameter},
                        stages.front() == place_.stage,
+                       {},
                        gradient_allocator({ActionKind::ReduceTied, -1, -1, -1, static_cast<int>(t)})});
     }
-    COX_TRY(ParameterStore store, ParameterStore::make(graph_, *weights_, std::move(specs), true, plan_.precision));
+    for (StorageSpec& spec : specs)
+      for (const int p : spec.parameters)
+        if (!mesh_->counts_in_norm(p)) spec.not_in_norm.push_back(p);
+    COX_TRY(ParameterStore store, ParameterStore::make(mesh_->view.graph(), *weights_, std::move(specs), true,
+                                                       plan_.precision, mesh_->view.part ? &mesh_->view : nullptr));
     store_ = std::move(store);
     return {};
+  }
+
+  // That this rank holds a part of; -1: none.
+  [[nodiscard]] int find_parameter(const std::string& name) const {
+    for (std::size_t p = 0; p < graph_.parameters.size(); ++p) {
+      const model::Parameter& parameter = graph_.parameters[p];
+      const bool named =
+          parameter.name == name || std::count(parameter.tied_names.begin(), parameter.tied_names.end(), name) > 0;
+      if (named && store_->has(static_cast<int>(p))) return static_cast<int>(p);
+    }
+    return -1;
   }
 
   // Each once, though several chunks use it.
@@ -243,7 +282,9 @@ class TorchEngine final : public Engine {
 
   // Gradients that travel live where the backend need not copy them.
   [[nodiscard]] std::function<Result<std::shared_ptr<void>>(Bytes)> gradient_allocator(const Action& action) const {
-    const int group = plan::group_of(plan_, groups_, place_.stage, action);
+    const int group = action.kind == ActionKind::ReduceShared
+                          ? mesh_->stage_group
+                          : plan::group_of(plan_, groups_, place_.stage, action, place_.position);
     if (group < 0 || static_cast<std::size_t>(group) >= communicators_.size()) return {};
     collective::Communicator* communicator = communicators_[group];
     if (!communicator || communicator->size() == 1 || !communicator->capabilities().registered_buffers) return {};
@@ -261,6 +302,7 @@ class TorchEngine final : public Engine {
     local_counts_.assign(graph_.loss.size(), 0);
     global_counts_ = local_counts_;
     reduced_.assign(1 + 2 * graph_.loss.size(), 0);
+    mesh_->link.deadline = Deadline::after(steady_clock(), step_timeout_);
   }
 
   [[nodiscard]] std::int64_t first_sample(int micro_batch) const {
@@ -282,7 +324,9 @@ class TorchEngine final : public Engine {
                          : data_->training_window((step_ - 1) * plan_.batch.global + sample);
     };
     for (const int i : chunk.runner->stage().slice.inputs)
-      batch.values[graph_.inputs[i].value] = make_text_input(roles_[i], samples_, data_->sequence_length(), window);
+      batch.values[graph_.inputs[i].value] =
+          cut_tensor(make_text_input(roles_[i], samples_, data_->sequence_length(), window),
+                     mesh_->view.cuts_of(graph_.inputs[i].value));
     return batch;
   }
 
@@ -312,7 +356,7 @@ class TorchEngine final : public Engine {
       for (const ValueId v : chunk.activation_out.values) next.values[v] = chunk.runner->take_sent(batch, v);
     }
     // In evaluation nothing comes back.
-    if (evaluating_ && chunk.activation_out.transfers.empty()) micro_batches_.erase(key_of(action));
+    if (evaluating_ && !chunk.activation_out.exists) micro_batches_.erase(key_of(action));
     return {};
   }
 
@@ -339,6 +383,8 @@ class TorchEngine final : public Engine {
   // Gradients of the loss terms that the chunk makes, once.
   void seed_loss(const Chunk& chunk, MicroBatch& batch) const {
     if (batch.seeded) return;
+    // Every position has the whole loss, and the gradients of what all have add up: one of them begins.
+    const bool seeds = place_.position == 0;
     for (const int t : chunk.runner->stage().terms) {
       const model::LossTerm& term = graph_.loss[t];
       const double share = term.denominator ? 1.0 / global_counts_[t]
@@ -346,7 +392,7 @@ class TorchEngine final : public Engine {
       const auto options = options_of(graph_.values[term.numerator].dtype);
       StageRunner::add_gradient(
           batch, term.numerator,
-          at::full(sizes_of(graph_, term.numerator, samples_), term.coefficient * share, options));
+          at::full(sizes_of(graph_, term.numerator, samples_), seeds ? term.coefficient * share : 0.0, options));
     }
     batch.seeded = true;
   }
@@ -369,7 +415,7 @@ class TorchEngine final : public Engine {
       for (const ValueId v : chunk.gradient_out.values)
         if (batch.gradients[v].defined()) StageRunner::add_gradient(previous, v, std::move(batch.gradients[v]));
     }
-    if (chunk.gradient_out.transfers.empty()) micro_batches_.erase(key);
+    if (!chunk.gradient_out.exists) micro_batches_.erase(key);
     return {};
   }
 
@@ -406,25 +452,36 @@ class TorchEngine final : public Engine {
       case ActionKind::ReceiveActivation:
       case ActionKind::SendGradient:
       case ActionKind::ReceiveGradient:
-        communication.kind = Communication::Kind::Exchange;
         communication.transfers = exchange(action);
+        // A position of a mesh may have no part in what crosses.
+        communication.kind =
+            communication.transfers.empty() ? Communication::Kind::None : Communication::Kind::Exchange;
         return {};
       default: break;
     }
     communication.kind = Communication::Kind::AllReduce;
     if (action.kind == ActionKind::ReduceLossCount) {
       global_counts_ = local_counts_;
+      // Parts of a sequence have counted the same samples.
+      if (place_.position >= stage_.replicas[place_.replica].tensor) global_counts_.assign(global_counts_.size(), 0);
       communication.buffer = {global_counts_.data(), static_cast<std::int64_t>(global_counts_.size()), DType::Float64};
     } else if (action.kind == ActionKind::ReduceNorm) {
       COX_TRY_VOID(fill_norm());
       communication.buffer = {reduced_.data(), static_cast<std::int64_t>(reduced_.size()), DType::Float64};
     } else {
-      const int storage = action.kind == ActionKind::ReduceTied ? storage_of_tied_[action.tied]
-                                                                : bucket_of_start_.at(action.first_block);
+      const int storage = storage_of(action);
       store_->complete_gradient(storage);
-      communication.buffer = view(store_->gradient(storage));
+      communication.buffer =
+          view(action.kind == ActionKind::ReduceGradient ? store_->gradient(storage) : store_->prepare_sum(storage));
+      if (communication.buffer.count == 0) communication.kind = Communication::Kind::None;
     }
     return {};
+  }
+
+  // Of a reduction of gradients.
+  [[nodiscard]] int storage_of(const Action& action) const {
+    if (action.kind == ActionKind::ReduceTied) return storage_of_tied_[action.tied];
+    return action.kind == ActionKind::ReduceShared ? storage_of_shared_ : bucket_of_start_.at(action.first_block);
   }
 
   static BufferView view(const at::Tensor& tensor) { return {tensor.data_ptr(), tensor.numel(), DType::Float32}; }
@@ -434,7 +491,7 @@ class TorchEngine final : public Engine {
     reduced_.assign(reduced_.size(), 0);
     if (!evaluating_) {
       for (int s = 0; s < store_->num_storages(); ++s) store_->complete_gradient(s);
-      if (place_.replica == 0 && place_.position == 0) reduced_[0] = store_->squared_norm();
+      if (place_.replica == 0) reduced_[0] = store_->squared_norm();
       if (!std::isfinite(reduced_[0])) return not_finite("the gradients are", reduced_[0]);
     }
     if (place_.position != 0) return {};
@@ -464,19 +521,22 @@ class TorchEngine final : public Engine {
     std::vector<at::Tensor> tensors;
     if (action.kind == ActionKind::SendActivation) {
       for (const ValueId v : chunk.activation_out.values) tensors.push_back(chunk.runner->take_sent(batch, v));
-      return edges_.send(action, chunk.activation_out, tensors, false);
+      return edges_.send(action, chunk.activation_out, tensors);
     }
     for (const ValueId v : chunk.gradient_out.values) {
       at::Tensor gradient = std::move(batch.gradients[v]);
       tensors.push_back(gradient.defined() ? gradient
-                                           : at::zeros(sizes_of(graph_, v, samples_),
+                                           : at::zeros(sizes_of(mesh_->view.graph(), v, samples_),
                                                        options_of(stored_dtype(graph_, v, plan_.precision))));
     }
     micro_batches_.erase(key_of(action));
-    return edges_.send(action, chunk.gradient_out, tensors, true);
+    return edges_.send(action, chunk.gradient_out, tensors);
   }
 
   void complete(const Action& action) {
+    if (action.kind == ActionKind::ReduceShared || action.kind == ActionKind::ReduceTied)
+      store_->finish_sum(storage_of(action));
+    if (!plan::is_edge(action.kind)) return;
     const Chunk& chunk = chunks_[action.chunk];
     const Key key = key_of(action);
     if (action.kind == ActionKind::SendActivation || action.kind == ActionKind::SendGradient) {
@@ -484,12 +544,12 @@ class TorchEngine final : public Engine {
       // In evaluation nothing comes back.
       if (evaluating_) micro_batches_.erase(key);
     } else if (action.kind == ActionKind::ReceiveActivation) {
-      auto tensors = edges_.take(action, chunk.activation_in, false);
+      auto tensors = edges_.take(action, chunk.activation_in);
       MicroBatch& batch = micro_batch(key);
       for (std::size_t i = 0; i < tensors.size(); ++i)
         batch.values[chunk.activation_in.values[i]] = std::move(tensors[i]);
     } else if (action.kind == ActionKind::ReceiveGradient) {
-      auto tensors = edges_.take(action, chunk.gradient_in, true);
+      auto tensors = edges_.take(action, chunk.gradient_in);
       for (std::size_t i = 0; i < tensors.size(); ++i)
         StageRunner::add_gradient(micro_batch(key), chunk.gradient_in.values[i], std::move(tensors[i]));
     }
@@ -505,7 +565,10 @@ class TorchEngine final : public Engine {
   const std::int64_t samples_;
   const std::vector<plan::Group> groups_;
   const std::vector<plan::TiedParameter> tied_;
+  const Seconds step_timeout_;
+  const Localise localise_;
 
+  std::unique_ptr<MeshSetup> mesh_;
   std::optional<WeightSource> weights_;
   std::optional<TextData> data_;
   std::vector<InputRole> roles_;
@@ -513,6 +576,7 @@ class TorchEngine final : public Engine {
   std::vector<Chunk> chunks_;
   std::map<int, int> bucket_of_start_;
   std::vector<int> storage_of_tied_;
+  int storage_of_shared_ = -1;
   EdgeBuffers edges_;
 
   bool evaluating_ = false;

@@ -7,6 +7,7 @@
 
 #include "worker/engine/group_experts.h"
 #include "worker/engine/tensor_types.h"
+#include "worker/engine/transitions.h"
 
 namespace coxswain::worker {
 namespace {
@@ -90,15 +91,24 @@ class Lowering {
     constants_.resize(num_values_);
     wide_.assign(num_values_, 0);
     for (const int b : stage_.slice.buffers) {
-      COX_TRY(constants_[graph_.buffers[b].value], weights_.read_buffer(graph_.buffers[b]));
-      constant_[graph_.buffers[b].value] = 1;
+      const ValueId value = graph_.buffers[b].value;
+      COX_TRY(const at::Tensor whole, weights_.read_buffer(whole_graph().buffers[b]));
+      constants_[value] = cut_tensor(whole, cuts_of(value));
+      constant_[value] = 1;
     }
     for (const int p : stage_.slice.parameters) {
       if (graph_.parameters[p].trainable) continue;
-      COX_TRY(constants_[graph_.parameters[p].value], weights_.read_parameter_tensor(graph_.parameters[p]));
-      constant_[graph_.parameters[p].value] = 1;
+      const ValueId value = graph_.parameters[p].value;
+      COX_TRY(const at::Tensor whole, weights_.read_parameter_tensor(whole_graph().parameters[p]));
+      constants_[value] = cut_tensor(whole, cuts_of(value));
+      constant_[value] = 1;
     }
     return {};
+  }
+
+  [[nodiscard]] const model::ModelGraph& whole_graph() const { return options_.view ? *options_.view->whole : graph_; }
+  [[nodiscard]] std::span<const plan::Cut> cuts_of(ValueId value) const {
+    return options_.view ? options_.view->cuts_of(value) : std::span<const plan::Cut>();
   }
 
   // Segment of an operator: its block's, or the prelude for what other stages' blocks hold.
@@ -118,7 +128,7 @@ class Lowering {
       for_each_tensor(op, [&](ValueId v) { is_constant = is_constant && constant_[v] != 0; });
       const bool in_forward = any_output(op, forward_), in_count = any_output(op, counted_);
       const auto add = [&](std::vector<OpCall>& calls, Casting casting = {}) {
-        auto call = OpCall::make(graph_, id, options_.samples, casting);
+        auto call = OpCall::make(graph_, id, options_.samples, casting, options_.view);
         if (call) {
           calls.push_back(std::move(*call));
         } else {

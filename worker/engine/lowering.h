@@ -59,6 +59,7 @@ struct LoweringOptions {
   std::int64_t samples = 0;     // of a micro-batch on this rank
   std::vector<char> recompute;  // per block; empty: none
   plan::Precision precision = plan::Precision::Float32;
+  const LocalView* view = nullptr;  // of the graph, on a mesh; borrowed, outlives the calls
 };
 
 /// Errors: InvalidArgument naming every operator without a kernel or with arguments that do not fit.

@@ -111,7 +111,9 @@ constexpr Row kTable[] = {
     {"aten::triplet_margin_loss", kFloat},
     {"aten::var", kFloat},
     {"aten::var_mean", kFloat},
+    {"coxswain::cross_entropy", kFloat},
     {"coxswain::expert_bmm", kHalf},
+    {"coxswain::ring_attention", kHalf},
     {"transformers::grouped_mm_fallback", kHalf},
 };
 static_assert(std::is_sorted(std::begin(kTable), std::end(kTable),

@@ -12,8 +12,22 @@ collective::BufferView buffer_of(const at::Tensor& tensor) {
 }
 
 void wait_for(collective::Handle handle, const ParallelLink& link) {
-  const auto result = handle.wait(link.deadline());
-  if (!result) throw CommunicationError(result.error());
+  auto result = handle.wait(link.deadline());
+  if (result) return;
+  Error error = std::move(result).error();
+  if (link.where) {
+    error.message = "a collective inside a block failed: " + error.message;
+    error.path = *link.where + (error.path.empty() ? "" : " " + error.path);
+  }
+  if (link.ranks && error.expected.empty()) {
+    std::string others;
+    for (std::size_t i = 0; i < link.ranks->size(); ++i)
+      if (static_cast<int>(i) != link.index())
+        others += (others.empty() ? "" : ", ") + std::to_string((*link.ranks)[i]);
+    error.expected = "ranks " + others + " at the same operator";
+    if (error.hint.empty()) error.hint = "look at the ranks named here first";
+  }
+  throw CommunicationError(std::move(error));
 }
 
 void all_reduce(const at::Tensor& tensor, collective::ReduceOp op, const ParallelLink& link) {

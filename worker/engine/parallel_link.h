@@ -5,6 +5,7 @@
 #include <ATen/core/TensorBody.h>
 
 #include <stdexcept>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -15,11 +16,15 @@ namespace coxswain::worker {
 struct ParallelLink {
   collective::Communicator* communicator = nullptr;  // null: a group of one
   Seconds timeout{600};                              // of one exchange
-  const Deadline* pass = nullptr;                    // where set: that of the pass that runs, in place of the timeout
+  const Deadline* step = nullptr;                    // of the pass that runs, where set; kept by the engine
+  // For errors: the operator ("block h.3: h.3.mlp: coxswain::all_reduce") and global ranks by index; kept by the
+  // engine.
+  const std::string* where = nullptr;
+  const std::vector<int>* ranks = nullptr;
 
   [[nodiscard]] int size() const { return communicator ? communicator->size() : 1; }
   [[nodiscard]] int index() const { return communicator ? communicator->rank() : 0; }
-  [[nodiscard]] Deadline deadline() const { return pass ? *pass : Deadline::after(steady_clock(), timeout); }
+  [[nodiscard]] Deadline deadline() const { return step ? *step : Deadline::after(steady_clock(), timeout); }
 };
 
 /// Carries the error of a communicator through libtorch's autograd to `guard_torch`, which returns it as it is.
@@ -39,7 +44,7 @@ class CommunicationError : public std::runtime_error {
 /// CommunicationError.
 void all_reduce(const at::Tensor& tensor, collective::ReduceOp op, const ParallelLink& link);
 
-/// Throws CommunicationError when the operation failed.
+/// Throws CommunicationError when the operation failed: names operator and peers where the link does.
 void wait_for(collective::Handle handle, const ParallelLink& link);
 
 /// Rows [first, first + size) of a dim that is split over a group. A member has as many runs as every other.

@@ -10,8 +10,10 @@
 
 #include <algorithm>
 
+#include "plan/layout/held_rows.h"
 #include "worker/engine/caching_allocator.h"
 #include "worker/engine/tensor_types.h"
+#include "worker/engine/transitions.h"
 
 namespace coxswain::worker {
 namespace {
@@ -25,6 +27,10 @@ std::int64_t elements_of(const model::Parameter& parameter) {
   std::int64_t count = 1;
   for (const std::int64_t dim : parameter.dims) count *= dim;
   return count;
+}
+
+std::int64_t padded(std::int64_t elements) {
+  return (elements + kAlignedElements - 1) / kAlignedElements * kAlignedElements;
 }
 
 Result<at::Tensor> make_gradient(const StorageSpec& spec, std::int64_t count, std::shared_ptr<void>& foreign) {
@@ -69,7 +75,7 @@ double sum_of_squares(const at::Tensor& tensor) {
 
 Result<ParameterStore> ParameterStore::make(const model::ModelGraph& graph, const WeightSource& weights,
                                             std::vector<StorageSpec> specs, bool with_optimizer,
-                                            plan::Precision precision) {
+                                            plan::Precision precision, const LocalView* view) {
   const at::NoGradGuard no_grad;
   ParameterStore store;
   store.slot_of_.assign(graph.parameters.size(), -1);
@@ -87,7 +93,7 @@ Result<ParameterStore> ParameterStore::make(const model::ModelGraph& graph, cons
                      "export the model in float32"};
       }
       offsets.push_back(count);
-      count += (elements_of(parameter) + kAlignedElements - 1) / kAlignedElements * kAlignedElements;
+      count += padded(elements_of(parameter));
     }
     Storage storage;
     storage.in_norm = spec.in_norm;
@@ -101,9 +107,22 @@ Result<ParameterStore> ParameterStore::make(const model::ModelGraph& graph, cons
     }
     for (std::size_t i = 0; i < spec.parameters.size(); ++i) {
       const model::Parameter& parameter = graph.parameters[spec.parameters[i]];
-      COX_TRY_VOID(weights.read_parameter(parameter, storage.values.mutable_data_ptr<float>() + offsets[i]));
+      const model::Parameter& whole = view ? view->whole->parameters[spec.parameters[i]] : parameter;
       const std::int64_t length = elements_of(parameter);
       Slot slot;
+      slot.sum_offset = storage.sum_elements;
+      storage.sum_elements += padded(elements_of(whole));
+      if (view && !view->cuts_of(parameter.value).empty()) {
+        const auto cuts = view->cuts_of(parameter.value);
+        slot.whole_sizes = whole.dims;
+        slot.rows = runs_of(plan::held_rows(whole.dims, cuts));
+        COX_TRY(const at::Tensor values, weights.read_parameter_tensor(whole));
+        storage.values.narrow(0, offsets[i], length).view(parameter.dims).copy_(cut_tensor(values, cuts));
+      } else {
+        COX_TRY_VOID(weights.read_parameter(whole, storage.values.mutable_data_ptr<float>() + offsets[i]));
+      }
+      slot.in_norm = std::count(spec.not_in_norm.begin(), spec.not_in_norm.end(), spec.parameters[i]) == 0;
+      storage.counts_all = storage.counts_all && slot.in_norm;
       // Its own version counter: the optimizer's writes are no concern of a finished graph.
       const auto make_leaf = [&](const at::Tensor& of) {
         return of.narrow(0, offsets[i], length).view(parameter.dims).variable_data().set_requires_grad(true);
@@ -142,10 +161,44 @@ void ParameterStore::complete_gradient(int storage) {
   }
 }
 
+at::Tensor ParameterStore::whole_of(const Slot& slot, const at::Tensor& sum) {
+  const at::IntArrayRef sizes = slot.rows.empty() ? slot.gradient.sizes() : at::IntArrayRef(slot.whole_sizes);
+  std::int64_t count = 1;
+  for (const std::int64_t size : sizes) count *= size;
+  return sum.narrow(0, slot.sum_offset, count).view(sizes);
+}
+
+at::Tensor ParameterStore::prepare_sum(int index) {
+  Storage& storage = storages_[index];
+  const bool whole =
+      std::all_of(storage.slots.begin(), storage.slots.end(), [&](int s) { return slots_[s].rows.empty(); });
+  if (whole) return storage.gradient;
+  storage.sum = at::zeros({storage.sum_elements}, storage.gradient.options());
+  for (const int s : storage.slots) {
+    const at::Tensor target = whole_of(slots_[s], storage.sum);
+    put_boxes(target, slots_[s].rows, slots_[s].gradient, false);
+  }
+  return storage.sum;
+}
+
+void ParameterStore::finish_sum(int index) {
+  Storage& storage = storages_[index];
+  if (!storage.sum.defined()) return;
+  for (const int s : storage.slots) take_boxes(whole_of(slots_[s], storage.sum), slots_[s].rows, slots_[s].gradient);
+  storage.sum.reset();
+}
+
 double ParameterStore::squared_norm() const {
   double total = 0;
-  for (const Storage& storage : storages_)
-    if (storage.in_norm) total += sum_of_squares(storage.gradient);
+  for (const Storage& storage : storages_) {
+    if (!storage.in_norm) continue;
+    if (storage.counts_all) {
+      total += sum_of_squares(storage.gradient);
+    } else {
+      for (const int s : storage.slots)
+        if (slots_[s].in_norm) total += sum_of_squares(slots_[s].gradient);
+    }
+  }
   return total;
 }
 

@@ -14,6 +14,8 @@
 #include "common/result.h"
 #include "model/model_graph.h"
 #include "plan/plan.h"
+#include "worker/engine/boxes.h"
+#include "worker/engine/mesh_link.h"
 #include "worker/engine/weights.h"
 #include "worker/settings.h"
 
@@ -23,16 +25,20 @@ namespace coxswain::worker {
 struct StorageSpec {
   std::vector<int> parameters;
   bool in_norm = true;  // false: a tied copy, whose owner counts the gradient
+  /// On a mesh, those that another position counts in the norm.
+  std::vector<int> not_in_norm;
   /// Where the gradients live when they are to be reduced without a copy; empty: the allocator.
   std::function<Result<std::shared_ptr<void>>(Bytes)> allocate_gradient;
 };
 
 class ParameterStore {
  public:
-  /// Trainable parameters only. Errors: as WeightSource; Unimplemented (not float32).
+  /// Trainable parameters only; `view`: which parts of them, on a mesh (`graph` is the part's).
+  /// Errors: as WeightSource; Unimplemented (not float32).
   [[nodiscard]] static Result<ParameterStore> make(const model::ModelGraph& graph, const WeightSource& weights,
                                                    std::vector<StorageSpec> specs, bool with_optimizer,
-                                                   plan::Precision precision = plan::Precision::Float32);
+                                                   plan::Precision precision = plan::Precision::Float32,
+                                                   const LocalView* view = nullptr);
 
   /// The autograd leaf of graph.parameters[parameter]: the float32 values (masters), or their bfloat16 copy.
   [[nodiscard]] const at::Tensor& leaf(int parameter) const { return slots_[slot_of_[parameter]].leaf; }
@@ -45,6 +51,11 @@ class ParameterStore {
   /// Parameters of `storage` that got no gradient this step get zeros. Call before reading the storage's gradient.
   void complete_gradient(int storage);
   [[nodiscard]] const at::Tensor& gradient(int storage) const { return storages_[storage].gradient; }
+  /// The gradient as ranks that hold other parts of its parameters add it up: whole parameters, one behind another as
+  /// in the storage of a rank that holds them whole, which has its gradient itself for this; else a tensor with zeros
+  /// where others hold what it lacks. finish_sum takes the parts out again.
+  [[nodiscard]] at::Tensor prepare_sum(int storage);
+  void finish_sum(int storage);
   [[nodiscard]] at::Tensor gradient_of(int parameter) const { return slots_[slot_of_[parameter]].gradient; }
   [[nodiscard]] const at::Tensor& copies(int storage) const { return storages_[storage].copies; }
   [[nodiscard]] const at::Tensor& values(int storage) const { return storages_[storage].values; }
@@ -64,12 +75,20 @@ class ParameterStore {
     at::Tensor values, copies, gradient, first_moment, second_moment;
     std::vector<int> slots;
     bool in_norm = true;
+    bool counts_all = true;         // no slot that another position counts
+    std::int64_t sum_elements = 0;  // where a parameter is cut: of whole parameters
+    at::Tensor sum;                 // while they are added up
   };
   struct Slot {
     at::Tensor leaf, copy, gradient;
+    bool in_norm = true;
+    std::int64_t sum_offset = 0;
+    std::vector<std::int64_t> whole_sizes;  // of a cut parameter
+    RowRuns rows;                           // of it, in the whole; none: not cut
     bool filled = false;
   };
   ParameterStore() = default;
+  [[nodiscard]] static at::Tensor whole_of(const Slot& slot, const at::Tensor& sum);
 
   std::vector<Storage> storages_;
   std::vector<Slot> slots_;

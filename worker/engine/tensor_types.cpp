@@ -85,7 +85,8 @@ Error current_torch_error(const std::string& where) {
   try {
     throw;
   } catch (const CommunicationError& error) {
-    return with_path_prefix(error.error(), where);
+    // A kernel knows its operator; in backward nobody else does.
+    return error.error().path.empty() ? with_path_prefix(error.error(), where) : error.error();
   } catch (const c10::Error& error) {
     return Error{ErrorCode::Internal, error.what_without_backtrace(), where, "", "", ""};
   } catch (const std::bad_alloc&) {
