@@ -85,9 +85,7 @@ Seconds estimate_op(const cluster::DeviceClass& device, plan::Precision precisio
   return std::max(arithmetic, bytes / device.memory_bandwidth.value);
 }
 
-model::ExpertForm expert_form(const cluster::DeviceClass& device) {
-  return device.kind == cluster::DeviceKind::Cuda ? model::ExpertForm::Grouped : model::ExpertForm::Gathered;
-}
+model::ExpertForm expert_form(const cluster::DeviceClass&) { return model::ExpertForm::Grouped; }
 
 namespace {
 

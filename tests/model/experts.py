@@ -36,6 +36,71 @@ def grouped(tensors):
     return result
 
 
+def grouped_product(x, weight, ends):
+    """Rows of `x` in groups that end at `ends`, each times its own matrix: transformers 5's operator, in our words."""
+    out = x.new_zeros(x.shape[0], weight.shape[2])
+    first = 0
+    for expert, end in enumerate(ends.tolist()):
+        out[first:end] = x[first:end] @ weight[expert]
+        first = end
+    return out
+
+
+def register_grouped_product():
+    """The custom operator under transformers 5's name, where the installed transformers has none."""
+    if hasattr(torch.ops.transformers, "grouped_mm_fallback"):
+        return
+    operator = torch.library.custom_op("transformers::grouped_mm_fallback", grouped_product, mutates_args=(),
+                                       schema="(Tensor input, Tensor weight, Tensor offs) -> Tensor")
+    operator.register_fake(lambda x, weight, ends: x.new_empty(x.shape[0], weight.shape[2]))
+
+    def keep(ctx, inputs, output):
+        ctx.save_for_backward(*inputs)
+
+    def backward(ctx, gradient):
+        x, weight, ends = ctx.saved_tensors
+        with torch.enable_grad():
+            x, weight = x.detach().requires_grad_(), weight.detach().requires_grad_()
+            return *torch.autograd.grad(grouped_product(x, weight, ends), (x, weight), gradient), None
+
+    operator.register_autograd(backward, setup_context=keep)
+
+
+class GroupedExperts(nn.Module):
+    """Mixture of experts in the form that transformers 5 exports by default: rows sorted by expert and put back."""
+
+    def __init__(self, width, inner, count, chosen, rows_first=False, bias=False, stays_sorted=False):
+        super().__init__()
+        self.count, self.chosen, self.rows_first, self.stays_sorted = count, chosen, rows_first, stays_sorted
+        self.gate = nn.Linear(width, count, bias=False)
+        shapes = [(2 * inner, width), (width, inner)]
+        self.gate_up, self.down = (nn.Parameter(0.2 * torch.randn(count, *(shape[::-1] if rows_first else shape)))
+                                   for shape in shapes)
+        self.biases = nn.ParameterList([nn.Parameter(0.2 * torch.randn(count, shape[0])) for shape in shapes] if bias else [])
+
+    def product(self, x, weight, ends, sorted_experts, bias):
+        weight = weight if self.rows_first else weight.transpose(-2, -1)
+        out = torch.ops.transformers.grouped_mm_fallback(x, weight, ends)
+        if self.biases:
+            out.add_(self.biases[bias][sorted_experts])
+        return out
+
+    def forward(self, x):
+        flat = x.reshape(-1, x.shape[-1])
+        weights, experts = torch.topk(functional.softmax(self.gate(flat), dim=-1), self.chosen, dim=-1)
+        sorted_experts, order = torch.sort(experts.reshape(-1))
+        rows, row_weights = flat[order // self.chosen], weights.reshape(-1)[order]
+        ends = torch.cumsum(torch.histc(sorted_experts.float(), bins=self.count, min=0, max=self.count - 1), dim=0,
+                            dtype=torch.int32)
+        gate, up = self.product(rows, self.gate_up, ends, sorted_experts, 0).chunk(2, dim=-1)
+        out = self.product(functional.silu(gate) * up, self.down, ends, sorted_experts, 1) * row_weights.unsqueeze(-1)
+        if self.stays_sorted:
+            return out.cumsum(0)
+        inverse = torch.empty_like(order)
+        inverse[order] = torch.arange(order.shape[0])
+        return out[inverse].view(flat.shape[0], self.chosen, -1).sum(dim=1).reshape(x.shape)
+
+
 class Router(nn.Module):
     def __init__(self, weight):
         super().__init__()

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <set>
 
+#include "worker/engine/group_experts.h"
 #include "worker/engine/tensor_types.h"
 #include "worker/engine/transitions.h"
 
@@ -275,7 +276,8 @@ class Lowering {
 
 Result<LoweredStage> lower_stage(const model::ModelGraph& graph, const LoweringOptions& options,
                                  const WeightSource& weights) {
-  return Lowering(graph, options, weights).run();
+  const model::ModelGraph grouped = group_experts(graph);
+  return Lowering(grouped, options, weights).run();
 }
 
 }  // namespace coxswain::worker

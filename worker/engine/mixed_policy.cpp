@@ -112,7 +112,9 @@ constexpr Row kTable[] = {
     {"aten::var", kFloat},
     {"aten::var_mean", kFloat},
     {"coxswain::cross_entropy", kFloat},
+    {"coxswain::expert_bmm", kNarrow},
     {"coxswain::ring_attention", kNarrow},
+    {"transformers::grouped_mm_fallback", kNarrow},
 };
 static_assert(std::is_sorted(std::begin(kTable), std::end(kTable),
                              [](const Row& a, const Row& b) { return a.name < b.name; }));

@@ -12,6 +12,7 @@
 #include "common/ensure.h"
 #include "plan/layout/held_rows.h"
 #include "worker/engine/attention.h"
+#include "worker/engine/expert_linear.h"
 #include "worker/engine/tensor_types.h"
 
 namespace coxswain::worker {
@@ -213,6 +214,7 @@ Result<void> OpCall::add_argument(const model::ModelGraph& graph, const model::A
 
 Result<OpCall> OpCall::make(const model::ModelGraph& graph, model::OpId id, std::int64_t samples, Casting casting,
                             const LocalView* view) {
+  register_expert_operators();
   const model::Op& op = graph.ops[id];
   OpCall call;
   call.op_ = id;
@@ -434,6 +436,7 @@ void OpCall::run(std::vector<at::Tensor>& values, const RunMode& mode) {
 }
 
 bool has_kernel(const std::string& target) {
+  register_expert_operators();
   if (find_mesh_kernel(target)) return true;
   const c10::OperatorName name = operator_name(target);
   if (is_random(name.name)) return false;
