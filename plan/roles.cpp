@@ -332,14 +332,16 @@ std::vector<Action> evaluation_actions(const Plan& plan, int stage) {
             count = static_cast<int>(plan.batch.count);
   if (chunks == 1) {
     for (int m = 0; m < count; ++m) list.forward(m);
-  } else if (is_custom(plan.schedule)) {
-    // The order stands in the roles.
-    for (const Action& action : role_of_stage(plan, stage).actions)
-      if (action.kind == ActionKind::Forward) list.forward(action.micro_batch, action.chunk);
+  } else if (plan.schedule == ScheduleKind::Custom) {
+    // Rounds of as many micro-batches as stages: nothing waits on the edge back for longer than a round.
+    const int stages = static_cast<int>(plan.stages.size());
+    for (int first = 0; first < count; first += stages)
+      for (int chunk = 0; chunk < chunks; ++chunk)
+        for (int m = first; m < std::min(count, first + stages); ++m) list.forward(m, chunk);
   } else {
-    // The schedule's own order of forwards is one that no stage gets stuck in.
-    for (const Action& action :
-         make_schedule(plan.schedule, stage, static_cast<int>(plan.stages.size()), count, chunks)) {
+    // The schedule's own order of forwards is one that no stage gets stuck in; all V-shaped ones have one.
+    const ScheduleKind kind = is_v_shaped(plan.schedule) ? ScheduleKind::ZeroBubbleV : plan.schedule;
+    for (const Action& action : make_schedule(kind, stage, static_cast<int>(plan.stages.size()), count, chunks)) {
       if (action.kind == ActionKind::Forward) list.forward(action.micro_batch, action.chunk);
     }
   }

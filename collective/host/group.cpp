@@ -14,6 +14,7 @@ namespace {
 constexpr int kSpins = 100;
 // A peer's watcher answers within a millisecond, unless its process is stopped.
 constexpr double kAnswerSeconds = 0.5;
+constexpr int kMaxOthers = 8;
 
 Notice make_notice(ErrorCode code, int world_rank, const std::string& text) {
   Notice notice;
@@ -200,29 +201,39 @@ OperationMark Group::current() const {
   return current_;
 }
 
-std::string Group::describe(std::span<const int> ranks) {
+std::string Group::describe(std::span<const int> waited_for) {
   {
     const std::lock_guard lock(mutex_);
     answers_.clear();
   }
   ControlMessage question;
   question.kind = ControlMessage::kAsk;
-  for (const int rank : ranks) send_control(peer(rank), question);
+  int num_asked = 0;
+  for (auto& peer : parts_.peers)
+    if (peer && send_control(*peer, question)) ++num_asked;
   const Deadline patience = Deadline::after(steady_clock(), Seconds(kAnswerSeconds));
   const auto all_answered = [&] {
     const std::lock_guard lock(mutex_);
-    return std::all_of(ranks.begin(), ranks.end(), [&](int rank) { return answers_.count(rank) > 0; });
+    return static_cast<int>(answers_.size()) >= num_asked;
   };
   while (true) {
     const std::uint32_t seen = bell_.seen();
     if (all_answered() || failed() || patience.passed(steady_clock())) break;
     bell_.sleep(seen, patience);
   }
-  std::string text = name_of(parts_.world_ranks[static_cast<std::size_t>(rank())]) + ": " + to_text(current());
+  const std::string own = to_text(current());
+  std::string text = name_of(parts_.world_ranks[static_cast<std::size_t>(rank())]) + ": " + own;
   const std::lock_guard lock(mutex_);
-  for (const int rank : ranks) {
+  for (const int rank : waited_for) {
     const auto answer = answers_.find(rank);
     text += "; " + name_of(peer(rank).world_rank) + ": " + (answer == answers_.end() ? "silent" : answer->second);
+  }
+  // Who is waited for may itself wait for one that does something else.
+  int num_others = 0;
+  for (const auto& [rank, answer] : answers_) {
+    const bool listed = std::find(waited_for.begin(), waited_for.end(), rank) != waited_for.end();
+    if (listed || answer == own || ++num_others > kMaxOthers) continue;
+    text += "; " + name_of(peer(rank).world_rank) + ": " + answer;
   }
   return text;
 }

@@ -91,9 +91,9 @@ class Group {
   /// What this rank is doing from now on; told to peers that ask. Any thread.
   void set_current(const OperationMark& mark);
   [[nodiscard]] OperationMark current() const;
-  /// "rank 0: all_reduce of 100 float32, sum (collective 3); rank 1: no operation": this rank, then `ranks`, which are
-  /// asked. A rank that does not answer within half a second is said to be silent.
-  [[nodiscard]] std::string describe(std::span<const int> ranks);
+  /// "rank 0: all_reduce of 100 float32, sum (collective 3); rank 1: no operation": this rank, then those that are
+  /// waited for, then some that do something else; all are asked. Who does not answer within half a second is silent.
+  [[nodiscard]] std::string describe(std::span<const int> waited_for);
 
   /// Passes a descriptor of registered memory to every peer of the node. Errors: Unavailable.
   Result<void> share_memory(std::uint64_t id, const UniqueFd& fd, std::size_t bytes);

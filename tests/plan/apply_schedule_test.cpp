@@ -72,13 +72,18 @@ TEST_CASE("receives take the order of the sends, and buffers are added until no 
   CHECK(validate(plan, graph, make_cpu_cluster({4})).empty());
 }
 
-TEST_CASE("evaluation runs the forwards of a custom order", "[apply_schedule]") {
-  const auto graph = make_chain_graph();
-  Plan plan = two_stages(graph, 2);
-  REQUIRE(apply_schedule(plan, graph, Bytes(1), read("0F1,0F0,0B1,0B0\n1F1,1F0,1B1,1B0\n")));
+TEST_CASE("evaluation goes around the loop in rounds, whatever the order of training", "[apply_schedule]") {
+  const auto graph = make_chain_graph({.num_layers = 2, .tied = false});
+  Plan plan = make_plan(
+      graph, make_cpu_cluster({2}),
+      {.cuts = {1, 2, 3}, .samples = {{1}, {1}}, .count = 2, .schedule = ScheduleKind::Interleaved, .num_chunks = 2});
+  REQUIRE(apply_schedule(plan, graph, Bytes(1),
+                         read("0F1,0F0,2F1,2F0,2B0,2B1,0B0,0B1\n1F1,1F0,3F1,3F0,3B0,3B1,1B0,1B1\n")));
+  CHECK(plan.schedule == ScheduleKind::Custom);
   std::vector<std::string> texts;
   for (const Action& action : evaluation_actions(plan, 0)) texts.push_back(to_text(action));
-  CHECK(texts == std::vector<std::string>{"F1[0,2)", "SEND_F1", "F0[0,2)", "SEND_F0", "REDUCE_NORM"});
+  CHECK(texts == std::vector<std::string>{"F0[0,1)", "SEND_F0", "F1[0,1)", "SEND_F1", "RECV_F0.1", "F0.1[2,3)",
+                                          "SEND_F0.1", "RECV_F1.1", "F1.1[2,3)", "SEND_F1.1", "REDUCE_NORM"});
 }
 
 }  // namespace

@@ -10,6 +10,7 @@ std::vector<std::string> problems_of(const std::string& csv) {
   const auto read = read_schedule_csv(csv);
   std::vector<std::string> seen;
   if (read) return seen;
+  if (read.error().details.empty()) return {read.error().path + ": " + read.error().message};
   for (const Error& detail : read.error().details) seen.push_back(detail.path + ": " + detail.message);
   return seen;
 }

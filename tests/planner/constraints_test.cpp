@@ -37,5 +37,5 @@ TEST_CASE("a schedule may come from a file, whose name is taken as it is", "[con
   REQUIRE(found.has_value());
   CHECK(found->schedule_file == "a folder/order,1.csv");
   CHECK(found->schedule.empty());
-  CHECK(parse_constraints({"schedule=csv:"}).error().details.front().expected == "csv:FILE");
+  CHECK(parse_constraints({"schedule=csv:"}).error().expected == "csv:FILE");
 }
