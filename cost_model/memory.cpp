@@ -90,8 +90,7 @@ Kept count_kept(const CostModel& cost, const StageWork& work) {
       if (here.recompute == plan::Recompute::Selective)
         kept.replayed = std::max(kept.replayed, time.saved - time.selective);
       kept.transient = std::max(kept.transient, time.transient);
-      if (!time.measured)
-        kept.shared = std::max(kept.shared, shared_bytes(facts, here));
+      if (!time.measured) kept.shared = std::max(kept.shared, shared_bytes(facts, here));
     }
   }
   // Between I and W all that was recomputed stays.

@@ -79,8 +79,8 @@ void MeshFacts::add(const model::Op& op, int number) {
   if (!kind) return;
   const model::ValueId self = value_of(op, "self"), output = op.outputs.front();
   // A gather's payload is what all have then; the others' what a device brings.
-  transitions_.push_back({*kind, axes_of(op), *kind == CollectiveKind::AllGather ? output : self, -1, 0,
-                          needs_gradient(output)});
+  transitions_.push_back(
+      {*kind, axes_of(op), *kind == CollectiveKind::AllGather ? output : self, -1, 0, needs_gradient(output)});
 }
 
 Bytes MeshFacts::payload(const MeshTransition& transition, std::int64_t samples, plan::Precision precision) const {

@@ -1,8 +1,8 @@
 #pragma once
-// What one device of a mesh (tensor, context) does and holds of a block, read off the graph that it will run (plan/layout):
-// operators, what they keep, transitions and who takes part in them, parameters. Of the first position, which has no less
-// than any other. Made once for each (signature, tensor, context) by ModelFacts::mesh. Threads: immutable, but for lookups
-// that are guarded. Source: docs/cost_model.md, C54-C57.
+// What one device of a mesh (tensor, context) does and holds of a block, read off the graph that it will run
+// (plan/layout): operators, what they keep, transitions and who takes part in them, parameters. Of the first position,
+// which has no less than any other. Made once for each (signature, tensor, context) by ModelFacts::mesh. Threads:
+// immutable, but for lookups that are guarded. Source: docs/cost_model.md, C54-C57.
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -19,7 +19,7 @@ namespace coxswain::cost_model {
 struct MeshTransition {
   collective::CollectiveKind kind = collective::CollectiveKind::AllReduce;
   plan::AxisSet axes = 0;
-  model::ValueId value = -1;   // whose bytes are the payload; -1: `numbers` of four bytes for each element of `rows`
+  model::ValueId value = -1;  // whose bytes are the payload; -1: `numbers` of four bytes for each element of `rows`
   model::ValueId rows = -1;
   int numbers = 0;
   bool has_gradient = false;

@@ -54,8 +54,8 @@ class ModelFacts {
   /// C1 and C2 of each operator of the block.
   [[nodiscard]] const std::vector<model::OpCost>& op_costs(int block, std::int64_t samples,
                                                            model::ExpertForm experts) const;
-  /// C54: what the first device of a mesh does of the block; null for a mesh of one device, and where no operator of the
-  /// block can be split so (C25 and C29 then say what it would take). The first look at a signature lays it out.
+  /// C54: what the first device of a mesh does of the block; null for a mesh of one device, and where no operator of
+  /// the block can be split so (C25 and C29 then say what it would take). The first look at a signature lays it out.
   [[nodiscard]] const MeshFacts* mesh(int block, int tensor, int context) const;
   /// Elements of parameter `index` that such a device holds in the first block that uses it.
   [[nodiscard]] std::int64_t held_elements(int index, int tensor) const;
@@ -121,7 +121,7 @@ class ModelFacts {
   mutable std::map<Key, model::BlockTotals> totals_;  // nodes stay put
   mutable std::map<Key, std::vector<model::OpCost>> op_costs_;
   mutable std::map<std::tuple<int, int, int>, std::unique_ptr<MeshFacts>> meshes_;  // signature, tensor, context
-  std::vector<std::vector<int>> parameters_of_;  // by block, in the graph's order
+  std::vector<std::vector<int>> parameters_of_;                                     // by block, in the graph's order
 };
 
 }  // namespace coxswain::cost_model

@@ -142,8 +142,8 @@ BlockTime estimate_block_roofline(const ModelFacts& facts, const cluster::Device
     // C32: the busiest device of an expert axis has more than its part of the tokens.
     const bool uneven = work.expert > 1 && origin >= experts.first_op && origin < experts.end_op;
     const double part = uneven ? share * kExpertImbalance : share;
-    const ShardedOp op{
-        device, work.precision, part, part, 1.0 / (tables * work.expert), attends ? work.context : 1, costs[i]};
+    const ShardedOp op{device,  work.precision, part, part, 1.0 / (tables * work.expert), attends ? work.context : 1,
+                       costs[i]};
     const Seconds forward = op.forward(), backward = op.backward();
     time.forward += forward;
     time.backward += backward;

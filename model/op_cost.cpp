@@ -16,7 +16,8 @@ namespace {
 /// Base name (or a full name that has its own line) -> rule. Only looked up, never iterated.
 std::unordered_map<std::string_view, const OpRule*> index_rules() {
   std::unordered_map<std::string_view, const OpRule*> index;
-  for (const auto rules : {contraction_rules(), pointwise_rules(), reduction_rules(), movement_rules(), transition_rules()})
+  for (const auto rules :
+       {contraction_rules(), pointwise_rules(), reduction_rules(), movement_rules(), transition_rules()})
     for (const OpRule& rule : rules) index.emplace(rule.target, &rule);
   return index;
 }

@@ -1,5 +1,5 @@
-// Operators of local graphs (plan/layout): changes of a placement and parts of operators. Collectives are priced by what
-// they send, so they only count as storage here. What each keeps is the engine's (worker/engine: transitions,
+// Operators of local graphs (plan/layout): changes of a placement and parts of operators. Collectives are priced by
+// what they send, so they only count as storage here. What each keeps is the engine's (worker/engine: transitions,
 // parallel_cross_entropy, ring_attention).
 #include "model/op_rules.h"
 

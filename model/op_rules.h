@@ -63,8 +63,8 @@ struct OpRule {
 
 [[nodiscard]] std::span<const OpRule> contraction_rules();  // matmul family, convolution, attention
 [[nodiscard]] std::span<const OpRule> pointwise_rules();
-[[nodiscard]] std::span<const OpRule> reduction_rules();  // norms, softmax, losses, sums
-[[nodiscard]] std::span<const OpRule> movement_rules();   // views, copies, indexing, factories
+[[nodiscard]] std::span<const OpRule> reduction_rules();   // norms, softmax, losses, sums
+[[nodiscard]] std::span<const OpRule> movement_rules();    // views, copies, indexing, factories
 [[nodiscard]] std::span<const OpRule> transition_rules();  // operators of local graphs
 
 /// The rule of `target`, or null.

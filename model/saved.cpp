@@ -62,7 +62,8 @@ Bytes attention_hidden(const ModelGraph& graph, const Op& op, const StorageMap& 
     Bytes bytes(kStatisticBytes * (placed.elements / std::max<std::int64_t>(placed.dims.back(), 1)));
     const ValueId mask = value_argument(op, "attn_mask");
     const bool converts = base_name(op.target) != "coxswain::ring_attention";  // reads booleans as they are
-    if (converts && mask >= 0 && graph.values[mask].dtype == DType::Bool) bytes += Bytes(element * storage.at(mask).elements);
+    if (converts && mask >= 0 && graph.values[mask].dtype == DType::Bool)
+      bytes += Bytes(element * storage.at(mask).elements);
     return bytes;
   }
   Bytes bytes(element * attention_scores(op, storage));  // probabilities; their signs say what was dropped

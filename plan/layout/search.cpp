@@ -175,9 +175,8 @@ class Searcher {
   /// for the same few again and again.
   const LayoutCost* cost_to(ValueId v, Mask mask, const Form& wanted, int index) {
     constexpr int kIndexBits = 5, kMaskBits = 32;
-    const std::uint64_t key =
-        (static_cast<std::uint64_t>(v) << (kMaskBits + kIndexBits)) | (std::uint64_t{mask} << kIndexBits) |
-        static_cast<std::uint64_t>(index);
+    const std::uint64_t key = (static_cast<std::uint64_t>(v) << (kMaskBits + kIndexBits)) |
+                              (std::uint64_t{mask} << kIndexBits) | static_cast<std::uint64_t>(index);
     const auto [at, fresh] = transitions_.try_emplace(key);
     if (fresh) {
       double seconds = 0;

@@ -1,5 +1,5 @@
-// C54 to C57: what a device of a mesh does and holds, counted by hand as Shoeybi et al. 2019 and Korthikanti et al. 2022
-// lay out a layer.
+// C54 to C57: what a device of a mesh does and holds, counted by hand as Shoeybi et al. 2019 and Korthikanti et al.
+// 2022 lay out a layer.
 #include "cost_model/mesh_facts.h"
 
 #include "cost_model/memory.h"
@@ -60,7 +60,8 @@ std::vector<std::pair<CollectiveKind, std::int64_t>> sent(const MeshFacts& facts
 
 }  // namespace
 
-TEST_CASE("C54: a device of a tensor axis does its part of an MLP, gathers its input once and scatters its result once") {
+TEST_CASE(
+    "C54: a device of a tensor axis does its part of an MLP, gathers its input once and scatters its result once") {
   const Mlp mlp;
   const ModelFacts facts(mlp.graph);
   for (const int tensor : {2, 4}) {

@@ -35,8 +35,8 @@ struct Scene {
 
 TEST_CASE("C55: a layer scatters its result in forward and gathers the gradient in backward") {
   Scene scene;
-  // Layer 2: 3 samples of 8 floats are 96 bytes over 2 ranks; half the work of 3 s and 6 s. A device has 4 of 8 features
-  // and the rows of W for them, so what it makes is a part of the sum.
+  // Layer 2: 3 samples of 8 floats are 96 bytes over 2 ranks; half the work of 3 s and 6 s. A device has 4 of 8
+  // features and the rows of W for them, so what it makes is a part of the sum.
   const MeshTicks ticks =
       estimate_block_on_mesh(scene.cost, {2, 0, 3, plan::Precision::Float32, 2}, {scene.two, {}, 0});
   CHECK(to_seconds(ticks.forward).value == Approx(1.5 + 96e-3 * 2));
