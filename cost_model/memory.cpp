@@ -11,7 +11,7 @@ namespace coxswain::cost_model {
 namespace {
 
 constexpr std::int64_t kFloat32Bytes = 4;
-constexpr std::int64_t kBFloat16Bytes = 2;
+constexpr std::int64_t kHalfBytes = 2;
 /// Two float32 moments of AdamW.
 constexpr std::int64_t kOptimizerBytes = 8;
 
@@ -198,9 +198,9 @@ PersistentMemory estimate_persistent_memory(const PersistentElements& elements, 
   const std::int64_t split = split_elements(elements, often_used, replicas, holders);
   const std::int64_t updated =
       zero_stage >= 1 ? split_elements(elements, elements.tied, replicas, holders) : elements.held;
-  const bool half = precision == plan::Precision::BFloat16, on_host = offload == plan::Offload::Optimizer;
-  // What is computed with, and under bfloat16 the float32 masters, which are state of the optimizer.
-  const std::int64_t computed = half ? kBFloat16Bytes : kFloat32Bytes;
+  const bool half = plan::is_mixed(precision), on_host = offload == plan::Offload::Optimizer;
+  // What is computed with, and in mixed precision the float32 masters, which are state of the optimizer.
+  const std::int64_t computed = half ? kHalfBytes : kFloat32Bytes;
   PersistentMemory memory;
   memory.parameters = Bytes(computed * (zero_stage >= 3 ? split : elements.held)) + elements.frozen;
   if (half && !on_host) {

@@ -15,9 +15,7 @@ using Devices = std::vector<plan::DeviceId>;
 
 constexpr std::int64_t kFloat32Bytes = 4;
 
-std::int64_t computed_bytes(plan::Precision precision) {
-  return size_of(precision == plan::Precision::BFloat16 ? DType::BFloat16 : DType::Float32).value;
-}
+std::int64_t computed_bytes(plan::Precision precision) { return size_of(plan::computed_dtype(precision)).value; }
 
 Ticks collective_ticks(const CostModel& cost, CollectiveKind kind, Bytes payload, const Devices& devices) {
   if (devices.size() < 2 || payload.value == 0) return 0;

@@ -222,8 +222,8 @@ const std::vector<model::OpCost>& ModelFacts::op_costs(int block, std::int64_t s
 
 Bytes ModelFacts::value_bytes(model::ValueId value, std::int64_t samples, plan::Precision precision) const {
   const DType dtype = graph_.values[static_cast<std::size_t>(value)].dtype;
-  const bool halved = precision == plan::Precision::BFloat16 && dtype == DType::Float32;
-  return (halved ? size_of(DType::BFloat16) : size_of(dtype)) * model::num_elements(graph_, value, samples);
+  return size_of(dtype == DType::Float32 ? plan::computed_dtype(precision) : dtype) *
+         model::num_elements(graph_, value, samples);
 }
 
 Bytes ModelFacts::key_value_bytes(int block, std::int64_t samples, plan::Precision precision) const {

@@ -76,7 +76,7 @@ class ModelFacts {
   [[nodiscard]] Bytes dispatch_bytes(int block, std::int64_t samples, plan::Precision precision) const;
 
   /// Bytes that cross the cut before block `cut` for `samples`: activations forward, gradients backward.
-  /// C16: floating-point values are 2 bytes an element under bfloat16.
+  /// C16: floating-point values are 2 bytes an element in mixed precision.
   [[nodiscard]] Bytes activation_bytes(int cut, std::int64_t samples, plan::Precision precision) const;
   [[nodiscard]] Bytes gradient_bytes(int cut, std::int64_t samples, plan::Precision precision) const;
   /// Bytes of every buffer and the ascending blocks that use it.

@@ -11,12 +11,24 @@ bool is_matmul_like(model::OpClass op_class) {
          op_class == model::OpClass::Convolution;
 }
 
-DType dtype_of(plan::Precision precision) {
-  return precision == plan::Precision::BFloat16 ? DType::BFloat16 : DType::Float32;
+/// Best rate of the float16 curve; 0 without one.
+FlopPerSecond best_float16(const cluster::DeviceClass& device) {
+  FlopPerSecond best{0};
+  for (const cluster::MatmulRate& rate : device.matmul_rates)
+    if (rate.dtype == DType::Float16) best = std::max(best, rate.rate.value);
+  return best;
+}
+
+/// The curve that `precision` is rated by: float16's own where there is one, else bfloat16's. A device without 16-bit
+/// arithmetic computes in float32.
+DType rated_dtype(const cluster::DeviceClass& device, plan::Precision precision) {
+  if (!plan::is_mixed(precision)) return DType::Float32;
+  if (precision == plan::Precision::Float16 && best_float16(device).value > 0) return DType::Float16;
+  return device.peak_bfloat16.value.value > 0 ? DType::BFloat16 : DType::Float32;
 }
 
 /// Share of the float32 bytes that move under `precision`.
-double byte_scale(plan::Precision precision) { return precision == plan::Precision::BFloat16 ? 0.5 : 1.0; }
+double byte_scale(plan::Precision precision) { return plan::is_mixed(precision) ? 0.5 : 1.0; }
 
 Bytes scaled(Bytes bytes, double scale) {
   return Bytes(static_cast<std::int64_t>(std::llround(static_cast<double>(bytes.value) * scale)));
@@ -25,15 +37,17 @@ Bytes scaled(Bytes bytes, double scale) {
 }  // namespace
 
 FlopPerSecond matmul_peak(const cluster::DeviceClass& device, plan::Precision precision) {
-  if (precision == plan::Precision::BFloat16 && device.peak_bfloat16.value.value > 0) return device.peak_bfloat16.value;
-  return device.peak_float32.value;
+  if (!plan::is_mixed(precision)) return device.peak_float32.value;
+  if (device.peak_bfloat16.value.value > 0) return device.peak_bfloat16.value;
+  // Older devices multiply in float16 alone; what they reach there is known by the curve only.
+  return std::max(device.peak_float32.value,
+                  precision == plan::Precision::Float16 ? best_float16(device) : FlopPerSecond(0));
 }
 
 // C5
 FlopPerSecond matmul_rate(const cluster::DeviceClass& device, plan::Precision precision, double size) {
   const FlopPerSecond peak = matmul_peak(device, precision);
-  // A device without bfloat16 arithmetic computes in float32.
-  const DType dtype = device.peak_bfloat16.value.value > 0 ? dtype_of(precision) : DType::Float32;
+  const DType dtype = rated_dtype(device, precision);
   const cluster::MatmulRate* below = nullptr;
   const cluster::MatmulRate* above = nullptr;
   for (const cluster::MatmulRate& rate : device.matmul_rates) {
@@ -71,9 +85,7 @@ Seconds estimate_op(const cluster::DeviceClass& device, plan::Precision precisio
   return std::max(arithmetic, bytes / device.memory_bandwidth.value);
 }
 
-model::ExpertForm expert_form(const cluster::DeviceClass& device) {
-  return device.kind == cluster::DeviceKind::Cuda ? model::ExpertForm::Grouped : model::ExpertForm::Gathered;
-}
+model::ExpertForm expert_form(const cluster::DeviceClass&) { return model::ExpertForm::Grouped; }
 
 namespace {
 

@@ -32,8 +32,8 @@ struct OpCost {
   Bytes backward_bytes{0};
   Bytes table_bytes{0};  // of the forward bytes: experts' tables, read whole; the backward moves them twice
 };
-/// How products with chosen experts run: each row's matrix gathered first, as the archive says and our engine does, or
-/// grouped by expert, which reads each table once and keeps no gathered matrix (Gale et al. 2022), as accelerators do.
+/// How products with chosen experts run: each row's matrix gathered first, as the archive says, or grouped by expert,
+/// which reads each table once and keeps no gathered matrix (Gale et al. 2022), as accelerators and our engine do.
 enum class ExpertForm { Gathered, Grouped };
 [[nodiscard]] OpCost estimate_op_cost(const ModelGraph& graph, OpId op, std::int64_t samples);
 

@@ -67,6 +67,11 @@ namespace coxswain::plan {
                                                 const std::vector<TiedParameter>& tied, bool shared,
                                                 ListDetail detail = ListDetail::Complete);
 
+/// F and B (or I, W) of a list in its order; a backward in parts counts once.
+[[nodiscard]] std::vector<Action> compute_order(const std::vector<Action>& actions);
+/// The first role of `stage`; the roles of a stage have one order. Requires: there is one.
+[[nodiscard]] const Role& role_of_stage(const Plan& plan, int stage);
+
 /// True when two replicas of one stage belong to one role.
 [[nodiscard]] bool same_role(const Replica& a, const Replica& b);
 

@@ -66,7 +66,7 @@ std::vector<Edge> pipeline_edges(const Plan& plan) {
   std::vector<Edge> edges;
   for (int s = 0; s + 1 < num_stages; ++s) edges.push_back({s, s, s + 1});
   if (num_stages < 2 || num_parts(plan) == num_stages) return edges;
-  if (plan.schedule == ScheduleKind::ZeroBubbleV) {
+  if (is_v_shaped(plan.schedule)) {
     for (int s = 0; s + 1 < num_stages; ++s) edges.push_back({num_stages + s, s + 1, s});
   } else {
     edges.push_back({num_stages - 1, num_stages - 1, 0});
@@ -84,7 +84,7 @@ std::optional<Edge> edge_after(const Plan& plan, int part) {
   const int to = place_of_part(plan.schedule, part + 1, num_stages).stage;
   if (from == to) return std::nullopt;
   if (to == from + 1) return Edge{from, from, to};
-  return Edge{plan.schedule == ScheduleKind::ZeroBubbleV ? num_stages + to : from, from, to};
+  return Edge{is_v_shaped(plan.schedule) ? num_stages + to : from, from, to};
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 // From stages, batch and schedule to each role's complete list of actions.
 #include <algorithm>
+#include <set>
 #include <unordered_map>
 
 #include "common/ensure.h"
@@ -261,6 +262,24 @@ std::vector<Action> stage_actions(const Plan& plan, int stage, const std::vector
   return list.take();
 }
 
+const Role& role_of_stage(const Plan& plan, int stage) {
+  const auto found =
+      std::find_if(plan.roles.begin(), plan.roles.end(), [&](const Role& role) { return role.stage == stage; });
+  COX_ENSURE(found != plan.roles.end(), stage);
+  return *found;
+}
+
+std::vector<Action> compute_order(const std::vector<Action>& actions) {
+  std::vector<Action> order;
+  std::set<std::tuple<ActionKind, int, int>> seen;
+  for (const Action& action : actions) {
+    if (!is_compute(action.kind) || action.micro_batch < 0) continue;
+    if (seen.emplace(action.kind, action.micro_batch, action.chunk).second)
+      order.push_back({action.kind, action.micro_batch, -1, -1, -1, action.chunk});
+  }
+  return order;
+}
+
 bool same_role(const Replica& a, const Replica& b) {
   return a.tensor == b.tensor && a.context == b.context && a.expert == b.expert && a.samples == b.samples &&
          std::equal(a.devices.begin(), a.devices.end(), b.devices.begin(), b.devices.end(),
@@ -271,6 +290,10 @@ void fill_roles(Plan& plan, const model::ModelGraph& graph, Bytes bucket_bytes, 
   const int num_stages = static_cast<int>(plan.stages.size());
   std::vector<std::vector<Action>> schedules;
   for (int s = 0; s < num_stages; ++s) {
+    if (is_custom(plan.schedule)) {
+      schedules.push_back(compute_order(role_of_stage(plan, s).actions));
+      continue;
+    }
     schedules.push_back(make_schedule(plan.schedule, s, num_stages, static_cast<int>(plan.batch.count),
                                       num_chunks(plan.stages[static_cast<std::size_t>(s)])));
   }
@@ -309,10 +332,16 @@ std::vector<Action> evaluation_actions(const Plan& plan, int stage) {
             count = static_cast<int>(plan.batch.count);
   if (chunks == 1) {
     for (int m = 0; m < count; ++m) list.forward(m);
+  } else if (plan.schedule == ScheduleKind::Custom) {
+    // Rounds of as many micro-batches as stages: nothing waits on the edge back for longer than a round.
+    const int stages = static_cast<int>(plan.stages.size());
+    for (int first = 0; first < count; first += stages)
+      for (int chunk = 0; chunk < chunks; ++chunk)
+        for (int m = first; m < std::min(count, first + stages); ++m) list.forward(m, chunk);
   } else {
-    // The schedule's own order of forwards is one that no stage gets stuck in.
-    for (const Action& action :
-         make_schedule(plan.schedule, stage, static_cast<int>(plan.stages.size()), count, chunks)) {
+    // The schedule's own order of forwards is one that no stage gets stuck in; all V-shaped ones have one.
+    const ScheduleKind kind = is_v_shaped(plan.schedule) ? ScheduleKind::ZeroBubbleV : plan.schedule;
+    for (const Action& action : make_schedule(kind, stage, static_cast<int>(plan.stages.size()), count, chunks)) {
       if (action.kind == ActionKind::Forward) list.forward(action.micro_batch, action.chunk);
     }
   }

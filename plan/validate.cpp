@@ -95,12 +95,17 @@ class Validator {
     if (std::find(kBackends.begin(), kBackends.end(), plan_.backend) == kBackends.end()) {
       invalid("V6", "unknown communication backend", "backend", "host, mpi, nccl", plan_.backend);
     }
-    if (plan_.precision == Precision::BFloat16 && !capabilities_.bfloat16) {
-      unimplemented("V7", "this precision", "precision", "float32", std::string(to_text(plan_.precision)));
+    if (!has_precision(capabilities_, plan_.precision)) {
+      std::string expected;
+      for (const Precision precision : {Precision::Float32, Precision::BFloat16, Precision::Float16}) {
+        if (has_precision(capabilities_, precision))
+          expected += (expected.empty() ? "" : ", ") + std::string(to_text(precision));
+      }
+      unimplemented("V7", "this precision", "precision", std::move(expected), std::string(to_text(plan_.precision)));
     }
     if (!has_schedule(capabilities_, plan_.schedule)) {
       std::string expected;
-      for (int i = 0; i <= static_cast<int>(ScheduleKind::ZeroBubbleV); ++i) {
+      for (int i = 0; i <= static_cast<int>(ScheduleKind::CustomV); ++i) {
         const auto kind = static_cast<ScheduleKind>(i);
         if (has_schedule(capabilities_, kind)) expected += (expected.empty() ? "" : ", ") + std::string(to_text(kind));
       }
@@ -152,12 +157,14 @@ class Validator {
     const bool chunks = has_chunks(plan_.schedule);
     for (std::size_t s = 0; s < plan_.stages.size(); ++s) {
       const int count = num_chunks(plan_.stages[s]);
-      const bool holds = plan_.schedule == ScheduleKind::ZeroBubbleV ? count == 2
-                         : chunks                                    ? count >= 2 && count == first
-                                                                     : count == 1;
+      const bool holds = is_v_shaped(plan_.schedule)              ? count == 2
+                         : plan_.schedule == ScheduleKind::Custom ? count == first
+                         : chunks                                 ? count >= 2 && count == first
+                                                                  : count == 1;
       if (holds) continue;
       invalid("V10", "wrong number of chunks for the schedule", at_index("stages", s) + ".chunks",
-              plan_.schedule == ScheduleKind::ZeroBubbleV ? "1 beside the stage's first run"
+              is_v_shaped(plan_.schedule)              ? "1 beside the stage's first run"
+              : plan_.schedule == ScheduleKind::Custom ? "as many on every stage"
               : chunks ? "at least 1 beside the stage's first run, as many on every stage"
                        : "none under " + std::string(to_text(plan_.schedule)),
               std::to_string(count - 1));
@@ -381,13 +388,21 @@ class Validator {
               std::to_string(role.actions.size()) + " actions");
       return;
     }
-    std::vector<ActionKind> kinds{ActionKind::Forward, ActionKind::Backward};
-    if (splits_backward(plan_.schedule))
-      kinds = {ActionKind::Forward, ActionKind::BackwardInput, ActionKind::BackwardWeight};
+    const std::vector<ActionKind> whole{ActionKind::Forward, ActionKind::Backward},
+        split{ActionKind::Forward, ActionKind::BackwardInput, ActionKind::BackwardWeight};
+    // A custom order says of each backward whether it is split.
+    std::set<std::pair<int, int>> split_ones;
+    for (const Action& action : role.actions)
+      if (is_custom(plan_.schedule) && action.kind == ActionKind::BackwardInput)
+        split_ones.emplace(action.micro_batch, action.chunk);
+    const auto kinds_of = [&](int micro_batch, int chunk) -> const std::vector<ActionKind>& {
+      return splits_backward(plan_.schedule) || split_ones.count({micro_batch, chunk}) > 0 ? split : whole;
+    };
     std::vector<Action> schedule;
     const int chunks = num_chunks(plan_.stages[static_cast<std::size_t>(role.stage)]);
     std::set<std::tuple<ActionKind, int, int>> seen;
     for (const Action& action : role.actions) {
+      const auto& kinds = kinds_of(action.micro_batch, action.chunk);
       const bool pipeline = std::find(kinds.begin(), kinds.end(), action.kind) != kinds.end();
       if (!pipeline || action.micro_batch < 0 || action.micro_batch >= plan_.batch.count) continue;
       if (action.chunk < 0 || action.chunk >= chunks) continue;
@@ -396,7 +411,7 @@ class Validator {
     }
     for (int m = 0; m < static_cast<int>(plan_.batch.count); ++m) {
       for (int chunk = 0; chunk < chunks; ++chunk) {
-        for (const ActionKind kind : kinds) {
+        for (const ActionKind kind : kinds_of(m, chunk)) {
           if (seen.emplace(kind, m, chunk).second) schedule.push_back({kind, m, -1, -1, -1, chunk});
         }
       }

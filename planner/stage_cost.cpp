@@ -310,8 +310,7 @@ void StageCosts::add_times(const Span& span, StageCost& result) {
     mesh.offload = result.state.offload;
     update += cost_model::estimate_update_on_mesh(spans.cost(), own, spans.precision(), mesh);
     if (is_split && result.state.zero_stage < 3) {
-      const std::int64_t bytes =
-          size_of(spans.precision() == plan::Precision::BFloat16 ? DType::BFloat16 : DType::Float32).value;
+      const std::int64_t bytes = size_of(plan::computed_dtype(spans.precision())).value;
       const std::int64_t experts = expert > 1 ? elements.held_experts : 0;
       update += collective(collective::CollectiveKind::AllGather, bytes * (elements.held - elements.tied - experts),
                            span.composition, false);

@@ -78,21 +78,24 @@ TEST_CASE("V6: backend", "[validate]") {
 
 TEST_CASE("V7: precision", "[validate]") {
   Case c;
-  c.plan.precision = Precision::BFloat16;
-  CHECK(c.errors().empty());
-  Capabilities float32_only = kRunnable;
-  float32_only.bfloat16 = false;
-  const auto errors = validate(c.plan, c.graph, c.resources, float32_only);
-  REQUIRE(errors.size() == 1);
-  CHECK(errors.front().message.substr(0, 3) == "V7:");
-  CHECK(errors.front().path == "precision");
-  CHECK(errors.front().code == ErrorCode::Unimplemented);
+  for (const Precision precision : {Precision::BFloat16, Precision::Float16}) {
+    c.plan.precision = precision;
+    CHECK(c.errors().empty());
+    Capabilities fewer = kRunnable;
+    (precision == Precision::BFloat16 ? fewer.bfloat16 : fewer.float16) = false;
+    const auto errors = validate(c.plan, c.graph, c.resources, fewer);
+    REQUIRE(errors.size() == 1);
+    CHECK(errors.front().message.substr(0, 3) == "V7:");
+    CHECK(errors.front().path == "precision");
+    CHECK(errors.front().code == ErrorCode::Unimplemented);
+    CHECK(errors.front().expected == (precision == Precision::BFloat16 ? "float32, float16" : "float32, bfloat16"));
+  }
 }
 
 TEST_CASE("V8: schedule", "[validate]") {
   Case c;
-  for (const auto kind :
-       {ScheduleKind::Interleaved, ScheduleKind::ZeroBubbleH1, ScheduleKind::ZeroBubbleH2, ScheduleKind::ZeroBubbleV}) {
+  for (const auto kind : {ScheduleKind::Interleaved, ScheduleKind::ZeroBubbleH1, ScheduleKind::ZeroBubbleH2,
+                          ScheduleKind::ZeroBubbleV, ScheduleKind::Custom, ScheduleKind::CustomV}) {
     c.plan.schedule = kind;
     const auto errors = validate(c.plan, c.graph, c.resources, Capabilities{});
     REQUIRE_FALSE(errors.empty());

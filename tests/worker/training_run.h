@@ -5,6 +5,9 @@
 #include <exception>
 #include <limits>
 #include <map>
+#include <optional>
+#include <set>
+#include <stdexcept>
 #include <string>
 #include <thread>
 #include <vector>
@@ -35,12 +38,13 @@ struct PlanSpec {
   std::vector<int> recompute_blocks = {};  // these, where not all are recomputed
   int receive_credits = 2;
   std::vector<int> zero_stages = {};  // by stage, else 0
+  std::optional<plan::CsvSchedule> order = {};  // in place of `schedule`
 };
 
 inline plan::Plan make_plan(const model::ModelGraph& graph, const PlanSpec& spec) {
   plan::Plan plan;
   std::int64_t device = 0;
-  plan.schedule = spec.schedule;
+  plan.schedule = spec.order ? spec.order->kind : spec.schedule;
   plan.receive_credits = spec.receive_credits;
   std::vector<int> ends = spec.part_ends;
   for (const StageSpec& given : spec.stages) {
@@ -78,7 +82,11 @@ inline plan::Plan make_plan(const model::ModelGraph& graph, const PlanSpec& spec
   plan.batch.count = spec.count;
   plan.batch.global = plan.batch.micro * spec.count;
   plan.precision = spec.precision;
-  plan::fill_roles(plan, graph, Bytes(spec.bucket_bytes));
+  if (!spec.order) {
+    plan::fill_roles(plan, graph, Bytes(spec.bucket_bytes));
+  } else if (auto applied = plan::apply_schedule(plan, graph, Bytes(spec.bucket_bytes), *spec.order); !applied) {
+    throw std::runtime_error(to_text(applied.error()));
+  }
   return plan;
 }
 
@@ -88,6 +96,9 @@ struct TrainingRun {
   /// Put together from every rank's parts; ranks that share elements must agree on them. NaN: nobody had it.
   std::map<std::string, std::vector<float>> parameters;
   std::vector<std::string> problems;
+  std::vector<std::int64_t> skipped;  // steps that updated nothing
+  std::vector<double> loss_scales;    // per step
+  std::set<std::string> not_finite;   // "step 3 rank 1: the loss is"
 };
 
 /// Puts a part to its place in `whole`; false where another rank had other bits there.
@@ -136,7 +147,14 @@ inline Result<void> train_rank(const model::ModelGraph& graph, const plan::Plan&
     COX_TRY_VOID(engine->begin_step(step));
     COX_TRY_VOID(run_program(program, *engine, communicators, signal));
     COX_TRY(const worker::StepNumbers numbers, engine->end_step());
+    if (!numbers.not_finite.empty()) {
+      const std::lock_guard lock(mutex);
+      run.not_finite.insert("step " + std::to_string(step) + " rank " + std::to_string(rank) + ": " +
+                            numbers.not_finite);
+    }
     if (rank != 0) continue;
+    if (numbers.skipped) run.skipped.push_back(step);
+    run.loss_scales.push_back(numbers.loss_scale);
     run.losses.push_back(numbers.loss);
     run.grad_norms.push_back(numbers.grad_norm);
     run.learning_rates.push_back(numbers.learning_rate);

@@ -49,7 +49,8 @@ at::Tensor merged(const at::Tensor& tensor) {
 // The mask as something to add, with the strides of a broadcast over the leading dims.
 at::Tensor additive_mask(const AttentionArguments& arguments, const Shape& shape) {
   at::Tensor mask = arguments.mask;
-  if (mask.scalar_type() == c10::ScalarType::BFloat16) mask = mask.to(c10::ScalarType::Float);
+  if (mask.scalar_type() == c10::ScalarType::BFloat16 || mask.scalar_type() == c10::ScalarType::Half)
+    mask = mask.to(c10::ScalarType::Float);
   if (mask.scalar_type() == c10::ScalarType::Bool) {
     const auto options = mask.options().dtype(c10::ScalarType::Float);
     mask = at::where(mask, at::full({}, 0.0, options), at::full({}, -std::numeric_limits<double>::infinity(), options));
@@ -196,8 +197,8 @@ at::Tensor dropout_attention(const AttentionArguments& given) {
   arguments.key = repeat_heads(arguments.key, arguments.query);
   arguments.value = repeat_heads(arguments.value, arguments.query);
   const c10::ScalarType type = arguments.query.scalar_type();
-  TORCH_CHECK(type == c10::ScalarType::Float || type == c10::ScalarType::BFloat16,
-              "attention with dropout takes float32 or bfloat16, got ", type);
+  TORCH_CHECK(type == c10::ScalarType::Float || type == c10::ScalarType::BFloat16 || type == c10::ScalarType::Half,
+              "attention with dropout takes float32, bfloat16 or float16, got ", type);
   const bool requires_grad = torch::autograd::compute_requires_grad(arguments.query, arguments.key, arguments.value);
   torch::autograd::edge_list edges;
   if (requires_grad) edges = torch::autograd::collect_next_edges(arguments.query, arguments.key, arguments.value);

@@ -96,9 +96,9 @@ class PartDropout {
 
 at::Tensor run_dropout_kernel(const at::Tensor& tensor, const DropoutStream& stream, const DropoutPlace& place) {
   const c10::ScalarType type = tensor.scalar_type();
-  if (type == c10::ScalarType::BFloat16)
+  if (type == c10::ScalarType::BFloat16 || type == c10::ScalarType::Half)
     return run_dropout_kernel(tensor.to(c10::ScalarType::Float), stream, place).to(type);
-  TORCH_CHECK(type == c10::ScalarType::Float, "dropout takes float32 or bfloat16, got ", type);
+  TORCH_CHECK(type == c10::ScalarType::Float, "dropout takes float32, bfloat16 or float16, got ", type);
   if (place.part) return PartDropout(stream, place).run(tensor);
   const bool has_samples = place.rows_per_sample > 0;
   const at::Tensor input =

@@ -10,15 +10,17 @@
 #include <cmath>
 #include <map>
 #include <optional>
+#include <set>
 
 #include "common/ensure.h"
 #include "plan/layout/held_rows.h"
 #include "worker/engine/caching_allocator.h"
 #include "worker/engine/chunk.h"
-#include "worker/engine/inputs.h"
 #include "worker/engine/learning_rate.h"
 #include "worker/engine/mesh_setup.h"
 #include "worker/engine/stage_runner.h"
+#include "worker/engine/step_filter.h"
+#include "worker/engine/training_data.h"
 #include "worker/engine/transitions.h"
 #include "worker/engine/zero_stage.h"
 
@@ -40,7 +42,7 @@ Result<void> check_supported(const plan::Plan& plan) {
     if (set)
       problems.push_back({ErrorCode::Unimplemented, std::string("this version cannot run ") + what, path, "", "", ""});
   };
-  refuse(plan.precision == plan::Precision::BFloat16 && !plan::kRunnable.bfloat16, "precision", "bfloat16");
+  refuse(!plan::has_precision(plan::kRunnable, plan.precision), "precision", "this precision");
   refuse(!plan::has_schedule(plan::kRunnable, plan.schedule), "schedule", "this schedule");
   for (std::size_t s = 0; s < plan.stages.size(); ++s) {
     const plan::Stage& stage = plan.stages[s];
@@ -74,7 +76,8 @@ class TorchEngine final : public Engine {
         tied_(plan::tied_parameters(plan_, graph_)),
         step_timeout_(options.step_timeout),
         localise_(options.localise ? options.localise : Localise(plan::localise_stage)),
-        edges_(graph_, plan_.precision) {}
+        edges_(graph_, plan_.precision),
+        filter_(plan_.precision, settings_.optimizer.initial_loss_scale, settings_.optimizer.skip_non_finite) {}
 
   Result<void> open() {
     COX_TRY_VOID(check_batch());
@@ -87,12 +90,16 @@ class TorchEngine final : public Engine {
     COX_TRY(chunks_, make_chunks(mesh_->view, plan_, groups_, rank_, *weights_, *store_));
     uses_ = GatheredUses(plan::make_rank_program(plan_, graph_, rank_).actions);
     evaluation_uses_ = GatheredUses(plan::evaluation_actions(plan_, place_.stage));
+    find_whole_backwards();
     return {};
   }
 
   Result<void> begin_step(std::int64_t step) override {
     evaluating_ = false;
     step_ = step;
+    skipped_ = false;
+    not_finite_.clear();
+    loss_scale_ = filter_.loss_scale();
     store_->begin_step();
     begin_pass();
     return {};
@@ -100,8 +107,14 @@ class TorchEngine final : public Engine {
 
   Result<StepNumbers> end_step() override {
     drop_micro_batches();
-    return StepNumbers{step_, reduced_loss(), std::sqrt(reduced_[0]),
-                       learning_rate_of(settings_.optimizer, step_, settings_.steps), memory_peak()};
+    return StepNumbers{step_,
+                       reduced_loss(),
+                       std::sqrt(reduced_[0]),
+                       learning_rate_of(settings_.optimizer, step_, settings_.steps),
+                       memory_peak(),
+                       skipped_,
+                       not_finite_,
+                       filter_.scales() ? loss_scale_ : 0};
   }
 
   Result<void> begin_evaluation(std::int64_t index) override {
@@ -215,10 +228,8 @@ class TorchEngine final : public Engine {
   }
 
   Result<void> open_data() {
-    if (settings_.data.text.empty())
-      return Error{ErrorCode::FailedPrecondition, "no training text", "data.text", "a file", "", ""};
-    COX_TRY(roles_, input_roles(graph_, settings_.data.sequence_length));
-    COX_TRY(TextData data, TextData::open(settings_.data, settings_.data.validation_steps * plan_.batch.global));
+    COX_TRY(TrainingData data,
+            TrainingData::open(graph_, settings_.data, settings_.data.validation_steps * plan_.batch.global));
     data_ = std::move(data);
     return {};
   }
@@ -279,9 +290,13 @@ class TorchEngine final : public Engine {
                        {},
                        gradient_allocator({ActionKind::ReduceTied, -1, -1, -1, static_cast<int>(t)})});
     }
-    for (StorageSpec& spec : specs)
-      for (const int p : spec.parameters)
+    const auto copied = copied_parameters(mesh_->view.graph(), plan::runs_of(stage_), plan_.precision);
+    for (StorageSpec& spec : specs) {
+      for (const int p : spec.parameters) {
         if (!mesh_->counts_in_norm(p)) spec.not_in_norm.push_back(p);
+        if (copied[p] != 0) spec.copied.push_back(p);
+      }
+    }
     COX_TRY(ParameterStore store, ParameterStore::make(mesh_->view.graph(), *weights_, std::move(specs), true,
                                                        plan_.precision, mesh_->view.part ? &mesh_->view : nullptr));
     store_ = std::move(store);
@@ -292,7 +307,7 @@ class TorchEngine final : public Engine {
   Result<void> note_reads(std::vector<StorageSpec>& specs) const {
     const bool any =
         std::any_of(specs.begin(), specs.end(), [](const StorageSpec& spec) { return spec.sharding.zero_stage > 0; });
-    if (!any || plan_.precision != plan::Precision::BFloat16) return {};
+    if (!any || !plan::is_mixed(plan_.precision)) return {};
     COX_TRY(const ParameterReads reads, find_reads(mesh_->view, plan_, rank_, *weights_));
     for (StorageSpec& spec : specs) {
       for (const int p : spec.parameters) {
@@ -321,6 +336,26 @@ class TorchEngine final : public Engine {
       for (const int p : model::slice_stage(graph_, run.first_block, run.end_block).parameters)
         if (std::find(all.begin(), all.end(), p) == all.end()) all.push_back(p);
     return all;
+  }
+
+  // Where nothing is sent for I and its W comes next, halves gain nothing and would hold the block's inputs and
+  // gradients of outputs through I: such an I is a whole backward, and its W nothing.
+  void find_whole_backwards() {
+    std::vector<const Action*> computed;
+    for (const plan::Role& role : plan_.roles) {
+      if (role.stage != place_.stage || std::count(role.replicas.begin(), role.replicas.end(), place_.replica) == 0)
+        continue;
+      for (const Action& action : role.actions)
+        if (plan::is_compute(action.kind)) computed.push_back(&action);
+    }
+    for (std::size_t i = 0; i + 1 < computed.size(); ++i) {
+      const Action &input = *computed[i], &weight = *computed[i + 1];
+      if (input.kind != ActionKind::BackwardInput || weight.kind != ActionKind::BackwardWeight) continue;
+      const bool same = key_of(input) == key_of(weight) && input.first_block == weight.first_block &&
+                        input.end_block == weight.end_block;
+      const Chunk& chunk = chunks_[input.chunk];
+      if (same && !chunk.gradient_out.exists && chunk.before < 0) whole_.insert(key_of(input));
+    }
   }
 
   [[nodiscard]] int tied_index(int parameter) const {
@@ -369,14 +404,10 @@ class TorchEngine final : public Engine {
     mode.step = step_;
     mode.first_sample = first_sample(micro_batch);
     MicroBatch batch = chunk.runner->make_micro_batch(mode);
-    const auto window = [&](std::int64_t i) {
-      const std::int64_t sample = mode.first_sample + i;
-      return evaluating_ ? data_->validation_window(evaluation_ * plan_.batch.global + sample)
-                         : data_->training_window((step_ - 1) * plan_.batch.global + sample);
-    };
+    const std::int64_t position = (evaluating_ ? evaluation_ : step_ - 1) * plan_.batch.global + mode.first_sample;
     for (const int i : chunk.runner->stage().slice.inputs)
       batch.values[graph_.inputs[i].value] =
-          cut_tensor(make_text_input(roles_[i], samples_, data_->sequence_length(), window),
+          cut_tensor(evaluating_ ? data_->validation(i, position, samples_) : data_->training(i, position, samples_),
                      mesh_->view.cuts_of(graph_.inputs[i].value));
     return batch;
   }
@@ -399,7 +430,10 @@ class TorchEngine final : public Engine {
       numerators_[t] +=
           numerator.item().toDouble() * (graph_.loss[t].denominator ? 1.0 : static_cast<double>(samples_));
       numerator.reset();
-      if (!evaluating_ && !std::isfinite(numerators_[t])) return not_finite("the loss is", numerators_[t]);
+      if (!evaluating_ && !std::isfinite(numerators_[t])) {
+        not_finite_ = "the loss is";
+        if (filter_.loss_stops()) return not_finite(numerators_[t]);
+      }
     }
     if (action.end_block != chunk.run.end_block) return {};
     if (chunk.after >= 0) {
@@ -443,7 +477,8 @@ class TorchEngine final : public Engine {
       const auto options = options_of(graph_.values[term.numerator].dtype);
       StageRunner::add_gradient(
           batch, term.numerator,
-          at::full(sizes_of(graph_, term.numerator, samples_), seeds ? term.coefficient * share : 0.0, options));
+          at::full(sizes_of(graph_, term.numerator, samples_), seeds ? term.coefficient * share * loss_scale_ : 0.0,
+                   options));
     }
     batch.seeded = true;
   }
@@ -454,13 +489,14 @@ class TorchEngine final : public Engine {
     const Key key = key_of(action);
     MicroBatch& batch = micro_batch(key);
     seed_loss(chunk, batch);
-    if (action.kind == ActionKind::BackwardInput) {
+    const bool splits = action.kind == ActionKind::BackwardInput && whole_.count(key) == 0;
+    if (splits) {
       COX_TRY_VOID(chunk.runner->backward_inputs(batch, action.first_block, action.end_block));
     } else {
       COX_TRY_VOID(chunk.runner->backward(batch, action.first_block, action.end_block));
     }
     if (action.first_block != chunk.run.first_block) return {};
-    if (action.kind == ActionKind::BackwardInput) owed_[key] = std::move(batch.owed);
+    if (splits) owed_[key] = std::move(batch.owed);
     if (chunk.before >= 0) {
       MicroBatch& previous = micro_batch({chunk.before, action.micro_batch});
       for (const ValueId v : chunk.gradient_out.values)
@@ -471,6 +507,7 @@ class TorchEngine final : public Engine {
   }
 
   Result<void> run_weights(const Action& action) {
+    if (whole_.count(key_of(action)) != 0) return {};
     const Chunk& chunk = chunks_[action.chunk];
     const auto owed = owed_.find(key_of(action));
     COX_ENSURE(owed != owed_.end(), to_text(action));
@@ -480,20 +517,43 @@ class TorchEngine final : public Engine {
   }
 
   // A number that is not finite ends the run before it reaches a parameter on any rank: the one that has it does not
-  // come to the commit point.
-  [[nodiscard]] Error not_finite(const std::string& what, double value) const {
+  // come to the commit point. Where such steps are skipped it comes there, and with it the number to every rank.
+  [[nodiscard]] Error not_finite(double value) const {
     return Error{ErrorCode::Internal,
-                 what + " not finite at step " + std::to_string(step_) + " on rank " + std::to_string(rank_),
+                 not_finite_ + " not finite at step " + std::to_string(step_) + " on rank " + std::to_string(rank_),
                  "step " + std::to_string(step_),
                  "a finite number",
                  std::to_string(value),
                  "lower optimizer.learning_rate, clip gradients (optimizer.clip_grad_norm), or look at the data"};
   }
 
+  // The ranks that saw nothing of it themselves end because of those that did.
+  [[nodiscard]] Error too_many_skipped() const {
+    const bool saw = !not_finite_.empty();
+    return Error{
+        saw ? ErrorCode::Internal : ErrorCode::Aborted,
+        std::to_string(StepFilter::kMaxSkipped) + " steps in a row were skipped; the last: " +
+            (saw ? not_finite_ + " not finite at step " + std::to_string(step_) + " on rank " + std::to_string(rank_)
+                 : "step " + std::to_string(step_)),
+        "step " + std::to_string(step_),
+        "a finite loss and finite gradients",
+        filter_.scales() ? "loss scale " + std::to_string(loss_scale_) : "",
+        "lower optimizer.learning_rate, clip gradients (optimizer.clip_grad_norm), or look at the data; under "
+        "float16 try precision: bfloat16, which has float32's range"};
+  }
+
   Result<void> run_optimizer() {
+    skipped_ = !filter_.accept(
+        std::all_of(reduced_.begin(), reduced_.end(), [](double number) { return std::isfinite(number); }));
+    if (skipped_) {
+      if (filter_.exhausted()) return too_many_skipped();
+      return {};
+    }
     const double norm = std::sqrt(reduced_[0]), limit = settings_.optimizer.clip_grad_norm;
     const double scale = limit > 0 ? std::min(1.0, limit / (norm + kClipEpsilon)) : 1.0;
-    store_->update(settings_.optimizer, learning_rate_of(settings_.optimizer, step_, settings_.steps), scale, step_);
+    // The gradients still carry the loss's scale. AdamW's correction counts updates.
+    store_->update(settings_.optimizer, learning_rate_of(settings_.optimizer, step_, settings_.steps),
+                   scale / loss_scale_, step_ - filter_.num_skipped());
     return {};
   }
 
@@ -577,8 +637,12 @@ class TorchEngine final : public Engine {
     reduced_.assign(reduced_.size(), 0);
     if (!evaluating_) {
       for (int s = 0; s < store_->num_storages(); ++s) store_->complete_gradient(s);
-      reduced_[0] = store_->squared_norm(place_.replica == 0);
-      if (!std::isfinite(reduced_[0])) return not_finite("the gradients are", reduced_[0]);
+      // Of the gradients without the loss's scale, which is a power of two: nothing is rounded.
+      reduced_[0] = store_->squared_norm(place_.replica == 0) / (loss_scale_ * loss_scale_);
+      if (!std::isfinite(reduced_[0])) {
+        if (not_finite_.empty()) not_finite_ = "the gradients are";
+        if (filter_.gradients_stop()) return not_finite(reduced_[0]);
+      }
     }
     if (place_.position != 0) return {};
     // Without denominators nothing is counted in training.
@@ -662,8 +726,7 @@ class TorchEngine final : public Engine {
 
   std::unique_ptr<MeshSetup> mesh_;
   std::optional<WeightSource> weights_;
-  std::optional<TextData> data_;
-  std::vector<InputRole> roles_;
+  std::optional<TrainingData> data_;
   std::optional<ParameterStore> store_;
   std::vector<Chunk> chunks_;
   std::map<int, int> bucket_of_start_;
@@ -671,11 +734,15 @@ class TorchEngine final : public Engine {
   int storage_of_shared_ = -1, storage_of_reused_ = -1;
   GatheredUses uses_, evaluation_uses_;
   EdgeBuffers edges_;
+  StepFilter filter_;
 
-  bool evaluating_ = false;
+  bool evaluating_ = false, skipped_ = false;
+  std::string not_finite_;  // what this rank saw in this step, as StepNumbers has it
+  double loss_scale_ = 1;   // of this step
   std::int64_t step_ = 0, evaluation_ = 0;
   std::map<Key, MicroBatch> micro_batches_;
   std::map<Key, std::vector<WeightWork>> owed_;                    // by I to W
+  std::set<Key> whole_;                                            // whose I is a whole backward
   std::vector<double> numerators_, local_counts_, global_counts_;  // by loss term
   std::vector<double> reduced_;                                    // buffer of ReduceNorm
 };

@@ -35,13 +35,16 @@ struct EngineOptions {
   Seconds step_timeout{120};
 };
 
-/// What a finished step yields; equal on every rank (it went through ReduceNorm), except memory.
+/// What a finished step yields; equal on every rank (it went through ReduceNorm), but for memory and `not_finite`.
 struct StepNumbers {
   std::int64_t step = 0;
   double loss = 0;
   double grad_norm = 0;  // before clipping
   double learning_rate = 0;
-  Bytes peak_memory{0};  // this rank's allocator peak since construction
+  Bytes peak_memory{0};    // this rank's allocator peak since construction
+  bool skipped = false;    // no parameter was updated: something was not finite
+  std::string not_finite;  // what this rank saw of it: "the loss is", "the gradients are"; not equal on every rank
+  double loss_scale = 0;   // of this step; 0: not scaled (all but float16)
 };
 
 /// What a rank updates of a parameter: on a mesh of several devices some rows, under ZeRO a piece of those.

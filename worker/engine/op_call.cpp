@@ -12,6 +12,7 @@
 #include "common/ensure.h"
 #include "plan/layout/held_rows.h"
 #include "worker/engine/attention.h"
+#include "worker/engine/expert_linear.h"
 #include "worker/engine/tensor_types.h"
 
 namespace coxswain::worker {
@@ -162,21 +163,22 @@ struct ConstantValue {
   }
 };
 
-// A finite number that bfloat16 does not hold (a mask's float32 minimum) becomes the nearest one that it does.
-model::Argument::Variant in_range(const model::Argument::Variant& value) {
+// Kernels take the number that multiplies or divides in float32, whatever the tensors are.
+bool is_factor(std::string_view target) {
+  return target.starts_with("aten::mul") || target.starts_with("aten::div") || target.starts_with("aten::true_divide");
+}
+
+// A finite number that 16 bits do not hold (a mask's float32 minimum) becomes the nearest one that they do.
+model::Argument::Variant in_range(const model::Argument::Variant& value, std::string_view target,
+                                  const Casting& casting) {
   const auto* number = std::get_if<double>(&value);
   if (!number || !std::isfinite(*number)) return value;
-  return std::clamp(*number, -kBFloat16Max, kBFloat16Max);
+  // What is computed in float32 has no less than bfloat16's range.
+  const double largest = largest_finite(casting.wide || is_factor(target) ? DType::BFloat16 : casting.dtype);
+  return std::clamp(*number, -largest, largest);
 }
 
 }  // namespace
-
-int trainable_parameter(const model::ModelGraph& graph, model::ValueId value) {
-  if (graph.values[value].producer >= 0) return -1;
-  for (std::size_t p = 0; p < graph.parameters.size(); ++p)
-    if (graph.parameters[p].value == value) return graph.parameters[p].trainable ? static_cast<int>(p) : -1;
-  return -1;
-}
 
 model::ValueId OpCall::add_input(const model::ModelGraph& graph, model::ValueId value) {
   if (casting_.rule == ComputeRule::AsStored) return value;
@@ -203,7 +205,8 @@ Result<void> OpCall::add_argument(const model::ModelGraph& graph, const model::A
     return {};
   }
   const bool mixed = casting_.rule != ComputeRule::AsStored;
-  auto constant = std::visit(ConstantValue{schema, bindings}, mixed ? in_range(value) : value);
+  auto constant =
+      std::visit(ConstantValue{schema, bindings}, mixed ? in_range(value, graph.ops[op_].target, casting_) : value);
   if (!constant) return does_not_fit(graph.ops[op_], schema);
   arguments_[position] = std::move(*constant);
   return {};
@@ -211,6 +214,7 @@ Result<void> OpCall::add_argument(const model::ModelGraph& graph, const model::A
 
 Result<OpCall> OpCall::make(const model::ModelGraph& graph, model::OpId id, std::int64_t samples, Casting casting,
                             const LocalView* view) {
+  register_expert_operators();
   const model::Op& op = graph.ops[id];
   OpCall call;
   call.op_ = id;
@@ -258,7 +262,7 @@ Result<OpCall> OpCall::make_mesh_call(const model::ModelGraph& graph, OpCall cal
   for (const model::Argument& argument : op.arguments)
     if (const auto* reference = std::get_if<model::ValueRef>(&argument.value))
       call.tensors_.push_back({-1, call.add_input(graph, reference->id)});
-  if (call.whole_op_ >= 0 && !call.tensors_.empty()) call.locate_samples(graph, call.tensors_.front().value, view);
+  if (op.target == "coxswain::ring_attention") call.locate_samples(graph, call.tensors_.front().value, view);
   return call;
 }
 
@@ -309,16 +313,17 @@ void OpCall::find_special() {
 
 std::optional<c10::ScalarType> OpCall::compute_dtype(const std::vector<at::Tensor>& values) const {
   std::optional<c10::ScalarType> widest;
+  const c10::ScalarType narrow = scalar_type_of(casting_.dtype);
   switch (casting_.rule) {
     case ComputeRule::AsStored:
     case ComputeRule::Float32Inside: break;
-    case ComputeRule::BFloat16: return c10::ScalarType::BFloat16;
+    case ComputeRule::Narrow: return narrow;
     case ComputeRule::Float32:
     case ComputeRule::Float32Rounded: return c10::ScalarType::Float;
     case ComputeRule::Follow:
       for (const model::ValueId value : activations_) {
         const c10::ScalarType type = values[value].scalar_type();
-        if (type == c10::ScalarType::Float || (type == c10::ScalarType::BFloat16 && !widest)) widest = type;
+        if (type == c10::ScalarType::Float || (type == narrow && !widest)) widest = type;
       }
   }
   return widest;
@@ -328,9 +333,10 @@ at::Tensor OpCall::cast(const std::vector<at::Tensor>& values, model::ValueId va
                         std::optional<c10::ScalarType> dtype) const {
   const at::Tensor& tensor = values[value];
   const c10::ScalarType type = tensor.scalar_type();
-  if (!dtype || type == *dtype || (type != c10::ScalarType::Float && type != c10::ScalarType::BFloat16)) return tensor;
+  const c10::ScalarType narrow = scalar_type_of(casting_.dtype);
+  if (!dtype || type == *dtype || (type != c10::ScalarType::Float && type != narrow)) return tensor;
   const bool is_activation = std::find(activations_.begin(), activations_.end(), value) != activations_.end();
-  if (*dtype == c10::ScalarType::BFloat16 && !is_activation && !tensor.requires_grad()) return finite_bfloat16(tensor);
+  if (*dtype == narrow && !is_activation && !tensor.requires_grad()) return finite_in(tensor, casting_.dtype);
   return tensor.to(*dtype);
 }
 
@@ -356,7 +362,7 @@ void OpCall::store_outputs(std::vector<at::Tensor>& values) {
   std::size_t next = 0;
   const auto store = [&](at::Tensor tensor) {
     if (casting_.rule == ComputeRule::Float32Rounded && tensor.scalar_type() == c10::ScalarType::Float)
-      tensor = tensor.to(c10::ScalarType::BFloat16);
+      tensor = tensor.to(scalar_type_of(casting_.dtype));
     if (next < outputs_.size() && outputs_[next] >= 0) values[outputs_[next]] = std::move(tensor);
     ++next;
   };
@@ -430,6 +436,7 @@ void OpCall::run(std::vector<at::Tensor>& values, const RunMode& mode) {
 }
 
 bool has_kernel(const std::string& target) {
+  register_expert_operators();
   if (find_mesh_kernel(target)) return true;
   const c10::OperatorName name = operator_name(target);
   if (is_random(name.name)) return false;

@@ -12,9 +12,9 @@
 
 #include "common/result.h"
 #include "model/model_graph.h"
+#include "worker/engine/casting.h"
 #include "worker/engine/dropout.h"
 #include "worker/engine/mesh_link.h"
-#include "worker/engine/mixed_policy.h"
 
 namespace coxswain::worker {
 
@@ -29,19 +29,10 @@ struct RunMode {
   std::int64_t first_sample = 0;  // of this rank's micro-batch, inside the global batch
 };
 
-/// How the inputs of one operator are cast.
-struct Casting {
-  ComputeRule rule = ComputeRule::AsStored;
-  bool reads_copies = false;  // of parameters: their bfloat16 copies, not the float32 masters
-};
-
-/// Id past the graph's values under which a parameter's bfloat16 copy stands among them.
+/// Id past the graph's values under which a parameter's 16-bit copy stands among them.
 [[nodiscard]] inline model::ValueId copy_of(const model::ModelGraph& graph, int parameter) {
   return static_cast<model::ValueId>(graph.values.size()) + parameter;
 }
-
-/// Index of the trainable parameter that `value` is; -1: none.
-[[nodiscard]] int trainable_parameter(const model::ModelGraph& graph, model::ValueId value);
 
 class OpCall {
  public:

@@ -91,28 +91,38 @@ Result<ParameterStore> ParameterStore::make(const model::ModelGraph& graph, cons
                                             std::vector<StorageSpec> specs, bool with_optimizer,
                                             plan::Precision precision, const LocalView* view) {
   const at::NoGradGuard no_grad;
+  const ExactSizes exact;
   ParameterStore store;
   store.slot_of_.assign(graph.parameters.size(), -1);
   for (StorageSpec& spec : specs) {
+    COX_TRY_VOID(check_dtypes(graph, spec));
     if (spec.sharding.zero_stage > 0) {
-      COX_TRY_VOID(check_dtypes(graph, spec));
       COX_TRY(ShardedStorage sharded, ShardedStorage::make(graph, weights, spec.parameters, spec.sharding, precision, view));
       store.add_sharded(std::move(spec), std::move(sharded));
       continue;
     }
-    std::int64_t count = 0;
-    std::vector<std::int64_t> offsets;
-    COX_TRY_VOID(check_dtypes(graph, spec));
-    for (const int p : spec.parameters) {
-      const model::Parameter& parameter = graph.parameters[p];
-      offsets.push_back(count);
-      count += padded(elements_of(parameter));
-    }
     Storage storage;
+    std::int64_t count = 0, copied = 0;
+    std::vector<std::int64_t> offsets, copy_offsets;
+    for (std::size_t i = 0; i < spec.parameters.size(); ++i) {
+      const model::Parameter& parameter = graph.parameters[spec.parameters[i]];
+      const std::int64_t elements = padded(elements_of(parameter));
+      const bool is_copied = std::count(spec.copied.begin(), spec.copied.end(), spec.parameters[i]) > 0;
+      copy_offsets.push_back(is_copied ? copied : -1);
+      if (is_copied) {
+        const bool follows = !storage.copy_runs.empty() && i > 0 && copy_offsets[i - 1] >= 0;
+        if (!follows) storage.copy_runs.push_back({count, copied, 0});
+        storage.copy_runs.back().count += elements;
+        copied += elements;
+      }
+      offsets.push_back(count);
+      count += elements;
+    }
     storage.in_norm = spec.in_norm;
     const auto options = options_of(DType::Float32);
     storage.values = at::zeros({count}, options);
-    if (precision == plan::Precision::BFloat16) storage.copies = at::zeros({count}, options_of(DType::BFloat16));
+    if (plan::is_mixed(precision) && copied > 0)
+      storage.copies = at::zeros({copied}, options_of(plan::computed_dtype(precision)));
     COX_TRY(storage.gradient, make_gradient(spec, count, storage.foreign));
     if (with_optimizer) {
       storage.first_moment = at::zeros({count}, options);
@@ -137,11 +147,11 @@ Result<ParameterStore> ParameterStore::make(const model::ModelGraph& graph, cons
       slot.in_norm = std::count(spec.not_in_norm.begin(), spec.not_in_norm.end(), spec.parameters[i]) == 0;
       storage.counts_all = storage.counts_all && slot.in_norm;
       // Its own version counter: the optimizer's writes are no concern of a finished graph.
-      const auto make_leaf = [&](const at::Tensor& of) {
-        return of.narrow(0, offsets[i], length).view(parameter.dims).variable_data().set_requires_grad(true);
+      const auto make_leaf = [&](const at::Tensor& of, std::int64_t offset) {
+        return of.narrow(0, offset, length).view(parameter.dims).variable_data().set_requires_grad(true);
       };
-      slot.leaf = make_leaf(storage.values);
-      if (storage.copies.defined()) slot.copy = make_leaf(storage.copies);
+      slot.leaf = make_leaf(storage.values, offsets[i]);
+      if (storage.copies.defined() && copy_offsets[i] >= 0) slot.copy = make_leaf(storage.copies, copy_offsets[i]);
       slot.gradient = storage.gradient.narrow(0, offsets[i], length).view(parameter.dims);
       slot.storage = static_cast<int>(store.storages_.size());
       slot.position = static_cast<int>(i);
@@ -149,7 +159,7 @@ Result<ParameterStore> ParameterStore::make(const model::ModelGraph& graph, cons
       store.slot_of_[spec.parameters[i]] = static_cast<int>(store.slots_.size());
       store.slots_.push_back(std::move(slot));
     }
-    if (storage.copies.defined()) storage.copies.copy_(storage.values);
+    storage.make_copies();
     store.storages_.push_back(std::move(storage));
   }
   return store;
@@ -271,9 +281,15 @@ void ParameterStore::update(const OptimizerSettings& optimizer, double learning_
                     optimizer.beta2, optimizer.weight_decay, optimizer.epsilon, /*amsgrad=*/false, /*maximize=*/false,
                     divisor, std::nullopt);
   for (Storage& storage : storages_) {
-    if (storage.copies.defined()) storage.copies.copy_(storage.values);
+    storage.make_copies();
     if (storage.sharded) storage.sharded->end_update();
   }
+}
+
+void ParameterStore::Storage::make_copies() {
+  if (!copies.defined()) return;
+  for (const CopyRun& run : copy_runs)
+    copies.narrow(0, run.copy_offset, run.count).copy_(values.narrow(0, run.offset, run.count));
 }
 
 std::int64_t ParameterStore::num_elements() const {

@@ -1,8 +1,8 @@
 #pragma once
 // A stage's parameters, gradients and optimizer state in flat float32 storages, one a gradient bucket and one a tied
-// parameter; under bfloat16 beside them the copies that are computed with. Autograd sees views. One collective, norm
-// and optimizer call serves a whole storage. Where ZeRO shares a storage out (sharded_storage), it is this rank's piece
-// that counts and is updated. Called by stage_runner (gradients) and engine (collectives, update).
+// parameter; in mixed precision beside them the 16-bit copies that are computed with. Autograd sees views. One
+// collective, norm and optimizer call serves a whole storage. Where ZeRO shares a storage out (sharded_storage), it is
+// this rank's piece that counts and is updated. Called by stage_runner (gradients) and engine (collectives, update).
 // Threads: the engine's one. Private to worker/engine. Source: DESIGN 3.7 (no AccumulateGrad).
 #include <ATen/core/TensorBody.h>
 
@@ -32,6 +32,7 @@ struct StorageSpec {
   /// Where the gradients live when they are to be reduced without a copy; empty: the allocator.
   std::function<Result<std::shared_ptr<void>>(Bytes)> allocate_gradient;
   Sharding sharding = {};
+  std::vector<int> copied = {};  // of `parameters`, those that have a 16-bit copy
 };
 
 class ParameterStore {
@@ -43,7 +44,8 @@ class ParameterStore {
                                                    plan::Precision precision = plan::Precision::Float32,
                                                    const LocalView* view = nullptr);
 
-  /// The autograd leaf of graph.parameters[parameter]: the float32 values (masters), or their bfloat16 copy.
+  /// The autograd leaf of graph.parameters[parameter]: the float32 values (masters), or their 16-bit copy
+  /// (undefined where it has none).
   [[nodiscard]] const at::Tensor& leaf(int parameter) const { return slots_[slot_of_[parameter]].leaf; }
   [[nodiscard]] const at::Tensor& copy_leaf(int parameter) const { return slots_[slot_of_[parameter]].copy; }
   [[nodiscard]] bool has(int parameter) const { return slot_of_[parameter] >= 0; }
@@ -77,11 +79,17 @@ class ParameterStore {
   [[nodiscard]] std::int64_t num_elements() const;
 
  private:
+  /// Elements of neighbouring parameters that have copies.
+  struct CopyRun {
+    std::int64_t offset = 0, copy_offset = 0, count = 0;
+  };
   struct Storage {
     std::shared_ptr<void> foreign;  // of the gradient, where registered
     at::Tensor values, copies, gradient, first_moment, second_moment;
     std::vector<int> slots;
     bool in_norm = true;
+    std::vector<CopyRun> copy_runs;
+    void make_copies();
     bool counts_all = true;                   // no slot that another position counts
     std::int64_t sum_elements = 0;            // where a parameter is cut: of whole parameters
     at::Tensor sum;                           // while they are added up

@@ -68,7 +68,8 @@ Result<ShardedStorage> ShardedStorage::make(const model::ModelGraph& graph, cons
   const at::NoGradGuard no_grad;
   ShardedStorage storage;
   storage.sharding_ = std::move(sharding);
-  storage.mixed_ = precision == plan::Precision::BFloat16;
+  storage.mixed_ = plan::is_mixed(precision);
+  storage.half_ = plan::computed_dtype(precision);
   storage.lay_out(graph, parameters);
   const auto options = options_of(DType::Float32);
   const std::int64_t own = storage.end_ - storage.begin_;
@@ -89,7 +90,7 @@ Result<ShardedStorage> ShardedStorage::make(const model::ModelGraph& graph, cons
   return storage;
 }
 
-// First what is read as float32, then what is read as a bfloat16 copy alone.
+// First what is read as float32, then what is read as a 16-bit copy alone.
 void ShardedStorage::lay_out(const model::ModelGraph& graph, const std::vector<int>& parameters) {
   entries_.resize(parameters.size());
   const auto is_wide = [&](std::size_t i) { return !mixed_ || sharding_.reads_master[i] != 0; };
@@ -125,14 +126,14 @@ at::Tensor ShardedStorage::wide(std::int64_t begin, std::int64_t end) const {
 }
 
 at::Tensor ShardedStorage::narrow(std::int64_t begin, std::int64_t end) const {
-  return view_as(values_, DType::BFloat16, byte_of(begin), end - begin);
+  return view_as(values_, half_, byte_of(begin), end - begin);
 }
 
 void ShardedStorage::make_leaves() {
   std::int64_t both = 0;
   for (std::size_t i = 0; i < entries_.size(); ++i)
     if (mixed_ && sharding_.reads_master[i] != 0 && sharding_.reads_copy[i] != 0) both += aligned(entries_[i].count);
-  if (both > 0) second_copies_ = at::zeros({both}, options_of(DType::BFloat16));
+  if (both > 0) second_copies_ = at::zeros({both}, options_of(half_));
   std::int64_t at = 0;
   for (std::size_t i = 0; i < entries_.size(); ++i) {
     Entry& entry = entries_[i];

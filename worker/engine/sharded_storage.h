@@ -22,7 +22,7 @@ struct Sharding {
   int zero_stage = 0;          // 0: whole on every rank
   int holders = 1, index = 0;  // ranks that hold it together, and which of them this is
   bool releases = false;       // ZeRO 3: not there between uses
-  /// Under bfloat16, by parameter of the storage: whether some block reads the master, and the copy.
+  /// In mixed precision, by parameter of the storage: whether some block reads the master, and the copy.
   std::vector<char> reads_master, reads_copy;
 };
 
@@ -42,7 +42,7 @@ class ShardedStorage {
                                                    const std::vector<int>& parameters, Sharding sharding,
                                                    plan::Precision precision, const LocalView* view = nullptr);
 
-  /// Autograd leaves of the i-th parameter: what is read as a master, and its bfloat16 copy; undefined where not read.
+  /// Autograd leaves of the i-th parameter: what is read as a master, and its 16-bit copy; undefined where not read.
   [[nodiscard]] const at::Tensor& leaf(std::size_t i) const { return entries_[i].leaf; }
   [[nodiscard]] const at::Tensor& copy(std::size_t i) const { return entries_[i].copy; }
 
@@ -97,19 +97,20 @@ class ShardedStorage {
                             const std::vector<int>& parameters, const LocalView* view);
   [[nodiscard]] std::int64_t byte_of(std::int64_t element) const;
   [[nodiscard]] at::Tensor wide(std::int64_t begin, std::int64_t end) const;    // float32 values [begin, end)
-  [[nodiscard]] at::Tensor narrow(std::int64_t begin, std::int64_t end) const;  // bfloat16 ones
+  [[nodiscard]] at::Tensor narrow(std::int64_t begin, std::int64_t end) const;  // 16-bit ones
   [[nodiscard]] at::Tensor gradient_view(std::size_t i) const;
   void write_own_values();
   void fill_second_copies();
 
   Sharding sharding_;
   bool mixed_ = false;
-  std::int64_t count_ = 0, wide_count_ = 0;  // elements; the first of them are float32, the others bfloat16
+  DType half_ = DType::BFloat16;  // of copies
+  std::int64_t count_ = 0, wide_count_ = 0;  // elements; the first of them are float32, the others of 16 bits
   std::int64_t begin_ = 0, end_ = 0;         // of this rank's piece
   std::vector<std::int64_t> counts_, byte_counts_;
   std::vector<Entry> entries_;
   at::Tensor values_;         // bytes
-  at::Tensor second_copies_;  // bfloat16, of parameters that are read both ways
+  at::Tensor second_copies_;  // 16-bit, of parameters that are read both ways
   bool present_ = true, last_use_ = false;
   at::Tensor masters_, first_moment_, second_moment_;
   at::Tensor whole_gradient_, gradient_;  // gradient_: of the piece

@@ -2,8 +2,11 @@
 
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/where.h>
+#include <c10/util/BFloat16.h>
 #include <c10/util/Exception.h>
+#include <c10/util/Half.h>
 
+#include <limits>
 #include <new>
 
 #include "common/ensure.h"
@@ -48,11 +51,18 @@ at::TensorOptions options_of(DType dtype) { return at::TensorOptions().dtype(sca
 
 DType stored_dtype(const model::ModelGraph& graph, model::ValueId value, plan::Precision precision) {
   const DType dtype = graph.values[value].dtype;
-  return precision == plan::Precision::BFloat16 && dtype == DType::Float32 ? DType::BFloat16 : dtype;
+  return dtype == DType::Float32 ? plan::computed_dtype(precision) : dtype;
 }
 
-at::Tensor finite_bfloat16(const at::Tensor& tensor) {
-  return at::where(tensor.isinf(), tensor, tensor.clamp(-kBFloat16Max, kBFloat16Max)).to(c10::ScalarType::BFloat16);
+double largest_finite(DType dtype) {
+  if (dtype == DType::Float16) return static_cast<double>(std::numeric_limits<c10::Half>::max());
+  COX_ENSURE(dtype == DType::BFloat16, static_cast<int>(dtype));
+  return static_cast<double>(std::numeric_limits<c10::BFloat16>::max());
+}
+
+at::Tensor finite_in(const at::Tensor& tensor, DType dtype) {
+  const double largest = largest_finite(dtype);
+  return at::where(tensor.isinf(), tensor, tensor.clamp(-largest, largest)).to(scalar_type_of(dtype));
 }
 
 std::vector<std::int64_t> sizes_of(const model::ModelGraph& graph, model::ValueId value, std::int64_t samples) {

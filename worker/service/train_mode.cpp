@@ -126,6 +126,9 @@ class Trainer {
     to.set_learning_rate(numbers.learning_rate);
     to.set_step_seconds(seconds);
     to.set_bubble_fraction(bubble_fraction(program_, executor_->times(), seconds));
+    to.set_skipped(numbers.skipped);
+    to.set_not_finite(numbers.not_finite);
+    to.set_loss_scale(numbers.loss_scale);
     if (traced(step)) add_trace(to, begin);
     const bool validates = assignment_.validation_every > 0 &&
                            (step % assignment_.validation_every == 0 || step == assignment_.settings.steps);
