@@ -142,8 +142,8 @@ class TorchEngine final : public Engine {
     if (p < 0) return Error{ErrorCode::NotFound, "this rank holds no such parameter", name, "", "", ""};
     const model::Parameter& parameter = graph_.parameters[p];
     PieceOfParameter piece = store_->piece_of(p);
-    return ParameterPart{std::move(piece.values),
-                         plan::held_rows(parameter.dims, mesh_->view.cuts_of(parameter.value)), piece.first};
+    return ParameterPart{std::move(piece.values), plan::held_rows(parameter.dims, mesh_->view.cuts_of(parameter.value)),
+                         piece.first};
   }
 
   Result<std::vector<float>> read_parameter(const std::string& name) const override {
@@ -477,10 +477,9 @@ class TorchEngine final : public Engine {
       const double share = term.denominator ? 1.0 / global_counts_[t]
                                             : static_cast<double>(samples_) / static_cast<double>(plan_.batch.global);
       const auto options = options_of(graph_.values[term.numerator].dtype);
-      StageRunner::add_gradient(
-          batch, term.numerator,
-          at::full(sizes_of(graph_, term.numerator, samples_), seeds ? term.coefficient * share * loss_scale_ : 0.0,
-                   options));
+      StageRunner::add_gradient(batch, term.numerator,
+                                at::full(sizes_of(graph_, term.numerator, samples_),
+                                         seeds ? term.coefficient * share * loss_scale_ : 0.0, options));
     }
     batch.seeded = true;
   }
