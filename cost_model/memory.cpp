@@ -5,6 +5,7 @@
 #include <map>
 
 #include "common/ensure.h"
+#include "cost_model/mesh_facts.h"
 #include "plan/program.h"
 
 namespace coxswain::cost_model {
@@ -93,9 +94,7 @@ Kept count_kept(const CostModel& cost, const StageWork& work) {
       if (here.recompute == plan::Recompute::Selective)
         kept.replayed = std::max(kept.replayed, time.saved - time.selective);
       kept.transient = std::max(kept.transient, time.transient);
-      if (!time.measured)
-        kept.shared =
-            std::max(kept.shared, split(facts.totals(block, work.samples).shared_bytes, work.tensor * work.context));
+      if (!time.measured) kept.shared = std::max(kept.shared, shared_bytes(facts, here));
     }
   }
   // Between I and W all that was recomputed stays.
@@ -137,6 +136,12 @@ Bytes kept_bytes(const ModelFacts& facts, const BlockWork& work, const BlockTime
     case plan::Recompute::Full: break;
   }
   return split(facts.activation_bytes(work.block, work.samples, work.precision), work.tensor * work.context);
+}
+
+Bytes shared_bytes(const ModelFacts& facts, const BlockWork& work) {
+  if (const MeshFacts* mesh = facts.mesh(work.block, work.tensor, work.context))
+    return mesh->local().totals(plan::kBlock, work.samples).shared_bytes;
+  return split(facts.totals(work.block, work.samples).shared_bytes, work.tensor * work.context);
 }
 
 std::int64_t shard_of(std::int64_t all, std::int64_t experts, std::int64_t replicas, std::int64_t holders) {

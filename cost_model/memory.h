@@ -95,6 +95,9 @@ struct StageWork {
 /// What one micro-batch keeps of a block from forward to backward, for work.recompute; `time` of the same block.
 [[nodiscard]] Bytes kept_bytes(const ModelFacts& facts, const BlockWork& work, const BlockTime& time);
 
+/// Values that other blocks made and this one's backward keeps, on one device of a mesh.
+[[nodiscard]] Bytes shared_bytes(const ModelFacts& facts, const BlockWork& work);
+
 using plan::peak_in_flight;
 
 /// Sum of the parts with C17's margin added to them.

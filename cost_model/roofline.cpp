@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "cost_model/mesh_facts.h"
+
 namespace coxswain::cost_model {
 namespace {
 
@@ -123,28 +125,37 @@ struct ShardedOp {
   }
 };
 
+bool is_ring(const MeshFacts& mesh, int op) {
+  return std::any_of(mesh.rings().begin(), mesh.rings().end(), [op](const MeshRing& ring) { return ring.op == op; });
+}
+
 }  // namespace
 
-// C11
+// C11, C54
 BlockTime estimate_block_roofline(const ModelFacts& facts, const cluster::DeviceClass& device, const BlockWork& work) {
   BlockTime time;
   const model::ExpertForm form = expert_form(device);
-  const std::vector<model::OpCost>& costs = facts.op_costs(work.block, work.samples, form);
-  const model::BlockTotals& totals = facts.totals(work.block, work.samples, form);
+  // C54: what a device of a mesh does is read off its own graph.
+  const MeshFacts* mesh = facts.mesh(work.block, work.tensor, work.context);
+  const ModelFacts& own = mesh != nullptr ? mesh->local() : facts;
+  const int block = mesh != nullptr ? plan::kBlock : work.block;
+  const std::vector<model::OpCost>& costs = own.op_costs(block, work.samples, form);
+  const model::BlockTotals& totals = own.totals(block, work.samples, form);
   const model::BlockAttention& attention = facts.attention(work.block);
   const model::BlockExperts& experts = facts.experts(work.block);
-  // C25, C29: on a tensor and a context axis every operator does an equal part of its work.
-  const double share = 1.0 / (work.tensor * work.context);
+  // C25, C29: without one, on a tensor and a context axis every operator does an equal part of its work.
+  const int parts = mesh != nullptr ? 1 : work.tensor * work.context, tables = mesh != nullptr ? 1 : work.tensor;
+  const double share = 1.0 / parts;
   for (std::size_t i = 0; i < costs.size(); ++i) {
-    if (costs[i].op_class == model::OpClass::View)
-      continue;  // moves nothing; the action overhead holds its bookkeeping
-    const int number = static_cast<int>(i);
-    const bool attends = attention.contains(number);
+    // Views move nothing; the action overhead holds their bookkeeping. Collectives are priced by what they send.
+    if (costs[i].op_class == model::OpClass::View || costs[i].op_class == model::OpClass::Transition) continue;
+    const int number = static_cast<int>(i), origin = mesh != nullptr ? mesh->origin(number) : number;
+    const bool attends = mesh != nullptr ? is_ring(*mesh, number) : attention.contains(origin);
     // C32: the busiest device of an expert axis has more than its part of the tokens.
-    const bool uneven = work.expert > 1 && number >= experts.first_op && number < experts.end_op;
+    const bool uneven = work.expert > 1 && origin >= experts.first_op && origin < experts.end_op;
     const double part = uneven ? share * kExpertImbalance : share;
-    const ShardedOp op{
-        device, work.precision, part, part, 1.0 / (work.tensor * work.expert), attends ? work.context : 1, costs[i]};
+    const ShardedOp op{device,  work.precision, part, part, 1.0 / (tables * work.expert), attends ? work.context : 1,
+                       costs[i]};
     const Seconds forward = op.forward(), backward = op.backward();
     time.forward += forward;
     time.backward += backward;

@@ -20,6 +20,7 @@ enum class OpClass {
   Convolution,
   View,
   Factory,
+  Transition,  // a collective of a local graph
   Other
 };
 

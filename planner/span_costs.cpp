@@ -155,7 +155,7 @@ void SpanCosts::add_block(SampleTable& table, int block, const cost_model::Mesh&
   table.saved.push_back(time.saved.value);
   table.selective.push_back(time.selective.value);
   table.transient.push_back(time.transient.value);
-  table.shared.push_back(time.measured ? 0 : split(facts.totals(block, table.samples).shared_bytes));
+  table.shared.push_back(time.measured ? 0 : cost_model::shared_bytes(facts, work).value);
   table.kept_input.push_back(split(Bytes(cut_bytes(block, table.samples, false))));
 }
 
@@ -192,6 +192,7 @@ std::unique_ptr<SampleTable> SpanCosts::make_table(UnitKind kind, std::int64_t s
   // Devices of one unit: tensor axis inside, context axis outside; experts are spread over the units that follow.
   const std::vector<plan::DeviceId> unit = first_unit(cost_.resources(), kind);
   const int tensor = kind.axes.tensor;
+  mesh.devices = unit;
   mesh.tensor_group.assign(unit.begin(), unit.begin() + tensor);
   for (int c = 0; c < kind.axes.context; ++c) mesh.context_group.push_back(unit[static_cast<std::size_t>(c * tensor)]);
   for (int e = 0; e < kind.expert; ++e)

@@ -169,7 +169,7 @@ class Lister {
   OpChoices choices_of(OpId id, const OpState& state) const {
     const Op& op = graph_.ops[static_cast<std::size_t>(id)];
     OpChoices result = describe(graph_, op);
-    const double whole = nominal_seconds(op, state.factors, result);
+    const double whole = nominal_seconds(graph_, op, result);
     Choice replicated;
     replicated.reads.assign(result.reads.size(), replicate());
     replicated.writes.assign(result.writes.size(), replicate());
@@ -182,27 +182,6 @@ class Lister {
     if (op.target == "aten::scaled_dot_product_attention" && step_.kind == AxisKind::Context)
       add_ring(op, whole, result);
     return result;
-  }
-
-  [[nodiscard]] double nominal_seconds(const Op& op, const std::optional<OpFactors>& factors,
-                                       const OpChoices& choices) const {
-    const ShardRule* rule = find_shard_rule(op.target);
-    if (rule != nullptr && rule->family == RuleFamily::View) return 0;
-    double bytes = 0, flop = 0;
-    const auto count = [&](ValueId v) {
-      bytes += product(sizes_of(graph_, v)) *
-               static_cast<double>(size_of(graph_.values[static_cast<std::size_t>(v)].dtype).value);
-    };
-    for (const Read& read : choices.reads) count(read.value);
-    for (const int o : choices.writes) count(op.outputs[static_cast<std::size_t>(o)]);
-    const bool multiplies =
-        rule != nullptr && (rule->family == RuleFamily::Matmul || rule->family == RuleFamily::Attention ||
-                            rule->family == RuleFamily::Convolution);
-    if (factors && multiplies) {
-      flop = 2;
-      for (const Factor& factor : factors->factors) flop *= static_cast<double>(factor.size);
-    }
-    return kPasses * (flop / kFlopPerSecond + bytes / kBytesPerSecond);
   }
 
   [[nodiscard]] double share(std::int64_t extent) const {
@@ -298,6 +277,26 @@ class Lister {
 };
 
 }  // namespace
+
+double nominal_seconds(const ModelGraph& graph, const Op& op, const OpChoices& described) {
+  const ShardRule* rule = find_shard_rule(op.target);
+  if (rule != nullptr && rule->family == RuleFamily::View) return 0;
+  double bytes = 0, flop = 0;
+  const auto count = [&](ValueId v) {
+    bytes += product(sizes_of(graph, v)) *
+             static_cast<double>(size_of(graph.values[static_cast<std::size_t>(v)].dtype).value);
+  };
+  for (const Read& read : described.reads) count(read.value);
+  for (const int o : described.writes) count(op.outputs[static_cast<std::size_t>(o)]);
+  const bool multiplies =
+      rule != nullptr && (rule->family == RuleFamily::Matmul || rule->family == RuleFamily::Attention ||
+                          rule->family == RuleFamily::Convolution);
+  if (described.factors && multiplies) {
+    flop = 2;
+    for (const Factor& factor : described.factors->factors) flop *= static_cast<double>(factor.size);
+  }
+  return kPasses * (flop / kFlopPerSecond + bytes / kBytesPerSecond);
+}
 
 OpChoices describe(const ModelGraph& graph, const Op& op) {
   OpChoices result;

@@ -54,6 +54,8 @@ struct OpChoices {
 /// Factors, reads and writes of one operator, without choices.
 [[nodiscard]] OpChoices describe(const model::ModelGraph& graph, const model::Op& op);
 
+/// Of the whole operator, described so.
+[[nodiscard]] double nominal_seconds(const model::ModelGraph& graph, const model::Op& op, const OpChoices& described);
 /// A parameter influences it.
 [[nodiscard]] bool is_influenced(const model::ModelGraph& graph, const model::Op& op);
 [[nodiscard]] std::vector<std::int64_t> sizes_of(const model::ModelGraph& graph, model::ValueId value);

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <limits>
-#include <set>
+#include <unordered_map>
 
 #include "common/ensure.h"
 
@@ -163,15 +163,30 @@ class Searcher {
     }
     const int index = form_index(v, wanted);
     if ((mask >> index & 1U) != 0) return true;
-    double seconds = 0;
-    bool found = false;
-    const auto step = table_.step_to(v, at_hand(v, mask), wanted, seconds, found);
-    if (!found) return false;
-    state.cost.seconds += seconds;
-    // A weight that travels while it is used is no better than a whole one.
-    if (step && step->from.kind == Form::Kind::Shard) state.cost.whole_parameter_bytes += weight_bytes(v);
+    const LayoutCost* cost = cost_to(v, mask, wanted, index);
+    if (cost == nullptr) return false;
+    state.cost.seconds += cost->seconds;
+    state.cost.whole_parameter_bytes += cost->whole_parameter_bytes;
     mask |= Mask{1} << index;
     return true;
+  }
+
+  /// Of the transition by which `v` comes to be at hand as `wanted` (form `index`) too; null: there is none. States ask
+  /// for the same few again and again.
+  const LayoutCost* cost_to(ValueId v, Mask mask, const Form& wanted, int index) {
+    constexpr int kIndexBits = 5, kMaskBits = 32;
+    const std::uint64_t key = (static_cast<std::uint64_t>(v) << (kMaskBits + kIndexBits)) |
+                              (std::uint64_t{mask} << kIndexBits) | static_cast<std::uint64_t>(index);
+    const auto [at, fresh] = transitions_.try_emplace(key);
+    if (fresh) {
+      double seconds = 0;
+      bool found = false;
+      const auto step = table_.step_to(v, at_hand(v, mask), wanted, seconds, found);
+      // A weight that travels while it is used is no better than a whole one.
+      const double whole = step && step->from.kind == Form::Kind::Shard ? weight_bytes(v) : 0;
+      if (found) at->second = LayoutCost{whole, seconds};
+    }
+    return at->second ? &*at->second : nullptr;
   }
 
   [[nodiscard]] FormTable::AtHand at_hand(ValueId v, Mask mask) const {
@@ -240,6 +255,7 @@ class Searcher {
   std::vector<ValueId> live_;
   std::vector<int> slot_;
   std::vector<std::vector<Form>> forms_;
+  std::unordered_map<std::uint64_t, std::optional<LayoutCost>> transitions_;  // looked up only
   std::vector<std::vector<State>> layers_;
 };
 

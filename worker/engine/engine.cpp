@@ -353,10 +353,12 @@ class TorchEngine final : public Engine {
     for (std::size_t i = 0; i + 1 < computed.size(); ++i) {
       const Action &input = *computed[i], &weight = *computed[i + 1];
       if (input.kind != ActionKind::BackwardInput || weight.kind != ActionKind::BackwardWeight) continue;
-      const bool same = key_of(input) == key_of(weight) && input.first_block == weight.first_block &&
-                        input.end_block == weight.end_block;
       const Chunk& chunk = chunks_[input.chunk];
-      if (same && !chunk.gradient_out.exists && chunk.before < 0) whole_.insert(key_of(input));
+      const auto is_all = [&](const Action& action) {
+        return plan::BlockRun{action.first_block, action.end_block} == chunk.run;
+      };
+      const bool follows = key_of(input) == key_of(weight) && is_all(input) && is_all(weight);
+      if (follows && !chunk.gradient_out.exists && chunk.before < 0) whole_.insert(key_of(input));
     }
   }
 
