@@ -19,6 +19,7 @@ struct Capabilities {
   int max_context = 1, max_expert = 1;  // devices of a context axis, replicas of an expert axis
   bool selective_recompute = false;
   bool offload = false;
+  bool zero_on_mesh = false;  // ZeRO where a replica has several devices
   friend bool operator==(const Capabilities&, const Capabilities&) = default;
 };
 /// What a worker of this version runs.
@@ -39,7 +40,8 @@ inline constexpr Capabilities kPlannable{.max_tensor = 64,
                                          .max_context = 64,
                                          .max_expert = 64,
                                          .selective_recompute = true,
-                                         .offload = true};
+                                         .offload = true,
+                                         .zero_on_mesh = true};
 
 /// Float32 always.
 [[nodiscard]] bool has_precision(const Capabilities& capabilities, Precision precision);
