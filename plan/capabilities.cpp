@@ -44,11 +44,6 @@ std::vector<std::string> list_beyond(const Plan& plan, const Capabilities& capab
     beyond.emplace_back("expert parallelism");
   if (any_stage([&](const Stage& stage) { return stage.zero_stage > capabilities.max_zero_stage; }))
     beyond.emplace_back("ZeRO");
-  const auto zero_on_mesh = [](const Stage& stage) {
-    return stage.zero_stage > 0 && std::any_of(stage.replicas.begin(), stage.replicas.end(),
-                                               [](const Replica& replica) { return replica.devices.size() > 1; });
-  };
-  if (!capabilities.zero_on_mesh && any_stage(zero_on_mesh)) beyond.emplace_back("ZeRO on a mesh");
   const auto selective = [](const Stage& stage) {
     return std::count(stage.recompute.begin(), stage.recompute.end(), Recompute::Selective) > 0;
   };

@@ -19,7 +19,6 @@ struct Capabilities {
   int max_context = 1, max_expert = 1;  // devices of a context axis, replicas of an expert axis
   bool selective_recompute = false;
   bool offload = false;
-  bool zero_on_mesh = false;  // ZeRO where a replica has several devices
   friend bool operator==(const Capabilities&, const Capabilities&) = default;
 };
 /// What a worker of this version runs.
@@ -40,8 +39,7 @@ inline constexpr Capabilities kPlannable{.max_tensor = 64,
                                          .max_context = 64,
                                          .max_expert = 64,
                                          .selective_recompute = true,
-                                         .offload = true,
-                                         .zero_on_mesh = true};
+                                         .offload = true};
 
 /// Float32 always.
 [[nodiscard]] bool has_precision(const Capabilities& capabilities, Precision precision);

@@ -256,8 +256,6 @@ class Search {
   [[nodiscard]] std::optional<Simulated> simulate_one(const Candidate& candidate) const {
     Simulated one{candidate, place_candidate(space_, candidate), {}, 0};
     if (one.plan.stages.empty()) return std::nullopt;
-    // Choices of a stage that run each by itself and not together.
-    if (!plan::list_beyond(one.plan, request_.capabilities).empty()) return std::nullopt;
     auto simulation = cost_model::simulate(*request_.cost, one.plan);
     if (!simulation) return std::nullopt;
     one.estimate = std::move(simulation->estimate);
