@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "tests/worker/engine_support.h"
+#include "tests/worker/megatron_by_hand.h"
 
 #include <catch2/catch.hpp>
 
@@ -116,6 +117,28 @@ TEST_CASE("ZeRO changes no loss of the same replicas by more than sums in anothe
     PlanSpec spec = plain;
     spec.zero_stages = {zero};
     check_equal(train(gpt(), make_plan(gpt(), spec), settings()), whole);
+  }
+}
+
+TEST_CASE("ZeRO on meshes equals one rank: replicas of a tensor position share its part out") {
+  for (const int zero : {1, 2, 3}) {
+    const std::vector<NamedSpec> plans = {
+        {"tp2 x dp2, unequal samples", {.stages = {{6, {10, 6}, {2, 2}}}, .count = 2, .zero_stages = {zero}}},
+        {"pp2, tp2 x dp2 then dp2, zbh1",
+         {.stages = {{3, {5, 3}, {2, 2}}, {6, {4, 4}}},
+          .count = 4,
+          .schedule = ScheduleKind::ZeroBubbleH1,
+          .zero_stages = {zero, zero}}},
+        {"tp2 beside tp1 in one stage, which nothing can be shared out in",
+         {.stages = {{6, {10, 6}, {2, 1}}}, .count = 2, .zero_stages = {zero}}},
+    };
+    for (const NamedSpec& one : plans) {
+      DYNAMIC_SECTION("ZeRO " << zero << ", " << one.name) {
+        const plan::Plan plan = make_plan(gpt(), one.spec);
+        REQUIRE(plan::check_order(plan, gpt()).empty());
+        check_equal(train(gpt(), plan, settings()), one_rank());
+      }
+    }
   }
 }
 

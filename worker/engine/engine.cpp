@@ -52,8 +52,6 @@ Result<void> check_supported(const plan::Plan& plan) {
     refuse(std::count(stage.recompute.begin(), stage.recompute.end(), plan::Recompute::Selective) > 0,
            path + ".recompute", "selective recompute");
     for (const plan::Replica& replica : stage.replicas)
-      refuse(stage.zero_stage > 0 && replica.devices.size() > 1, path + ".zero_stage", "ZeRO on a mesh");
-    for (const plan::Replica& replica : stage.replicas)
       refuse(replica.expert > plan::kRunnable.max_expert, path + ".replicas", "expert parallelism");
   }
   if (problems.empty()) return {};
