@@ -256,20 +256,21 @@ TEST_CASE("V13: mesh size", "[validate]") {
 TEST_CASE("V14: axes that are not run", "[validate]") {
   Case c;
   auto& replica = c.plan.stages[0].replicas[0];
-  replica.devices.push_back({0, 3});
   SECTION("tensor") {
-    replica.tensor = 2;
+    replica.devices.resize(128, {0, 3});
+    replica.tensor = 128;
     c.refill();
     check_rule(c, "V14", "stages[0].replicas[0].tensor", ErrorCode::Unimplemented);
   }
   SECTION("context") {
-    replica.context = 2;
+    replica.devices.resize(128, {0, 3});
+    replica.context = 128;
     c.refill();
     check_rule(c, "V14", "stages[0].replicas[0].context", ErrorCode::Unimplemented);
   }
   SECTION("expert") {
-    replica.devices.pop_back();
     replica.expert = 2;
+    c.refill();
     check_rule(c, "V14", "stages[0].replicas[0].expert", ErrorCode::Unimplemented);
   }
 }

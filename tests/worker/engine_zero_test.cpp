@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "tests/worker/engine_support.h"
-#include "tests/worker/megatron_by_hand.h"
 
 #include <catch2/catch.hpp>
 
