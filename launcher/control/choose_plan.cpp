@@ -88,14 +88,12 @@ void tell_what_is_left_out(planner::Request request, const planner::PlanResult& 
     return words;
   };
   const std::string not_run = join(plan::list_beyond(wider->plan, plan::kRunnable));
-  const std::string why = not_run.empty()
-                              ? "which is searched where plan or --constrain asks for it: " +
-                                    join(plan::list_beyond(wider->plan, request_searched))
-                              : "since this version does not run " + not_run;
+  const std::string why = not_run.empty() ? "which is searched where plan or --constrain asks for it: " +
+                                                join(plan::list_beyond(wider->plan, request_searched))
+                                          : "since this version does not run " + not_run;
   char percent[16];
   std::snprintf(percent, sizeof percent, "%.0f", 100 * (1 - wider->estimate.step.value / found.estimate.step.value));
-  log(LogLevel::Info, "plan",
-      "left out, " + why + ": " + wider->summary + ", a step " + percent + " % shorter");
+  log(LogLevel::Info, "plan", "left out, " + why + ": " + wider->summary + ", a step " + percent + " % shorter");
 }
 
 /// The same simulation that the estimate is from, action by action.

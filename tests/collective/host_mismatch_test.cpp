@@ -119,8 +119,7 @@ TEST_CASE("a message of another size or dtype than its receive is refused, both 
     // A good one first.
     const auto pass = [&](std::int64_t count, DType dtype) {
       const BufferView view{data.data(), count, dtype};
-      return rank.rank == 0 ? communicator->send(view, 1, soon())
-                            : communicator->recv(view, 0, soon());
+      return rank.rank == 0 ? communicator->send(view, 1, soon()) : communicator->recv(view, 0, soon());
     };
     const auto good = pass(300, DType::Float32).wait(soon());
     rank.report.expect(good.has_value(), good ? "" : to_text(good.error()));
