@@ -115,19 +115,18 @@ TEST_CASE("the cost model's peak is the measured one under ZeRO") {
               predicted, parts.parameters.value, parts.gradients.value, parts.optimizer.value, parts.activations.value,
               parts.workspace.value, parts.transfers.value);
       errors.push_back(std::abs(predicted / measured - 1));
-      CHECK(errors.back() <= 0.20);  // issue 5, row b
+      CHECK(errors.back() <= 0.10);  // issue 5, row b: 20 %, and a median of 8 %
     };
     for (const int zero : {0, 1, 2, 3}) {
       compare(replicas(zero, 2, 2), 1);
-      // With one micro-batch ZeRO 1 never holds all gradients at once, which the model does not know (docs/status.md).
-      PlanSpec recomputed = zero == 1 ? replicas(zero, 2, 2) : replicas(zero, 4, 1);
+      PlanSpec recomputed = replicas(zero, 4, 1);
       recomputed.recompute = true;
       compare(recomputed, 2);
       compare({.stages = {{3, {2, 2}}, {graph.num_blocks(), {2, 2}}}, .count = 4, .zero_stages = {zero, zero}}, 0);
       compare({.stages = {{3, {2, 2}}, {graph.num_blocks(), {2, 2}}}, .count = 4, .zero_stages = {zero, zero}}, 3);
     }
     std::sort(errors.begin(), errors.end());
-    CHECK(errors[errors.size() / 2] <= 0.08);
+    CHECK(errors[errors.size() / 2] <= 0.03);
   }
 }
 
