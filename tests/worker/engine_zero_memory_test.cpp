@@ -3,6 +3,7 @@
 
 #include "cost_model/cost_model.h"
 #include "cost_model/memory.h"
+#include "tests/support/plan_builder.h"
 #include "tests/worker/lone_rank.h"
 
 #include <catch2/catch.hpp>
@@ -42,28 +43,6 @@ PlanSpec replicas(int zero, std::int64_t samples, std::int64_t count) {
           .zero_stages = {zero}};
 }
 
-cluster::ResourceGraph make_cluster() {
-  using cluster::Source;
-  cluster::ResourceGraph graph;
-  cluster::DeviceClass device;
-  device.name = "cpu";
-  device.cores = 1;
-  device.memory = {Bytes(std::int64_t{1} << 36), Source::Assumed};
-  device.memory_bandwidth = {BytesPerSecond(1e10), Source::Assumed};
-  device.peak_float32 = device.peak_bfloat16 = {FlopPerSecond(1e11), Source::Assumed};
-  device.launch_overhead = {Seconds(1e-5), Source::Assumed};
-  graph.device_classes = {device};
-  cluster::NodeClass node;
-  node.name = "node";
-  node.devices = {{0, 8}};
-  node.link = {"shared-memory", {Seconds(1e-5), Source::Assumed}, {BytesPerSecond(1e9), Source::Assumed}, 0};
-  node.host_memory = {Bytes(std::int64_t{1} << 38), Source::Assumed};
-  node.cores = 8;
-  graph.node_classes = {node};
-  graph.nodes = {{0, 1}};
-  return graph;
-}
-
 /// Elements of the trainable parameters of the block that has most.
 std::int64_t largest_block(const model::ModelGraph& graph) {
   const cost_model::ModelFacts facts(graph);
@@ -94,13 +73,13 @@ TEST_CASE("ZeRO 3 over 4 ranks keeps a quarter, and its peak adds at most the tw
 
 TEST_CASE("the cost model's peak is the measured one under ZeRO") {
   const model::ModelGraph& graph = llama();
-  const cluster::ResourceGraph cluster = make_cluster();
+  const cluster::ResourceGraph cluster = make_cpu_cluster({8});
   const auto barrier = [] { return collective::Handle{}; };
   for (const Precision precision : {Precision::Float32, Precision::BFloat16}) {
     worker::TrainSettings given = settings();
     given.precision = precision;
     given.dropout = false;
-    const auto profile = worker::profile_blocks(graph, {2, 4}, "cpu", given, Seconds(0.01), barrier);
+    const auto profile = worker::profile_blocks(graph, {2, 4}, "cpu-0", given, Seconds(0.01), barrier);
     REQUIRE(profile);
     const auto cost = cost_model::make_cost_model(graph, cluster, &*profile);
     std::vector<double> errors;
