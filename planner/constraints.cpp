@@ -178,6 +178,7 @@ plan::Capabilities searched_capabilities(const Constraints& constraints) {
   if (!constraints.tensor.empty()) searched.max_tensor = plan::kRunnable.max_tensor;
   if (!constraints.context.empty()) searched.max_context = plan::kRunnable.max_context;
   if (!constraints.zero.empty()) searched.max_zero_stage = plan::kRunnable.max_zero_stage;
+  if (constraints.offload) searched.offload = plan::kRunnable.offload;
   return searched;
 }
 

@@ -224,7 +224,8 @@ class TorchEngine final : public Engine {
   Result<void> make_store() {
     storages_.emplace(StagePlace{graph_, plan_, rank_, groups_, tied_, communicators_, *mesh_});
     COX_TRY(ParameterStore store, ParameterStore::make(mesh_->view.graph(), *weights_, storages_->take_specs(), true,
-                                                       plan_.precision, mesh_->view.part ? &mesh_->view : nullptr));
+                                                       plan_.precision, mesh_->view.part ? &mesh_->view : nullptr,
+                                                       stage_.offload == plan::Offload::Optimizer));
     store_ = std::move(store);
     return {};
   }

@@ -12,6 +12,7 @@
 
 #include "plan/layout/held_rows.h"
 #include "worker/engine/caching_allocator.h"
+#include "worker/engine/host_memory.h"
 #include "worker/engine/tensor_types.h"
 #include "worker/engine/transitions.h"
 
@@ -89,7 +90,7 @@ Result<void> check_dtypes(const model::ModelGraph& graph, const StorageSpec& spe
 
 Result<ParameterStore> ParameterStore::make(const model::ModelGraph& graph, const WeightSource& weights,
                                             std::vector<StorageSpec> specs, bool with_optimizer,
-                                            plan::Precision precision, const LocalView* view) {
+                                            plan::Precision precision, const LocalView* view, bool moments_on_host) {
   const at::NoGradGuard no_grad;
   const ExactSizes exact;
   ParameterStore store;
@@ -98,7 +99,7 @@ Result<ParameterStore> ParameterStore::make(const model::ModelGraph& graph, cons
     COX_TRY_VOID(check_dtypes(graph, spec));
     if (spec.sharding.zero_stage > 0) {
       COX_TRY(ShardedStorage sharded,
-              ShardedStorage::make(graph, weights, spec.parameters, spec.sharding, precision, view));
+              ShardedStorage::make(graph, weights, spec.parameters, spec.sharding, precision, view, moments_on_host));
       store.add_sharded(std::move(spec), std::move(sharded));
       continue;
     }
@@ -126,8 +127,8 @@ Result<ParameterStore> ParameterStore::make(const model::ModelGraph& graph, cons
       storage.copies = at::zeros({copied}, options_of(plan::computed_dtype(precision)));
     COX_TRY(storage.gradient, make_gradient(spec, count, storage.foreign));
     if (with_optimizer) {
-      storage.first_moment = at::zeros({count}, options);
-      storage.second_moment = at::zeros({count}, options);
+      storage.first_moment = make_moments(count, moments_on_host);
+      storage.second_moment = make_moments(count, moments_on_host);
     }
     for (std::size_t i = 0; i < spec.parameters.size(); ++i) {
       const model::Parameter& parameter = graph.parameters[spec.parameters[i]];

@@ -37,12 +37,13 @@ struct StorageSpec {
 
 class ParameterStore {
  public:
-  /// Trainable parameters only; `view`: which parts of them, on a mesh (`graph` is the part's).
+  /// Trainable parameters only; `view`: which parts of them, on a mesh (`graph` is the part's); `moments_on_host`: the
+  /// optimizer is offloaded.
   /// Errors: as WeightSource; Unimplemented (not float32).
   [[nodiscard]] static Result<ParameterStore> make(const model::ModelGraph& graph, const WeightSource& weights,
                                                    std::vector<StorageSpec> specs, bool with_optimizer,
                                                    plan::Precision precision = plan::Precision::Float32,
-                                                   const LocalView* view = nullptr);
+                                                   const LocalView* view = nullptr, bool moments_on_host = false);
 
   /// The autograd leaf of graph.parameters[parameter]: the float32 values (masters), or their 16-bit copy
   /// (undefined where it has none).
