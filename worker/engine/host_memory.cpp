@@ -88,7 +88,7 @@ std::shared_ptr<void> take_host_memory(std::size_t bytes) {
 Bytes host_memory_in_use() { return pool().in_use(); }
 Bytes host_memory_peak() { return pool().peak(); }
 
-at::Tensor make_moments(std::int64_t count, bool on_host) {
+at::Tensor make_state(std::int64_t count, bool on_host) {
   const auto options = options_of(DType::Float32);
   if (!on_host || count == 0) return at::zeros({count}, options);
   const std::shared_ptr<void> piece =

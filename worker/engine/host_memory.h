@@ -1,8 +1,8 @@
 #pragma once
 // Host memory beside the device's own, for what is offloaded: on a CPU device a pool of mapped pages that the allocator
 // does not count. A side thread copies storages of autograd graphs there and back, and empties and fills them in place.
-// Called by stage_runner (activations), parameter_store and sharded_storage (moments). Threads: the functions any;
-// HostMover one, beside its own thread. Private to worker/engine. Source: DESIGN 3.3, docs/adr/0016.
+// Called by stage_runner (activations), parameter_store and sharded_storage (state of the optimizer). Threads: the
+// functions any; HostMover one, beside its own thread. Private to worker/engine. Source: DESIGN 3.3, docs/adr/0016.
 #include <ATen/core/TensorBody.h>
 
 #include <condition_variable>
@@ -26,9 +26,9 @@ namespace coxswain::worker {
 [[nodiscard]] Bytes host_memory_in_use();
 [[nodiscard]] Bytes host_memory_peak();
 
-/// Zeros in float32 for the optimizer, on the device or in host memory. On the host they are updated where they are:
-/// its threads read gradients and write values over the link, which on a CPU device is the memory bus.
-[[nodiscard]] at::Tensor make_moments(std::int64_t count, bool on_host);
+/// Zeros in float32 for what the optimizer keeps, on the device or in host memory. There it is updated where it is: the
+/// host's threads read gradients and write values over the link, which on a CPU device is the memory bus.
+[[nodiscard]] at::Tensor make_state(std::int64_t count, bool on_host);
 
 /// Storages of one block and micro-batch.
 struct MovedStorages {

@@ -41,7 +41,7 @@ class ShardedStorage {
   [[nodiscard]] static Result<ShardedStorage> make(const model::ModelGraph& graph, const WeightSource& weights,
                                                    const std::vector<int>& parameters, Sharding sharding,
                                                    plan::Precision precision, const LocalView* view = nullptr,
-                                                   bool moments_on_host = false);
+                                                   bool state_on_host = false);
 
   /// Autograd leaves of the i-th parameter: what is read as a master, and its 16-bit copy; undefined where not read.
   [[nodiscard]] const at::Tensor& leaf(std::size_t i) const { return entries_[i].leaf; }
