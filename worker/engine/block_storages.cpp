@@ -62,7 +62,7 @@ void KeepingRun::note(std::size_t call, int index, const at::Tensor& tensor) {
   if (!tensor.defined() || tensor.storage().nbytes() == 0) return;
   const Key key = key_of(tensor);
   if (resident_.count(key) > 0 || received_.count(key) > 0 || entries_.count(key) > 0) return;
-  entries_.emplace(key, Entry{{static_cast<int>(call), index, tensor.storage()}, segment_.again[call] != 0, 0});
+  entries_.emplace(key, Entry{{static_cast<int>(call), index, tensor.storage()}, runs_again(call), 0});
   order_.push_back(key);
 }
 
@@ -97,7 +97,7 @@ void KeepingRun::run_call(std::size_t i, const RunMode& mode) {
   for (const model::ValueId v : outputs) {
     if (v < 0 || !locals_[v].defined()) continue;
     if (const auto found = entries_.find(key_of(locals_[v])); found != entries_.end()) ++found->second.holders;
-    if (segment_.again[i] == 0 && std::binary_search(segment_.held.begin(), segment_.held.end(), v))
+    if (!runs_again(i) && std::binary_search(segment_.held.begin(), segment_.held.end(), v))
       result_.held.emplace_back(v, locals_[v].detach());
   }
   for (const Key key : beside) settle(key);

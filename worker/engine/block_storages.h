@@ -73,6 +73,7 @@ class KeepingRun {
     int holders = 0;  // tensors of the forward
   };
   using Key = const c10::StorageImpl*;
+  [[nodiscard]] bool runs_again(std::size_t call) const { return !segment_.again.empty() && segment_.again[call] != 0; }
   void run_call(std::size_t i, const RunMode& mode);
   void note(std::size_t call, int index, const at::Tensor& tensor);
   void settle(Key key);
