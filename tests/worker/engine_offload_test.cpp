@@ -2,6 +2,9 @@
 #include <algorithm>
 #include <fstream>
 
+#include "cost_model/cost_model.h"
+#include "cost_model/memory.h"
+#include "tests/support/plan_builder.h"
 #include "tests/worker/lone_rank.h"
 #include "worker/engine/host_memory.h"
 
@@ -72,7 +75,7 @@ const model::ModelGraph& gpt() {
   return loaded;
 }
 
-/// Two layers that take a while's memory: scores of attention are explicit in neither.
+/// Six layers, attention fused.
 const model::ModelGraph& llama() {
   static const model::ModelGraph built = [] {
     const auto config = parse_json(R"({"model_type": "llama", "architectures": ["LlamaForCausalLM"],
@@ -201,6 +204,39 @@ TEST_CASE("under ZeRO each rank's piece of the moments is on its host") {
         measure_rank(llama(), changed(plain, Recompute::None, Offload::Optimizer), rank, long_settings());
     CAPTURE(rank, none.persistent, offloaded.persistent, half);
     CHECK(std::abs(none.persistent - offloaded.persistent - half) <= half / 100);
+  }
+}
+
+TEST_CASE("the cost model's peak is the measured one, recomputed and offloaded") {
+  const cluster::ResourceGraph cluster = make_cpu_cluster({8});
+  const auto barrier = [] { return collective::Handle{}; };
+  const int blocks = llama().num_blocks();
+  for (const Precision precision : {Precision::Float32, Precision::BFloat16}) {
+    worker::TrainSettings given = long_settings();
+    given.precision = precision;
+    given.dropout = false;
+    const auto profile = worker::profile_blocks(llama(), {4, 8}, "cpu-0", given, Seconds(0.01), barrier);
+    REQUIRE(profile);
+    const auto cost = cost_model::make_cost_model(llama(), cluster, &*profile);
+    std::vector<double> errors;
+    for (const auto& stages :
+         {std::vector<StageSpec>{{blocks, {8}}}, std::vector<StageSpec>{{3, {4}}, {blocks, {4}}}}) {
+      const plan::Plan plain = make_plan(llama(), {.stages = stages, .count = 4, .precision = precision});
+      for (const auto& [recompute, offload] : kChoices) {
+        const plan::Plan plan = changed(plain, recompute, offload);
+        for (int rank = 0; rank < plan::num_ranks(plan); ++rank) {
+          const plan::MemoryParts parts = cost_model::estimate_memory(*cost, plan, rank, 0);
+          const auto predicted = static_cast<double>((parts.total() - parts.margin).value);
+          const auto measured = static_cast<double>(measure_rank(llama(), plan, rank, given).peak);
+          CAPTURE(plan::to_text(precision), plan::to_text(recompute), plan::to_text(offload), rank, predicted,
+                  measured);
+          errors.push_back(std::abs(predicted / measured - 1));
+          CHECK(errors.back() <= 0.10);  // issue 5, row b: 20 %, and a median of 8 %
+        }
+      }
+    }
+    std::sort(errors.begin(), errors.end());
+    CHECK(errors[errors.size() / 2] <= 0.03);
   }
 }
 
