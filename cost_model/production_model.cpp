@@ -118,8 +118,18 @@ class ProductionModel final : public CostModel {
     // C28: a profile has the backward in one; the roofline says how it splits.
     measured.weight = measured.backward * ratio(to.weight, to.backward);
     measured.replayed = measured.forward * ratio(to.replayed, to.forward);
-    measured.selective = Bytes(
-        std::llround(static_cast<double>(measured.saved.value) * (to.saved.value > 0 ? to.selective / to.saved : 1.0)));
+    const auto part_of = [&](Bytes all, Bytes part, Bytes whole) {
+      return Bytes(std::llround(static_cast<double>(all.value) * (whole.value > 0 ? part / whole : 1.0)));
+    };
+    measured.selective = part_of(measured.saved, to.selective, to.saved);
+    measured.owed = part_of(measured.saved, to.owed, to.saved);
+    // A profile has the greatest of all moments.
+    const Bytes peak = measured.transient, of_rules = std::max(to.transient, to.forward_transient);
+    measured.transient = part_of(peak, to.transient, of_rules);
+    measured.forward_transient = part_of(peak, to.forward_transient, of_rules);
+    measured.plain_transient = part_of(peak, to.plain_transient, of_rules);
+    measured.input_transient = part_of(peak, to.input_transient, of_rules);
+    measured.weight_transient = part_of(peak, to.weight_transient, of_rules);
     return measured;
   }
 

@@ -143,7 +143,7 @@ class Lowering {
     const bool influenced = std::any_of(op.outputs.begin(), op.outputs.end(),
                                         [&](ValueId v) { return v >= 0 && graph_.values[v].depends_on_parameter; });
     if (options_.precision == plan::Precision::Float32 || !influenced) return {};
-    Casting casting{compute_rule_of(op.target), false};
+    Casting casting{model::compute_rule_of(op.target), false};
     // From another block comes what was rounded there.
     bool any_wide = false;
     for_each_tensor(op, [&](ValueId v) {

@@ -12,9 +12,11 @@
 
 #include "common/result.h"
 #include "model/model_graph.h"
-#include "worker/engine/mixed_policy.h"
+#include "model/mixed_policy.h"
 
 namespace coxswain::worker {
+
+using model::ComputeRule;
 
 /// What an operator may depend on besides its arguments.
 struct RunMode {
