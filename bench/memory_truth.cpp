@@ -108,7 +108,8 @@ class RandomPlans {
       // Half of the stages keep everything, so that what is kept is seen too.
       const bool any = below(2) == 0;
       for (; blocks > 0; --blocks)
-        stage.recompute.push_back(any && below(2) == 0 ? plan::Recompute::Full : plan::Recompute::None);
+        stage.recompute.push_back(any ? static_cast<plan::Recompute>(below(3)) : plan::Recompute::None);
+      if (below(4) == 0) stage.offload = below(2) == 0 ? plan::Offload::Optimizer : plan::Offload::Activations;
     }
   }
 
@@ -166,14 +167,17 @@ class WatchedCompute final : public executor::Compute {
     std::ostringstream line;
     line << to_text(action) << ": " << before.value << " -> " << worker::memory_in_use().value << ", peak "
          << worker::memory_peak().value << "\n";
+    peak_ = std::max(peak_, worker::memory_peak());
     lines_ += line.str();
     return result;
   }
   Result<bool> finished() override { return engine_.finished(); }
   Result<executor::Communication> prepare(const plan::Action& action) override { return engine_.prepare(action); }
   Result<void> finish(const plan::Action& action) override { return engine_.finish(action); }
+  [[nodiscard]] Bytes peak() const { return peak_; }
 
  private:
+  Bytes peak_{0};
   executor::Compute& engine_;
   std::string& lines_;
 };
@@ -307,7 +311,7 @@ class RankProcesses {
         COX_TRY(const auto numbers, engine->end_step());
         static_cast<void>(numbers);
       }
-      measured.peak = engine->peak_memory();
+      measured.peak = std::max(engine->peak_memory(), watched.peak());
       // No rank takes its memory away while another still reads from it.
       COX_TRY_VOID(world->barrier(soon()).wait(soon()));
     }
@@ -331,9 +335,9 @@ std::string describe(const plan::Plan& plan) {
     std::size_t position = 0;
     for (const plan::BlockRun& run : plan::runs_of(stage)) {
       text += " " + std::to_string(run.first_block) + "-" + std::to_string(run.end_block) + ":";
-      for (int b = run.first_block; b < run.end_block; ++b)
-        text += stage.recompute[position++] == plan::Recompute::Full ? "r" : ".";
+      for (int b = run.first_block; b < run.end_block; ++b) text += plan::to_text(stage.recompute[position++]).front();
     }
+    if (stage.offload != plan::Offload::None) text += " offload " + std::string(plan::to_text(stage.offload));
     text += " [";
     for (std::size_t r = 0; r < stage.replicas.size(); ++r)
       text += (r > 0 ? "," : "") + std::to_string(stage.replicas[r].samples);
@@ -408,9 +412,9 @@ int main(int argc, char** argv) {
       rest.push_back(argv[i]);
     }
   }
-  const Options options = parse_options(static_cast<int>(rest.size()), rest.data(),
-                                        "predicted peak memory of random valid plans beside the measured one",
-                                        {"--plans", "--actions"});
+  const Options options =
+      parse_options(static_cast<int>(rest.size()), rest.data(),
+                    "predicted peak memory of random valid plans beside the measured one", {"--plans", "--actions"});
   Settings how{options.quick ? 4 : 20, -1, options.quick};
   if (options.other.contains("--plans")) how.num_plans = std::stoi(options.other.at("--plans"));
   if (options.other.contains("--actions")) {

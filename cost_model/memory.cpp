@@ -53,9 +53,9 @@ class ListWalk {
     }
   }
 
-  std::vector<std::int64_t> before, owed;                           // by chunk: other micro-batches
-  std::vector<std::int64_t> receive_activations, send_gradients;    // by edge in
-  std::vector<std::int64_t> receive_gradients, send_activations;    // by edge out
+  std::vector<std::int64_t> before, owed;                         // by chunk: other micro-batches
+  std::vector<std::int64_t> receive_activations, send_gradients;  // by edge in
+  std::vector<std::int64_t> receive_gradients, send_activations;  // by edge out
 
   /// Calls `visit(action)` for the first part of every F, B, I and W: in its later parts less is there.
   template <class Visit>
@@ -110,7 +110,7 @@ class ListWalk {
   std::vector<std::int64_t> forwards_left_, backwards_left_;
 };
 
-/// Master, two moments, and the gradient as it comes in.
+/// Two moments; gradient and value while they are updated.
 constexpr std::int64_t kHostBytes = 16;
 /// C34: the block at work and the one whose tensors are on their way.
 constexpr std::int64_t kBlocksOnDevice = 2;
@@ -188,7 +188,8 @@ Peak find_peak(const CostModel& cost, const StageWork& work) {
       activation.emplace_back(0);
       gradient.emplace_back(0);
       for (const int cut : from[e].cuts) {
-        activation[e] = std::max(activation[e], split(facts.activation_bytes(cut, work.samples, work.precision), parts));
+        activation[e] =
+            std::max(activation[e], split(facts.activation_bytes(cut, work.samples, work.precision), parts));
         gradient[e] = std::max(gradient[e], split(facts.gradient_bytes(cut, work.samples, work.precision), parts));
       }
     }
@@ -200,15 +201,19 @@ Peak find_peak(const CostModel& cost, const StageWork& work) {
   ListWalk list(work.list, static_cast<int>(kept.runs.size()), edges);
   list.walk([&](const plan::Action& action) {
     const HeldBytes& run = kept.runs[static_cast<std::size_t>(action.chunk)];
-    const std::int64_t own = action.kind == plan::ActionKind::BackwardWeight ? run.owed : run.kept;
-    std::int64_t live = own, all = run.kept;
+    const bool weights = action.kind == plan::ActionKind::BackwardWeight;
+    const std::int64_t own = weights ? run.owed : run.kept;
+    std::int64_t before = weights ? 0 : run.kept, owed = weights ? run.owed : 0;
     for (std::size_t chunk = 0; chunk < kept.runs.size(); ++chunk) {
-      live += list.before[chunk] * kept.runs[chunk].kept + list.owed[chunk] * kept.runs[chunk].owed;
-      all += list.before[chunk] * kept.runs[chunk].kept;
+      before += list.before[chunk] * kept.runs[chunk].kept;
+      owed += list.owed[chunk] * kept.runs[chunk].owed;
     }
+    const std::int64_t all = before;
+    // C34: the block at work and one on its way; what I leaves to W stays.
+    if (work.offload == plan::Offload::Activations) before = std::min(before, kBlocksOnDevice * kept.largest);
+    const std::int64_t live = before + owed;
     Peak here;
     here.transient = Bytes(run.peak(action.kind) - own);
-    if (work.offload == plan::Offload::Activations) live = std::min(live, kBlocksOnDevice * kept.largest);
     here.activations = Bytes(live) + kept.shared;
     for (std::size_t e = 0; e < edges_in.size(); ++e)
       here.transfers += activation_in[e] * list.receive_activations[e] + gradient_in[e] * list.send_gradients[e];
@@ -281,8 +286,9 @@ std::vector<Moment> moments_of(const std::vector<plan::Action>& list, int credit
   const ListEdges edges{{0}, {0}, {credits}, {credits}};
   ListWalk walk(list, 1, edges);
   std::vector<Moment> moments;
-  const auto parts = {&Moment::before,           &Moment::owed,           &Moment::receive_activations,
-                      &Moment::receive_gradients, &Moment::send_activations, &Moment::send_gradients};
+  const auto parts = {
+      &Moment::before,           &Moment::owed,          &Moment::receive_activations, &Moment::receive_gradients,
+      &Moment::send_activations, &Moment::send_gradients};
   const auto no_more = [&](const Moment& a, const Moment& b) {
     return a.kind == b.kind && std::all_of(parts.begin(), parts.end(), [&](auto part) { return a.*part <= b.*part; });
   };
@@ -299,6 +305,23 @@ std::vector<Moment> moments_of(const std::vector<plan::Action>& list, int credit
     moments.push_back(now);
   });
   return moments;
+}
+
+std::int64_t most_held(const std::vector<Moment>& moments, const HeldBytes& run, const EdgeBytes& edges, bool moves,
+                       std::int64_t largest) {
+  std::int64_t most = 0;
+  for (const Moment& moment : moments) {
+    const bool weights = moment.kind == plan::ActionKind::BackwardWeight;
+    const std::int64_t own = weights ? run.owed : run.kept;
+    std::int64_t live = moment.before * run.kept + (weights ? 0 : run.kept);
+    if (moves) live = std::min(live, kBlocksOnDevice * largest);
+    live += moment.owed * run.owed + (weights ? run.owed : 0);
+    most =
+        std::max(most, live + run.peak(moment.kind) - own + moment.receive_activations * edges.activation_in +
+                           moment.send_gradients * edges.gradient_in + moment.receive_gradients * edges.gradient_out +
+                           moment.send_activations * edges.activation_out);
+  }
+  return most;
 }
 
 std::int64_t shard_of(std::int64_t all, std::int64_t experts, std::int64_t replicas, std::int64_t holders) {
@@ -337,7 +360,7 @@ PersistentElements count_persistent(const ModelFacts& facts, const std::vector<p
   return count;
 }
 
-// C14; C26: what ZeRO splits, each device of the group holds 1/replicas of; C30: masters and moments on the host.
+// C14; C26: what ZeRO splits, each device of the group holds 1/replicas of; C30: moments on the host.
 PersistentMemory estimate_persistent_memory(const PersistentElements& elements, plan::Precision precision,
                                             int zero_stage, std::int64_t replicas, int expert, plan::Offload offload) {
   const std::int64_t holders = std::max<std::int64_t>(1, replicas / expert);
@@ -350,7 +373,7 @@ PersistentMemory estimate_persistent_memory(const PersistentElements& elements, 
   const std::int64_t computed = half ? kBFloat16Bytes : kFloat32Bytes;
   PersistentMemory memory;
   memory.parameters = Bytes(computed * held(zero_stage >= 3)) + elements.frozen;
-  if (half && !on_host) memory.parameters += Bytes(kFloat32Bytes * updated);
+  if (half) memory.parameters += Bytes(kFloat32Bytes * updated);
   memory.gradients = Bytes(kFloat32Bytes * held(zero_stage >= 2));
   if (on_host)
     memory.host = Bytes(kHostBytes * updated);

@@ -67,8 +67,8 @@ struct StageWork {
   int receive_credits = 2;
   bool first_stage = true, last_stage = true;
   struct EdgeWork {
-    std::vector<int> cuts;  // that it carries
-    int credits = 2;        // receive buffers
+    std::vector<int> cuts;    // that it carries
+    int credits = 2;          // receive buffers
     std::vector<int> chunks;  // that use it
   };
   std::vector<EdgeWork> edges_in, edges_out;  // with chunks: from and to other stages, by the way of activations
@@ -103,7 +103,7 @@ void append(HeldBytes& run, const HeldBytes& block);
 /// What is there beside the run at work while an action computes, as far as it does not depend on blocks.
 struct Moment {
   plan::ActionKind kind = plan::ActionKind::Forward;
-  std::int64_t before = 0, owed = 0;  // other micro-batches between F and B, between I and W
+  std::int64_t before = 0, owed = 0;                            // other micro-batches between F and B, between I and W
   std::int64_t receive_activations = 0, receive_gradients = 0;  // buffers of receives that are posted or not used yet
   std::int64_t send_activations = 0, send_gradients = 0;        // what is on its way
 };
@@ -113,11 +113,9 @@ struct Moment {
 struct EdgeBytes {
   std::int64_t activation_in = 0, gradient_in = 0, activation_out = 0, gradient_out = 0;
 };
-[[nodiscard]] inline std::int64_t bytes_at(const Moment& moment, const HeldBytes& run, const EdgeBytes& edges) {
-  return moment.before * run.kept + moment.owed * run.owed + moment.receive_activations * edges.activation_in +
-         moment.send_gradients * edges.gradient_in + moment.receive_gradients * edges.gradient_out +
-         moment.send_activations * edges.activation_out + run.peak(moment.kind);
-}
+/// The most that is there at any of `moments`. `moves`: activations go to the host (C34), `largest` of one block.
+[[nodiscard]] std::int64_t most_held(const std::vector<Moment>& moments, const HeldBytes& run, const EdgeBytes& edges,
+                                     bool moves, std::int64_t largest);
 
 using plan::peak_in_flight;
 

@@ -144,10 +144,9 @@ BlockTime estimate_block_roofline(const ModelFacts& facts, const cluster::Device
     if (std::binary_search(totals.replayed.begin(), totals.replayed.end(), number)) time.replayed += forward;
   }
   // C3, under mixed precision with what the policy makes of every value.
-  const model::BlockTotals& held =
-      work.precision == plan::Precision::Float32
-          ? totals
-          : facts.totals(work.block, work.samples, form, model::Width::Mixed);
+  const model::BlockTotals& held = work.precision == plan::Precision::Float32
+                                       ? totals
+                                       : facts.totals(work.block, work.samples, form, model::Width::Mixed);
   const Bytes more = work.expert > 1 ? scaled(held.expert_bytes, kExpertImbalance - 1) : Bytes(0);
   time.saved = scaled(held.saved_bytes + more, share);
   time.selective = scaled(held.selective_bytes + more, share);

@@ -142,9 +142,7 @@ class BackwardReplay {
         gradients_.make(block_.storage_.gradient_owner(term.numerator), bytes_of(term.numerator));
   }
 
-  [[nodiscard]] bool owns(ValueId value) const {
-    return value >= 0 && block_.storage_.gradient_owner(value) == value;
-  }
+  [[nodiscard]] bool owns(ValueId value) const { return value >= 0 && block_.storage_.gradient_owner(value) == value; }
 
   Bytes differentiate(OpId id, Half half) {
     const Op& op = graph_.ops[id];

@@ -89,20 +89,19 @@ Bytes BlockReplay::selective_saved(std::vector<int>& replayed) const {
   Bytes kept{0};
   for (OpId id = range_.end_op - 1; id >= range_.first_op; --id) {
     const Op& op = graph_.ops[id];
-    const Bytes hidden = saved_of(id).hidden;
+    const Bytes hidden = saved_of(id).hidden, copies = saved_of(id).copies;
     Bytes made{0};
-    bool wanted = hidden.value > 0;
+    bool wanted = copies.value > 0;
     for (const ValueId output : op.outputs) {
       // What is sent is there anyway.
       if (output < 0 || storage_.base(output) != output || needed[output] == 0 || is_sent_[output] != 0) continue;
       wanted = true;
       made += storage_.storage_bytes(output);
     }
-    if (!wanted) continue;
-    if (!runs_again(op)) {
-      kept += made + hidden;
-      continue;
-    }
+    // What lies inside an operator of libtorch stays: statistics of norms, the log-softmax of a loss.
+    const bool again = wanted && runs_again(op);
+    kept += again ? hidden - copies : made + hidden;
+    if (!again) continue;
     replayed.push_back(id - range_.first_op);
     for_each_input(op, [&](ValueId value) { needed[storage_.base(value)] = 1; });
   }
@@ -134,8 +133,7 @@ Bytes BlockReplay::forward_peak(bool with_graph) const {
     std::sort(touched.begin(), touched.end());
     touched.erase(std::unique(touched.begin(), touched.end()), touched.end());
     for (const ValueId base : touched)
-      if (last_use[base] == id && role_[base] == Role::Inside &&
-          !(with_graph ? stays(base) : is_sent_[base] != 0))
+      if (last_use[base] == id && role_[base] == Role::Inside && !(with_graph ? stays(base) : is_sent_[base] != 0))
         live -= storage_.storage_bytes(base);
   }
   return peak;

@@ -33,9 +33,9 @@ class BlockReplay {
   [[nodiscard]] Bytes forward_peak(bool with_graph) const;
 
   struct Backward {
-    Bytes whole{0};   // peak of B, above nothing
-    Bytes input{0};   // of I
-    Bytes owed{0};    // kept between I and W, besides inputs and what was received
+    Bytes whole{0};  // peak of B, above nothing
+    Bytes input{0};  // of I
+    Bytes owed{0};   // kept between I and W, besides inputs and what was received
     bool owes_received = false, owes_inputs = false;
     Bytes weight{0};  // of W, above nothing
   };

@@ -26,8 +26,7 @@ void add_parameters(const ModelGraph& graph, const Block& range, BlockTotals& to
 
 }  // namespace
 
-BlockTotals estimate_block(const ModelGraph& graph, int block, std::int64_t samples, ExpertForm experts,
-                           Width width) {
+BlockTotals estimate_block(const ModelGraph& graph, int block, std::int64_t samples, ExpertForm experts, Width width) {
   const Block& range = graph.blocks[block];
   using Role = BlockReplay::Role;
   const BlockReplay replay(graph, block, samples, experts, width);

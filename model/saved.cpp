@@ -116,8 +116,7 @@ Bytes hidden_bytes(const ModelGraph& graph, const Op& op, const OpRule& rule, co
     case Hidden::Attention: return attention_hidden(graph, op, storage);
     case Hidden::LogSoftmax: {
       const ValueId input = value_argument(op, "self");
-      return input < 0 ? Bytes(0)
-                       : computed_size(graph, op, storage, input) * (storage.at(input).elements + 1);
+      return input < 0 ? Bytes(0) : computed_size(graph, op, storage, input) * (storage.at(input).elements + 1);
     }
     case Hidden::LossWeight: return size_of(graph.values[op.outputs.front()].dtype);
     case Hidden::OutputIndices: return Bytes(kIndexBytes * storage.at(op.outputs.front()).elements);

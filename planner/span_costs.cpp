@@ -148,9 +148,11 @@ void SpanCosts::add_block(SampleTable& table, int block, const cost_model::Mesh&
   table.replay.push_back(ticks.recompute);
   table.saved.push_back(time.saved.value);
   table.selective.push_back(time.selective.value);
-  table.transient.push_back(time.transient.value);
   table.shared.push_back(time.measured ? 0 : split(facts.totals(block, table.samples).shared_bytes));
   table.kept_input.push_back(split(Bytes(cut_bytes(block, table.samples, false))));
+  const Bytes input(table.kept_input.back()), gradient(split(Bytes(cut_bytes(block + 1, table.samples, true))));
+  for (const auto kind : {plan::Recompute::None, plan::Recompute::Full, plan::Recompute::Selective})
+    table.held[static_cast<std::size_t>(kind)].push_back(cost_model::held_bytes(time, kind, input, gradient));
 }
 
 void SpanCosts::order_recompute(SampleTable& table) const {
@@ -202,9 +204,9 @@ std::unique_ptr<SampleTable> SpanCosts::make_table(UnitKind kind, std::int64_t s
     }
     for (std::vector<Ticks>* ticks : {&table->forward, &table->backward, &table->weight, &table->replay})
       ticks->push_back(Ticks(ticks->back()));
-    for (std::vector<std::int64_t>* bytes :
-         {&table->saved, &table->selective, &table->transient, &table->shared, &table->kept_input})
+    for (std::vector<std::int64_t>* bytes : {&table->saved, &table->selective, &table->shared, &table->kept_input})
       bytes->push_back(std::int64_t(bytes->back()));
+    for (auto& held : table->held) held.push_back(cost_model::HeldBytes(held.back()));
   }
   table->forward_sum = table->backward_sum = table->weight_sum = {0};
   for (const Ticks ticks : table->weight) table->weight_sum.push_back(table->weight_sum.back() + ticks);
@@ -246,17 +248,71 @@ Room SpanCosts::room(const SampleTable& table, const SpanQuery& query) const {
   member.first_stage = query.first == 0;
   member.last_stage = query.end == num_blocks_;
   fixed += cost_model::estimate_communicators(cost_, member).value;
-  if (query.first > 0) fixed += table.activation_cut[first] * query.credits + table.gradient_cut[first];
-  if (query.end < num_blocks_) fixed += table.gradient_cut[end] * query.credits + table.activation_cut[end];
-  fixed += *std::max_element(table.transient.begin() + query.first, table.transient.begin() + query.end);
   fixed += *std::max_element(table.shared.begin() + query.first, table.shared.begin() + query.end);
+  cost_model::EdgeBytes edges;
+  if (query.first > 0) {
+    edges.activation_in = table.activation_cut[first];
+    edges.gradient_in = table.gradient_cut[first];
+  }
+  if (query.end < num_blocks_) {
+    edges.activation_out = table.activation_cut[end];
+    edges.gradient_out = table.gradient_cut[end];
+  }
   const auto& device = cost_.resources().device_classes[static_cast<std::size_t>(table.kind.device_class)];
   return {fixed,
           lasting.host.value,
           device.memory.value.value,
           cost_model::host_memory_of(cost_.resources(), {table.kind.device_class, 0}).value,
-          query.in_flight,
+          query.moments != nullptr ? query.moments
+                                   : &moments(plan::ScheduleKind::OneForwardOneBackward, 0, query.in_flight,
+                                              query.in_flight + query.credits, query.credits),
+          edges,
           query.offload == plan::Offload::Activations};
+}
+
+const std::vector<cost_model::Moment>& SpanCosts::moments(plan::ScheduleKind schedule, int stage, int num_stages,
+                                                          std::int64_t count, int credits) const {
+  const std::tuple key{schedule, stage, num_stages, count, credits};
+  {
+    const std::shared_lock lock(mutex_);
+    const auto found = moments_.find(key);
+    if (found != moments_.end()) return found->second;
+  }
+  if (plan::has_chunks(schedule)) {
+    num_stages = plan::peak_in_flight(schedule, stage, num_stages, count);
+    stage = 0;
+    schedule = plan::ScheduleKind::OneForwardOneBackward;
+  }
+  auto fresh =
+      cost_model::moments_of(plan::make_schedule(schedule, stage, num_stages, static_cast<int>(count)), credits);
+  const std::unique_lock lock(mutex_);
+  return moments_.emplace(key, std::move(fresh)).first->second;
+}
+
+namespace {
+
+std::int64_t with_margin(std::int64_t bytes) { return bytes + cost_model::margin_of(Bytes(bytes)).value; }
+
+}  // namespace
+
+std::int64_t Room::bytes(const SpanHeld& held) const {
+  return with_margin(fixed + cost_model::most_held(*moments, held.run, edges, moves, held.largest));
+}
+
+std::int64_t Room::least_bytes(std::int64_t kept, std::int64_t owed) const {
+  if (moves) return 0;
+  const cost_model::HeldBytes run{kept, owed, kept, kept, kept, owed};
+  return with_margin(fixed + cost_model::most_held(*moments, run, edges, false, 0));
+}
+
+bool Room::holds(const SpanHeld& held) const {
+  std::int64_t host = host_fixed;
+  if (moves) {
+    std::int64_t most = 0;
+    for (const cost_model::Moment& moment : *moments) most = std::max(most, moment.before);
+    host += held.run.kept * (most + 1);
+  }
+  return bytes(held) <= capacity && (host == 0 || host <= host_capacity);
 }
 
 std::vector<plan::Recompute> SpanCosts::recompute_kinds(int block) const {
@@ -285,19 +341,19 @@ Fit SpanCosts::fit(const SampleTable& table, const SpanQuery& query, const std::
   }
 
   const Room room = this->room(table, query);
-  std::int64_t kept = 0, largest = 0, replayed = 0;
-  for (std::size_t block = first; block < end; ++block) {
-    const plan::Recompute recompute = fit.recompute[block - first];
-    kept += table.kept(block, recompute);
-    largest = std::max(largest, table.kept(block, recompute));
-    replayed = std::max(replayed, table.replayed(block, recompute));
-  }
+  const auto hold = [&] {
+    SpanHeld held;
+    for (std::size_t block = first; block < end; ++block) held.add(table.holds(block, fit.recompute[block - first]));
+    return held;
+  };
+  SpanHeld held = hold();
   const auto need = [&] {
-    fit.bytes = room.bytes(kept, largest, replayed);
-    return room.holds(kept, largest, replayed);
+    fit.bytes = room.bytes(held);
+    return room.holds(held);
   };
   fit.fits = need();
   if (fit.fits || rule_ != RecomputeRule::Free) return fit;
+  std::int64_t kept = held.run.kept;
   for (const SampleTable::RecomputeStep& step : table.recompute_steps) {
     const auto block = static_cast<std::size_t>(step.block);
     if (block < first || block >= end) continue;
@@ -305,10 +361,14 @@ Fit SpanCosts::fit(const SampleTable& table, const SpanQuery& query, const std::
     if (now == step.to || now == plan::Recompute::Full) continue;
     kept += table.kept(block, step.to) - table.kept(block, now);
     now = step.to;
-    replayed = std::max(replayed, table.replayed(block, step.to));
+    // What is kept alone says mostly that it is not enough yet.
+    if (room.least_bytes(kept, held.run.owed) > room.capacity) continue;
+    held = hold();
     fit.fits = need();
     if (fit.fits) return fit;
   }
+  held = hold();
+  fit.fits = need();
   return fit;
 }
 

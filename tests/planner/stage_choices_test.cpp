@@ -41,7 +41,7 @@ struct Stage {
     context.compositions = {make_composition(pools, both, Axes{})};
     context.exhaustive = true;
     StageCosts costs(context);
-    return costs.stage(0, 2, 0, 1).fitting;
+    return costs.stage(0, 2, 0, {0, 1}).fitting;
   }
 };
 

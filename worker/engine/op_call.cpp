@@ -11,6 +11,7 @@
 
 #include "common/ensure.h"
 #include "worker/engine/attention.h"
+#include "worker/engine/block_storages.h"
 #include "worker/engine/dropout.h"
 #include "worker/engine/tensor_types.h"
 
@@ -290,8 +291,10 @@ at::Tensor OpCall::cast(const std::vector<at::Tensor>& values, model::ValueId va
   const c10::ScalarType type = tensor.scalar_type();
   if (!dtype || type == *dtype || (type != c10::ScalarType::Float && type != c10::ScalarType::BFloat16)) return tensor;
   const bool is_activation = std::find(activations_.begin(), activations_.end(), value) != activations_.end();
-  if (*dtype == c10::ScalarType::BFloat16 && !is_activation && !tensor.requires_grad()) return finite_bfloat16(tensor);
-  return tensor.to(*dtype);
+  const bool clamps = *dtype == c10::ScalarType::BFloat16 && !is_activation && !tensor.requires_grad();
+  at::Tensor copy = clamps ? finite_bfloat16(tensor) : tensor.to(*dtype);
+  MadeTensors::add(copy);
+  return copy;
 }
 
 void OpCall::fill_stack(const std::vector<at::Tensor>& values) {
