@@ -272,6 +272,10 @@ Room SpanCosts::room(const SampleTable& table, const SpanQuery& query) const {
 
 const std::vector<cost_model::Moment>& SpanCosts::moments(plan::ScheduleKind schedule, int stage, int num_stages,
                                                           std::int64_t count, int credits) const {
+  // A longer list only repeats itself, but for GPipe's.
+  constexpr int kRounds = 3;
+  if (schedule != plan::ScheduleKind::GPipe && !plan::has_chunks(schedule))
+    count = std::min<std::int64_t>(count, std::int64_t{kRounds} * num_stages + credits + 1);
   const std::tuple key{schedule, stage, num_stages, count, credits};
   {
     const std::shared_lock lock(mutex_);

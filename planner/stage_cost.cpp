@@ -7,10 +7,14 @@
 #include "cost_model/offload_time.h"
 
 namespace coxswain::planner {
-/// One place for all that hold the same. With whole backwards only the micro-batches in flight count.
+/// One place for all that hold the same. With whole backwards only the micro-batches in flight count; with halves each
+/// stage has more of them between I and W than the one before, which a search of long pipelines leaves to the
+/// simulator.
 StagePlace StageCosts::alike(StagePlace place) const {
+  constexpr int kLongPipeline = 16;
   if (place.num_stages == 0) return place;
   const bool halves = plan::splits_backward(context_.schedule) && !plan::has_chunks(context_.schedule);
+  if (halves && !context_.exhaustive && place.num_stages > kLongPipeline) return {0, place.num_stages};
   if (halves) return place;
   if (context_.schedule == plan::ScheduleKind::GPipe) return {0, 1};
   return {0, plan::peak_in_flight(context_.schedule, place.stage, place.num_stages, context_.count)};
