@@ -6,6 +6,7 @@
 #include "worker/engine/caching_allocator.h"
 #include "worker/engine/host_memory.h"
 
+#undef CHECK
 #include <catch2/catch.hpp>
 
 namespace coxswain::tests {
