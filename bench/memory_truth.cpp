@@ -108,8 +108,7 @@ class RandomPlans {
       // Half of the stages keep everything, so that what is kept is seen too.
       const bool any = below(2) == 0;
       for (; blocks > 0; --blocks)
-        stage.recompute.push_back(any ? static_cast<plan::Recompute>(below(3)) : plan::Recompute::None);
-      if (below(4) == 0) stage.offload = below(2) == 0 ? plan::Offload::Optimizer : plan::Offload::Activations;
+        stage.recompute.push_back(any && below(2) == 0 ? plan::Recompute::Full : plan::Recompute::None);
     }
   }
 

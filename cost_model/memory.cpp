@@ -110,7 +110,7 @@ class ListWalk {
   std::vector<std::int64_t> forwards_left_, backwards_left_;
 };
 
-/// Two moments; gradient and value while they are updated.
+/// Master, two moments, and the gradient as it comes in.
 constexpr std::int64_t kHostBytes = 16;
 /// C34: the block at work and the one whose tensors are on their way.
 constexpr std::int64_t kBlocksOnDevice = 2;
@@ -360,7 +360,7 @@ PersistentElements count_persistent(const ModelFacts& facts, const std::vector<p
   return count;
 }
 
-// C14; C26: what ZeRO splits, each device of the group holds 1/replicas of; C30: moments on the host.
+// C14; C26: what ZeRO splits, each device of the group holds 1/replicas of; C30: masters and moments on the host.
 PersistentMemory estimate_persistent_memory(const PersistentElements& elements, plan::Precision precision,
                                             int zero_stage, std::int64_t replicas, int expert, plan::Offload offload) {
   const std::int64_t holders = std::max<std::int64_t>(1, replicas / expert);
@@ -373,7 +373,7 @@ PersistentMemory estimate_persistent_memory(const PersistentElements& elements, 
   const std::int64_t computed = half ? kBFloat16Bytes : kFloat32Bytes;
   PersistentMemory memory;
   memory.parameters = Bytes(computed * held(zero_stage >= 3)) + elements.frozen;
-  if (half) memory.parameters += Bytes(kFloat32Bytes * updated);
+  if (half && !on_host) memory.parameters += Bytes(kFloat32Bytes * updated);
   memory.gradients = Bytes(kFloat32Bytes * held(zero_stage >= 2));
   if (on_host)
     memory.host = Bytes(kHostBytes * updated);

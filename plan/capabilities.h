@@ -21,13 +21,8 @@ struct Capabilities {
   friend bool operator==(const Capabilities&, const Capabilities&) = default;
 };
 /// What a worker of this version runs.
-inline constexpr Capabilities kRunnable{.max_tensor = 1,
-                                        .max_zero_stage = 0,
-                                        .bfloat16 = true,
-                                        .zero_bubble = true,
-                                        .chunks = true,
-                                        .selective_recompute = true,
-                                        .offload = true};
+inline constexpr Capabilities kRunnable{
+    .max_tensor = 1, .max_zero_stage = 0, .bfloat16 = true, .zero_bubble = true, .chunks = true};
 /// What the cost model knows.
 inline constexpr Capabilities kPlannable{.max_tensor = 64,
                                          .max_zero_stage = 3,

@@ -20,11 +20,10 @@ class ChunkMaker {
     const plan::Stage& stage = plan_.stages[place_.stage];
     Chunk chunk;
     chunk.run = plan::run_of(stage, index);
-    LoweringOptions lowering{
-        chunk.run.first_block, chunk.run.end_block, stage.replicas[place_.replica].samples, {}, plan_.precision};
+    LoweringOptions lowering{chunk.run.first_block, chunk.run.end_block, stage.replicas[place_.replica].samples, {},
+                             plan_.precision};
     for (int b = chunk.run.first_block; b < chunk.run.end_block; ++b)
-      lowering.recompute.push_back(stage.recompute[plan::position_of(stage, b)]);
-    lowering.offload_activations = stage.offload == plan::Offload::Activations;
+      lowering.recompute.push_back(stage.recompute[plan::position_of(stage, b)] == plan::Recompute::Full);
     COX_TRY(chunk.runner, StageRunner::make(graph_, lowering, weights, store));
     const model::StageSlice& slice = chunk.runner->stage().slice;
     chunk.activation_out = edge(slice.sent, ActionKind::SendActivation, index);

@@ -42,6 +42,9 @@ Result<void> check_supported(const plan::Plan& plan) {
     const plan::Stage& stage = plan.stages[s];
     const std::string path = "stages[" + std::to_string(s) + "]";
     refuse(stage.zero_stage != 0, path + ".zero_stage", "ZeRO");
+    refuse(stage.offload != plan::Offload::None, path + ".offload", "offload");
+    refuse(std::count(stage.recompute.begin(), stage.recompute.end(), plan::Recompute::Selective) > 0,
+           path + ".recompute", "selective recompute");
     for (const plan::Replica& replica : stage.replicas)
       refuse(replica.devices.size() != 1, path + ".replicas", "tensor, context or expert parallelism");
   }
@@ -218,8 +221,7 @@ class TorchEngine final : public Engine {
                        stages.front() == place_.stage,
                        gradient_allocator({ActionKind::ReduceTied, -1, -1, -1, static_cast<int>(t)})});
     }
-    COX_TRY(ParameterStore store, ParameterStore::make(graph_, *weights_, std::move(specs), true, plan_.precision,
-                                                       stage_.offload == plan::Offload::Optimizer));
+    COX_TRY(ParameterStore store, ParameterStore::make(graph_, *weights_, std::move(specs), true, plan_.precision));
     store_ = std::move(store);
     return {};
   }

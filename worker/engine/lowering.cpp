@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <set>
 
-#include "model/selective.h"
 #include "worker/engine/tensor_types.h"
 
 namespace coxswain::worker {
@@ -27,16 +26,13 @@ class Lowering {
     stage_.slice = model::slice_stage(graph_, options_.first_block, options_.end_block);
     stage_.segments.resize(static_cast<std::size_t>(options_.end_block - options_.first_block));
     for (std::size_t b = 0; b < options_.recompute.size(); ++b)
-      stage_.segments[b].recompute = options_.recompute[b] == plan::Recompute::Full;
+      stage_.segments[b].recompute = options_.recompute[b] != 0;
     COX_TRY_VOID(check_kernels());
     mark_needed();
     COX_TRY_VOID(read_constants());
     COX_TRY_VOID(make_calls());
     COX_TRY_VOID(fold_constants());
     find_boundaries();
-    for (std::size_t b = 0; b < stage_.segments.size(); ++b)
-      find_again(stage_.segments[b], options_.first_block + static_cast<int>(b),
-                 b < options_.recompute.size() && options_.recompute[b] == plan::Recompute::Selective);
     keep_used_constants();
     return std::move(stage_);
   }
@@ -251,37 +247,6 @@ class Lowering {
         if (constant_[v] == 0 && parameter_of(v) < 0 && seen.insert(v).second) code.releases[i].push_back(v);
       };
       const model::Op& op = graph_.ops[code.calls[i].op()];
-      for (const ValueId v : op.outputs)
-        if (v >= 0) release(v);
-      for_each_tensor(op, release);
-    }
-  }
-
-  // What runs again under selective recompute, and what it reads that does not.
-  void find_again(Segment& segment, int block, bool selective) const {
-    segment.again.assign(segment.code.calls.size(), 0);
-    segment.again_releases.resize(segment.code.calls.size());
-    if (!selective) return;
-    const std::vector<int> replay = model::selective_replay(graph_, block);
-    std::set<ValueId> made, held, released;
-    for (std::size_t i = 0; i < segment.code.calls.size(); ++i) {
-      const OpId id = segment.code.calls[i].op();
-      if (!std::binary_search(replay.begin(), replay.end(), id - graph_.blocks[block].first_op)) continue;
-      segment.again[i] = 1;
-      for_each_tensor(graph_.ops[id], [&](ValueId v) {
-        if (constant_[v] == 0 && parameter_of(v) < 0 && made.count(v) == 0) held.insert(v);
-      });
-      for (const ValueId v : graph_.ops[id].outputs)
-        if (v >= 0) made.insert(v);
-    }
-    segment.held.assign(held.begin(), held.end());
-    for (std::size_t i = segment.code.calls.size(); i-- > 0;) {
-      if (segment.again[i] == 0) continue;
-      const auto release = [&](ValueId v) {
-        if (constant_[v] == 0 && parameter_of(v) < 0 && released.insert(v).second)
-          segment.again_releases[i].push_back(v);
-      };
-      const model::Op& op = graph_.ops[segment.code.calls[i].op()];
       for (const ValueId v : op.outputs)
         if (v >= 0) release(v);
       for_each_tensor(op, release);

@@ -11,7 +11,6 @@
 
 #include "common/ensure.h"
 #include "worker/engine/attention.h"
-#include "worker/engine/block_storages.h"
 #include "worker/engine/dropout.h"
 #include "worker/engine/tensor_types.h"
 
@@ -291,10 +290,8 @@ at::Tensor OpCall::cast(const std::vector<at::Tensor>& values, model::ValueId va
   const c10::ScalarType type = tensor.scalar_type();
   if (!dtype || type == *dtype || (type != c10::ScalarType::Float && type != c10::ScalarType::BFloat16)) return tensor;
   const bool is_activation = std::find(activations_.begin(), activations_.end(), value) != activations_.end();
-  const bool clamps = *dtype == c10::ScalarType::BFloat16 && !is_activation && !tensor.requires_grad();
-  at::Tensor copy = clamps ? finite_bfloat16(tensor) : tensor.to(*dtype);
-  MadeTensors::add(copy);
-  return copy;
+  if (*dtype == c10::ScalarType::BFloat16 && !is_activation && !tensor.requires_grad()) return finite_bfloat16(tensor);
+  return tensor.to(*dtype);
 }
 
 void OpCall::fill_stack(const std::vector<at::Tensor>& values) {

@@ -11,7 +11,6 @@
 #include <algorithm>
 
 #include "worker/engine/caching_allocator.h"
-#include "worker/engine/host_memory.h"
 #include "worker/engine/tensor_types.h"
 
 namespace coxswain::worker {
@@ -44,16 +43,6 @@ Result<at::Tensor> make_gradient(const StorageSpec& spec, std::int64_t count, st
   return gradient;
 }
 
-// On the host they are updated where they are: its threads read gradients and write values over the link, which on a
-// CPU device is the memory bus.
-at::Tensor make_moments(std::int64_t count, bool on_host) {
-  const auto options = options_of(DType::Float32);
-  if (!on_host || count == 0) return at::zeros({count}, options);
-  const std::shared_ptr<void> piece =
-      take_host_memory(static_cast<std::size_t>((size_of(DType::Float32) * count).value));
-  return at::from_blob(piece.get(), {count}, [piece](void*) {}, options).zero_();
-}
-
 double sum_of_squares(const at::Tensor& tensor) {
   const float* data = tensor.const_data_ptr<float>();
   const std::int64_t count = tensor.numel(), num_chunks = (count + kNormChunk - 1) / kNormChunk;
@@ -80,7 +69,7 @@ double sum_of_squares(const at::Tensor& tensor) {
 
 Result<ParameterStore> ParameterStore::make(const model::ModelGraph& graph, const WeightSource& weights,
                                             std::vector<StorageSpec> specs, bool with_optimizer,
-                                            plan::Precision precision, bool moments_on_host) {
+                                            plan::Precision precision) {
   const at::NoGradGuard no_grad;
   ParameterStore store;
   store.slot_of_.assign(graph.parameters.size(), -1);
@@ -107,8 +96,8 @@ Result<ParameterStore> ParameterStore::make(const model::ModelGraph& graph, cons
     if (precision == plan::Precision::BFloat16) storage.copies = at::zeros({count}, options_of(DType::BFloat16));
     COX_TRY(storage.gradient, make_gradient(spec, count, storage.foreign));
     if (with_optimizer) {
-      storage.first_moment = make_moments(count, moments_on_host);
-      storage.second_moment = make_moments(count, moments_on_host);
+      storage.first_moment = at::zeros({count}, options);
+      storage.second_moment = at::zeros({count}, options);
     }
     for (std::size_t i = 0; i < spec.parameters.size(); ++i) {
       const model::Parameter& parameter = graph.parameters[spec.parameters[i]];

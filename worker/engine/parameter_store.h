@@ -32,8 +32,7 @@ class ParameterStore {
   /// Trainable parameters only. Errors: as WeightSource; Unimplemented (not float32).
   [[nodiscard]] static Result<ParameterStore> make(const model::ModelGraph& graph, const WeightSource& weights,
                                                    std::vector<StorageSpec> specs, bool with_optimizer,
-                                                   plan::Precision precision = plan::Precision::Float32,
-                                                   bool moments_on_host = false);
+                                                   plan::Precision precision = plan::Precision::Float32);
 
   /// The autograd leaf of graph.parameters[parameter]: the float32 values (masters), or their bfloat16 copy.
   [[nodiscard]] const at::Tensor& leaf(int parameter) const { return slots_[slot_of_[parameter]].leaf; }

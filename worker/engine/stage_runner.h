@@ -6,14 +6,11 @@
 #include <ATen/core/TensorBody.h>
 #include <torch/csrc/autograd/function.h>
 
-#include <deque>
 #include <functional>
 #include <memory>
 #include <vector>
 
 #include "common/result.h"
-#include "worker/engine/block_storages.h"
-#include "worker/engine/host_memory.h"
 #include "worker/engine/lowering.h"
 #include "worker/engine/parameter_store.h"
 #include "worker/engine/split_backward.h"
@@ -24,8 +21,6 @@ namespace coxswain::worker {
 struct SegmentGraph {
   std::vector<torch::autograd::Edge> inputs;  // of Segment::inputs; invalid where no gradient flows
   std::vector<std::pair<model::ValueId, torch::autograd::Edge>> outputs;
-  BlockStorages storages;                // what was emptied and is made again before backward
-  std::shared_ptr<MovedStorages> moved;  // on the host
 };
 
 /// What one micro-batch keeps; freed piece by piece as nothing needs it any more.
@@ -72,10 +67,6 @@ class StageRunner {
   void run_code(Code& code, const RunMode& mode);
   void enter(MicroBatch& batch, int index, bool with_graph, bool replay);
   void leave(MicroBatch& batch, int index, bool with_graph, bool replay);
-  void run_keeping(MicroBatch& batch, int index, const RunMode& mode);
-  void add_inputs_kept(MicroBatch& batch, int index, std::vector<c10::Storage>& kept);
-  void move_out(MicroBatch& batch, int index, std::vector<c10::Storage> kept);
-  void bring_back(MicroBatch& batch, int index);
   void run_backward(MicroBatch& batch, int index, bool split);
   void add_parameter_gradients(int index, std::vector<at::Tensor>::iterator gradients);
   /// `body` of each block in reverse.
@@ -89,10 +80,7 @@ class StageRunner {
   std::vector<at::Tensor> locals_;  // by value id (copies of parameters past them); constants and parameters always,
                                     // others while a segment runs
   std::vector<std::vector<torch::autograd::Edge>> parameter_edges_;  // by segment
-  std::vector<c10::Storage> entered_;  // by the segment that runs: inputs that nobody reads after it
-  std::unique_ptr<HostMover> mover_;   // where activations are offloaded
-  std::deque<std::shared_ptr<MovedStorages>> leaving_;
-  model::OpId current_ = -1;  // for error messages
+  model::OpId current_ = -1;                                         // for error messages
 };
 
 }  // namespace coxswain::worker
