@@ -8,9 +8,9 @@
 
 #include "cost_model/memory.h"
 #include "cost_model/model_facts.h"
+#include "model/mixed_policy.h"
 #include "tests/worker/engine_support.h"
 #include "worker/engine/edge_buffers.h"
-#include "model/mixed_policy.h"
 #include "worker/engine/parameter_store.h"
 
 #undef CHECK
@@ -19,9 +19,9 @@
 namespace coxswain::tests {
 namespace {
 
+using model::ComputeRule;
 using plan::Precision;
 using plan::ScheduleKind;
-using model::ComputeRule;
 
 /// Of losses in bfloat16 (issue 5, row a).
 constexpr double kTolerance = 2e-2;

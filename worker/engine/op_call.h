@@ -11,8 +11,8 @@
 #include <vector>
 
 #include "common/result.h"
-#include "model/model_graph.h"
 #include "model/mixed_policy.h"
+#include "model/model_graph.h"
 
 namespace coxswain::worker {
 
