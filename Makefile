@@ -25,7 +25,7 @@ DEVICES ?= 2xcpu
 SOURCES = $$(git ls-files -co --exclude-standard '*.cpp' '*.h')
 CTEST := ctest --test-dir $(BUILD) --output-on-failure --no-tests=error -j$(TEST_JOBS)
 
-.PHONY: help build demo test test-all bench lint format golden example install clean deps-build deps-test deps-lint
+.PHONY: help build demo test test-all bench lint format golden example install clean deps-build deps-test deps-lint deps-bench
 
 help:
 	@echo "make demo       install, probe, plan and train the example on $(DEVICES)  (COX_DEMO_STEPS=20: a short one)"
@@ -42,6 +42,9 @@ deps-build:
 
 deps-test:
 	@sh deps/install.sh build test
+
+deps-bench:
+	@sh deps/install.sh bench
 
 deps-lint:
 	@sh deps/install.sh build lint
@@ -81,7 +84,7 @@ test-all: deps-test build example
 	$(CTEST)
 
 # Every program runs, whatever another one finds; the target fails when one failed. `contests` and `cost_accuracy` need a directory.
-bench: deps-test build example
+bench: deps-test deps-bench build example
 	mkdir -p build/bench
 	failed=; \
 	for source in bench/*.cpp; do \

@@ -61,10 +61,12 @@ Json to_json(const Profile& profile) {
                                  {"optimizer_seconds_per_parameter", rates.optimizer_per_parameter.value},
                                  {"step_overhead_seconds", rates.step_overhead.value}});
   }
-  return JsonObject{{"blocks", std::move(blocks)},
+  JsonObject object{{"blocks", std::move(blocks)},
                     {"devices", std::move(devices)},
                     {"format_version", kFormatVersion},
                     {"model_hash", profile.model_hash}};
+  if (!profile.precision.empty()) object["precision"] = profile.precision;
+  return object;
 }
 
 Result<Profile> profile_from_json(const Json& json) {
@@ -72,6 +74,7 @@ Result<Profile> profile_from_json(const Json& json) {
   JsonReader reader(json, "");
   reader.integer("format_version", kFormatVersion, kFormatVersion);
   profile.model_hash = reader.string("model_hash");
+  if (reader.has("precision")) profile.precision = reader.string("precision");
   const auto read_each = [&](const std::string& key, auto read) {
     const JsonArray& elements = reader.array(key);
     for (std::size_t i = 0; i < elements.size(); ++i) {

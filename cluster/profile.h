@@ -23,6 +23,7 @@ struct BlockTiming {
 
 struct Profile {
   std::string model_hash;
+  std::string precision;  // that blocks were timed in, as plans name it; empty in files of before it was written
   std::vector<BlockTiming> blocks;  // sorted by (signature, device class, samples)
   struct DeviceRates {
     std::string device_class;

@@ -91,7 +91,8 @@ class Communicator {
   /// MPI 3.1, 5.9.6, and NCCL's all_reduce promise it): copies of a parameter on several stages rely on it.
   /// Shapes: same count and dtype on every rank; not checked, a mismatch ends at the deadline.
   [[nodiscard]] virtual Handle all_reduce(BufferView buffer, ReduceOp op, Deadline deadline) = 0;
-  /// `output` = concatenation over ranks; `counts[r]` elements from rank r (input.count == counts[rank()]).
+  /// `output` = concatenation over ranks; `counts[r]` elements from rank r (input.count == counts[rank()]). `input` may
+  /// be this rank's own part of `output`.
   [[nodiscard]] virtual Handle all_gather(BufferView input, BufferView output, std::vector<std::int64_t> counts,
                                           Deadline deadline) = 0;
   /// Reduces `input` (sum of counts elements) and leaves piece `rank()` in `output` (counts[rank()] elements).

@@ -30,8 +30,9 @@ ActionTimes::ActionTimes(const CostModel& cost, const plan::Plan& plan, const pl
       recompute_.push_back(time.recompute);
     }
   }
-  optimizer_ = estimate_update_on_mesh(cost, count_persistent(cost.facts(), runs, replica.tensor, replica.expert),
-                                       plan.precision, mesh);
+  const PersistentElements elements = count_persistent(cost.facts(), runs, replica.tensor, replica.expert);
+  optimizer_ = estimate_update_on_mesh(cost, elements, plan.precision, mesh);
+  reused_ = elements.shared;
 
   gradients_.resize(forward_.size(), 0);
   for (const ParameterFacts& parameter : cost.facts().parameters()) {
@@ -49,7 +50,7 @@ ActionTimes::ActionTimes(const CostModel& cost, const plan::Plan& plan, const pl
 
 ComputeTicks ActionTimes::backward_time(const plan::Action& action, const std::vector<Ticks>& times) const {
   ComputeTicks ticks;
-  ticks.backward = overhead_;
+  ticks.backward = overhead_of(action);
   for (int block = action.first_block; block < action.end_block; ++block) {
     const std::size_t i = at(block);
     ticks.backward += times[i];
@@ -58,18 +59,36 @@ ComputeTicks ActionTimes::backward_time(const plan::Action& action, const std::v
   return ticks;
 }
 
+Ticks ActionTimes::overhead_of(const plan::Action& action) const {
+  const plan::BlockRun run = plan::run_of(stage_, action.chunk);
+  const bool begins = action.kind == plan::ActionKind::Forward ? action.first_block == run.first_block
+                                                               : action.end_block == run.end_block;
+  return begins || reduces_buckets(stage_.zero_stage) ? overhead_ : 0;
+}
+
+bool priced_elsewhere(const plan::Action& action) {
+  switch (action.kind) {
+    case plan::ActionKind::GatherParameter:
+    case plan::ActionKind::GatherReused:
+    // Norms and biases of a mesh: little beside the buckets, which are priced as if they held all.
+    case plan::ActionKind::ReduceShared: return true;
+    case plan::ActionKind::ReduceGradient: return action.micro_batch >= 0;
+    default: return false;
+  }
+}
+
 ComputeTicks ActionTimes::compute(const plan::Action& action) const {
   ComputeTicks ticks;
   switch (action.kind) {
     case plan::ActionKind::Forward:
-      ticks.forward = overhead_;
+      ticks.forward = overhead_of(action);
       for (int block = action.first_block; block < action.end_block; ++block) ticks.forward += forward_[at(block)];
       return ticks;
     case plan::ActionKind::Backward: return backward_time(action, backward_);
     // C28: what is recomputed is needed first by I, and kept for W.
     case plan::ActionKind::BackwardInput: return backward_time(action, input_);
     case plan::ActionKind::BackwardWeight:
-      ticks.backward = overhead_;
+      ticks.backward = overhead_of(action);
       for (int block = action.first_block; block < action.end_block; ++block) ticks.backward += weight_[at(block)];
       return ticks;
     case plan::ActionKind::CountLoss: ticks.forward = overhead_; return ticks;
@@ -89,6 +108,7 @@ std::int64_t ActionTimes::elements(const plan::Action& action) const {
       for (int block = action.first_block; block < action.end_block; ++block) sum += gradients_[at(block)];
       return sum;
     }
+    case plan::ActionKind::ReduceReused: return reused_;
     case plan::ActionKind::ReduceTied: {
       const plan::TiedParameter& tied = tied_[static_cast<std::size_t>(action.tied)];
       return cost_.facts().parameters()[static_cast<std::size_t>(tied.parameter)].elements;

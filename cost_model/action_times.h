@@ -22,7 +22,7 @@ class ActionTimes {
               const std::vector<plan::TiedParameter>& tied);
 
   [[nodiscard]] ComputeTicks compute(const plan::Action& action) const;
-  /// Elements of a ReduceGradient or ReduceTied (float32), or of the small reductions.
+  /// Elements of a ReduceGradient, ReduceReused or ReduceTied (float32), or of the small reductions. Requires: not priced_elsewhere.
   [[nodiscard]] std::int64_t elements(const plan::Action& action) const;
   /// Bytes a sample of an edge action, on this role's side.
   [[nodiscard]] Bytes edge_bytes(const plan::Action& action, std::int64_t samples) const;
@@ -38,9 +38,18 @@ class ActionTimes {
   int device_class_ = 0;
   [[nodiscard]] std::size_t at(int block) const { return static_cast<std::size_t>(plan::position_of(stage_, block)); }
 
+  /// Of an action that begins a pass over a chunk, or of any. Under ZeRO 2 and 3 a pass is cut into its blocks for what
+  /// runs beside them: the priced list, which has it whole, takes the same time (ListDetail).
+  [[nodiscard]] Ticks overhead_of(const plan::Action& action) const;
+
   Ticks overhead_ = 0, optimizer_ = 0;
   std::vector<Ticks> forward_, backward_, input_, weight_, recompute_;  // by block of the stage, over its chunks
+  std::int64_t reused_ = 0;              // elements of ReduceReused
   std::vector<std::int64_t> gradients_;  // float32 elements by block of the stage, as the buckets count them
 };
+
+/// Collectives of ZeRO that the blocks beside which they run (C26), or the update before them, pay for, and what else
+/// is part of another's price.
+[[nodiscard]] bool priced_elsewhere(const plan::Action& action);
 
 }  // namespace coxswain::cost_model

@@ -92,7 +92,7 @@ class CostModel {
 /// buffers.
 [[nodiscard]] plan::MemoryParts estimate_memory(const CostModel& cost, const plan::Plan& plan, int stage, int replica);
 
-/// Matmul peak that MFU (C21) is taken over: bfloat16's where that is asked for and known, else float32's.
+/// Matmul peak that MFU (C21) is taken over: the 16-bit one where that is asked for and known, else float32's.
 [[nodiscard]] FlopPerSecond matmul_peak(const cluster::DeviceClass& device, plan::Precision precision);
 
 /// One action in virtual time.

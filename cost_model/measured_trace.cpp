@@ -223,7 +223,8 @@ class MeasuredTrace::Writer {
                              run_.nodes[static_cast<std::size_t>(rank)];
     add(to_text(name_event("process_name", rank, 0, name)));
     add_thread(rank, kStepThread, 0, "step");
-    for (int stream = 0; stream < num_shown_streams(run_.plan); ++stream) {
+    for (int stream = 0; stream < plan::kNumStreams; ++stream) {
+      if (!shows_stream(run_.plan, static_cast<plan::Stream>(stream))) continue;
       const std::string thread(stream_name(static_cast<plan::Stream>(stream)));
       add_thread(rank, stream, 2 * stream + 1, thread);
       add_thread(rank, kPredictedThreads + stream, 2 * stream + 2, thread + ", predicted");

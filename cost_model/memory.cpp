@@ -5,13 +5,14 @@
 #include <map>
 
 #include "common/ensure.h"
+#include "cost_model/mesh_facts.h"
 #include "plan/program.h"
 
 namespace coxswain::cost_model {
 namespace {
 
 constexpr std::int64_t kFloat32Bytes = 4;
-constexpr std::int64_t kBFloat16Bytes = 2;
+constexpr std::int64_t kHalfBytes = 2;
 /// Two float32 moments of AdamW.
 constexpr std::int64_t kOptimizerBytes = 8;
 
@@ -139,15 +140,15 @@ Kept count_kept(const CostModel& cost, const StageWork& work) {
   for (const plan::BlockRun& run : runs_of(work)) {
     kept.runs.emplace_back();
     for (int block = run.first_block; block < run.end_block; ++block, ++position) {
-      const BlockTime time = cost.estimate_block({block, work.device_class, work.samples, work.precision, work.tensor,
-                                                  work.context, work.expert, work.recompute[position]});
-      const HeldBytes here = held_bytes(time, work.recompute[position],
+      const BlockWork here{block,       work.device_class, work.samples, work.precision,
+                           work.tensor, work.context,      work.expert,  work.recompute[position]};
+      const BlockTime time = cost.estimate_block(here);
+      const HeldBytes held = held_bytes(time, work.recompute[position],
                                         split(facts.activation_bytes(block, work.samples, work.precision), parts),
                                         split(facts.gradient_bytes(block + 1, work.samples, work.precision), parts));
-      append(kept.runs.back(), here);
-      kept.largest = std::max(kept.largest, here.kept);
-      if (!time.measured)
-        kept.shared = std::max(kept.shared, split(facts.totals(block, work.samples).shared_bytes, parts));
+      append(kept.runs.back(), held);
+      kept.largest = std::max(kept.largest, held.kept);
+      if (!time.measured) kept.shared = std::max(kept.shared, shared_bytes(facts, here));
     }
   }
   return kept;
@@ -324,6 +325,12 @@ std::int64_t most_held(const std::vector<Moment>& moments, const HeldBytes& run,
   return most;
 }
 
+Bytes shared_bytes(const ModelFacts& facts, const BlockWork& work) {
+  if (const MeshFacts* mesh = facts.mesh(work.block, work.tensor, work.context))
+    return mesh->local().totals(plan::kBlock, work.samples).shared_bytes;
+  return split(facts.totals(work.block, work.samples).shared_bytes, work.tensor * work.context);
+}
+
 std::int64_t shard_of(std::int64_t all, std::int64_t experts, std::int64_t replicas, std::int64_t holders) {
   if (holders == replicas) return (all + replicas - 1) / replicas;
   return (all - experts + replicas - 1) / replicas + (experts + holders - 1) / holders;
@@ -352,7 +359,16 @@ PersistentElements count_persistent(const ModelFacts& facts, const std::vector<p
       continue;
     }
     count.held += elements;
-    of_block[static_cast<std::size_t>(*at - first_block)] += elements;
+    const bool tied = !std::all_of(parameter.blocks.begin(), parameter.blocks.end(), is_inside);
+    if (tied) {
+      count.tied += elements;
+    } else if (parameter.blocks.size() > 1) {
+      count.shared += elements;
+      count.shared_wide += Bytes(parameter.wide_bytes * elements);
+    } else {
+      of_block[static_cast<std::size_t>(*at - first_block)] += elements;
+      count.wide += Bytes(parameter.wide_bytes * elements);
+    }
     if (parameter.experts > 0) count.held_experts += elements;
   }
   for (const std::int64_t elements : of_block) count.largest = std::max(count.largest, elements);
@@ -360,30 +376,42 @@ PersistentElements count_persistent(const ModelFacts& facts, const std::vector<p
   return count;
 }
 
+std::int64_t split_elements(const PersistentElements& elements, std::int64_t whole, std::int64_t replicas,
+                            std::int64_t holders) {
+  return shard_of(elements.held - whole, elements.held_experts, replicas, holders) + whole;
+}
+
 // C14; C26: what ZeRO splits, each device of the group holds 1/replicas of; C30: masters and moments on the host.
 PersistentMemory estimate_persistent_memory(const PersistentElements& elements, plan::Precision precision,
                                             int zero_stage, std::int64_t replicas, int expert, plan::Offload offload) {
+  if (replicas < 2) zero_stage = 0;
   const std::int64_t holders = std::max<std::int64_t>(1, replicas / expert);
-  const auto held = [&](bool is_split) {
-    return is_split ? shard_of(elements.held, elements.held_experts, replicas, holders) : elements.held;
-  };
-  const std::int64_t updated = held(zero_stage >= 1);
-  const bool half = precision == plan::Precision::BFloat16, on_host = offload == plan::Offload::Optimizer;
-  // What is computed with, and under bfloat16 the float32 masters, which are state of the optimizer.
-  const std::int64_t computed = half ? kBFloat16Bytes : kFloat32Bytes;
+  const std::int64_t often_used = elements.tied + elements.shared;
+  const std::int64_t split = split_elements(elements, often_used, replicas, holders);
+  const std::int64_t updated =
+      zero_stage >= 1 ? split_elements(elements, elements.tied, replicas, holders) : elements.held;
+  const bool half = plan::is_mixed(precision), on_host = offload == plan::Offload::Optimizer;
+  // What is computed with, and in mixed precision the float32 masters, which are state of the optimizer.
+  const std::int64_t computed = half ? kHalfBytes : kFloat32Bytes;
   PersistentMemory memory;
-  memory.parameters = Bytes(computed * held(zero_stage >= 3)) + elements.frozen;
-  if (half && !on_host) memory.parameters += Bytes(kFloat32Bytes * updated);
-  memory.gradients = Bytes(kFloat32Bytes * held(zero_stage >= 2));
+  memory.parameters = Bytes(computed * (zero_stage >= 3 ? split : elements.held)) + elements.frozen;
+  if (half && !on_host) {
+    memory.parameters += Bytes(kFloat32Bytes * updated);
+    // From a piece of the masters the copies are made where they are gathered.
+    if (zero_stage >= 3) memory.parameters -= Bytes(computed * (split - often_used));
+  }
+  if (half && zero_stage >= 1) memory.parameters += elements.shared_wide;
+  if (half && (zero_stage == 1 || zero_stage == 2)) memory.parameters += elements.wide;
+  memory.gradients = Bytes(kFloat32Bytes * (zero_stage >= 2 ? split : elements.held));
   if (on_host)
     memory.host = Bytes(kHostBytes * updated);
   else
     memory.optimizer = Bytes(kOptimizerBytes * updated);
   memory.updated_elements = updated;
   memory.held_elements = elements.held;
-  if (replicas > 1 && zero_stage >= 2) memory.gathered = Bytes(kFloat32Bytes * elements.largest);
   // The block at work and the one that is fetched ahead.
-  if (replicas > 1 && zero_stage >= 3) memory.gathered += Bytes(2 * computed * elements.largest);
+  if (zero_stage >= 2) memory.gathered = Bytes(kFloat32Bytes * elements.largest);
+  if (zero_stage >= 3) memory.gathered += Bytes(2 * computed * elements.largest);
   return memory;
 }
 

@@ -25,8 +25,11 @@ inline constexpr int kFewestChannels = 2, kMostChannels = 32;
 struct PersistentElements {
   std::int64_t held = 0;          // trainable, copies of tied ones too
   std::int64_t held_experts = 0;  // of them, in tables of experts (C33)
-  std::int64_t largest = 0;       // trainable, of the block that has most
+  std::int64_t largest = 0;       // trainable, of the block that has most; without `tied` and `shared`
   Bytes frozen{0};                // parameters that are not trained, buffers
+  std::int64_t tied = 0;          // trainable, that blocks elsewhere use too: ZeRO leaves them whole
+  std::int64_t shared = 0;  // trainable, that several of these blocks use: ZeRO splits their optimizer state alone
+  Bytes wide{0}, shared_wide{0};  // what tables have beyond bfloat16 copies: of one block, and of `shared`
 };
 /// Of one device of a tensor axis and an expert axis.
 [[nodiscard]] PersistentElements count_persistent(const ModelFacts& facts, int first_block, int end_block,
@@ -39,6 +42,10 @@ struct PersistentElements {
 /// only.
 [[nodiscard]] std::int64_t shard_of(std::int64_t all, std::int64_t experts, std::int64_t replicas,
                                     std::int64_t holders);
+
+/// C26: what a device keeps of a state that ZeRO splits: a share of most, and of `whole` elements all.
+[[nodiscard]] std::int64_t split_elements(const PersistentElements& elements, std::int64_t whole, std::int64_t replicas,
+                                          std::int64_t holders);
 
 /// Bytes of what stays for the whole run (C14, C26).
 struct PersistentMemory {
@@ -116,6 +123,8 @@ struct EdgeBytes {
 /// The most that is there at any of `moments`. `moves`: activations go to the host (C34), `largest` of one block.
 [[nodiscard]] std::int64_t most_held(const std::vector<Moment>& moments, const HeldBytes& run, const EdgeBytes& edges,
                                      bool moves, std::int64_t largest);
+/// Values that other blocks made and this one's backward keeps, on one device of a mesh.
+[[nodiscard]] Bytes shared_bytes(const ModelFacts& facts, const BlockWork& work);
 
 using plan::peak_in_flight;
 

@@ -2,8 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <span>
+
+#include "common/ensure.h"
 
 #include "cost_model/collective_time.h"
+#include "cost_model/mesh_facts.h"
 #include "cost_model/offload_time.h"
 #include "cost_model/roofline.h"
 
@@ -15,9 +19,7 @@ using Devices = std::vector<plan::DeviceId>;
 
 constexpr std::int64_t kFloat32Bytes = 4;
 
-std::int64_t computed_bytes(plan::Precision precision) {
-  return size_of(precision == plan::Precision::BFloat16 ? DType::BFloat16 : DType::Float32).value;
-}
+std::int64_t computed_bytes(plan::Precision precision) { return size_of(plan::computed_dtype(precision)).value; }
 
 Ticks collective_ticks(const CostModel& cost, CollectiveKind kind, Bytes payload, const Devices& devices) {
   if (devices.size() < 2 || payload.value == 0) return 0;
@@ -61,6 +63,30 @@ void add_tensor_axis(const CostModel& cost, const BlockWork& work, const Mesh& m
   ticks.weight += runs * gather;  // C28: the input, for its product with the gradient
 }
 
+/// The devices of `axes`, the first one's group.
+Devices group_of(const Mesh& mesh, std::span<const plan::MeshAxis> axes, plan::AxisSet set) {
+  std::size_t size = 1;
+  for (const plan::MeshAxis& axis : axes) size *= static_cast<std::size_t>(axis.size);
+  const Devices* all = &mesh.devices;
+  for (const Devices* group : {&mesh.tensor_group, &mesh.context_group})
+    if (all->size() != size && group->size() == size) all = group;
+  COX_ENSURE(all->size() == size, all->size(), size);
+  Devices group;
+  for (const int position : plan::members_of(axes, set, 0)) group.push_back((*all)[static_cast<std::size_t>(position)]);
+  return group;
+}
+
+/// C55: every transition is waited for; backward runs the duals.
+void add_transitions(const CostModel& cost, const BlockWork& work, const MeshFacts& facts, const Mesh& mesh,
+                     MeshTicks& ticks) {
+  for (const MeshTransition& transition : facts.transitions()) {
+    const Devices group = group_of(mesh, facts.axes(), transition.axes);
+    const Bytes payload = facts.payload(transition, work.samples, work.precision);
+    ticks.forward += collective_ticks(cost, transition.kind, payload, group);
+    if (transition.has_gradient) ticks.backward += collective_ticks(cost, dual_of(transition.kind), payload, group);
+  }
+}
+
 /// C29: `bytes` to the next device of the ring; `flows` rings of one replica leave a node side by side.
 Ticks hop_ticks(const CostModel& cost, Bytes bytes, const Devices& ring, std::int64_t flows) {
   const cluster::ResourceGraph& graph = cost.resources();
@@ -76,15 +102,26 @@ Ticks hop_ticks(const CostModel& cost, Bytes bytes, const Devices& ring, std::in
   return longest;
 }
 
+/// C29, C56: keys and values that a device of the ring passes on.
+Bytes passed_bytes(const ModelFacts& whole, const BlockWork& work, const MeshFacts* facts) {
+  if (facts != nullptr) {
+    Bytes passed{0};
+    for (const MeshRing& ring : facts->rings()) passed += facts->ring_bytes(ring, work.samples, work.precision);
+    return passed;
+  }
+  // A key head that several devices of a tensor axis need is on all of them.
+  const model::BlockAttention& attention = whole.attention(work.block);
+  const std::int64_t heads = attention.num_key_heads > 0 ? attention.num_key_heads : work.tensor;
+  return divided(whole.key_value_bytes(work.block, work.samples, work.precision),
+                 work.context * std::min<std::int64_t>(work.tensor, heads));
+}
+
 /// C29: while a device works on one block of keys and values it passes the block on and receives the next.
 void add_context_axis(const CostModel& cost, const BlockWork& work, const BlockTime& time, const Mesh& mesh,
                       MeshTicks& ticks) {
   if (work.context == 1) return;
-  const model::BlockAttention& attention = cost.facts().attention(work.block);
-  // A key head that several devices of a tensor axis need is on all of them.
-  const std::int64_t heads = attention.num_key_heads > 0 ? attention.num_key_heads : work.tensor;
-  const Bytes passed = divided(cost.facts().key_value_bytes(work.block, work.samples, work.precision),
-                               work.context * std::min<std::int64_t>(work.tensor, heads));
+  const MeshFacts* facts = cost.facts().mesh(work.block, work.tensor, work.context);
+  const Bytes passed = passed_bytes(cost.facts(), work, facts);
   if (passed.value == 0) return;
   const auto exposed = [&](Bytes bytes, Seconds compute) {
     const Ticks piece = to_ticks(compute / static_cast<double>(work.context));
@@ -94,6 +131,8 @@ void add_context_axis(const CostModel& cost, const BlockWork& work, const BlockT
   ticks.forward += forward;
   // Keys and values once more, and their gradients as they are summed.
   ticks.backward += exposed(passed * 2, time.attention_backward);
+  if (facts != nullptr) return;  // C56: a ring does not run again
+  const model::BlockAttention& attention = cost.facts().attention(work.block);
   const std::vector<int>& replayed = cost.facts().totals(work.block, work.samples).replayed;
   const bool again = std::any_of(replayed.begin(), replayed.end(), [&](int op) { return attention.contains(op); });
   if (work.recompute == plan::Recompute::Selective && again) ticks.recompute += forward;
@@ -131,6 +170,7 @@ Mesh make_mesh(const plan::Stage& stage, int replica) {
   Mesh mesh;
   mesh.zero_stage = stage.zero_stage;
   mesh.offload = stage.offload;
+  mesh.devices = own.devices;
   mesh.tensor_group.assign(own.devices.begin(), own.devices.begin() + own.tensor);
   for (int c = 0; c < own.context; ++c) mesh.context_group.push_back(part(own, c));
   const auto count = static_cast<int>(stage.replicas.size());
@@ -155,7 +195,7 @@ MeshTicks estimate_gathers(const PersistentElements& elements, plan::Precision p
   if (zero_stage < 2) return ticks;
   const auto over_shards = [&](CollectiveKind kind, std::int64_t bytes) {
     const std::int64_t experts = elements.held_experts;
-    const Ticks others = collective(kind, Bytes(bytes * (elements.held - experts)), false);
+    const Ticks others = collective(kind, Bytes(bytes * (elements.held - elements.tied - experts)), false);
     return experts == 0 ? others : others + collective(kind, Bytes(bytes * experts), true);
   };
   ticks.backward = over_shards(CollectiveKind::ReduceScatter, kFloat32Bytes);
@@ -168,9 +208,9 @@ MeshTicks estimate_gathers(const PersistentElements& elements, plan::Precision p
 MeshTicks estimate_beside(MeshTicks work, const MeshTicks& gathers, plan::Recompute recompute) {
   work.forward = std::max(work.forward, gathers.forward);
   work.backward = std::max(work.backward, gathers.backward);
-  // C28: parameters are gathered for I, their gradients scattered behind W.
+  // C28: parameters are gathered for I and for W, their gradients scattered behind W.
   work.input = std::max(work.input, gathers.forward);
-  work.weight = std::max(work.weight, gathers.backward - gathers.forward);
+  work.weight = std::max(work.weight, gathers.backward);
   if (recompute == plan::Recompute::Full) work.recompute = std::max(work.recompute, gathers.forward);
   return work;
 }
@@ -179,7 +219,11 @@ MeshTicks estimate_block_on_mesh(const CostModel& cost, const BlockWork& work, c
   const BlockTime time = cost.estimate_block(work);
   MeshTicks ticks{to_ticks(time.forward), to_ticks(time.backward), 0, to_ticks(time.weight), 0};
   if (work.recompute == plan::Recompute::Selective) ticks.recompute = to_ticks(time.replayed);
-  add_tensor_axis(cost, work, mesh, ticks);
+  if (const MeshFacts* facts = cost.facts().mesh(work.block, work.tensor, work.context)) {
+    add_transitions(cost, work, *facts, mesh, ticks);
+  } else {
+    add_tensor_axis(cost, work, mesh, ticks);
+  }
   add_context_axis(cost, work, time, mesh, ticks);
   add_expert_axis(cost, work, mesh, ticks);
   if (work.recompute == plan::Recompute::Full) ticks.recompute = ticks.forward;
@@ -204,19 +248,20 @@ Ticks estimate_update_on_mesh(const CostModel& cost, const PersistentElements& e
       mesh.expert_replica_group.empty() ? replicas : static_cast<std::int64_t>(mesh.expert_replica_group.size());
   const plan::DeviceId own = mesh.replica_group.front();
   const bool split = mesh.zero_stage >= 1 && replicas > 1;
-  const std::int64_t updated =
-      split ? shard_of(elements.held, elements.held_experts, replicas, holders) : elements.held;
+  const std::int64_t updated = split ? split_elements(elements, elements.tied, replicas, holders) : elements.held;
   Ticks ticks = to_ticks(mesh.offload == plan::Offload::Optimizer
                              ? estimate_host_update(cost.resources(), updated, computed_bytes(precision), own)
                              : cost.estimate_optimizer(updated, own.device_class));
   // Everyone needs what the others updated; at stage 3 it is gathered when it is used.
-  if (!split || mesh.zero_stage >= 3) return ticks;
+  if (!split) return ticks;
   const std::int64_t experts = holders == replicas ? 0 : elements.held_experts;
   const int tensor = std::max(1, static_cast<int>(mesh.tensor_group.size()));
   const auto gather = [&](std::int64_t gathered, const Devices& group) {
     return shard_ticks(cost, CollectiveKind::AllGather, Bytes(computed_bytes(precision) * gathered), group, tensor);
   };
-  return ticks + gather(elements.held - experts, mesh.replica_group) + gather(experts, mesh.expert_replica_group);
+  if (mesh.zero_stage >= 3) return ticks + gather(elements.shared, mesh.replica_group);
+  return ticks + gather(elements.held - elements.tied - experts, mesh.replica_group) +
+         gather(experts, mesh.expert_replica_group);
 }
 
 // C33: around a ring of n devices each element moves (n - 1) / n of its bytes.

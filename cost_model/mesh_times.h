@@ -4,7 +4,8 @@
 // The simulator (action_times) takes all of it from here, the search (span_costs) what depends on one replica; what
 // depends on all replicas it adds by stage (estimate_gathers): tests hold it to at most the simulator's.
 // Threads: pure. Source: docs/cost_model.md, C25 (tensor and sequence), C26 (ZeRO), C29 (context), C30 and C34
-// (offload), C31 (recompute), C32 and C33 (experts).
+// (offload), C31 (recompute), C32 and C33 (experts), C54-C56 (a mesh as it
+// will run).
 #include <functional>
 #include <vector>
 
@@ -23,6 +24,7 @@ struct Mesh {
   std::vector<plan::DeviceId> expert_group = {};          // one of each replica that holds other experts
   std::vector<plan::DeviceId> expert_replica_group = {};  // of `replica_group`, who holds the same experts
   plan::Offload offload = plan::Offload::None;            // needs a device in one of the groups
+  std::vector<plan::DeviceId> devices = {};  // of the replica, by position; empty: one of the first two groups is
 };
 /// The mesh of `replica`, its own device first in each group.
 [[nodiscard]] Mesh make_mesh(const plan::Stage& stage, int replica);
@@ -32,7 +34,7 @@ struct MeshTicks {
   Ticks input = 0, weight = 0;      // the backward as I and W
   Ticks recompute = 0;              // more in backward, for work.recompute
 };
-/// `work.tensor`, `.context`, `.expert` = sizes of the groups. C25, C26, C28, C29, C31, C32, C34.
+/// `work.tensor`, `.context`, `.expert` = sizes of the groups. C25, C26, C28, C29, C31, C32, C34, C55, C56.
 [[nodiscard]] MeshTicks estimate_block_on_mesh(const CostModel& cost, const BlockWork& work, const Mesh& mesh);
 
 /// Ticks of a collective of `payload` among those who hold equal shards: of experts' elements, or of the others.

@@ -6,7 +6,10 @@
 #include <optional>
 #include <string>
 #include <unordered_map>
+#include <utility>
 #include <variant>
+
+#include "cost_model/mesh_facts.h"
 
 namespace coxswain::cost_model {
 namespace {
@@ -39,6 +42,19 @@ std::vector<std::vector<int>> find_readers(const model::ModelGraph& graph) {
   return readers;
 }
 
+/// By value: 1 where an embedding looks up in it, 2 where another operator reads it.
+std::vector<char> find_lookups(const model::ModelGraph& graph) {
+  std::vector<char> readers(graph.values.size(), 0);
+  for (const model::Op& op : graph.ops) {
+    bool first = op.target.starts_with("aten::embedding");
+    visit_operands(op, [&](model::ValueId value) {
+      readers[static_cast<std::size_t>(value)] |= first ? 1 : 2;
+      first = false;
+    });
+  }
+  return readers;
+}
+
 std::int64_t product(const std::vector<std::int64_t>& dims) {
   std::int64_t elements = 1;
   for (const std::int64_t dim : dims) elements *= dim;
@@ -64,11 +80,18 @@ ModelFacts::ModelFacts(const model::ModelGraph& graph) : graph_(graph) {
   }
 
   const auto readers = find_readers(graph);
+  const auto lookups = find_lookups(graph);
   for (const model::Parameter& parameter : graph.parameters) {
     parameters_.push_back({product(parameter.dims), parameter.dtype, parameter.trainable,
                            readers[static_cast<std::size_t>(parameter.value)], model::is_sharded(parameter),
-                           tables.contains(parameter.value) ? tables.at(parameter.value) : 0});
+                           tables.contains(parameter.value) ? tables.at(parameter.value) : 0, this,
+                           static_cast<int>(parameters_.size())});
+    const char lookup = lookups[static_cast<std::size_t>(parameter.value)];
+    parameters_.back().wide_bytes = (lookup & 1) == 0 ? 0 : lookup == 1 ? 2 : 4;
   }
+  parameters_of_.resize(graph.blocks.size());
+  for (const ParameterFacts& parameter : parameters_)
+    for (const int block : parameter.blocks) parameters_of_[static_cast<std::size_t>(block)].push_back(parameter.index);
   for (const model::Buffer& buffer : graph.buffers) {
     buffers_.emplace_back(size_of(buffer.dtype) * product(buffer.dims),
                           readers[static_cast<std::size_t>(buffer.value)]);
@@ -90,6 +113,39 @@ ModelFacts::ModelFacts(const model::ModelGraph& graph) : graph_(graph) {
       }
     }
   }
+}
+
+ModelFacts::~ModelFacts() = default;
+
+const MeshFacts* ModelFacts::mesh(int block, int tensor, int context) const {
+  if (tensor * context == 1) return nullptr;
+  const std::tuple key{signature_of(block), tensor, context};
+  {
+    const std::lock_guard lock(mutex_);
+    const auto found = meshes_.find(key);
+    if (found != meshes_.end()) return found->second.get();
+  }
+  auto local = plan::localise_block(graph_, block, tensor, context);
+  std::unique_ptr<MeshFacts> fresh = local ? std::make_unique<MeshFacts>(std::move(*local)) : nullptr;
+  const std::lock_guard lock(mutex_);
+  return meshes_.emplace(key, std::move(fresh)).first->second.get();
+}
+
+std::int64_t ParameterFacts::elements_at(int tensor, int expert) const {
+  const std::int64_t held = tensor > 1 && !blocks.empty() ? facts->held_elements(index, tensor) : elements;
+  return experts > 0 ? (held + expert - 1) / expert : held;
+}
+
+std::int64_t ModelFacts::held_elements(int index, int tensor) const {
+  const ParameterFacts& parameter = parameters_[static_cast<std::size_t>(index)];
+  const int block = parameter.blocks.front();
+  const std::vector<int>& of_block = parameters_of_[static_cast<std::size_t>(block)];
+  const MeshFacts* local = mesh(block, tensor, 1);
+  if (local != nullptr && local->num_parameters() == of_block.size()) {
+    const auto at = std::lower_bound(of_block.begin(), of_block.end(), index) - of_block.begin();
+    return local->elements(static_cast<int>(at));
+  }
+  return parameter.sharded ? (parameter.elements + tensor - 1) / tensor : parameter.elements;
 }
 
 bool ModelFacts::splits_over(int tensor) const {
@@ -214,8 +270,8 @@ const std::vector<model::OpCost>& ModelFacts::op_costs(int block, std::int64_t s
 
 Bytes ModelFacts::value_bytes(model::ValueId value, std::int64_t samples, plan::Precision precision) const {
   const DType dtype = graph_.values[static_cast<std::size_t>(value)].dtype;
-  const bool halved = precision == plan::Precision::BFloat16 && dtype == DType::Float32;
-  return (halved ? size_of(DType::BFloat16) : size_of(dtype)) * model::num_elements(graph_, value, samples);
+  return size_of(dtype == DType::Float32 ? plan::computed_dtype(precision) : dtype) *
+         model::num_elements(graph_, value, samples);
 }
 
 Bytes ModelFacts::key_value_bytes(int block, std::int64_t samples, plan::Precision precision) const {

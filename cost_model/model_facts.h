@@ -5,6 +5,7 @@
 // signature").
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <tuple>
 #include <utility>
@@ -18,6 +19,9 @@
 
 namespace coxswain::cost_model {
 
+class MeshFacts;
+class ModelFacts;
+
 struct ParameterFacts {
   std::int64_t elements = 0;
   DType dtype = DType::Float32;
@@ -25,16 +29,21 @@ struct ParameterFacts {
   std::vector<int> blocks;   // that use it, ascending; empty when nothing does
   bool sharded = false;      // a tensor axis splits it
   std::int64_t experts = 0;  // whose matrices it holds: an expert axis splits it; 0: none
-  /// Held by one device of a tensor axis of `tensor` and an expert axis of `expert`.
-  [[nodiscard]] std::int64_t elements_at(int tensor, int expert = 1) const {
-    const std::int64_t own = experts > 0 ? (elements + expert - 1) / expert : elements;
-    return sharded ? (own + tensor - 1) / tensor : own;
-  }
+  /// Under bfloat16, bytes an element of what is computed with beyond the copy's 2: a table that is looked up in is
+  /// read in float32 (2 more), and as a copy too where other operators read it (4 more).
+  int wide_bytes = 0;
+  const ModelFacts* facts = nullptr;
+  int index = 0;  // in ModelFacts::parameters
+  /// C57: held by one device of a tensor axis of `tensor` and an expert axis of `expert`.
+  [[nodiscard]] std::int64_t elements_at(int tensor, int expert = 1) const;
 };
 
 class ModelFacts {
  public:
   explicit ModelFacts(const model::ModelGraph& graph);
+  ~ModelFacts();
+  ModelFacts(const ModelFacts&) = delete;
+  ModelFacts& operator=(const ModelFacts&) = delete;
 
   [[nodiscard]] const model::ModelGraph& graph() const { return graph_; }
   [[nodiscard]] int num_blocks() const { return graph_.num_blocks(); }
@@ -49,6 +58,14 @@ class ModelFacts {
   /// C1 and C2 of each operator of the block.
   [[nodiscard]] const std::vector<model::OpCost>& op_costs(int block, std::int64_t samples,
                                                            model::ExpertForm experts) const;
+  /// C54: what the first device of a mesh does of the block; null for a mesh of one device, and where no operator of
+  /// the block can be split so (C25 and C29 then say what it would take). The first look at a signature lays it out.
+  [[nodiscard]] const MeshFacts* mesh(int block, int tensor, int context) const;
+  /// Elements of parameter `index` that such a device holds in the first block that uses it.
+  [[nodiscard]] std::int64_t held_elements(int index, int tensor) const;
+  /// C16: floating-point values are 2 bytes an element under bfloat16.
+  [[nodiscard]] Bytes value_bytes(model::ValueId value, std::int64_t samples, plan::Precision precision) const;
+
   /// C25: how the block splits over a tensor axis.
   [[nodiscard]] const model::BlockShard& shard(int block) const {
     return shards_[static_cast<std::size_t>(signature_of(block))];
@@ -74,7 +91,7 @@ class ModelFacts {
   [[nodiscard]] Bytes dispatch_bytes(int block, std::int64_t samples, plan::Precision precision) const;
 
   /// Bytes that cross the cut before block `cut` for `samples`: activations forward, gradients backward.
-  /// C16: floating-point values are 2 bytes an element under bfloat16.
+  /// C16: floating-point values are 2 bytes an element in mixed precision.
   [[nodiscard]] Bytes activation_bytes(int cut, std::int64_t samples, plan::Precision precision) const;
   [[nodiscard]] Bytes gradient_bytes(int cut, std::int64_t samples, plan::Precision precision) const;
   /// Bytes of every buffer and the ascending blocks that use it.
@@ -97,7 +114,6 @@ class ModelFacts {
   template <class Made, class Make>
   const Made& look_up(std::map<Key, Made>& made, int block, std::int64_t samples, model::ExpertForm experts,
                       model::Width width, Make make) const;
-  [[nodiscard]] Bytes value_bytes(model::ValueId value, std::int64_t samples, plan::Precision precision) const;
 
   std::vector<model::BlockShard> shards_;  // by signature, as are the next two
   std::vector<model::BlockAttention> attentions_;
@@ -108,6 +124,8 @@ class ModelFacts {
   mutable std::mutex mutex_;
   mutable std::map<Key, model::BlockTotals> totals_;  // nodes stay put
   mutable std::map<Key, std::vector<model::OpCost>> op_costs_;
+  mutable std::map<std::tuple<int, int, int>, std::unique_ptr<MeshFacts>> meshes_;  // signature, tensor, context
+  std::vector<std::vector<int>> parameters_of_;                                     // by block, in the graph's order
 };
 
 }  // namespace coxswain::cost_model

@@ -48,7 +48,7 @@ double edges_usd(const CostModel& cost, const plan::Plan& plan) {
 double ring_bytes(const plan::Plan& plan, const plan::Stage& stage) {
   const auto replicas = static_cast<double>(stage.replicas.size());
   const double pass = (replicas - 1) / replicas, count = static_cast<double>(plan.batch.count);
-  const double computed = plan.precision == plan::Precision::BFloat16 ? 2 : 4;
+  const double computed = plan::is_mixed(plan.precision) ? 2 : 4;
   switch (stage.zero_stage) {
     case 0: return 2 * pass * kGradientBytes;
     case 1: return pass * (kGradientBytes + computed);

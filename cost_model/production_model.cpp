@@ -98,7 +98,7 @@ class ProductionModel final : public CostModel {
     return share_of_measured(interpolate_block(found->second, work.samples), work);
   }
 
-  /// C25, C29, C32: the measured block, scaled as the roofline scales; its parts are the roofline's shares of it.
+  /// C29, C32, C54: the measured block, scaled as the roofline scales; its parts are the roofline's shares of it.
   BlockTime share_of_measured(BlockTime measured, const BlockWork& work) const {
     BlockWork whole = work;
     whole.tensor = whole.context = whole.expert = 1;
@@ -108,9 +108,11 @@ class ProductionModel final : public CostModel {
       const BlockTime from = estimate_block_roofline(facts(), here, whole);
       if (from.forward.value > 0) measured.forward = measured.forward * (to.forward / from.forward);
       if (from.backward.value > 0) measured.backward = measured.backward * (to.backward / from.backward);
-      const std::int64_t parts = std::int64_t{work.tensor} * work.context;
-      measured.saved = Bytes((measured.saved.value + parts - 1) / parts);
-      measured.transient = Bytes((measured.transient.value + parts - 1) / parts);
+      const auto scaled = [](Bytes bytes, Bytes part, Bytes all) {
+        return all.value > 0 ? Bytes(std::llround(static_cast<double>(bytes.value) * (part / all))) : bytes;
+      };
+      measured.saved = scaled(measured.saved, to.saved, from.saved);
+      measured.transient = scaled(measured.transient, to.transient, from.transient);
     }
     const auto ratio = [](auto part, auto all) { return all.value > 0 ? part / all : 0.0; };
     measured.attention_forward = measured.forward * ratio(to.attention_forward, to.forward);

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "cost_model/mesh_facts.h"
+
 namespace coxswain::cost_model {
 namespace {
 
@@ -11,12 +13,24 @@ bool is_matmul_like(model::OpClass op_class) {
          op_class == model::OpClass::Convolution;
 }
 
-DType dtype_of(plan::Precision precision) {
-  return precision == plan::Precision::BFloat16 ? DType::BFloat16 : DType::Float32;
+/// Best rate of the float16 curve; 0 without one.
+FlopPerSecond best_float16(const cluster::DeviceClass& device) {
+  FlopPerSecond best{0};
+  for (const cluster::MatmulRate& rate : device.matmul_rates)
+    if (rate.dtype == DType::Float16) best = std::max(best, rate.rate.value);
+  return best;
+}
+
+/// The curve that `precision` is rated by: float16's own where there is one, else bfloat16's. A device without 16-bit
+/// arithmetic computes in float32.
+DType rated_dtype(const cluster::DeviceClass& device, plan::Precision precision) {
+  if (!plan::is_mixed(precision)) return DType::Float32;
+  if (precision == plan::Precision::Float16 && best_float16(device).value > 0) return DType::Float16;
+  return device.peak_bfloat16.value.value > 0 ? DType::BFloat16 : DType::Float32;
 }
 
 /// Share of the float32 bytes that move under `precision`.
-double byte_scale(plan::Precision precision) { return precision == plan::Precision::BFloat16 ? 0.5 : 1.0; }
+double byte_scale(plan::Precision precision) { return plan::is_mixed(precision) ? 0.5 : 1.0; }
 
 Bytes scaled(Bytes bytes, double scale) {
   return Bytes(static_cast<std::int64_t>(std::llround(static_cast<double>(bytes.value) * scale)));
@@ -25,15 +39,17 @@ Bytes scaled(Bytes bytes, double scale) {
 }  // namespace
 
 FlopPerSecond matmul_peak(const cluster::DeviceClass& device, plan::Precision precision) {
-  if (precision == plan::Precision::BFloat16 && device.peak_bfloat16.value.value > 0) return device.peak_bfloat16.value;
-  return device.peak_float32.value;
+  if (!plan::is_mixed(precision)) return device.peak_float32.value;
+  if (device.peak_bfloat16.value.value > 0) return device.peak_bfloat16.value;
+  // Older devices multiply in float16 alone; what they reach there is known by the curve only.
+  return std::max(device.peak_float32.value,
+                  precision == plan::Precision::Float16 ? best_float16(device) : FlopPerSecond(0));
 }
 
 // C5
 FlopPerSecond matmul_rate(const cluster::DeviceClass& device, plan::Precision precision, double size) {
   const FlopPerSecond peak = matmul_peak(device, precision);
-  // A device without bfloat16 arithmetic computes in float32.
-  const DType dtype = device.peak_bfloat16.value.value > 0 ? dtype_of(precision) : DType::Float32;
+  const DType dtype = rated_dtype(device, precision);
   const cluster::MatmulRate* below = nullptr;
   const cluster::MatmulRate* above = nullptr;
   for (const cluster::MatmulRate& rate : device.matmul_rates) {
@@ -71,9 +87,7 @@ Seconds estimate_op(const cluster::DeviceClass& device, plan::Precision precisio
   return std::max(arithmetic, bytes / device.memory_bandwidth.value);
 }
 
-model::ExpertForm expert_form(const cluster::DeviceClass& device) {
-  return device.kind == cluster::DeviceKind::Cuda ? model::ExpertForm::Grouped : model::ExpertForm::Gathered;
-}
+model::ExpertForm expert_form(const cluster::DeviceClass&) { return model::ExpertForm::Grouped; }
 
 namespace {
 
@@ -111,28 +125,37 @@ struct ShardedOp {
   }
 };
 
+bool is_ring(const MeshFacts& mesh, int op) {
+  return std::any_of(mesh.rings().begin(), mesh.rings().end(), [op](const MeshRing& ring) { return ring.op == op; });
+}
+
 }  // namespace
 
-// C11
+// C11, C54
 BlockTime estimate_block_roofline(const ModelFacts& facts, const cluster::DeviceClass& device, const BlockWork& work) {
   BlockTime time;
   const model::ExpertForm form = expert_form(device);
-  const std::vector<model::OpCost>& costs = facts.op_costs(work.block, work.samples, form);
-  const model::BlockTotals& totals = facts.totals(work.block, work.samples, form);
+  // C54: what a device of a mesh does is read off its own graph.
+  const MeshFacts* mesh = facts.mesh(work.block, work.tensor, work.context);
+  const ModelFacts& own = mesh != nullptr ? mesh->local() : facts;
+  const int block = mesh != nullptr ? plan::kBlock : work.block;
+  const std::vector<model::OpCost>& costs = own.op_costs(block, work.samples, form);
+  const model::BlockTotals& totals = own.totals(block, work.samples, form);
   const model::BlockAttention& attention = facts.attention(work.block);
   const model::BlockExperts& experts = facts.experts(work.block);
-  // C25, C29: on a tensor and a context axis every operator does an equal part of its work.
-  const double share = 1.0 / (work.tensor * work.context);
+  // C25, C29: without one, on a tensor and a context axis every operator does an equal part of its work.
+  const int parts = mesh != nullptr ? 1 : work.tensor * work.context, tables = mesh != nullptr ? 1 : work.tensor;
+  const double share = 1.0 / parts;
   for (std::size_t i = 0; i < costs.size(); ++i) {
-    if (costs[i].op_class == model::OpClass::View)
-      continue;  // moves nothing; the action overhead holds its bookkeeping
-    const int number = static_cast<int>(i);
-    const bool attends = attention.contains(number);
+    // Views move nothing; the action overhead holds their bookkeeping. Collectives are priced by what they send.
+    if (costs[i].op_class == model::OpClass::View || costs[i].op_class == model::OpClass::Transition) continue;
+    const int number = static_cast<int>(i), origin = mesh != nullptr ? mesh->origin(number) : number;
+    const bool attends = mesh != nullptr ? is_ring(*mesh, number) : attention.contains(origin);
     // C32: the busiest device of an expert axis has more than its part of the tokens.
-    const bool uneven = work.expert > 1 && number >= experts.first_op && number < experts.end_op;
+    const bool uneven = work.expert > 1 && origin >= experts.first_op && origin < experts.end_op;
     const double part = uneven ? share * kExpertImbalance : share;
-    const ShardedOp op{
-        device, work.precision, part, part, 1.0 / (work.tensor * work.expert), attends ? work.context : 1, costs[i]};
+    const ShardedOp op{device,  work.precision, part, part, 1.0 / (tables * work.expert), attends ? work.context : 1,
+                       costs[i]};
     const Seconds forward = op.forward(), backward = op.backward();
     time.forward += forward;
     time.backward += backward;
@@ -144,9 +167,8 @@ BlockTime estimate_block_roofline(const ModelFacts& facts, const cluster::Device
     if (std::binary_search(totals.replayed.begin(), totals.replayed.end(), number)) time.replayed += forward;
   }
   // C3, under mixed precision with what the policy makes of every value.
-  const model::BlockTotals& held = work.precision == plan::Precision::Float32
-                                       ? totals
-                                       : facts.totals(work.block, work.samples, form, model::Width::Mixed);
+  const model::BlockTotals& held =
+      work.precision == plan::Precision::Float32 ? totals : own.totals(block, work.samples, form, model::Width::Mixed);
   const Bytes more = work.expert > 1 ? scaled(held.expert_bytes, kExpertImbalance - 1) : Bytes(0);
   time.saved = scaled(held.saved_bytes + more, share);
   time.selective = scaled(held.selective_bytes + more, share);

@@ -22,7 +22,7 @@ namespace coxswain::cost_model {
 /// Transformers, capacity factor of table 1).
 inline constexpr double kExpertImbalance = 1.25;
 
-/// Accelerators group the products of each expert; our CPU engine gathers a matrix for each row.
+/// Libraries for accelerators and our CPU engine group the products of each expert.
 [[nodiscard]] model::ExpertForm expert_form(const cluster::DeviceClass& device);
 
 /// C11: sum of C4 over the block's operators, backward as input gradient and weight gradient one after the other; C28:

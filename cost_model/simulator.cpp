@@ -183,6 +183,11 @@ class World {
     VirtualRank& rank = *ranks_[static_cast<std::size_t>(role)];
     rank.prepared = rank.take(plan::stream_of(plan_, rank.program.place.stage, action));
     executor::Communication communication;
+    if (priced_elsewhere(action)) {
+      ActionRun& run = rank.runs[static_cast<std::size_t>(rank.prepared)];
+      run.start = run.transfer_start = run.end = clock_.ticks();
+      return communication;
+    }
     communication.group = plan::group_of(plan_, groups_, rank.program.place.stage, action);
     COX_ENSURE(communication.group >= 0, plan::to_text(action));
     if (!plan::is_edge(action.kind)) {
@@ -214,7 +219,7 @@ class World {
         ranks_[static_cast<std::size_t>(role)]
             ->program.actions[static_cast<std::size_t>(ranks_[static_cast<std::size_t>(role)]->prepared)];
     // C26: under ZeRO a bucket is only scattered; the other half of an all_reduce follows the update.
-    if (action.kind == plan::ActionKind::ReduceGradient) {
+    if (action.kind == plan::ActionKind::ReduceGradient || action.kind == plan::ActionKind::ReduceReused) {
       const int stage = plan_.roles[static_cast<std::size_t>(role)].stage;
       kind = bucket_collective(plan_.stages[static_cast<std::size_t>(stage)].zero_stage);
     }

@@ -1,4 +1,6 @@
 // Chrome's trace-event format, which Perfetto reads: one process a role, one thread a stream.
+#include <algorithm>
+
 #include "cost_model/cost_model.h"
 #include "cost_model/trace_events.h"
 #include "plan/program.h"
@@ -17,13 +19,22 @@ std::string_view stream_name(plan::Stream stream) {
     case plan::Stream::BackActivationOut: return "activations out, back";
     case plan::Stream::BackGradientIn: return "gradients in, back";
     case plan::Stream::BackGradientOut: return "gradients out, back";
+    case plan::Stream::Gather: return "gather";
   }
   return "";
 }
 
-int num_shown_streams(const plan::Plan& plan) {
-  const bool chunks = plan::num_parts(plan) > static_cast<int>(plan.stages.size());
-  return chunks ? plan::kNumStreams : plan::kNumPlainStreams;
+bool shows_stream(const plan::Plan& plan, plan::Stream stream) {
+  switch (stream) {
+    case plan::Stream::BackActivationIn:
+    case plan::Stream::BackActivationOut:
+    case plan::Stream::BackGradientIn:
+    case plan::Stream::BackGradientOut: return plan::num_parts(plan) > static_cast<int>(plan.stages.size());
+    case plan::Stream::Gather:
+      return std::any_of(plan.stages.begin(), plan.stages.end(),
+                         [](const plan::Stage& stage) { return stage.zero_stage > 0; });
+    default: return true;
+  }
 }
 
 std::string blocks_text(const plan::Stage& stage) {
@@ -59,7 +70,8 @@ std::string to_chrome_trace(const plan::Plan& plan, const Simulation& simulation
                              std::to_string(stage.replicas[static_cast<std::size_t>(shape.replicas.front())].samples) +
                              " samples";
     events.push_back(name_event("process_name", static_cast<int>(role), 0, name));
-    for (int stream = 0; stream < num_shown_streams(plan); ++stream) {
+    for (int stream = 0; stream < plan::kNumStreams; ++stream) {
+      if (!shows_stream(plan, static_cast<plan::Stream>(stream))) continue;
       events.push_back(name_event("thread_name", static_cast<int>(role), stream,
                                   std::string(stream_name(static_cast<plan::Stream>(stream)))));
     }

@@ -11,7 +11,7 @@ namespace coxswain::cost_model {
 /// "activations in", ... : the name of a stream's thread.
 [[nodiscard]] std::string_view stream_name(plan::Stream stream);
 /// How many of the streams the plan can use: those that lead back only where a stage has chunks.
-[[nodiscard]] int num_shown_streams(const plan::Plan& plan);
+[[nodiscard]] bool shows_stream(const plan::Plan& plan, plan::Stream stream);
 /// "blocks 0-3 8-11"
 [[nodiscard]] std::string blocks_text(const plan::Stage& stage);
 /// `kind`: "process_name", "thread_name".

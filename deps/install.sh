@@ -60,7 +60,11 @@ install_python() {
     fi
     note "python packages of section $name into .venv"
     printf '%s\n' "$wanted" >.venv/requirements.txt
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r .venv/requirements.txt
+    # What only benches want stays apart: transformers imports torchvision wherever it is installed.
+    target=
+    [ "$name" != bench ] || target="--upgrade --target .venv/bench"
+    # shellcheck disable=SC2086  # two words or none
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps $target -r .venv/requirements.txt
     if [ "$name" = build ] && ! .venv/bin/python -c 'import torch' >/dev/null 2>&1; then
       # The CUDA build does not load without the libraries it depends on; the pins above still hold for the rest.
       note "this index has torch's CUDA build: its libraries too (some gigabytes)"

@@ -11,11 +11,11 @@ using plan::Stream;
 
 // Communication first: on a CPU a compute action holds this thread until it ends, and what could be on its way
 // meanwhile must have been started before.
-constexpr std::array<Stream, plan::kNumStreams> kStreams{Stream::ActivationIn,     Stream::ActivationOut,
-                                                         Stream::GradientIn,       Stream::GradientOut,
-                                                         Stream::BackActivationIn, Stream::BackActivationOut,
-                                                         Stream::BackGradientIn,   Stream::BackGradientOut,
-                                                         Stream::Reduce,           Stream::Compute};
+constexpr std::array<Stream, plan::kNumStreams> kStreams{
+    Stream::ActivationIn,   Stream::ActivationOut,    Stream::GradientIn,
+    Stream::GradientOut,    Stream::BackActivationIn, Stream::BackActivationOut,
+    Stream::BackGradientIn, Stream::BackGradientOut,  Stream::Gather,
+    Stream::Reduce,         Stream::Compute};
 
 std::size_t slot_of(Stream stream) { return static_cast<std::size_t>(stream); }
 
@@ -112,6 +112,14 @@ Result<void> Executor::communicate(const plan::Action& action, Stream stream, De
       break;
     case Communication::Kind::Exchange:
       handle = communicator.exchange(std::move(communication.transfers), deadline);
+      break;
+    case Communication::Kind::ReduceScatter:
+      handle = communicator.reduce_scatter(communication.buffer, communication.output, std::move(communication.counts),
+                                           communication.op, deadline);
+      break;
+    case Communication::Kind::AllGather:
+      handle = communicator.all_gather(communication.buffer, communication.output, std::move(communication.counts),
+                                       deadline);
       break;
   }
   return {};

@@ -16,9 +16,11 @@ namespace coxswain::executor {
 
 /// What a communication action does on its group's communicator; buffers belong to the Compute until `finish`.
 struct Communication {
-  enum class Kind { None, AllReduce, Exchange } kind = Kind::None;
+  enum class Kind { None, AllReduce, Exchange, ReduceScatter, AllGather } kind = Kind::None;
   int group = -1;                 // index into make_groups
-  collective::BufferView buffer;  // AllReduce
+  collective::BufferView buffer;  // AllReduce; input of ReduceScatter and AllGather
+  collective::BufferView output;  // ReduceScatter: this rank's piece; AllGather: the whole, which may hold `buffer`
+  std::vector<std::int64_t> counts = {};  // of them: elements by rank of the group
   collective::ReduceOp op = collective::ReduceOp::Sum;
   std::vector<collective::PointToPoint> transfers;  // Exchange: peers are ranks in the group
 };

@@ -117,12 +117,17 @@ class BackwardReplay {
     return std::any_of(op.outputs.begin(), op.outputs.end(),
                        [&](ValueId output) { return output >= 0 && leads_[output] != 0; });
   }
-  /// An input leads to parameters alone, so W comes here.
+  /// An input leads to parameters alone, so W comes here; but I makes the gradients of a norm's gain and shift, vectors
+  /// beside data (docs/adr/0013).
   [[nodiscard]] bool is_owed(const Op& op) const {
     if (!is_differentiated(graph_, op)) return false;
-    bool owed = false;
-    for_each_input(op, [&](ValueId input) { owed = owed || (requires_grad(input) && leads_[input] == 0); });
-    return owed;
+    bool owed = false, vectors = true;
+    for_each_input(op, [&](ValueId input) {
+      if (!requires_grad(input) || leads_[input] != 0) return;
+      owed = true;
+      vectors = vectors && graph_.values[input].producer < 0 && graph_.values[input].dims.size() == 1;
+    });
+    return owed && !(vectors && leads(op));
   }
   [[nodiscard]] bool is_in(OpId id, Half half) const {
     const Op& op = graph_.ops[id];
@@ -156,7 +161,8 @@ class BackwardReplay {
     Bytes contribution{0};
     for_each_input(op, [&](ValueId input) {
       if (!requires_grad(input)) return;
-      if (half != Half::Whole && (leads_[input] != 0) != (half == Half::Input)) return;
+      const bool in_input_half = leads_[input] != 0 || !is_owed(op);
+      if (half != Half::Whole && in_input_half != (half == Half::Input)) return;
       const ValueId owner = storage.gradient_owner(input);
       const bool same = hands_on && output >= 0 && storage.at(input).elements == storage.at(output).elements &&
                         storage.widths().element(input) == storage.widths().element(output);

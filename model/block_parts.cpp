@@ -155,8 +155,10 @@ BlockExperts find_experts(const ModelGraph& graph, int block) {
     }
     if (!is_product(op)) continue;
     const std::vector<ValueId> operands = reader.inputs(op);
-    if (operands.size() < 2 || !gathered.contains(operands[0])) continue;
-    if (found.dispatched < 0) found.dispatched = reader.origin(operands[1], false);
+    if (operands.size() < 2) continue;
+    const bool by_columns = gathered.contains(operands[0]);
+    if (!by_columns && !gathered.contains(operands[1])) continue;
+    if (found.dispatched < 0) found.dispatched = reader.origin(operands[by_columns ? 1 : 0], false);
     found.end_op = id + 1 - reader.first();
   }
   if (found.end_op == 0) return {};

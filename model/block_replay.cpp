@@ -71,6 +71,7 @@ Bytes BlockReplay::own_saved_of(int first, int end) const {
 /// Contractions of a parameter, and fused attention, take too long for what they free.
 bool BlockReplay::runs_again(const Op& op) const {
   const OpRule* rule = find_rule(op.target);
+  if (rule != nullptr && rule->op_class == OpClass::Transition) return false;  // others would have to take part
   if (rule == nullptr || rule->flop == FlopRule::None) return true;
   if (rule->flop == FlopRule::Attention) return drops(op);
   bool weighs = false;

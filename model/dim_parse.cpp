@@ -173,7 +173,8 @@ class Parser {
       return result;
     };
     if (arguments.empty()) return problem(name + " without arguments");
-    if (name == "Integer" && arguments.size() == 1) return arguments.front();
+    // A size as a floating-point number: what uses it divides or multiplies floating-point tensors (pt2_arguments.cpp).
+    if ((name == "Integer" || name == "ToFloat") && arguments.size() == 1) return arguments.front();
     if (name == "Add") return fold([](const Dim& a, const Dim& b) { return a + b; });
     if (name == "Mul") return fold([](const Dim& a, const Dim& b) { return a * b; });
     if (name == "Max" || name == "max") {

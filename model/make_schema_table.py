@@ -1,4 +1,4 @@
-"""Writes the argument names, types and defaults of every functional ATen operator: `make_schema_table.py OUT`.
+"""Writes the argument names, types and defaults of every functional ATen operator, and of a few others: `make_schema_table.py OUT`.
 
 Run by CMake with the pinned PyTorch, so that programs without libtorch can fill in the default arguments that a .pt2
 archive leaves out. Output: C++ string literals, one operator each: name, then name<TAB>type<TAB>default (JSON, or
@@ -13,6 +13,10 @@ import torch
 
 SCALARS = {"Tensor", "int", "float", "bool", "str", "number", "ScalarType", "Layout", "Device", "MemoryFormat", "Generator"}
 LISTS = {"Tensor", "Optional[Tensor]", "int", "float", "bool", "number", "str"}
+
+
+# Custom operators that archives hold and our engine runs. transformers 5 multiplies sorted rows by experts with the first.
+OTHERS = ["transformers::grouped_mm_fallback\ninput\tTensor\t\nweight\tTensor\t\noffs\tTensor\t"]
 
 
 def type_text(argument):
@@ -46,7 +50,7 @@ def line_of(schema):
 
 
 def main():
-    texts = set()
+    texts = set(OTHERS)
     for schema in torch._C._jit_get_all_schemas():
         in_place = schema.name.endswith("_") and not schema.name.endswith("__")
         if schema.name.startswith("aten::") and not in_place:

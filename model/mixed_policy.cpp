@@ -11,37 +11,37 @@ struct Row {
   ComputeRule rule;
 };
 
-constexpr auto kHalf = ComputeRule::BFloat16;
+constexpr auto kNarrow = ComputeRule::Narrow;
 constexpr auto kFloat = ComputeRule::Float32;
 constexpr auto kRounded = ComputeRule::Float32Rounded;
 constexpr auto kInside = ComputeRule::Float32Inside;
 
-// Sorted by name. Products in bfloat16 (their kernels add in float32); what adds many numbers, divides by small ones or
+// Sorted by name. Products in 16 bits (their kernels add in float32); what adds many numbers, divides by small ones or
 // has a steep derivative in float32. An embedding is read in float32 because its gradient adds up a row as often as its
 // token occurs.
 constexpr Row kTable[] = {
-    {"aten::_grouped_mm", kHalf},
+    {"aten::_grouped_mm", kNarrow},
     {"aten::_log_softmax", kFloat},
     {"aten::_softmax", kInside},
     {"aten::acos", kFloat},
-    {"aten::addbmm", kHalf},
-    {"aten::addmm", kHalf},
-    {"aten::addmv", kHalf},
+    {"aten::addbmm", kNarrow},
+    {"aten::addmm", kNarrow},
+    {"aten::addmv", kNarrow},
     {"aten::asin", kFloat},
-    {"aten::baddbmm", kHalf},
+    {"aten::baddbmm", kNarrow},
     {"aten::batch_norm", kInside},
-    {"aten::bilinear", kHalf},
+    {"aten::bilinear", kNarrow},
     {"aten::binary_cross_entropy", kFloat},
     {"aten::binary_cross_entropy_with_logits", kFloat},
-    {"aten::bmm", kHalf},
+    {"aten::bmm", kNarrow},
     {"aten::cdist", kFloat},
-    {"aten::conv1d", kHalf},
-    {"aten::conv2d", kHalf},
-    {"aten::conv3d", kHalf},
-    {"aten::conv_transpose1d", kHalf},
-    {"aten::conv_transpose2d", kHalf},
-    {"aten::conv_transpose3d", kHalf},
-    {"aten::convolution", kHalf},
+    {"aten::conv1d", kNarrow},
+    {"aten::conv2d", kNarrow},
+    {"aten::conv3d", kNarrow},
+    {"aten::conv_transpose1d", kNarrow},
+    {"aten::conv_transpose2d", kNarrow},
+    {"aten::conv_transpose3d", kNarrow},
+    {"aten::convolution", kNarrow},
     {"aten::cosh", kFloat},
     {"aten::cosine_embedding_loss", kFloat},
     {"aten::cosine_similarity", kFloat},
@@ -50,7 +50,7 @@ constexpr Row kTable[] = {
     {"aten::cumprod", kFloat},
     {"aten::cumsum", kFloat},
     {"aten::dist", kFloat},
-    {"aten::einsum", kHalf},
+    {"aten::einsum", kNarrow},
     {"aten::embedding", kRounded},
     {"aten::embedding_bag", kRounded},
     {"aten::erfinv", kFloat},
@@ -66,7 +66,7 @@ constexpr Row kTable[] = {
     {"aten::l1_loss", kFloat},
     {"aten::layer_norm", kInside},
     {"aten::linalg_vector_norm", kFloat},
-    {"aten::linear", kHalf},
+    {"aten::linear", kNarrow},
     {"aten::log", kFloat},
     {"aten::log10", kFloat},
     {"aten::log1p", kFloat},
@@ -75,11 +75,11 @@ constexpr Row kTable[] = {
     {"aten::logcumsumexp", kFloat},
     {"aten::logsumexp", kFloat},
     {"aten::margin_ranking_loss", kFloat},
-    {"aten::matmul", kHalf},
+    {"aten::matmul", kNarrow},
     {"aten::mean", kFloat},
-    {"aten::mm", kHalf},
+    {"aten::mm", kNarrow},
     {"aten::mse_loss", kFloat},
-    {"aten::mv", kHalf},
+    {"aten::mv", kNarrow},
     {"aten::native_batch_norm", kInside},
     {"aten::native_group_norm", kInside},
     {"aten::native_layer_norm", kInside},
@@ -95,7 +95,7 @@ constexpr Row kTable[] = {
     {"aten::renorm", kFloat},
     {"aten::rms_norm", kRounded},
     {"aten::rsqrt", kFloat},
-    {"aten::scaled_dot_product_attention", kHalf},
+    {"aten::scaled_dot_product_attention", kNarrow},
     {"aten::scatter_add", kRounded},
     {"aten::sinh", kFloat},
     {"aten::smooth_l1_loss", kFloat},
@@ -107,10 +107,14 @@ constexpr Row kTable[] = {
     {"aten::std_mean", kFloat},
     {"aten::sum", kFloat},
     {"aten::tan", kFloat},
-    {"aten::tensordot", kHalf},
+    {"aten::tensordot", kNarrow},
     {"aten::triplet_margin_loss", kFloat},
     {"aten::var", kFloat},
     {"aten::var_mean", kFloat},
+    {"coxswain::cross_entropy", kFloat},
+    {"coxswain::expert_bmm", kNarrow},
+    {"coxswain::ring_attention", kNarrow},
+    {"transformers::grouped_mm_fallback", kNarrow},
 };
 static_assert(std::is_sorted(std::begin(kTable), std::end(kTable),
                              [](const Row& a, const Row& b) { return a.name < b.name; }));

@@ -1,5 +1,6 @@
 #pragma once
-// Mixed precision as data: for each ATen operator the dtype that it computes in under `precision: bfloat16`. Operators
+// Mixed precision as data: for each ATen operator the dtype that it computes in under `precision: bfloat16`
+// or `float16`. Operators
 // that no parameter influences (positions, masks, rotary tables) are outside of it: they run as they were exported.
 // Called by worker/engine (lowering) and widths, so that what is costed is what is run. Threads: pure. Source:
 // docs/plan.md#mixed-precision.
@@ -9,10 +10,10 @@ namespace coxswain::model {
 
 enum class ComputeRule {
   AsStored,        // nothing is cast: float32 training, and what no parameter influences
-  BFloat16,        // inputs are cast to bfloat16
+  Narrow,          // inputs are cast to the 16-bit dtype
   Float32,         // inputs are cast to float32, the result stays float32
-  Float32Rounded,  // as Float32, and the result is rounded to bfloat16
-  Float32Inside,   // the kernel takes bfloat16 and computes in float32; parameters come in float32
+  Float32Rounded,  // as Float32, and the result is rounded to 16 bits
+  Float32Inside,   // the kernel takes 16 bits and computes in float32; parameters come in float32
   Follow,          // the widest of the inputs that parameters influence; the other inputs are cast to it
 };
 

@@ -16,7 +16,8 @@ namespace {
 /// Base name (or a full name that has its own line) -> rule. Only looked up, never iterated.
 std::unordered_map<std::string_view, const OpRule*> index_rules() {
   std::unordered_map<std::string_view, const OpRule*> index;
-  for (const auto rules : {contraction_rules(), pointwise_rules(), reduction_rules(), movement_rules()})
+  for (const auto rules :
+       {contraction_rules(), pointwise_rules(), reduction_rules(), movement_rules(), transition_rules()})
     for (const OpRule& rule : rules) index.emplace(rule.target, &rule);
   return index;
 }
@@ -55,6 +56,16 @@ double einsum_multiplications(const Op& op, const StorageMap& storage) {
   return product;
 }
 
+/// Keys of a whole ring: the rows of all its members.
+std::optional<std::int64_t> ring_length(const Op& op) {
+  if (base_name(op.target) != "coxswain::ring_attention") return std::nullopt;
+  const auto runs = integers_argument(op, "runs");
+  if (!runs) return std::nullopt;
+  std::int64_t rows = 0;
+  for (std::size_t i = 1; i < runs->size(); i += 2) rows += (*runs)[i];
+  return rows;
+}
+
 double forward_flop(const Op& op, const OpRule& rule, const StorageMap& storage) {
   const double out =
       op.outputs.empty() || op.outputs.front() < 0 ? 0.0 : static_cast<double>(storage.at(op.outputs.front()).elements);
@@ -84,14 +95,14 @@ double forward_flop(const Op& op, const OpRule& rule, const StorageMap& storage)
       const Placed& key = storage.at(value_argument(op, "key"));
       const Placed& value = storage.at(value_argument(op, "value"));
       const double rows = static_cast<double>(query.elements / std::max<std::int64_t>(query.dims.back(), 1));
-      const double columns = static_cast<double>(key.dims[key.dims.size() - 2]);
+      const double columns = static_cast<double>(ring_length(op).value_or(key.dims[key.dims.size() - 2]));
       return 2 * rows * columns * static_cast<double>(query.dims.back() + value.dims.back());
     }
   }
   return 0;
 }
 
-/// `value` is a trainable parameter or a view of one.
+/// `value` is a trainable parameter, a view of one or one in another placement.
 bool is_parameter(const ModelGraph& graph, ValueId value) {
   for (;;) {
     const Value& current = graph.values[value];
@@ -99,7 +110,8 @@ bool is_parameter(const ModelGraph& graph, ValueId value) {
     if (current.producer < 0) return true;
     const Op& op = graph.ops[current.producer];
     const OpRule* rule = find_rule(op.target);
-    if (rule == nullptr || rule->op_class != OpClass::View) return false;
+    const bool placed = op.target.starts_with("coxswain::");
+    if (rule == nullptr || (rule->op_class != OpClass::View && !placed)) return false;
     ValueId source = -1;
     for_each_input(op, [&](ValueId input) { source = source < 0 ? input : source; });
     value = source;
@@ -144,7 +156,8 @@ Bytes output_bytes(const ModelGraph& graph, const Op& op, const StorageMap& stor
 }
 
 bool reads_selected_rows(std::string_view name) {
-  return name == "aten::embedding" || name == "aten::index" || name == "aten::index_select" || name == "aten::gather";
+  return name == "aten::embedding" || name == "aten::index" || name == "aten::index_select" || name == "aten::gather" ||
+         name == "coxswain::slice";
 }
 
 Bytes forward_bytes(const ModelGraph& graph, const Op& op, const OpRule* rule, const StorageMap& storage,
@@ -226,6 +239,7 @@ std::string_view to_text(OpClass op_class) {
     case OpClass::Convolution: return "convolution";
     case OpClass::View: return "view";
     case OpClass::Factory: return "factory";
+    case OpClass::Transition: return "transition";
     case OpClass::Other: return "other";
   }
   return "other";

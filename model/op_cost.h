@@ -20,6 +20,7 @@ enum class OpClass {
   Convolution,
   View,
   Factory,
+  Transition,  // a collective of a local graph
   Other
 };
 
@@ -32,8 +33,8 @@ struct OpCost {
   Bytes backward_bytes{0};
   Bytes table_bytes{0};  // of the forward bytes: experts' tables, read whole; the backward moves them twice
 };
-/// How products with chosen experts run: each row's matrix gathered first, as the archive says and our engine does, or
-/// grouped by expert, which reads each table once and keeps no gathered matrix (Gale et al. 2022), as accelerators do.
+/// How products with chosen experts run: each row's matrix gathered first, as the archive says, or grouped by expert,
+/// which reads each table once and keeps no gathered matrix (Gale et al. 2022), as accelerators and our engine do.
 enum class ExpertForm { Gathered, Grouped };
 /// What activations are stored in: as exported, or in 16 bits where the mixed-precision table says so.
 enum class Width { Stored, Mixed };

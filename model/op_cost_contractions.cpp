@@ -21,6 +21,7 @@ constexpr OpRule kRules[] = {
     product("aten::dot", {{{"self", "tensor"}, {"tensor", "self"}}}),
     product("aten::bmm", {{{"self", "mat2"}, {"mat2", "self"}}}),
     product("aten::baddbmm", {{{"batch1", "batch2"}, {"batch2", "batch1"}}}),
+    product("transformers::grouped_mm_fallback", {{{"input", "weight"}, {"weight", "input"}}}),
     product("aten::matmul", {{{"self", "other"}, {"other", "self"}}}),
     product("aten::einsum", {{{"tensors"}}}),
     product("aten::bilinear", {{{"input1"}, {"input2"}, {"weight"}}}),

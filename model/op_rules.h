@@ -47,6 +47,7 @@ enum class Hidden {
   Attention,           // log-sum-exp, or with dropout the probabilities and copies of query, key and value
   LogSoftmax,          // cross_entropy: the log-softmax inside, and the scalar weight
   LossWeight,          // nll_loss: the scalar weight
+  RowStatistic,        // a float32 a row: the cross entropy over split classes
   RmsNorm,             // reciprocal deviation per row; with a weight also the normalised input
   OutputIndices,       // int64 per output element
 };
@@ -62,8 +63,9 @@ struct OpRule {
 
 [[nodiscard]] std::span<const OpRule> contraction_rules();  // matmul family, convolution, attention
 [[nodiscard]] std::span<const OpRule> pointwise_rules();
-[[nodiscard]] std::span<const OpRule> reduction_rules();  // norms, softmax, losses, sums
-[[nodiscard]] std::span<const OpRule> movement_rules();   // views, copies, indexing, factories
+[[nodiscard]] std::span<const OpRule> reduction_rules();   // norms, softmax, losses, sums
+[[nodiscard]] std::span<const OpRule> movement_rules();    // views, copies, indexing, factories
+[[nodiscard]] std::span<const OpRule> transition_rules();  // operators of local graphs
 
 /// The rule of `target`, or null.
 [[nodiscard]] const OpRule* find_rule(std::string_view target);

@@ -88,6 +88,7 @@ Result<ModelGraph> load(const std::filesystem::path& path) {
   COX_TRY(const Json document, read_document(archive, entry));
   COX_TRY(RawModel raw, Pt2Reader(archive, entry.root, entry.name).read(document));
   ModelGraph graph = std::move(raw.graph);
+  ungroup_experts(graph);
   if (raw.coupled_losses.empty() && contradicts_manifest(archive, entry.root, graph)) {
     raw.coupled_losses.emplace_back(graph.loss.front().numerator,
                                     "the exporter saw the loss change when the batch was split");

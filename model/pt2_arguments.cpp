@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "model/op_values.h"
 #include "model/pt2_reader.h"
 
 namespace coxswain::model {
@@ -45,6 +46,7 @@ std::optional<Op> Pt2Reader::read_op(const Json& node, const std::string& target
   Op op{target, {}, {}, origin.module_path, origin.source, origin.grad_enabled};
   const JsonArray& given = array_or_empty(node["inputs"]);
   std::size_t used = 0;
+  bool reads_float_size = false;
   for (const SchemaArgument& argument : schema->arguments) {
     const auto found = std::find_if(given.begin(), given.end(),
                                     [&](const Json& named) { return text_or_empty(named["name"]) == argument.name; });
@@ -58,12 +60,21 @@ std::optional<Op> Pt2Reader::read_op(const Json& node, const std::string& target
       continue;
     }
     ++used;
+    reads_float_size = reads_float_size || union_member((*found)["arg"]).first == "as_sym_float";
     auto value = read_argument((*found)["arg"], argument, scope);
     if (!value) {
       problem(value.error().code, "operator " + target + ": " + value.error().message, node, value.error().hint);
       return std::nullopt;
     }
     op.arguments.push_back({std::string(argument.name), std::move(*value)});
+  }
+  // It stands as an integer here, which would not promote integers to floating point.
+  bool promotes = false;
+  for_each_input(op, [&](ValueId value) { promotes = promotes || !is_floating_point(graph_.values[value].dtype); });
+  if (reads_float_size && promotes) {
+    problem(ErrorCode::Unimplemented, "operator " + target + " meets integers with a size as a floating-point number",
+            node, "convert the tensor to floating point first");
+    return std::nullopt;
   }
   if (used != given.size()) {
     problem(ErrorCode::Unimplemented, "operator " + target + " has an argument that its schema does not know", node);
@@ -137,6 +148,8 @@ Result<Argument::Variant> Pt2Reader::read_argument(const Json& argument, const S
   }
   if (kind == "as_sym_bool" && (*body)["as_bool"].is_bool()) return Argument::Variant((*body)["as_bool"].boolean());
   if (kind == "as_sym_float") {
+    const auto found = scope.sizes.find(text_or_empty((*body)["as_name"]));
+    if (found != scope.sizes.end() && !schema.is_list) return Argument::Variant(found->second);
     if (const auto number = number_of((*body)["as_float"])) return Argument::Variant(*number);
   }
   return mismatch(schema, kind);

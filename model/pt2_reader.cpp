@@ -264,9 +264,17 @@ void Pt2Reader::make_names_unique() {
 
 void Pt2Reader::read_sizes(Scope& scope) {
   const Json& sizes = scope.graph["sym_int_values"];
-  if (!sizes.is_object()) return;
-  for (const auto& [name, size] : sizes.object()) {
-    if (const auto dim = read_size(size)) scope.sizes.emplace(name, *dim);
+  if (sizes.is_object()) {
+    for (const auto& [name, size] : sizes.object()) {
+      if (const auto dim = read_size(size)) scope.sizes.emplace(name, *dim);
+    }
+  }
+  // Numbers of rows, as a mean over them divides by. What is no whole number is a problem where it is used.
+  const Json& numbers = scope.graph["sym_float_values"];
+  if (!numbers.is_object()) return;
+  for (const auto& [name, number] : numbers.object()) {
+    if (!parse_dim(text_or_empty(number["as_expr"]["expr_str"]))) continue;
+    if (const auto dim = read_size(number)) scope.sizes.emplace(name, *dim);
   }
 }
 

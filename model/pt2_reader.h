@@ -13,6 +13,7 @@
 #include "model/archive.h"
 #include "model/model_graph.h"
 #include "model/pt2_alias.h"
+#include "model/pt2_ops.h"
 #include "model/schema.h"
 
 namespace coxswain::model {
@@ -116,6 +117,10 @@ class Pt2Reader {
 /// Splits the scalar `loss` into terms (`graph.loss`), rewriting mean cross-entropies to a sum over a count. Returns
 /// the values whose operator makes the loss depend on how the batch is split, with the reason.
 std::vector<std::pair<ValueId, std::string>> split_loss(ModelGraph& graph, ValueId loss);
+
+/// Writes the experts that transformers sorts into groups in the form without a sort (pt2_experts.cpp). Before
+/// finish_graph, which drops what is left over.
+void ungroup_experts(ModelGraph& graph);
 
 /// Adds the operators that made these values to `graph.coupled`, each once. Requires: a finished graph.
 void add_coupled_losses(ModelGraph& graph, const std::vector<std::pair<ValueId, std::string>>& losses);

@@ -67,7 +67,9 @@ Bytes attention_hidden(const ModelGraph& graph, const Op& op, const StorageMap& 
     // Flash attention: one log-sum-exp per row; a boolean mask is turned into floats.
     Bytes bytes(kStatisticBytes * (placed.elements / std::max<std::int64_t>(placed.dims.back(), 1)));
     const ValueId mask = value_argument(op, "attn_mask");
-    if (mask >= 0 && graph.values[mask].dtype == DType::Bool) bytes += Bytes(element * storage.at(mask).elements);
+    const bool converts = base_name(op.target) != "coxswain::ring_attention";  // reads booleans as they are
+    if (converts && mask >= 0 && graph.values[mask].dtype == DType::Bool)
+      bytes += Bytes(element * storage.at(mask).elements);
     return bytes;
   }
   Bytes bytes(element * attention_scores(op, storage));  // probabilities; their signs say what was dropped
@@ -118,6 +120,7 @@ Bytes hidden_bytes(const ModelGraph& graph, const Op& op, const OpRule& rule, co
       const ValueId input = value_argument(op, "self");
       return input < 0 ? Bytes(0) : computed_size(graph, op, storage, input) * (storage.at(input).elements + 1);
     }
+    case Hidden::RowStatistic: return Bytes(kStatisticBytes * elements("target"));
     case Hidden::LossWeight: return size_of(graph.values[op.outputs.front()].dtype);
     case Hidden::OutputIndices: return Bytes(kIndexBytes * storage.at(op.outputs.front()).elements);
   }
@@ -173,7 +176,8 @@ SavedStorages saved_storages(const ModelGraph& graph, const Op& op, const Storag
   if (rule->hidden == Hidden::Attention && !explicit_attention) {
     keep(op.outputs.front());
     const ValueId mask = value_argument(op, "attn_mask");
-    if (mask >= 0 && is_floating_point(graph.values[mask].dtype)) keep(mask);
+    const bool reads = mask >= 0 && base_name(op.target) == "coxswain::ring_attention";
+    if (reads || (mask >= 0 && is_floating_point(graph.values[mask].dtype))) keep(mask);
   }
   const Bytes hidden = hidden_bytes(graph, op, *rule, storage);
   saved.hidden += hidden;
@@ -221,6 +225,14 @@ Workspace workspace_of(const ModelGraph& graph, const Op& op, const StorageMap& 
     const ValueId input = value_argument(op, "self");
     workspace.backward =
         computed_size(graph, op, storage, input) * storage.at(input).elements * 2 - storage.value_bytes(input);
+  } else if (name == "coxswain::ring_attention") {
+    // Blocks of another member and of the one behind it: keys and values, in backward their gradients too.
+    Bytes block{0};
+    for (const char* passed : {"key", "value"}) {
+      const ValueId operand = value_argument(op, passed);
+      block += storage.value_bytes(operand);
+    }
+    workspace = {block * 2, block * 4};
   } else if (name == "aten::pow") {
     workspace.backward += op.outputs.front() < 0 ? Bytes(0) : storage.value_bytes(op.outputs.front());
   } else if (name == "aten::dropout" && drops(op) && op.outputs.front() >= 0 &&

@@ -10,7 +10,7 @@ namespace coxswain::plan {
 namespace {
 
 /// Which numbers an action of a kind carries in its text.
-enum class Form { Plain, MicroBatch, MicroBatchBlocks, Blocks, Tied };
+enum class Form { Plain, MicroBatch, MicroBatchBlocks, MaybeMicroBatchBlocks, Tied };
 
 struct KindRow {
   ActionKind kind;
@@ -33,9 +33,14 @@ constexpr std::array kRows{
     KindRow{ActionKind::SendGradient, "send_gradient", "SEND_B", Stream::GradientOut, Form::MicroBatch},
     KindRow{ActionKind::ReceiveGradient, "receive_gradient", "RECV_B", Stream::GradientIn, Form::MicroBatch},
     KindRow{ActionKind::ReduceLossCount, "reduce_loss_count", "REDUCE_LOSS_COUNT", Stream::Reduce, Form::Plain},
-    KindRow{ActionKind::ReduceGradient, "reduce_gradient", "REDUCE_GRAD", Stream::Reduce, Form::Blocks},
+    KindRow{ActionKind::ReduceGradient, "reduce_gradient", "REDUCE_GRAD", Stream::Reduce, Form::MaybeMicroBatchBlocks},
     KindRow{ActionKind::ReduceTied, "reduce_tied", "REDUCE_TIED", Stream::Reduce, Form::Tied},
+    KindRow{ActionKind::ReduceShared, "reduce_shared", "REDUCE_SHARED", Stream::Reduce, Form::Plain},
     KindRow{ActionKind::ReduceNorm, "reduce_norm", "REDUCE_NORM", Stream::Reduce, Form::Plain},
+    KindRow{ActionKind::ReduceReused, "reduce_reused", "REDUCE_REUSED", Stream::Reduce, Form::Plain},
+    KindRow{ActionKind::GatherParameter, "gather_parameter", "GATHER_PARAM", Stream::Gather,
+            Form::MaybeMicroBatchBlocks},
+    KindRow{ActionKind::GatherReused, "gather_reused", "GATHER_REUSED", Stream::Gather, Form::Plain},
 };
 
 const KindRow& row_of(ActionKind kind) {
@@ -75,7 +80,8 @@ bool take_blocks(std::string_view& text, Action& action) {
 
 Stream stream_of(ActionKind kind) { return row_of(kind).stream; }
 bool is_compute(ActionKind kind) { return stream_of(kind) == Stream::Compute; }
-bool is_edge(ActionKind kind) { return stream_of(kind) != Stream::Compute && stream_of(kind) != Stream::Reduce; }
+bool is_collective(Stream stream) { return stream == Stream::Reduce || stream == Stream::Gather; }
+bool is_edge(ActionKind kind) { return stream_of(kind) != Stream::Compute && !is_collective(stream_of(kind)); }
 
 std::string_view to_text(Stream stream) {
   switch (stream) {
@@ -89,6 +95,7 @@ std::string_view to_text(Stream stream) {
     case Stream::BackActivationOut: return "back_activation_out";
     case Stream::BackGradientIn: return "back_gradient_in";
     case Stream::BackGradientOut: return "back_gradient_out";
+    case Stream::Gather: return "gather";
   }
   return "unknown";
 }
@@ -124,8 +131,14 @@ std::optional<Action> parse_action(std::string_view text) {
       action.chunk = *chunk;
     }
   }
+  if (row->form == Form::MaybeMicroBatchBlocks && !text.empty() && text.front() != '[') {
+    const auto number = take_number(text);
+    if (!number) return std::nullopt;
+    action.micro_batch = *number;
+  }
   // The bare form "F3" is that of schedules, before a stage gives it blocks.
-  const bool blocks = row->form == Form::Blocks || (row->form == Form::MicroBatchBlocks && !text.empty());
+  const bool blocks =
+      row->form == Form::MaybeMicroBatchBlocks || (row->form == Form::MicroBatchBlocks && !text.empty());
   if (blocks && !take_blocks(text, action)) return std::nullopt;
   if (!text.empty()) return std::nullopt;
   return action;

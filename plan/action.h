@@ -23,15 +23,20 @@ enum class ActionKind {
   ReceiveGradient,
   // collectives
   ReduceLossCount,  // sum of denominators over the last stage's replicas
-  ReduceGradient,   // one bucket (blocks [first_block, end_block)) over the stage's replicas
+  ReduceGradient,   // one bucket (blocks [first_block, end_block)) over the stage's replicas; under ZeRO each gets its
+                    // piece of the sum, from ZeRO 2 on once a micro-batch
   ReduceTied,       // one tied parameter over every rank of the stages that use it
+  ReduceShared,     // what a mesh does not cut by all of its axes, over every rank of the stage
   ReduceNorm,       // squared norm and loss over all ranks: the step's commit point
+  ReduceReused,     // ZeRO 2 and 3: gradients of the parameters that several blocks of the stage use; each its piece
+  GatherParameter,  // parameters of one bucket from the pieces: ZeRO 1 and 2 after the update, ZeRO 3 ahead of use
+  GatherReused,     // those of ReduceReused, after the update
 };
 
 struct Action {
   ActionKind kind = ActionKind::Forward;
   int micro_batch = -1;                  // -1: not of one micro-batch
-  int first_block = -1, end_block = -1;  // compute and ReduceGradient
+  int first_block = -1, end_block = -1;  // compute, ReduceGradient and GatherParameter
   int tied = -1;                         // index into tied_parameters(), ReduceTied
   int chunk = 0;                         // of the stage, compute and edges of a micro-batch
   friend bool operator==(const Action&, const Action&) = default;
@@ -49,18 +54,21 @@ enum class Stream {
   BackActivationIn,
   BackActivationOut,
   BackGradientIn,
-  BackGradientOut
+  BackGradientOut,
+  Gather  // of parameters: ZeRO only
 };
-inline constexpr int kNumStreams = 10;
-inline constexpr int kNumPlainStreams = 6;  // without chunks
+inline constexpr int kNumStreams = 11;
 /// Of an action on an edge between neighbours, or on none (program.h has the general one).
 [[nodiscard]] Stream stream_of(ActionKind kind);
 [[nodiscard]] bool is_compute(ActionKind kind);
 [[nodiscard]] bool is_edge(ActionKind kind);
+/// On the streams of collectives: reduce and gather.
+[[nodiscard]] bool is_collective(Stream stream);
 
 /// "forward", "send_activation", ...
 [[nodiscard]] std::string_view to_text(ActionKind kind);
-/// "F3[2,5)", "SEND_F3", "REDUCE_GRAD[2,5)"; with a chunk "F3.1[8,11)", "SEND_F3.1"
+/// "F3[2,5)", "SEND_F3", "REDUCE_GRAD[2,5)", of one micro-batch "REDUCE_GRAD3[2,5)"; with a chunk "F3.1[8,11)",
+/// "SEND_F3.1"
 [[nodiscard]] std::string to_text(const Action& action);
 /// Exact inverse of to_text(Action); nothing for any other text.
 [[nodiscard]] std::optional<Action> parse_action(std::string_view text);

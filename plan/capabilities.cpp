@@ -6,6 +6,15 @@
 
 namespace coxswain::plan {
 
+bool has_precision(const Capabilities& capabilities, Precision precision) {
+  switch (precision) {
+    case Precision::Float32: return true;
+    case Precision::BFloat16: return capabilities.bfloat16;
+    case Precision::Float16: return capabilities.float16;
+  }
+  return false;
+}
+
 bool has_schedule(const Capabilities& capabilities, ScheduleKind kind) {
   switch (kind) {
     case ScheduleKind::GPipe:
@@ -14,6 +23,8 @@ bool has_schedule(const Capabilities& capabilities, ScheduleKind kind) {
     case ScheduleKind::ZeroBubbleH2: return capabilities.zero_bubble;
     case ScheduleKind::ZeroBubbleV: return capabilities.zero_bubble && capabilities.chunks;
     case ScheduleKind::Interleaved: return capabilities.chunks;
+    case ScheduleKind::Custom:
+    case ScheduleKind::CustomV: return capabilities.zero_bubble && capabilities.chunks;
   }
   return false;
 }
@@ -39,7 +50,7 @@ std::vector<std::string> list_beyond(const Plan& plan, const Capabilities& capab
   if (!capabilities.selective_recompute && any_stage(selective)) beyond.emplace_back("selective recompute");
   if (!capabilities.offload && any_stage([](const Stage& stage) { return stage.offload != Offload::None; }))
     beyond.emplace_back("offload");
-  if (plan.precision == Precision::BFloat16 && !capabilities.bfloat16) beyond.emplace_back("bfloat16");
+  if (!has_precision(capabilities, plan.precision)) beyond.emplace_back(to_text(plan.precision));
   if (!has_schedule(capabilities, plan.schedule))
     beyond.emplace_back(plan.schedule == ScheduleKind::Interleaved ? "interleaved schedules" : "zero-bubble schedules");
   return beyond;

@@ -7,12 +7,13 @@
 namespace coxswain::plan {
 
 enum class ScheduleKind;
+enum class Precision;
 struct Plan;
 
 struct Capabilities {
   int max_tensor = 1;      // devices of a tensor axis
   int max_zero_stage = 0;  // 0 to 3
-  bool bfloat16 = false;
+  bool bfloat16 = false, float16 = false;
   bool zero_bubble = false;             // schedules whose backward is split: zbh1, zbh2; with chunks zbv
   bool chunks = false;                  // several chunks a stage: interleaved
   int max_context = 1, max_expert = 1;  // devices of a context axis, replicas of an expert axis
@@ -22,17 +23,21 @@ struct Capabilities {
 };
 /// What a worker of this version runs.
 inline constexpr Capabilities kRunnable{
-    .max_tensor = 1, .max_zero_stage = 0, .bfloat16 = true, .zero_bubble = true, .chunks = true};
+    .max_tensor = 1, .max_zero_stage = 3, .bfloat16 = true, .float16 = true, .zero_bubble = true, .chunks = true};
 /// What the cost model knows.
 inline constexpr Capabilities kPlannable{.max_tensor = 64,
                                          .max_zero_stage = 3,
                                          .bfloat16 = true,
+                                         .float16 = true,
                                          .zero_bubble = true,
                                          .chunks = true,
                                          .max_context = 64,
                                          .max_expert = 64,
                                          .selective_recompute = true,
                                          .offload = true};
+
+/// Float32 always.
+[[nodiscard]] bool has_precision(const Capabilities& capabilities, Precision precision);
 
 /// GPipe and 1F1B always.
 [[nodiscard]] bool has_schedule(const Capabilities& capabilities, ScheduleKind kind);

@@ -1,5 +1,6 @@
 // Runs every rank's program with rendezvous edges and collectives and no buffering: a send ends only when every peer is
-// at its receive, a collective only when every member is at it. What is stuck at the end is a deadlock. Since
+// at its receive, a collective only when every member is at it, and a compute action on a mesh, which has
+// collectives inside, only when every position is at it. What is stuck at the end is a deadlock. Since
 // rendezvous is the least that any backend gives and actions start as early as they may, no backend can get stuck where
 // this did not.
 #include <algorithm>
@@ -15,10 +16,25 @@ namespace coxswain::plan {
 namespace {
 
 constexpr std::size_t kMaxReported = 16;
-constexpr std::array<Stream, kNumStreams> kStreams{
-    Stream::Compute,        Stream::ActivationIn,   Stream::ActivationOut,    Stream::GradientIn,
-    Stream::GradientOut,    Stream::Reduce,         Stream::BackActivationIn, Stream::BackActivationOut,
-    Stream::BackGradientIn, Stream::BackGradientOut};
+constexpr std::array<Stream, kNumStreams> kStreams{Stream::Compute,
+                                                   Stream::ActivationIn,
+                                                   Stream::ActivationOut,
+                                                   Stream::GradientIn,
+                                                   Stream::GradientOut,
+                                                   Stream::Reduce,
+                                                   Stream::BackActivationIn,
+                                                   Stream::BackActivationOut,
+                                                   Stream::BackGradientIn,
+                                                   Stream::BackGradientOut,
+                                                   Stream::Gather};
+
+/// As the executor starts them: on a CPU a compute action keeps the rank until it ends.
+constexpr std::array<Stream, kNumStreams> kStartOrder{Stream::ActivationIn,     Stream::ActivationOut,
+                                                      Stream::GradientIn,       Stream::GradientOut,
+                                                      Stream::BackActivationIn, Stream::BackActivationOut,
+                                                      Stream::BackGradientIn,   Stream::BackGradientOut,
+                                                      Stream::Gather,           Stream::Reduce,
+                                                      Stream::Compute};
 
 std::size_t slot_of(Stream stream) { return static_cast<std::size_t>(stream); }
 
@@ -51,7 +67,8 @@ struct Flight {
 
 struct Rank {
   int role = -1;
-  int stage = 0, position = 0;  // of the tensor axis
+  int stage = 0, position = 0;  // of StageReplicas
+  int first = 0, devices = 1;   // of its mesh: ranks [first, first + devices)
   const RankProgram* program = nullptr;
   std::array<std::vector<Peer>, kNumStreams> peers;  // edge streams
   std::array<Flight, kNumStreams> flights;
@@ -59,8 +76,7 @@ struct Rank {
 
 class OrderCheck {
  public:
-  OrderCheck(const Plan& plan, const model::ModelGraph& graph)
-      : plan_(plan), groups_(make_groups(plan, graph)), meeting_(groups_.size()) {
+  OrderCheck(const Plan& plan, const model::ModelGraph& graph) : plan_(plan), groups_(make_groups(plan, graph)) {
     make_ranks();
     make_peers();
     index_groups();
@@ -95,7 +111,9 @@ class OrderCheck {
           Rank rank;
           rank.role = found->second;
           rank.stage = static_cast<int>(s);
-          rank.position = static_cast<int>(p) % std::max(1, plan_.stages[s].replicas.front().tensor);
+          rank.position = shard_position(plan_.stages[s], static_cast<int>(p));
+          rank.first = static_cast<int>(ranks_.size() - p);
+          rank.devices = static_cast<int>(plan_.stages[s].replicas[r].devices.size());
           rank.program = &programs_[static_cast<std::size_t>(rank.role)];
           ranks_.push_back(std::move(rank));
           states_.emplace_back(*ranks_.back().program);
@@ -103,6 +121,14 @@ class OrderCheck {
       }
     }
     queued_.assign(ranks_.size(), 1);
+    computing_.assign(ranks_.size(), 0);
+    int first = 0;
+    for (const Stage& stage : plan_.stages) {
+      std::vector<int>& whole = stages_.emplace_back();
+      for (const Replica& replica : stage.replicas)
+        for (std::size_t p = 0; p < replica.devices.size(); ++p) whole.push_back(first++);
+    }
+    meeting_.resize(groups_.size() + stages_.size());
   }
 
   void make_peers() {
@@ -142,14 +168,22 @@ class OrderCheck {
 
   /// As group_of, with a look-up instead of a search.
   int group_at(int stage, int position, const Action& action) const {
+    if (action.kind == ActionKind::ReduceShared) return static_cast<int>(groups_.size()) + stage;
     std::tuple<GroupKind, int, int> key{GroupKind::World, 0, 0};
-    if (action.kind == ActionKind::ReduceGradient || action.kind == ActionKind::ReduceLossCount) {
-      key = {GroupKind::StageReplicas, stage, position};
-    } else if (action.kind != ActionKind::ReduceNorm) {
+    if (action.kind == ActionKind::ReduceTied) {
       key = {GroupKind::Tied, action.tied, 0};
+    } else if (action.kind == ActionKind::GatherParameter && action.micro_batch >= 0) {
+      key = {GroupKind::StageGather, stage, position};
+    } else if (action.kind != ActionKind::ReduceNorm) {
+      key = {GroupKind::StageReplicas, stage, position};
     }
     const auto found = group_index_.find(key);
     return found == group_index_.end() ? -1 : found->second;
+  }
+
+  [[nodiscard]] const std::vector<int>& members_of(int group) const {
+    const auto g = static_cast<std::size_t>(group);
+    return g < groups_.size() ? groups_[g].ranks : stages_[g - groups_.size()];
   }
 
   void wake(int rank) {
@@ -163,15 +197,19 @@ class OrderCheck {
     bool moved = true;
     while (moved && errors_.empty()) {
       moved = false;
-      for (const Stream stream : kStreams) {
+      for (const Stream stream : kStartOrder) {
+        // Inside an action that waits for the other positions nothing else can begin, and it begins last.
+        if (ranks_[r].flights[slot_of(Stream::Compute)].action >= 0 || (stream == Stream::Compute && moved)) break;
         const int action = states_[r].startable(stream);
         if (action < 0) continue;
         states_[r].started(action);
         moved = true;
-        if (stream == Stream::Compute) {
+        if (stream == Stream::Compute && ranks_[r].devices > 1) {
+          compute_together(rank, action);
+        } else if (stream == Stream::Compute) {
           states_[r].finished(action);
-        } else if (stream == Stream::Reduce) {
-          meet(rank, action);
+        } else if (is_collective(stream)) {
+          meet(rank, stream, action);
         } else {
           exchange(rank, stream, action);
         }
@@ -184,6 +222,16 @@ class OrderCheck {
     states_[static_cast<std::size_t>(rank)].finished(flight.action);
     flight.action = -1;
     wake(rank);
+  }
+
+  // Positions of a mesh have one list, so all come to the same action.
+  void compute_together(int rank, int action) {
+    const Rank& self = ranks_[static_cast<std::size_t>(rank)];
+    ranks_[static_cast<std::size_t>(rank)].flights[slot_of(Stream::Compute)].action = action;
+    int& present = computing_[static_cast<std::size_t>(self.first)];
+    if (++present < self.devices) return;
+    present = 0;
+    for (int member = self.first; member < self.first + self.devices; ++member) finish(member, Stream::Compute);
   }
 
   const Action& action_of(int rank, int action) const {
@@ -217,15 +265,14 @@ class OrderCheck {
     if (flight.num_open == 0) finish(rank, stream);
   }
 
-  void meet(int rank, int action) {
-    ranks_[static_cast<std::size_t>(rank)].flights[slot_of(Stream::Reduce)].action = action;
+  void meet(int rank, Stream stream, int action) {
+    ranks_[static_cast<std::size_t>(rank)].flights[slot_of(stream)].action = action;
     const Rank& self = ranks_[static_cast<std::size_t>(rank)];
     const int group = group_at(self.stage, self.position, action_of(rank, action));
-    if (group < 0) return finish(rank, Stream::Reduce);
-    std::vector<int>& present = meeting_[static_cast<std::size_t>(group)];
+    if (group < 0) return finish(rank, stream);
+    std::vector<Present>& present = meeting_[static_cast<std::size_t>(group)];
     if (!present.empty()) {
-      const int first = present.front();
-      const int first_action = ranks_[static_cast<std::size_t>(first)].flights[slot_of(Stream::Reduce)].action;
+      const auto [first, first_action, first_stream] = present.front();
       if (!(action_of(first, first_action) == action_of(rank, action))) {
         add_error(rank, action, "members of a group are at different collectives",
                   to_text(action_of(first, first_action)) + " as on rank " + std::to_string(first),
@@ -233,9 +280,9 @@ class OrderCheck {
         return;
       }
     }
-    present.push_back(rank);
-    if (present.size() < groups_[static_cast<std::size_t>(group)].ranks.size()) return;
-    for (const int member : std::exchange(present, {})) finish(member, Stream::Reduce);
+    present.push_back({rank, action, stream});
+    if (present.size() < members_of(group).size()) return;
+    for (const Present& member : std::exchange(present, {})) finish(member.rank, member.stream);
   }
 
   void add_error(int rank, int action, std::string message, std::string expected, std::string got, std::string hint) {
@@ -270,11 +317,11 @@ class OrderCheck {
     const Rank& self = ranks_[static_cast<std::size_t>(rank)];
     for (const Stream stream : kStreams) {
       const Flight& flight = self.flights[slot_of(stream)];
-      if (flight.action < 0) continue;
+      if (flight.action < 0 || stream == Stream::Compute) continue;
       const Action& action = action_of(rank, flight.action);
-      if (stream == Stream::Reduce) {
+      if (is_collective(stream)) {
         const int group = group_at(self.stage, self.position, action);
-        for (const int member : groups_[static_cast<std::size_t>(group)].ranks) {
+        for (const int member : members_of(group)) {
           const auto& theirs = ranks_[static_cast<std::size_t>(member)].program->actions;
           if (std::find(theirs.begin(), theirs.end(), action) != theirs.end()) continue;
           add_error(rank, flight.action, "collective has no counterpart",
@@ -328,7 +375,13 @@ class OrderCheck {
   std::vector<RankProgram> programs_;  // per role
   std::vector<Rank> ranks_;
   std::vector<StepState> states_;
-  std::vector<std::vector<int>> meeting_;  // per group: members that are at its collective
+  struct Present {
+    int rank = -1, action = -1;
+    Stream stream = Stream::Reduce;
+  };
+  std::vector<std::vector<int>> stages_;       // ranks, for REDUCE_SHARED: groups behind groups_
+  std::vector<std::vector<Present>> meeting_;  // per group: members that are at its collective
+  std::vector<int> computing_;                 // per mesh, at its first rank: positions that are at its compute action
   std::deque<int> ready_;
   std::vector<char> queued_;
   std::map<std::tuple<int, int, std::string>, bool> reported_;

@@ -23,19 +23,54 @@ namespace coxswain::plan {
   return holders;
 }
 
+/// Whether the replicas have meshes of one shape, so that devices of one position hold equal shards.
+[[nodiscard]] inline bool has_equal_meshes(const Stage& stage) {
+  for (const Replica& replica : stage.replicas)
+    if (replica.tensor != stage.replicas.front().tensor || replica.context != stage.replicas.front().context)
+      return false;
+  return true;
+}
+/// The position of a device in Group::position of StageReplicas; -1: of none.
+[[nodiscard]] inline int shard_position(const Stage& stage, int position) {
+  if (has_equal_meshes(stage)) return position % (stage.replicas.front().tensor < 1 ? 1 : stage.replicas.front().tensor);
+  return position == 0 ? 0 : -1;
+}
+[[nodiscard]] inline bool has_mesh(const Stage& stage) {
+  for (const Replica& replica : stage.replicas)
+    if (replica.devices.size() > 1) return true;
+  return false;
+}
+
+/// What ZeRO does on the stage: nothing where nobody else holds its shards.
+[[nodiscard]] inline int zero_of(const Stage& stage) {
+  return num_holders(stage) < 2 || !has_equal_meshes(stage) ? 0 : stage.zero_stage;
+}
+
+/// ZeRO 2 and 3: whether the stage has parameters that several of its blocks (and no other stage's) use. Their gradient
+/// is whole only at the end of a step, and their values stay whole.
+[[nodiscard]] bool has_reused(const Stage& stage, const std::vector<std::vector<int>>& uses);
+
 /// Gradient bytes of each block of `stage` that its replicas reduce in buckets. A parameter that several blocks of the
-/// stage use counts at the lowest one (its gradient is complete last there); one tied across stages counts nowhere.
+/// stage use counts at the lowest one (its gradient is complete last there), under ZeRO 2 and 3 nowhere (has_reused);
+/// one tied across stages counts nowhere.
 [[nodiscard]] std::vector<Bytes> bucket_bytes_of(const Stage& stage, const model::ModelGraph& graph,
                                                  const std::vector<std::vector<int>>& uses);
 
-/// Empty for one replica and for a stage that has nothing to reduce.
+/// Empty for one replica, for a stage that has nothing to reduce and for one of unequal meshes (REDUCE_SHARED reduces
+/// all of it). Under ZeRO 2 and 3 a bucket is a block that has parameters, with those below it that have none.
 [[nodiscard]] std::vector<int> make_bucket_starts(const Stage& stage, const std::vector<Bytes>& block_bytes,
                                                   Bytes bucket_bytes);
 
 /// The complete list of `stage`, with `schedule` (F and B, or I and W; micro-batch and chunk only) as the order of its
 /// compute part.
 [[nodiscard]] std::vector<Action> stage_actions(const Plan& plan, int stage, const std::vector<Action>& schedule,
-                                                const std::vector<TiedParameter>& tied);
+                                                const std::vector<TiedParameter>& tied, bool shared,
+                                                ListDetail detail = ListDetail::Complete);
+
+/// F and B (or I, W) of a list in its order; a backward in parts counts once.
+[[nodiscard]] std::vector<Action> compute_order(const std::vector<Action>& actions);
+/// The first role of `stage`; the roles of a stage have one order. Requires: there is one.
+[[nodiscard]] const Role& role_of_stage(const Plan& plan, int stage);
 
 /// True when two replicas of one stage belong to one role.
 [[nodiscard]] bool same_role(const Replica& a, const Replica& b);

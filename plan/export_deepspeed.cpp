@@ -18,6 +18,10 @@ class DeepSpeed {
     config_["train_micro_batch_size_per_gpu"] = shape_.micro;
     config_["gradient_accumulation_steps"] = shape_.count;
     config_["bf16"] = JsonObject{{"enabled", shape_.precision == Precision::BFloat16}};
+    // With our loss scale (docs/plan.md#loss-scale).
+    if (shape_.precision == Precision::Float16)
+      config_["fp16"] =
+          JsonObject{{"enabled", true}, {"initial_scale_power", 16}, {"loss_scale_window", 2000}, {"hysteresis", 1}};
     add_axes();
     add_pipeline();
     add_zero();

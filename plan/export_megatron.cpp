@@ -25,7 +25,7 @@ class Megatron {
     add_sharding();
     add_recompute();
     add_offload();
-    if (shape_.precision == Precision::BFloat16) add("--bf16");
+    add_precision();
     std::string text;
     for (const std::string& line :
          head_lines("Megatron-LM: arguments of its training scripts (names of August 2026)", places_, lost_))
@@ -37,6 +37,16 @@ class Megatron {
   void add(const std::string& flag) { arguments_ += flag + "\n"; }
   void add(const std::string& flag, const std::string& value) { arguments_ += flag + " " + value + "\n"; }
   void add(const std::string& flag, std::int64_t value) { add(flag, std::to_string(value)); }
+
+  /// Float16 with our loss scale (docs/plan.md#loss-scale).
+  void add_precision() {
+    if (shape_.precision == Precision::BFloat16) add("--bf16");
+    if (shape_.precision != Precision::Float16) return;
+    add("--fp16");
+    add("--initial-loss-scale", 65536);
+    add("--loss-scale-window", 2000);
+    add("--hysteresis", 1);
+  }
 
   /// Ranks are counted by stage, or on demand by replica.
   void add_order() {

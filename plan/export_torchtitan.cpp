@@ -18,7 +18,7 @@ class Torchtitan {
     add("local_batch_size", pipelined ? shape_.micro * shape_.count : shape_.micro);
     add("global_batch_size", shape_.global);
     add("dtype", "\"float32\"");
-    add("mixed_precision_param", shape_.precision == Precision::BFloat16 ? "\"bfloat16\"" : "\"float32\"");
+    add("mixed_precision_param", is_mixed(shape_.precision) ? "\"bfloat16\"" : "\"float32\"");
     add_precision_lost();
     add_offload();
     body_ += "\n[parallelism]\n";
@@ -43,8 +43,13 @@ class Torchtitan {
 
   /// FSDP casts, and DDP or a single device where there is no other axis.
   void add_precision_lost() {
+    if (shape_.precision == Precision::Float16)
+      lost_.emplace_back(
+          "float16 and its loss scale: torchtitan trains in bfloat16 or float32, and bfloat16 is written here; plan "
+          "for "
+          "that with precision: bfloat16");
     const bool others = shape_.tensor > 1 || shape_.stages.size() > 1;
-    if (shape_.precision != Precision::BFloat16 || shape_.data * shape_.context > 1 || !others) return;
+    if (!is_mixed(shape_.precision) || shape_.data * shape_.context > 1 || !others) return;
     lost_.emplace_back(
         "mixed precision on one replica: torchtitan casts under FSDP only and computes in float32 here; plan for that "
         "with --constrain data=2 or more, or set dtype = \"bfloat16\", which keeps no float32 weights");

@@ -23,11 +23,21 @@ std::vector<int> range(int first, int count) {
 }
 
 /// The devices that hold equal shards of a stage, by tensor position: one of each replica and part of the sequence.
-/// Replicas of one stage have tensor axes of one size.
-void add_replica_groups(std::vector<Group>& groups, const Stage& stage, int index, int first_rank) {
+/// Where meshes differ, no shards are equal: one group, of each replica's first device, for counts of the loss.
+void add_replica_groups(std::vector<Group>& groups, const Stage& stage, int index, int first_rank,
+                        GroupKind kind = GroupKind::StageReplicas) {
   if (num_holders(stage) < 2) return;
+  if (!has_equal_meshes(stage)) {
+    Group group{GroupKind::StageReplicas, index, {}, 0};
+    for (const Replica& replica : stage.replicas) {
+      group.ranks.push_back(first_rank);
+      first_rank += static_cast<int>(replica.devices.size());
+    }
+    if (group.ranks.size() > 1) groups.push_back(std::move(group));
+    return;
+  }
   for (int position = 0; position < stage.replicas.front().tensor; ++position) {
-    Group group{GroupKind::StageReplicas, index, {}, position};
+    Group group{kind, index, {}, position};
     int rank = first_rank;
     for (const Replica& replica : stage.replicas) {
       const int size = static_cast<int>(replica.devices.size());
@@ -56,7 +66,7 @@ std::vector<Edge> pipeline_edges(const Plan& plan) {
   std::vector<Edge> edges;
   for (int s = 0; s + 1 < num_stages; ++s) edges.push_back({s, s, s + 1});
   if (num_stages < 2 || num_parts(plan) == num_stages) return edges;
-  if (plan.schedule == ScheduleKind::ZeroBubbleV) {
+  if (is_v_shaped(plan.schedule)) {
     for (int s = 0; s + 1 < num_stages; ++s) edges.push_back({num_stages + s, s + 1, s});
   } else {
     edges.push_back({num_stages - 1, num_stages - 1, 0});
@@ -74,7 +84,7 @@ std::optional<Edge> edge_after(const Plan& plan, int part) {
   const int to = place_of_part(plan.schedule, part + 1, num_stages).stage;
   if (from == to) return std::nullopt;
   if (to == from + 1) return Edge{from, from, to};
-  return Edge{plan.schedule == ScheduleKind::ZeroBubbleV ? num_stages + to : from, from, to};
+  return Edge{is_v_shaped(plan.schedule) ? num_stages + to : from, from, to};
 }
 
 }  // namespace
@@ -146,6 +156,12 @@ std::vector<Group> make_groups(const Plan& plan, const model::ModelGraph& graph)
     std::sort(group.ranks.begin(), group.ranks.end());
     groups.push_back(std::move(group));
   }
+  // Gathers run beside reductions: operations of one communicator keep one order.
+  for (int s = 0; s < num_stages; ++s) {
+    const Stage& stage = plan.stages[static_cast<std::size_t>(s)];
+    if (zero_of(stage) == 3)
+      add_replica_groups(groups, stage, s, first[static_cast<std::size_t>(s)], GroupKind::StageGather);
+  }
   return groups;
 }
 
@@ -159,7 +175,8 @@ int group_of(const Plan& plan, const std::vector<Group>& groups, int stage, cons
     case ActionKind::BackwardInput:
     case ActionKind::BackwardWeight:
     case ActionKind::CountLoss:
-    case ActionKind::Optimizer: return -1;
+    case ActionKind::Optimizer:
+    case ActionKind::ReduceShared: return -1;  // a group of layout/mesh_groups.h
     case ActionKind::SendActivation:
     case ActionKind::ReceiveActivation:
     case ActionKind::SendGradient:
@@ -173,7 +190,12 @@ int group_of(const Plan& plan, const std::vector<Group>& groups, int stage, cons
     }
     case ActionKind::ReduceLossCount:
     case ActionKind::ReduceGradient:
-      kind = GroupKind::StageReplicas;
+    case ActionKind::ReduceReused:
+    case ActionKind::GatherReused:
+    case ActionKind::GatherParameter:
+      // Behind the update nothing is reduced: one communicator will do.
+      kind = action.kind == ActionKind::GatherParameter && action.micro_batch >= 0 ? GroupKind::StageGather
+                                                                                   : GroupKind::StageReplicas;
       index = stage;
       break;
     case ActionKind::ReduceTied:
@@ -185,8 +207,8 @@ int group_of(const Plan& plan, const std::vector<Group>& groups, int stage, cons
       index = 0;
       break;
   }
-  const int tensor = std::max(1, plan.stages[static_cast<std::size_t>(stage)].replicas.front().tensor);
-  const int of_position = kind == GroupKind::StageReplicas ? position % tensor : 0;
+  const bool by_position = kind == GroupKind::StageReplicas || kind == GroupKind::StageGather;
+  const int of_position = by_position ? shard_position(plan.stages[static_cast<std::size_t>(stage)], position) : 0;
   const auto found = std::find_if(groups.begin(), groups.end(), [&](const Group& group) {
     return group.kind == kind && group.index == index && group.position == of_position;
   });

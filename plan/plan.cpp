@@ -14,18 +14,20 @@ struct Name {
   std::string_view text;
 };
 
-constexpr std::array<Name<ScheduleKind>, 6> kScheduleNames{{{ScheduleKind::GPipe, "gpipe"},
+constexpr std::array<Name<ScheduleKind>, 8> kScheduleNames{{{ScheduleKind::GPipe, "gpipe"},
                                                             {ScheduleKind::OneForwardOneBackward, "1f1b"},
                                                             {ScheduleKind::Interleaved, "interleaved"},
                                                             {ScheduleKind::ZeroBubbleH1, "zbh1"},
                                                             {ScheduleKind::ZeroBubbleH2, "zbh2"},
-                                                            {ScheduleKind::ZeroBubbleV, "zbv"}}};
+                                                            {ScheduleKind::ZeroBubbleV, "zbv"},
+                                                            {ScheduleKind::Custom, "custom"},
+                                                            {ScheduleKind::CustomV, "custom_v"}}};
 constexpr std::array<Name<Recompute>, 3> kRecomputeNames{
     {{Recompute::None, "none"}, {Recompute::Full, "full"}, {Recompute::Selective, "selective"}}};
 constexpr std::array<Name<Offload>, 3> kOffloadNames{
     {{Offload::None, "none"}, {Offload::Optimizer, "optimizer"}, {Offload::Activations, "activations"}}};
-constexpr std::array<Name<Precision>, 2> kPrecisionNames{
-    {{Precision::Float32, "float32"}, {Precision::BFloat16, "bfloat16"}}};
+constexpr std::array<Name<Precision>, 3> kPrecisionNames{
+    {{Precision::Float32, "float32"}, {Precision::BFloat16, "bfloat16"}, {Precision::Float16, "float16"}}};
 
 template <class Enum, std::size_t N>
 std::string_view text_of(const std::array<Name<Enum>, N>& names, Enum value) {

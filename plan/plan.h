@@ -19,18 +19,41 @@ namespace coxswain::plan {
 
 using cluster::DeviceId;
 
-enum class ScheduleKind { GPipe, OneForwardOneBackward, Interleaved, ZeroBubbleH1, ZeroBubbleH2, ZeroBubbleV };
+enum class ScheduleKind {
+  GPipe,
+  OneForwardOneBackward,
+  Interleaved,
+  ZeroBubbleH1,
+  ZeroBubbleH2,
+  ZeroBubbleV,
+  // An order of the user's own, chunks placed as interleaved ones or as those of zbv.
+  Custom,
+  CustomV
+};
 enum class Recompute { None, Full, Selective };
 enum class Offload { None, Optimizer, Activations };
-enum class Precision { Float32, BFloat16 };
-[[nodiscard]] std::string_view to_text(ScheduleKind kind);    // "gpipe", "1f1b", "interleaved", "zbh1", "zbh2", "zbv"
+enum class Precision { Float32, BFloat16, Float16 };
+[[nodiscard]] std::string_view to_text(ScheduleKind kind);    // "gpipe", "1f1b", "interleaved", "zbh1", "zbh2", "zbv",
+                                                              // "custom", "custom_v"
 [[nodiscard]] std::string_view to_text(Recompute recompute);  // "none", "full", "selective"
-[[nodiscard]] std::string_view to_text(Precision precision);  // "float32", "bfloat16"
+[[nodiscard]] std::string_view to_text(Precision precision);  // "float32", "bfloat16", "float16"
 [[nodiscard]] std::string_view to_text(Offload offload);      // "none", "optimizer", "activations"
 [[nodiscard]] std::optional<ScheduleKind> parse_schedule_kind(std::string_view text);
 [[nodiscard]] std::optional<Recompute> parse_recompute(std::string_view text);
 [[nodiscard]] std::optional<Precision> parse_precision(std::string_view text);
 [[nodiscard]] std::optional<Offload> parse_offload(std::string_view text);
+
+/// Whether products are computed in 16 bits beside float32 masters (docs/plan.md#mixed-precision).
+[[nodiscard]] constexpr bool is_mixed(Precision precision) { return precision != Precision::Float32; }
+/// What products are computed in, and activations kept and sent.
+[[nodiscard]] constexpr DType computed_dtype(Precision precision) {
+  switch (precision) {
+    case Precision::BFloat16: return DType::BFloat16;
+    case Precision::Float16: return DType::Float16;
+    case Precision::Float32: break;
+  }
+  return DType::Float32;
+}
 
 /// One data-parallel copy of a stage on a mesh of its own; position in the mesh = position in `devices`.
 struct Replica {

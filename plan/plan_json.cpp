@@ -109,9 +109,8 @@ class PlanReader {
     plan.model_hash = reader.string("model_hash");
     plan.cluster_hash = reader.string("cluster_hash");
     plan.backend = reader.string("backend");
-    plan.precision = read_enum(reader, "precision", reader.any("precision"), parse_precision, Precision::BFloat16);
-    plan.schedule =
-        read_enum(reader, "schedule", reader.any("schedule"), parse_schedule_kind, ScheduleKind::ZeroBubbleV);
+    plan.precision = read_enum(reader, "precision", reader.any("precision"), parse_precision, Precision::Float16);
+    plan.schedule = read_enum(reader, "schedule", reader.any("schedule"), parse_schedule_kind, ScheduleKind::CustomV);
     plan.receive_credits = read_int(reader, "receive_credits", 1);
     plan.batch = read_batch(reader.object("batch"));
     const JsonArray& stages = reader.array("stages");

@@ -22,14 +22,20 @@ struct TiedParameter {
 };
 [[nodiscard]] std::vector<TiedParameter> tied_parameters(const Plan& plan, const model::ModelGraph& graph);
 
+/// Priced: without what ZeRO 2 and 3 communicate in every micro-batch, and blocks that are not run one by one for it.
+/// The simulator prices that with the blocks that it runs beside (C26), so both lists take the same time; a worker
+/// needs the complete one, which is many times longer (V23).
+enum class ListDetail { Complete, Priced };
+
 /// Writes bucket_starts and `roles` (complete action lists) from stages, batch and schedule.
 /// A bucket closes once it holds `bucket_bytes` of gradients (parameter dtype); a parameter belongs to the bucket of
 /// the lowest block of the stage that uses it, parameters tied across stages to none. Requires: contiguous stages, at
 /// least one replica each.
-void fill_roles(Plan& plan, const model::ModelGraph& graph, Bytes bucket_bytes);
-/// The same with a compute order of one's own per stage (parse_schedule_csv).
 void fill_roles(Plan& plan, const model::ModelGraph& graph, Bytes bucket_bytes,
-                const std::vector<std::vector<Action>>& schedules);
+                ListDetail detail = ListDetail::Complete);
+/// The same with a compute order of one's own per stage (read_schedule_csv).
+void fill_roles(Plan& plan, const model::ModelGraph& graph, Bytes bucket_bytes,
+                const std::vector<std::vector<Action>>& schedules, ListDetail detail = ListDetail::Complete);
 
 /// Where activations go from one stage to another, and gradients back: from s to s + 1 with index s; for interleaved
 /// schedules also from the last stage to stage 0 (index = last stage); for zbv also from s + 1 back to s (index =
@@ -57,12 +63,13 @@ struct Edge {
 [[nodiscard]] std::vector<Action> evaluation_actions(const Plan& plan, int stage);
 
 /// Communication groups, in the one global order in which every rank makes its communicators.
-enum class GroupKind { World, StageReplicas, ActivationEdge, GradientEdge, Tied };
+/// Mesh and Stage are made by layout/mesh_groups.h.
+enum class GroupKind { World, StageReplicas, ActivationEdge, GradientEdge, Tied, StageGather, Mesh, Stage };
 struct Group {
   GroupKind kind = GroupKind::World;
   int index = 0;           // stage; Edge::index; tied index
   std::vector<int> ranks;  // ascending; position here = rank in the communicator
-  int position = 0;        // StageReplicas: the mesh position whose shards are reduced
+  int position = 0;        // StageReplicas, StageGather: the mesh position whose shards are reduced
 };
 /// Groups of one rank only are left out (their collectives cost nothing), World never is.
 [[nodiscard]] std::vector<Group> make_groups(const Plan& plan, const model::ModelGraph& graph);
@@ -126,9 +133,24 @@ class StepState {
 /// PyTorch's pipelining CSV: one line a stage, cells like "0F3", "1B0", empty where idle; the number before the letter
 /// is the part.
 [[nodiscard]] std::string to_schedule_csv(const Plan& plan);
-[[nodiscard]] Result<std::vector<std::vector<Action>>> parse_schedule_csv(
-    std::string_view csv, int num_stages, int num_micro_batches,
-    ScheduleKind kind = ScheduleKind::OneForwardOneBackward, int num_chunks = 1);
+/// What such a file says. `kind` is a schedule of ours where its order is the same, else custom or custom_v by where
+/// the parts are.
+struct CsvSchedule {
+  ScheduleKind kind = ScheduleKind::Custom;
+  int num_stages = 0, num_chunks = 1, num_micro_batches = 0;
+  std::vector<std::vector<Action>> stages;  // compute orders, as fill_roles takes them
+  friend bool operator==(const CsvSchedule&, const CsvSchedule&) = default;
+};
+/// Reads it; a cell of two actions, "(0F3;1B0)OVERLAP_F_B", counts as one after the other. Sends, receives, reductions
+/// and shards ("0SEND_F3", "0REDUCE_GRAD") are passed over: ours are derived from the plan. Errors: InvalidArgument
+/// with every problem by line and cell, down to cells that wait for each other whatever the buffers. Cost: O(cells).
+[[nodiscard]] Result<CsvSchedule> read_schedule_csv(std::string_view csv);
+
+/// Gives `plan`, which has stages of `schedule.num_chunks` runs and a batch of its count, the order of `schedule`:
+/// kind, roles, and as few receive_credits as let every list end without buffering. Receives come in the order in which
+/// their stage's neighbour sends. Errors: InvalidArgument as check_order has them where no number of buffers helps.
+[[nodiscard]] Result<void> apply_schedule(Plan& plan, const model::ModelGraph& graph, Bytes bucket_bytes,
+                                          const CsvSchedule& schedule);
 
 /// Every rule that `plan` breaks, in document order; empty means that the worker can run it, or with kPlannable that it
 /// can be costed. Numbered V1.. in docs/plan.md; send/receive matching and freedom from deadlock with zero buffering

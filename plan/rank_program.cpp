@@ -16,11 +16,12 @@ Key key_of(const Action& action) { return {action.chunk, action.micro_batch}; }
 
 /// Positions of a list's actions by what others look them up for.
 struct Positions {
-  std::map<Key, int> forward, backward_first, backward_last;
+  std::map<Key, int> forward_first, forward, backward_first, backward_last;  // `forward`: the last part
+  std::map<std::pair<int, int>, int> reduction;      // of one micro-batch, by it and first block: ZeRO 2 and 3
   std::array<std::map<Key, int>, kNumStreams> edge;  // by stream
   std::vector<int> all_backward;                     // B, I and W parts in list order
   int last_compute_of_pipeline = -1;
-  int count_loss = -1, reduce_loss_count = -1, reduce_norm = -1;
+  int count_loss = -1, reduce_loss_count = -1, reduce_norm = -1, optimizer = -1;
   std::vector<int> reductions;  // of gradients
 
   explicit Positions(const std::vector<Action>& actions) {
@@ -31,7 +32,8 @@ struct Positions {
   void place(const Action& action, int i) {
     const ActionKind kind = action.kind;
     if (kind == ActionKind::Forward) {
-      forward.emplace(key_of(action), i);
+      forward_first.emplace(key_of(action), i);
+      forward[key_of(action)] = i;
       last_compute_of_pipeline = i;
     } else if (is_backward(kind) || kind == ActionKind::BackwardWeight) {
       all_backward.push_back(i);
@@ -42,14 +44,18 @@ struct Positions {
       }
     } else if (is_edge(kind)) {
       edge[static_cast<std::size_t>(stream_of(kind))].emplace(key_of(action), i);
-    } else if (kind == ActionKind::ReduceGradient || kind == ActionKind::ReduceTied) {
+    } else if (kind == ActionKind::ReduceGradient || kind == ActionKind::ReduceTied ||
+               kind == ActionKind::ReduceReused || kind == ActionKind::ReduceShared) {
       reductions.push_back(i);
+      if (action.micro_batch >= 0) reduction.emplace(std::pair(action.micro_batch, action.first_block), i);
     } else if (kind == ActionKind::CountLoss) {
       count_loss = i;
     } else if (kind == ActionKind::ReduceLossCount) {
       reduce_loss_count = i;
     } else if (kind == ActionKind::ReduceNorm) {
       reduce_norm = i;
+    } else if (kind == ActionKind::Optimizer) {
+      optimizer = i;
     }
   }
 };
@@ -127,6 +133,7 @@ class WaitBuilder {
   }
 
   void visit_forward(const Action& action, int i) {
+    if (find(at_.forward_first, key_of(action)) != i) return;  // a later part, behind the first on its stream
     const int part = part_of(plan_, stage_, action.chunk);
     wait(i, find(edge(Stream::ActivationIn), key_of(action)));
     if (part > 0 && !has_edge_in(plan_, stage_, action.chunk)) {
@@ -136,8 +143,40 @@ class WaitBuilder {
     wait(i, find(edge(Stream::ActivationOut), take_turn(forwards_, ActionKind::SendActivation, action)));
   }
 
+  /// ZeRO 3: parameters are there once the gather before this action in the list has ended.
+  void wait_for_parameters(const Action& action, int i) {
+    const auto gather = gathers_.find(action.first_block);
+    if (gather == gathers_.end()) return;
+    wait(i, gather->second);
+    users_.push_back(i);
+  }
+
+  /// ZeRO 3: one bucket is at work, one is gathered ahead: the one before has been freed.
+  void visit_gather(const Action& action, int i) {
+    if (action.micro_batch < 0) return wait(i, at_.optimizer);
+    gathers_[action.first_block] = i;
+    if (users_.size() >= 2) wait(i, users_[users_.size() - 2]);
+  }
+
+  /// ZeRO 2 and 3: one whole gradient is made while another is reduced; there is no room for a third.
+  void wait_for_room(const Action& action, int i) {
+    const auto reduction = at_.reduction.find({action.micro_batch, action.first_block});
+    if (reduction == at_.reduction.end()) return;
+    completed_.push_back(reduction->second);
+    if (completed_.size() > 2) wait(i, completed_[completed_.size() - 3]);
+    last_completing_[{action.micro_batch, action.first_block}] = i;
+  }
+
+  void visit_reduction(const Action& action, int i) {
+    if (action.micro_batch < 0) return wait(i, last_backward_within(action));
+    const auto completing = last_completing_.find({action.micro_batch, action.first_block});
+    wait(i, completing == last_completing_.end() ? last_backward_within(action) : completing->second);
+  }
+
   void visit(const Action& action, int i) {
     const Key key = key_of(action);
+    if (is_compute(action.kind) && action.micro_batch >= 0) wait_for_parameters(action, i);
+    if (action.kind == ActionKind::Backward || action.kind == ActionKind::BackwardWeight) wait_for_room(action, i);
     switch (action.kind) {
       case ActionKind::Forward: visit_forward(action, i); break;
       case ActionKind::Backward:
@@ -153,8 +192,12 @@ class WaitBuilder {
       case ActionKind::SendGradient: wait(i, find(at_.backward_last, key)); break;
       case ActionKind::CountLoss: break;
       case ActionKind::ReduceLossCount: wait(i, at_.count_loss); break;
-      case ActionKind::ReduceGradient: wait(i, last_backward_within(action)); break;
-      case ActionKind::ReduceTied: wait(i, at_.all_backward.empty() ? -1 : at_.all_backward.back()); break;
+      case ActionKind::ReduceGradient: visit_reduction(action, i); break;
+      case ActionKind::GatherParameter: visit_gather(action, i); break;
+      case ActionKind::GatherReused: wait(i, at_.optimizer); break;
+      case ActionKind::ReduceReused:
+      case ActionKind::ReduceTied:
+      case ActionKind::ReduceShared: wait(i, at_.all_backward.empty() ? -1 : at_.all_backward.back()); break;
       case ActionKind::ReduceNorm:
         for (const int reduction : at_.reductions) wait(i, reduction);
         wait(i, at_.last_compute_of_pipeline);
@@ -170,6 +213,10 @@ class WaitBuilder {
   std::vector<std::vector<int>> waits_;
   Turns forwards_, backwards_, activations_in_, gradients_in_;  // by edge
   int previous_part_ = -1;
+  std::map<int, int> gathers_;  // the last one, by first block
+  std::vector<int> users_;      // compute actions on gathered parameters, in list order
+  std::vector<int> completed_;  // reductions of one micro-batch, in the order of their backwards
+  std::map<std::pair<int, int>, int> last_completing_;  // backward, by micro-batch and first block
 };
 
 }  // namespace

@@ -1,5 +1,6 @@
 // From stages, batch and schedule to each role's complete list of actions.
 #include <algorithm>
+#include <set>
 #include <unordered_map>
 
 #include "common/ensure.h"
@@ -32,8 +33,12 @@ int stage_of_block(const Plan& plan, int block) {
 /// Turns the stage's blocks and its place in the pipeline into actions, one compute step at a time.
 class ListBuilder {
  public:
-  ListBuilder(const Plan& plan, int stage)
-      : plan_(plan), stage_(plan.stages[static_cast<std::size_t>(stage)]), index_(stage) {}
+  ListBuilder(const Plan& plan, int stage, ListDetail detail = ListDetail::Complete)
+      : plan_(plan),
+        stage_(plan.stages[static_cast<std::size_t>(stage)]),
+        index_(stage),
+        zero_(zero_of(stage_)),
+        detail_(detail) {}
 
   void start() {
     if (!ends_in_loss(plan_, index_)) return;
@@ -44,27 +49,50 @@ class ListBuilder {
   void forward(int micro_batch, int chunk = 0) {
     const BlockRun run = run_of(stage_, chunk);
     if (has_edge_in(plan_, index_, chunk)) add_edge(ActionKind::ReceiveActivation, micro_batch, chunk);
-    add({ActionKind::Forward, micro_batch, run.first_block, run.end_block, -1, chunk});
+    if (zero_ == 3) {
+      std::vector<BlockRun> buckets = buckets_of(run);
+      std::reverse(buckets.begin(), buckets.end());
+      for (const BlockRun& bucket : buckets) {
+        gather(micro_batch, bucket);
+        add({ActionKind::Forward, micro_batch, bucket.first_block, bucket.end_block, -1, chunk});
+      }
+      if (buckets.empty()) add({ActionKind::Forward, micro_batch, run.first_block, run.end_block, -1, chunk});
+    } else {
+      add({ActionKind::Forward, micro_batch, run.first_block, run.end_block, -1, chunk});
+    }
     if (has_edge_out(plan_, index_, chunk)) add_edge(ActionKind::SendActivation, micro_batch, chunk);
   }
 
-  /// B, I or W; `reduce`: the last of its chunk that completes gradients. There each bucket is reduced as soon as its
-  /// blocks are through, beside the blocks that remain.
-  void backward(const Action& action, bool reduce) {
+  /// B, I or W; `last`: of its chunk that completes gradients. There each bucket is reduced as soon as its blocks are
+  /// through, beside the blocks that remain; from ZeRO 2 on that is so in every micro-batch.
+  void backward(const Action& action, bool last) {
     const BlockRun run = run_of(stage_, action.chunk);
     const bool edges = action.kind != ActionKind::BackwardWeight;
     if (edges && has_edge_out(plan_, index_, action.chunk))
       add_edge(ActionKind::ReceiveGradient, action.micro_batch, action.chunk);
-    int end = run.end_block;
-    for (const int start : stage_.bucket_starts) {
-      if (!reduce || start < run.first_block || start >= run.end_block) continue;
-      add({action.kind, action.micro_batch, start, end, -1, action.chunk});
-      add({ActionKind::ReduceGradient, -1, start, end});
-      end = start;
+    const bool completes = action.kind != ActionKind::BackwardInput;
+    const bool reduces = completes && (zero_ >= 2 ? detail_ == ListDetail::Complete : last);
+    const std::vector<BlockRun> parts = reduces || zero_ == 3 ? buckets_of(run) : std::vector<BlockRun>{};
+    for (const BlockRun& part : parts) {
+      if (zero_ == 3) gather(action.micro_batch, part);
+      add({action.kind, action.micro_batch, part.first_block, part.end_block, -1, action.chunk});
+      if (reduces)
+        add({ActionKind::ReduceGradient, zero_ >= 2 ? action.micro_batch : -1, part.first_block, part.end_block});
     }
-    if (end == run.end_block) add({action.kind, action.micro_batch, run.first_block, run.end_block, -1, action.chunk});
+    if (parts.empty()) add({action.kind, action.micro_batch, run.first_block, run.end_block, -1, action.chunk});
     if (edges && has_edge_in(plan_, index_, action.chunk))
       add_edge(ActionKind::SendGradient, action.micro_batch, action.chunk);
+  }
+
+  /// What the replicas updated in pieces is whole again before the next step; under ZeRO 3 it is gathered at its use.
+  void after_update(bool shared) {
+    if (zero_ == 1 || zero_ == 2) {
+      for (int chunk = 0; chunk < num_chunks(stage_); ++chunk) {
+        for (const BlockRun& bucket : buckets_of(run_of(stage_, chunk)))
+          add({ActionKind::GatherParameter, -1, bucket.first_block, bucket.end_block});
+      }
+    }
+    if (shared) add({ActionKind::GatherReused});
   }
 
   void add(const Action& action) { actions_.push_back(action); }
@@ -73,9 +101,32 @@ class ListBuilder {
  private:
   void add_edge(ActionKind kind, int micro_batch, int chunk) { add({kind, micro_batch, -1, -1, -1, chunk}); }
 
+  /// Of a chunk, the last blocks first.
+  [[nodiscard]] std::vector<BlockRun> buckets_of(const BlockRun& run) const {
+    std::vector<BlockRun> buckets;
+    int end = run.end_block;
+    for (const int start : stage_.bucket_starts) {
+      if (detail_ == ListDetail::Priced && zero_ >= 2) break;
+      if (start < run.first_block || start >= run.end_block) continue;
+      buckets.push_back({start, end});
+      end = start;
+    }
+    return buckets;
+  }
+
+  /// Ahead of a compute action on a bucket, unless the one before it was on the same: then it is still there.
+  void gather(int micro_batch, const BlockRun& bucket) {
+    if (bucket == gathered_) return;
+    gathered_ = bucket;
+    add({ActionKind::GatherParameter, micro_batch, bucket.first_block, bucket.end_block});
+  }
+
   const Plan& plan_;
   const Stage& stage_;
   int index_;
+  int zero_;
+  ListDetail detail_;
+  BlockRun gathered_{-1, -1};
   std::vector<Action> actions_;
 };
 
@@ -123,13 +174,27 @@ std::vector<TiedParameter> tied_parameters(const Plan& plan, const model::ModelG
   return find_tied(plan, trainable_uses(graph));
 }
 
+namespace {
+
+bool is_inside(const Stage& stage, const std::vector<int>& blocks) {
+  return std::all_of(blocks.begin(), blocks.end(), [&](int b) { return position_of(stage, b) >= 0; });
+}
+
+}  // namespace
+
+bool has_reused(const Stage& stage, const std::vector<std::vector<int>>& uses) {
+  return zero_of(stage) >= 2 && std::any_of(uses.begin(), uses.end(), [&](const std::vector<int>& blocks) {
+           return blocks.size() > 1 && is_inside(stage, blocks);
+         });
+}
+
 std::vector<Bytes> bucket_bytes_of(const Stage& stage, const model::ModelGraph& graph,
                                    const std::vector<std::vector<int>>& uses) {
   std::vector<Bytes> bytes(static_cast<std::size_t>(num_blocks(stage)));
   for (std::size_t p = 0; p < uses.size(); ++p) {
     const std::vector<int>& blocks = uses[p];
-    const bool inside = std::all_of(blocks.begin(), blocks.end(), [&](int b) { return position_of(stage, b) >= 0; });
-    if (blocks.empty() || !inside) continue;
+    if (blocks.empty() || !is_inside(stage, blocks)) continue;
+    if (zero_of(stage) >= 2 && blocks.size() > 1) continue;
     std::int64_t elements = 1;
     for (const std::int64_t dim : graph.parameters[p].dims) elements *= dim;
     bytes[static_cast<std::size_t>(position_of(stage, blocks.front()))] +=
@@ -139,7 +204,8 @@ std::vector<Bytes> bucket_bytes_of(const Stage& stage, const model::ModelGraph& 
 }
 
 std::vector<int> make_bucket_starts(const Stage& stage, const std::vector<Bytes>& block_bytes, Bytes bucket_bytes) {
-  if (num_holders(stage) < 2) return {};
+  if (num_holders(stage) < 2 || !has_equal_meshes(stage)) return {};
+  if (zero_of(stage) >= 2) bucket_bytes = Bytes(1);
   std::vector<int> starts;
   for (int chunk = num_chunks(stage) - 1; chunk >= 0; --chunk) {
     const BlockRun run = run_of(stage, chunk);
@@ -163,8 +229,8 @@ std::vector<int> make_bucket_starts(const Stage& stage, const std::vector<Bytes>
 }
 
 std::vector<Action> stage_actions(const Plan& plan, int stage, const std::vector<Action>& schedule,
-                                  const std::vector<TiedParameter>& tied) {
-  ListBuilder list(plan, stage);
+                                  const std::vector<TiedParameter>& tied, bool shared, ListDetail detail) {
+  ListBuilder list(plan, stage, detail);
   list.start();
   const int chunks = num_chunks(plan.stages[static_cast<std::size_t>(stage)]);
   std::vector<const Action*> last(static_cast<std::size_t>(chunks), nullptr);  // that completes gradients, by chunk
@@ -183,6 +249,8 @@ std::vector<Action> stage_actions(const Plan& plan, int stage, const std::vector
       list.backward(action, &action == last[static_cast<std::size_t>(action.chunk)]);
     }
   }
+  if (shared) list.add({ActionKind::ReduceReused});
+  if (has_mesh(plan.stages[static_cast<std::size_t>(stage)])) list.add({ActionKind::ReduceShared});
   for (std::size_t t = 0; t < tied.size(); ++t) {
     const std::vector<int>& users = tied[t].stages;
     if (std::find(users.begin(), users.end(), stage) != users.end())
@@ -190,7 +258,26 @@ std::vector<Action> stage_actions(const Plan& plan, int stage, const std::vector
   }
   list.add({ActionKind::ReduceNorm});
   list.add({ActionKind::Optimizer});
+  list.after_update(shared);
   return list.take();
+}
+
+const Role& role_of_stage(const Plan& plan, int stage) {
+  const auto found =
+      std::find_if(plan.roles.begin(), plan.roles.end(), [&](const Role& role) { return role.stage == stage; });
+  COX_ENSURE(found != plan.roles.end(), stage);
+  return *found;
+}
+
+std::vector<Action> compute_order(const std::vector<Action>& actions) {
+  std::vector<Action> order;
+  std::set<std::tuple<ActionKind, int, int>> seen;
+  for (const Action& action : actions) {
+    if (!is_compute(action.kind) || action.micro_batch < 0) continue;
+    if (seen.emplace(action.kind, action.micro_batch, action.chunk).second)
+      order.push_back({action.kind, action.micro_batch, -1, -1, -1, action.chunk});
+  }
+  return order;
 }
 
 bool same_role(const Replica& a, const Replica& b) {
@@ -199,18 +286,22 @@ bool same_role(const Replica& a, const Replica& b) {
                     [](const DeviceId& x, const DeviceId& y) { return x.device_class == y.device_class; });
 }
 
-void fill_roles(Plan& plan, const model::ModelGraph& graph, Bytes bucket_bytes) {
+void fill_roles(Plan& plan, const model::ModelGraph& graph, Bytes bucket_bytes, ListDetail detail) {
   const int num_stages = static_cast<int>(plan.stages.size());
   std::vector<std::vector<Action>> schedules;
   for (int s = 0; s < num_stages; ++s) {
+    if (is_custom(plan.schedule)) {
+      schedules.push_back(compute_order(role_of_stage(plan, s).actions));
+      continue;
+    }
     schedules.push_back(make_schedule(plan.schedule, s, num_stages, static_cast<int>(plan.batch.count),
                                       num_chunks(plan.stages[static_cast<std::size_t>(s)])));
   }
-  fill_roles(plan, graph, bucket_bytes, schedules);
+  fill_roles(plan, graph, bucket_bytes, schedules, detail);
 }
 
 void fill_roles(Plan& plan, const model::ModelGraph& graph, Bytes bucket_bytes,
-                const std::vector<std::vector<Action>>& schedules) {
+                const std::vector<std::vector<Action>>& schedules, ListDetail detail) {
   COX_ENSURE(schedules.size() == plan.stages.size(), schedules.size(), plan.stages.size());
   const auto uses = trainable_uses(graph);
   const auto tied = find_tied(plan, uses);
@@ -218,7 +309,8 @@ void fill_roles(Plan& plan, const model::ModelGraph& graph, Bytes bucket_bytes,
   for (std::size_t s = 0; s < plan.stages.size(); ++s) {
     Stage& stage = plan.stages[s];
     stage.bucket_starts = make_bucket_starts(stage, bucket_bytes_of(stage, graph, uses), bucket_bytes);
-    const std::vector<Action> actions = stage_actions(plan, static_cast<int>(s), schedules[s], tied);
+    const std::vector<Action> actions =
+        stage_actions(plan, static_cast<int>(s), schedules[s], tied, has_reused(stage, uses), detail);
     const auto stage_roles_begin = static_cast<std::ptrdiff_t>(plan.roles.size());
     for (std::size_t r = 0; r < stage.replicas.size(); ++r) {
       const auto role =
@@ -240,10 +332,16 @@ std::vector<Action> evaluation_actions(const Plan& plan, int stage) {
             count = static_cast<int>(plan.batch.count);
   if (chunks == 1) {
     for (int m = 0; m < count; ++m) list.forward(m);
+  } else if (plan.schedule == ScheduleKind::Custom) {
+    // Rounds of as many micro-batches as stages: nothing waits on the edge back for longer than a round.
+    const int stages = static_cast<int>(plan.stages.size());
+    for (int first = 0; first < count; first += stages)
+      for (int chunk = 0; chunk < chunks; ++chunk)
+        for (int m = first; m < std::min(count, first + stages); ++m) list.forward(m, chunk);
   } else {
-    // The schedule's own order of forwards is one that no stage gets stuck in.
-    for (const Action& action :
-         make_schedule(plan.schedule, stage, static_cast<int>(plan.stages.size()), count, chunks)) {
+    // The schedule's own order of forwards is one that no stage gets stuck in; all V-shaped ones have one.
+    const ScheduleKind kind = is_v_shaped(plan.schedule) ? ScheduleKind::ZeroBubbleV : plan.schedule;
+    for (const Action& action : make_schedule(kind, stage, static_cast<int>(plan.stages.size()), count, chunks)) {
       if (action.kind == ActionKind::Forward) list.forward(action.micro_batch, action.chunk);
     }
   }

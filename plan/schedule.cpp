@@ -165,7 +165,13 @@ bool splits_backward(ScheduleKind kind) {
   return kind == ScheduleKind::ZeroBubbleH1 || kind == ScheduleKind::ZeroBubbleH2 || kind == ScheduleKind::ZeroBubbleV;
 }
 
-bool has_chunks(ScheduleKind kind) { return kind == ScheduleKind::Interleaved || kind == ScheduleKind::ZeroBubbleV; }
+bool is_custom(ScheduleKind kind) { return kind == ScheduleKind::Custom || kind == ScheduleKind::CustomV; }
+
+bool is_v_shaped(ScheduleKind kind) { return kind == ScheduleKind::ZeroBubbleV || kind == ScheduleKind::CustomV; }
+
+bool has_chunks(ScheduleKind kind) {
+  return kind == ScheduleKind::Interleaved || kind == ScheduleKind::ZeroBubbleV || is_custom(kind);
+}
 
 std::vector<int> chunk_choices(ScheduleKind kind, int num_stages, int num_blocks, int most) {
   if (!has_chunks(kind)) return num_stages <= num_blocks ? std::vector<int>{1} : std::vector<int>{};
@@ -178,6 +184,7 @@ std::vector<int> chunk_choices(ScheduleKind kind, int num_stages, int num_blocks
 
 std::vector<Action> make_schedule(ScheduleKind kind, int stage, int num_stages, int num_micro_batches, int num_chunks) {
   COX_ENSURE(0 <= stage && stage < num_stages && num_micro_batches >= 1, stage, num_stages, num_micro_batches);
+  COX_ENSURE(!is_custom(kind), to_text(kind));
   if (kind == ScheduleKind::ZeroBubbleV) {
     COX_ENSURE(num_chunks == 2, num_chunks);
     return make_v(stage, num_stages, num_micro_batches);
@@ -220,12 +227,12 @@ int extra_credits(ScheduleKind kind, int num_stages, std::int64_t num_micro_batc
 }
 
 int part_of(ScheduleKind kind, int stage, int num_stages, int chunk) {
-  if (kind == ScheduleKind::ZeroBubbleV && chunk == 1) return 2 * num_stages - 1 - stage;
+  if (is_v_shaped(kind) && chunk == 1) return 2 * num_stages - 1 - stage;
   return chunk * num_stages + stage;
 }
 
 PartPlace place_of_part(ScheduleKind kind, int part, int num_stages) {
-  if (kind == ScheduleKind::ZeroBubbleV && part >= num_stages) return {2 * num_stages - 1 - part, 1};
+  if (is_v_shaped(kind) && part >= num_stages) return {2 * num_stages - 1 - part, 1};
   return {part % num_stages, part / num_stages};
 }
 

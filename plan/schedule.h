@@ -9,9 +9,13 @@
 
 namespace coxswain::plan {
 
+/// Whether the order is the user's own: it stands in the plan's roles and nowhere else.
+[[nodiscard]] bool is_custom(ScheduleKind kind);
+/// Whether two chunks go down the stages and back up: zbv and custom_v.
+[[nodiscard]] bool is_v_shaped(ScheduleKind kind);
 /// Zero-bubble schedules: the backward comes as I (input gradient) and W (weight gradient) instead of B.
 [[nodiscard]] bool splits_backward(ScheduleKind kind);
-/// Interleaved and zbv: a stage holds several chunks.
+/// Interleaved, zbv and custom ones: a stage may hold several chunks.
 [[nodiscard]] bool has_chunks(ScheduleKind kind);
 
 /// Chunk counts that are worth a look for `num_stages` stages that share `num_blocks` blocks, ascending: {1} without
@@ -20,9 +24,9 @@ namespace coxswain::plan {
 [[nodiscard]] std::vector<int> chunk_choices(ScheduleKind kind, int num_stages, int num_blocks, int most = 8);
 
 /// The pipeline part of one stage's list, in compute order: F and B (or I and W) with micro-batch and chunk only.
-/// Requires: 0 <= stage < num_stages, num_micro_batches >= 1; num_chunks 1 without chunks, 2 for zbv, >= 2 for
-/// interleaved. Any number of micro-batches has an order; interleaved has no bubble inside where stages divide it.
-/// Cost: O(micro-batches x chunks).
+/// Requires: a kind that is not custom; 0 <= stage < num_stages, num_micro_batches >= 1; num_chunks 1 without chunks, 2
+/// for zbv, >= 2 for interleaved. Any number of micro-batches has an order; interleaved has no bubble inside where
+/// stages divide it. Cost: O(micro-batches x chunks).
 [[nodiscard]] std::vector<Action> make_schedule(ScheduleKind kind, int stage, int num_stages, int num_micro_batches,
                                                 int num_chunks = 1);
 

@@ -95,12 +95,17 @@ class Validator {
     if (std::find(kBackends.begin(), kBackends.end(), plan_.backend) == kBackends.end()) {
       invalid("V6", "unknown communication backend", "backend", "host, mpi, nccl", plan_.backend);
     }
-    if (plan_.precision == Precision::BFloat16 && !capabilities_.bfloat16) {
-      unimplemented("V7", "this precision", "precision", "float32", std::string(to_text(plan_.precision)));
+    if (!has_precision(capabilities_, plan_.precision)) {
+      std::string expected;
+      for (const Precision precision : {Precision::Float32, Precision::BFloat16, Precision::Float16}) {
+        if (has_precision(capabilities_, precision))
+          expected += (expected.empty() ? "" : ", ") + std::string(to_text(precision));
+      }
+      unimplemented("V7", "this precision", "precision", std::move(expected), std::string(to_text(plan_.precision)));
     }
     if (!has_schedule(capabilities_, plan_.schedule)) {
       std::string expected;
-      for (int i = 0; i <= static_cast<int>(ScheduleKind::ZeroBubbleV); ++i) {
+      for (int i = 0; i <= static_cast<int>(ScheduleKind::CustomV); ++i) {
         const auto kind = static_cast<ScheduleKind>(i);
         if (has_schedule(capabilities_, kind)) expected += (expected.empty() ? "" : ", ") + std::string(to_text(kind));
       }
@@ -152,12 +157,14 @@ class Validator {
     const bool chunks = has_chunks(plan_.schedule);
     for (std::size_t s = 0; s < plan_.stages.size(); ++s) {
       const int count = num_chunks(plan_.stages[s]);
-      const bool holds = plan_.schedule == ScheduleKind::ZeroBubbleV ? count == 2
-                         : chunks                                    ? count >= 2 && count == first
-                                                                     : count == 1;
+      const bool holds = is_v_shaped(plan_.schedule)              ? count == 2
+                         : plan_.schedule == ScheduleKind::Custom ? count == first
+                         : chunks                                 ? count >= 2 && count == first
+                                                                  : count == 1;
       if (holds) continue;
       invalid("V10", "wrong number of chunks for the schedule", at_index("stages", s) + ".chunks",
-              plan_.schedule == ScheduleKind::ZeroBubbleV ? "1 beside the stage's first run"
+              is_v_shaped(plan_.schedule)              ? "1 beside the stage's first run"
+              : plan_.schedule == ScheduleKind::Custom ? "as many on every stage"
               : chunks ? "at least 1 beside the stage's first run, as many on every stage"
                        : "none under " + std::string(to_text(plan_.schedule)),
               std::to_string(count - 1));
@@ -217,8 +224,12 @@ class Validator {
       invalid("V18", "recompute needs one entry a block", path + ".recompute", std::to_string(blocks),
               std::to_string(stage.recompute.size()));
     }
-    if (const int most = capabilities_.max_zero_stage; stage.zero_stage > most)
+    if (stage.zero_stage < 0 || stage.zero_stage > 3) {
+      invalid("V19", "no such ZeRO stage", path + ".zero_stage", "0 to 3", std::to_string(stage.zero_stage));
+      holds = false;  // there is no list to compare with
+    } else if (const int most = capabilities_.max_zero_stage; stage.zero_stage > most) {
       unimplemented("V19", "ZeRO", path + ".zero_stage", at_most(most, 0), std::to_string(stage.zero_stage));
+    }
     if (const auto selective = std::find(stage.recompute.begin(), stage.recompute.end(), Recompute::Selective);
         selective != stage.recompute.end() && !capabilities_.selective_recompute) {
       const auto index = static_cast<std::size_t>(selective - stage.recompute.begin());
@@ -283,7 +294,10 @@ class Validator {
     for (std::size_t s = 0; s < plan_.stages.size(); ++s) check_buckets(s, uses);
     check_roles();
     if (problems_.size() != before) return;
-    for (std::size_t i = 0; i < plan_.roles.size(); ++i) check_actions(i, tied);
+    for (std::size_t i = 0; i < plan_.roles.size(); ++i) {
+      const Stage& stage = plan_.stages[static_cast<std::size_t>(plan_.roles[i].stage)];
+      check_actions(i, tied, has_reused(stage, uses));
+    }
     if (problems_.size() != before) return;
     for (Error& problem : check_order(plan_, graph_)) {
       problem.message = "V24: " + problem.message;
@@ -310,13 +324,15 @@ class Validator {
       const bool here = std::any_of(least.begin(), least.end(), inside);
       holds = holds && end == (here ? run.first_block : run.end_block);
     }
+    if (zero_of(stage) >= 2 && stage.bucket_starts != least) holds = false;
     if (holds && left.empty()) return;
     std::string got;
     for (const int start : stage.bucket_starts) got += (got.empty() ? "" : ", ") + std::to_string(start);
     invalid("V21", "gradient buckets do not cover the stage's blocks", at_index("stages", s) + ".bucket_starts",
-            reduces ? "descending from below " + std::to_string(stage.end_block) + " to " +
-                          std::to_string(stage.first_block)
-                    : "none: nothing to reduce",
+            zero_of(stage) >= 2 ? "one for each block that has parameters, down to " + std::to_string(stage.first_block)
+            : reduces           ? "descending from below " + std::to_string(stage.end_block) + " to " +
+                            std::to_string(stage.first_block)
+                      : "none: nothing to reduce",
             got.empty() ? "none" : got);
   }
 
@@ -363,7 +379,7 @@ class Validator {
   }
 
   /// The list must hold what its own compute order asks for, each action once, in any order that V24 accepts.
-  void check_actions(std::size_t i, const std::vector<TiedParameter>& tied) {
+  void check_actions(std::size_t i, const std::vector<TiedParameter>& tied, bool shared) {
     const Role& role = plan_.roles[i];
     // Derives nothing for a count that the list cannot hold: the numbers come from a file.
     if (plan_.batch.count < 1 || plan_.batch.count > static_cast<std::int64_t>(role.actions.size())) {
@@ -372,13 +388,21 @@ class Validator {
               std::to_string(role.actions.size()) + " actions");
       return;
     }
-    std::vector<ActionKind> kinds{ActionKind::Forward, ActionKind::Backward};
-    if (splits_backward(plan_.schedule))
-      kinds = {ActionKind::Forward, ActionKind::BackwardInput, ActionKind::BackwardWeight};
+    const std::vector<ActionKind> whole{ActionKind::Forward, ActionKind::Backward},
+        split{ActionKind::Forward, ActionKind::BackwardInput, ActionKind::BackwardWeight};
+    // A custom order says of each backward whether it is split.
+    std::set<std::pair<int, int>> split_ones;
+    for (const Action& action : role.actions)
+      if (is_custom(plan_.schedule) && action.kind == ActionKind::BackwardInput)
+        split_ones.emplace(action.micro_batch, action.chunk);
+    const auto kinds_of = [&](int micro_batch, int chunk) -> const std::vector<ActionKind>& {
+      return splits_backward(plan_.schedule) || split_ones.count({micro_batch, chunk}) > 0 ? split : whole;
+    };
     std::vector<Action> schedule;
     const int chunks = num_chunks(plan_.stages[static_cast<std::size_t>(role.stage)]);
     std::set<std::tuple<ActionKind, int, int>> seen;
     for (const Action& action : role.actions) {
+      const auto& kinds = kinds_of(action.micro_batch, action.chunk);
       const bool pipeline = std::find(kinds.begin(), kinds.end(), action.kind) != kinds.end();
       if (!pipeline || action.micro_batch < 0 || action.micro_batch >= plan_.batch.count) continue;
       if (action.chunk < 0 || action.chunk >= chunks) continue;
@@ -387,14 +411,33 @@ class Validator {
     }
     for (int m = 0; m < static_cast<int>(plan_.batch.count); ++m) {
       for (int chunk = 0; chunk < chunks; ++chunk) {
-        for (const ActionKind kind : kinds) {
+        for (const ActionKind kind : kinds_of(m, chunk)) {
           if (seen.emplace(kind, m, chunk).second) schedule.push_back({kind, m, -1, -1, -1, chunk});
         }
       }
     }
-    const std::vector<Action> derived = stage_actions(plan_, role.stage, schedule, tied);
+    const std::vector<Action> derived = stage_actions(plan_, role.stage, schedule, tied, shared);
     if (derived == role.actions) return;
+    const std::size_t before = problems_.size();
     compare_counts(at_index("roles", i) + ".actions", derived, role.actions);
+    if (problems_.size() == before && zero_of(plan_.stages[static_cast<std::size_t>(role.stage)]) >= 2)
+      compare_order(at_index("roles", i) + ".actions", derived, role.actions);
+  }
+
+  /// ZeRO 2 and 3: which gather serves which compute action, and how many whole gradients there are, follows from where
+  /// they stand among each other.
+  void compare_order(const std::string& path, const std::vector<Action>& derived, const std::vector<Action>& actions) {
+    const auto select = [](const std::vector<Action>& list) {
+      std::vector<Action> selected;
+      for (const Action& action : list)
+        if (is_compute(action.kind) || action.kind == ActionKind::GatherParameter) selected.push_back(action);
+      return selected;
+    };
+    const std::vector<Action> expected = select(derived), got = select(actions);
+    const auto [at, other] = std::mismatch(expected.begin(), expected.end(), got.begin());
+    if (at == expected.end()) return;
+    invalid("V23", "parameters are gathered or blocks are run in another order than ZeRO needs", path, to_text(*at),
+            to_text(*other), "a gather stands before the compute action that it serves, blocks in the model's order");
   }
 
   void compare_counts(const std::string& path, const std::vector<Action>& derived, const std::vector<Action>& actions) {

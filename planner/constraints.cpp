@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <charconv>
 #include <map>
+#include <string_view>
 
 #include "planner/planner.h"
 
@@ -35,6 +36,11 @@ class Parser {
         {"dp", "data"}, {"tp", "tensor"}, {"pp", "pipeline"}, {"cp", "context"}, {"ep", "expert"}};
     if (const auto alias = kAliases.find(key); alias != kAliases.end()) key = alias->second;
     const std::string value = text.substr(equals + 1);
+    if (constexpr std::string_view kFile = "csv:"; key == "schedule" && value.starts_with(kFile)) {
+      result_.schedule_file = value.substr(kFile.size());
+      if (result_.schedule_file.empty()) add("no file", key, "csv:FILE", value);
+      return;
+    }
     const std::vector<std::string> values = split_alternatives(value);
     if (key == "data") return read_integers(key, values, 1, result_.data);
     if (key == "tensor") return read_integers(key, values, 1, result_.tensor);
@@ -149,7 +155,7 @@ class Parser {
       const auto found = std::find_if(std::begin(kKinds), std::end(kKinds),
                                       [&](ScheduleKind kind) { return plan::to_text(kind) == value; });
       if (found == std::end(kKinds))
-        add("unknown value", "schedule", "gpipe, 1f1b, interleaved, zbh1, zbh2, zbv", value);
+        add("unknown value", "schedule", "gpipe, 1f1b, interleaved, zbh1, zbh2, zbv, csv:FILE", value);
       else
         result_.schedule.push_back(*found);
     }

@@ -2,6 +2,7 @@
 #include "planner/planner.h"
 
 #include "planner/conflicts.h"
+#include "planner/given_order.h"
 #include "planner/objective.h"
 #include "planner/replan.h"
 
@@ -26,6 +27,11 @@ Result<PlanResult> find_plan(const Request& request) {
     Result<PlanResult> moved = replan(request, find_plan);
     if (moved) moved->classes = class_facts(request.cost->resources(), moved->plan, moved->estimate);
     return moved;
+  }
+  if (request.constraints.order) {
+    Result<PlanResult> ordered = find_with_order(request, find_plan);
+    if (ordered) describe_devices(request, *ordered);
+    return ordered;
   }
   Result<PlanResult> result = search_objective(request);
   if (!result && request.explain_failure) return explain_conflict(request, result.error());

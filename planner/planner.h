@@ -11,6 +11,7 @@
 #include "plan/capabilities.h"
 #include "plan/estimate.h"
 #include "plan/plan.h"
+#include "plan/program.h"
 #include "planner/class_facts.h"
 #include "planner/move.h"
 
@@ -23,7 +24,9 @@ struct Constraints {
   std::optional<std::vector<std::int64_t>> samples;  // per replica
   std::optional<std::string> recompute;              // "none", "full", "[block,...]"
   std::vector<plan::ScheduleKind> schedule;
-  std::optional<std::string> cuts;  // "even" or "[6,10]"
+  std::string schedule_file;               // "csv:FILE" in place of a schedule; empty: none
+  std::optional<plan::CsvSchedule> order;  // what stands in it, read by the caller
+  std::optional<std::string> cuts;         // "even" or "[6,10]"
   std::optional<std::string> offload;
   std::string backend = "host";
 };

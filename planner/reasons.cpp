@@ -300,6 +300,7 @@ class Sensitivities {
 }  // namespace
 
 void add_reasons(const Request& request, PlanResult& result, bool keep_plan) {
+  if (request.constraints.order) return;  // no search finds another order
   constexpr int kRounds = 3;
   Judged judged;
   for (int round = 0; round < kRounds; ++round) {

@@ -71,7 +71,8 @@ const SpanCosts::Sums& SpanCosts::sums(int tensor, int expert) const {
 SpanCosts::Sums SpanCosts::make_sums(int tensor, int expert) const {
   Sums sums;
   const auto blocks = static_cast<std::size_t>(num_blocks_);
-  for (std::vector<std::int64_t>* list : {&sums.of_block, &sums.experts_of_block, &sums.whole_of_block})
+  for (std::vector<std::int64_t>* list :
+       {&sums.of_block, &sums.experts_of_block, &sums.whole_of_block, &sums.wide_of_block})
     list->resize(blocks, 0);
   std::vector<std::int64_t> frozen(blocks, 0);
   for (const ParameterFacts& parameter : cost_.facts().parameters()) {
@@ -83,6 +84,7 @@ SpanCosts::Sums SpanCosts::make_sums(int tensor, int expert) const {
       continue;
     }
     sums.of_block[block] += elements;
+    sums.wide_of_block[block] += parameter.wide_bytes * elements;
     if (parameter.experts > 0) sums.experts_of_block[block] += elements;
     sums.whole_of_block[block] += parameter.elements;
   }
@@ -102,9 +104,10 @@ cost_model::PersistentElements SpanCosts::persistent(int first, int end, int ten
   count.held = sums.held[to] - sums.held[from];
   count.held_experts = sums.experts[to] - sums.experts[from];
   count.frozen = Bytes(sums.frozen[to] - sums.frozen[from]) + cost_.facts().buffer_bytes(first, end);
-  for (std::size_t block = from; block < to; ++block) count.largest = std::max(count.largest, sums.of_block[block]);
-  if (tied_.empty()) return count;
-  std::map<int, std::int64_t> more;  // by block: tied parameters count where this span uses them first
+  for (std::size_t block = from; block < to; ++block) {
+    count.largest = std::max(count.largest, sums.of_block[block]);
+    count.wide += Bytes(sums.wide_of_block[block]);
+  }
   for (const ParameterFacts* parameter : tied_) {
     const auto at = std::lower_bound(parameter->blocks.begin(), parameter->blocks.end(), first);
     if (at == parameter->blocks.end() || *at >= end) continue;
@@ -114,10 +117,13 @@ cost_model::PersistentElements SpanCosts::persistent(int first, int end, int ten
       continue;
     }
     count.held += elements;
-    more[*at] += elements;
+    if (parameter->blocks.front() < first || parameter->blocks.back() >= end) {
+      count.tied += elements;
+    } else {
+      count.shared += elements;
+      count.shared_wide += Bytes(parameter->wide_bytes * elements);
+    }
   }
-  for (const auto& [block, elements] : more)
-    count.largest = std::max(count.largest, sums.of_block[static_cast<std::size_t>(block)] + elements);
   return count;
 }
 
@@ -148,7 +154,7 @@ void SpanCosts::add_block(SampleTable& table, int block, const cost_model::Mesh&
   table.replay.push_back(ticks.recompute);
   table.saved.push_back(time.saved.value);
   table.selective.push_back(time.selective.value);
-  table.shared.push_back(time.measured ? 0 : split(facts.totals(block, table.samples).shared_bytes));
+  table.shared.push_back(time.measured ? 0 : cost_model::shared_bytes(facts, work).value);
   table.kept_input.push_back(split(Bytes(cut_bytes(block, table.samples, false))));
   const Bytes input(table.kept_input.back()), gradient(split(Bytes(cut_bytes(block + 1, table.samples, true))));
   for (const auto kind : {plan::Recompute::None, plan::Recompute::Full, plan::Recompute::Selective})
@@ -188,6 +194,7 @@ std::unique_ptr<SampleTable> SpanCosts::make_table(UnitKind kind, std::int64_t s
   // Devices of one unit: tensor axis inside, context axis outside; experts are spread over the units that follow.
   const std::vector<plan::DeviceId> unit = first_unit(cost_.resources(), kind);
   const int tensor = kind.axes.tensor;
+  mesh.devices = unit;
   mesh.tensor_group.assign(unit.begin(), unit.begin() + tensor);
   for (int c = 0; c < kind.axes.context; ++c) mesh.context_group.push_back(unit[static_cast<std::size_t>(c * tensor)]);
   for (int e = 0; e < kind.expert; ++e)

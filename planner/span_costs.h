@@ -158,7 +158,7 @@ class SpanCosts {
   /// Sums over the blocks before, by tensor degree, of parameters that one block alone uses; and the others.
   struct Sums {
     std::vector<std::int64_t> held, experts, frozen;
-    std::vector<std::int64_t> of_block, experts_of_block;
+    std::vector<std::int64_t> of_block, experts_of_block, wide_of_block;
     std::vector<std::int64_t> whole_of_block;  // whatever the axes
   };
   [[nodiscard]] Sums make_sums(int tensor, int expert) const;

@@ -255,7 +255,7 @@ cost_model::MeshTicks StageCosts::gathers(int block, int zero_stage, const Span&
   const int expert = at(span.composition).expert;
   const cost_model::PersistentElements elements =
       context_.spans->persistent(block, block + 1, span.axes.tensor, expert);
-  const std::tuple key{elements.held, elements.held_experts, zero_stage, span.composition};
+  const std::tuple key{elements.held - elements.tied, elements.held_experts, zero_stage, span.composition};
   if (gathers_.first == key) return gathers_.second;
   const cost_model::MeshTicks ticks =
       cost_model::estimate_gathers(elements, context_.spans->precision(), zero_stage,
@@ -325,18 +325,17 @@ void StageCosts::add_times(const Span& span, StageCost& result) {
     const bool is_split = result.state.zero_stage >= 1 && shards > 1;
     cost_model::PersistentElements own = elements;
     if (is_split)
-      own.held = cost_model::shard_of(elements.held, elements.held_experts, shards,
-                                      std::max<std::int64_t>(1, shards / expert));
+      own.held =
+          cost_model::split_elements(elements, elements.tied, shards, std::max<std::int64_t>(1, shards / expert));
     cost_model::Mesh mesh;
     mesh.replica_group = {{table->kind.device_class, 0}};
     mesh.offload = result.state.offload;
     update += cost_model::estimate_update_on_mesh(spans.cost(), own, spans.precision(), mesh);
     if (is_split && result.state.zero_stage < 3) {
-      const std::int64_t bytes =
-          size_of(spans.precision() == plan::Precision::BFloat16 ? DType::BFloat16 : DType::Float32).value;
+      const std::int64_t bytes = size_of(plan::computed_dtype(spans.precision())).value;
       const std::int64_t experts = expert > 1 ? elements.held_experts : 0;
-      update +=
-          collective(collective::CollectiveKind::AllGather, bytes * (elements.held - experts), span.composition, false);
+      update += collective(collective::CollectiveKind::AllGather, bytes * (elements.held - elements.tied - experts),
+                           span.composition, false);
       update += collective(collective::CollectiveKind::AllGather, bytes * experts, span.composition, true);
     }
     result.optimizer = std::max(result.optimizer, update);

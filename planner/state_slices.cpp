@@ -6,7 +6,7 @@
 namespace coxswain::planner {
 namespace {
 
-constexpr double kFloat32Bytes = 4, kBFloat16Bytes = 2;
+constexpr double kFloat32Bytes = 4, kHalfBytes = 2;
 /// Two float32 moments of AdamW (C14).
 constexpr double kMomentBytes = 8;
 
@@ -33,8 +33,8 @@ class PartMaker {
       add(from, to, SplitFrom::Never, strip, static_cast<double>(size_of(parameter.dtype).value) * elements);
       return;
     }
-    const bool half = next_.precision == plan::Precision::BFloat16;
-    add(from, to, SplitFrom::Parameters, strip, (half ? kBFloat16Bytes : kFloat32Bytes) * elements);
+    const bool half = plan::is_mixed(next_.precision);
+    add(from, to, SplitFrom::Parameters, strip, (half ? kHalfBytes : kFloat32Bytes) * elements);
     add(from, to, SplitFrom::Optimizer, strip, (half ? kFloat32Bytes + kMomentBytes : kMomentBytes) * elements);
   }
 

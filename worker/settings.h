@@ -13,15 +13,18 @@ struct OptimizerSettings {
   double learning_rate = 1e-3;
   double beta1 = 0.9, beta2 = 0.95, epsilon = 1e-8;
   double weight_decay = 0.1;
-  double clip_grad_norm = 1.0;  // 0: none
+  double clip_grad_norm = 1.0;        // 0: none
+  bool skip_non_finite = false;       // a step whose loss or gradients are not finite is skipped; else it ends the run
+  double initial_loss_scale = 65536;  // under float16; a power of two
   std::int64_t warmup_steps = 0;
   std::string decay = "cosine";  // or "constant"
   double min_ratio = 0.1;
 };
 
 struct DataSettings {
-  std::string text;  // file; bytes are tokens
-  std::int64_t sequence_length = 128;
+  std::string text;                    // file; bytes are tokens
+  std::string tensors;                 // or a safetensors file: one row a sample, by the names of the model's inputs
+  std::int64_t sequence_length = 128;  // of a text
   std::uint64_t seed = 0;
   double validation_fraction = 0;
   std::int64_t validation_steps = 0;

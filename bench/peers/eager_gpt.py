@@ -116,6 +116,7 @@ class Trainer:
         self.windows = Windows(options.text, options.sequence, options.data_seed, options.fraction)
         self.optimizer = torch.optim.AdamW(self.module.parameters(), lr=options.learning_rate, betas=(0.9, 0.95),
                                            eps=1e-8, weight_decay=0.1, fused=options.fused)
+        self.scaler = None  # torch.amp.GradScaler, for float16
         self.step_number = 0
 
     def step(self):
@@ -128,9 +129,17 @@ class Trainer:
         tokens, targets = self.windows.training(self.step_number, options.batch)
         self.optimizer.zero_grad(set_to_none=True)
         loss = self.module(tokens, targets)
-        loss.backward()
+        if self.scaler:
+            self.scaler.scale(loss).backward()
+            self.scaler.unscale_(self.optimizer)
+        else:
+            loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.module.parameters(), options.clip)
-        self.optimizer.step()
+        if self.scaler:
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+        else:
+            self.optimizer.step()
         return {"step": self.step_number, "loss": float(loss.detach()), "grad_norm": float(norm), "learning_rate": rate,
                 "seconds": time.perf_counter() - start}
 

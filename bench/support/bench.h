@@ -48,6 +48,8 @@ class Report {
 };
 
 [[nodiscard]] double median(std::vector<double> values);
+/// Spearman's correlation of ranks; equal values share the mean of theirs. 0 where one side has one value only.
+[[nodiscard]] double spearman(const std::vector<double>& a, const std::vector<double>& b);
 
 struct ProcessResult {
   int exit_code = 0;  // 128 + signal when killed

@@ -36,13 +36,29 @@ std::filesystem::path make_example(const ModelSize& size) {
   return folder;
 }
 
+std::vector<std::filesystem::path> make_family_models(const std::vector<std::string>& size) {
+  const auto folder = make_scratch_folder("models");
+  std::vector<std::string> line{(source_folder() / ".venv/bin/python").string(),
+                                (source_folder() / "tests/model/make_models.py").string(), folder.string()};
+  line.insert(line.end(), size.begin(), size.end());
+  run_or_exit(line);
+  std::vector<std::filesystem::path> models;
+  for (const char* name : {"gpt2", "llama", "bert", "vit", "moe"})
+    models.push_back(folder / (std::string(name) + ".pt2"));
+  return models;
+}
+
 std::filesystem::path write_job(const TrainJob& job, const std::filesystem::path& folder) {
   std::ofstream out(folder / "job.yaml");
-  out << "name: bench\nmodel: {pt2: " << (job.example / "gpt.pt2").string()
-      << "}\ndata: {text: " << (job.example / "kjv.txt").string() << ", sequence_length: " << job.context
-      << ", seed: 7}\nbatch: {global: " << job.global_batch << "}\n"
+  const auto model = job.model.empty() ? job.example / "gpt.pt2" : job.model;
+  const auto text = job.text.empty() ? job.example / "kjv.txt" : job.text;
+  out << "name: bench\nmodel: {pt2: " << model.string() << "}\ndata: {"
+      << (job.tensors.empty() ? "text: " + text.string() + ", sequence_length: " + std::to_string(job.context)
+                              : "tensors: " + job.tensors.string())
+      << ", seed: 7}\nbatch: {global: " << job.global_batch << "}\nprecision: " << job.precision << "\n"
       << "optimizer: {name: adamw, learning_rate: 1.0e-3, betas: [0.9, 0.95], weight_decay: 0.1, clip_grad_norm: 1.0, "
-         "warmup_steps: 20}\n"
+         "warmup_steps: "
+      << job.warmup << "}\n"
       << "train: {steps: " << job.steps << ", seed: 1234, log_every: 5}\n";
   if (!job.plan.empty()) out << "plan: " << job.plan << "\n";
   return folder / "job.yaml";
@@ -57,10 +73,12 @@ TrainRun read_run(const std::filesystem::path& run_dir, int first_measured_step)
     const auto json = parse_json(line);
     if (!json) continue;
     run.losses.push_back((*json)["loss"].number());
+    run.grad_norms.push_back((*json)["grad_norm"].number());
     if ((*json)["step"].integer() >= first_measured_step) measured.push_back((*json)["step_seconds"].number());
     run.predicted_step = (*json)["predicted_step_seconds"].number();
     run.predicted_peak = numbers((*json)["predicted_peak_memory_bytes"]);
     run.measured_peak = numbers((*json)["peak_memory_bytes"]);
+    run.resident = numbers((*json)["resident_bytes"]);
   }
   run.ok = !measured.empty();
   if (run.ok)

@@ -17,6 +17,10 @@ struct ModelSize {
 /// Writes gpt.pt2 and kjv.txt into a scratch folder and returns it. Exits 1 with the exporter's message when it fails.
 [[nodiscard]] std::filesystem::path make_example(const ModelSize& size);
 
+/// Five families of transformers and their data, by tests/model/make_models.py, in a scratch folder.
+/// `size`: nothing, or width and length. Exits 1 as make_example.
+[[nodiscard]] std::vector<std::filesystem::path> make_family_models(const std::vector<std::string>& size);
+
 struct TrainJob {
   std::filesystem::path example;  // from make_example
   int context = 128;
@@ -25,6 +29,10 @@ struct TrainJob {
   std::string plan;                     // constraints as YAML flow map, or a plan file; empty: auto
   std::filesystem::path programs = {};  // folder of launch and worker; empty: this program's
   int first_measured_step = 5;          // steps before it warm up
+  /// In place of the example's: a model with a text or a file of tensors.
+  std::filesystem::path model = {}, text = {}, tensors = {};
+  int warmup = 20;
+  std::string precision = "float32";
 };
 
 struct TrainRun {
@@ -33,7 +41,8 @@ struct TrainRun {
   std::filesystem::path run_dir;
   double predicted_step = 0, measured_step = 0;       // median from the first measured step on
   std::vector<double> predicted_peak, measured_peak;  // bytes, by rank
-  std::vector<double> losses;
+  std::vector<double> resident;                       // peak of the process, by rank
+  std::vector<double> losses, grad_norms;             // by step
 };
 
 /// Writes job.yaml into `folder`. Returns its path.

@@ -12,6 +12,9 @@ namespace {
 // A rank that computes answers within a microsecond or within milliseconds: longer spinning only takes the core away
 // from the rank that is waited for.
 constexpr int kSpins = 100;
+// A peer's watcher answers within a millisecond, unless its process is stopped.
+constexpr double kAnswerSeconds = 0.5;
+constexpr int kMaxOthers = 8;
 
 Notice make_notice(ErrorCode code, int world_rank, const std::string& text) {
   Notice notice;
@@ -167,12 +170,72 @@ bool Group::take_control(Peer& peer) {
       shared_memory_[{peer.rank, peer.incoming.memory_id}] = std::move(*mapping);
       break;
     }
+    case ControlMessage::kAsk: {
+      ControlMessage answer;
+      answer.kind = ControlMessage::kTell;
+      answer.notice =
+          make_notice(ErrorCode::Unknown, parts_.world_ranks[static_cast<std::size_t>(rank())], to_text(current()));
+      send_control(peer, answer);
+      return true;
+    }
+    case ControlMessage::kTell: {
+      const std::lock_guard lock(mutex_);
+      answers_[peer.rank] = text_of(peer.incoming.notice);
+      break;
+    }
     default:
       fail({ErrorCode::Internal, "unknown control message from " + name_of(peer.world_rank), "", "", "", ""});
       return false;
   }
   bell_.ring();
   return true;
+}
+
+void Group::set_current(const OperationMark& mark) {
+  const std::lock_guard lock(mutex_);
+  current_ = mark;
+}
+
+OperationMark Group::current() const {
+  const std::lock_guard lock(mutex_);
+  return current_;
+}
+
+std::string Group::describe(std::span<const int> waited_for) {
+  {
+    const std::lock_guard lock(mutex_);
+    answers_.clear();
+  }
+  ControlMessage question;
+  question.kind = ControlMessage::kAsk;
+  int num_asked = 0;
+  for (auto& peer : parts_.peers)
+    if (peer && send_control(*peer, question)) ++num_asked;
+  const Deadline patience = Deadline::after(steady_clock(), Seconds(kAnswerSeconds));
+  const auto all_answered = [&] {
+    const std::lock_guard lock(mutex_);
+    return static_cast<int>(answers_.size()) >= num_asked;
+  };
+  while (true) {
+    const std::uint32_t seen = bell_.seen();
+    if (all_answered() || failed() || patience.passed(steady_clock())) break;
+    bell_.sleep(seen, patience);
+  }
+  const std::string own = to_text(current());
+  std::string text = name_of(parts_.world_ranks[static_cast<std::size_t>(rank())]) + ": " + own;
+  const std::lock_guard lock(mutex_);
+  for (const int rank : waited_for) {
+    const auto answer = answers_.find(rank);
+    text += "; " + name_of(peer(rank).world_rank) + ": " + (answer == answers_.end() ? "silent" : answer->second);
+  }
+  // Who is waited for may itself wait for one that does something else.
+  int num_others = 0;
+  for (const auto& [rank, answer] : answers_) {
+    const bool listed = std::find(waited_for.begin(), waited_for.end(), rank) != waited_for.end();
+    if (listed || answer == own || ++num_others > kMaxOthers) continue;
+    text += "; " + name_of(peer(rank).world_rank) + ": " + answer;
+  }
+  return text;
 }
 
 Result<void> Group::share_memory(std::uint64_t id, const UniqueFd& fd, std::size_t bytes) {
@@ -210,7 +273,15 @@ Result<void> Waiter::pause(std::span<const pollfd> sockets, std::span<const int>
     for (const int rank : waited_for) {
       names += (names.empty() ? "" : ", ") + std::to_string(group_.world_ranks()[static_cast<std::size_t>(rank)]);
     }
-    return Error{ErrorCode::DeadlineExceeded, "the deadline passed while waiting for rank " + names, "", "", "", ""};
+    std::vector<int> ranks(waited_for.begin(), waited_for.end());
+    std::sort(ranks.begin(), ranks.end());
+    ranks.erase(std::unique(ranks.begin(), ranks.end()), ranks.end());
+    return Error{ErrorCode::DeadlineExceeded,
+                 "the deadline passed while waiting for rank " + names + " (" + group_.describe(ranks) + ")",
+                 "",
+                 "",
+                 "",
+                 ""};
   }
   if (sockets.empty()) {
     group_.bell().sleep(seen_, deadline_);

@@ -23,9 +23,9 @@ namespace coxswain::collective {
 
 /// What one rank tells another over the control connection.
 struct ControlMessage {
-  enum Kind : std::uint32_t { kFarewell = 1, kEnded = 2, kMemory = 3 };
+  enum Kind : std::uint32_t { kFarewell = 1, kEnded = 2, kMemory = 3, kAsk = 4, kTell = 5 };
   std::uint32_t kind = 0;
-  Notice notice;                                  // kEnded
+  Notice notice;                                  // kEnded; kTell: what this rank is doing
   std::uint64_t memory_id = 0, memory_bytes = 0;  // kMemory: a descriptor comes with it
 };
 
@@ -88,6 +88,13 @@ class Group {
   /// Error (and failure of the communicator) because `peer`, which is waited for, said farewell.
   [[nodiscard]] Error absent(const Peer& peer);
 
+  /// What this rank is doing from now on; told to peers that ask. Any thread.
+  void set_current(const OperationMark& mark);
+  [[nodiscard]] OperationMark current() const;
+  /// "rank 0: all_reduce of 100 float32, sum (collective 3); rank 1: no operation": this rank, then those that are
+  /// waited for, then some that do something else; all are asked. Who does not answer within half a second is silent.
+  [[nodiscard]] std::string describe(std::span<const int> waited_for);
+
   /// Passes a descriptor of registered memory to every peer of the node. Errors: Unavailable.
   Result<void> share_memory(std::uint64_t id, const UniqueFd& fd, std::size_t bytes);
   /// A peer's registered memory once it has arrived, else null.
@@ -106,6 +113,8 @@ class Group {
   std::atomic<bool> failed_{false};
   std::optional<Error> error_;
   std::map<std::pair<int, std::uint64_t>, Mapping> shared_memory_;
+  OperationMark current_;
+  std::map<int, std::string> answers_;  // by rank
 };
 
 /// One wait of the progress thread:

@@ -17,6 +17,19 @@ Bytes payload_of(const Data& data) { return Bytes(static_cast<std::int64_t>(data
 
 std::size_t element_bytes(DType dtype) { return static_cast<std::size_t>(size_of(dtype).value); }
 
+/// Of the first of `operations`, which stands for all of them where it is told.
+OperationMark mark_of(const std::vector<PointToPoint>& operations, const Group& group) {
+  OperationMark mark = OperationMark::message(DType::UInt8, 0, 0);
+  if (operations.empty()) return mark;
+  const PointToPoint& first = operations.front();
+  mark.count = static_cast<std::uint64_t>(first.buffer.count);
+  mark.dtype = static_cast<std::uint8_t>(first.buffer.dtype);
+  mark.op = first.kind == PointToPoint::Kind::Receive ? 1 : 0;
+  if (first.peer >= 0 && first.peer < group.size())
+    mark.detail = static_cast<std::uint32_t>(group.world_ranks()[static_cast<std::size_t>(first.peer)]) + 1;
+  return mark;
+}
+
 Error wrong_counts(const std::string& what) {
   return {ErrorCode::InvalidArgument, what + ": the buffers do not hold what the counts say", "", "", "", ""};
 }
@@ -55,25 +68,29 @@ HostCommunicator::HostCommunicator(std::shared_ptr<HostCore> core, EndpointOptio
 HostCommunicator::~HostCommunicator() { core_->close(); }
 
 Handle HostCommunicator::all_reduce(BufferView buffer, ReduceOp op, Deadline deadline) {
-  return core_->submit("all_reduce", [core = core_.get(), buffer, op, deadline]() -> Result<void> {
-    const Data data = data_of(buffer);
-    Reducer reducer{buffer.dtype, op};
-    const Group& group = core->group();
-    if (group.size() == 1) return {};
-    switch (choose_algorithm(CollectiveKind::AllReduce, payload_of(data), group.size(), group.one_node())) {
-      case Algorithm::SharedMemory: return core->stage().all_reduce(data, reducer, deadline);
-      case Algorithm::RecursiveHalving:
-        return halving_all_reduce(core->transport(), data, reducer, core->scratch(), deadline);
-      case Algorithm::Tree: return tree_all_reduce(core->transport(), data, reducer, core->scratch(), deadline);
-      default: return ring_all_reduce(core->transport(), data, reducer, core->scratch(), deadline);
-    }
-  });
+  return core_->submit(
+      "all_reduce", OperationMark::of(OperationMark::kAllReduce, buffer, 0, op),
+      [core = core_.get(), buffer, op, deadline]() -> Result<void> {
+        const Data data = data_of(buffer);
+        Reducer reducer{buffer.dtype, op};
+        const Group& group = core->group();
+        if (group.size() == 1) return {};
+        switch (choose_algorithm(CollectiveKind::AllReduce, payload_of(data), group.size(), group.one_node())) {
+          case Algorithm::SharedMemory: return core->stage().all_reduce(data, reducer, deadline);
+          case Algorithm::RecursiveHalving:
+            return halving_all_reduce(core->transport(), data, reducer, core->scratch(), deadline);
+          case Algorithm::Tree: return tree_all_reduce(core->transport(), data, reducer, core->scratch(), deadline);
+          default: return ring_all_reduce(core->transport(), data, reducer, core->scratch(), deadline);
+        }
+      });
 }
 
 Handle HostCommunicator::all_gather(BufferView input, BufferView output, std::vector<std::int64_t> counts,
                                     Deadline deadline) {
+  // Made before the list goes into the closure.
+  const OperationMark mark = OperationMark::of(OperationMark::kAllGather, output, hash_of(counts));
   return core_->submit(
-      "all_gather", [core = core_.get(), input, output, counts = std::move(counts), deadline]() -> Result<void> {
+      "all_gather", mark, [core = core_.get(), input, output, counts = std::move(counts), deadline]() -> Result<void> {
         const Group& group = core->group();
         if (!fits(counts, group.size(), output.count) || counts[static_cast<std::size_t>(group.rank())] != input.count)
           return wrong_counts("all_gather");
@@ -91,8 +108,10 @@ Handle HostCommunicator::all_gather(BufferView input, BufferView output, std::ve
 
 Handle HostCommunicator::reduce_scatter(BufferView input, BufferView output, std::vector<std::int64_t> counts,
                                         ReduceOp op, Deadline deadline) {
+  // Made before the list goes into the closure.
+  const OperationMark mark = OperationMark::of(OperationMark::kReduceScatter, input, hash_of(counts), op);
   return core_->submit(
-      "reduce_scatter",
+      "reduce_scatter", mark,
       [core = core_.get(), input, output, counts = std::move(counts), op, deadline]() -> Result<void> {
         const Group& group = core->group();
         if (!fits(counts, group.size(), input.count) || counts[static_cast<std::size_t>(group.rank())] != output.count)
@@ -117,7 +136,7 @@ Handle HostCommunicator::reduce_scatter(BufferView input, BufferView output, std
 
 Handle HostCommunicator::all_to_all(BufferView input, BufferView output, std::vector<std::int64_t> send_counts,
                                     std::vector<std::int64_t> receive_counts, Deadline deadline) {
-  return core_->submit("all_to_all",
+  return core_->submit("all_to_all", OperationMark::of(OperationMark::kAllToAll, {nullptr, 0, input.dtype}),
                        [core = core_.get(), input, output, send_counts = std::move(send_counts),
                         receive_counts = std::move(receive_counts), deadline]() -> Result<void> {
                          const int size = core->group().size();
@@ -131,37 +150,43 @@ Handle HostCommunicator::all_to_all(BufferView input, BufferView output, std::ve
 }
 
 Handle HostCommunicator::broadcast(BufferView buffer, int root, Deadline deadline) {
-  return core_->submit("broadcast", [core = core_.get(), buffer, root, deadline]() -> Result<void> {
-    const Group& group = core->group();
-    if (root < 0 || root >= group.size())
-      return Error{ErrorCode::InvalidArgument, "no such root", "", "", std::to_string(root), ""};
-    const Data data = data_of(buffer);
-    if (group.size() == 1) return {};
-    if (group.one_node()) return core->stage().broadcast(data, root, deadline);
-    return tree_broadcast(core->transport(), data, root, deadline);
-  });
+  return core_->submit("broadcast",
+                       OperationMark::of(OperationMark::kBroadcast, buffer, static_cast<std::uint32_t>(root)),
+                       [core = core_.get(), buffer, root, deadline]() -> Result<void> {
+                         const Group& group = core->group();
+                         if (root < 0 || root >= group.size())
+                           return Error{ErrorCode::InvalidArgument, "no such root", "", "", std::to_string(root), ""};
+                         const Data data = data_of(buffer);
+                         if (group.size() == 1) return {};
+                         if (group.one_node()) return core->stage().broadcast(data, root, deadline);
+                         return tree_broadcast(core->transport(), data, root, deadline);
+                       });
 }
 
 Handle HostCommunicator::exchange(std::vector<PointToPoint> operations, Deadline deadline) {
-  return core_->submit(
-      "exchange", [core = core_.get(), operations = std::move(operations), deadline]() -> Result<void> {
-        std::vector<Transfer> transfers;
-        transfers.reserve(operations.size());
-        for (const PointToPoint& operation : operations) {
-          const Data data = data_of(operation.buffer);
-          const bool sends = operation.kind == PointToPoint::Kind::Send;
-          transfers.push_back(sends ? Transfer::send(operation.peer, data) : Transfer::receive(operation.peer, data));
-        }
-        return core->transport().exchange(transfers, deadline);
-      });
+  // Made before the list goes into the closure.
+  const OperationMark mark = mark_of(operations, core_->group());
+  return core_->submit("exchange", mark,
+                       [core = core_.get(), operations = std::move(operations), deadline]() -> Result<void> {
+                         std::vector<Transfer> transfers;
+                         transfers.reserve(operations.size());
+                         for (const PointToPoint& operation : operations) {
+                           const Data data = data_of(operation.buffer);
+                           const bool sends = operation.kind == PointToPoint::Kind::Send;
+                           transfers.push_back(sends ? Transfer::send(operation.peer, data, operation.buffer.dtype)
+                                                     : Transfer::receive(operation.peer, data, operation.buffer.dtype));
+                         }
+                         return core->transport().exchange(transfers, deadline);
+                       });
 }
 
 Handle HostCommunicator::barrier(Deadline deadline) {
-  return core_->submit("barrier", [core = core_.get(), deadline]() -> Result<void> {
-    if (core->group().size() == 1) return {};
-    if (core->group().one_node()) return core->stage().barrier(deadline);
-    return tree_barrier(core->transport(), deadline);
-  });
+  return core_->submit("barrier", OperationMark::of(OperationMark::kBarrier, {}),
+                       [core = core_.get(), deadline]() -> Result<void> {
+                         if (core->group().size() == 1) return {};
+                         if (core->group().one_node()) return core->stage().barrier(deadline);
+                         return tree_barrier(core->transport(), deadline);
+                       });
 }
 
 Result<std::vector<std::string>> HostCommunicator::swap_addresses(const std::string& own,

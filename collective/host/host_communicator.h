@@ -21,7 +21,7 @@ class HostCore : public std::enable_shared_from_this<HostCore> {
   HostCore(const HostCore&) = delete;
   HostCore& operator=(const HostCore&) = delete;
 
-  Handle submit(std::string name, OperationQueue::Body body);
+  Handle submit(std::string name, const OperationMark& mark, OperationQueue::Body body);
   void abort(const std::string& reason);
   void add_child(const std::shared_ptr<HostCore>& child);
   /// Ends the progress thread; pending operations fail. Says farewell if the communicator is still sound.
@@ -44,6 +44,7 @@ class HostCore : public std::enable_shared_from_this<HostCore> {
 
   std::mutex mutex_;
   bool closed_ = false;
+  std::uint32_t num_collectives_ = 0;  // of the issuing thread
   std::vector<std::weak_ptr<HostCore>> children_;
   OperationQueue queue_;
 };

@@ -11,7 +11,7 @@ HostCore::HostCore(GroupParts parts, CompletionSignal* signal, std::shared_ptr<R
 
 HostCore::~HostCore() { close(); }
 
-Handle HostCore::submit(std::string name, OperationQueue::Body body) {
+Handle HostCore::submit(std::string name, const OperationMark& mark, OperationQueue::Body body) {
   auto give_up = [core = weak_from_this()](const Error& error) {
     if (const auto alive = core.lock()) alive->group().fail(error);
   };
@@ -19,7 +19,17 @@ Handle HostCore::submit(std::string name, OperationQueue::Body body) {
   if (group_.size() == 1) {
     operation->complete(perform(operation->name(), body));
   } else {
-    queue_.push(operation, std::move(body));
+    OperationMark numbered = mark;
+    if (mark.kind != OperationMark::kMessage) numbered.sequence = ++num_collectives_;
+    queue_.push(operation, [this, numbered, body = std::move(body)]() -> Result<void> {
+      group_.set_current(numbered);
+      transport_.begin(numbered);
+      stage_.begin(numbered);
+      Result<void> result = body();
+      // After an error it still tells what it was doing.
+      if (result) group_.set_current({});
+      return result;
+    });
   }
   return Handle(operation);
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "collective/host/algorithms.h"
 #include "collective/host/socket.h"
 
 namespace coxswain::collective {
@@ -34,6 +35,11 @@ Result<void> copy_to_self(int rank, std::span<const Transfer> transfers) {
 }
 
 }  // namespace
+
+void LinkTransport::begin(const OperationMark& mark) {
+  mark_ = mark;
+  for (Pair& pair : pairs_) pair.mark_sent = pair.mark_received = false;
+}
 
 Result<std::vector<LinkTransport::Lane>> LinkTransport::make_lanes(std::span<const Transfer> transfers) const {
   std::vector<Lane> lanes;
@@ -67,6 +73,9 @@ Result<void> LinkTransport::exchange(std::span<const Transfer> transfers, Deadli
       Peer& peer = group_.peer(lane.peer);
       const bool left = peer.left.load(std::memory_order_acquire);
       const bool advanced = advance(lane);
+      if (lane.differs)
+        return mismatch(group_.world_ranks()[static_cast<std::size_t>(rank())], lane.mark, peer.world_rank,
+                        lane.arriving);
       if (!advanced && left && !lane.done() && (peer.region || lane.closed)) return group_.absent(peer);
       moved |= advanced;
       done &= lane.done();
@@ -99,32 +108,81 @@ bool LinkTransport::advance(Lane& lane) {
   bool any = false;
   while (!lane.done()) {
     const Transfer& transfer = *lane.transfers[lane.current];
-    const std::size_t bytes = move_some(lane, transfer.data + lane.moved, transfer.bytes - lane.moved);
-    if (bytes == 0) return any;
+    if (lane.moved == 0 && !lane.has_mark) prepare_mark(lane);
+    const std::size_t bytes = move_some(lane, transfer.data + lane.moved, transfer.bytes - lane.moved, any);
+    if (bytes == 0 || lane.differs) return any;
     any = true;
     lane.moved += bytes;
     if (lane.moved < transfer.bytes && !group_.peer(lane.peer).region) return true;
     if (lane.moved < transfer.bytes) continue;
     lane.moved = 0;
+    lane.has_mark = false;
     ++lane.current;
   }
   return any;
 }
 
-std::size_t LinkTransport::move_some(Lane& lane, std::byte* data, std::size_t bytes) {
+void LinkTransport::prepare_mark(Lane& lane) {
+  lane.has_mark = true;
+  lane.mark_bytes = 0;
+  const bool sends = lane.kind == Transfer::Kind::Send;
+  Pair& pair = pairs_[static_cast<std::size_t>(lane.peer)];
+  if (mark_.is_of_messages()) {
+    const Transfer& transfer = *lane.transfers[lane.current];
+    const auto count =
+        static_cast<std::uint64_t>(transfer.bytes) / static_cast<std::uint64_t>(size_of(transfer.dtype).value);
+    lane.mark = OperationMark::message(transfer.dtype, count, sends ? ++pair.sent : ++pair.received);
+    return;
+  }
+  bool& over = sends ? pair.mark_sent : pair.mark_received;
+  lane.mark = mark_;
+  if (over) lane.mark_bytes = sizeof(OperationMark);
+  over = true;
+}
+
+std::size_t LinkTransport::move_some(Lane& lane, std::byte* data, std::size_t bytes, bool& any) {
   Peer& peer = group_.peer(lane.peer);
-  if (peer.region)
-    return lane.kind == Transfer::Kind::Send ? send_to_ring(peer, data, bytes) : receive_from_ring(peer, data, bytes);
+  if (!peer.region) return move_tcp(lane, data, bytes, any);
+  const bool sends = lane.kind == Transfer::Kind::Send;
+  std::byte* mark = reinterpret_cast<std::byte*>(sends ? &lane.mark : &lane.arriving);
+  while (lane.mark_bytes < sizeof(OperationMark)) {
+    const std::size_t left = sizeof(OperationMark) - lane.mark_bytes;
+    // The data that follows rings for both.
+    const std::size_t moved = sends ? send_to_ring(peer, mark + lane.mark_bytes, left, false)
+                                    : receive_from_ring(peer, mark + lane.mark_bytes, left);
+    if (moved == 0) return 0;
+    any = true;
+    lane.mark_bytes += moved;
+    lane.differs = !sends && lane.mark_bytes == sizeof(OperationMark) && lane.arriving != lane.mark;
+    if (lane.differs) return 0;
+  }
+  return sends ? send_to_ring(peer, data, bytes) : receive_from_ring(peer, data, bytes);
+}
+
+std::size_t LinkTransport::move_tcp(Lane& lane, std::byte* data, std::size_t bytes, bool& any) {
   if (lane.closed) return 0;
+  const int socket = group_.peer(lane.peer).data.value();
+  const bool sends = lane.kind == Transfer::Kind::Send;
   bytes = std::min(bytes, kTcpPiece);
-  const Moved moved = lane.kind == Transfer::Kind::Send ? send_some(peer.data.value(), {data, bytes})
-                                                        : receive_some(peer.data.value(), {data, bytes});
+  if (lane.mark_bytes == sizeof(OperationMark)) {
+    const Moved moved = sends ? send_some(socket, {data, bytes}) : receive_some(socket, {data, bytes});
+    lane.closed = moved.closed;
+    return moved.bytes;
+  }
+  // One call moves both. What arrives beside a mark that differs is not looked at.
+  const std::size_t left = sizeof(OperationMark) - lane.mark_bytes;
+  const Data mark(reinterpret_cast<std::byte*>(sends ? &lane.mark : &lane.arriving) + lane.mark_bytes, left);
+  const Moved moved = sends ? send_two(socket, mark, {data, bytes}) : receive_two(socket, mark, {data, bytes});
   lane.closed = moved.closed;
-  return moved.bytes;
+  any = any || moved.bytes > 0;
+  const std::size_t of_mark = std::min(left, moved.bytes);
+  lane.mark_bytes += of_mark;
+  lane.differs = !sends && lane.mark_bytes == sizeof(OperationMark) && lane.arriving != lane.mark;
+  return moved.bytes - of_mark;
 }
 
 // Both sides keep growing positions; the writer may be at most kRingBytes ahead of the reader.
-std::size_t LinkTransport::send_to_ring(Peer& peer, const std::byte* data, std::size_t bytes) {
+std::size_t LinkTransport::send_to_ring(Peer& peer, const std::byte* data, std::size_t bytes, bool rings) {
   RingPositions& positions = peer.region.ring(group_.local_index());
   std::byte* ring = peer.region.ring_data(group_.local_index());
   const std::uint64_t written = positions.written.load(std::memory_order_relaxed);
@@ -135,7 +193,7 @@ std::size_t LinkTransport::send_to_ring(Peer& peer, const std::byte* data, std::
   if (length == 0) return 0;
   std::memcpy(ring + offset, data, length);
   positions.written.store(written + length, std::memory_order_release);
-  peer.bell.ring();
+  if (rings) peer.bell.ring();
   return length;
 }
 

@@ -11,6 +11,7 @@
 
 #include "collective/algorithm.h"
 #include "collective/host/fd.h"
+#include "collective/operation_mark.h"
 
 namespace coxswain::collective {
 
@@ -40,7 +41,7 @@ class Mapping {
 struct Notice {
   std::int32_t code = 0;        // ErrorCode; Unavailable = `world_rank` is lost
   std::int32_t world_rank = 0;  // the lost rank, or the one that ended the communicator
-  char text[200] = {};          // NUL-terminated
+  char text[400] = {};          // NUL-terminated
 };
 
 /// Bytes move from one writer to one reader; positions only grow.
@@ -65,6 +66,9 @@ struct RegionHeader {
   std::atomic<std::uint32_t> sleeper;               // Doorbell::Sleep
   alignas(64) std::atomic<std::uint32_t> ended_by;  // 0, or 1 + the rank whose `notice` tells why
   alignas(64) std::atomic<std::uint64_t> arrivals;  // synchronisations that this rank has reached
+  // What it is doing there, by parity of `arrivals`: nobody is two synchronisations ahead of who reads. In the line of
+  // `arrivals`, so that reading costs nothing more.
+  OperationMark marks[2];
   // The registered buffer of the operation in progress, valid between two synchronisations; id 0 = none.
   alignas(64) std::uint64_t registered_id;
   std::uint64_t registered_offset;

@@ -47,6 +47,7 @@ void SharedStage::lay_out(std::size_t offset, ConstData piece) {
 Result<void> SharedStage::synchronise(Deadline deadline) {
   ++traffic_.num_steps;
   ++arrivals_;
+  group_.region().header().marks[arrivals_ % 2] = mark_;
   group_.region().header().arrivals.store(arrivals_, std::memory_order_release);
   for (int rank = 0; rank < group_.size(); ++rank) {
     if (rank != group_.rank()) group_.peer(rank).bell.ring();
@@ -61,6 +62,9 @@ Result<void> SharedStage::synchronise(Deadline deadline) {
     waiter.look();
     const bool left = peer.left.load(std::memory_order_acquire);
     if (peer.region.header().arrivals.load(std::memory_order_acquire) >= arrivals_) {
+      const OperationMark& theirs = peer.region.header().marks[arrivals_ % 2];
+      if (theirs != mark_)
+        return mismatch(group_.world_ranks()[static_cast<std::size_t>(group_.rank())], mark_, peer.world_rank, theirs);
       ++rank;
       continue;
     }

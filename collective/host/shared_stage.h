@@ -27,6 +27,9 @@ class SharedStage {
   SharedStage(Group& group, std::shared_ptr<RegisteredMemory> registered)
       : group_(group), registered_(std::move(registered)) {}
 
+  /// What the next call is; every rank of the group must say the same.
+  void begin(const OperationMark& mark) { mark_ = mark; }
+  /// Errors of this and the following ones, beside Transport's: FailedPrecondition naming two ranks whose marks differ.
   Result<void> all_reduce(Data data, Reducer& reducer, Deadline deadline);
   /// `output` holds this rank's piece already.
   Result<void> all_gather(Data output, const Layout& layout, Deadline deadline);
@@ -53,6 +56,7 @@ class SharedStage {
   std::shared_ptr<RegisteredMemory> registered_;
   std::vector<std::uint64_t> announced_;  // ids that the peers have
   std::uint64_t arrivals_ = 0;
+  OperationMark mark_;
   int slot_ = 0;
   StageTraffic traffic_;
 };

@@ -218,6 +218,27 @@ Moved receive_some(int socket, std::span<std::byte> data, std::vector<UniqueFd>*
   return {static_cast<std::size_t>(received), received == 0 && !data.empty()};
 }
 
+Moved send_two(int socket, std::span<const std::byte> first, std::span<const std::byte> second) {
+  iovec pieces[] = {{const_cast<std::byte*>(first.data()), first.size()},
+                    {const_cast<std::byte*>(second.data()), second.size()}};
+  msghdr header = {};
+  header.msg_iov = pieces;
+  header.msg_iovlen = 2;
+  const ssize_t sent = ::sendmsg(socket, &header, MSG_NOSIGNAL | MSG_DONTWAIT);
+  if (sent >= 0) return {static_cast<std::size_t>(sent), false};
+  return {0, errno != EAGAIN && errno != EINTR && errno != ENOBUFS};
+}
+
+Moved receive_two(int socket, std::span<std::byte> first, std::span<std::byte> second) {
+  iovec pieces[] = {{first.data(), first.size()}, {second.data(), second.size()}};
+  msghdr header = {};
+  header.msg_iov = pieces;
+  header.msg_iovlen = 2;
+  const ssize_t received = ::recvmsg(socket, &header, MSG_DONTWAIT);
+  if (received < 0) return {0, errno != EAGAIN && errno != EINTR};
+  return {static_cast<std::size_t>(received), received == 0 && first.size() + second.size() > 0};
+}
+
 Result<void> send_all(const UniqueFd& socket, std::span<const std::byte> data, std::span<const int> descriptors,
                       Deadline deadline) {
   while (!data.empty()) {

@@ -34,6 +34,9 @@ struct Moved {
 /// Sends or takes what fits now. Descriptors travel with the first byte.
 [[nodiscard]] Moved send_some(int socket, std::span<const std::byte> data, std::span<const int> descriptors = {});
 [[nodiscard]] Moved receive_some(int socket, std::span<std::byte> data, std::vector<UniqueFd>* descriptors = nullptr);
+/// One piece after the other, by one call; `bytes` counts both.
+[[nodiscard]] Moved send_two(int socket, std::span<const std::byte> first, std::span<const std::byte> second);
+[[nodiscard]] Moved receive_two(int socket, std::span<std::byte> first, std::span<std::byte> second);
 
 /// Everything or an error. Errors: Unavailable (closed), DeadlineExceeded.
 [[nodiscard]] Result<void> send_all(const UniqueFd& socket, std::span<const std::byte> data,

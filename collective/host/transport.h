@@ -6,6 +6,7 @@
 #include <span>
 
 #include "common/clock.h"
+#include "common/dtype.h"
 #include "common/result.h"
 
 namespace coxswain::collective {
@@ -16,12 +17,13 @@ struct Transfer {
   int peer = 0;
   std::byte* data = nullptr;
   std::size_t bytes = 0;
+  DType dtype = DType::UInt8;  // for messages: what its bytes are
 
-  [[nodiscard]] static Transfer send(int peer, std::span<const std::byte> piece) {
-    return {Kind::Send, peer, const_cast<std::byte*>(piece.data()), piece.size()};
+  [[nodiscard]] static Transfer send(int peer, std::span<const std::byte> piece, DType dtype = DType::UInt8) {
+    return {Kind::Send, peer, const_cast<std::byte*>(piece.data()), piece.size(), dtype};
   }
-  [[nodiscard]] static Transfer receive(int peer, std::span<std::byte> piece) {
-    return {Kind::Receive, peer, piece.data(), piece.size()};
+  [[nodiscard]] static Transfer receive(int peer, std::span<std::byte> piece, DType dtype = DType::UInt8) {
+    return {Kind::Receive, peer, piece.data(), piece.size(), dtype};
   }
 };
 

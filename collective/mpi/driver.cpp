@@ -177,7 +177,13 @@ bool MpiDriver::drive() {
       if (const auto error = task->group->error()) {
         result = *error;
       } else if (task->deadline.passed(steady_clock())) {
-        result = Error{ErrorCode::DeadlineExceeded, task->operation->name() + ": the deadline passed", "", "", "", ""};
+        result = Error{ErrorCode::DeadlineExceeded,
+                       task->operation->name() + ": the deadline passed (rank " + std::to_string(world_rank_) + ": " +
+                           to_text(task->mark) + ")",
+                       "",
+                       "",
+                       "",
+                       ""};
       }
     }
     if (result && done == 0) {

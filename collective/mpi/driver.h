@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "collective/operation.h"
+#include "collective/operation_mark.h"
 
 namespace coxswain::collective {
 
@@ -53,6 +54,7 @@ struct MpiTask {
   /// Blocks inside MPI: runs only when nothing else is queued or under way, because nothing else would move meanwhile.
   bool blocking = false;
   std::vector<MPI_Request> requests = {};
+  OperationMark mark = {};  // named when the deadline passes
 };
 
 class MpiDriver {

@@ -84,31 +84,32 @@ MpiCommunicator::~MpiCommunicator() {
   driver_.free(group_->comm());
 }
 
-Handle MpiCommunicator::submit(std::string name, Deadline deadline, std::function<Result<void>(Requests&)> start,
-                               bool blocking) {
+Handle MpiCommunicator::submit(std::string name, const OperationMark& mark, Deadline deadline,
+                               std::function<Result<void>(Requests&)> start, bool blocking) {
   auto give_up = [group = std::weak_ptr(group_)](const Error& error) {
     if (const auto alive = group.lock()) alive->fail(error);
   };
   auto operation = std::make_shared<Operation>(std::move(name), signal_, std::move(give_up));
-  driver_.submit({operation, group_, deadline, std::move(start), blocking});
+  driver_.submit({operation, group_, deadline, std::move(start), blocking, {}, mark});
   return Handle(operation);
 }
 
 Handle MpiCommunicator::all_reduce(BufferView buffer, ReduceOp op, Deadline deadline) {
-  return submit("all_reduce", deadline, [comm = group_->comm(), buffer, op](Requests& requests) {
-    return in_pieces(buffer.count, [&](std::int64_t begin, int count) {
-      return check_mpi(MPI_Iallreduce(MPI_IN_PLACE, at(buffer, begin), count, mpi_type(buffer.dtype),
-                                      mpi_op(buffer.dtype, op), comm, &requests.emplace_back()),
-                       "MPI_Iallreduce");
-    });
-  });
+  return submit("all_reduce", OperationMark::of(OperationMark::kAllReduce, buffer, 0, op), deadline,
+                [comm = group_->comm(), buffer, op](Requests& requests) {
+                  return in_pieces(buffer.count, [&](std::int64_t begin, int count) {
+                    return check_mpi(MPI_Iallreduce(MPI_IN_PLACE, at(buffer, begin), count, mpi_type(buffer.dtype),
+                                                    mpi_op(buffer.dtype, op), comm, &requests.emplace_back()),
+                                     "MPI_Iallreduce");
+                  });
+                });
 }
 
 Handle MpiCommunicator::all_gather(BufferView input, BufferView output, std::vector<std::int64_t> counts,
                                    Deadline deadline) {
   auto layout = IntLayout::of(counts);
   return submit(
-      "all_gather", deadline,
+      "all_gather", OperationMark::of(OperationMark::kAllGather, output), deadline,
       [group = group_.get(), input, output, counts = std::move(counts), layout](Requests& requests) -> Result<void> {
         COX_TRY_VOID(check_counts("all_gather", counts, group->size(), output.count));
         const auto self = static_cast<std::size_t>(group->rank());
@@ -125,7 +126,7 @@ Handle MpiCommunicator::all_gather(BufferView input, BufferView output, std::vec
 Handle MpiCommunicator::reduce_scatter(BufferView input, BufferView output, std::vector<std::int64_t> counts,
                                        ReduceOp op, Deadline deadline) {
   auto layout = IntLayout::of(counts);
-  return submit("reduce_scatter", deadline,
+  return submit("reduce_scatter", OperationMark::of(OperationMark::kReduceScatter, input, 0, op), deadline,
                 [group = group_.get(), input, output, counts = std::move(counts), layout,
                  op](Requests& requests) -> Result<void> {
                   COX_TRY_VOID(check_counts("reduce_scatter", counts, group->size(), input.count));
@@ -142,7 +143,7 @@ Handle MpiCommunicator::all_to_all(BufferView input, BufferView output, std::vec
                                    std::vector<std::int64_t> receive_counts, Deadline deadline) {
   auto sends = IntLayout::of(send_counts);
   auto receives = IntLayout::of(receive_counts);
-  return submit("all_to_all", deadline,
+  return submit("all_to_all", OperationMark::of(OperationMark::kAllToAll, input), deadline,
                 [group = group_.get(), input, output, send_counts = std::move(send_counts),
                  receive_counts = std::move(receive_counts), sends, receives](Requests& requests) -> Result<void> {
                   COX_TRY_VOID(check_counts("all_to_all", send_counts, group->size(), input.count));
@@ -156,17 +157,23 @@ Handle MpiCommunicator::all_to_all(BufferView input, BufferView output, std::vec
 }
 
 Handle MpiCommunicator::broadcast(BufferView buffer, int root, Deadline deadline) {
-  return submit("broadcast", deadline, [comm = group_->comm(), buffer, root](Requests& requests) {
-    return in_pieces(buffer.count, [&](std::int64_t begin, int count) {
-      return check_mpi(
-          MPI_Ibcast(at(buffer, begin), count, mpi_type(buffer.dtype), root, comm, &requests.emplace_back()),
-          "MPI_Ibcast");
-    });
-  });
+  return submit("broadcast", OperationMark::of(OperationMark::kBroadcast, buffer, static_cast<std::uint32_t>(root)),
+                deadline, [comm = group_->comm(), buffer, root](Requests& requests) {
+                  return in_pieces(buffer.count, [&](std::int64_t begin, int count) {
+                    return check_mpi(MPI_Ibcast(at(buffer, begin), count, mpi_type(buffer.dtype), root, comm,
+                                                &requests.emplace_back()),
+                                     "MPI_Ibcast");
+                  });
+                });
 }
 
 Handle MpiCommunicator::exchange(std::vector<PointToPoint> operations, Deadline deadline) {
-  return submit("exchange", deadline,
+  OperationMark mark;
+  if (!operations.empty())
+    mark = OperationMark::of(OperationMark::kMessage, operations.front().buffer,
+                             static_cast<std::uint32_t>(operations.front().peer) + 1);
+  if (!operations.empty() && operations.front().kind == PointToPoint::Kind::Receive) mark.op = 1;
+  return submit("exchange", mark, deadline,
                 [group = group_.get(), operations = std::move(operations)](Requests& requests) -> Result<void> {
                   for (const PointToPoint& operation : operations) {
                     if (operation.peer < 0 || operation.peer >= group->size()) {
@@ -195,9 +202,10 @@ Handle MpiCommunicator::exchange(std::vector<PointToPoint> operations, Deadline 
 }
 
 Handle MpiCommunicator::barrier(Deadline deadline) {
-  return submit("barrier", deadline, [comm = group_->comm()](Requests& requests) {
-    return check_mpi(MPI_Ibarrier(comm, &requests.emplace_back()), "MPI_Ibarrier");
-  });
+  return submit("barrier", OperationMark::of(OperationMark::kBarrier, {}), deadline,
+                [comm = group_->comm()](Requests& requests) {
+                  return check_mpi(MPI_Ibarrier(comm, &requests.emplace_back()), "MPI_Ibarrier");
+                });
 }
 
 Result<std::unique_ptr<Communicator>> MpiCommunicator::split(std::vector<int> members, Deadline deadline) {
@@ -213,7 +221,7 @@ Result<std::unique_ptr<Communicator>> MpiCommunicator::split(std::vector<int> me
   auto made = std::make_shared<MPI_Comm>(MPI_COMM_NULL);
   // Only members take part, so the groups of one moment do not wait for each other.
   Handle handle = submit(
-      "split", deadline,
+      "split", {}, deadline,
       [comm = group_->comm(), members, made](Requests&) -> Result<void> {
         MPI_Group whole = MPI_GROUP_NULL;
         MPI_Group part = MPI_GROUP_NULL;

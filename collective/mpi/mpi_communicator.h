@@ -30,8 +30,8 @@ class MpiCommunicator final : public Communicator {
 
  private:
   using Requests = std::vector<MPI_Request>;
-  Handle submit(std::string name, Deadline deadline, std::function<Result<void>(Requests&)> start,
-                bool blocking = false);
+  Handle submit(std::string name, const OperationMark& mark, Deadline deadline,
+                std::function<Result<void>(Requests&)> start, bool blocking = false);
 
   MpiDriver& driver_;
   std::shared_ptr<MpiGroup> group_;

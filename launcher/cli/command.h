@@ -70,9 +70,14 @@ struct PlanningOptions {
 /// A plan file, or the output of `launch plan --format json` (its `plan`). `estimate` is set when the file has one.
 [[nodiscard]] Result<plan::Plan> load_plan(const std::string& file);
 
-/// Joins constraints of a job and of flags: a key that is given in both takes the flag's.
+/// Joins constraints of a job and of flags: a key that is given in both takes the flag's. Reads the schedule file.
 [[nodiscard]] Result<planner::Constraints> merge_constraints(const planner::Constraints& job,
                                                              const std::vector<std::string>& flags);
+
+/// Reads the file of `schedule=csv:FILE`, where there is one. Errors: of the file; every bad cell.
+[[nodiscard]] Result<void> read_schedule_file(planner::Constraints& constraints);
+/// Constraints that another process, in another folder, may read.
+[[nodiscard]] std::vector<std::string> with_absolute_paths(std::vector<std::string> constraints);
 
 /// "CLASS=USD": the price of one device for an hour. Errors: InvalidArgument for all bad ones, listing the classes.
 [[nodiscard]] Result<void> set_prices(cluster::ResourceGraph& graph, const std::vector<std::string>& prices);

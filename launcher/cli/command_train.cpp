@@ -275,6 +275,14 @@ Result<std::unique_ptr<PlanningInputs>> load_planning_inputs(const std::string& 
     COX_TRY(Json json, load_json(options.profile_file));
     auto profile = cluster::profile_from_json(json);
     if (!profile) return with_path_prefix(profile.error(), options.profile_file);
+    const std::string wanted(plan::to_text(inputs->job.precision));
+    if (!profile->precision.empty() && profile->precision != wanted)
+      return Error{ErrorCode::InvalidArgument,
+                   "the profile was measured in another precision",
+                   options.profile_file + "  precision",
+                   wanted,
+                   profile->precision,
+                   "measure anew with `launch probe --job`, or plan without --profile"};
     inputs->profile = std::move(*profile);
   }
   inputs->cost =

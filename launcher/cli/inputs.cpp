@@ -77,11 +77,33 @@ Result<planner::Constraints> merge_constraints(const planner::Constraints& job, 
   take(merged.zero, parsed->zero);
   take(merged.micro, parsed->micro);
   take(merged.schedule, parsed->schedule);
+  take(merged.schedule_file, parsed->schedule_file);
+  if (!parsed->schedule.empty()) merged.schedule_file.clear();
   take_optional(merged.samples, parsed->samples);
   take_optional(merged.recompute, parsed->recompute);
   take_optional(merged.cuts, parsed->cuts);
   take_optional(merged.offload, parsed->offload);
+  COX_TRY_VOID(read_schedule_file(merged));
   return merged;
+}
+
+Result<void> read_schedule_file(planner::Constraints& constraints) {
+  if (constraints.schedule_file.empty()) return {};
+  COX_TRY(const std::string text, read_file(constraints.schedule_file));
+  auto order = plan::read_schedule_csv(text);
+  if (!order) return with_path_prefix(order.error(), constraints.schedule_file + "  ");
+  constraints.order = std::move(*order);
+  constraints.schedule.clear();
+  return {};
+}
+
+std::vector<std::string> with_absolute_paths(std::vector<std::string> constraints) {
+  constexpr std::string_view kSchedule = "schedule=csv:";
+  for (std::string& text : constraints) {
+    if (!text.starts_with(kSchedule)) continue;
+    text = std::string(kSchedule) + std::filesystem::absolute(text.substr(kSchedule.size())).string();
+  }
+  return constraints;
 }
 
 Result<void> set_prices(cluster::ResourceGraph& graph, const std::vector<std::string>& prices) {
@@ -111,7 +133,7 @@ planner::Request PlanningInputs::make_request() const {
   planner::Request request;
   request.cost = cost.get();
   request.global_batch = job.global_batch;
-  request.tokens_per_sample = job.data.sequence_length;
+  request.tokens_per_sample = std::max<std::int64_t>(job.data.sequence_length, 1);
   request.precision = job.precision;
   request.constraints = job.constraints;
   if (job.micro_batch > 0 && request.constraints.micro.empty()) request.constraints.micro = {job.micro_batch};

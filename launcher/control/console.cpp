@@ -66,7 +66,17 @@ Json metrics_object(const StepRow& row, const Prediction& prediction) {
                     {"predicted_peak_memory_bytes", array_of(prediction.peak_memory_bytes)},
                     {"resident_bytes", array_of(row.resident_bytes)}};
   if (row.validation_loss) object["validation_loss"] = number_or_null(*row.validation_loss);
+  if (row.loss_scale > 0) object["loss_scale"] = row.loss_scale;
+  if (row.skipped) object["skipped"] = true;
   return object;
+}
+
+std::string skip_line(const Json& event) {
+  std::string line = "step " + std::to_string(event["step"].integer()) + " skipped";
+  if (event["cause"].is_string())
+    line += ": " + event["cause"].string() + " on rank " + std::to_string(event["rank"].integer());
+  if (event["loss_scale"].is_number()) line += format("; loss scale %g, now half of it", event["loss_scale"].number());
+  return line;
 }
 
 std::string console_header() {
@@ -87,6 +97,7 @@ std::string console_line(const StepRow& row, const Prediction& prediction) {
              seconds > 0 ? static_cast<double>(prediction.tokens_per_step) / seconds : 0.0, time.c_str(),
              memory.c_str(), 100 * utilization);
   if (row.validation_loss) line += format("  validation loss %.4f", *row.validation_loss);
+  if (row.skipped) line += "  skipped";
   return line;
 }
 

@@ -21,6 +21,8 @@ struct Prediction {
 [[nodiscard]] Prediction make_prediction(const plan::Estimate& estimate, int num_ranks, std::int64_t tokens_per_step);
 
 [[nodiscard]] Json metrics_object(const StepRow& row, const Prediction& prediction);
+/// A `step_skipped` event in words: what was not finite, on which rank.
+[[nodiscard]] std::string skip_line(const Json& event);
 [[nodiscard]] std::string console_header();
 [[nodiscard]] std::string console_line(const StepRow& row, const Prediction& prediction);
 

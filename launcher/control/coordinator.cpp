@@ -29,6 +29,25 @@ bool is_bad_input(ErrorCode code) {
   return exit_code_for(code) == ExitCode::BadInput || exit_code_for(code) == ExitCode::MachineLacks;
 }
 
+/// Names the first rank that saw it; a loss before gradients, which follow from it.
+Json skip_event(const StepRow& row, const std::vector<std::string>& reports) {
+  int chosen = -1;
+  std::string what;
+  for (std::size_t rank = 0; rank < reports.size(); ++rank) {
+    control::StepReport report;
+    report.ParseFromString(reports[rank]);
+    if (report.not_finite().empty() || (chosen >= 0 && (report.not_finite() == what || what == "the loss is")))
+      continue;
+    chosen = static_cast<int>(rank);
+    what = report.not_finite();
+  }
+  JsonObject event{{"type", "step_skipped"}, {"step", row.step}};
+  if (chosen >= 0) event["rank"] = chosen;
+  if (chosen >= 0) event["cause"] = what + " not finite";
+  if (row.loss_scale > 0) event["loss_scale"] = row.loss_scale;
+  return event;
+}
+
 RankTrace rank_trace(const control::StepReport& report) {
   const control::StepTrace& trace = report.trace();
   return {trace.begin_nanoseconds(),
@@ -273,9 +292,12 @@ void Coordinator::flush_steps() {
       row.bubble_fraction += report.bubble_fraction() / static_cast<double>(reports.size());
       row.peak_memory_bytes.push_back(report.peak_memory_bytes());
       row.resident_bytes.push_back(report.resident_bytes());
+      row.skipped = report.skipped();
+      row.loss_scale = report.loss_scale();
       if (report.has_validation_loss()) row.validation_loss = report.validation_loss();
       if (report.has_trace()) row.traces.push_back(rank_trace(report));
     }
+    if (row.skipped) record(skip_event(row, reports));
     last_step_ = number;
     decisions_.emplace_back(RecordStep{std::move(row)});
     open_steps_.erase(open_steps_.begin());

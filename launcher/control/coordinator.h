@@ -50,6 +50,8 @@ struct StepRow {
   double bubble_fraction = 0;                                   // mean over ranks
   std::vector<std::int64_t> peak_memory_bytes, resident_bytes;  // by rank
   std::optional<double> validation_loss;
+  bool skipped = false;           // no parameter was updated
+  double loss_scale = 0;          // 0: not scaled
   std::vector<RankTrace> traces;  // by rank; empty where no trace was asked for
 };
 

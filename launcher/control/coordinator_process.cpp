@@ -246,6 +246,7 @@ class CoordinatorProcess {
   }
 
   void record(Json event) {
+    if (event["type"] == Json("step_skipped")) tell_skip(event);
     if (start_.run_dir.empty()) return;
     if (!writing_) {
       event["time"] = clock_.utc_text();
@@ -253,6 +254,12 @@ class CoordinatorProcess {
       return;
     }
     if (auto written = files_.append_event(std::move(event)); !written) disk_failed(written.error());
+  }
+
+  /// Of float16 it is the usual way to a scale that fits; else something is wrong.
+  static void tell_skip(const Json& event) {
+    const bool scale_falls = event["loss_scale"].is_number() && event["cause"] == Json("the gradients are not finite");
+    log(scale_falls ? LogLevel::Info : LogLevel::Warn, "train", skip_line(event));
   }
 
   void record_step(const StepRow& row) {

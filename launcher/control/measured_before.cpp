@@ -35,7 +35,11 @@ std::optional<MeasuredBefore> find_measured_before(const std::filesystem::path& 
   const auto plan = load_plan(plan_file.string());
   if (!plan) return std::nullopt;  // choose_plan says why
   auto before = read_beside(plan_file);
-  if (!before || before->profile.model_hash != plan->model_hash ||
+  const auto other_precision = [&] {
+    const std::string& precision = before->profile.precision;
+    return !precision.empty() && precision != plan::to_text(plan->precision);
+  };
+  if (!before || before->profile.model_hash != plan->model_hash || other_precision() ||
       cluster::cluster_hash(before->resources) != plan->cluster_hash || !covers(before->profile, before->resources)) {
     log(LogLevel::Info, "plan", "cluster.json and profile.json beside the plan are not for it: measuring anew");
     return std::nullopt;

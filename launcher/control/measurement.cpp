@@ -125,6 +125,7 @@ Result<cluster::Profile> merge_profiles(const std::vector<Measured>& ranks) {
     COX_TRY(const Json json, parse_json(rank.report.profile_json()));
     COX_TRY(const cluster::Profile profile, cluster::profile_from_json(json));
     merged.model_hash = profile.model_hash;
+    merged.precision = profile.precision;
     for (const auto& block : profile.blocks)
       blocks[{block.signature, block.device_class, block.samples}].push_back(block);
     for (const auto& device : profile.devices) devices[device.device_class].push_back(device);

@@ -9,6 +9,7 @@
 #include "common/clock.h"
 #include "common/hash.h"
 #include "common/log.h"
+#include "launcher/cli/command.h"
 #include "launcher/control/console.h"
 #include "launcher/control/devices.h"
 #include "launcher/control/follow.h"
@@ -144,6 +145,8 @@ Result<TrainOutcome> run_train(const TrainRequest& request) {
   }
 
   COX_TRY_VOID(check_files(request.job));
+  // Read again by the coordinator; here it fails before anything starts.
+  if (auto merged = merge_constraints(request.job.constraints, request.constraints); !merged) return merged.error();
   COX_TRY_VOID(check_devices(request.devices, request.processes_per_node));
   COX_TRY(Prepared prepared,
           prepare(RunMode::Train, nodes, request.devices, request.processes_per_node, request.worker_program));
@@ -154,7 +157,7 @@ Result<TrainOutcome> run_train(const TrainRequest& request) {
   coordinator.trace_steps = request.trace_steps;
   coordinator.job_file = absolute_or_empty(request.job.file);
   coordinator.job_text = to_yaml(request.job);
-  coordinator.constraints = request.constraints;
+  coordinator.constraints = with_absolute_paths(request.constraints);
   coordinator.plan_file = absolute_or_empty(request.plan_file.empty() ? request.job.plan_file : request.plan_file);
   coordinator.cluster_file = absolute_or_empty(request.cluster_file);
   const bool existed = std::filesystem::exists(outcome.run_dir);

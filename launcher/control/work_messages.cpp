@@ -42,7 +42,10 @@ void set_train(control::TrainSettings& settings, const Job& job) {
   settings.set_warmup_steps(job.optimizer.warmup_steps);
   settings.set_decay(job.optimizer.decay);
   settings.set_min_ratio(job.optimizer.min_ratio);
-  settings.set_text(std::filesystem::absolute(job.data.text).string());
+  if (job.data.tensors.empty())
+    settings.set_text(std::filesystem::absolute(job.data.text).string());
+  else
+    settings.set_tensors(std::filesystem::absolute(job.data.tensors).string());
   settings.set_data_sequence_length(job.data.sequence_length);
   settings.set_data_seed(job.data.seed);
   settings.set_validation_fraction(job.validation.fraction);
@@ -50,6 +53,7 @@ void set_train(control::TrainSettings& settings, const Job& job) {
   settings.set_validation_every(job.validation.fraction > 0 ? job.validation.every_steps : 0);
   settings.set_steps(job.steps);
   settings.set_seed(job.seed);
+  settings.set_skip_non_finite(job.optimizer.skip_non_finite);
 }
 
 }  // namespace

@@ -25,7 +25,9 @@ class Converter {
 
   void problem(const std::string& path, const std::string& message, const std::string& expected, const std::string& got,
                const std::string& hint) {
-    const auto line = walk_.lines.find(path);
+    // What is missing stands where its section does.
+    auto line = walk_.lines.find(path);
+    if (line == walk_.lines.end()) line = walk_.lines.find(path.substr(0, path.rfind('.')));
     walk_.problems.push_back({ErrorCode::InvalidArgument, message,
                               place(file_.string(), line == walk_.lines.end() ? 1 : line->second, path), expected, got,
                               hint});
@@ -51,6 +53,22 @@ class Converter {
         if (auto json = parse_json(text)) model.config = integers_restored(*json);
     }
     return model;
+  }
+
+  JobData data(const job::Data& message) {
+    JobData data;
+    if (message.has_text()) data.text = resolve(message.text());
+    if (message.has_tensors()) data.tensors = resolve(message.tensors());
+    if (message.has_text() && message.has_tensors())
+      problem("data", "data given twice", "one of `text` and `tensors`", "both", "keep one");
+    else if (!message.has_text() && !message.has_tensors() && !walk_.uses_missing_feature)
+      problem("data", "no data given", "`text` or `tensors`", "nothing", "add `text: FILE`");
+    if (!message.has_sequence_length() && !message.has_tensors() && !has_problem("data.sequence_length"))
+      problem("data.sequence_length", "required key is missing", "an integer from 1 to 16777216", "nothing",
+              "add `sequence_length:`");
+    data.sequence_length = message.sequence_length();
+    data.seed = message.seed();
+    return data;
   }
 
   // A protobuf Struct knows only doubles; sizes in a model's configuration are integers.
@@ -95,11 +113,12 @@ class Converter {
       default: return problem("plan", "wrong type", "auto, a plan file, or constraints", text_of(value), "");
     }
     for (const auto& [key, member] : value.struct_value().fields()) {
-      auto one = planner::parse_constraints({key + "=" + constraint_text(key, member)});
+      const std::string text = constraint_text(key, member);
+      auto one = planner::parse_constraints({key + "=" + text});
       if (!one)
         problem("plan." + key, one.error().message, one.error().expected, text_of(member), one.error().hint);
       else
-        texts_.push_back(key + "=" + constraint_text(key, member));
+        texts_.push_back(key + "=" + text);
     }
     // The map of a protobuf Struct has no order; the texts must not depend on it.
     std::sort(texts_.begin(), texts_.end());
@@ -127,8 +146,11 @@ class Converter {
   }
 
   // `cuts` and `samples` are lists as such; for every other key a list means alternatives.
-  static std::string constraint_text(const std::string& key, const Value& value) {
+  [[nodiscard]] std::string constraint_text(const std::string& key, const Value& value) const {
     const std::string text = text_of(value);
+    // A file stands beside the job's.
+    if (key == "schedule" && text.starts_with("csv:") && text.size() > 4)
+      return "csv:" + resolve(text.substr(4)).string();
     const bool list_is_value = key == "cuts" || key == "samples" || key == "recompute";
     return value.kind_case() == Value::kListValue && !list_is_value ? text.substr(1, text.size() - 2) : text;
   }
@@ -153,6 +175,7 @@ void convert_optimizer(const job::Optimizer& message, Job& job, Converter& conve
   if (message.has_warmup_steps()) job.optimizer.warmup_steps = message.warmup_steps();
   if (message.has_decay()) job.optimizer.decay = message.decay();
   if (message.has_min_ratio()) job.optimizer.min_ratio = message.min_ratio();
+  job.optimizer.skip_non_finite = message.non_finite() == "skip";
 }
 
 }  // namespace
@@ -170,19 +193,12 @@ Result<Job> parse_job(const std::string& text, const std::filesystem::path& file
             std::string::npos)
       converter.problem("name", "name is used in paths", "letters, digits, `-`, `_`, `.`", job.name, "");
     if (message.has_model()) job.model = converter.model(message.model());
-    if (message.has_data()) {
-      if (message.data().has_text())
-        job.data.text = converter.resolve(message.data().text());
-      else if (!walk.uses_missing_feature)
-        converter.problem("data", "no data given", "`text`", "nothing", "add `text: FILE`");
-      job.data.sequence_length = message.data().sequence_length();
-      job.data.seed = message.data().seed();
-    }
+    if (message.has_data()) job.data = converter.data(message.data());
     job.validation = {message.validation().fraction(), message.validation().every_steps(),
                       message.validation().steps()};
     job.global_batch = message.batch().global();
     converter.micro_batch(message.batch().micro(), job);
-    job.precision = message.precision() == "bfloat16" ? plan::Precision::BFloat16 : plan::Precision::Float32;
+    job.precision = plan::parse_precision(message.precision()).value_or(plan::Precision::Float32);
     convert_optimizer(message.optimizer(), job, converter);
     job.steps = message.train().steps();
     job.seed = message.train().seed();

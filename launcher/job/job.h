@@ -22,8 +22,9 @@ struct JobModel {
 };
 
 struct JobData {
-  std::filesystem::path text;
-  std::int64_t sequence_length = 0;
+  std::filesystem::path text;        // one of the two
+  std::filesystem::path tensors;     // safetensors, one row a sample
+  std::int64_t sequence_length = 0;  // of a text; beside tensors it only counts tokens, 0: a sample counts as one
   std::uint64_t seed = 0;
 };
 
@@ -38,6 +39,7 @@ struct JobOptimizer {
   std::int64_t warmup_steps = 0;
   std::string decay = "constant";  // or "cosine"
   double min_ratio = 0;
+  bool skip_non_finite = false;  // `non_finite: skip`; else such a step ends the run
 };
 
 struct Job {

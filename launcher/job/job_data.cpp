@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "common/bytes_io.h"
+#include "model/input_rows.h"
 
 namespace coxswain::launcher {
 namespace {
@@ -60,6 +61,35 @@ std::optional<Error> check_tokens(const std::string& text, std::int64_t vocabula
                "bytes are tokens: export the model with a vocabulary of 256"};
 }
 
+std::vector<Error> check_tensors(const Job& job, const model::ModelGraph& graph) {
+  const auto rows = model::open_input_rows(graph, job.data.tensors);
+  if (!rows) return rows.error().details.empty() ? std::vector<Error>{rows.error()} : rows.error().details;
+  std::vector<Error> problems = model::check_indices(graph, *rows);
+  const auto tail =
+      static_cast<std::int64_t>(std::floor(static_cast<double>(rows->num_rows) * job.validation.fraction));
+  const std::int64_t wanted = job.validation.steps * job.global_batch;
+  if (wanted > tail)
+    problems.push_back({ErrorCode::InvalidArgument, "the held-back tail is too short for validation",
+                        "validation.fraction",
+                        "at least " + std::to_string(wanted) + " rows (validation.steps x batch.global)",
+                        std::to_string(tail) + " rows", "raise validation.fraction or lower validation.steps"});
+  return problems;
+}
+
+std::vector<Error> check_text(const Job& job, const model::ModelGraph& graph) {
+  const auto text = read_file(job.data.text);
+  std::vector<Error> problems;
+  if (!text) {
+    problems.push_back(
+        {ErrorCode::NotFound, "the data file cannot be read", "data.text", "a text file",
+         job.data.text.string() + ": " + (text.error().got.empty() ? text.error().message : text.error().got), ""});
+  } else {
+    problems = check_length(job, graph, static_cast<std::int64_t>(text->size()));
+    if (auto problem = check_tokens(*text, vocabulary_of(graph))) problems.push_back(std::move(*problem));
+  }
+  return problems;
+}
+
 }  // namespace
 
 std::int64_t vocabulary_of(const model::ModelGraph& graph) {
@@ -77,16 +107,7 @@ std::int64_t vocabulary_of(const model::ModelGraph& graph) {
 }
 
 std::vector<Error> check_data(const Job& job, const model::ModelGraph& graph) {
-  const auto text = read_file(job.data.text);
-  std::vector<Error> problems;
-  if (!text) {
-    problems.push_back(
-        {ErrorCode::NotFound, "the data file cannot be read", "data.text", "a text file",
-         job.data.text.string() + ": " + (text.error().got.empty() ? text.error().message : text.error().got), ""});
-  } else {
-    problems = check_length(job, graph, static_cast<std::int64_t>(text->size()));
-    if (auto problem = check_tokens(*text, vocabulary_of(graph))) problems.push_back(std::move(*problem));
-  }
+  std::vector<Error> problems = job.data.tensors.empty() ? check_text(job, graph) : check_tensors(job, graph);
   for (Error& problem : problems) problem.path = job.file.string() + "  " + problem.path;
   return problems;
 }

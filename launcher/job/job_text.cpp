@@ -25,6 +25,14 @@ void emit_model(YAML::Emitter& out, const JobModel& model) {
   out << YAML::EndMap;
 }
 
+void emit_data(YAML::Emitter& out, const JobData& data) {
+  const bool is_text = data.tensors.empty();
+  out << YAML::Key << "data" << YAML::Value << YAML::Flow << YAML::BeginMap << YAML::Key
+      << (is_text ? "text" : "tensors") << YAML::Value << absolute_text(is_text ? data.text : data.tensors);
+  if (data.sequence_length > 0) out << YAML::Key << "sequence_length" << YAML::Value << data.sequence_length;
+  out << YAML::Key << "seed" << YAML::Value << data.seed << YAML::EndMap;
+}
+
 void emit_plan(YAML::Emitter& out, const Job& job) {
   if (!job.plan_file.empty()) {
     out << YAML::Key << "plan" << YAML::Value << absolute_text(job.plan_file);
@@ -36,7 +44,12 @@ void emit_plan(YAML::Emitter& out, const Job& job) {
     const auto equals = text.find('=');
     const std::string value = text.substr(equals + 1);
     const bool alternatives = value.find(',') != std::string::npos && !value.starts_with('[');
-    out << YAML::Key << text.substr(0, equals) << YAML::Value << YAML::Load(alternatives ? "[" + value + "]" : value);
+    out << YAML::Key << text.substr(0, equals) << YAML::Value;
+    if (value.starts_with("csv:")) {
+      out << YAML::DoubleQuoted << value;
+      continue;
+    }
+    out << YAML::Load(alternatives ? "[" + value + "]" : value);
   }
   out << YAML::EndMap;
 }
@@ -48,9 +61,7 @@ std::string to_yaml(const Job& job) {
   out.SetDoublePrecision(17);
   out << YAML::BeginMap << YAML::Key << "name" << YAML::Value << job.name;
   emit_model(out, job.model);
-  out << YAML::Key << "data" << YAML::Value << YAML::Flow << YAML::BeginMap << YAML::Key << "text" << YAML::Value
-      << absolute_text(job.data.text) << YAML::Key << "sequence_length" << YAML::Value << job.data.sequence_length
-      << YAML::Key << "seed" << YAML::Value << job.data.seed << YAML::EndMap;
+  emit_data(out, job.data);
   if (job.validation.fraction > 0 || job.validation.steps > 0)
     out << YAML::Key << "validation" << YAML::Value << YAML::Flow << YAML::BeginMap << YAML::Key << "fraction"
         << YAML::Value << job.validation.fraction << YAML::Key << "every_steps" << YAML::Value
@@ -66,7 +77,9 @@ std::string to_yaml(const Job& job) {
       << YAML::Value << o.weight_decay;
   if (o.clip_grad_norm > 0) out << YAML::Key << "clip_grad_norm" << YAML::Value << o.clip_grad_norm;
   out << YAML::Key << "warmup_steps" << YAML::Value << o.warmup_steps << YAML::Key << "decay" << YAML::Value << o.decay
-      << YAML::Key << "min_ratio" << YAML::Value << o.min_ratio << YAML::EndMap;
+      << YAML::Key << "min_ratio" << YAML::Value << o.min_ratio;
+  if (o.skip_non_finite) out << YAML::Key << "non_finite" << YAML::Value << "skip";
+  out << YAML::EndMap;
   out << YAML::Key << "train" << YAML::Value << YAML::Flow << YAML::BeginMap << YAML::Key << "steps" << YAML::Value
       << job.steps << YAML::Key << "seed" << YAML::Value << job.seed << YAML::Key << "log_every" << YAML::Value
       << job.log_every << YAML::EndMap;

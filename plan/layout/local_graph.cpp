@@ -4,6 +4,15 @@
 
 namespace coxswain::plan {
 
+std::vector<MeshAxis> mesh_axes(const Replica& replica) {
+  std::vector<MeshAxis> axes;
+  if (replica.context > 1) axes.push_back({AxisKind::Context, replica.context, replica.tensor});
+  int rest = replica.tensor;
+  for (int prime = 2; rest > 1; ++prime)
+    for (; rest % prime == 0; rest /= prime) axes.push_back({AxisKind::Tensor, prime, rest / prime});
+  return axes;
+}
+
 std::vector<int> members_of(std::span<const MeshAxis> axes, AxisSet set, int position) {
   std::vector<int> members{position};
   for (std::size_t a = 0; a < axes.size(); ++a) {

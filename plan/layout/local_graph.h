@@ -41,8 +41,8 @@ struct Cut {
 };
 
 /// Transitions, by target. Arguments in this order, all named; `axes` is the AxisSet as an integer; a cut of a dim is
-/// `dim, outer, inner, runs`, where `runs` lists first and size of every run, member after member of the group, the same
-/// number of runs each (the extent is their sum).
+/// `dim, outer, inner, runs`, where `runs` lists first and size of every run, member after member of the group, the
+/// same number of runs each (the extent is their sum).
 ///   coxswain::all_reduce(self, axes)                         Partial -> Replicate; backward the same
 ///   coxswain::to_partial(self, axes)                         Replicate -> Partial: zeros but on the first member
 ///   coxswain::all_gather(self, axes, dim, outer, inner, runs)      Shard -> Replicate; backward reduce_scatter
@@ -54,31 +54,36 @@ struct Cut {
 ///   coxswain::mask_rows(self, index, first, size) self where first <= index < first + size, else 0; dims of index lead
 ///   coxswain::cross_entropy(self, target, axes, runs, reduction, ignore_index, label_smoothing): as
 ///       aten::cross_entropy_loss over dim 1, classes split over `axes`; the result is Replicate; never gathers logits
-///   coxswain::ring_attention(query, key, value, attn_mask, axes, runs, is_causal, scale, enable_gqa): attention of this
-///       position's rows with the keys of the whole group, which go around; attn_mask: own rows, all keys
+///   coxswain::ring_attention(query, key, value, attn_mask, axes, runs, is_causal, scale, enable_gqa,
+///       dropout_p): attention of this position's rows with the keys of the whole group, which go around; attn_mask:
+///       own rows, all keys
 /// A Replicate tensor has a Partial(sum) gradient, a Partial tensor a Replicate one (rules.h: the dual).
 
 struct LocalGraph {
   model::ModelGraph graph;             // at a fixed number of samples: no batch symbol, static_batch = samples
-  std::vector<MeshAxis> axes;          // outermost first; empty on a mesh of one device
+  std::vector<MeshAxis> axes;          // mesh_axes of the replica
   std::vector<model::OpId> origin;     // by op of `graph`: the whole graph's op that it is a part of; -1: transition
   std::vector<std::vector<Cut>> cuts;  // by value of `graph`: applied one after another; none: it holds all of it
   /// By parameter: axes along which its gradient is still to be summed (those that do not cut it).
   std::vector<AxisSet> gradient_axes;
 };
 
+/// The axes of a replica's mesh: context, then the prime factors of tensor (so that a part of the tensor axis can split
+/// what there is less of, key heads say), outermost first. None on a mesh of one device.
+[[nodiscard]] std::vector<MeshAxis> mesh_axes(const Replica& replica);
+
 /// Members of the group of `position` over `axes`, ascending.
 [[nodiscard]] std::vector<int> members_of(std::span<const MeshAxis> axes, AxisSet set, int position);
 
-/// What of a value crosses into or out of a stage, and lies between its chunks, at `position`: the same on both sides of
-/// an edge, whatever their layouts inside. Empty: all of it.
+/// What of a value crosses into or out of a stage, and lies between its chunks, at `position`: the same on both sides
+/// of an edge, whatever their layouts inside. Empty: all of it.
 [[nodiscard]] std::vector<Cut> edge_cuts(const model::ModelGraph& graph, model::ValueId value, std::int64_t samples,
                                          const Replica& replica, int position);
 
 /// The graph of `stage` as `position` of `replica` runs it; blocks of other stages stay as they are and are not run.
-/// Values sent and received have `edge_cuts`; loss numerators and denominators are Replicate. Positions of one mesh have
-/// the same operators in the same order. A mesh of one device: the whole graph.
-/// Errors: InvalidArgument naming every block that no operator of which the mesh can split, with the reason.
+/// Values between blocks have `edge_cuts`; loss numerators and denominators are Replicate. Positions of one mesh
+/// have the same operators in the same order. A mesh of one device: the whole graph. Errors: InvalidArgument naming
+/// every block that no operator of which the mesh can split, with the reason.
 [[nodiscard]] Result<LocalGraph> localise_stage(const model::ModelGraph& graph, const Stage& stage,
                                                 const Replica& replica, int position);
 

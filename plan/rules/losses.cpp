@@ -1,5 +1,5 @@
-// Softmax and losses. A loss over a vocabulary that is split is lowered to amax, sub, exp, sum, log and a masked
-// gather, which have rules of their own; here the classes stay whole.
+// Softmax and losses. A cross entropy over a vocabulary that is split is another operator (coxswain::cross_entropy,
+// plan/layout/local_graph.h); here the classes stay whole.
 #include "plan/rules/along.h"
 #include "plan/rules/families.h"
 

@@ -158,6 +158,9 @@ constexpr ShardRule kRules[] = {
     {"aten::bmm", Matmul, "[b m k], [b k n] -> [b m n]; sum k; linear self, mat2"},
     {"aten::mv", Matmul, "[m k], [k] -> [m]; sum k; linear self, vec"},
     {"aten::dot", Matmul, "[k], [k] -> []; sum k; linear self, tensor"},
+    // Rows stand in groups that end where `offs` says, so neither they nor the experts may be split.
+    {"transformers::grouped_mm_fallback", Matmul,
+     "[s i], [e i o], [e] -> [s o]; sum i; whole s, e; linear input, weight"},
     {"aten::matmul", Matmul, "[b.. m k], [b.. k n] -> [b.. m n]; sum k; linear self, other", bind_matmul},
     {"aten::einsum", Matmul, "[b.. k..], [b.. k..] -> [b..]; sum k", bind_einsum},
     {"aten::bilinear", Matmul,

@@ -6,6 +6,7 @@ decided while tracing, exactly as eager decides them. Nothing here runs outside 
 """
 
 import contextlib
+import inspect
 import sys
 
 
@@ -14,7 +15,7 @@ def traceable_masks():
     module = sys.modules.get("transformers.masking_utils")
     replacements = {
         "_vmap_for_bhqkv": lambda original: _broadcast_for_bhqkv,
-        "_ignore_causal_mask_sdpa": lambda original: _can_skip_causal_mask,
+        "_ignore_causal_mask_sdpa": _can_skip_causal_mask,
         "find_packed_sequence_indices": _packed_indices_unless_shared,
     }
     saved = {name: getattr(module, name) for name in replacements if hasattr(module, name)}
@@ -39,10 +40,19 @@ def _broadcast_for_bhqkv(mask_function, bh_indices=True):
     return build
 
 
-def _can_skip_causal_mask(padding_mask, query_length, kv_length, kv_offset, local_attention_size=None):
-    # Eager's rule without its look at the padding mask's elements, which a trace has not got.
-    return (padding_mask is None and (query_length == 1 or query_length == kv_length)
-            and (local_attention_size is None or kv_length < local_attention_size))
+def _can_skip_causal_mask(original):
+    # Eager's rule without its look at the padding mask's elements, which a trace has not got. transformers 4 and 5 name
+    # and count the arguments differently.
+    signature = inspect.signature(original)
+
+    def decide(*args, **kwargs):
+        given = signature.bind(*args, **kwargs).arguments
+        query_length = given["q_length"] if "q_length" in given else given["query_length"]
+        local = given.get("local_attention_size")
+        return (given["padding_mask"] is None and (query_length == 1 or query_length == given["kv_length"])
+                and (local is None or given["kv_length"] < local))
+
+    return decide
 
 
 def _packed_indices_unless_shared(original):

@@ -11,6 +11,7 @@ namespace {
 Profile make_profile() {
   Profile profile;
   profile.model_hash = "abc";
+  profile.precision = "float16";
   profile.blocks = {{"s1", "cpu", 1, Seconds(0.1), Seconds(0.2), Bytes(10), Bytes(5)},
                     {"s1", "cpu", 4, Seconds(0.3), Seconds(0.6), Bytes(40), Bytes(20)},
                     {"s2", "cpu", 1, Seconds(1), Seconds(2), Bytes(3), Bytes(4)}};
@@ -27,6 +28,16 @@ TEST_CASE("a profile comes back from its JSON", "[profile_test]") {
   CHECK(to_text(to_json(*back)) == to_text(json));
   CHECK(back->blocks[1].backward.value == 0.6);
   CHECK(back->devices[0].base_memory.value == 1 << 20);
+  CHECK(back->precision == "float16");
+}
+
+TEST_CASE("a profile of before precisions were written is read", "[profile_test]") {
+  Json json = to_json(make_profile());
+  json.object().erase("precision");
+  const auto back = profile_from_json(json);
+  REQUIRE(back.has_value());
+  CHECK(back->precision.empty());
+  CHECK(to_text(to_json(*back)) == to_text(json));
 }
 
 TEST_CASE("a profile out of order, with unknown or negative members is refused", "[profile_test]") {

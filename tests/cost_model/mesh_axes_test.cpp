@@ -103,14 +103,13 @@ TEST_CASE("C29: rings of a tensor axis leave a node side by side and share its w
   Scene scene;
   scene.resources =
       make_cluster({make_device("d", 1 << 30)}, {2}, 2, make_link("l", 0, 1e30), make_link("o", 0, 1e6, 1));
-  const Mesh ring{scene.two, {}, 0, {{0, 0}, {0, 2}}};
+  const Mesh ring{scene.two, {}, 0, {{0, 0}, {0, 2}}, {}, {}, plan::Offload::None, scene.four};
   // Two tensor devices have one key head each: half of 4096 bytes, over a card that two rings share.
   scene.cost.forward.assign(scene.cost.forward.size(), 0.0);
   const BlockWork work{1, 0, 4, kFull, 2, 2};
-  const Ticks gathers = estimate_block_on_mesh(scene.cost, {0, 0, 4, kFull, 2, 2}, ring).forward;
   const MeshTicks ticks = estimate_block_on_mesh(scene.cost, work, ring);
-  // The layer has two runs of gathers, the embedding one of the same stream.
-  CHECK(to_seconds(ticks.forward - 2 * gathers).value == Approx(2048 * 2 / 1e6));
+  // C55: one gather of the stream, 4 samples x 8 rows x 64 x 4 bytes, between two devices; sums take no time here.
+  CHECK(to_seconds(ticks.forward).value == Approx(8192 * 2e-6 + 2048 * 2 / 1e6));
 }
 
 TEST_CASE("C29: the sequence splits into pieces from both ends", "[mesh_axes]") {
@@ -135,12 +134,13 @@ TEST_CASE("C29: on a context axis operators do their part, attention in as many 
   CHECK(two.backward.value == Approx(one.backward.value / 2));
   CHECK(two.attention_forward.value == Approx(one.attention_forward.value / 2));
   CHECK(one.attention_forward.value > 0);
-  CHECK(std::abs(two.saved.value * 2 - one.saved.value) <= 1);
+  // Of the rotary tables each layer slices its rows, cosines and sines: 8 x 8 floats.
+  CHECK(two.saved.value * 2 - one.saved.value == 2 * 2 * 8 * 8 * 4);
   device.launch_overhead.value = Seconds(10);
   const double launches = estimate_block_roofline(facts, device, {1, 0, 4}).forward.value - one.forward.value,
                pieces =
                    estimate_block_roofline(facts, device, {1, 0, 4, kFull, 1, 2}).forward.value - two.forward.value;
-  CHECK(pieces - launches == Approx(10));
+  CHECK(pieces - launches == Approx(10 + 2 * 10));  // of attention, and of the slices
 }
 
 TEST_CASE("C29: a mesh has its axes by position, and shards over replicas and parts of the sequence", "[mesh_axes]") {

@@ -34,6 +34,22 @@ TEST_CASE("C5: the rate follows the curve in log(size)", "[roofline_test]") {
   CHECK(matmul_rate(plain, plan::Precision::BFloat16, 3).value == Approx(4000));
 }
 
+TEST_CASE("C5: float16 has a curve of its own, else bfloat16's rates", "[roofline_test]") {
+  cluster::DeviceClass device = make_device("d", 1, 1000, 100);
+  const auto rate = [&](plan::Precision precision) { return matmul_rate(device, precision, 10).value; };
+  CHECK(rate(plan::Precision::Float16) == Approx(1000));  // no 16-bit arithmetic
+  device.peak_bfloat16.value = FlopPerSecond(4000);
+  CHECK(rate(plan::Precision::Float16) == Approx(4000));
+  device.matmul_rates.push_back({DType::Float16, 10, {FlopPerSecond(3000), cluster::Source::Measured}});
+  CHECK(rate(plan::Precision::Float16) == Approx(3000));
+  CHECK(rate(plan::Precision::BFloat16) == Approx(4000));
+  // A V100 or T4: bfloat16 at the float32 rate, float16 at its curve.
+  device.peak_bfloat16.value = FlopPerSecond(0);
+  CHECK(rate(plan::Precision::Float16) == Approx(3000));
+  CHECK(rate(plan::Precision::BFloat16) == Approx(1000));
+  CHECK(matmul_peak(device, plan::Precision::Float16).value == Approx(3000));
+}
+
 TEST_CASE("C4: an operator takes the greater of arithmetic and memory traffic", "[roofline_test]") {
   const cluster::DeviceClass device = make_device("d", 1, 1000, 100);
   CHECK(estimate_op(device, plan::Precision::Float32, model::OpClass::Matmul, Flop(5000), Bytes(100)).value ==

@@ -7,8 +7,8 @@ set_tests_properties(demo_20_steps PROPERTIES LABELS "example;process;torch" TIM
 
 add_test(NAME backends_agree
   COMMAND ${PROJECT_SOURCE_DIR}/.venv/bin/python ${PROJECT_SOURCE_DIR}/tests/demo/backend_test.py
-          --launch $<TARGET_FILE:launch>)
-set_tests_properties(backends_agree PROPERTIES LABELS "process;mpi" TIMEOUT 280 RUN_SERIAL ON SKIP_RETURN_CODE 77
+          --launch $<TARGET_FILE:launch> --models ${PROJECT_BINARY_DIR}/fixtures/models)
+set_tests_properties(backends_agree PROPERTIES FIXTURES_REQUIRED family_models LABELS "process;mpi" TIMEOUT 280 RUN_SERIAL ON SKIP_RETURN_CODE 77
   ENVIRONMENT PYTHONDONTWRITEBYTECODE=1)
 
 add_test(NAME trace_steps

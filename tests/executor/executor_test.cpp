@@ -67,6 +67,33 @@ TEST_CASE("a bucket is reduced beside the rest of the backward", "[executor]") {
   CHECK(world.step_seconds() == near(9));
 }
 
+TEST_CASE("ZeRO 3 gathers a block beside the one before, and reduces its gradient beside the next", "[executor]") {
+  // Four blocks: forward 2 each, backward 4, gather 1, reduction 3. Only the first gather and the last reduction show:
+  // 1 + 4 x 2 + 4 x 4 + 3. In a row it would be 7 gathers and 4 reductions: 24 + 7 + 12.
+  const auto graph = make_chain_graph({.num_layers = 2, .tied = false});
+  auto plan = make_plan(graph, make_cpu_cluster({2}), {.samples = {{2, 2}}, .count = 1});
+  plan.stages[0].zero_stage = 3;
+  plan::fill_roles(plan, graph, Bytes(1));
+  VirtualWorld world(plan, graph, [](int, const Action& action) -> double {
+    switch (action.kind) {
+      case ActionKind::Forward: return 2;
+      case ActionKind::Backward: return 4;
+      case ActionKind::GatherParameter: return 1;
+      case ActionKind::ReduceGradient: return 3;
+      default: return 0;
+    }
+  });
+  REQUIRE(world.run_step());
+  CHECK(world.time_of(0, "F0[0,1)").start == near(1));
+  // Not two blocks ahead: there would be three whole.
+  CHECK(world.time_of(1, "GATHER_PARAM0[2,3)").start == near(3));
+  CHECK(world.time_of(0, "F0[3,4)").end == near(9));
+  CHECK(world.time_of(0, "B0[2,3)").start == near(13));
+  CHECK(world.time_of(0, "REDUCE_GRAD0[3,4)").end == near(16));
+  CHECK(world.time_of(0, "B0[0,1)").end == near(25));
+  CHECK(world.step_seconds() == near(28));
+}
+
 TEST_CASE("receives are posted no further ahead than there are credits", "[executor]") {
   const auto graph = make_chain_graph({.tied = false});
   for (const int credits : {1, 2, 3}) {

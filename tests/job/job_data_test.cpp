@@ -3,6 +3,7 @@
 
 #include "launcher/job/job_data.h"
 #include "model/load.h"
+#include "tests/support/safetensors_file.h"
 #include "tests/support/temp_dir.h"
 
 #include <catch2/catch.hpp>
@@ -66,6 +67,30 @@ TEST_CASE("a byte beyond the vocabulary is named with its place") {
   REQUIRE(problems.size() == 1);
   CHECK(problems[0].got == "byte 98 at offset 12");
   CHECK(check_data(Scene("aaaaaaaaaaaab").job, gpt('c')).empty());
+}
+
+TEST_CASE("tensors are checked as a text is: tail, indices, names") {
+  Scene scene("");
+  scene.job.data.text.clear();
+  scene.job.data.tensors = scene.folder / "rows";
+  scene.job.validation = {0.3, 1, 1};  // two rows of seven, as many as a batch
+  std::vector<std::int64_t> tokens(70, 1);
+  const auto write = [&](const std::string& labels) {
+    tests::write_safetensors(scene.job.data.tensors, {{"input_ids", "I64", {7, 10}, tests::bytes_of(tokens)},
+                                                      {labels, "I64", {7, 10}, tests::bytes_of(tokens)}});
+  };
+  write("labels");
+  CHECK(check_data(scene.job, gpt(256)).empty());
+  scene.job.validation.fraction = 0.28;
+  tokens[69] = 256;
+  write("labels");
+  const auto problems = check_data(scene.job, gpt(256));
+  REQUIRE(problems.size() == 2);
+  CHECK(problems[0].path == "job.yaml  data.tensors: input_ids");
+  CHECK(problems[0].got == "256 in row 6");
+  CHECK(problems[1].got == "1 rows");
+  write("targets");
+  CHECK(check_data(scene.job, gpt(256)).at(0).path == "job.yaml  data.tensors: labels");
 }
 
 TEST_CASE("every problem of the data is listed") {

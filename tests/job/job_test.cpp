@@ -71,6 +71,22 @@ TEST_CASE("a job written back is the same job") {
   CHECK(to_yaml(*again) == to_yaml(*job));
 }
 
+TEST_CASE("tensors need no sequence length, a text does, and one of the two is enough") {
+  const auto job =
+      parse_job(replaced("{text: kjv.txt, sequence_length: 128, seed: 7}", "{tensors: rows.safetensors, seed: 7}"),
+                "folder/job.yaml");
+  if (!job) FAIL(to_text(job.error()));
+  CHECK(job->data.tensors == std::filesystem::absolute("folder/rows.safetensors"));
+  CHECK(job->data.text.empty());
+  CHECK(job->data.sequence_length == 0);
+  const auto again = parse_job(to_yaml(*job), "elsewhere/job.yaml");
+  if (!again) FAIL(to_text(again.error()));
+  CHECK(again->data.tensors == job->data.tensors);
+  CHECK(problems_of(replaced("sequence_length: 128, ", "")).at(0).path == "folder/job.yaml:3  data.sequence_length");
+  CHECK(problems_of(replaced("text: kjv.txt", "text: kjv.txt, tensors: rows")).at(0).message == "data given twice");
+  CHECK(problems_of(replaced("text: kjv.txt, ", "")).at(0).expected == "`text` or `tensors`");
+}
+
 TEST_CASE("every problem is listed once with line and path") {
   const auto problems = problems_of(R"(name: kjv
 model: {pt2: a.pt2, huggingface: b}
@@ -138,4 +154,27 @@ TEST_CASE("a Python script as job says how to export") {
   const auto job = load_job("train.py");
   REQUIRE_FALSE(job.has_value());
   CHECK(job.error().hint.find("coxswain.export") != std::string::npos);
+}
+
+TEST_CASE("float16, steps that are not finite and a schedule's file are read and written back") {
+  std::string text = kGood;
+  const auto put = [&](const std::string& from, const std::string& to) {
+    text.replace(text.find(from), from.size(), to);
+  };
+  put("precision: float32", "precision: float16");
+  put("min_ratio: 0.1", "min_ratio: 0.1, non_finite: skip");
+  put("schedule: [1f1b], cuts: [2, 4]", "schedule: \"csv:order.csv\"");
+  const auto job = parse_job(text, "folder/job.yaml");
+  if (!job) FAIL(to_text(job.error()));
+  CHECK(job->precision == plan::Precision::Float16);
+  CHECK(job->optimizer.skip_non_finite);
+  CHECK(job->constraints.schedule_file == std::filesystem::absolute("folder/order.csv"));
+  const auto again = parse_job(to_yaml(*job), "elsewhere/job.yaml");
+  if (!again) FAIL(to_text(again.error()));
+  CHECK(again->optimizer.skip_non_finite);
+  CHECK(again->constraints.schedule_file == job->constraints.schedule_file);
+  CHECK_FALSE(parse_job(kGood, "folder/job.yaml")->optimizer.skip_non_finite);
+  const auto problems = problems_of(replaced("min_ratio: 0.1", "non_finite: perhaps"));
+  REQUIRE(problems.size() == 1);
+  CHECK(problems.front().expected.find("skip") != std::string::npos);
 }

@@ -68,3 +68,19 @@ TEST_CASE("the quoted step time is the median of steps from 5 on", "[console]") 
   for (int step = 5; step < 8; ++step) times.add(row_of(step, 0.1 * step));
   CHECK(times.median_seconds() == Approx(0.6));
 }
+
+TEST_CASE("a skipped step is told with its cause, and marked in metrics", "[console]") {
+  const Json event = JsonObject{{"type", "step_skipped"},
+                                {"step", 7},
+                                {"rank", 2},
+                                {"cause", "the gradients are not finite"},
+                                {"loss_scale", 65536.0}};
+  CHECK(skip_line(event) == "step 7 skipped: the gradients are not finite on rank 2; loss scale 65536, now half of it");
+  StepRow row = row_of(7, 1.0);
+  CHECK(metrics_object(row, prediction_of())["skipped"].is_null());
+  CHECK(metrics_object(row, prediction_of())["loss_scale"].is_null());
+  row.skipped = true;
+  row.loss_scale = 32768;
+  CHECK(metrics_object(row, prediction_of())["skipped"].boolean());
+  CHECK(metrics_object(row, prediction_of())["loss_scale"].number() == 32768);
+}

@@ -416,3 +416,30 @@ TEST_CASE("an agent that leaves before the run began can come back", "[coordinat
   CHECK(bench.sent_to(11, control::AgentCommand::kStart).size() == 1);
   CHECK(bench.sent_to(12, control::AgentCommand::kStart).size() == 1);
 }
+
+TEST_CASE("a skipped step is an event that names who saw why, the loss before gradients", "[coordinator]") {
+  Bench bench(2);
+  bench.train(2);
+  const auto step = [&](int rank, const std::string& not_finite) {
+    control::WorkerReport report;
+    report.mutable_step()->set_step(1);
+    report.mutable_step()->set_skipped(true);
+    report.mutable_step()->set_not_finite(not_finite);
+    report.mutable_step()->set_loss_scale(65536);
+    bench.worker(10 + rank / 2, rank, report);
+  };
+  step(0, "the gradients are");
+  step(1, "");
+  step(2, "the loss is");
+  CHECK(bench.events_of("step_skipped").empty());
+  step(3, "the loss is");
+  const auto events = bench.events_of("step_skipped");
+  REQUIRE(events.size() == 1);
+  CHECK(events[0]["step"].integer() == 1);
+  CHECK(events[0]["rank"].integer() == 2);
+  CHECK(events[0]["cause"].string() == "the loss is not finite");
+  CHECK(events[0]["loss_scale"].number() == 65536);
+  REQUIRE(bench.rows.size() == 1);
+  CHECK(bench.rows[0].skipped);
+  CHECK(bench.rows[0].loss_scale == 65536);
+}

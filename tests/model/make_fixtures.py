@@ -18,7 +18,7 @@ sys.dont_write_bytecode = True
 
 def stamp():
     digest = hashlib.sha256()
-    for file in [pathlib.Path(__file__), *sorted((ROOT / "python").rglob("*.py")), ROOT / "examples" / "gpt" / "model.py"]:
+    for file in [pathlib.Path(__file__), pathlib.Path(__file__).with_name("experts.py"), *sorted((ROOT / "python").rglob("*.py")), ROOT / "examples" / "gpt" / "model.py"]:
         digest.update(file.read_bytes())
     from importlib.metadata import version
 
@@ -180,6 +180,49 @@ def fixture_modules():
             out = self.outer((view * scale).flatten(1) * mask + shift)
             return functional.mse_loss(out, y)
 
+    from experts import GroupedExperts, register_grouped_product
+
+    register_grouped_product()
+
+    class Mixture(nn.Module):
+        """Two layers of experts in grouped form; the router's choice decides which rows meet."""
+
+        def __init__(self, **options):
+            super().__init__()
+            self.embedding = nn.Embedding(32, 12)
+            self.layers = nn.ModuleList([GroupedExperts(12, 10, 5, 2, **options) for _ in range(2)])
+            self.head = nn.Linear(12, 32, bias=False)
+
+        def forward(self, tokens, targets):
+            h = self.embedding(tokens)
+            for layer in self.layers:
+                h = h + layer(h)
+            return functional.cross_entropy(self.head(h).view(-1, 32), targets.view(-1))
+
+    class SortedMixture(nn.Module):
+        """Rows that never come back to their order: a running sum over all samples, sorted by expert."""
+
+        def __init__(self):
+            super().__init__()
+            self.experts = GroupedExperts(12, 10, 5, 2, stays_sorted=True)
+
+        def forward(self, x):
+            return self.experts(x).square().mean()
+
+    class MeanBySize(nn.Module):
+        """A sum divided by the number of samples as a floating-point number, as router losses of transformers 5 are."""
+
+        def __init__(self):
+            super().__init__()
+            self.inner = nn.Linear(8, 5)
+
+        def forward(self, x):
+            return (self.inner(x).square().sum(0) / (torch.sym_float(x.shape[0]) + torch.sym_float(x.shape[0]))).sum()
+
+    result["mean_by_size"] = (MeanBySize(), (torch.randn(4, 8),), {"layers": 0})
+    result["experts"] = (Mixture(), windows(4, 6, 32), {"layers": 2})
+    result["experts_by_rows"] = (Mixture(rows_first=True, bias=True), windows(4, 6, 32), {"layers": 2})
+    result["experts_sorted"] = (SortedMixture(), (torch.randn(4, 12),), {"layers": 0})
     result["in_place"] = (InPlace(), (torch.randn(4, 8), torch.randn(4, 8)), {"layers": 0})
 
     class Masked(nn.Module):

@@ -11,6 +11,7 @@
 #include "common/env.h"
 #include "common/json.h"
 #include "model/load.h"
+#include "model/shard.h"
 
 #include <catch2/catch.hpp>
 
@@ -193,6 +194,34 @@ TEST_CASE("a loss that is no mean over samples is named with its source line", "
     CHECK(load(name).coupled.empty());
   }
   CHECK(load("loss_terms").loss.size() == 7);
+}
+
+TEST_CASE("experts that were sorted into groups are read in the form without a sort", "[pt2]") {
+  const auto count = [](const ModelGraph& graph, std::string_view target) {
+    return std::count_if(graph.ops.begin(), graph.ops.end(), [&](const Op& op) { return op.target == target; });
+  };
+  for (const char* name : {"experts", "experts_by_rows"}) {
+    INFO(name);
+    const ModelGraph graph = load(name);
+    // Nothing mixes samples any more: run_graph.py splits the batch of these two.
+    CHECK(graph.coupled.empty());
+    for (const char* gone : {"transformers::grouped_mm_fallback", "aten::sort", "aten::histc", "aten::index_put"})
+      CHECK(count(graph, gone) == 0);
+    CHECK(count(graph, "aten::bmm") == 4);
+    for (const int block : {1, 2}) {
+      const BlockExperts experts = find_experts(graph, block);
+      CHECK(experts.count == 5);
+      CHECK(experts.chosen == 2);
+      CHECK(experts.tables.size() == 2);
+    }
+    std::set<std::string> names;
+    for (const Value& value : graph.values) CHECK(names.insert(value.name).second);
+  }
+  // A sum over rows as they were sorted depends on the order.
+  const ModelGraph kept = load("experts_sorted");
+  CHECK(count(kept, "transformers::grouped_mm_fallback") == 2);
+  CHECK(count(kept, "aten::sort") == 1);
+  CHECK_FALSE(kept.coupled.empty());
 }
 
 TEST_CASE("the recorded step is the eager one", "[pt2]") {

@@ -8,6 +8,10 @@ foreach(maker make_fixtures make_expectations)
       ENVIRONMENT "OMP_NUM_THREADS=1")
   endif()
 endforeach()
+# Five families of models and data for them, for tests that train them.
+add_test(NAME model_make_models COMMAND ${PROJECT_SOURCE_DIR}/.venv/bin/python ${PROJECT_SOURCE_DIR}/tests/model/make_models.py
+  ${PROJECT_BINARY_DIR}/fixtures/models)
+set_tests_properties(model_make_models PROPERTIES FIXTURES_SETUP family_models LABELS unit TIMEOUT 300 ENVIRONMENT "OMP_NUM_THREADS=1")
 if(TEST model)
   set_tests_properties(model PROPERTIES FIXTURES_REQUIRED model_fixtures)
 endif()

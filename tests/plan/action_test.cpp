@@ -22,14 +22,15 @@ TEST_CASE("an action prints as documented", "[action]") {
   CHECK(to_text(Action{ActionKind::ReduceTied, -1, -1, -1, 1}) == "REDUCE_TIED1");
   CHECK(to_text(Action{ActionKind::CountLoss}) == "COUNT_LOSS");
   CHECK(to_text(Action{ActionKind::ReduceLossCount}) == "REDUCE_LOSS_COUNT");
+  CHECK(to_text(Action{ActionKind::ReduceShared}) == "REDUCE_SHARED");
   CHECK(to_text(Action{ActionKind::ReduceNorm}) == "REDUCE_NORM");
   CHECK(to_text(Action{ActionKind::Optimizer}) == "OPTIMIZER");
 }
 
 TEST_CASE("parse_action is the exact inverse of to_text", "[action]") {
   for (const char* text : {"F3[2,5)", "F3", "B0[0,1)", "I2", "W2[1,9)", "SEND_F3", "RECV_F0", "SEND_B1", "RECV_B12",
-                           "REDUCE_GRAD[0,4)", "REDUCE_TIED0", "COUNT_LOSS", "REDUCE_LOSS_COUNT", "REDUCE_NORM",
-                           "OPTIMIZER", "F3.1[2,5)", "W0.12", "SEND_F3.1"}) {
+                           "REDUCE_GRAD[0,4)", "REDUCE_TIED0", "REDUCE_SHARED", "COUNT_LOSS", "REDUCE_LOSS_COUNT",
+                           "REDUCE_NORM", "OPTIMIZER", "F3.1[2,5)", "W0.12", "SEND_F3.1"}) {
     const auto action = parse_action(text);
     REQUIRE(action);
     CHECK(to_text(*action) == text);
@@ -70,7 +71,7 @@ TEST_CASE("parse_action is the exact inverse of to_text", "[action]") {
 TEST_CASE("every kind has a stream of its sort and a name of its own", "[action]") {
   std::set<std::string_view> names;
   for (int i = 0; i <= static_cast<int>(ActionKind::ReduceNorm); ++i) names.insert(to_text(static_cast<ActionKind>(i)));
-  CHECK(names.size() == 14);
+  CHECK(names.size() == 15);
   CHECK(names.count("send_activation") == 1);
   CHECK(is_compute(ActionKind::CountLoss));
   CHECK(is_compute(ActionKind::Optimizer));

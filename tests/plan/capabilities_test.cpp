@@ -11,11 +11,12 @@ TEST_CASE("what a plan needs is named, and everything runnable can be planned", 
   Plan plan = make_plan(make_chain_graph(), make_cpu_cluster({4}), {.cuts = {3}, .samples = {{3, 3}, {6}}});
   CHECK(list_beyond(plan, kRunnable).empty());
   plan.stages[1].replicas[0].tensor = 2;
-  plan.stages[0].zero_stage = 1;
+  plan.stages[0].zero_stage = 3;
   plan.precision = Precision::BFloat16;
-  CHECK(list_beyond(plan, kRunnable) == std::vector<std::string>{"tensor parallelism", "ZeRO"});
+  CHECK(list_beyond(plan, kRunnable) == std::vector<std::string>{"tensor parallelism"});
   Capabilities float32_only = kRunnable;
   float32_only.bfloat16 = false;
+  float32_only.max_zero_stage = 2;
   CHECK(list_beyond(plan, float32_only) == std::vector<std::string>{"tensor parallelism", "ZeRO", "bfloat16"});
   CHECK(list_beyond(plan, kPlannable).empty());
   plan.stages[1].replicas[0].tensor = 128;

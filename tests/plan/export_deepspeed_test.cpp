@@ -89,3 +89,12 @@ TEST_CASE("DeepSpeed: context and expert degrees", "[export_deepspeed_test]") {
   CHECK(tells(exported.not_expressed, "Ulysses"));
   CHECK(tells(exported.not_expressed, "ep_size=2"));
 }
+
+TEST_CASE("DeepSpeed: float16 has our loss scale", "[export_deepspeed_test]") {
+  Plan plan = make_export_plan({});
+  plan.precision = Precision::Float16;
+  const Json config = config_of(deepspeed(plan));
+  CHECK(config["fp16"]["enabled"].boolean());
+  CHECK(config["fp16"]["initial_scale_power"].integer() == 16);
+  CHECK_FALSE(config["bf16"]["enabled"].boolean());
+}

@@ -160,3 +160,12 @@ TEST_CASE("Megatron-LM: context and expert degrees", "[export_megatron_test]") {
   CHECK(has_line(exported, "--context-parallel-size 2"));
   CHECK(has_line(exported, "--expert-model-parallel-size 4"));
 }
+
+TEST_CASE("Megatron-LM: float16 has our loss scale", "[export_megatron_test]") {
+  Plan plan = make_export_plan({});
+  plan.precision = Precision::Float16;
+  const Exported exported = megatron(plan);
+  for (const char* line : {"--fp16", "--initial-loss-scale 65536", "--loss-scale-window 2000", "--hysteresis 1"})
+    CHECK(has_line(exported, line));
+  CHECK_FALSE(has_line(exported, "--bf16"));
+}

@@ -122,3 +122,11 @@ TEST_CASE("torchtitan: offload is FSDP's, of parameters too", "[export_torchtita
   plan.stages[0].offload = Offload::Activations;
   CHECK(tells(torchtitan(plan).not_expressed, "offload of activations"));
 }
+
+TEST_CASE("torchtitan: float16 becomes bfloat16, and that is told", "[export_torchtitan_test]") {
+  Plan plan = make_export_plan({});
+  plan.precision = Precision::Float16;
+  const Exported exported = torchtitan(plan);
+  CHECK(tells(exported.not_expressed, "float16 and its loss scale"));
+  CHECK(has_line(exported, "mixed_precision_param = \"bfloat16\""));
+}

@@ -133,6 +133,19 @@ TEST_CASE("replicas of several devices reduce position by position", "[groups]")
   CHECK(group_of(plan, groups, 0, {ActionKind::ReduceGradient, -1, 0, 6}, 1) == 2);
 }
 
+TEST_CASE("replicas of unequal meshes count the loss on their first devices", "[groups]") {
+  const model::ModelGraph graph = make_chain_graph();
+  Plan plan = make_plan(graph, make_cpu_cluster({8}), {.samples = {{3, 3}}});
+  plan.stages[0].replicas[0].tensor = 3;
+  plan.stages[0].replicas[0].devices = {{0, 0}, {0, 1}, {0, 2}};
+  plan.stages[0].replicas[1].devices = {{0, 3}};
+  const auto groups = make_groups(plan, graph);
+  REQUIRE(groups.size() == 2);
+  CHECK(groups[1].ranks == std::vector<int>{0, 3});
+  CHECK(group_of(plan, groups, 0, {ActionKind::ReduceLossCount}, 0) == 1);
+  CHECK(group_of(plan, groups, 0, {ActionKind::ReduceLossCount}, 2) == -1);
+}
+
 TEST_CASE("a shard meets the shards of the other mesh that it is made of", "[groups]") {
   Plan plan = make_plan(make_chain_graph(), make_cpu_cluster({8}), {.cuts = {3}, .samples = {{6}, {6}}});
   plan.stages[0].replicas[0].tensor = 2;

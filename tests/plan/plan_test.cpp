@@ -17,6 +17,10 @@ TEST_CASE("enumerators read back from their text", "[plan]") {
   CHECK(parse_recompute("full") == Recompute::Full);
   CHECK(to_text(Recompute::None) == "none");
   CHECK(parse_precision("bfloat16") == Precision::BFloat16);
+  CHECK(parse_precision("float16") == Precision::Float16);
+  CHECK(computed_dtype(Precision::Float16) == DType::Float16);
+  CHECK(is_mixed(Precision::Float16));
+  CHECK_FALSE(is_mixed(Precision::Float32));
   CHECK(to_text(Precision::Float32) == "float32");
   CHECK(parse_offload("activations") == Offload::Activations);
   CHECK(to_text(Offload::Optimizer) == "optimizer");

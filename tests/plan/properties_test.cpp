@@ -95,13 +95,13 @@ TEST_CASE("plans read back", "[properties]") {
     RC_ASSERT(read.has_value());
     RC_ASSERT(*read == random.plan);
     const int chunks = num_chunks(random.plan.stages.front());
-    const auto schedules = parse_schedule_csv(to_schedule_csv(random.plan), static_cast<int>(random.plan.stages.size()),
-                                              static_cast<int>(random.plan.batch.count), random.plan.schedule, chunks);
-    RC_ASSERT(schedules.has_value());
-    for (std::size_t s = 0; s < schedules->size(); ++s) {
-      RC_ASSERT((*schedules)[s] == make_schedule(random.plan.schedule, static_cast<int>(s),
-                                                 static_cast<int>(schedules->size()),
-                                                 static_cast<int>(random.plan.batch.count), chunks));
+    const auto schedule = read_schedule_csv(to_schedule_csv(random.plan));
+    RC_ASSERT(schedule.has_value());
+    RC_ASSERT(schedule->stages.size() == random.plan.stages.size());
+    for (std::size_t s = 0; s < schedule->stages.size(); ++s) {
+      RC_ASSERT(schedule->stages[s] == make_schedule(random.plan.schedule, static_cast<int>(s),
+                                                     static_cast<int>(schedule->stages.size()),
+                                                     static_cast<int>(random.plan.batch.count), chunks));
     }
   }));
 }

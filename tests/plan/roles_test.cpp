@@ -37,6 +37,29 @@ TEST_CASE("two stages of one and two replicas", "[roles]") {
   CHECK(plan.stages[1].bucket_starts == std::vector<int>{4, 3});
 }
 
+TEST_CASE("a mesh sums what its positions do not all cut once a step", "[roles]") {
+  const model::ModelGraph graph = make_chain_graph();
+  Plan plan = make_plan(graph, make_cpu_cluster({4}), {.samples = {{3, 1}}, .count = 1});
+  std::int64_t device = 0;
+  for (Replica& replica : plan.stages[0].replicas) {
+    replica.tensor = 2;
+    replica.devices = {{0, device}, {0, device + 1}};
+    device += 2;
+  }
+  fill_roles(plan, graph, Bytes(1 << 30));
+  CHECK(text_of(plan.roles[0].actions) ==
+        "COUNT_LOSS REDUCE_LOSS_COUNT F0[0,6) B0[0,6) REDUCE_GRAD[0,6) REDUCE_SHARED REDUCE_NORM OPTIMIZER");
+  CHECK(check_order(plan, graph).empty());
+  // Where meshes differ no two devices hold equal shards: everything is shared.
+  plan.stages[0].replicas[1].tensor = 1;
+  plan.stages[0].replicas[1].devices.pop_back();
+  fill_roles(plan, graph, Bytes(1));
+  CHECK(plan.stages[0].bucket_starts.empty());
+  CHECK(text_of(plan.roles[1].actions) ==
+        "COUNT_LOSS REDUCE_LOSS_COUNT F0[0,6) B0[0,6) REDUCE_SHARED REDUCE_NORM OPTIMIZER");
+  CHECK(check_order(plan, graph).empty());
+}
+
 TEST_CASE("a split backward sends after I and reduces behind the last W", "[roles]") {
   const Plan plan =
       make_plan(make_chain_graph(), make_cpu_cluster({3}),

@@ -31,43 +31,12 @@ TEST_CASE("what was printed reads back into the same roles", "[schedule_csv]") {
   for (const ScheduleKind kind : {ScheduleKind::GPipe, ScheduleKind::OneForwardOneBackward, ScheduleKind::ZeroBubbleH1,
                                   ScheduleKind::ZeroBubbleH2}) {
     const Plan plan = three_stages(kind);
-    const auto schedules = parse_schedule_csv(to_schedule_csv(plan), 3, 3);
-    REQUIRE(schedules);
+    const auto schedule = read_schedule_csv(to_schedule_csv(plan));
+    REQUIRE(schedule);
     Plan again = plan;
-    fill_roles(again, make_chain_graph(), Bytes(1), *schedules);
+    fill_roles(again, make_chain_graph(), Bytes(1), schedule->stages);
     CHECK(again == plan);
   }
-}
-
-TEST_CASE("PyTorch's own file reads", "[schedule_csv]") {
-  // torch 2.13.0, ScheduleGPipe._get_pipeline_order of 2 stages and 3 micro-batches, written by its _dump_csv.
-  const auto schedules =
-      parse_schedule_csv("0F0,0F1,0F2,,,,0B0,0B1,0B2,0REDUCE_GRAD\r\n,1F0,1F1,1F2,1B0,1B1,1B2,1REDUCE_GRAD\r\n", 2, 3);
-  REQUIRE(schedules);
-  CHECK((*schedules)[0] == make_schedule(ScheduleKind::GPipe, 0, 2, 3));
-  CHECK((*schedules)[1] == make_schedule(ScheduleKind::GPipe, 1, 2, 3));
-}
-
-TEST_CASE("split backwards read as I and W", "[schedule_csv]") {
-  const auto schedules = parse_schedule_csv("0F0,0I0,0W0\n", 1, 1);
-  REQUIRE(schedules);
-  CHECK(schedules->front() ==
-        std::vector<Action>{{ActionKind::Forward, 0}, {ActionKind::BackwardInput, 0}, {ActionKind::BackwardWeight, 0}});
-}
-
-TEST_CASE("every bad cell is named", "[schedule_csv]") {
-  const auto read = parse_schedule_csv("0F0,1F1,0X2,0F7,0B0\n1F0,1F1,1B0,1I1\n", 3, 2);
-  REQUIRE_FALSE(read);
-  std::vector<std::string> seen;
-  for (const Error& detail : read.error().details) seen.push_back(detail.path + " " + detail.message);
-  const std::vector<std::string> expected{" number of lines differs from the number of stages",
-                                          "line 1 cell 2 cell belongs to another stage",
-                                          "line 1 cell 3 not a cell of a schedule",
-                                          "line 1 cell 4 no such micro-batch",
-                                          "line 1 wrong number of forwards",
-                                          "line 1 wrong number of backwards",
-                                          "line 2 wrong number of backwards"};
-  CHECK(seen == expected);
 }
 
 }  // namespace

@@ -78,21 +78,24 @@ TEST_CASE("V6: backend", "[validate]") {
 
 TEST_CASE("V7: precision", "[validate]") {
   Case c;
-  c.plan.precision = Precision::BFloat16;
-  CHECK(c.errors().empty());
-  Capabilities float32_only = kRunnable;
-  float32_only.bfloat16 = false;
-  const auto errors = validate(c.plan, c.graph, c.resources, float32_only);
-  REQUIRE(errors.size() == 1);
-  CHECK(errors.front().message.substr(0, 3) == "V7:");
-  CHECK(errors.front().path == "precision");
-  CHECK(errors.front().code == ErrorCode::Unimplemented);
+  for (const Precision precision : {Precision::BFloat16, Precision::Float16}) {
+    c.plan.precision = precision;
+    CHECK(c.errors().empty());
+    Capabilities fewer = kRunnable;
+    (precision == Precision::BFloat16 ? fewer.bfloat16 : fewer.float16) = false;
+    const auto errors = validate(c.plan, c.graph, c.resources, fewer);
+    REQUIRE(errors.size() == 1);
+    CHECK(errors.front().message.substr(0, 3) == "V7:");
+    CHECK(errors.front().path == "precision");
+    CHECK(errors.front().code == ErrorCode::Unimplemented);
+    CHECK(errors.front().expected == (precision == Precision::BFloat16 ? "float32, float16" : "float32, bfloat16"));
+  }
 }
 
 TEST_CASE("V8: schedule", "[validate]") {
   Case c;
-  for (const auto kind :
-       {ScheduleKind::Interleaved, ScheduleKind::ZeroBubbleH1, ScheduleKind::ZeroBubbleH2, ScheduleKind::ZeroBubbleV}) {
+  for (const auto kind : {ScheduleKind::Interleaved, ScheduleKind::ZeroBubbleH1, ScheduleKind::ZeroBubbleH2,
+                          ScheduleKind::ZeroBubbleV, ScheduleKind::Custom, ScheduleKind::CustomV}) {
     c.plan.schedule = kind;
     const auto errors = validate(c.plan, c.graph, c.resources, Capabilities{});
     REQUIRE_FALSE(errors.empty());
@@ -108,6 +111,7 @@ TEST_CASE("what cannot run may be planned", "[validate]") {
   Case c;
   c.plan.precision = Precision::BFloat16;
   c.plan.stages[1].zero_stage = 3;
+  c.plan.stages[0].offload = Offload::Optimizer;
   c.plan.schedule = ScheduleKind::ZeroBubbleH2;
   c.refill();
   CHECK(validate(c.plan, c.graph, c.resources, kPlannable).empty());
@@ -311,7 +315,12 @@ TEST_CASE("V19: ZeRO, offload and selective recompute", "[validate]") {
   Case c;
   SECTION("zero") {
     c.plan.stages[1].zero_stage = 3;
-    check_rule(c, "V19", "stages[1].zero_stage", ErrorCode::Unimplemented);
+    c.refill();
+    CHECK(c.errors().empty());
+    for (const int none : {4, -1}) {
+      c.plan.stages[1].zero_stage = none;
+      check_rule(c, "V19", "stages[1].zero_stage");
+    }
   }
   SECTION("offload") {
     c.plan.stages[0].offload = Offload::Optimizer;
@@ -427,7 +436,7 @@ TEST_CASE("all problems are reported at once", "[validate]") {
   c.plan.receive_credits = 0;
   c.plan.stages[0].recompute.clear();
   c.plan.stages[1].replicas[0].samples = 100;
-  c.plan.stages[1].zero_stage = 1;
+  c.plan.stages[1].zero_stage = 4;
   std::set<std::string> rules;
   for (const Error& error : c.errors()) rules.insert(error.message.substr(0, error.message.find(':')));
   CHECK(rules == std::set<std::string>{"V6", "V9", "V17", "V18", "V19"});

@@ -28,6 +28,14 @@ TEST_CASE("every bad constraint is named at once", "[constraints_test]") {
   CHECK(found.error().code == ErrorCode::InvalidArgument);
   REQUIRE(found.error().details.size() == 10);
   CHECK(found.error().details[1].path == "plan.colour");
-  CHECK(found.error().details[4].expected == "gpipe, 1f1b, interleaved, zbh1, zbh2, zbv");
+  CHECK(found.error().details[4].expected == "gpipe, 1f1b, interleaved, zbh1, zbh2, zbv, csv:FILE");
   CHECK(found.error().details[5].message == "cuts must ascend");
+}
+
+TEST_CASE("a schedule may come from a file, whose name is taken as it is", "[constraints_test]") {
+  const auto found = parse_constraints({"schedule=csv:a folder/order,1.csv"});
+  REQUIRE(found.has_value());
+  CHECK(found->schedule_file == "a folder/order,1.csv");
+  CHECK(found->schedule.empty());
+  CHECK(parse_constraints({"schedule=csv:"}).error().expected == "csv:FILE");
 }

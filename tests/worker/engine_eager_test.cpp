@@ -47,7 +47,8 @@ TEST_CASE("windows are permuted as an independent Philox says") {
 
 TEST_CASE("loss and gradients of exported models equal eager") {
   const Json expectations = read_json(fixture("expectations.json"));
-  for (const std::string name : {"gpt", "gpt_static", "gpt2", "llama", "in_place", "masked", "symbolic"}) {
+  for (const std::string name : {"gpt", "gpt_static", "gpt2", "llama", "in_place", "masked", "symbolic", "experts",
+                                 "experts_by_rows", "experts_sorted"}) {
     DYNAMIC_SECTION(name) {
       const auto report = worker::check_model(fixture(name + ".pt2"), 1);
       if (!report) FAIL(to_text(report.error()));

@@ -173,6 +173,24 @@ TEST_CASE("the allocator counts what is in use and reuses what was freed") {
   CHECK(worker::memory_peak().value - before.value == 4096 + (1 << 20));
 }
 
+TEST_CASE("what lives as long as the training takes just its bytes, and gives them back") {
+  worker::install_caching_allocator();
+  const Bytes before = worker::memory_in_use();
+  {
+    at::Tensor exact;
+    {
+      const worker::ExactSizes exact_sizes;
+      exact = at::empty({1'000'003});
+    }
+    CHECK(worker::memory_in_use().value - before.value == 4'000'064);
+    CHECK(reinterpret_cast<std::uintptr_t>(exact.data_ptr()) % 64 == 0);
+    // Size classes again: 512 x 2^12 x (1 + 8 / 8).
+    const at::Tensor rounded = at::empty({1'000'003});
+    CHECK(worker::memory_in_use().value - before.value == 4'000'064 + 4'194'304);
+  }
+  CHECK(worker::memory_in_use() == before);
+}
+
 TEST_CASE("the learning rate warms up and falls along a cosine") {
   worker::OptimizerSettings optimizer;
   optimizer.learning_rate = 2;

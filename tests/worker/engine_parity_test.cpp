@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "tests/worker/engine_support.h"
+#include "worker/engine/caching_allocator.h"
 
 #include <catch2/catch.hpp>
 
@@ -160,8 +161,8 @@ TEST_CASE("plans with several chunks a stage equal one rank") {
   }
 }
 
-TEST_CASE("on one rank a split backward trains to the bits of a whole one") {
-  PlanSpec spec{.stages = {{6, {8}}}, .count = 4, .recompute_blocks = {0, 2, 5}};
+TEST_CASE("a split backward trains to the bits of a whole one") {
+  PlanSpec spec{.stages = {{3, {8}}, {6, {8}}}, .count = 4, .recompute_blocks = {0, 2, 5}};
   const TrainingRun whole = train(graph(), make_plan(graph(), spec), settings());
   REQUIRE(whole.problems == std::vector<std::string>{});
   for (const ScheduleKind schedule : {ScheduleKind::ZeroBubbleH1, ScheduleKind::ZeroBubbleH2}) {
@@ -173,6 +174,17 @@ TEST_CASE("on one rank a split backward trains to the bits of a whole one") {
     CHECK(split.validation == whole.validation);
     CHECK(split.parameters == whole.parameters);
   }
+}
+
+TEST_CASE("halves that follow each other, where nobody waits for the first, hold what a whole backward holds") {
+  PlanSpec spec{.stages = {{6, {8}}}, .count = 4};
+  const TrainingRun whole = train(graph(), make_plan(graph(), spec), settings());
+  const Bytes peak = worker::memory_peak();
+  spec.schedule = ScheduleKind::ZeroBubbleH1;
+  const TrainingRun split = train(graph(), make_plan(graph(), spec), settings());
+  REQUIRE(split.problems == std::vector<std::string>{});
+  CHECK(split.parameters == whole.parameters);
+  CHECK(worker::memory_peak() == peak);
 }
 
 TEST_CASE("a loss that counts unpadded targets is the full batch's, however the batch is split") {

@@ -162,7 +162,7 @@ TEST_CASE("plans and data that cannot run are refused") {
     CHECK(code() == ErrorCode::Unimplemented);
   }
   SECTION("ZeRO") {
-    plan.stages[0].zero_stage = 3;
+    plan.stages[0].zero_stage = 4;
     CHECK(code() == ErrorCode::Unimplemented);
   }
   SECTION("no file") {

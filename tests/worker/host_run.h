@@ -65,7 +65,8 @@ inline TrainingRun train_over_host(const model::ModelGraph& graph, const plan::P
   const auto one_rank = [&](int rank) -> Result<void> {
     const Deadline deadline = Deadline::after(steady_clock(), Seconds(60));
     COX_TRY(auto world, endpoints[rank]->connect(addresses, deadline));
-    COX_TRY(const HostCommunicators made, make_communicators(std::move(world), plan::make_groups(plan, graph), rank));
+    COX_TRY(const HostCommunicators made,
+            make_communicators(std::move(world), plan::rank_groups(plan, graph, rank), rank));
     COX_TRY_VOID(train_rank(graph, plan, rank, settings, made.borrowed, signals[rank], run, mutex));
     // No rank takes its memory away while another still reads from it.
     return made.world->barrier(deadline).wait(deadline);

@@ -1,13 +1,19 @@
 #pragma once
 // Trains a plan with every rank a thread of this process: real engine, real executor, fake communicator.
 #include <algorithm>
+#include <cmath>
 #include <exception>
+#include <limits>
 #include <map>
+#include <optional>
+#include <set>
+#include <stdexcept>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "executor/executor.h"
+#include "plan/layout/mesh_groups.h"
 #include "plan/program.h"
 #include "tests/worker/thread_communicator.h"
 #include "worker/engine/engine.h"
@@ -17,6 +23,8 @@ namespace coxswain::tests {
 struct StageSpec {
   int end_block = 0;
   std::vector<std::int64_t> samples;  // per replica
+  std::vector<int> tensor = {};       // devices of each replica's tensor axis; else 1
+  std::vector<int> context = {};      // of its context axis
 };
 
 struct PlanSpec {
@@ -29,21 +37,28 @@ struct PlanSpec {
   std::vector<int> part_ends = {};  // with chunks: last block of every part + 1, in model order; else the stages' own
   std::vector<int> recompute_blocks = {};  // these, where not all are recomputed
   int receive_credits = 2;
+  std::vector<int> zero_stages = {};  // by stage, else 0
+  std::optional<plan::CsvSchedule> order = {};  // in place of `schedule`
 };
 
 inline plan::Plan make_plan(const model::ModelGraph& graph, const PlanSpec& spec) {
   plan::Plan plan;
   std::int64_t device = 0;
-  plan.schedule = spec.schedule;
+  plan.schedule = spec.order ? spec.order->kind : spec.schedule;
   plan.receive_credits = spec.receive_credits;
   std::vector<int> ends = spec.part_ends;
   for (const StageSpec& given : spec.stages) {
     if (spec.part_ends.empty()) ends.push_back(given.end_block);
     plan::Stage stage;
     plan.batch.micro = 0;
-    for (const std::int64_t samples : given.samples) {
-      stage.replicas.push_back({{{0, device++}}, 1, 1, 1, samples});
-      plan.batch.micro += samples;
+    for (std::size_t r = 0; r < given.samples.size(); ++r) {
+      plan::Replica replica;
+      replica.tensor = given.tensor.empty() ? 1 : given.tensor[r];
+      replica.context = given.context.empty() ? 1 : given.context[r];
+      replica.samples = given.samples[r];
+      for (int d = 0; d < replica.tensor * replica.context; ++d) replica.devices.push_back({0, device++});
+      plan.batch.micro += replica.samples;
+      stage.replicas.push_back(std::move(replica));
     }
     plan.stages.push_back(std::move(stage));
   }
@@ -63,19 +78,51 @@ inline plan::Plan make_plan(const model::ModelGraph& graph, const PlanSpec& spec
       stage.recompute.push_back(full ? plan::Recompute::Full : plan::Recompute::None);
     }
   }
+  for (std::size_t s = 0; s < spec.zero_stages.size(); ++s) plan.stages[s].zero_stage = spec.zero_stages[s];
   plan.batch.count = spec.count;
   plan.batch.global = plan.batch.micro * spec.count;
   plan.precision = spec.precision;
-  plan::fill_roles(plan, graph, Bytes(spec.bucket_bytes));
+  if (!spec.order) {
+    plan::fill_roles(plan, graph, Bytes(spec.bucket_bytes));
+  } else if (auto applied = plan::apply_schedule(plan, graph, Bytes(spec.bucket_bytes), *spec.order); !applied) {
+    throw std::runtime_error(to_text(applied.error()));
+  }
   return plan;
 }
 
 struct TrainingRun {
   std::vector<double> losses, grad_norms, learning_rates;  // per step, of rank 0
   std::vector<double> validation;                          // after the last step
-  std::map<std::string, std::vector<float>> parameters;    // every rank's; ranks that share one must agree
+  /// Put together from every rank's parts; ranks that share elements must agree on them. NaN: nobody had it.
+  std::map<std::string, std::vector<float>> parameters;
   std::vector<std::string> problems;
+  std::vector<std::int64_t> skipped;  // steps that updated nothing
+  std::vector<double> loss_scales;    // per step
+  std::set<std::string> not_finite;   // "step 3 rank 1: the loss is"
 };
+
+/// Puts a part to its place in `whole`; false where another rank had other bits there.
+inline bool add_part(std::vector<float>& whole, const std::vector<std::int64_t>& dims,
+                     const worker::ParameterPart& part) {
+  std::int64_t count = 1;
+  for (const std::int64_t dim : dims) count *= dim;
+  if (whole.empty()) whole.assign(static_cast<std::size_t>(count), std::numeric_limits<float>::quiet_NaN());
+  bool equal = true;
+  for (std::size_t i = 0; i < part.values.size(); ++i) {
+    std::int64_t place = 0, scale = 1;
+    std::int64_t rest = part.first + static_cast<std::int64_t>(i);
+    for (std::size_t d = dims.size(); d-- > 0;) {
+      const auto held = static_cast<std::int64_t>(part.rows[d].size());
+      place += part.rows[d][static_cast<std::size_t>(rest % held)] * scale;
+      rest /= held;
+      scale *= dims[d];
+    }
+    float& known = whole[static_cast<std::size_t>(place)];
+    equal = equal && (std::isnan(known) || known == part.values[i]);
+    known = part.values[i];
+  }
+  return equal;
+}
 
 /// Group `g` of rank `r`: communicators[r][g].
 using Communicators = std::vector<std::vector<std::unique_ptr<ThreadCommunicator>>>;
@@ -91,15 +138,23 @@ inline Result<void> run_program(const plan::RankProgram& program, executor::Comp
 inline Result<void> train_rank(const model::ModelGraph& graph, const plan::Plan& plan, int rank,
                                const worker::TrainSettings& settings,
                                const std::vector<collective::Communicator*>& communicators,
-                               collective::CompletionSignal& signal, TrainingRun& run, std::mutex& mutex) {
-  worker::EngineOptions options{&graph, &plan, rank, settings, communicators};
+                               collective::CompletionSignal& signal, TrainingRun& run, std::mutex& mutex,
+                               const worker::Localise& localise = {}) {
+  worker::EngineOptions options{&graph, &plan, rank, settings, communicators, localise};
   COX_TRY(auto engine, worker::make_engine(options));
   const plan::RankProgram program = plan::make_rank_program(plan, graph, rank);
   for (std::int64_t step = 1; step <= settings.steps; ++step) {
     COX_TRY_VOID(engine->begin_step(step));
     COX_TRY_VOID(run_program(program, *engine, communicators, signal));
     COX_TRY(const worker::StepNumbers numbers, engine->end_step());
+    if (!numbers.not_finite.empty()) {
+      const std::lock_guard lock(mutex);
+      run.not_finite.insert("step " + std::to_string(step) + " rank " + std::to_string(rank) + ": " +
+                            numbers.not_finite);
+    }
     if (rank != 0) continue;
+    if (numbers.skipped) run.skipped.push_back(step);
+    run.loss_scales.push_back(numbers.loss_scale);
     run.losses.push_back(numbers.loss);
     run.grad_norms.push_back(numbers.grad_norm);
     run.learning_rates.push_back(numbers.learning_rate);
@@ -114,28 +169,33 @@ inline Result<void> train_rank(const model::ModelGraph& graph, const plan::Plan&
   }
   const std::lock_guard lock(mutex);
   for (const model::Parameter& parameter : graph.parameters) {
-    auto values = engine->read_parameter(parameter.name);
-    if (!values) continue;
-    const auto [place, is_new] = run.parameters.emplace(parameter.name, *values);
-    if (!is_new && place->second != *values) run.problems.push_back(parameter.name + " differs between ranks");
+    auto part = engine->read_part(parameter.name);
+    if (!part) continue;
+    if (!add_part(run.parameters[parameter.name], parameter.dims, *part))
+      run.problems.push_back(parameter.name + " differs between ranks");
   }
   return {};
 }
 
-inline TrainingRun train(const model::ModelGraph& graph, const plan::Plan& plan,
-                         const worker::TrainSettings& settings) {
+inline TrainingRun train(const model::ModelGraph& graph, const plan::Plan& plan, const worker::TrainSettings& settings,
+                         const worker::Localise& localise = {}) {
   TrainingRun run;
   const int num_ranks = plan::num_ranks(plan);
-  const auto groups = plan::make_groups(plan, graph);
   std::vector<collective::CompletionSignal> signals(num_ranks);
   Communicators owned(num_ranks);
-  std::vector<std::shared_ptr<ThreadGroup>> shared;
-  for (auto& of_rank : owned) of_rank.resize(groups.size());
-  for (std::size_t g = 0; g < groups.size(); ++g) {
-    shared.push_back(std::make_shared<ThreadGroup>(static_cast<int>(groups[g].ranks.size())));
-    for (std::size_t i = 0; i < groups[g].ranks.size(); ++i) {
-      shared[g]->signals_[i] = &signals[groups[g].ranks[i]];
-      owned[groups[g].ranks[i]][g] = std::make_unique<ThreadCommunicator>(shared[g], static_cast<int>(i));
+  std::map<std::pair<std::size_t, int>, std::shared_ptr<ThreadGroup>> shared;  // by number and first rank
+  for (int rank = 0; rank < num_ranks; ++rank) {
+    const auto groups = plan::rank_groups(plan, graph, rank);
+    owned[rank].resize(groups.size());
+    for (std::size_t g = 0; g < groups.size(); ++g) {
+      const auto& ranks = groups[g].ranks;
+      const auto found = std::find(ranks.begin(), ranks.end(), rank);
+      if (found == ranks.end()) continue;
+      auto& group = shared[{g, ranks.front()}];
+      if (!group) group = std::make_shared<ThreadGroup>(static_cast<int>(ranks.size()));
+      const auto place = static_cast<int>(found - ranks.begin());
+      group->signals_[place] = &signals[rank];
+      owned[rank][g] = std::make_unique<ThreadCommunicator>(group, place);
     }
   }
   std::mutex mutex;
@@ -144,15 +204,19 @@ inline TrainingRun train(const model::ModelGraph& graph, const plan::Plan& plan,
     threads.emplace_back([&, rank] {
       std::vector<collective::Communicator*> communicators;
       for (const auto& one : owned[rank]) communicators.push_back(one.get());
-      const auto result = guard(
-          "tests", [&] { return train_rank(graph, plan, rank, settings, communicators, signals[rank], run, mutex); });
+      const auto result = guard("tests", [&] {
+        return train_rank(graph, plan, rank, settings, communicators, signals[rank], run, mutex, localise);
+      });
       if (result) return;
       const std::lock_guard lock(mutex);
       run.problems.push_back("rank " + std::to_string(rank) + ": " + to_text(result.error()));
-      for (auto& group : shared) group->abort("another rank failed");
+      for (auto& [key, group] : shared) group->abort("another rank failed");
     });
   }
   for (auto& thread : threads) thread.join();
+  for (const auto& [name, values] : run.parameters)
+    if (std::any_of(values.begin(), values.end(), [](float value) { return std::isnan(value); }))
+      run.problems.push_back("no rank holds all of " + name);
   return run;
 }
 

@@ -49,7 +49,8 @@ at::Tensor merged(const at::Tensor& tensor) {
 // The mask as something to add, with the strides of a broadcast over the leading dims.
 at::Tensor additive_mask(const AttentionArguments& arguments, const Shape& shape) {
   at::Tensor mask = arguments.mask;
-  if (mask.scalar_type() == c10::ScalarType::BFloat16) mask = mask.to(c10::ScalarType::Float);
+  if (mask.scalar_type() == c10::ScalarType::BFloat16 || mask.scalar_type() == c10::ScalarType::Half)
+    mask = mask.to(c10::ScalarType::Float);
   if (mask.scalar_type() == c10::ScalarType::Bool) {
     const auto options = mask.options().dtype(c10::ScalarType::Float);
     mask = at::where(mask, at::full({}, 0.0, options), at::full({}, -std::numeric_limits<double>::infinity(), options));
@@ -62,6 +63,42 @@ at::Tensor additive_mask(const AttentionArguments& arguments, const Shape& shape
   return mask.expand(sizes).reshape({shape.matrices, shape.queries, shape.keys});
 }
 
+/// Whose words a row of scores draws: its sample, and its number among the sample's rows.
+struct RowPlace {
+  std::uint32_t sample = kNoSample;
+  std::int64_t row = 0;
+};
+
+/// The same for rows of a part: heads and queries count in the whole.
+std::vector<RowPlace> part_rows(const AttentionArguments& arguments, const Shape& shape) {
+  const PartIndex& part = *arguments.place.part;
+  const std::size_t leading = part.sizes.size() - 2;
+  std::int64_t per_sample = arguments.place.rows_per_sample;  // matrices of the whole
+  for (std::size_t d = 1; d < leading; ++d) per_sample *= part.sizes[d];
+  const auto& queries = part.rows[leading];
+  std::vector<RowPlace> places;
+  places.reserve(static_cast<std::size_t>(shape.matrices * shape.queries));
+  for (std::int64_t m = 0; m < shape.matrices; ++m) {
+    std::int64_t matrix = 0, scale = 1, rest = m;
+    for (std::size_t d = leading; d-- > 0;) {
+      const auto count = static_cast<std::int64_t>(part.rows[d].size());
+      matrix += part.rows[d][static_cast<std::size_t>(rest % count)] * scale;
+      rest /= count;
+      scale *= part.sizes[d];
+    }
+    RowPlace place;
+    if (per_sample > 0) {
+      place.sample = static_cast<std::uint32_t>(arguments.place.first_sample + matrix / per_sample);
+      matrix %= per_sample;
+    }
+    for (const std::int64_t query : queries) {
+      place.row = matrix * part.sizes[leading] + query;
+      places.push_back(place);
+    }
+  }
+  return places;
+}
+
 /// scores [matrices, queries, keys] -> signed probabilities in place; returns what multiplies the values.
 at::Tensor run_forward_rows(const AttentionArguments& arguments, const Shape& shape, const at::Tensor& bias,
                             float scale, at::Tensor& scores) {
@@ -72,17 +109,21 @@ at::Tensor run_forward_rows(const AttentionArguments& arguments, const Shape& sh
   TORCH_CHECK(!bias_data || bias.stride(2) == 1 || shape.keys == 1, "attention mask with strided keys");
   // Rows are padded to whole groups, so that each starts a group of its own.
   const std::int64_t row_groups = (shape.keys + kWordGroup - 1) / kWordGroup;
+  const std::vector<RowPlace> places = arguments.place.part ? part_rows(arguments, shape) : std::vector<RowPlace>();
   const std::int64_t grain = std::max<std::int64_t>(1, 16384 / std::max<std::int64_t>(1, shape.keys));
   at::parallel_for(0, shape.matrices * shape.queries, grain, [&](std::int64_t begin, std::int64_t end) {
     std::vector<std::uint32_t> words(static_cast<std::size_t>(row_groups * kWordGroup));
     for (std::int64_t r = begin; r < end; ++r) {
       const std::int64_t matrix = r / shape.queries, query = r % shape.queries;
       const bool has_samples = shape.matrices_per_sample > 0;
-      const auto sample =
-          has_samples ? static_cast<std::uint32_t>(arguments.place.first_sample + matrix / shape.matrices_per_sample)
-                      : kNoSample;
-      const std::int64_t row_in_sample =
-          (has_samples ? matrix % shape.matrices_per_sample : matrix) * shape.queries + query;
+      auto sample = has_samples
+                        ? static_cast<std::uint32_t>(arguments.place.first_sample + matrix / shape.matrices_per_sample)
+                        : kNoSample;
+      std::int64_t row_in_sample = (has_samples ? matrix % shape.matrices_per_sample : matrix) * shape.queries + query;
+      if (!places.empty()) {
+        sample = places[static_cast<std::size_t>(r)].sample;
+        row_in_sample = places[static_cast<std::size_t>(r)].row;
+      }
       SoftmaxRow row;
       row.length = shape.keys;
       row.visible = arguments.is_causal ? std::min(query + 1, shape.keys) : shape.keys;
@@ -156,8 +197,8 @@ at::Tensor dropout_attention(const AttentionArguments& given) {
   arguments.key = repeat_heads(arguments.key, arguments.query);
   arguments.value = repeat_heads(arguments.value, arguments.query);
   const c10::ScalarType type = arguments.query.scalar_type();
-  TORCH_CHECK(type == c10::ScalarType::Float || type == c10::ScalarType::BFloat16,
-              "attention with dropout takes float32 or bfloat16, got ", type);
+  TORCH_CHECK(type == c10::ScalarType::Float || type == c10::ScalarType::BFloat16 || type == c10::ScalarType::Half,
+              "attention with dropout takes float32, bfloat16 or float16, got ", type);
   const bool requires_grad = torch::autograd::compute_requires_grad(arguments.query, arguments.key, arguments.value);
   torch::autograd::edge_list edges;
   if (requires_grad) edges = torch::autograd::collect_next_edges(arguments.query, arguments.key, arguments.value);

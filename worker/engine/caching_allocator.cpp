@@ -39,11 +39,17 @@ std::size_t class_bytes(int index) {
   return base + static_cast<std::size_t>(within) * (base / kClassesPerDoubling);
 }
 
+/// Of blocks outside the classes.
+constexpr int kExact = -1;
+
 /// Stands just before the elements; as large as the alignment, so that these stay aligned.
 struct alignas(kAlignment) BlockHeader {
   int index = 0;
+  std::size_t bytes = 0;
 };
 static_assert(sizeof(BlockHeader) == kAlignment);
+
+thread_local bool exact_sizes = false;
 
 /// Lives until the process ends: tensors in static storage may be freed after any destructor of ours.
 class CachingAllocator final : public c10::Allocator {
@@ -51,7 +57,7 @@ class CachingAllocator final : public c10::Allocator {
   c10::DataPtr allocate(std::size_t request) override {
     const c10::Device device(c10::DeviceType::CPU);
     if (request == 0) return {nullptr, nullptr, &CachingAllocator::free_block, device};
-    void* data = take(class_index(request));
+    void* data = exact_sizes ? take_exact(request) : take(class_index(request));
     return {data, data, &CachingAllocator::free_block, device};
   }
   c10::DeleterFnPtr raw_deleter() const override { return &CachingAllocator::free_block; }
@@ -89,34 +95,46 @@ class CachingAllocator final : public c10::Allocator {
       free_[index].pop_back();
       return data;
     }
-    return make_block(index);
+    return make_block(index, class_bytes(index));
   }
 
-  void* make_block(int index) {
-    const std::size_t bytes = sizeof(BlockHeader) + class_bytes(index);
+  void* take_exact(std::size_t request) {
+    const std::lock_guard lock(mutex_);
+    const std::size_t payload = (request + kAlignment - 1) / kAlignment * kAlignment;
+    add_in_use(static_cast<std::int64_t>(payload));
+    return make_block(kExact, payload);
+  }
+
+  void* make_block(int index, std::size_t payload) {
+    const std::size_t bytes = sizeof(BlockHeader) + payload;
     const std::size_t alignment = bytes >= kHugePage ? kHugePage : kAlignment;
     void* base = nullptr;
     if (posix_memalign(&base, alignment, bytes) != 0) {
       // What is cached in other classes may be what is missing.
       release_locked();
       if (posix_memalign(&base, alignment, bytes) != 0) {
-        add_in_use(-static_cast<std::int64_t>(class_bytes(index)));
+        add_in_use(-static_cast<std::int64_t>(payload));
         throw std::bad_alloc();
       }
     }
     if (alignment == kHugePage) madvise(base, bytes, MADV_HUGEPAGE);  // a refusal costs speed only
-    auto* header = new (base) BlockHeader{index};
+    auto* header = new (base) BlockHeader{index, payload};
     return header + 1;
   }
 
   static void free_block(void* data);
 
   void give_back(void* data) {
-    const int index = (static_cast<BlockHeader*>(data) - 1)->index;
+    BlockHeader* header = static_cast<BlockHeader*>(data) - 1;
+    const int index = header->index;
     const std::lock_guard lock(mutex_);
+    add_in_use(-static_cast<std::int64_t>(header->bytes));
+    if (index == kExact) {
+      std::free(header);
+      return;
+    }
     if (free_.size() <= static_cast<std::size_t>(index)) free_.resize(index + 1);
     free_[index].push_back(data);
-    add_in_use(-static_cast<std::int64_t>(class_bytes(index)));
   }
 
   void release_locked() {
@@ -155,6 +173,9 @@ void install_caching_allocator() {
   }();
   static_cast<void>(installed);
 }
+
+ExactSizes::ExactSizes() : before_(exact_sizes) { exact_sizes = true; }
+ExactSizes::~ExactSizes() { exact_sizes = before_; }
 
 std::size_t size_class_bytes(std::size_t request) { return class_bytes(class_index(request)); }
 Bytes memory_in_use() { return Bytes(allocator().in_use()); }

@@ -14,6 +14,19 @@ void install_caching_allocator();
 /// Size of the block that serves a request: multiples of 64 bytes up to 512, then eight classes per doubling.
 [[nodiscard]] std::size_t size_class_bytes(std::size_t request);
 
+/// While one lives, tensors that this thread makes get the bytes that they ask for (to 64), which go back to the system
+/// when they are freed: for what lives as long as the training, where a size class would waste up to an eighth.
+class ExactSizes {
+ public:
+  ExactSizes();
+  ~ExactSizes();
+  ExactSizes(const ExactSizes&) = delete;
+  ExactSizes& operator=(const ExactSizes&) = delete;
+
+ private:
+  bool before_;
+};
+
 /// Bytes in use, rounded, without cached free blocks; and their peak since the last reset.
 [[nodiscard]] Bytes memory_in_use();
 [[nodiscard]] Bytes memory_peak();

@@ -13,18 +13,19 @@ using plan::ActionKind;
 
 class ChunkMaker {
  public:
-  ChunkMaker(const model::ModelGraph& graph, const plan::Plan& plan, const std::vector<plan::Group>& groups, int rank)
-      : graph_(graph), plan_(plan), groups_(groups), rank_(rank), place_(plan::place_of(plan, rank)) {}
+  ChunkMaker(const LocalView& view, const plan::Plan& plan, const std::vector<plan::Group>& groups, int rank)
+      : view_(view), plan_(plan), groups_(groups), rank_(rank), place_(plan::place_of(plan, rank)) {}
 
   Result<Chunk> make(int index, const WeightSource& weights, ParameterStore& store) const {
     const plan::Stage& stage = plan_.stages[place_.stage];
     Chunk chunk;
     chunk.run = plan::run_of(stage, index);
-    LoweringOptions lowering{chunk.run.first_block, chunk.run.end_block, stage.replicas[place_.replica].samples, {},
-                             plan_.precision};
+    LoweringOptions lowering{
+        chunk.run.first_block, chunk.run.end_block,          stage.replicas[place_.replica].samples, {},
+        plan_.precision,       view_.part ? &view_ : nullptr};
     for (int b = chunk.run.first_block; b < chunk.run.end_block; ++b)
       lowering.recompute.push_back(stage.recompute[plan::position_of(stage, b)] == plan::Recompute::Full);
-    COX_TRY(chunk.runner, StageRunner::make(graph_, lowering, weights, store));
+    COX_TRY(chunk.runner, StageRunner::make(view_.graph(), lowering, weights, store));
     const model::StageSlice& slice = chunk.runner->stage().slice;
     chunk.activation_out = edge(slice.sent, ActionKind::SendActivation, index);
     chunk.gradient_in = edge(with_gradient(slice.sent), ActionKind::ReceiveGradient, index);
@@ -46,25 +47,36 @@ class ChunkMaker {
   [[nodiscard]] std::vector<ValueId> with_gradient(const std::vector<ValueId>& values) const {
     std::vector<ValueId> result;
     std::copy_if(values.begin(), values.end(), std::back_inserter(result),
-                 [&](ValueId v) { return graph_.values[v].requires_grad; });
+                 [&](ValueId v) { return view_.whole->values[v].requires_grad; });
     return result;
   }
 
   [[nodiscard]] EdgeSpec edge(std::vector<ValueId> values, ActionKind kind, int chunk) const {
     const Action action{kind, 0, -1, -1, -1, chunk};
-    EdgeSpec edge{std::move(values), plan::transfers_of(plan_, rank_, action), {}};
+    EdgeSpec edge;
+    edge.values = std::move(values);
+    const auto between = plan::edge_of(plan_, place_.stage, action);
+    edge.exists = between.has_value();
+    if (!between) return edge;
+    for (const ValueId v : edge.values)
+      edge.sizes.push_back(sizes_of(view_.graph(), v, plan_.stages[place_.stage].replicas[place_.replica].samples));
+    const bool makes = kind == ActionKind::SendActivation || kind == ActionKind::ReceiveGradient;
+    const int other = makes ? between->to : between->from;
+    edge.pieces = edge_pieces(*view_.whole, plan_, edge.values, rank_, other, makes);
+    for (std::size_t v = 0; v < edge.values.size(); ++v)
+      edge.whole.push_back(covers_once(edge.pieces, v, edge.sizes[v]) ? 1 : 0);
     const int group = plan::group_of(plan_, groups_, place_.stage, action);
-    for (const plan::Transfer& transfer : edge.transfers) {
-      COX_ENSURE(group >= 0);
+    COX_ENSURE(group >= 0);
+    for (EdgePiece& piece : edge.pieces) {
       const auto& ranks = groups_[group].ranks;
-      const auto found = std::find(ranks.begin(), ranks.end(), transfer.peer);
-      COX_ENSURE(found != ranks.end(), transfer.peer);
-      edge.peers.push_back(static_cast<int>(found - ranks.begin()));
+      const auto found = std::find(ranks.begin(), ranks.end(), piece.peer);
+      COX_ENSURE(found != ranks.end(), piece.peer);
+      piece.peer = static_cast<int>(found - ranks.begin());
     }
     return edge;
   }
 
-  const model::ModelGraph& graph_;
+  const LocalView& view_;
   const plan::Plan& plan_;
   const std::vector<plan::Group>& groups_;
   const int rank_;
@@ -73,10 +85,10 @@ class ChunkMaker {
 
 }  // namespace
 
-Result<std::vector<Chunk>> make_chunks(const model::ModelGraph& graph, const plan::Plan& plan,
+Result<std::vector<Chunk>> make_chunks(const LocalView& view, const plan::Plan& plan,
                                        const std::vector<plan::Group>& groups, int rank, const WeightSource& weights,
                                        ParameterStore& store) {
-  const ChunkMaker maker(graph, plan, groups, rank);
+  const ChunkMaker maker(view, plan, groups, rank);
   std::vector<Chunk> chunks;
   for (int c = 0; c < plan::num_chunks(plan.stages[plan::place_of(plan, rank).stage]); ++c) {
     COX_TRY(Chunk chunk, maker.make(c, weights, store));

@@ -20,8 +20,8 @@ struct Chunk {
   int before = -1, after = -1;
 };
 
-/// All chunks of `rank`'s stage. Errors: as StageRunner::make.
-[[nodiscard]] Result<std::vector<Chunk>> make_chunks(const model::ModelGraph& graph, const plan::Plan& plan,
+/// All chunks of `rank`'s stage; `view` outlives them. Errors: as StageRunner::make.
+[[nodiscard]] Result<std::vector<Chunk>> make_chunks(const LocalView& view, const plan::Plan& plan,
                                                      const std::vector<plan::Group>& groups, int rank,
                                                      const WeightSource& weights, ParameterStore& store);
 

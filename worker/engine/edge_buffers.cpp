@@ -2,18 +2,11 @@
 
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/zeros_like.h>
+#include <ATen/ops/zeros.h>
 
 namespace coxswain::worker {
 
 using collective::PointToPoint;
-
-at::Tensor EdgeBuffers::piece(const at::Tensor& whole, model::ValueId value, const plan::Transfer& transfer) const {
-  const auto samples = graph_.batch_symbol.empty() ? std::nullopt : sample_dim_of(graph_, value);
-  if (!samples) return whole;
-  return whole.narrow(samples->dim, transfer.first_sample * samples->multiple,
-                      transfer.num_samples * samples->multiple);
-}
 
 PointToPoint EdgeBuffers::operation(PointToPoint::Kind kind, int peer, const at::Tensor& part,
                                     model::ValueId value) const {
@@ -21,18 +14,20 @@ PointToPoint EdgeBuffers::operation(PointToPoint::Kind kind, int peer, const at:
 }
 
 std::vector<PointToPoint> EdgeBuffers::send(const plan::Action& action, const EdgeSpec& edge,
-                                            const std::vector<at::Tensor>& tensors, bool once) {
+                                            const std::vector<at::Tensor>& tensors) {
   Pending& pending = pending_[key_of(action)];
   std::vector<PointToPoint> operations;
-  for (std::size_t t = 0; t < edge.transfers.size(); ++t) {
-    auto& parts = pending.parts.emplace_back();
-    for (std::size_t i = 0; i < edge.values.size(); ++i) {
-      const bool split = !graph_.batch_symbol.empty() && sample_dim_of(graph_, edge.values[i]).has_value();
-      at::Tensor part = piece(tensors[i], edge.values[i], edge.transfers[t]).contiguous();
-      if (once && !split && t > 0) part = at::zeros_like(part);
-      operations.push_back(operation(PointToPoint::Kind::Send, edge.peers[t], part, edge.values[i]));
-      parts.push_back(std::move(part));
+  for (const EdgePiece& piece : edge.pieces) {
+    const at::Tensor& whole = tensors[piece.value];
+    at::Tensor part = one_box(whole, piece.rows);
+    if (part.defined()) {
+      part = part.contiguous();
+    } else {
+      part = at::empty(part_sizes(piece.rows), whole.options());
+      take_boxes(whole, piece.rows, part);
     }
+    operations.push_back(operation(PointToPoint::Kind::Send, piece.peer, part, edge.values[piece.value]));
+    pending.parts.push_back(std::move(part));
   }
   return operations;
 }
@@ -40,38 +35,31 @@ std::vector<PointToPoint> EdgeBuffers::send(const plan::Action& action, const Ed
 std::vector<PointToPoint> EdgeBuffers::receive(const plan::Action& action, const EdgeSpec& edge) {
   Pending& pending = pending_[key_of(action)];
   std::vector<PointToPoint> operations;
-  for (const model::ValueId value : edge.values)
-    pending.whole.push_back(
-        at::empty(sizes_of(graph_, value, samples_), options_of(stored_dtype(graph_, value, precision_))));
-  for (std::size_t t = 0; t < edge.transfers.size(); ++t) {
-    auto& parts = pending.parts.emplace_back();
-    for (std::size_t i = 0; i < edge.values.size(); ++i) {
-      at::Tensor part = piece(pending.whole[i], edge.values[i], edge.transfers[t]);
-      // A part that is no run of memory, or that others would overwrite, arrives apart.
-      const bool shared = t > 0 && part.is_same(pending.whole[i]);
-      if (shared || !part.is_contiguous()) part = at::empty(part.sizes(), part.options());
-      operations.push_back(operation(PointToPoint::Kind::Receive, edge.peers[t], part, edge.values[i]));
-      parts.push_back(std::move(part));
-    }
+  for (std::size_t v = 0; v < edge.values.size(); ++v) {
+    const auto options = options_of(stored_dtype(graph_, edge.values[v], precision_));
+    pending.whole.push_back(edge.whole[v] != 0 ? at::empty(edge.sizes[v], options) : at::zeros(edge.sizes[v], options));
+  }
+  for (const EdgePiece& piece : edge.pieces) {
+    const at::Tensor& whole = pending.whole[piece.value];
+    at::Tensor part = one_box(whole, piece.rows);
+    // A part that is no run of memory, or that others are added to, arrives apart.
+    if (edge.whole[piece.value] == 0 || !part.defined() || !part.is_contiguous())
+      part = at::empty(part_sizes(piece.rows), whole.options());
+    operations.push_back(operation(PointToPoint::Kind::Receive, piece.peer, part, edge.values[piece.value]));
+    pending.parts.push_back(std::move(part));
   }
   return operations;
 }
 
-std::vector<at::Tensor> EdgeBuffers::take(const plan::Action& action, const EdgeSpec& edge, bool sum) {
+std::vector<at::Tensor> EdgeBuffers::take(const plan::Action& action, const EdgeSpec& edge) {
   Pending pending = std::move(pending_.at(key_of(action)));
   pending_.erase(key_of(action));
-  for (std::size_t t = 0; t < edge.transfers.size(); ++t) {
-    for (std::size_t i = 0; i < edge.values.size(); ++i) {
-      const at::Tensor& part = pending.parts[t][i];
-      const at::Tensor target = piece(pending.whole[i], edge.values[i], edge.transfers[t]);
-      if (part.data_ptr() == target.data_ptr()) continue;
-      const bool split = !graph_.batch_symbol.empty() && sample_dim_of(graph_, edge.values[i]).has_value();
-      if (split) {
-        target.copy_(part);
-      } else if (sum) {
-        target.add_(part);
-      }
-    }
+  for (std::size_t i = 0; i < edge.pieces.size(); ++i) {
+    const EdgePiece& piece = edge.pieces[i];
+    const at::Tensor& whole = pending.whole[piece.value];
+    const at::Tensor box = one_box(whole, piece.rows);
+    const bool in_place = box.defined() && box.data_ptr() == pending.parts[i].data_ptr();
+    if (!in_place) put_boxes(whole, piece.rows, pending.parts[i], edge.whole[piece.value] == 0);
   }
   return std::move(pending.whole);
 }

@@ -10,13 +10,19 @@
 #include <cmath>
 #include <map>
 #include <optional>
+#include <set>
 
 #include "common/ensure.h"
+#include "plan/layout/held_rows.h"
 #include "worker/engine/caching_allocator.h"
 #include "worker/engine/chunk.h"
-#include "worker/engine/inputs.h"
 #include "worker/engine/learning_rate.h"
+#include "worker/engine/mesh_setup.h"
 #include "worker/engine/stage_runner.h"
+#include "worker/engine/step_filter.h"
+#include "worker/engine/training_data.h"
+#include "worker/engine/transitions.h"
+#include "worker/engine/zero_stage.h"
 
 namespace coxswain::worker {
 namespace {
@@ -36,17 +42,17 @@ Result<void> check_supported(const plan::Plan& plan) {
     if (set)
       problems.push_back({ErrorCode::Unimplemented, std::string("this version cannot run ") + what, path, "", "", ""});
   };
-  refuse(plan.precision == plan::Precision::BFloat16 && !plan::kRunnable.bfloat16, "precision", "bfloat16");
+  refuse(!plan::has_precision(plan::kRunnable, plan.precision), "precision", "this precision");
   refuse(!plan::has_schedule(plan::kRunnable, plan.schedule), "schedule", "this schedule");
   for (std::size_t s = 0; s < plan.stages.size(); ++s) {
     const plan::Stage& stage = plan.stages[s];
     const std::string path = "stages[" + std::to_string(s) + "]";
-    refuse(stage.zero_stage != 0, path + ".zero_stage", "ZeRO");
+    refuse(stage.zero_stage > plan::kRunnable.max_zero_stage, path + ".zero_stage", "ZeRO");
     refuse(stage.offload != plan::Offload::None, path + ".offload", "offload");
     refuse(std::count(stage.recompute.begin(), stage.recompute.end(), plan::Recompute::Selective) > 0,
            path + ".recompute", "selective recompute");
     for (const plan::Replica& replica : stage.replicas)
-      refuse(replica.devices.size() != 1, path + ".replicas", "tensor, context or expert parallelism");
+      refuse(replica.expert > plan::kRunnable.max_expert, path + ".replicas", "expert parallelism");
   }
   if (problems.empty()) return {};
   return combine_errors(ErrorCode::Unimplemented, "the plan holds what this version cannot run", std::move(problems));
@@ -68,20 +74,32 @@ class TorchEngine final : public Engine {
         samples_(stage_.replicas[place_.replica].samples),
         groups_(plan::make_groups(plan_, graph_)),
         tied_(plan::tied_parameters(plan_, graph_)),
-        edges_(graph_, samples_, plan_.precision) {}
+        step_timeout_(options.step_timeout),
+        localise_(options.localise ? options.localise : Localise(plan::localise_stage)),
+        edges_(graph_, plan_.precision),
+        filter_(plan_.precision, settings_.optimizer.initial_loss_scale, settings_.optimizer.skip_non_finite) {}
 
   Result<void> open() {
     COX_TRY_VOID(check_batch());
+    COX_TRY(mesh_, MeshSetup::make(graph_, plan_, rank_, communicators_, groups_.size(), localise_));
+    // Constants of the model may pass through collectives already.
+    mesh_->link.deadline = Deadline::after(steady_clock(), step_timeout_);
     COX_TRY(weights_, open_weights());
     COX_TRY_VOID(open_data());
     COX_TRY_VOID(make_store());
-    COX_TRY(chunks_, make_chunks(graph_, plan_, groups_, rank_, *weights_, *store_));
+    COX_TRY(chunks_, make_chunks(mesh_->view, plan_, groups_, rank_, *weights_, *store_));
+    uses_ = GatheredUses(plan::make_rank_program(plan_, graph_, rank_).actions);
+    evaluation_uses_ = GatheredUses(plan::evaluation_actions(plan_, place_.stage));
+    find_whole_backwards();
     return {};
   }
 
   Result<void> begin_step(std::int64_t step) override {
     evaluating_ = false;
     step_ = step;
+    skipped_ = false;
+    not_finite_.clear();
+    loss_scale_ = filter_.loss_scale();
     store_->begin_step();
     begin_pass();
     return {};
@@ -89,8 +107,14 @@ class TorchEngine final : public Engine {
 
   Result<StepNumbers> end_step() override {
     drop_micro_batches();
-    return StepNumbers{step_, reduced_loss(), std::sqrt(reduced_[0]),
-                       learning_rate_of(settings_.optimizer, step_, settings_.steps), memory_peak()};
+    return StepNumbers{step_,
+                       reduced_loss(),
+                       std::sqrt(reduced_[0]),
+                       learning_rate_of(settings_.optimizer, step_, settings_.steps),
+                       memory_peak(),
+                       skipped_,
+                       not_finite_,
+                       filter_.scales() ? loss_scale_ : 0};
   }
 
   Result<void> begin_evaluation(std::int64_t index) override {
@@ -113,26 +137,31 @@ class TorchEngine final : public Engine {
 
   Bytes peak_memory() const override { return memory_peak(); }
 
+  Result<ParameterPart> read_part(const std::string& name) const override {
+    const int p = find_parameter(name);
+    if (p < 0) return Error{ErrorCode::NotFound, "this rank holds no such parameter", name, "", "", ""};
+    const model::Parameter& parameter = graph_.parameters[p];
+    PieceOfParameter piece = store_->piece_of(p);
+    return ParameterPart{std::move(piece.values),
+                         plan::held_rows(parameter.dims, mesh_->view.cuts_of(parameter.value)), piece.first};
+  }
+
   Result<std::vector<float>> read_parameter(const std::string& name) const override {
-    for (std::size_t p = 0; p < graph_.parameters.size(); ++p) {
-      const model::Parameter& parameter = graph_.parameters[p];
-      const bool named =
-          parameter.name == name || std::count(parameter.tied_names.begin(), parameter.tied_names.end(), name) > 0;
-      if (!named || !store_->has(static_cast<int>(p))) continue;
-      const at::Tensor& leaf = store_->leaf(static_cast<int>(p));
-      const float* data = leaf.const_data_ptr<float>();
-      return std::vector<float>(data, data + leaf.numel());
-    }
-    return Error{ErrorCode::NotFound, "this rank holds no such parameter", name, "", "", ""};
+    COX_TRY(ParameterPart part, read_part(name));
+    std::int64_t count = 1;
+    for (const std::int64_t dim : graph_.parameters[find_parameter(name)].dims) count *= dim;
+    if (static_cast<std::int64_t>(part.values.size()) != count)
+      return Error{ErrorCode::FailedPrecondition, "this rank holds a part of the parameter", name, "", "", "read_part"};
+    return std::move(part.values);
   }
 
   Result<void> start(const Action& action) override {
     return guard_torch(to_text(action), [&]() -> Result<void> {
       switch (action.kind) {
-        case ActionKind::Forward: return run_forward(action);
+        case ActionKind::Forward:
         case ActionKind::Backward:
-        case ActionKind::BackwardInput: return run_backward(action);
-        case ActionKind::BackwardWeight: return run_weights(action);
+        case ActionKind::BackwardInput:
+        case ActionKind::BackwardWeight: return run_blocks(action);
         case ActionKind::CountLoss: return count_loss();
         case ActionKind::Optimizer: return run_optimizer();
         default:
@@ -141,12 +170,33 @@ class TorchEngine final : public Engine {
     });
   }
 
+  Result<void> run_blocks(const Action& action) {
+    // ZeRO 3: what the action uses last is let go with it.
+    const bool ends = (evaluating_ ? evaluation_uses_ : uses_).ends(action);
+    ShardedStorage* const used = ends ? store_->sharded(bucket_of_start_.at(action.first_block)) : nullptr;
+    if (used) used->set_last_use(true);
+    if (action.kind == ActionKind::Forward) {
+      COX_TRY_VOID(run_forward(action));
+    } else if (action.kind == ActionKind::BackwardWeight) {
+      COX_TRY_VOID(run_weights(action));
+    } else {
+      COX_TRY_VOID(run_backward(action));
+    }
+    if (used) {
+      used->release();
+      used->set_last_use(false);
+    }
+    return {};
+  }
+
   Result<bool> finished() override { return true; }
 
   Result<Communication> prepare(const Action& action) override {
     return guard_torch(to_text(action), [&]() -> Result<Communication> {
       Communication communication;
-      communication.group = plan::group_of(plan_, groups_, place_.stage, action);
+      communication.group = action.kind == ActionKind::ReduceShared
+                                ? mesh_->stage_group
+                                : plan::group_of(plan_, groups_, place_.stage, action, place_.position);
       COX_TRY_VOID(fill(action, communication));
       if (communication.group < 0) communication.kind = Communication::Kind::None;
       return communication;
@@ -178,10 +228,8 @@ class TorchEngine final : public Engine {
   }
 
   Result<void> open_data() {
-    if (settings_.data.text.empty())
-      return Error{ErrorCode::FailedPrecondition, "no training text", "data.text", "a file", "", ""};
-    COX_TRY(roles_, input_roles(graph_, settings_.data.sequence_length));
-    COX_TRY(TextData data, TextData::open(settings_.data, settings_.data.validation_steps * plan_.batch.global));
+    COX_TRY(TrainingData data,
+            TrainingData::open(graph_, settings_.data, settings_.data.validation_steps * plan_.batch.global));
     data_ = std::move(data);
     return {};
   }
@@ -196,14 +244,27 @@ class TorchEngine final : public Engine {
     std::vector<int> starts = stage_.bucket_starts;
     if (starts.empty()) starts = {stage_.first_block};
     std::vector<StorageSpec> specs(starts.size());
+    const Sharding sharding = stage_.bucket_starts.empty() ? Sharding{} : sharding_of(plan_, groups_, rank_);
+    StorageSpec shared, reused;
+    shared.allocate_gradient = gradient_allocator({ActionKind::ReduceShared});
+    reused.sharding = sharding_of(plan_, groups_, rank_, true);
     for (std::size_t b = 0; b < starts.size(); ++b) {
       bucket_of_start_[starts[b]] = static_cast<int>(b);
+      specs[b].sharding = sharding;
       specs[b].allocate_gradient = gradient_allocator(
           {ActionKind::ReduceGradient, -1, starts[b], b == 0 ? stage_.end_block : starts[b - 1], -1});
     }
     for (const int p : parameters_of_stage()) {
       if (!graph_.parameters[p].trainable || tied_index(p) >= 0) continue;
+      if (!mesh_->in_bucket[p]) {
+        shared.parameters.push_back(p);
+        continue;
+      }
       const auto users = model::blocks_using(graph_, p);
+      if (stage_.zero_stage >= 2 && reused.sharding.zero_stage > 0 && users.size() > 1) {
+        reused.parameters.push_back(p);
+        continue;
+      }
       const int lowest =
           *std::find_if(users.begin(), users.end(), [&](int b) { return plan::position_of(stage_, b) >= 0; });
       for (std::size_t b = 0; b < starts.size(); ++b) {
@@ -212,6 +273,13 @@ class TorchEngine final : public Engine {
         break;
       }
     }
+    storage_of_shared_ = static_cast<int>(specs.size());
+    specs.push_back(std::move(shared));
+    if (!reused.parameters.empty()) {
+      storage_of_reused_ = static_cast<int>(specs.size());
+      specs.push_back(std::move(reused));
+    }
+    COX_TRY_VOID(note_reads(specs));
     storage_of_tied_.assign(tied_.size(), -1);
     for (std::size_t t = 0; t < tied_.size(); ++t) {
       const auto& stages = tied_[t].stages;
@@ -219,11 +287,46 @@ class TorchEngine final : public Engine {
       storage_of_tied_[t] = static_cast<int>(specs.size());
       specs.push_back({{tied_[t].parameter},
                        stages.front() == place_.stage,
+                       {},
                        gradient_allocator({ActionKind::ReduceTied, -1, -1, -1, static_cast<int>(t)})});
     }
-    COX_TRY(ParameterStore store, ParameterStore::make(graph_, *weights_, std::move(specs), true, plan_.precision));
+    const auto copied = copied_parameters(mesh_->view.graph(), plan::runs_of(stage_), plan_.precision);
+    for (StorageSpec& spec : specs) {
+      for (const int p : spec.parameters) {
+        if (!mesh_->counts_in_norm(p)) spec.not_in_norm.push_back(p);
+        if (copied[p] != 0) spec.copied.push_back(p);
+      }
+    }
+    COX_TRY(ParameterStore store, ParameterStore::make(mesh_->view.graph(), *weights_, std::move(specs), true,
+                                                       plan_.precision, mesh_->view.part ? &mesh_->view : nullptr));
     store_ = std::move(store);
     return {};
+  }
+
+  // Pieces are laid out by how blocks read what they are pieces of.
+  Result<void> note_reads(std::vector<StorageSpec>& specs) const {
+    const bool any =
+        std::any_of(specs.begin(), specs.end(), [](const StorageSpec& spec) { return spec.sharding.zero_stage > 0; });
+    if (!any || !plan::is_mixed(plan_.precision)) return {};
+    COX_TRY(const ParameterReads reads, find_reads(mesh_->view, plan_, rank_, *weights_));
+    for (StorageSpec& spec : specs) {
+      for (const int p : spec.parameters) {
+        spec.sharding.reads_master.push_back(reads.master[p]);
+        spec.sharding.reads_copy.push_back(reads.copy[p]);
+      }
+    }
+    return {};
+  }
+
+  // That this rank holds a part of; -1: none.
+  [[nodiscard]] int find_parameter(const std::string& name) const {
+    for (std::size_t p = 0; p < graph_.parameters.size(); ++p) {
+      const model::Parameter& parameter = graph_.parameters[p];
+      const bool named =
+          parameter.name == name || std::count(parameter.tied_names.begin(), parameter.tied_names.end(), name) > 0;
+      if (named && store_->has(static_cast<int>(p))) return static_cast<int>(p);
+    }
+    return -1;
   }
 
   // Each once, though several chunks use it.
@@ -235,6 +338,28 @@ class TorchEngine final : public Engine {
     return all;
   }
 
+  // Where nothing is sent for I and its W comes next, halves gain nothing and would hold the block's inputs and
+  // gradients of outputs through I: such an I is a whole backward, and its W nothing.
+  void find_whole_backwards() {
+    std::vector<const Action*> computed;
+    for (const plan::Role& role : plan_.roles) {
+      if (role.stage != place_.stage || std::count(role.replicas.begin(), role.replicas.end(), place_.replica) == 0)
+        continue;
+      for (const Action& action : role.actions)
+        if (plan::is_compute(action.kind)) computed.push_back(&action);
+    }
+    for (std::size_t i = 0; i + 1 < computed.size(); ++i) {
+      const Action &input = *computed[i], &weight = *computed[i + 1];
+      if (input.kind != ActionKind::BackwardInput || weight.kind != ActionKind::BackwardWeight) continue;
+      const Chunk& chunk = chunks_[input.chunk];
+      const auto is_all = [&](const Action& action) {
+        return plan::BlockRun{action.first_block, action.end_block} == chunk.run;
+      };
+      const bool follows = key_of(input) == key_of(weight) && is_all(input) && is_all(weight);
+      if (follows && !chunk.gradient_out.exists && chunk.before < 0) whole_.insert(key_of(input));
+    }
+  }
+
   [[nodiscard]] int tied_index(int parameter) const {
     for (std::size_t t = 0; t < tied_.size(); ++t)
       if (tied_[t].parameter == parameter) return static_cast<int>(t);
@@ -243,7 +368,9 @@ class TorchEngine final : public Engine {
 
   // Gradients that travel live where the backend need not copy them.
   [[nodiscard]] std::function<Result<std::shared_ptr<void>>(Bytes)> gradient_allocator(const Action& action) const {
-    const int group = plan::group_of(plan_, groups_, place_.stage, action);
+    const int group = action.kind == ActionKind::ReduceShared
+                          ? mesh_->stage_group
+                          : plan::group_of(plan_, groups_, place_.stage, action, place_.position);
     if (group < 0 || static_cast<std::size_t>(group) >= communicators_.size()) return {};
     collective::Communicator* communicator = communicators_[group];
     if (!communicator || communicator->size() == 1 || !communicator->capabilities().registered_buffers) return {};
@@ -257,10 +384,13 @@ class TorchEngine final : public Engine {
 
   void begin_pass() {
     drop_micro_batches();
+    uses_.restart();
+    evaluation_uses_.restart();
     numerators_.assign(graph_.loss.size(), 0);
     local_counts_.assign(graph_.loss.size(), 0);
     global_counts_ = local_counts_;
     reduced_.assign(1 + 2 * graph_.loss.size(), 0);
+    mesh_->link.deadline = Deadline::after(steady_clock(), step_timeout_);
   }
 
   [[nodiscard]] std::int64_t first_sample(int micro_batch) const {
@@ -276,13 +406,11 @@ class TorchEngine final : public Engine {
     mode.step = step_;
     mode.first_sample = first_sample(micro_batch);
     MicroBatch batch = chunk.runner->make_micro_batch(mode);
-    const auto window = [&](std::int64_t i) {
-      const std::int64_t sample = mode.first_sample + i;
-      return evaluating_ ? data_->validation_window(evaluation_ * plan_.batch.global + sample)
-                         : data_->training_window((step_ - 1) * plan_.batch.global + sample);
-    };
+    const std::int64_t position = (evaluating_ ? evaluation_ : step_ - 1) * plan_.batch.global + mode.first_sample;
     for (const int i : chunk.runner->stage().slice.inputs)
-      batch.values[graph_.inputs[i].value] = make_text_input(roles_[i], samples_, data_->sequence_length(), window);
+      batch.values[graph_.inputs[i].value] =
+          cut_tensor(evaluating_ ? data_->validation(i, position, samples_) : data_->training(i, position, samples_),
+                     mesh_->view.cuts_of(graph_.inputs[i].value));
     return batch;
   }
 
@@ -304,7 +432,10 @@ class TorchEngine final : public Engine {
       numerators_[t] +=
           numerator.item().toDouble() * (graph_.loss[t].denominator ? 1.0 : static_cast<double>(samples_));
       numerator.reset();
-      if (!evaluating_ && !std::isfinite(numerators_[t])) return not_finite("the loss is", numerators_[t]);
+      if (!evaluating_ && !std::isfinite(numerators_[t])) {
+        not_finite_ = "the loss is";
+        if (filter_.loss_stops()) return not_finite(numerators_[t]);
+      }
     }
     if (action.end_block != chunk.run.end_block) return {};
     if (chunk.after >= 0) {
@@ -312,7 +443,7 @@ class TorchEngine final : public Engine {
       for (const ValueId v : chunk.activation_out.values) next.values[v] = chunk.runner->take_sent(batch, v);
     }
     // In evaluation nothing comes back.
-    if (evaluating_ && chunk.activation_out.transfers.empty()) micro_batches_.erase(key_of(action));
+    if (evaluating_ && !chunk.activation_out.exists) micro_batches_.erase(key_of(action));
     return {};
   }
 
@@ -339,6 +470,8 @@ class TorchEngine final : public Engine {
   // Gradients of the loss terms that the chunk makes, once.
   void seed_loss(const Chunk& chunk, MicroBatch& batch) const {
     if (batch.seeded) return;
+    // Every position has the whole loss, and the gradients of what all have add up: one of them begins.
+    const bool seeds = place_.position == 0;
     for (const int t : chunk.runner->stage().terms) {
       const model::LossTerm& term = graph_.loss[t];
       const double share = term.denominator ? 1.0 / global_counts_[t]
@@ -346,7 +479,8 @@ class TorchEngine final : public Engine {
       const auto options = options_of(graph_.values[term.numerator].dtype);
       StageRunner::add_gradient(
           batch, term.numerator,
-          at::full(sizes_of(graph_, term.numerator, samples_), term.coefficient * share, options));
+          at::full(sizes_of(graph_, term.numerator, samples_), seeds ? term.coefficient * share * loss_scale_ : 0.0,
+                   options));
     }
     batch.seeded = true;
   }
@@ -357,23 +491,25 @@ class TorchEngine final : public Engine {
     const Key key = key_of(action);
     MicroBatch& batch = micro_batch(key);
     seed_loss(chunk, batch);
-    if (action.kind == ActionKind::BackwardInput) {
+    const bool splits = action.kind == ActionKind::BackwardInput && whole_.count(key) == 0;
+    if (splits) {
       COX_TRY_VOID(chunk.runner->backward_inputs(batch, action.first_block, action.end_block));
     } else {
       COX_TRY_VOID(chunk.runner->backward(batch, action.first_block, action.end_block));
     }
     if (action.first_block != chunk.run.first_block) return {};
-    if (action.kind == ActionKind::BackwardInput) owed_[key] = std::move(batch.owed);
+    if (splits) owed_[key] = std::move(batch.owed);
     if (chunk.before >= 0) {
       MicroBatch& previous = micro_batch({chunk.before, action.micro_batch});
       for (const ValueId v : chunk.gradient_out.values)
         if (batch.gradients[v].defined()) StageRunner::add_gradient(previous, v, std::move(batch.gradients[v]));
     }
-    if (chunk.gradient_out.transfers.empty()) micro_batches_.erase(key);
+    if (!chunk.gradient_out.exists) micro_batches_.erase(key);
     return {};
   }
 
   Result<void> run_weights(const Action& action) {
+    if (whole_.count(key_of(action)) != 0) return {};
     const Chunk& chunk = chunks_[action.chunk];
     const auto owed = owed_.find(key_of(action));
     COX_ENSURE(owed != owed_.end(), to_text(action));
@@ -383,20 +519,43 @@ class TorchEngine final : public Engine {
   }
 
   // A number that is not finite ends the run before it reaches a parameter on any rank: the one that has it does not
-  // come to the commit point.
-  [[nodiscard]] Error not_finite(const std::string& what, double value) const {
+  // come to the commit point. Where such steps are skipped it comes there, and with it the number to every rank.
+  [[nodiscard]] Error not_finite(double value) const {
     return Error{ErrorCode::Internal,
-                 what + " not finite at step " + std::to_string(step_) + " on rank " + std::to_string(rank_),
+                 not_finite_ + " not finite at step " + std::to_string(step_) + " on rank " + std::to_string(rank_),
                  "step " + std::to_string(step_),
                  "a finite number",
                  std::to_string(value),
                  "lower optimizer.learning_rate, clip gradients (optimizer.clip_grad_norm), or look at the data"};
   }
 
+  // The ranks that saw nothing of it themselves end because of those that did.
+  [[nodiscard]] Error too_many_skipped() const {
+    const bool saw = !not_finite_.empty();
+    return Error{
+        saw ? ErrorCode::Internal : ErrorCode::Aborted,
+        std::to_string(StepFilter::kMaxSkipped) + " steps in a row were skipped; the last: " +
+            (saw ? not_finite_ + " not finite at step " + std::to_string(step_) + " on rank " + std::to_string(rank_)
+                 : "step " + std::to_string(step_)),
+        "step " + std::to_string(step_),
+        "a finite loss and finite gradients",
+        filter_.scales() ? "loss scale " + std::to_string(loss_scale_) : "",
+        "lower optimizer.learning_rate, clip gradients (optimizer.clip_grad_norm), or look at the data; under "
+        "float16 try precision: bfloat16, which has float32's range"};
+  }
+
   Result<void> run_optimizer() {
+    skipped_ = !filter_.accept(
+        std::all_of(reduced_.begin(), reduced_.end(), [](double number) { return std::isfinite(number); }));
+    if (skipped_) {
+      if (filter_.exhausted()) return too_many_skipped();
+      return {};
+    }
     const double norm = std::sqrt(reduced_[0]), limit = settings_.optimizer.clip_grad_norm;
     const double scale = limit > 0 ? std::min(1.0, limit / (norm + kClipEpsilon)) : 1.0;
-    store_->update(settings_.optimizer, learning_rate_of(settings_.optimizer, step_, settings_.steps), scale, step_);
+    // The gradients still carry the loss's scale. AdamW's correction counts updates.
+    store_->update(settings_.optimizer, learning_rate_of(settings_.optimizer, step_, settings_.steps),
+                   scale / loss_scale_, step_ - filter_.num_skipped());
     return {};
   }
 
@@ -406,36 +565,86 @@ class TorchEngine final : public Engine {
       case ActionKind::ReceiveActivation:
       case ActionKind::SendGradient:
       case ActionKind::ReceiveGradient:
-        communication.kind = Communication::Kind::Exchange;
         communication.transfers = exchange(action);
+        // A position of a mesh may have no part in what crosses.
+        communication.kind =
+            communication.transfers.empty() ? Communication::Kind::None : Communication::Kind::Exchange;
         return {};
       default: break;
     }
+    if (const int storage = storage_of(action); storage >= 0 && store_->sharded(storage) != nullptr) {
+      fill_sharded(action, *store_->sharded(storage), communication);
+      return {};
+    }
+    // On a mesh such parameters may all be shared.
+    if (action.kind == ActionKind::ReduceReused || action.kind == ActionKind::GatherReused) return {};
     communication.kind = Communication::Kind::AllReduce;
     if (action.kind == ActionKind::ReduceLossCount) {
       global_counts_ = local_counts_;
+      // Parts of a sequence have counted the same samples.
+      if (place_.position >= stage_.replicas[place_.replica].tensor) global_counts_.assign(global_counts_.size(), 0);
       communication.buffer = {global_counts_.data(), static_cast<std::int64_t>(global_counts_.size()), DType::Float64};
     } else if (action.kind == ActionKind::ReduceNorm) {
       COX_TRY_VOID(fill_norm());
       communication.buffer = {reduced_.data(), static_cast<std::int64_t>(reduced_.size()), DType::Float64};
     } else {
-      const int storage = action.kind == ActionKind::ReduceTied ? storage_of_tied_[action.tied]
-                                                                : bucket_of_start_.at(action.first_block);
+      const int storage = storage_of(action);
+      COX_ENSURE(storage >= 0, to_text(action));
       store_->complete_gradient(storage);
-      communication.buffer = view(store_->gradient(storage));
+      communication.buffer =
+          view(action.kind == ActionKind::ReduceGradient ? store_->gradient(storage) : store_->prepare_sum(storage));
+      if (communication.buffer.count == 0) communication.kind = Communication::Kind::None;
     }
     return {};
   }
 
   static BufferView view(const at::Tensor& tensor) { return {tensor.data_ptr(), tensor.numel(), DType::Float32}; }
 
+  /// Whose gradients or values a collective moves; -1: of none.
+  [[nodiscard]] int storage_of(const Action& action) const {
+    switch (action.kind) {
+      case ActionKind::ReduceTied: return storage_of_tied_[action.tied];
+      case ActionKind::ReduceGradient:
+      case ActionKind::GatherParameter: return bucket_of_start_.at(action.first_block);
+      case ActionKind::ReduceShared: return storage_of_shared_;
+      case ActionKind::ReduceReused:
+      case ActionKind::GatherReused: return storage_of_reused_;
+      default: return -1;
+    }
+  }
+
+  static bool is_gather(const Action& action) {
+    return action.kind == ActionKind::GatherParameter || action.kind == ActionKind::GatherReused;
+  }
+
+  static void fill_sharded(const Action& action, ShardedStorage& storage, Communication& communication) {
+    if (is_gather(action)) {
+      const at::Tensor& values = storage.begin_gather();
+      communication.kind = values.numel() > 0 ? Communication::Kind::AllGather : Communication::Kind::None;
+      communication.counts = storage.byte_counts();
+      const std::int64_t own = communication.counts[storage.index()];
+      communication.output = {values.data_ptr(), values.numel(), DType::UInt8};
+      communication.buffer = {static_cast<char*>(values.data_ptr()) + storage.own_byte(), own, DType::UInt8};
+      return;
+    }
+    const ShardedStorage::Scatter& scatter = storage.begin_scatter();
+    communication.kind = scatter.whole.numel() > 0 ? Communication::Kind::ReduceScatter : Communication::Kind::None;
+    communication.counts = storage.piece_counts();
+    communication.buffer = view(scatter.whole);
+    communication.output = view(scatter.piece);
+  }
+
   // The step's commit point: squared norm of gradients (each once), then numerator and denominator of every term.
   Result<void> fill_norm() {
     reduced_.assign(reduced_.size(), 0);
     if (!evaluating_) {
       for (int s = 0; s < store_->num_storages(); ++s) store_->complete_gradient(s);
-      if (place_.replica == 0 && place_.position == 0) reduced_[0] = store_->squared_norm();
-      if (!std::isfinite(reduced_[0])) return not_finite("the gradients are", reduced_[0]);
+      // Of the gradients without the loss's scale, which is a power of two: nothing is rounded.
+      reduced_[0] = store_->squared_norm(place_.replica == 0) / (loss_scale_ * loss_scale_);
+      if (!std::isfinite(reduced_[0])) {
+        if (not_finite_.empty()) not_finite_ = "the gradients are";
+        if (filter_.gradients_stop()) return not_finite(reduced_[0]);
+      }
     }
     if (place_.position != 0) return {};
     // Without denominators nothing is counted in training.
@@ -464,19 +673,28 @@ class TorchEngine final : public Engine {
     std::vector<at::Tensor> tensors;
     if (action.kind == ActionKind::SendActivation) {
       for (const ValueId v : chunk.activation_out.values) tensors.push_back(chunk.runner->take_sent(batch, v));
-      return edges_.send(action, chunk.activation_out, tensors, false);
+      return edges_.send(action, chunk.activation_out, tensors);
     }
     for (const ValueId v : chunk.gradient_out.values) {
       at::Tensor gradient = std::move(batch.gradients[v]);
       tensors.push_back(gradient.defined() ? gradient
-                                           : at::zeros(sizes_of(graph_, v, samples_),
+                                           : at::zeros(sizes_of(mesh_->view.graph(), v, samples_),
                                                        options_of(stored_dtype(graph_, v, plan_.precision))));
     }
     micro_batches_.erase(key_of(action));
-    return edges_.send(action, chunk.gradient_out, tensors, true);
+    return edges_.send(action, chunk.gradient_out, tensors);
   }
 
   void complete(const Action& action) {
+    if (const int storage = storage_of(action); storage >= 0) {
+      if (ShardedStorage* sharded = store_->sharded(storage)) {
+        is_gather(action) ? sharded->end_gather() : sharded->end_scatter();
+      } else if (action.kind == ActionKind::ReduceShared || action.kind == ActionKind::ReduceTied) {
+        store_->finish_sum(storage);
+      }
+      return;
+    }
+    if (!plan::is_edge(action.kind)) return;
     const Chunk& chunk = chunks_[action.chunk];
     const Key key = key_of(action);
     if (action.kind == ActionKind::SendActivation || action.kind == ActionKind::SendGradient) {
@@ -484,12 +702,12 @@ class TorchEngine final : public Engine {
       // In evaluation nothing comes back.
       if (evaluating_) micro_batches_.erase(key);
     } else if (action.kind == ActionKind::ReceiveActivation) {
-      auto tensors = edges_.take(action, chunk.activation_in, false);
+      auto tensors = edges_.take(action, chunk.activation_in);
       MicroBatch& batch = micro_batch(key);
       for (std::size_t i = 0; i < tensors.size(); ++i)
         batch.values[chunk.activation_in.values[i]] = std::move(tensors[i]);
     } else if (action.kind == ActionKind::ReceiveGradient) {
-      auto tensors = edges_.take(action, chunk.gradient_in, true);
+      auto tensors = edges_.take(action, chunk.gradient_in);
       for (std::size_t i = 0; i < tensors.size(); ++i)
         StageRunner::add_gradient(micro_batch(key), chunk.gradient_in.values[i], std::move(tensors[i]));
     }
@@ -505,20 +723,28 @@ class TorchEngine final : public Engine {
   const std::int64_t samples_;
   const std::vector<plan::Group> groups_;
   const std::vector<plan::TiedParameter> tied_;
+  const Seconds step_timeout_;
+  const Localise localise_;
 
+  std::unique_ptr<MeshSetup> mesh_;
   std::optional<WeightSource> weights_;
-  std::optional<TextData> data_;
-  std::vector<InputRole> roles_;
+  std::optional<TrainingData> data_;
   std::optional<ParameterStore> store_;
   std::vector<Chunk> chunks_;
   std::map<int, int> bucket_of_start_;
   std::vector<int> storage_of_tied_;
+  int storage_of_shared_ = -1, storage_of_reused_ = -1;
+  GatheredUses uses_, evaluation_uses_;
   EdgeBuffers edges_;
+  StepFilter filter_;
 
-  bool evaluating_ = false;
+  bool evaluating_ = false, skipped_ = false;
+  std::string not_finite_;  // what this rank saw in this step, as StepNumbers has it
+  double loss_scale_ = 1;   // of this step
   std::int64_t step_ = 0, evaluation_ = 0;
   std::map<Key, MicroBatch> micro_batches_;
   std::map<Key, std::vector<WeightWork>> owed_;                    // by I to W
+  std::set<Key> whole_;                                            // whose I is a whole backward
   std::vector<double> numerators_, local_counts_, global_counts_;  // by loss term
   std::vector<double> reduced_;                                    // buffer of ReduceNorm
 };

@@ -12,27 +12,46 @@
 #include "executor/executor.h"
 #include "model/load.h"
 #include "model/model_graph.h"
+#include "plan/layout/local_graph.h"
 #include "plan/program.h"
 #include "worker/settings.h"
 
 namespace coxswain::worker {
+
+/// As plan::localise_stage.
+using Localise = std::function<Result<plan::LocalGraph>(const model::ModelGraph& graph, const plan::Stage& stage,
+                                                        const plan::Replica& replica, int position)>;
 
 struct EngineOptions {
   const model::ModelGraph* graph = nullptr;  // borrowed, outlives the engine
   const plan::Plan* plan = nullptr;          // borrowed, outlives the engine
   int rank = 0;
   TrainSettings settings;
-  /// As given to the executor; used for registered buffers only. May hold nulls.
-  std::vector<collective::Communicator*> communicators;
+  /// As given to the executor; used for collectives inside blocks and for registered buffers. May hold nulls.
+  std::vector<collective::Communicator*> communicators;  // of plan::rank_groups
+  /// For tests: a layout of their own. Empty: plan::localise_stage.
+  Localise localise = {};
+  /// Of one step or evaluation: what a collective inside a block may take.
+  Seconds step_timeout{120};
 };
 
-/// What a finished step yields; equal on every rank (it went through ReduceNorm), except memory.
+/// What a finished step yields; equal on every rank (it went through ReduceNorm), but for memory and `not_finite`.
 struct StepNumbers {
   std::int64_t step = 0;
   double loss = 0;
   double grad_norm = 0;  // before clipping
   double learning_rate = 0;
-  Bytes peak_memory{0};  // this rank's allocator peak since construction
+  Bytes peak_memory{0};    // this rank's allocator peak since construction
+  bool skipped = false;    // no parameter was updated: something was not finite
+  std::string not_finite;  // what this rank saw of it: "the loss is", "the gradients are"; not equal on every rank
+  double loss_scale = 0;   // of this step; 0: not scaled (all but float16)
+};
+
+/// What a rank updates of a parameter: on a mesh of several devices some rows, under ZeRO a piece of those.
+struct ParameterPart {
+  std::vector<float> values;                    // row-major, float32 masters
+  std::vector<std::vector<std::int64_t>> rows;  // of what the mesh gives it, by dim: the whole's index of each index
+  std::int64_t first = 0;                       // of that, row-major, the element that `values` begins with
 };
 
 class Engine : public executor::Compute {
@@ -45,8 +64,11 @@ class Engine : public executor::Compute {
   virtual Result<double> end_evaluation() = 0;
   /// Allocator peak of this rank: bytes in use after size-class rounding, with registered buffers.
   [[nodiscard]] virtual Bytes peak_memory() const = 0;
-  /// Float32 copy of a parameter that this rank holds. For tests and checks. Errors: NotFound.
+  /// Float32 copy of a parameter that this rank updates whole. For tests and checks. Errors: NotFound,
+  /// FailedPrecondition (it holds a part).
   [[nodiscard]] virtual Result<std::vector<float>> read_parameter(const std::string& name) const = 0;
+  /// Float32 copy of what this rank updates of a parameter, which may be nothing. Errors: NotFound.
+  [[nodiscard]] virtual Result<ParameterPart> read_part(const std::string& name) const = 0;
 };
 
 /// Errors: InvalidArgument naming every operator without a kernel; DataLoss (weights); FailedPrecondition (data file).

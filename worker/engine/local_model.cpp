@@ -15,8 +15,12 @@ Result<LocalModel> LocalModel::make(const model::ModelGraph& graph, int first_bl
   COX_TRY(WeightSource weights, WeightSource::open(graph, seed));
   local.weights_ = std::move(weights);
   StorageSpec spec;
-  for (const int p : model::slice_stage(graph, first_block, end_block).parameters)
-    if (graph.parameters[p].trainable) spec.parameters.push_back(p);
+  const auto copied = copied_parameters(graph, {{first_block, end_block}}, precision);
+  for (const int p : model::slice_stage(graph, first_block, end_block).parameters) {
+    if (!graph.parameters[p].trainable) continue;
+    spec.parameters.push_back(p);
+    if (copied[p] != 0) spec.copied.push_back(p);
+  }
   COX_TRY(ParameterStore store, ParameterStore::make(graph, *local.weights_, {spec}, with_optimizer, precision));
   local.store_ = std::make_unique<ParameterStore>(std::move(store));
   return local;

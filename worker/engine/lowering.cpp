@@ -5,7 +5,9 @@
 #include <algorithm>
 #include <set>
 
+#include "worker/engine/group_experts.h"
 #include "worker/engine/tensor_types.h"
+#include "worker/engine/transitions.h"
 
 namespace coxswain::worker {
 namespace {
@@ -87,17 +89,25 @@ class Lowering {
   Result<void> read_constants() {
     constant_.assign(num_values_, 0);
     constants_.resize(num_values_);
-    wide_.assign(num_values_, 0);
     for (const int b : stage_.slice.buffers) {
-      COX_TRY(constants_[graph_.buffers[b].value], weights_.read_buffer(graph_.buffers[b]));
-      constant_[graph_.buffers[b].value] = 1;
+      const ValueId value = graph_.buffers[b].value;
+      COX_TRY(const at::Tensor whole, weights_.read_buffer(whole_graph().buffers[b]));
+      constants_[value] = cut_tensor(whole, cuts_of(value));
+      constant_[value] = 1;
     }
     for (const int p : stage_.slice.parameters) {
       if (graph_.parameters[p].trainable) continue;
-      COX_TRY(constants_[graph_.parameters[p].value], weights_.read_parameter_tensor(graph_.parameters[p]));
-      constant_[graph_.parameters[p].value] = 1;
+      const ValueId value = graph_.parameters[p].value;
+      COX_TRY(const at::Tensor whole, weights_.read_parameter_tensor(whole_graph().parameters[p]));
+      constants_[value] = cut_tensor(whole, cuts_of(value));
+      constant_[value] = 1;
     }
     return {};
+  }
+
+  [[nodiscard]] const model::ModelGraph& whole_graph() const { return options_.view ? *options_.view->whole : graph_; }
+  [[nodiscard]] std::span<const plan::Cut> cuts_of(ValueId value) const {
+    return options_.view ? options_.view->cuts_of(value) : std::span<const plan::Cut>();
   }
 
   // Segment of an operator: its block's, or the prelude for what other stages' blocks hold.
@@ -110,14 +120,17 @@ class Lowering {
 
   Result<void> make_calls() {
     std::vector<Error> problems;
-    for (const OpId id : stage_.slice.ops) {
+    const std::vector<Casting> castings =
+        castings_of(graph_, stage_.slice, options_.first_block, options_.end_block, options_.precision);
+    for (std::size_t i = 0; i < stage_.slice.ops.size(); ++i) {
+      const OpId id = stage_.slice.ops[i];
       const model::Op& op = graph_.ops[id];
       bool is_constant = std::none_of(op.outputs.begin(), op.outputs.end(),
                                       [&](ValueId v) { return v >= 0 && graph_.values[v].depends_on_parameter; });
       for_each_tensor(op, [&](ValueId v) { is_constant = is_constant && constant_[v] != 0; });
       const bool in_forward = any_output(op, forward_), in_count = any_output(op, counted_);
       const auto add = [&](std::vector<OpCall>& calls, Casting casting = {}) {
-        auto call = OpCall::make(graph_, id, options_.samples, casting);
+        auto call = OpCall::make(graph_, id, options_.samples, casting, options_.view);
         if (call) {
           calls.push_back(std::move(*call));
         } else {
@@ -130,36 +143,11 @@ class Lowering {
         add(folded_);
         continue;
       }
-      if (in_forward) add(segment(segment_of(id)).code.calls, casting_of(op, segment_of(id)));
+      if (in_forward) add(segment(segment_of(id)).code.calls, castings[i]);
       if (in_count) add(stage_.count.code.calls);
     }
     if (problems.empty()) return {};
     return combine_errors(ErrorCode::InvalidArgument, "operators that cannot be run here", std::move(problems));
-  }
-
-  // What a parameter influences follows the table. Along the way the dtype of every value is known as far as it decides
-  // which copy of a parameter is read beside it.
-  Casting casting_of(const model::Op& op, int segment) {
-    const bool influenced = std::any_of(op.outputs.begin(), op.outputs.end(),
-                                        [&](ValueId v) { return v >= 0 && graph_.values[v].depends_on_parameter; });
-    if (options_.precision == plan::Precision::Float32 || !influenced) return {};
-    Casting casting{model::compute_rule_of(op.target), false};
-    // From another block comes what was rounded there.
-    bool any_wide = false;
-    for_each_tensor(op, [&](ValueId v) {
-      const OpId producer = graph_.values[v].producer;
-      any_wide = any_wide || (wide_[v] != 0 && segment_of(producer) == segment);
-    });
-    const bool follows = casting.rule == ComputeRule::Follow || casting.rule == ComputeRule::Float32Inside;
-    const bool asked = std::any_of(op.arguments.begin(), op.arguments.end(), [](const model::Argument& argument) {
-      const auto* dtype = std::get_if<DType>(&argument.value);
-      return dtype != nullptr && *dtype == DType::Float32;
-    });
-    const bool wide = casting.rule == ComputeRule::Float32 || (follows && (any_wide || asked));
-    for (const ValueId v : op.outputs)
-      if (v >= 0) wide_[v] = wide ? 1 : 0;
-    casting.reads_copies = casting.rule == ComputeRule::BFloat16 || (casting.rule == ComputeRule::Follow && !any_wide);
-    return casting;
   }
 
   Result<void> fold_constants() {
@@ -228,13 +216,14 @@ class Lowering {
   [[nodiscard]] int parameter_of(ValueId v) const { return trainable_parameter(graph_, v); }
 
   void find_casts(Segment& segment) const {
-    if (options_.precision == plan::Precision::Float32) return;
+    if (!plan::is_mixed(options_.precision)) return;
     for (const ValueId v : segment.outputs) {
       const model::Value& value = graph_.values[v];
       if (value.dtype != DType::Float32 || !value.depends_on_parameter) continue;
       const bool is_numerator = std::any_of(graph_.loss.begin(), graph_.loss.end(),
                                             [&](const model::LossTerm& term) { return term.numerator == v; });
-      segment.casts.emplace_back(v, is_numerator ? c10::ScalarType::Float : c10::ScalarType::BFloat16);
+      segment.casts.emplace_back(
+          v, is_numerator ? c10::ScalarType::Float : scalar_type_of(plan::computed_dtype(options_.precision)));
     }
   }
 
@@ -277,7 +266,7 @@ class Lowering {
   const WeightSource& weights_;
   std::size_t num_values_;
   LoweredStage stage_;
-  std::vector<char> forward_, counted_, constant_, wide_;
+  std::vector<char> forward_, counted_, constant_;
   std::vector<int> producer_;
   std::vector<at::Tensor> constants_;
   std::vector<OpCall> folded_;
@@ -287,7 +276,8 @@ class Lowering {
 
 Result<LoweredStage> lower_stage(const model::ModelGraph& graph, const LoweringOptions& options,
                                  const WeightSource& weights) {
-  return Lowering(graph, options, weights).run();
+  const model::ModelGraph grouped = group_experts(graph);
+  return Lowering(grouped, options, weights).run();
 }
 
 }  // namespace coxswain::worker

@@ -25,7 +25,7 @@ struct Code {
 /// A parameter as a block reads it.
 struct ParameterUse {
   int parameter = 0;
-  bool copy = false;  // its bfloat16 copy, not the float32 master
+  bool copy = false;  // its 16-bit copy, not the float32 master
   friend auto operator<=>(const ParameterUse&, const ParameterUse&) = default;
 };
 
@@ -35,7 +35,7 @@ struct Segment {
   std::vector<model::ValueId> inputs;    // from elsewhere and not constant
   std::vector<model::ValueId> outputs;   // used outside the block
   std::vector<ParameterUse> parameters;  // trainable ones it uses
-  /// Outputs that get another dtype when the block is left: activations bfloat16, loss numerators float32.
+  /// Outputs that get another dtype when the block is left: activations 16 bits, loss numerators float32.
   std::vector<std::pair<model::ValueId, c10::ScalarType>> casts;
   bool recompute = false;
 };
@@ -59,21 +59,11 @@ struct LoweringOptions {
   std::int64_t samples = 0;     // of a micro-batch on this rank
   std::vector<char> recompute;  // per block; empty: none
   plan::Precision precision = plan::Precision::Float32;
+  const LocalView* view = nullptr;  // of the graph, on a mesh; borrowed, outlives the calls
 };
 
 /// Errors: InvalidArgument naming every operator without a kernel or with arguments that do not fit.
 [[nodiscard]] Result<LoweredStage> lower_stage(const model::ModelGraph& graph, const LoweringOptions& options,
                                                const WeightSource& weights);
-
-/// Calls `visit(value id)` for every tensor that `op` reads.
-template <class Visit>
-void for_each_tensor(const model::Op& op, Visit&& visit) {
-  for (const model::Argument& argument : op.arguments) {
-    if (const auto* one = std::get_if<model::ValueRef>(&argument.value)) visit(one->id);
-    if (const auto* many = std::get_if<std::vector<std::optional<model::ValueRef>>>(&argument.value))
-      for (const auto& element : *many)
-        if (element) visit(element->id);
-  }
-}
 
 }  // namespace coxswain::worker

@@ -10,8 +10,9 @@
 #include <string_view>
 
 #include "common/ensure.h"
+#include "plan/layout/held_rows.h"
 #include "worker/engine/attention.h"
-#include "worker/engine/dropout.h"
+#include "worker/engine/expert_linear.h"
 #include "worker/engine/tensor_types.h"
 
 namespace coxswain::worker {
@@ -162,21 +163,22 @@ struct ConstantValue {
   }
 };
 
-// A finite number that bfloat16 does not hold (a mask's float32 minimum) becomes the nearest one that it does.
-model::Argument::Variant in_range(const model::Argument::Variant& value) {
+// Kernels take the number that multiplies or divides in float32, whatever the tensors are.
+bool is_factor(std::string_view target) {
+  return target.starts_with("aten::mul") || target.starts_with("aten::div") || target.starts_with("aten::true_divide");
+}
+
+// A finite number that 16 bits do not hold (a mask's float32 minimum) becomes the nearest one that they do.
+model::Argument::Variant in_range(const model::Argument::Variant& value, std::string_view target,
+                                  const Casting& casting) {
   const auto* number = std::get_if<double>(&value);
   if (!number || !std::isfinite(*number)) return value;
-  return std::clamp(*number, -kBFloat16Max, kBFloat16Max);
+  // What is computed in float32 has no less than bfloat16's range.
+  const double largest = largest_finite(casting.wide || is_factor(target) ? DType::BFloat16 : casting.dtype);
+  return std::clamp(*number, -largest, largest);
 }
 
 }  // namespace
-
-int trainable_parameter(const model::ModelGraph& graph, model::ValueId value) {
-  if (graph.values[value].producer >= 0) return -1;
-  for (std::size_t p = 0; p < graph.parameters.size(); ++p)
-    if (graph.parameters[p].value == value) return graph.parameters[p].trainable ? static_cast<int>(p) : -1;
-  return -1;
-}
 
 model::ValueId OpCall::add_input(const model::ModelGraph& graph, model::ValueId value) {
   if (casting_.rule == ComputeRule::AsStored) return value;
@@ -203,22 +205,28 @@ Result<void> OpCall::add_argument(const model::ModelGraph& graph, const model::A
     return {};
   }
   const bool mixed = casting_.rule != ComputeRule::AsStored;
-  auto constant = std::visit(ConstantValue{schema, bindings}, mixed ? in_range(value) : value);
+  auto constant =
+      std::visit(ConstantValue{schema, bindings}, mixed ? in_range(value, graph.ops[op_].target, casting_) : value);
   if (!constant) return does_not_fit(graph.ops[op_], schema);
   arguments_[position] = std::move(*constant);
   return {};
 }
 
-Result<OpCall> OpCall::make(const model::ModelGraph& graph, model::OpId id, std::int64_t samples, Casting casting) {
+Result<OpCall> OpCall::make(const model::ModelGraph& graph, model::OpId id, std::int64_t samples, Casting casting,
+                            const LocalView* view) {
+  register_expert_operators();
   const model::Op& op = graph.ops[id];
-  const auto handle = c10::Dispatcher::singleton().findSchema(operator_name(op.target));
-  if (!handle)
-    return Error{ErrorCode::InvalidArgument, "operator without a kernel: " + op.target, op.module_path, "", "", ""};
-  OpCall call(*handle);
+  OpCall call;
   call.op_ = id;
+  call.whole_op_ = view && view->part ? view->part->origin[id] : id;
   call.casting_ = casting;
   call.grad_enabled_ = op.grad_enabled;
   call.outputs_ = op.outputs;
+  if (find_mesh_kernel(op.target)) return make_mesh_call(graph, std::move(call), view);
+  const auto handle = c10::Dispatcher::singleton().findSchema(operator_name(op.target));
+  if (!handle)
+    return Error{ErrorCode::InvalidArgument, "operator without a kernel: " + op.target, op.module_path, "", "", ""};
+  call.handle_ = *handle;
   const model::Bindings bindings{{graph.batch_symbol, samples}};
   const auto& schema_arguments = handle->schema().arguments();
   for (std::size_t i = 0; i < schema_arguments.size(); ++i) {
@@ -233,52 +241,89 @@ Result<OpCall> OpCall::make(const model::ModelGraph& graph, model::OpId id, std:
       call.arguments_.push_back(schema.default_value() ? *schema.default_value() : own_default(schema));
     }
   }
-  call.find_special(graph, op);
+  call.find_special();
+  if (call.special_ == Special::Dropout || call.special_ == Special::Attention)
+    call.locate_samples(graph, call.tensors_.front().value, view);
   return call;
 }
 
-void OpCall::find_special(const model::ModelGraph& graph, const model::Op& op) {
-  const std::string& name = handle_.operator_name().name;
+Result<OpCall> OpCall::make_mesh_call(const model::ModelGraph& graph, OpCall call, const LocalView* view) {
+  const model::Op& op = graph.ops[call.op_];
+  if (!view || !view->link)
+    return Error{
+        ErrorCode::InvalidArgument, "an operator of a mesh outside of one: " + op.target, op.module_path, "", "", ""};
+  call.special_ = Special::Mesh;
+  call.mesh_kernel_ = find_mesh_kernel(op.target);
+  call.mesh_op_ = &op;
+  call.link_ = view->link;
+  for (const model::Block& block : graph.blocks)
+    if (call.op_ >= block.first_op && call.op_ < block.end_op) call.where_ = "block " + block.name + ": ";
+  call.where_ += (op.module_path.empty() ? "" : op.module_path + ": ") + op.target;
+  for (const model::Argument& argument : op.arguments)
+    if (const auto* reference = std::get_if<model::ValueRef>(&argument.value))
+      call.tensors_.push_back({-1, call.add_input(graph, reference->id)});
+  if (op.target == "coxswain::ring_attention") call.locate_samples(graph, call.tensors_.front().value, view);
+  return call;
+}
+
+// Samples and elements count in the whole tensor: masks do not depend on the mesh.
+void OpCall::locate_samples(const model::ModelGraph& graph, model::ValueId value, const LocalView* view) {
+  place_.rows_per_sample = 0;
+  if (value >= static_cast<model::ValueId>(graph.values.size())) return;  // a copy of a parameter: no samples
+  const model::ModelGraph* whole = &graph;
+  const model::ValueId held = value;
+  if (view && view->part && whole_op_ >= 0) {
+    whole = view->whole;
+    const auto& arguments = whole->ops[whole_op_].arguments;
+    const auto first = std::find_if(arguments.begin(), arguments.end(), [](const model::Argument& argument) {
+      return std::holds_alternative<model::ValueRef>(argument.value);
+    });
+    COX_ENSURE(first != arguments.end(), graph.ops[op_].target);
+    value = std::get<model::ValueRef>(first->value).id;
+  }
+  if (const auto found = sample_dim_of(*whole, value)) {
+    place_.sample_dim = found->dim;
+    place_.rows_per_sample = found->multiple;
+  }
+  if (whole == &graph || view->cuts_of(held).empty()) return;
+  auto part = std::make_shared<PartIndex>();
+  part->sizes = sizes_of(*whole, value, view->part->graph.static_batch);
+  part->rows = plan::held_rows(part->sizes, view->cuts_of(held));
+  place_.part = std::move(part);
+}
+
+void OpCall::find_special() {
+  const std::string& name = handle_->operator_name().name;
   if (tensors_.empty()) return;
-  const model::ValueId input = tensors_.front().value;
-  const auto locate_samples = [&](model::ValueId value) {
-    if (value >= static_cast<model::ValueId>(graph.values.size())) return;  // a copy of a parameter: no samples
-    if (const auto found = sample_dim_of(graph, value)) {
-      sample_dim_ = found->dim;
-      rows_per_sample_ = found->multiple;
-    }
-  };
   if (name == "aten::dropout" || name == "aten::native_dropout") {
     dropout_probability_ = arguments_[1].toScalar().toDouble();
     const bool active = arguments_[2].isNone() || arguments_[2].toBool();
     if (!active) dropout_probability_ = 0;
     special_ = Special::Dropout;
-    locate_samples(input);
   } else if (name == "aten::scaled_dot_product_attention") {
     dropout_probability_ = arguments_[4].toScalar().toDouble();
     if (dropout_probability_ == 0) return;
     special_ = Special::Attention;
-    locate_samples(input);
   } else if (name == "aten::batch_norm" || name == "aten::native_batch_norm") {
     special_ = Special::BatchNorm;
     training_position_ = 5;
     momentum_position_ = 6;
   }
-  static_cast<void>(op);
 }
 
 std::optional<c10::ScalarType> OpCall::compute_dtype(const std::vector<at::Tensor>& values) const {
   std::optional<c10::ScalarType> widest;
+  const c10::ScalarType narrow = scalar_type_of(casting_.dtype);
   switch (casting_.rule) {
     case ComputeRule::AsStored:
     case ComputeRule::Float32Inside: break;
-    case ComputeRule::BFloat16: return c10::ScalarType::BFloat16;
+    case ComputeRule::Narrow: return narrow;
     case ComputeRule::Float32:
     case ComputeRule::Float32Rounded: return c10::ScalarType::Float;
     case ComputeRule::Follow:
       for (const model::ValueId value : activations_) {
         const c10::ScalarType type = values[value].scalar_type();
-        if (type == c10::ScalarType::Float || (type == c10::ScalarType::BFloat16 && !widest)) widest = type;
+        if (type == c10::ScalarType::Float || (type == narrow && !widest)) widest = type;
       }
   }
   return widest;
@@ -288,9 +333,10 @@ at::Tensor OpCall::cast(const std::vector<at::Tensor>& values, model::ValueId va
                         std::optional<c10::ScalarType> dtype) const {
   const at::Tensor& tensor = values[value];
   const c10::ScalarType type = tensor.scalar_type();
-  if (!dtype || type == *dtype || (type != c10::ScalarType::Float && type != c10::ScalarType::BFloat16)) return tensor;
+  const c10::ScalarType narrow = scalar_type_of(casting_.dtype);
+  if (!dtype || type == *dtype || (type != c10::ScalarType::Float && type != narrow)) return tensor;
   const bool is_activation = std::find(activations_.begin(), activations_.end(), value) != activations_.end();
-  if (*dtype == c10::ScalarType::BFloat16 && !is_activation && !tensor.requires_grad()) return finite_bfloat16(tensor);
+  if (*dtype == narrow && !is_activation && !tensor.requires_grad()) return finite_in(tensor, casting_.dtype);
   return tensor.to(*dtype);
 }
 
@@ -316,7 +362,7 @@ void OpCall::store_outputs(std::vector<at::Tensor>& values) {
   std::size_t next = 0;
   const auto store = [&](at::Tensor tensor) {
     if (casting_.rule == ComputeRule::Float32Rounded && tensor.scalar_type() == c10::ScalarType::Float)
-      tensor = tensor.to(c10::ScalarType::BFloat16);
+      tensor = tensor.to(scalar_type_of(casting_.dtype));
     if (next < outputs_.size() && outputs_[next] >= 0) values[outputs_[next]] = std::move(tensor);
     ++next;
   };
@@ -340,8 +386,10 @@ void OpCall::run_dropout(std::vector<at::Tensor>& values, const RunMode& mode) {
     values[outputs_[0]] = input;
     return;
   }
-  const DropoutPlace place{sample_dim_, rows_per_sample_, mode.first_sample};
-  values[outputs_[0]] = dropout(input, make_dropout_stream(mode.seed, mode.step, op_, dropout_probability_), place);
+  DropoutPlace place = place_;
+  place.first_sample = mode.first_sample;
+  values[outputs_[0]] =
+      dropout(input, make_dropout_stream(mode.seed, mode.step, whole_op_, dropout_probability_), place);
 }
 
 bool OpCall::run_attention(std::vector<at::Tensor>& values, const RunMode& mode) {
@@ -356,15 +404,26 @@ bool OpCall::run_attention(std::vector<at::Tensor>& values, const RunMode& mode)
   if (!stack_[3].isNone()) arguments.mask = stack_[3].toTensor();
   arguments.is_causal = stack_[5].toBool();
   if (!stack_[6].isNone()) arguments.scale = stack_[6].toDouble();
-  arguments.stream = make_dropout_stream(mode.seed, mode.step, op_, dropout_probability_);
-  arguments.place = {sample_dim_, rows_per_sample_, mode.first_sample};
+  arguments.stream = make_dropout_stream(mode.seed, mode.step, whole_op_, dropout_probability_);
+  arguments.place = place_;
+  arguments.place.first_sample = mode.first_sample;
   stack_.clear();
   values[outputs_[0]] = dropout_attention(arguments);
   return true;
 }
 
+void OpCall::run_mesh_kernel(std::vector<at::Tensor>& values, const RunMode& mode) {
+  const auto dtype = compute_dtype(values);
+  std::vector<at::Tensor> inputs;
+  for (const TensorSlot& slot : tensors_) inputs.push_back(cast(values, slot.value, dtype));
+  stack_.clear();
+  stack_.emplace_back(mesh_kernel_(MeshCall(*mesh_op_, inputs, *link_, mode, where_, whole_op_, place_)));
+  store_outputs(values);
+}
+
 void OpCall::run(std::vector<at::Tensor>& values, const RunMode& mode) {
   const at::AutoGradMode grad_mode(at::GradMode::is_enabled() && grad_enabled_);
+  if (special_ == Special::Mesh) return run_mesh_kernel(values, mode);
   if (special_ == Special::Dropout) return run_dropout(values, mode);
   fill_stack(values);
   if (special_ == Special::Attention && run_attention(values, mode)) return;
@@ -372,11 +431,13 @@ void OpCall::run(std::vector<at::Tensor>& values, const RunMode& mode) {
     if (mode.running_statistics) stack_[training_position_] = false;
     if (mode.replay) stack_[momentum_position_] = 0.0;
   }
-  handle_.callBoxed(stack_);
+  handle_->callBoxed(stack_);
   store_outputs(values);
 }
 
 bool has_kernel(const std::string& target) {
+  register_expert_operators();
+  if (find_mesh_kernel(target)) return true;
   const c10::OperatorName name = operator_name(target);
   if (is_random(name.name)) return false;
   const auto handle = c10::Dispatcher::singleton().findSchema(name);

@@ -11,12 +11,12 @@
 #include <vector>
 
 #include "common/result.h"
-#include "model/mixed_policy.h"
 #include "model/model_graph.h"
+#include "worker/engine/casting.h"
+#include "worker/engine/dropout.h"
+#include "worker/engine/mesh_link.h"
 
 namespace coxswain::worker {
-
-using model::ComputeRule;
 
 /// What an operator may depend on besides its arguments.
 struct RunMode {
@@ -29,25 +29,17 @@ struct RunMode {
   std::int64_t first_sample = 0;  // of this rank's micro-batch, inside the global batch
 };
 
-/// How the inputs of one operator are cast.
-struct Casting {
-  ComputeRule rule = ComputeRule::AsStored;
-  bool reads_copies = false;  // of parameters: their bfloat16 copies, not the float32 masters
-};
-
-/// Id past the graph's values under which a parameter's bfloat16 copy stands among them.
+/// Id past the graph's values under which a parameter's 16-bit copy stands among them.
 [[nodiscard]] inline model::ValueId copy_of(const model::ModelGraph& graph, int parameter) {
   return static_cast<model::ValueId>(graph.values.size()) + parameter;
 }
 
-/// Index of the trainable parameter that `value` is; -1: none.
-[[nodiscard]] int trainable_parameter(const model::ModelGraph& graph, model::ValueId value);
-
 class OpCall {
  public:
+  /// `view`: where `graph` is the part that a position of a mesh runs, the whole; borrowed.
   /// Errors: InvalidArgument (no kernel, arguments that do not fit the operator's schema).
   [[nodiscard]] static Result<OpCall> make(const model::ModelGraph& graph, model::OpId op, std::int64_t samples,
-                                           Casting casting = {});
+                                           Casting casting = {}, const LocalView* view = nullptr);
 
   /// Takes inputs from and puts outputs into `values` (by value id). Throws what libtorch throws.
   void run(std::vector<at::Tensor>& values, const RunMode& mode);
@@ -56,7 +48,7 @@ class OpCall {
   [[nodiscard]] bool reads_copies() const { return casting_.reads_copies; }
 
  private:
-  enum class Special { None, Dropout, Attention, BatchNorm };
+  enum class Special { None, Dropout, Attention, BatchNorm, Mesh };
   struct TensorSlot {
     int position = 0;
     model::ValueId value = -1;
@@ -67,28 +59,35 @@ class OpCall {
     std::vector<model::ValueId> values;  // -1: none
   };
 
-  explicit OpCall(c10::OperatorHandle handle) : handle_(std::move(handle)) {}
+  OpCall() = default;
+  static Result<OpCall> make_mesh_call(const model::ModelGraph& graph, OpCall call, const LocalView* view);
   Result<void> add_argument(const model::ModelGraph& graph, const model::Argument::Variant& value,
                             const c10::Argument& schema, const model::Bindings& bindings);
   [[nodiscard]] model::ValueId add_input(const model::ModelGraph& graph, model::ValueId value);
   [[nodiscard]] std::optional<c10::ScalarType> compute_dtype(const std::vector<at::Tensor>& values) const;
   [[nodiscard]] at::Tensor cast(const std::vector<at::Tensor>& values, model::ValueId value,
                                 std::optional<c10::ScalarType> dtype) const;
-  void find_special(const model::ModelGraph& graph, const model::Op& op);
+  void find_special();
+  void locate_samples(const model::ModelGraph& graph, model::ValueId value, const LocalView* view);
+  void run_mesh_kernel(std::vector<at::Tensor>& values, const RunMode& mode);
   void run_dropout(std::vector<at::Tensor>& values, const RunMode& mode);
   bool run_attention(std::vector<at::Tensor>& values, const RunMode& mode);
   void fill_stack(const std::vector<at::Tensor>& values);
   void store_outputs(std::vector<at::Tensor>& values);
 
-  c10::OperatorHandle handle_;
+  std::optional<c10::OperatorHandle> handle_;  // none: an operator of the mesh
   model::OpId op_ = -1;
+  model::OpId whole_op_ = -1;  // what op_ is a part of; random numbers count by it
   bool grad_enabled_ = true;
   Casting casting_;
   std::vector<model::ValueId> activations_;  // inputs that parameters influence, without parameters
   Special special_ = Special::None;
   double dropout_probability_ = 0;
-  std::int64_t rows_per_sample_ = 0;  // on the sample dim; 0: no sample dim
-  int sample_dim_ = 0;
+  DropoutPlace place_;  // but the sample
+  MeshKernel mesh_kernel_ = nullptr;
+  const model::Op* mesh_op_ = nullptr;
+  const MeshLink* link_ = nullptr;
+  std::string where_;                                    // Mesh: for errors
   int training_position_ = -1, momentum_position_ = -1;  // BatchNorm
   std::vector<c10::IValue> arguments_;                   // constants; tensors are put in per run
   std::vector<TensorSlot> tensors_;

@@ -10,8 +10,10 @@
 
 #include <algorithm>
 
+#include "plan/layout/held_rows.h"
 #include "worker/engine/caching_allocator.h"
 #include "worker/engine/tensor_types.h"
+#include "worker/engine/transitions.h"
 
 namespace coxswain::worker {
 namespace {
@@ -25,6 +27,10 @@ std::int64_t elements_of(const model::Parameter& parameter) {
   std::int64_t count = 1;
   for (const std::int64_t dim : parameter.dims) count *= dim;
   return count;
+}
+
+std::int64_t padded(std::int64_t elements) {
+  return (elements + kAlignedElements - 1) / kAlignedElements * kAlignedElements;
 }
 
 Result<at::Tensor> make_gradient(const StorageSpec& spec, std::int64_t count, std::shared_ptr<void>& foreign) {
@@ -65,35 +71,58 @@ double sum_of_squares(const at::Tensor& tensor) {
   return total;
 }
 
+Result<void> check_dtypes(const model::ModelGraph& graph, const StorageSpec& spec) {
+  for (const int p : spec.parameters) {
+    const model::Parameter& parameter = graph.parameters[p];
+    if (parameter.dtype == DType::Float32) continue;
+    return Error{ErrorCode::Unimplemented,
+                 "a parameter that is not float32 cannot be trained in this version",
+                 parameter.name,
+                 "float32",
+                 std::string(to_text(parameter.dtype)),
+                 "export the model in float32"};
+  }
+  return {};
+}
+
 }  // namespace
 
 Result<ParameterStore> ParameterStore::make(const model::ModelGraph& graph, const WeightSource& weights,
                                             std::vector<StorageSpec> specs, bool with_optimizer,
-                                            plan::Precision precision) {
+                                            plan::Precision precision, const LocalView* view) {
   const at::NoGradGuard no_grad;
+  const ExactSizes exact;
   ParameterStore store;
   store.slot_of_.assign(graph.parameters.size(), -1);
   for (StorageSpec& spec : specs) {
-    std::int64_t count = 0;
-    std::vector<std::int64_t> offsets;
-    for (const int p : spec.parameters) {
-      const model::Parameter& parameter = graph.parameters[p];
-      if (parameter.dtype != DType::Float32) {
-        return Error{ErrorCode::Unimplemented,
-                     "a parameter that is not float32 cannot be trained in this version",
-                     parameter.name,
-                     "float32",
-                     std::string(to_text(parameter.dtype)),
-                     "export the model in float32"};
-      }
-      offsets.push_back(count);
-      count += (elements_of(parameter) + kAlignedElements - 1) / kAlignedElements * kAlignedElements;
+    COX_TRY_VOID(check_dtypes(graph, spec));
+    if (spec.sharding.zero_stage > 0) {
+      COX_TRY(ShardedStorage sharded, ShardedStorage::make(graph, weights, spec.parameters, spec.sharding, precision, view));
+      store.add_sharded(std::move(spec), std::move(sharded));
+      continue;
     }
     Storage storage;
+    std::int64_t count = 0, copied = 0;
+    std::vector<std::int64_t> offsets, copy_offsets;
+    for (std::size_t i = 0; i < spec.parameters.size(); ++i) {
+      const model::Parameter& parameter = graph.parameters[spec.parameters[i]];
+      const std::int64_t elements = padded(elements_of(parameter));
+      const bool is_copied = std::count(spec.copied.begin(), spec.copied.end(), spec.parameters[i]) > 0;
+      copy_offsets.push_back(is_copied ? copied : -1);
+      if (is_copied) {
+        const bool follows = !storage.copy_runs.empty() && i > 0 && copy_offsets[i - 1] >= 0;
+        if (!follows) storage.copy_runs.push_back({count, copied, 0});
+        storage.copy_runs.back().count += elements;
+        copied += elements;
+      }
+      offsets.push_back(count);
+      count += elements;
+    }
     storage.in_norm = spec.in_norm;
     const auto options = options_of(DType::Float32);
     storage.values = at::zeros({count}, options);
-    if (precision == plan::Precision::BFloat16) storage.copies = at::zeros({count}, options_of(DType::BFloat16));
+    if (plan::is_mixed(precision) && copied > 0)
+      storage.copies = at::zeros({copied}, options_of(plan::computed_dtype(precision)));
     COX_TRY(storage.gradient, make_gradient(spec, count, storage.foreign));
     if (with_optimizer) {
       storage.first_moment = at::zeros({count}, options);
@@ -101,33 +130,68 @@ Result<ParameterStore> ParameterStore::make(const model::ModelGraph& graph, cons
     }
     for (std::size_t i = 0; i < spec.parameters.size(); ++i) {
       const model::Parameter& parameter = graph.parameters[spec.parameters[i]];
-      COX_TRY_VOID(weights.read_parameter(parameter, storage.values.mutable_data_ptr<float>() + offsets[i]));
+      const model::Parameter& whole = view ? view->whole->parameters[spec.parameters[i]] : parameter;
       const std::int64_t length = elements_of(parameter);
       Slot slot;
+      slot.sum_offset = storage.sum_elements;
+      storage.sum_elements += padded(elements_of(whole));
+      if (view && !view->cuts_of(parameter.value).empty()) {
+        const auto cuts = view->cuts_of(parameter.value);
+        slot.whole_sizes = whole.dims;
+        slot.rows = runs_of(plan::held_rows(whole.dims, cuts));
+        COX_TRY(const at::Tensor values, weights.read_parameter_tensor(whole));
+        storage.values.narrow(0, offsets[i], length).view(parameter.dims).copy_(cut_tensor(values, cuts));
+      } else {
+        COX_TRY_VOID(weights.read_parameter(whole, storage.values.mutable_data_ptr<float>() + offsets[i]));
+      }
+      slot.in_norm = std::count(spec.not_in_norm.begin(), spec.not_in_norm.end(), spec.parameters[i]) == 0;
+      storage.counts_all = storage.counts_all && slot.in_norm;
       // Its own version counter: the optimizer's writes are no concern of a finished graph.
-      const auto make_leaf = [&](const at::Tensor& of) {
-        return of.narrow(0, offsets[i], length).view(parameter.dims).variable_data().set_requires_grad(true);
+      const auto make_leaf = [&](const at::Tensor& of, std::int64_t offset) {
+        return of.narrow(0, offset, length).view(parameter.dims).variable_data().set_requires_grad(true);
       };
-      slot.leaf = make_leaf(storage.values);
-      if (storage.copies.defined()) slot.copy = make_leaf(storage.copies);
+      slot.leaf = make_leaf(storage.values, offsets[i]);
+      if (storage.copies.defined() && copy_offsets[i] >= 0) slot.copy = make_leaf(storage.copies, copy_offsets[i]);
       slot.gradient = storage.gradient.narrow(0, offsets[i], length).view(parameter.dims);
+      slot.storage = static_cast<int>(store.storages_.size());
+      slot.position = static_cast<int>(i);
       storage.slots.push_back(static_cast<int>(store.slots_.size()));
       store.slot_of_[spec.parameters[i]] = static_cast<int>(store.slots_.size());
       store.slots_.push_back(std::move(slot));
     }
-    if (storage.copies.defined()) storage.copies.copy_(storage.values);
+    storage.make_copies();
     store.storages_.push_back(std::move(storage));
   }
   return store;
 }
 
+void ParameterStore::add_sharded(StorageSpec spec, ShardedStorage sharded) {
+  Storage storage;
+  storage.in_norm = spec.in_norm;
+  storage.sharded = std::make_unique<ShardedStorage>(std::move(sharded));
+  for (std::size_t i = 0; i < spec.parameters.size(); ++i) {
+    Slot slot;
+    slot.leaf = storage.sharded->leaf(i);
+    slot.copy = storage.sharded->copy(i);
+    slot.storage = static_cast<int>(storages_.size());
+    slot.position = static_cast<int>(i);
+    slot_of_[spec.parameters[i]] = static_cast<int>(slots_.size());
+    slots_.push_back(std::move(slot));
+  }
+  storages_.push_back(std::move(storage));
+}
+
 void ParameterStore::begin_step() {
   for (Slot& slot : slots_) slot.filled = false;
+  for (Storage& storage : storages_)
+    if (storage.sharded) storage.sharded->begin_step();
 }
 
 void ParameterStore::add_gradient(int parameter, const at::Tensor& gradient) {
   Slot& slot = slots_[slot_of_[parameter]];
-  if (slot.filled) {
+  if (ShardedStorage* sharded = storages_[slot.storage].sharded.get()) {
+    sharded->add_gradient(static_cast<std::size_t>(slot.position), gradient);
+  } else if (slot.filled) {
     slot.gradient.add_(gradient);
   } else {
     slot.gradient.copy_(gradient);
@@ -142,10 +206,56 @@ void ParameterStore::complete_gradient(int storage) {
   }
 }
 
-double ParameterStore::squared_norm() const {
+PieceOfParameter ParameterStore::piece_of(int parameter) const {
+  const Slot& slot = slots_[slot_of_[parameter]];
+  if (const ShardedStorage* sharded = storages_[slot.storage].sharded.get())
+    return sharded->piece_of(static_cast<std::size_t>(slot.position));
+  const float* data = slot.leaf.const_data_ptr<float>();
+  return {0, std::vector<float>(data, data + slot.leaf.numel())};
+}
+
+at::Tensor ParameterStore::whole_of(const Slot& slot, const at::Tensor& sum) {
+  const at::IntArrayRef sizes = slot.rows.empty() ? slot.gradient.sizes() : at::IntArrayRef(slot.whole_sizes);
+  std::int64_t count = 1;
+  for (const std::int64_t size : sizes) count *= size;
+  return sum.narrow(0, slot.sum_offset, count).view(sizes);
+}
+
+at::Tensor ParameterStore::prepare_sum(int index) {
+  Storage& storage = storages_[index];
+  const bool whole =
+      std::all_of(storage.slots.begin(), storage.slots.end(), [&](int s) { return slots_[s].rows.empty(); });
+  if (whole) return storage.gradient;
+  storage.sum = at::zeros({storage.sum_elements}, storage.gradient.options());
+  for (const int s : storage.slots) {
+    const at::Tensor target = whole_of(slots_[s], storage.sum);
+    put_boxes(target, slots_[s].rows, slots_[s].gradient, false);
+  }
+  return storage.sum;
+}
+
+void ParameterStore::finish_sum(int index) {
+  Storage& storage = storages_[index];
+  if (!storage.sum.defined()) return;
+  for (const int s : storage.slots) take_boxes(whole_of(slots_[s], storage.sum), slots_[s].rows, slots_[s].gradient);
+  storage.sum.reset();
+}
+
+double ParameterStore::squared_norm(bool counts_whole) {
   double total = 0;
-  for (const Storage& storage : storages_)
-    if (storage.in_norm) total += sum_of_squares(storage.gradient);
+  for (Storage& storage : storages_) {
+    if (!storage.in_norm) continue;
+    if (storage.sharded) {
+      total += sum_of_squares(storage.sharded->gradient());
+    } else if (!counts_whole) {
+      continue;
+    } else if (storage.counts_all) {
+      total += sum_of_squares(storage.gradient);
+    } else {
+      for (const int s : storage.slots)
+        if (slots_[s].in_norm) total += sum_of_squares(slots_[s].gradient);
+    }
+  }
   return total;
 }
 
@@ -155,11 +265,12 @@ void ParameterStore::update(const OptimizerSettings& optimizer, double learning_
   std::vector<at::Tensor> values, gradients, first, second, steps;
   const auto options = options_of(DType::Float32);
   for (Storage& storage : storages_) {
-    if (storage.values.numel() == 0) continue;
-    values.push_back(storage.values);
-    gradients.push_back(storage.gradient);
-    first.push_back(storage.first_moment);
-    second.push_back(storage.second_moment);
+    ShardedStorage* const piece = storage.sharded.get();
+    if ((piece ? piece->masters() : storage.values).numel() == 0) continue;
+    values.push_back(piece ? piece->masters() : storage.values);
+    gradients.push_back(piece ? piece->gradient() : storage.gradient);
+    first.push_back(piece ? piece->first_moment() : storage.first_moment);
+    second.push_back(piece ? piece->second_moment() : storage.second_moment);
     steps.push_back(at::full({}, static_cast<double>(step), options));
   }
   if (values.empty()) return;
@@ -169,13 +280,22 @@ void ParameterStore::update(const OptimizerSettings& optimizer, double learning_
   at::_fused_adamw_(values, gradients, first, second, /*max_exp_avg_sqs=*/{}, steps, learning_rate, optimizer.beta1,
                     optimizer.beta2, optimizer.weight_decay, optimizer.epsilon, /*amsgrad=*/false, /*maximize=*/false,
                     divisor, std::nullopt);
-  for (Storage& storage : storages_)
-    if (storage.copies.defined()) storage.copies.copy_(storage.values);
+  for (Storage& storage : storages_) {
+    storage.make_copies();
+    if (storage.sharded) storage.sharded->end_update();
+  }
+}
+
+void ParameterStore::Storage::make_copies() {
+  if (!copies.defined()) return;
+  for (const CopyRun& run : copy_runs)
+    copies.narrow(0, run.copy_offset, run.count).copy_(values.narrow(0, run.offset, run.count));
 }
 
 std::int64_t ParameterStore::num_elements() const {
   std::int64_t count = 0;
-  for (const Storage& storage : storages_) count += storage.values.numel();
+  for (const Storage& storage : storages_)
+    count += storage.sharded ? storage.sharded->num_elements() : storage.values.numel();
   return count;
 }
 

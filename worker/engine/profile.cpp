@@ -15,6 +15,7 @@
 #include "worker/engine/inputs.h"
 #include "worker/engine/local_model.h"
 #include "worker/engine/tensor_types.h"
+#include "worker/engine/training_data.h"
 
 namespace coxswain::worker {
 namespace {
@@ -48,9 +49,8 @@ class Profiler {
   Result<void> meet() { return start_barrier_().wait(Deadline::never()); }
 
   Result<void> open_data() {
-    if (settings_.data.text.empty()) return {};
-    COX_TRY(roles_, input_roles(graph_, settings_.data.sequence_length));
-    COX_TRY(TextData data, TextData::open(settings_.data, 0));
+    if (settings_.data.text.empty() && settings_.data.tensors.empty()) return {};
+    COX_TRY(TrainingData data, TrainingData::open(graph_, settings_.data, 0));
     data_ = std::move(data);
     return {};
   }
@@ -63,10 +63,7 @@ class Profiler {
     MicroBatch batch = local.runner().make_micro_batch(mode);
     for (const int i : local.runner().stage().slice.inputs) {
       const model::ValueId value = graph_.inputs[i].value;
-      batch.values[value] =
-          data_ ? make_text_input(roles_[i], samples, data_->sequence_length(),
-                                  [&](std::int64_t s) { return data_->training_window(step * samples + s); })
-                : make_up_value(graph_, value, samples);
+      batch.values[value] = data_ ? data_->training(i, step * samples, samples) : make_up_value(graph_, value, samples);
     }
     local.fill_received(batch);
     return batch;
@@ -129,8 +126,7 @@ class Profiler {
 
  private:
   const StartBarrier& start_barrier_;
-  std::optional<TextData> data_;
-  std::vector<InputRole> roles_;
+  std::optional<TrainingData> data_;
   std::int64_t step_ = 0;  // of the data and of dropout
 };
 
@@ -157,8 +153,8 @@ bool fits_whole(const model::ModelGraph& graph, plan::Precision precision) {
   for (const model::Parameter& parameter : graph.parameters) {
     double count = 1;
     for (const std::int64_t dim : parameter.dims) count *= static_cast<double>(dim);
-    // Value, gradient, two moments; under bfloat16 the copy that is computed with.
-    bytes += (precision == plan::Precision::BFloat16 ? 18 : 16) * count;
+    // Value, gradient, two moments; in mixed precision the copy that is computed with.
+    bytes += (plan::is_mixed(precision) ? 18 : 16) * count;
   }
   const double available = static_cast<double>(sysconf(_SC_AVPHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGESIZE));
   return bytes < kWholeModelFraction * available;
@@ -243,6 +239,7 @@ Result<cluster::Profile> profile(const model::ModelGraph& graph, const std::vect
                                  const StartBarrier& start_barrier) {
   cluster::Profile result;
   result.model_hash = model::model_hash(graph);
+  result.precision = plan::to_text(settings.precision);
   Profiler profiler(graph, settings, start_barrier);
   COX_TRY_VOID(profiler.open_data());
   const auto runs = runs_of(graph, settings.precision);

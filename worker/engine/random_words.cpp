@@ -181,6 +181,11 @@ void apply_dropout(const DropoutStream& stream, std::uint32_t sample, std::int64
              });
 }
 
+void keep_by_words(const DropoutStream& stream, const std::uint32_t* words, std::int64_t count, const float* input,
+                   float* output) {
+  kernels().keep(words, stream.threshold, stream.scale, count, input, output);
+}
+
 void apply_signed_dropout(const DropoutStream& stream, std::uint32_t sample, std::int64_t first_group,
                           std::int64_t count, float* probabilities, float* scaled) {
   for_chunks(

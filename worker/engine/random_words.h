@@ -32,6 +32,10 @@ void random_words(const DropoutStream& stream, std::uint32_t sample, std::int64_
 void apply_dropout(const DropoutStream& stream, std::uint32_t sample, std::int64_t first_group, std::int64_t count,
                    const float* input, float* output);
 
+/// The same with the words at hand: output = words[i] >= threshold ? input x scale : 0. In place is allowed.
+void keep_by_words(const DropoutStream& stream, const std::uint32_t* words, std::int64_t count, const float* input,
+                   float* output);
+
 /// For attention: dropped probabilities change sign in place, which keeps both them and the decision in one tensor;
 /// `scaled` gets what remains (probability x scale, or 0).
 void apply_signed_dropout(const DropoutStream& stream, std::uint32_t sample, std::int64_t first_group,

@@ -4,9 +4,7 @@
 #include <cmath>
 #include <limits>
 
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
+#include "worker/engine/avx2_lanes.h"
 
 namespace coxswain::worker {
 namespace {
@@ -48,44 +46,6 @@ void backward_portable(std::int64_t length, float scale, float keep_scale, float
 }
 
 #if defined(__x86_64__)
-#define COX_AVX2 __attribute__((target("avx2,fma")))
-
-// exp by 2^n times a polynomial of the remainder (Cephes' coefficients); relative error below 2e-7.
-COX_AVX2 inline __m256 exp_avx2(__m256 x) {
-  x = _mm256_max_ps(x, _mm256_set1_ps(-87.3F));
-  const __m256 n = _mm256_round_ps(_mm256_mul_ps(x, _mm256_set1_ps(1.44269504088896341F)),
-                                   _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-  __m256 r = _mm256_fnmadd_ps(n, _mm256_set1_ps(0.693359375F), x);
-  r = _mm256_fnmadd_ps(n, _mm256_set1_ps(-2.12194440e-4F), r);
-  __m256 y = _mm256_set1_ps(1.9875691500e-4F);
-  y = _mm256_fmadd_ps(y, r, _mm256_set1_ps(1.3981999507e-3F));
-  y = _mm256_fmadd_ps(y, r, _mm256_set1_ps(8.3334519073e-3F));
-  y = _mm256_fmadd_ps(y, r, _mm256_set1_ps(4.1665795894e-2F));
-  y = _mm256_fmadd_ps(y, r, _mm256_set1_ps(1.6666665459e-1F));
-  y = _mm256_fmadd_ps(y, r, _mm256_set1_ps(5.0000001201e-1F));
-  y = _mm256_fmadd_ps(y, _mm256_mul_ps(r, r), _mm256_add_ps(r, _mm256_set1_ps(1.0F)));
-  const __m256i power = _mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23);
-  return _mm256_mul_ps(y, _mm256_castsi256_ps(power));
-}
-
-COX_AVX2 inline float sum_lanes(__m256 x) {
-  const __m128 four = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
-  const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
-  return _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps(two, two, 1)));
-}
-
-COX_AVX2 inline float max_lanes(__m256 x) {
-  const __m128 four = _mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps(x, 1));
-  const __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
-  return _mm_cvtss_f32(_mm_max_ss(two, _mm_shuffle_ps(two, two, 1)));
-}
-
-// Rows are padded in registers: the lanes past the end load as hidden and are not stored.
-COX_AVX2 inline __m256i lane_mask(std::int64_t remaining) {
-  const __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-  return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(std::min<std::int64_t>(remaining, 8))), lanes);
-}
-
 COX_AVX2 void forward_avx2(const SoftmaxRow& row, float* scores, float* dropped) {
   const __m256 hidden = _mm256_set1_ps(kHidden);
   const __m256 scale = _mm256_set1_ps(row.scale);
@@ -105,7 +65,8 @@ COX_AVX2 void forward_avx2(const SoftmaxRow& row, float* scores, float* dropped)
     const __m256i mask = lane_mask(row.visible - i);
     const __m256 x = _mm256_maskload_ps(scores + i, mask);
     // The polynomial is clamped, so what is hidden is cut out here.
-    const __m256 visible = _mm256_and_ps(_mm256_cmp_ps(x, hidden, _CMP_GT_OQ), _mm256_castsi256_ps(mask));
+    // Not a number is not hidden, or a broken run would look sound.
+    const __m256 visible = _mm256_and_ps(_mm256_cmp_ps(x, hidden, _CMP_NLE_UQ), _mm256_castsi256_ps(mask));
     const __m256 y = _mm256_and_ps(exp_avx2(_mm256_sub_ps(x, shift)), visible);
     sums = _mm256_add_ps(sums, y);
     _mm256_maskstore_ps(scores + i, mask, y);
@@ -149,12 +110,7 @@ COX_AVX2 void backward_avx2(std::int64_t length, float scale, float keep_scale, 
   }
 }
 
-bool has_avx2() {
-  static const bool has = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-  return has;
-}
 #else
-bool has_avx2() { return false; }
 void forward_avx2(const SoftmaxRow&, float*, float*) {}
 void backward_avx2(std::int64_t, float, float, float*, float*) {}
 #endif

@@ -58,27 +58,84 @@ variable_list execute(const edge_list& roots, const variable_list& gradients, bo
                                                                /*accumulate_grad=*/false, targets);
 }
 
+/// A split of the graph below `roots`.
+class Cut {
+ public:
+  Cut(const edge_list& roots, const edge_list& inputs, const edge_list& parameters) : nodes_(nodes_below(roots)) {
+    for (const Edge& edge : inputs) reach_[edge.function.get()].input = true;
+    for (const Edge& edge : parameters) reach_[edge.function.get()].parameter = true;
+    for (const NodePointer& node : nodes_) {
+      Reach& here = reach_[node.get()];
+      for (const Edge& next : node->next_edges()) {
+        if (!next.is_valid()) continue;
+        const Reach& below = reach_[next.function.get()];
+        here.input = here.input || below.input;
+        here.parameter = here.parameter || below.parameter;
+      }
+    }
+    find_early(parameters);
+  }
+
+  [[nodiscard]] const std::vector<NodePointer>& nodes() const { return nodes_; }
+  [[nodiscard]] Reach reach(const Edge& edge) const {
+    const auto found = reach_.find(edge.function.get());
+    return found == reach_.end() ? Reach{} : found->second;
+  }
+  [[nodiscard]] bool leads_to_input(const NodePointer& node) const { return reach_.at(node.get()).input; }
+  /// A parameter whose gradient I gives.
+  [[nodiscard]] bool is_early(const Edge& edge) const { return early_.count(edge.function.get()) != 0; }
+  /// On the way to inputs, and above an edge to parameters that wait for W.
+  [[nodiscard]] bool is_shared(const NodePointer& node) const {
+    return leads_to_input(node) && has_own(node, [&](const Edge& edge) { return !is_early(edge); });
+  }
+
+ private:
+  // Of one dim, and used only by nodes on the way to inputs that have no other parameters of their own.
+  void find_early(const edge_list& parameters) {
+    std::unordered_set<const Node*> narrow;
+    for (const Edge& edge : parameters)
+      if (edge.function->input_metadata(edge.input_nr).shape_as_dim_vector().size() < 2)
+        narrow.insert(edge.function.get());
+    early_ = narrow;
+    const auto is_wide = [&](const Edge& edge) { return narrow.count(edge.function.get()) == 0; };
+    for (const NodePointer& node : nodes_) {
+      if (leads_to_input(node) && !has_own(node, is_wide)) continue;
+      for (const Edge& next : node->next_edges())
+        if (next.is_valid()) early_.erase(next.function.get());
+    }
+  }
+
+  template <class Counts>
+  [[nodiscard]] bool has_own(const NodePointer& node, Counts&& counts) const {
+    return std::any_of(node->next_edges().begin(), node->next_edges().end(), [&](const Edge& next) {
+      if (!next.is_valid()) return false;
+      const Reach below = reach(next);
+      return below.parameter && !below.input && counts(next);
+    });
+  }
+
+  std::vector<NodePointer> nodes_;
+  std::unordered_map<const Node*, Reach> reach_;
+  std::unordered_set<const Node*> early_;
+};
+
 }  // namespace
 
 variable_list run_input_half(edge_list roots, variable_list gradients, const edge_list& inputs,
                              const edge_list& parameters, WeightWork& work) {
-  std::unordered_map<const Node*, Reach> reach;
-  for (const Edge& edge : inputs) reach[edge.function.get()].input = true;
-  for (const Edge& edge : parameters) reach[edge.function.get()].parameter = true;
+  const Cut cut(roots, inputs, parameters);
   edge_list targets = inputs;
-  std::vector<NodePointer> shared;  // on the way to inputs, and above an edge to parameters alone
-  for (const NodePointer& node : nodes_below(roots)) {
-    Reach& here = reach[node.get()];
-    bool has_own_parameters = false;
-    for (const Edge& next : node->next_edges()) {
-      if (!next.is_valid()) continue;
-      const Reach& below = reach[next.function.get()];
-      here.input = here.input || below.input;
-      here.parameter = here.parameter || below.parameter;
-      has_own_parameters = has_own_parameters || (below.parameter && !below.input);
-    }
-    if (!here.input) continue;
-    if (has_own_parameters) {
+  std::vector<std::size_t> early;  // parameters
+  for (std::size_t p = 0; p < parameters.size(); ++p) {
+    if (!cut.is_early(parameters[p])) continue;
+    early.push_back(p);
+    targets.push_back(parameters[p]);
+  }
+  const std::size_t num_asked = targets.size();
+  std::vector<NodePointer> shared;
+  for (const NodePointer& node : cut.nodes()) {
+    if (!cut.leads_to_input(node)) continue;
+    if (cut.is_shared(node)) {
       for (std::uint32_t i = 0; i < node->num_inputs(); ++i) targets.emplace_back(node, i);
       shared.push_back(node);
     } else {
@@ -89,7 +146,7 @@ variable_list run_input_half(edge_list roots, variable_list gradients, const edg
   edge_list on_the_way;
   variable_list arriving;
   for (std::size_t i = 0; i < roots.size(); ++i) {
-    const Reach& below = reach[roots[i].function.get()];
+    const Reach below = cut.reach(roots[i]);
     if (below.input) {
       on_the_way.push_back(std::move(roots[i]));
       arriving.push_back(std::move(gradients[i]));
@@ -99,15 +156,18 @@ variable_list run_input_half(edge_list roots, variable_list gradients, const edg
     }
   }
   variable_list results = execute(on_the_way, arriving, /*keep_graph=*/true, targets);
-  for (std::size_t i = inputs.size(); i < targets.size(); ++i) {
+  for (std::size_t i = num_asked; i < targets.size(); ++i) {
     if (!results[i].defined()) continue;
     work.roots.push_back(std::move(targets[i]));
     work.gradients.push_back(std::move(results[i]));
   }
-  results.resize(inputs.size());
   for (const NodePointer& node : shared)
     for (Edge& next : node->next_edges())
-      if (next.is_valid() && reach[next.function.get()].input) next = Edge();
+      if (next.is_valid() && cut.reach(next).input) next = Edge();
+  variable_list of_parameters(parameters.size());
+  for (std::size_t e = 0; e < early.size(); ++e) of_parameters[early[e]] = std::move(results[inputs.size() + e]);
+  results.resize(inputs.size());
+  results.insert(results.end(), of_parameters.begin(), of_parameters.end());
   return results;
 }
 

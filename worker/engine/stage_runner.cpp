@@ -190,7 +190,7 @@ void StageRunner::run_backward(MicroBatch& batch, int index, bool split) {
   }
   for (std::size_t i = 0; i < values.size(); ++i)
     if (results[i].defined()) add_gradient(batch, values[i], std::move(results[i]));
-  if (!split) add_parameter_gradients(index, results.begin() + static_cast<std::ptrdiff_t>(values.size()));
+  add_parameter_gradients(index, results.begin() + static_cast<std::ptrdiff_t>(values.size()));
 }
 
 Result<void> StageRunner::for_blocks_in_reverse(int first_block, int end_block, const std::function<void(int)>& body) {

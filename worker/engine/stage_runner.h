@@ -49,7 +49,7 @@ class StageRunner {
   Result<void> forward(MicroBatch& batch, int first_block, int end_block);
   /// In reverse; gradients of outputs are in the micro-batch (absent: zero).
   Result<void> backward(MicroBatch& batch, int first_block, int end_block);
-  /// The same for gradients of values alone; those of parameters are owed.
+  /// The same for gradients of values; those of parameters, but gains and shifts of norms, are owed.
   Result<void> backward_inputs(MicroBatch& batch, int first_block, int end_block);
   /// Pays what backward_inputs left in MicroBatch::owed, block by block in reverse.
   Result<void> backward_weights(std::vector<WeightWork>& owed, int first_block, int end_block);

@@ -2,11 +2,15 @@
 
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/where.h>
+#include <c10/util/BFloat16.h>
 #include <c10/util/Exception.h>
+#include <c10/util/Half.h>
 
+#include <limits>
 #include <new>
 
 #include "common/ensure.h"
+#include "worker/engine/parallel_link.h"
 
 namespace coxswain::worker {
 
@@ -26,15 +30,39 @@ c10::ScalarType scalar_type_of(DType dtype) {
   COX_ENSURE(false, static_cast<int>(dtype));
 }
 
+DType dtype_of(c10::ScalarType type) {
+  switch (type) {
+    case c10::ScalarType::Bool: return DType::Bool;
+    case c10::ScalarType::Byte: return DType::UInt8;
+    case c10::ScalarType::Char: return DType::Int8;
+    case c10::ScalarType::Short: return DType::Int16;
+    case c10::ScalarType::Int: return DType::Int32;
+    case c10::ScalarType::Long: return DType::Int64;
+    case c10::ScalarType::Half: return DType::Float16;
+    case c10::ScalarType::BFloat16: return DType::BFloat16;
+    case c10::ScalarType::Float: return DType::Float32;
+    case c10::ScalarType::Double: return DType::Float64;
+    default: break;
+  }
+  COX_ENSURE(false, static_cast<int>(type));
+}
+
 at::TensorOptions options_of(DType dtype) { return at::TensorOptions().dtype(scalar_type_of(dtype)); }
 
 DType stored_dtype(const model::ModelGraph& graph, model::ValueId value, plan::Precision precision) {
   const DType dtype = graph.values[value].dtype;
-  return precision == plan::Precision::BFloat16 && dtype == DType::Float32 ? DType::BFloat16 : dtype;
+  return dtype == DType::Float32 ? plan::computed_dtype(precision) : dtype;
 }
 
-at::Tensor finite_bfloat16(const at::Tensor& tensor) {
-  return at::where(tensor.isinf(), tensor, tensor.clamp(-kBFloat16Max, kBFloat16Max)).to(c10::ScalarType::BFloat16);
+double largest_finite(DType dtype) {
+  if (dtype == DType::Float16) return static_cast<double>(std::numeric_limits<c10::Half>::max());
+  COX_ENSURE(dtype == DType::BFloat16, static_cast<int>(dtype));
+  return static_cast<double>(std::numeric_limits<c10::BFloat16>::max());
+}
+
+at::Tensor finite_in(const at::Tensor& tensor, DType dtype) {
+  const double largest = largest_finite(dtype);
+  return at::where(tensor.isinf(), tensor, tensor.clamp(-largest, largest)).to(scalar_type_of(dtype));
 }
 
 std::vector<std::int64_t> sizes_of(const model::ModelGraph& graph, model::ValueId value, std::int64_t samples) {
@@ -66,6 +94,9 @@ std::optional<SampleDim> sample_dim_of(const model::ModelGraph& graph, model::Va
 Error current_torch_error(const std::string& where) {
   try {
     throw;
+  } catch (const CommunicationError& error) {
+    // A kernel knows its operator; in backward nobody else does.
+    return error.error().path.empty() ? with_path_prefix(error.error(), where) : error.error();
   } catch (const c10::Error& error) {
     return Error{ErrorCode::Internal, error.what_without_backtrace(), where, "", "", ""};
   } catch (const std::bad_alloc&) {

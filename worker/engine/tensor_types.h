@@ -16,16 +16,18 @@
 namespace coxswain::worker {
 
 [[nodiscard]] c10::ScalarType scalar_type_of(DType dtype);
+/// Requires: one of ours.
+[[nodiscard]] DType dtype_of(c10::ScalarType type);
 [[nodiscard]] at::TensorOptions options_of(DType dtype);
 
-/// Of a value where it leaves its block: under bfloat16, float32 activations are rounded there (C16).
+/// Of a value where it leaves its block: in mixed precision float32 activations are rounded there (C16).
 [[nodiscard]] DType stored_dtype(const model::ModelGraph& graph, model::ValueId value, plan::Precision precision);
 
-/// The largest finite number of bfloat16.
-inline constexpr double kBFloat16Max = 3.3895313892515355e38;
-/// A mask or table in bfloat16: what is finite stays finite, for a float32 minimum would round to -inf and a row of
+/// The largest finite number of a 16-bit dtype.
+[[nodiscard]] double largest_finite(DType dtype);
+/// A mask or table in 16 bits: what is finite stays finite, for a float32 minimum would round to -inf and a row of
 /// them to NaN after softmax.
-[[nodiscard]] at::Tensor finite_bfloat16(const at::Tensor& tensor);
+[[nodiscard]] at::Tensor finite_in(const at::Tensor& tensor, DType dtype);
 
 /// Sizes of a value with the batch bound to `samples`.
 [[nodiscard]] std::vector<std::int64_t> sizes_of(const model::ModelGraph& graph, model::ValueId value,
@@ -40,7 +42,7 @@ struct SampleDim {
 [[nodiscard]] std::optional<SampleDim> sample_dim_of(const model::ModelGraph& graph, model::ValueId value);
 
 /// Runs `body` (returning a Result) and turns what libtorch throws into an Error without its C++ stack.
-/// Errors: ResourceExhausted (memory), Internal; `where` becomes the path.
+/// Errors: ResourceExhausted (memory), Internal; `where` becomes the path. What a communicator reported is passed on.
 template <class Body>
 auto guard_torch(const std::string& where, Body&& body) -> decltype(body());
 [[nodiscard]] Error current_torch_error(const std::string& where);

@@ -18,7 +18,9 @@ TrainSettings decode_settings(const control::TrainSettings& from, int threads) {
   settings.optimizer.warmup_steps = from.warmup_steps();
   settings.optimizer.decay = from.decay();
   settings.optimizer.min_ratio = from.min_ratio();
+  settings.optimizer.skip_non_finite = from.skip_non_finite();
   settings.data.text = from.text();
+  settings.data.tensors = from.tensors();
   settings.data.sequence_length = from.data_sequence_length();
   settings.data.seed = from.data_seed();
   settings.data.validation_fraction = from.validation_fraction();

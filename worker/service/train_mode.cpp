@@ -5,6 +5,7 @@
 
 #include "common/json.h"
 #include "executor/executor.h"
+#include "plan/layout/mesh_groups.h"
 #include "plan/program.h"
 #include "proto/control.pb.h"
 #include "worker/engine/engine.h"
@@ -56,7 +57,7 @@ class Trainer {
                    "put the same model file on every node"};
     }
     COX_TRY(world_, World::connect(link_, assignment_, job_key));
-    COX_TRY_VOID(world_->make_groups(plan::make_groups(plan_, graph_),
+    COX_TRY_VOID(world_->make_groups(plan::rank_groups(plan_, graph_, assignment_.rank),
                                      Deadline::after(steady_clock(), assignment_.connect_timeout)));
     EngineOptions options;
     options.graph = &graph_;
@@ -64,6 +65,7 @@ class Trainer {
     options.rank = assignment_.rank;
     options.settings = assignment_.settings;
     options.communicators = world_->communicators();
+    options.step_timeout = assignment_.step_timeout;
     COX_TRY(engine_, make_engine(options));
     program_ = plan::make_rank_program(plan_, graph_, assignment_.rank);
     const int stage = plan::place_of(plan_, assignment_.rank).stage;
@@ -124,6 +126,9 @@ class Trainer {
     to.set_learning_rate(numbers.learning_rate);
     to.set_step_seconds(seconds);
     to.set_bubble_fraction(bubble_fraction(program_, executor_->times(), seconds));
+    to.set_skipped(numbers.skipped);
+    to.set_not_finite(numbers.not_finite);
+    to.set_loss_scale(numbers.loss_scale);
     if (traced(step)) add_trace(to, begin);
     const bool validates = assignment_.validation_every > 0 &&
                            (step % assignment_.validation_every == 0 || step == assignment_.settings.steps);

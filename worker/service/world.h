@@ -21,7 +21,7 @@ class World {
 
   [[nodiscard]] collective::Communicator& all() { return *all_; }
   [[nodiscard]] collective::CompletionSignal& signal() { return signal_; }
-  /// `communicators()[g]` belongs to groups[g]; null where this rank is no member.
+  /// `groups` of plan::rank_groups. `communicators()[g]` belongs to groups[g]; null where this rank is no member.
   [[nodiscard]] Result<void> make_groups(const std::vector<plan::Group>& groups, Deadline deadline);
   [[nodiscard]] const std::vector<collective::Communicator*>& communicators() const { return communicators_; }
 

@@ -112,9 +112,10 @@ class CaseReader {
     const char kind = text[0];
     CaseTensor made;
     DType dtype = dtype_;
-    if (kind == 'i') {
+    if (kind == 'i' || kind == 's') {
       dtype = DType::Int64;
       made.whole = at::randint(0, std::stoll(text.substr(1, open - 1)), sizes, worker::options_of(dtype));
+      if (kind == 's') made.whole = std::get<0>(made.whole.sort());
     } else if (kind == 'b') {
       dtype = DType::Bool;
       made.whole = at::randint(0, 2, sizes, worker::options_of(DType::Int64)).to(c10::ScalarType::Bool);

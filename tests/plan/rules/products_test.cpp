@@ -36,6 +36,8 @@ constexpr RuleCase kCases[] = {
     {"aten::einsum", "'ij->ji',{f[4,6]}"},
     {"aten::bilinear", "f[4,3],f[4,6],f[2,3,6],f[2]"},
     {"aten::bilinear", "f[2,3,4],f[2,3,2],f[3,4,2],none"},
+    {"transformers::grouped_mm_fallback", "f[8,6],f[3,6,4],s9[3]"},
+    {"transformers::grouped_mm_fallback", "f[5,4],f[2,4,6],s6[2]"},
     {"aten::scaled_dot_product_attention", "f[2,4,6,8],f[2,4,5,8],f[2,4,5,8]"},
     {"aten::scaled_dot_product_attention", "f[2,4,6,8],f[2,4,6,8],f[2,4,6,8],none,0.0,true"},
     {"aten::scaled_dot_product_attention", "f[2,4,6,8],f[2,4,5,8],f[2,4,5,8],f[2,1,6,5]"},

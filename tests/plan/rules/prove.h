@@ -3,8 +3,9 @@
 // the rule says, forward and backward. For every factor that the rule lets split: 2 and 3 parts, equal and unequal, and
 // strided parts (an inner factor); for every linear group: 2 and 3 summands; in float64, float32 and bfloat16.
 // `arguments`, in schema order: f[2,3] normal, p[..] in (0.5, 1.5), u[..] in (0.1, 0.9), c[..] as p without gradient,
-// i9[..] integers in [0, 9), b[..] booleans, {f[2], f[2]} a list, (1,2) integers, 0.5, true, none, float32, 'text';
-// `name=value` out of order. An expectation of "replicated" is a case whose rule does not take it.
+// i9[..] integers in [0, 9), s9[..] ascending ones, b[..] booleans, {f[2], f[2]} a list, (1,2) integers, 0.5, true,
+// none, float32, 'text'; `name=value` out of order. An expectation of "replicated" is a case whose rule does not take
+// it.
 #include <string>
 #include <vector>
 

@@ -1,0 +1,181 @@
+// Predicted beside measured, step time and peak memory of every rank, for random valid plans (issue 5, rows b and c):
+// the five families of tests/model/make_models.py, wide enough that an action that holds a layer takes 50 ms or longer
+// on its share of a core. Real processes; every plan under one measurement of its model and precision.
+//   plan_accuracy [MODEL.pt2 ...] --plans N [--seed S] [--first K] [--ranks-max R] [--steps N] [--min-action S]
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <map>
+#include <memory>
+
+#include "bench/support/launched_plans.h"
+#include "bench/support/random_plans.h"
+#include "cost_model/cost_model.h"
+#include "model/load.h"
+#include "plan/program.h"
+
+using namespace coxswain;
+using namespace coxswain::bench;
+
+namespace {
+
+constexpr const char* kWidth = "256";
+constexpr const char* kLength = "128";
+constexpr int kFirstMeasuredStep = 3;
+constexpr double kRunLimitSeconds = 900;
+
+struct Row {
+  double predicted_step = 0, measured_step = 0;
+  double memory_error = 0;  // of the worst rank
+  double step_error = 0;
+};
+
+class Subject {
+ public:
+  Subject(std::filesystem::path file, int max_ranks, int steps)
+      : file_(std::move(file)), graph_(load(file_)), max_ranks_(max_ranks), steps_(steps) {}
+
+  [[nodiscard]] std::string name() const { return file_.stem().string(); }
+  [[nodiscard]] const model::ModelGraph& graph() const { return graph_; }
+
+  const LaunchedPlans& launched(plan::Precision precision) {
+    auto& one = launched_[precision];
+    if (!one) one = std::make_unique<LaunchedPlans>(job(precision), std::to_string(max_ranks_) + "xcpu");
+    return *one;
+  }
+
+  /// The shortest forward of a stage that holds a whole layer, as it is predicted.
+  Seconds shortest_action(const plan::Plan& plan) {
+    const LaunchedPlans& launched = this->launched(plan.precision);
+    const auto cost = cost_model::make_cost_model(graph_, launched.cluster(), &launched.profile());
+    const auto simulation = cost_model::simulate(*cost, plan);
+    if (!simulation) return Seconds(0);
+    double shortest = HUGE_VAL;
+    for (const auto& one : simulation->actions) {
+      const plan::Action& action = plan.roles[one.role].actions[one.action];
+      const int last_layer = graph_.num_blocks() - 1;
+      if (action.kind != plan::ActionKind::Forward ||
+          std::max(action.first_block, 1) >= std::min(action.end_block, last_layer))
+        continue;
+      shortest = std::min(shortest, one.end - one.start);
+    }
+    return Seconds(shortest);
+  }
+
+  TrainRun run(const plan::Plan& plan) {
+    return launched(plan.precision).run(job(plan.precision), plan, {}, kRunLimitSeconds);
+  }
+
+  static constexpr int kGlobalBatch = 24;
+
+ private:
+  static model::ModelGraph load(const std::filesystem::path& file) {
+    auto graph = model::load_pt2(file);
+    if (!graph) {
+      std::fputs(to_text(graph.error()).c_str(), stderr);
+      std::exit(1);
+    }
+    return std::move(*graph);
+  }
+
+  [[nodiscard]] TrainJob job(plan::Precision precision) const {
+    TrainJob job;
+    job.model = file_;
+    job.tensors = file_;
+    job.tensors.replace_extension(".safetensors");
+    job.global_batch = kGlobalBatch;
+    job.steps = steps_;
+    job.precision = plan::to_text(precision);
+    job.first_measured_step = kFirstMeasuredStep;
+    return job;
+  }
+
+  std::filesystem::path file_;
+  model::ModelGraph graph_;
+  int max_ranks_, steps_;
+  std::map<plan::Precision, std::unique_ptr<LaunchedPlans>> launched_;
+};
+
+void report_rows(const std::vector<Row>& rows, Report& report) {
+  std::vector<double> memory, step, predicted, measured;
+  for (const Row& row : rows) {
+    memory.push_back(row.memory_error);
+    step.push_back(row.step_error);
+    predicted.push_back(row.predicted_step);
+    measured.push_back(row.measured_step);
+  }
+  const auto add = [&](const char* what, double ours, double goal, const char* text, bool pass) {
+    report.add({what, ours, goal, ours / goal, "fraction", text, pass});
+  };
+  const double worst = *std::max_element(memory.begin(), memory.end());
+  const double order = spearman(predicted, measured);
+  add("peak memory, median error of a plan's worst rank", median(memory), 0.08, "<= 0.08", median(memory) <= 0.08);
+  add("peak memory, worst error", worst, 0.20, "<= 0.20", worst <= 0.20);
+  add("step time, median error", median(step), 0.10, "<= 0.10", median(step) <= 0.10);
+  add("step time, Spearman", order, 0.95, ">= 0.95", order >= 0.95);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  std::vector<std::filesystem::path> models;
+  std::vector<char*> rest;
+  for (int i = 0; i < argc; ++i) {
+    if (i > 0 && std::string_view(argv[i]).ends_with(".pt2"))
+      models.emplace_back(std::filesystem::absolute(argv[i]));
+    else
+      rest.push_back(argv[i]);
+  }
+  const Options options =
+      parse_options(static_cast<int>(rest.size()), rest.data(), "predicted beside measured for random valid plans",
+                    {"--plans", "--first", "--ranks-max", "--steps", "--min-action"});
+  const auto number = [&](const char* name, double otherwise) {
+    return options.other.contains(name) ? std::stod(options.other.at(name)) : otherwise;
+  };
+  if (models.empty()) models = make_family_models({kWidth, kLength});
+  const int max_ranks = static_cast<int>(number("--ranks-max", 8)), first = static_cast<int>(number("--first", 0));
+  const auto wanted = static_cast<std::size_t>(number("--plans", options.quick ? 5 : 40));
+  std::vector<std::unique_ptr<Subject>> subjects;
+  for (const auto& model : models)
+    subjects.push_back(std::make_unique<Subject>(model, max_ranks, static_cast<int>(number("--steps", 7))));
+  Report report("plan_accuracy", options);
+  std::vector<Row> rows;
+  JsonArray json;
+  for (int i = first; rows.size() < wanted; ++i) {
+    Subject& subject = *subjects[static_cast<std::size_t>(i) % subjects.size()];
+    RandomPlanOptions drawing;
+    drawing.seed = options.seed;
+    drawing.max_ranks = max_ranks;
+    drawing.global_batch = Subject::kGlobalBatch;
+    const auto& cluster = subject.launched(plan::Precision::Float32).cluster();
+    const plan::Plan plan = draw_plan(subject.graph(), cluster, drawing, static_cast<std::uint64_t>(i));
+    if (subject.shortest_action(plan).value < number("--min-action", 0.05)) continue;
+    std::printf("plan %d, seed %llu, %s: %s", i, static_cast<unsigned long long>(options.seed), subject.name().c_str(),
+                describe(plan).c_str());
+    std::fflush(stdout);
+    const TrainRun run = subject.run(plan);
+    if (!run.ok) {
+      std::printf("  FAILED\n%s\n", run.failure.c_str());
+      return 1;
+    }
+    Row row{run.predicted_step, run.measured_step, 0, std::fabs(run.predicted_step / run.measured_step - 1)};
+    for (std::size_t r = 0; r < run.measured_peak.size(); ++r)
+      row.memory_error = std::max(row.memory_error, std::fabs(run.predicted_peak.at(r) / run.measured_peak[r] - 1));
+    std::printf("  step predicted %.0f ms, measured %.0f ms (%+.1f %%); memory", row.predicted_step * 1e3,
+                row.measured_step * 1e3, 100 * (row.predicted_step / row.measured_step - 1));
+    for (std::size_t r = 0; r < run.measured_peak.size(); ++r)
+      std::printf(" %+.1f", 100 * (run.predicted_peak[r] / run.measured_peak[r] - 1));
+    std::printf(" %%\n");
+    std::fflush(stdout);
+    json.push_back(JsonObject{{"plan", i},
+                              {"model", subject.name()},
+                              {"text", describe(plan)},
+                              {"predicted_seconds", row.predicted_step},
+                              {"measured_seconds", row.measured_step},
+                              {"memory_error", row.memory_error}});
+    rows.push_back(row);
+  }
+  report.extra()["plans"] = json;
+  report_rows(rows, report);
+  return report.finish();
+}

@@ -1,0 +1,127 @@
+// What a rank holds under ZeRO: by the allocator's counters, beside one rank and beside the cost model.
+#include <algorithm>
+
+#include "cost_model/cost_model.h"
+#include "cost_model/memory.h"
+#include "tests/worker/lone_rank.h"
+
+#include <catch2/catch.hpp>
+
+namespace coxswain::tests {
+namespace {
+
+using plan::Precision;
+using plan::ScheduleKind;
+
+constexpr int kReplicas = 4;
+
+/// Six layers without tied weights: 4.6 million parameters.
+const model::ModelGraph& llama() {
+  static const model::ModelGraph built = [] {
+    const auto config = parse_json(R"({"model_type": "llama", "architectures": ["LlamaForCausalLM"],
+      "hidden_size": 256, "intermediate_size": 640, "num_hidden_layers": 6, "num_attention_heads": 4,
+      "num_key_value_heads": 2, "vocab_size": 512, "max_position_embeddings": 64, "rms_norm_eps": 1e-5,
+      "tie_word_embeddings": false, "hidden_act": "silu"})");
+    if (!config) throw std::runtime_error(to_text(config.error()));
+    auto graph = model::build_from_config(*config, {64});
+    if (!graph) throw std::runtime_error(to_text(graph.error()));
+    return std::move(*graph);
+  }();
+  return built;
+}
+
+worker::TrainSettings settings() {
+  worker::TrainSettings result = eager_settings();
+  result.data.sequence_length = 64;
+  return result;
+}
+
+PlanSpec replicas(int zero, std::int64_t samples, std::int64_t count) {
+  return {.stages = {{llama().num_blocks(), std::vector<std::int64_t>(kReplicas, samples)}},
+          .count = count,
+          .zero_stages = {zero}};
+}
+
+cluster::ResourceGraph make_cluster() {
+  using cluster::Source;
+  cluster::ResourceGraph graph;
+  cluster::DeviceClass device;
+  device.name = "cpu";
+  device.cores = 1;
+  device.memory = {Bytes(std::int64_t{1} << 36), Source::Assumed};
+  device.memory_bandwidth = {BytesPerSecond(1e10), Source::Assumed};
+  device.peak_float32 = device.peak_bfloat16 = {FlopPerSecond(1e11), Source::Assumed};
+  device.launch_overhead = {Seconds(1e-5), Source::Assumed};
+  graph.device_classes = {device};
+  cluster::NodeClass node;
+  node.name = "node";
+  node.devices = {{0, 8}};
+  node.link = {"shared-memory", {Seconds(1e-5), Source::Assumed}, {BytesPerSecond(1e9), Source::Assumed}, 0};
+  node.host_memory = {Bytes(std::int64_t{1} << 38), Source::Assumed};
+  node.cores = 8;
+  graph.node_classes = {node};
+  graph.nodes = {{0, 1}};
+  return graph;
+}
+
+/// Elements of the trainable parameters of the block that has most.
+std::int64_t largest_block(const model::ModelGraph& graph) {
+  const cost_model::ModelFacts facts(graph);
+  std::int64_t most = 0;
+  for (int block = 0; block < graph.num_blocks(); ++block)
+    most = std::max(most, cost_model::count_persistent(facts, block, block + 1).held);
+  return most;
+}
+
+}  // namespace
+
+TEST_CASE("ZeRO 3 over 4 ranks keeps a quarter, and its peak adds at most the two largest blocks") {
+  const model::ModelGraph& graph = llama();
+  const plan::Plan single = make_plan(graph, {.stages = {{graph.num_blocks(), {2}}}, .count = 2});
+  const plan::Plan whole = make_plan(graph, replicas(0, 2, 2)), pieces = make_plan(graph, replicas(3, 2, 2));
+  const Footprint one = measure_rank(graph, single, 0, settings()), all = measure_rank(graph, whole, 1, settings());
+  const std::int64_t blocks = 2 * 4 * largest_block(graph);  // parameters in float32
+  for (int rank = 0; rank < kReplicas; ++rank) {
+    const Footprint zero = measure_rank(graph, pieces, rank, settings());
+    CAPTURE(rank, one.persistent, zero.persistent, all.peak - all.persistent, zero.peak - zero.persistent, blocks);
+    CHECK(static_cast<double>(zero.persistent) <= 0.26 * static_cast<double>(one.persistent));
+    // Beyond what the same samples keep and make without ZeRO.
+    CHECK(zero.peak - zero.persistent <= all.peak - all.persistent + blocks);
+  }
+}
+
+TEST_CASE("the cost model's peak is the measured one under ZeRO") {
+  const model::ModelGraph& graph = llama();
+  const cluster::ResourceGraph cluster = make_cluster();
+  const auto barrier = [] { return collective::Handle{}; };
+  for (const Precision precision : {Precision::Float32, Precision::BFloat16}) {
+    worker::TrainSettings given = settings();
+    given.precision = precision;
+    given.dropout = false;
+    const auto profile = worker::profile_blocks(graph, {2, 4}, "cpu", given, Seconds(0.01), barrier);
+    REQUIRE(profile);
+    const auto cost = cost_model::make_cost_model(graph, cluster, &*profile);
+    const auto compare = [&](PlanSpec spec, int rank) {
+      spec.precision = precision;
+      const plan::Plan plan = make_plan(graph, spec);
+      const plan::RankPlace place = plan::place_of(plan, rank);
+      const plan::MemoryParts parts = cost_model::estimate_memory(*cost, plan, place.stage, place.replica);
+      const auto predicted = static_cast<double>((parts.total() - parts.margin).value);
+      const auto measured = static_cast<double>(measure_rank(graph, plan, rank, given).peak);
+      CAPTURE(plan::to_text(precision), plan.stages[0].zero_stage, plan.batch.count, plan.stages.size(), measured,
+              predicted, parts.parameters.value, parts.gradients.value, parts.optimizer.value, parts.activations.value,
+              parts.workspace.value, parts.transfers.value);
+      CHECK(std::abs(predicted / measured - 1) <= 0.08);
+    };
+    for (const int zero : {0, 1, 2, 3}) {
+      compare(replicas(zero, 2, 2), 1);
+      PlanSpec recomputed = replicas(zero, 4, 1);
+      recomputed.recompute = true;
+      compare(recomputed, 2);
+      compare({.stages = {{3, {2, 2}}, {graph.num_blocks(), {2, 2}}}, .count = 4, .zero_stages = {zero, zero}}, 0);
+      compare({.stages = {{3, {2, 2}}, {graph.num_blocks(), {2, 2}}}, .count = 4, .zero_stages = {zero, zero}}, 3);
+    }
+  }
+}
+
+}  // namespace coxswain::tests

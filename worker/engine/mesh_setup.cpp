@@ -1,0 +1,112 @@
+#include "worker/engine/mesh_setup.h"
+
+#include <algorithm>
+
+#include "plan/layout/mesh_groups.h"
+
+namespace coxswain::worker {
+namespace {
+
+bool same_mesh(const plan::Replica& a, const plan::Replica& b) {
+  return a.tensor == b.tensor && a.context == b.context;
+}
+
+plan::AxisSet axes_of(const std::vector<plan::MeshAxis>& axes, plan::AxisKind kind) {
+  plan::AxisSet set = 0;
+  for (std::size_t a = 0; a < axes.size(); ++a)
+    if (axes[a].kind == kind) set |= plan::AxisSet{1} << a;
+  return set;
+}
+
+Result<void> connect(MeshSetup& setup, const plan::Plan& plan, int rank,
+                     const std::vector<collective::Communicator*>& communicators, std::size_t num_groups) {
+  const std::vector<plan::Group> groups = plan::mesh_groups(plan, rank);
+  if (groups.empty()) return {};
+  if (!groups[plan::kStageRound].ranks.empty()) setup.stage_group = static_cast<int>(num_groups + plan::kStageRound);
+  for (std::size_t set = 1; set < groups.size(); ++set) {
+    if (groups[set].ranks.empty()) continue;
+    MeshGroup group;
+    group.ranks = groups[set].ranks;
+    group.place = static_cast<int>(std::find(group.ranks.begin(), group.ranks.end(), rank) - group.ranks.begin());
+    if (num_groups + set < communicators.size()) group.communicator = communicators[num_groups + set];
+    if (!group.communicator) {
+      return Error{ErrorCode::InvalidArgument,
+                   "a rank of a mesh without its communicators",
+                   "rank " + std::to_string(rank),
+                   "one for each group of plan::rank_groups",
+                   std::to_string(communicators.size()) + " communicators",
+                   ""};
+    }
+    setup.link.groups.emplace(static_cast<plan::AxisSet>(set), std::move(group));
+  }
+  return {};
+}
+
+// Devices of one position must hold the same part in every replica, for their sum goes element by element.
+Result<void> find_buckets(MeshSetup& setup, const model::ModelGraph& graph, const plan::Stage& stage,
+                          const plan::RankPlace& place, const Localise& localise) {
+  setup.in_bucket.assign(graph.parameters.size(), 1);
+  const plan::Replica& own = stage.replicas[static_cast<std::size_t>(place.replica)];
+  const bool equal = std::all_of(stage.replicas.begin(), stage.replicas.end(),
+                                 [&](const plan::Replica& other) { return same_mesh(own, other); });
+  if (!equal) {
+    setup.in_bucket.assign(graph.parameters.size(), 0);
+    return {};
+  }
+  if (!setup.part) return {};
+  const plan::AxisSet context = axes_of(setup.part->axes, plan::AxisKind::Context);
+  for (std::size_t p = 0; p < graph.parameters.size(); ++p)
+    setup.in_bucket[p] = setup.part->gradient_axes[p] == context ? 1 : 0;
+  // Other numbers of samples may have another layout. All ranks compare position 0 of all replicas: one outcome.
+  std::vector<std::int64_t> seen;
+  std::vector<plan::LocalGraph> layouts;
+  for (const plan::Replica& replica : stage.replicas) {
+    if (std::find(seen.begin(), seen.end(), replica.samples) != seen.end()) continue;
+    seen.push_back(replica.samples);
+  }
+  for (std::size_t i = 0; seen.size() > 1 && i < seen.size(); ++i) {
+    const auto replica = std::find_if(stage.replicas.begin(), stage.replicas.end(),
+                                      [&](const plan::Replica& r) { return r.samples == seen[i]; });
+    COX_TRY(plan::LocalGraph layout, localise(graph, stage, *replica, 0));
+    layouts.push_back(std::move(layout));
+  }
+  for (const plan::LocalGraph& layout : layouts) {
+    for (std::size_t p = 0; p < graph.parameters.size(); ++p) {
+      const auto value = static_cast<std::size_t>(graph.parameters[p].value);
+      if (layout.gradient_axes[p] != layouts.front().gradient_axes[p] ||
+          layout.cuts[value] != layouts.front().cuts[value] || layout.gradient_axes[p] != context)
+        setup.in_bucket[p] = 0;
+    }
+  }
+  return {};
+}
+
+}  // namespace
+
+bool MeshSetup::counts_in_norm(int parameter) const {
+  if (!part) return true;
+  const auto members =
+      plan::members_of(part->axes, part->gradient_axes[static_cast<std::size_t>(parameter)], link.position);
+  return members.front() == link.position;
+}
+
+Result<std::unique_ptr<MeshSetup>> MeshSetup::make(const model::ModelGraph& graph, const plan::Plan& plan, int rank,
+                                                   const std::vector<collective::Communicator*>& communicators,
+                                                   std::size_t num_groups, const Localise& localise) {
+  auto setup = std::make_unique<MeshSetup>();
+  const plan::RankPlace place = plan::place_of(plan, rank);
+  const plan::Stage& stage = plan.stages[static_cast<std::size_t>(place.stage)];
+  const plan::Replica& replica = stage.replicas[static_cast<std::size_t>(place.replica)];
+  setup->link.position = place.position;
+  setup->view.whole = &graph;
+  if (replica.devices.size() > 1) {
+    COX_TRY(setup->part, localise(graph, stage, replica, place.position));
+    setup->view.part = &*setup->part;
+    setup->view.link = &setup->link;
+  }
+  COX_TRY_VOID(connect(*setup, plan, rank, communicators, num_groups));
+  COX_TRY_VOID(find_buckets(*setup, graph, stage, place, localise));
+  return setup;
+}
+
+}  // namespace coxswain::worker

@@ -1,0 +1,43 @@
+#pragma once
+// Which steps may update the parameters: those whose loss and gradients are finite. Under float16 also the scale of the
+// loss, which keeps small gradients above what float16 can hold and falls when large ones pass it. Decided after
+// REDUCE_NORM from numbers that every rank has alike, so all ranks skip the same steps and hold the same scale.
+// Called by engine. Threads: one. Private to worker/engine. Source: Micikevicius et al. 2018 (arXiv 1710.03740, 3.2);
+// the numbers are those of torch.amp.GradScaler. docs/plan.md#loss-scale.
+#include <cstdint>
+
+#include "plan/plan.h"
+
+namespace coxswain::worker {
+
+class StepFilter {
+ public:
+  static constexpr std::int64_t kGrowthInterval = 2000;
+  /// So many skipped steps in a row end the run: the scale fell by 2^20 and it was not the scale.
+  static constexpr std::int64_t kMaxSkipped = 20;
+
+  StepFilter(plan::Precision precision, double initial_scale, bool skip_non_finite)
+      : scales_(precision == plan::Precision::Float16),
+        skips_(skip_non_finite),
+        scale_(scales_ ? initial_scale : 1.0) {}
+
+  /// What the loss is multiplied by for backward: a power of two, so that dividing by it later loses nothing.
+  [[nodiscard]] double loss_scale() const { return scale_; }
+  [[nodiscard]] bool scales() const { return scales_; }
+  /// Whether a rank that meets such a number ends the run at once. A smaller scale mends gradients, not a loss.
+  [[nodiscard]] bool loss_stops() const { return !skips_; }
+  [[nodiscard]] bool gradients_stop() const { return !skips_ && !scales_; }
+
+  /// The outcome of a step: true if it may update the parameters. Call once a step, with the same value on every rank.
+  bool accept(bool finite);
+  [[nodiscard]] std::int64_t num_skipped() const { return num_skipped_; }
+  [[nodiscard]] bool exhausted() const { return skipped_in_a_row_ >= kMaxSkipped; }
+
+ private:
+  bool scales_, skips_;
+  double scale_;
+  std::int64_t good_steps_ = 0;  // since the scale changed
+  std::int64_t num_skipped_ = 0, skipped_in_a_row_ = 0;
+};
+
+}  // namespace coxswain::worker
