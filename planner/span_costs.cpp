@@ -272,7 +272,7 @@ Room SpanCosts::room(const SampleTable& table, const SpanQuery& query) const {
           cost_model::host_memory_of(cost_.resources(), {table.kind.device_class, 0}).value,
           query.moments != nullptr ? query.moments
                                    : &moments(plan::ScheduleKind::OneForwardOneBackward, 0, query.in_flight,
-                                              query.in_flight + query.credits, query.credits),
+                                              query.in_flight + query.credits + 1, query.credits),
           edges,
           query.offload == plan::Offload::Activations};
 }
