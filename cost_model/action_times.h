@@ -22,7 +22,8 @@ class ActionTimes {
               const std::vector<plan::TiedParameter>& tied);
 
   [[nodiscard]] ComputeTicks compute(const plan::Action& action) const;
-  /// Elements of a ReduceGradient, ReduceReused or ReduceTied (float32), or of the small reductions. Requires: not priced_elsewhere.
+  /// Elements of a ReduceGradient, ReduceReused or ReduceTied (float32), or of the small reductions. Requires: not
+  /// priced_elsewhere.
   [[nodiscard]] std::int64_t elements(const plan::Action& action) const;
   /// Bytes a sample of an edge action, on this role's side.
   [[nodiscard]] Bytes edge_bytes(const plan::Action& action, std::int64_t samples) const;
@@ -44,7 +45,7 @@ class ActionTimes {
 
   Ticks overhead_ = 0, optimizer_ = 0;
   std::vector<Ticks> forward_, backward_, input_, weight_, recompute_;  // by block of the stage, over its chunks
-  std::int64_t reused_ = 0;              // elements of ReduceReused
+  std::int64_t reused_ = 0;                                             // elements of ReduceReused
   std::vector<std::int64_t> gradients_;  // float32 elements by block of the stage, as the buckets count them
 };
 

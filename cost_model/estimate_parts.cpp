@@ -1,11 +1,10 @@
 // From a run in virtual time to the Estimate: which part of the step went where (C20), MFU (C21), memory per role.
 #include <algorithm>
-
 #include <tuple>
-#include "plan/rank_table.h"
 
 #include "cost_model/price.h"
 #include "cost_model/simulator.h"
+#include "plan/rank_table.h"
 
 namespace coxswain::cost_model {
 namespace {
@@ -14,10 +13,13 @@ struct Interval {
   Ticks begin = 0, end = 0;
 };
 
-/// Ticks of [begin, end) that are covered by `busy` (sorted by begin, may overlap).
-Ticks covered(const std::vector<Interval>& busy, Ticks begin, Ticks end) {
+/// Ticks of [begin, end) that are covered by `busy` (sorted by begin, may overlap). `passed` of them ended earlier:
+/// begin never falls from call to call.
+Ticks covered(const std::vector<Interval>& busy, std::size_t& passed, Ticks begin, Ticks end) {
   Ticks sum = 0, at = begin;
-  for (const Interval& interval : busy) {
+  while (passed < busy.size() && busy[passed].end <= at) ++passed;
+  for (std::size_t i = passed; i < busy.size() && busy[i].begin < end; ++i) {
+    const Interval& interval = busy[i];
     const Ticks from = std::max(at, interval.begin), to = std::min(end, interval.end);
     if (from >= to) continue;
     sum += to - from;
@@ -49,8 +51,9 @@ RoleParts split_parts(const std::vector<ActionRun>& runs, Ticks makespan) {
   });
   RoleParts parts;
   Ticks at = 0;
+  std::size_t passed = 0;
   const auto gap = [&](Ticks until) {
-    const Ticks moving = covered(transfers, at, until);
+    const Ticks moving = covered(transfers, passed, at, until);
     parts.exposed += moving;
     parts.idle += until - at - moving;
   };

@@ -229,9 +229,15 @@ Peak find_peak(const CostModel& cost, const StageWork& work) {
 }
 
 PersistentMemory persistent_of(const CostModel& cost, const StageWork& work) {
-  return estimate_persistent_memory(count_persistent(cost.facts(), runs_of(work), work.tensor, work.expert),
-                                    work.precision, work.zero_stage, work.replicas * work.context, work.expert,
-                                    work.offload);
+  PersistentMemory memory =
+      estimate_persistent_memory(count_persistent(cost.facts(), runs_of(work), work.tensor, work.expert),
+                                 work.precision, work.zero_stage, work.replicas * work.context, work.expert,
+                                 work.offload);
+  if (work.reduced_at_once > 0) {  // C26
+    memory.gradients = Bytes(kFloat32Bytes * memory.updated_elements);
+    memory.gathered += Bytes(kFloat32Bytes * work.reduced_at_once);
+  }
+  return memory;
 }
 
 }  // namespace
@@ -521,6 +527,14 @@ plan::MemoryParts estimate_memory(const CostModel& cost, const plan::Plan& plan,
   work.context = place.context;
   work.expert = place.expert;
   work.offload = shape.offload;
+  if (shape.zero_stage == 1 && plan.batch.count == 1 && shape.chunks.empty() && work.replicas * work.context > 1) {
+    int end = shape.end_block;
+    for (const int start : shape.bucket_starts) {
+      const PersistentElements bucket = count_persistent(cost.facts(), start, end, work.tensor, work.expert);
+      work.reduced_at_once = std::max(work.reduced_at_once, bucket.held);
+      end = start;
+    }
+  }
   return estimate_stage_memory(cost, work);
 }
 

@@ -80,6 +80,9 @@ struct StageWork {
   };
   std::vector<EdgeWork> edges_in, edges_out;  // with chunks: from and to other stages, by the way of activations
   int tensor = 1, zero_stage = 0;
+  /// C26: elements of the largest bucket, where ZeRO 1 reduces each as soon as it is made (one micro-batch): no more
+  /// gradients are whole at once. 0: they are added up over micro-batches.
+  std::int64_t reduced_at_once = 0;
   std::int64_t replicas = 1;  // of the stage
   int context = 1, expert = 1;
   plan::Offload offload = plan::Offload::None;

@@ -84,7 +84,7 @@ ModelFacts::ModelFacts(const model::ModelGraph& graph) : graph_(graph) {
   for (const model::Parameter& parameter : graph.parameters) {
     parameters_.push_back({product(parameter.dims), parameter.dtype, parameter.trainable,
                            readers[static_cast<std::size_t>(parameter.value)], model::is_sharded(parameter),
-                           tables.contains(parameter.value) ? tables.at(parameter.value) : 0, this,
+                           tables.contains(parameter.value) ? tables.at(parameter.value) : 0, 0, this,
                            static_cast<int>(parameters_.size())});
     const char lookup = lookups[static_cast<std::size_t>(parameter.value)];
     parameters_.back().wide_bytes = (lookup & 1) == 0 ? 0 : lookup == 1 ? 2 : 4;

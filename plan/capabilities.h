@@ -22,8 +22,21 @@ struct Capabilities {
   friend bool operator==(const Capabilities&, const Capabilities&) = default;
 };
 /// What a worker of this version runs.
-inline constexpr Capabilities kRunnable{
-    .max_tensor = 1, .max_zero_stage = 3, .bfloat16 = true, .float16 = true, .zero_bubble = true, .chunks = true};
+inline constexpr Capabilities kRunnable{.max_tensor = 64,
+                                        .max_zero_stage = 3,
+                                        .bfloat16 = true,
+                                        .float16 = true,
+                                        .zero_bubble = true,
+                                        .chunks = true,
+                                        .max_context = 64};
+/// What `launch train` searches where the job asks for nothing more: what runs and whose predicted steps were held
+/// against measured ones. Constraints widen it (planner::searched_capabilities).
+inline constexpr Capabilities kUnasked = [] {
+  Capabilities unasked = kRunnable;
+  unasked.max_tensor = unasked.max_context = 1;
+  unasked.max_zero_stage = 0;
+  return unasked;
+}();
 /// What the cost model knows.
 inline constexpr Capabilities kPlannable{.max_tensor = 64,
                                          .max_zero_stage = 3,

@@ -29,12 +29,11 @@ constexpr std::array<Stream, kNumStreams> kStreams{Stream::Compute,
                                                    Stream::Gather};
 
 /// As the executor starts them: on a CPU a compute action keeps the rank until it ends.
-constexpr std::array<Stream, kNumStreams> kStartOrder{Stream::ActivationIn,     Stream::ActivationOut,
-                                                      Stream::GradientIn,       Stream::GradientOut,
-                                                      Stream::BackActivationIn, Stream::BackActivationOut,
-                                                      Stream::BackGradientIn,   Stream::BackGradientOut,
-                                                      Stream::Gather,           Stream::Reduce,
-                                                      Stream::Compute};
+constexpr std::array<Stream, kNumStreams> kStartOrder{
+    Stream::ActivationIn,   Stream::ActivationOut,    Stream::GradientIn,
+    Stream::GradientOut,    Stream::BackActivationIn, Stream::BackActivationOut,
+    Stream::BackGradientIn, Stream::BackGradientOut,  Stream::Gather,
+    Stream::Reduce,         Stream::Compute};
 
 std::size_t slot_of(Stream stream) { return static_cast<std::size_t>(stream); }
 

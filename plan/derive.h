@@ -32,7 +32,8 @@ namespace coxswain::plan {
 }
 /// The position of a device in Group::position of StageReplicas; -1: of none.
 [[nodiscard]] inline int shard_position(const Stage& stage, int position) {
-  if (has_equal_meshes(stage)) return position % (stage.replicas.front().tensor < 1 ? 1 : stage.replicas.front().tensor);
+  if (has_equal_meshes(stage))
+    return position % (stage.replicas.front().tensor < 1 ? 1 : stage.replicas.front().tensor);
   return position == 0 ? 0 : -1;
 }
 [[nodiscard]] inline bool has_mesh(const Stage& stage) {

@@ -123,19 +123,21 @@ std::pair<std::vector<StageKind>, double> stage_kinds(const SearchSpace& space, 
   return {kinds, k};
 }
 
-/// Time at the speed of all stages, the fastest first, of each its share: share(stage).
-template <class Share>
-Cost ramp(const SearchSpace& space, const Combination& one, std::vector<StageKind> kinds, Share share) {
+/// Time at the speed of all stages, the fastest first: of each its share, 1 of the first `full` and then `fade` of that
+/// of the one before.
+Cost ramp(const SearchSpace& space, const Combination& one, std::vector<StageKind> kinds, double fade, int full) {
   Cost bound = 0;
   for (const WorkBound::Prices& prices : one.work->prices()) {
     const auto stage_speed = [&](const StageKind& kind) { return kind.devices * prices.speed[kind.pool]; };
     std::stable_sort(kinds.begin(), kinds.end(),
                      [&](const StageKind& a, const StageKind& b) { return stage_speed(a) > stage_speed(b); });
-    double speed = 0;
+    double speed = 0, share = 1;
     std::int64_t at = 0;
     for (const StageKind& kind : kinds) {
-      for (std::int64_t stage = 0; stage < kind.stages && at < one.max_stages; ++stage, ++at)
-        speed += stage_speed(kind) * share(at);
+      for (std::int64_t stage = 0; stage < kind.stages && at < one.max_stages; ++stage, ++at) {
+        if (at >= full) share *= fade;
+        speed += stage_speed(kind) * share;
+      }
     }
     const Cost time = WorkBound::time_at(prices, space.spans->num_blocks(), speed, one.micro * one.count);
     bound = std::max(bound, static_cast<Cost>(static_cast<double>(time) * (1 - 1e-9)));
@@ -172,7 +174,7 @@ Cost ramp_bound(const SearchSpace& space, const Combination& one) {
   const auto [kinds, even] = stage_kinds(space, one);
   if (kinds.empty()) return 0;
   const double fade = 1.0 - even * unhidden_share(space, one.schedule, one) / static_cast<double>(one.count);
-  return ramp(space, one, kinds, [&](std::int64_t stage) { return std::pow(fade, stage); });
+  return ramp(space, one, kinds, fade, 1);
 }
 
 Cost chunked_ramp_bound(const SearchSpace& space, const Combination& one, std::pair<int, int> run) {
@@ -182,8 +184,7 @@ Cost chunked_ramp_bound(const SearchSpace& space, const Combination& one, std::p
   for (const plan::ScheduleKind kind : space.chunked_schedules)
     passed = std::min(passed, unhidden_share(space, kind, one) / (plan::splits_backward(kind) ? 2 : kMaxChunks));
   const double fade = 1.0 - even * passed / static_cast<double>(one.count);
-  return ramp(space, one, kinds,
-              [&](std::int64_t stage) { return std::pow(fade, std::max<std::int64_t>(0, stage - 1)); });
+  return ramp(space, one, kinds, fade, 2);
 }
 
 std::pair<int, int> longest_run(const SpanCosts& spans) {

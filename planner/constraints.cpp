@@ -173,4 +173,12 @@ Result<Constraints> parse_constraints(const std::vector<std::string>& texts) {
   return parser.finish();
 }
 
+plan::Capabilities searched_capabilities(const Constraints& constraints) {
+  plan::Capabilities searched = plan::kUnasked;
+  if (!constraints.tensor.empty()) searched.max_tensor = plan::kRunnable.max_tensor;
+  if (!constraints.context.empty()) searched.max_context = plan::kRunnable.max_context;
+  if (!constraints.zero.empty()) searched.max_zero_stage = plan::kRunnable.max_zero_stage;
+  return searched;
+}
+
 }  // namespace coxswain::planner

@@ -78,10 +78,14 @@ std::vector<plan::BlockRun> cut_into_parts(const Request& request, const plan::P
   std::vector<std::vector<double>> longest(parts + 1, std::vector<double>(blocks + 1, kNever));
   std::vector<std::vector<int>> start(parts + 1, std::vector<int>(blocks + 1, 0));
   longest[0][0] = 0;
+  std::vector<int> operators{0};  // of the blocks before each
+  for (const model::Block& block : request.cost->model().blocks)
+    operators.push_back(operators.back() + block.end_op - block.first_op);
   for (int part = 0; part < parts; ++part) {
     const auto& seconds = before[plan::place_of_part(order.kind, part, order.num_stages).stage];
     for (int end = part + 1; end <= blocks; ++end) {
       for (int first = part; first < end; ++first) {
+        if (operators[end] == operators[first]) continue;  // V11
         const double here = std::max(longest[part][first], seconds[end] - seconds[first]);
         if (here < longest[part + 1][end]) {
           longest[part + 1][end] = here;

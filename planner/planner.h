@@ -34,6 +34,9 @@ struct Constraints {
 /// values.
 [[nodiscard]] Result<Constraints> parse_constraints(const std::vector<std::string>& texts);
 
+/// kUnasked, and up to kRunnable what the constraints name.
+[[nodiscard]] plan::Capabilities searched_capabilities(const Constraints& constraints);
+
 /// What is least: the step's seconds, or its price (C60).
 enum class Objective { Time, Cost };
 
@@ -55,7 +58,7 @@ struct Request {
   int top_k = 5;
   /// Use every device (else slower ones may be left unused).
   bool use_all_devices = false;
-  plan::Capabilities capabilities = plan::kRunnable;
+  plan::Capabilities capabilities = plan::kUnasked;
   Objective objective = Objective::Time;
   std::optional<Seconds> max_step;
   std::optional<cluster::Usd> max_cost_per_step;

@@ -92,7 +92,7 @@ class Group {
   void set_current(const OperationMark& mark);
   [[nodiscard]] OperationMark current() const;
   /// "rank 0: all_reduce of 100 float32, sum (collective 3); rank 1: no operation": this rank, then those that are
-  /// waited for, then some that do something else; all are asked. Who does not answer within half a second is silent.
+  /// waited for, then some that do something else; all are asked. Who does not answer within five seconds is silent.
   [[nodiscard]] std::string describe(std::span<const int> waited_for);
 
   /// Passes a descriptor of registered memory to every peer of the node. Errors: Unavailable.

@@ -31,12 +31,12 @@ class LinkTransport final : public Transport {
     int peer = 0;
     std::vector<const Transfer*> transfers;
     std::size_t current = 0;
-    std::size_t moved = 0;         // bytes of the current one
-    bool has_mark = false;         // the current one's mark is known, and not yet over
+    std::size_t moved = 0;                   // bytes of the current one
+    bool has_mark = false;                   // the current one's mark is known, and not yet over
     OperationMark mark = {}, arriving = {};  // ours; a receiver's from the sender
-    std::size_t mark_bytes = 0;    // of it that have moved
-    bool differs = false;          // what arrived is not what was expected
-    bool closed = false;           // the data connection ended; the control connection will tell why
+    std::size_t mark_bytes = 0;              // of it that have moved
+    bool differs = false;                    // what arrived is not what was expected
+    bool closed = false;                     // the data connection ended; the control connection will tell why
 
     [[nodiscard]] bool done() const { return current == transfers.size(); }
   };

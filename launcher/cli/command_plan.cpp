@@ -95,7 +95,7 @@ Result<ExitCode> run(const Options& options) {
   request.max_candidates = options.max_candidates;
   request.top_k = options.top_k;
   request.threads = options.threads;
-  request.capabilities = options.runnable ? plan::kRunnable : plan::kPlannable;
+  request.capabilities = options.runnable ? planner::searched_capabilities(request.constraints) : plan::kPlannable;
   const auto started = steady_clock().now();
   COX_TRY(auto result, planner::find_plan(request));
   result.search_seconds = std::chrono::duration<double>(steady_clock().now() - started).count();

@@ -78,17 +78,22 @@ namespace {
 void tell_what_is_left_out(planner::Request request, const planner::PlanResult& found) {
   constexpr double kQuickSeconds = 0.5, kWorthTelling = 0.02;
   if (found.search_seconds > kQuickSeconds) return;
+  const plan::Capabilities request_searched = request.capabilities;
   request.capabilities = plan::kPlannable;
   const auto wider = planner::find_plan(request);
   if (!wider || wider->estimate.step.value > found.estimate.step.value * (1 - kWorthTelling)) return;
-  std::string words;
-  for (const std::string& word : plan::list_beyond(wider->plan, plan::kRunnable))
-    words += (words.empty() ? "" : " and ") + word;
+  const auto join = [](const std::vector<std::string>& list) {
+    std::string words;
+    for (const std::string& word : list) words += (words.empty() ? "" : " and ") + word;
+    return words;
+  };
+  const std::string not_run = join(plan::list_beyond(wider->plan, plan::kRunnable));
+  const std::string why = not_run.empty() ? "which is searched where plan or --constrain asks for it: " +
+                                                join(plan::list_beyond(wider->plan, request_searched))
+                                          : "since this version does not run " + not_run;
   char percent[16];
   std::snprintf(percent, sizeof percent, "%.0f", 100 * (1 - wider->estimate.step.value / found.estimate.step.value));
-  log(LogLevel::Info, "plan",
-      "left out, since this version does not run " + words + ": " + wider->summary + ", a step " + percent +
-          " % shorter");
+  log(LogLevel::Info, "plan", "left out, " + why + ": " + wider->summary + ", a step " + percent + " % shorter");
 }
 
 /// The same simulation that the estimate is from, action by action.
@@ -143,6 +148,7 @@ Result<PlanChoice> choose_plan(const CoordinatorStart& start, const Job& job, co
   } else {
     planner::Request request = inputs.make_request();
     request.constraints.backend = backend;
+    request.capabilities = planner::searched_capabilities(request.constraints);
     const TimePoint began = steady_clock().now();
     COX_TRY(planner::PlanResult result, planner::find_plan(request));
     result.search_seconds = std::chrono::duration<double>(steady_clock().now() - began).count();

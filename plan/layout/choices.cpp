@@ -176,11 +176,10 @@ class Lister {
     replicated.seconds = whole;
     result.choices.push_back(replicated);
     if (!state.factors) return result;
-    for (const FactorSplit& split : state.splits) add_split(op, *state.factors, split, whole, result);
+    for (const FactorSplit& split : state.splits) add_split(*state.factors, split, whole, result);
     for (std::size_t g = 0; g < state.factors->linear.size(); ++g) add_linear(op, *state.factors, g, whole, result);
     if (op.target == "aten::cross_entropy_loss") add_cross_entropy(op, whole, result);
-    if (op.target == "aten::scaled_dot_product_attention" && step_.kind == AxisKind::Context)
-      add_ring(op, whole, result);
+    if (op.target == "aten::scaled_dot_product_attention" && step_.kind == AxisKind::Context) add_ring(whole, result);
     return result;
   }
 
@@ -196,8 +195,7 @@ class Lister {
     return kind == PlacementKind::Shard ? *split : kind == PlacementKind::PartialSum ? partial() : replicate();
   }
 
-  void add_split(const Op& op, const OpFactors& factors, const FactorSplit& split, double whole,
-                 OpChoices& result) const {
+  void add_split(const OpFactors& factors, const FactorSplit& split, double whole, OpChoices& result) const {
     const OpPlacement placement = place_shard(factors, split.factor);
     Choice choice;
     choice.kind = Choice::Kind::Split;
@@ -214,7 +212,6 @@ class Lister {
       if (choice.writes.back() == partial() && !(v >= 0 && is_floating(v))) return;
       any_shard = any_shard || choice.writes.back().kind == Form::Kind::Shard;
     }
-    static_cast<void>(op);
     if (any_shard && choice.writes.size() == result.writes.size()) result.choices.push_back(std::move(choice));
   }
 
@@ -248,12 +245,11 @@ class Lister {
   }
 
   // Rows of queries and keys split alike: coxswain::ring_attention.
-  void add_ring(const Op& op, double whole, OpChoices& result) const {
+  void add_ring(double whole, OpChoices& result) const {
     if (result.reads.size() < 3) return;
     const auto query = sizes_of(graph_, result.reads[0].value), key = sizes_of(graph_, result.reads[1].value);
     const int rows = static_cast<int>(query.size()) - 2;
     if (query.size() != 4 || key.size() != 4 || query[2] != key[2] || !can_split(query[2])) return;
-    static_cast<void>(op);
     Choice choice;
     choice.kind = Choice::Kind::RingAttention;
     const Form split = shard({rows, 1, query[2], 1});

@@ -36,13 +36,13 @@ class Rewriter {
 
   LocalGraph run() {
     for (std::size_t b = 0; b < graph_.blocks.size(); ++b) {
-      block_ = static_cast<int>(b);
+      const auto number = static_cast<int>(b);
       model::Block& block = to_.graph.blocks[b];
       block.first_op = static_cast<OpId>(to_.graph.ops.size());
-      const ChosenRun* run = run_of_block(block_);
-      if (run != nullptr && run->run.first_block == block_) enter(*run);
+      const ChosenRun* run = run_of_block(number);
+      if (run != nullptr && run->run.first_block == number) enter(*run);
       for (OpId id = graph_.blocks[b].first_op; id < graph_.blocks[b].end_op; ++id) visit(id, run);
-      if (run != nullptr && run->run.end_block == block_ + 1) leave();
+      if (run != nullptr && run->run.end_block == number + 1) leave();
       block.end_op = static_cast<OpId>(to_.graph.ops.size());
     }
     for (std::size_t id = 0; id < to_.graph.ops.size(); ++id)
@@ -124,7 +124,6 @@ class Rewriter {
       add(op, from_.origin[static_cast<std::size_t>(id)]);
       return;
     }
-    node_ = &op;
     origin_ = from_.origin[static_cast<std::size_t>(id)];
     emit(op, found->second);
   }
@@ -223,7 +222,8 @@ class Rewriter {
   }
 
   void emit(const Op& op, const Choice& choice) {
-    const auto choices = list_of(op);
+    // As the choices were listed; bound anew, since sizes may be those of another member.
+    const OpChoices choices = describe(graph_, op);
     std::vector<ValueId> reads;
     for (std::size_t r = 0; r < choices.reads.size(); ++r)
       reads.push_back(bring(choices.reads[r].value, choice.reads[r], &op));
@@ -274,9 +274,6 @@ class Rewriter {
       }
     }
   }
-
-  // As the choices were listed; bound anew, since sizes may be those of another member.
-  [[nodiscard]] OpChoices list_of(const Op& op) const { return describe(graph_, op); }
 
   ValueId place_result(ValueId value, const Form& form) {
     const auto leaves = leaving_.find(value);
@@ -362,8 +359,6 @@ class Rewriter {
   LocalGraph to_;
   std::map<ValueId, Form> stored_, leaving_;
   std::map<ValueId, AtHand> at_hand_;
-  int block_ = 0;
-  const Op* node_ = nullptr;
   OpId origin_ = -1;
 };
 

@@ -6,7 +6,6 @@ the same function, so the loop is the oracle of loss and gradients (`grouped`), 
 expert's table gathered for every token, and its default, `grouped`, rows sorted by expert and a custom operator.
 """
 
-import functools
 import re
 
 import torch
@@ -137,49 +136,17 @@ class SortedExperts(Experts):
         rows = x[order // chosen]
         per_expert = torch.histc(sorted_experts.float(), bins=self.down_proj.shape[0], min=0, max=self.down_proj.shape[0] - 1)
         ends = torch.cumsum(per_expert, dim=0, dtype=torch.int32)
-        gate, up = grouped_product(rows, self.gate_up_proj, ends).chunk(2, dim=-1)
-        out = grouped_product(self.act_fn(gate) * up, self.down_proj, ends) * weights.reshape(-1)[order].unsqueeze(-1)
+        product = torch.ops.transformers.grouped_mm_fallback
+        gate, up = product(rows, self.gate_up_proj.transpose(1, 2), ends).chunk(2, dim=-1)
+        out = product(self.act_fn(gate) * up, self.down_proj.transpose(1, 2), ends) * weights.reshape(-1)[order].unsqueeze(-1)
         back = torch.empty_like(order)
         back[order] = torch.arange(order.shape[0])
         return out[back].view(tokens, chosen, -1).sum(dim=1)
 
 
-def grouped_product(rows, tables, ends):
-    """Rows up to ends[0] times tables[0] transposed, then up to ends[1] times tables[1] transposed, ..."""
-    register_grouped_mm()
-    return torch.ops.transformers.grouped_mm_fallback(rows, tables.transpose(1, 2), ends)
-
-
-@functools.cache
-def register_grouped_mm():
-    """transformers 5's operator by its name and schema: (Tensor input, Tensor weight, Tensor offs) -> Tensor."""
-    name = "transformers::grouped_mm_fallback"
-
-    def groups(ends):
-        ends = [0, *ends.tolist()]
-        return enumerate(zip(ends, ends[1:]))
-
-    @torch.library.custom_op(name, mutates_args=())
-    def product(input: torch.Tensor, weight: torch.Tensor, offs: torch.Tensor) -> torch.Tensor:
-        out = input.new_zeros(input.shape[0], weight.shape[2])
-        for group, (begin, end) in groups(offs):
-            out[begin:end] = input[begin:end] @ weight[group]
-        return out
-
-    def backward(context, gradient):
-        input, weight, offs = context.saved_tensors
-        to_input, to_weight = torch.zeros_like(input), torch.zeros_like(weight)
-        for group, (begin, end) in groups(offs):
-            to_input[begin:end] = gradient[begin:end] @ weight[group].T
-            to_weight[group] = input[begin:end].T @ gradient[begin:end]
-        return to_input, to_weight, None
-
-    product.register_fake(lambda input, weight, offs: input.new_empty(input.shape[0], weight.shape[2]))
-    product.register_autograd(backward, setup_context=lambda ctx, inputs, output: ctx.save_for_backward(*inputs))
-
-
 def group_experts(model, form="batched"):
     """Replaces every mixture of `model`; returns it."""
+    register_grouped_product()
     for layer in list(model.modules()):
         attribute = "block_sparse_moe" if hasattr(layer, "block_sparse_moe") else "mlp"
         old = getattr(layer, attribute, None)

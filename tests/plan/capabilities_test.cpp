@@ -13,24 +13,26 @@ TEST_CASE("what a plan needs is named, and everything runnable can be planned", 
   plan.stages[1].replicas[0].tensor = 2;
   plan.stages[0].zero_stage = 3;
   plan.precision = Precision::BFloat16;
-  CHECK(list_beyond(plan, kRunnable) == std::vector<std::string>{"tensor parallelism"});
+  CHECK(list_beyond(plan, kRunnable).empty());
   Capabilities float32_only = kRunnable;
   float32_only.bfloat16 = false;
   float32_only.max_zero_stage = 2;
+  float32_only.max_tensor = 1;
   CHECK(list_beyond(plan, float32_only) == std::vector<std::string>{"tensor parallelism", "ZeRO", "bfloat16"});
   CHECK(list_beyond(plan, kPlannable).empty());
   plan.stages[1].replicas[0].tensor = 128;
+  CHECK(list_beyond(plan, kRunnable) == std::vector<std::string>{"tensor parallelism"});
   CHECK(list_beyond(plan, kPlannable) == std::vector<std::string>{"tensor parallelism"});
 }
 
-TEST_CASE("context, expert, selective recompute and offload are planned, not run", "[capabilities]") {
+TEST_CASE("expert, selective recompute and offload are planned, not run", "[capabilities]") {
   Plan plan = make_plan(make_chain_graph(), make_cpu_cluster({4}), {.cuts = {3}, .samples = {{3, 3}, {6}}});
   plan.stages[1].replicas[0].context = 2;
   plan.stages[0].replicas[1].expert = 2;
   plan.stages[0].recompute[1] = Recompute::Selective;
   plan.stages[1].offload = Offload::Activations;
   CHECK(list_beyond(plan, kRunnable) ==
-        std::vector<std::string>{"context parallelism", "expert parallelism", "selective recompute", "offload"});
+        std::vector<std::string>{"expert parallelism", "selective recompute", "offload"});
   CHECK(list_beyond(plan, kPlannable).empty());
 }
 

@@ -58,7 +58,9 @@ inline StageTimes stage_times(const cost_model::CostModel& cost, const plan::Sta
       one.last_parts.push_back(part);
       end = start;
     };
-    for (const int start : starts) add_part(start);
+    // Where ZeRO scatters in every micro-batch a pass begins once, however many blocks it is cut into.
+    if (cost_model::reduces_buckets(stage.zero_stage))
+      for (const int start : starts) add_part(start);
     if (end > stage.first_block) add_part(stage.first_block);
     one.optimizer = one.overhead + cost_model::estimate_update_on_mesh(
                                        cost,

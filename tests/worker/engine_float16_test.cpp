@@ -273,17 +273,17 @@ TEST_CASE("numbers past float16's range stay finite where they mask, exact where
 }
 
 TEST_CASE("only parameters that are multiplied have a copy") {
-  const auto copied = worker::copied_parameters(gpt(), {{0, gpt().num_blocks()}}, Precision::Float16);
+  const auto copied = worker::find_reads(gpt(), {{0, gpt().num_blocks()}}, Precision::Float16).copy;
   for (std::size_t p = 0; p < copied.size(); ++p) {
     const std::string& name = gpt().parameters[p].name;
     INFO(name);
     const bool master = name.find("norm") != std::string::npos || name == "position_embedding.weight";
     CHECK((copied[p] != 0) == !master);
   }
-  const auto none = worker::copied_parameters(gpt(), {{0, gpt().num_blocks()}}, Precision::Float32);
+  const auto none = worker::find_reads(gpt(), {{0, gpt().num_blocks()}}, Precision::Float32).copy;
   CHECK(std::count(none.begin(), none.end(), 1) == 0);
   // The first stage's token embedding is read there by an embedding alone.
-  const auto first = worker::copied_parameters(gpt(), {{0, 3}}, Precision::Float16);
+  const auto first = worker::find_reads(gpt(), {{0, 3}}, Precision::Float16).copy;
   for (std::size_t p = 0; p < first.size(); ++p)
     if (gpt().parameters[p].name.find("token_embedding") != std::string::npos) CHECK(first[p] == 0);
 }

@@ -162,7 +162,7 @@ TEST_CASE("what a rank keeps of a parameter is what the cost model says") {
         masters_only +=
             std::accumulate(parameter.dims.begin(), parameter.dims.end(), std::int64_t{1}, std::multiplies<>());
     }
-    const auto copied = worker::copied_parameters(gpt(), {{0, gpt().num_blocks()}}, precision);
+    const auto copied = worker::find_reads(gpt(), {{0, gpt().num_blocks()}}, precision).copy;
     for (const int p : spec.parameters)
       if (copied[p] != 0) spec.copied.push_back(p);
     const auto store = worker::ParameterStore::make(gpt(), *weights, {spec}, true, precision);

@@ -3,6 +3,7 @@
 
 #include "cost_model/cost_model.h"
 #include "cost_model/memory.h"
+#include "tests/support/plan_builder.h"
 #include "tests/worker/lone_rank.h"
 
 #include <catch2/catch.hpp>
@@ -42,28 +43,6 @@ PlanSpec replicas(int zero, std::int64_t samples, std::int64_t count) {
           .zero_stages = {zero}};
 }
 
-cluster::ResourceGraph make_cluster() {
-  using cluster::Source;
-  cluster::ResourceGraph graph;
-  cluster::DeviceClass device;
-  device.name = "cpu";
-  device.cores = 1;
-  device.memory = {Bytes(std::int64_t{1} << 36), Source::Assumed};
-  device.memory_bandwidth = {BytesPerSecond(1e10), Source::Assumed};
-  device.peak_float32 = device.peak_bfloat16 = {FlopPerSecond(1e11), Source::Assumed};
-  device.launch_overhead = {Seconds(1e-5), Source::Assumed};
-  graph.device_classes = {device};
-  cluster::NodeClass node;
-  node.name = "node";
-  node.devices = {{0, 8}};
-  node.link = {"shared-memory", {Seconds(1e-5), Source::Assumed}, {BytesPerSecond(1e9), Source::Assumed}, 0};
-  node.host_memory = {Bytes(std::int64_t{1} << 38), Source::Assumed};
-  node.cores = 8;
-  graph.node_classes = {node};
-  graph.nodes = {{0, 1}};
-  return graph;
-}
-
 /// Elements of the trainable parameters of the block that has most.
 std::int64_t largest_block(const model::ModelGraph& graph) {
   const cost_model::ModelFacts facts(graph);
@@ -80,7 +59,9 @@ TEST_CASE("ZeRO 3 over 4 ranks keeps a quarter, and its peak adds at most the tw
   const plan::Plan single = make_plan(graph, {.stages = {{graph.num_blocks(), {2}}}, .count = 2});
   const plan::Plan whole = make_plan(graph, replicas(0, 2, 2)), pieces = make_plan(graph, replicas(3, 2, 2));
   const Footprint one = measure_rank(graph, single, 0, settings()), all = measure_rank(graph, whole, 1, settings());
-  const std::int64_t blocks = 2 * 4 * largest_block(graph);  // parameters in float32
+  // Of a block its parameters and its gradients are whole for a while, in float32: of both of them what is at work,
+  // what is gathered ahead and what is still reduced. By parameters alone the peak adds 2.5 blocks.
+  const std::int64_t blocks = 2 * (4 + 4) * largest_block(graph);
   for (int rank = 0; rank < kReplicas; ++rank) {
     const Footprint zero = measure_rank(graph, pieces, rank, settings());
     CAPTURE(rank, one.persistent, zero.persistent, all.peak - all.persistent, zero.peak - zero.persistent, blocks);
@@ -92,15 +73,16 @@ TEST_CASE("ZeRO 3 over 4 ranks keeps a quarter, and its peak adds at most the tw
 
 TEST_CASE("the cost model's peak is the measured one under ZeRO") {
   const model::ModelGraph& graph = llama();
-  const cluster::ResourceGraph cluster = make_cluster();
+  const cluster::ResourceGraph cluster = make_cpu_cluster({8});
   const auto barrier = [] { return collective::Handle{}; };
   for (const Precision precision : {Precision::Float32, Precision::BFloat16}) {
     worker::TrainSettings given = settings();
     given.precision = precision;
     given.dropout = false;
-    const auto profile = worker::profile_blocks(graph, {2, 4}, "cpu", given, Seconds(0.01), barrier);
+    const auto profile = worker::profile_blocks(graph, {2, 4}, "cpu-0", given, Seconds(0.01), barrier);
     REQUIRE(profile);
     const auto cost = cost_model::make_cost_model(graph, cluster, &*profile);
+    std::vector<double> errors;
     const auto compare = [&](PlanSpec spec, int rank) {
       spec.precision = precision;
       const plan::Plan plan = make_plan(graph, spec);
@@ -111,7 +93,8 @@ TEST_CASE("the cost model's peak is the measured one under ZeRO") {
       CAPTURE(plan::to_text(precision), plan.stages[0].zero_stage, plan.batch.count, plan.stages.size(), measured,
               predicted, parts.parameters.value, parts.gradients.value, parts.optimizer.value, parts.activations.value,
               parts.workspace.value, parts.transfers.value);
-      CHECK(std::abs(predicted / measured - 1) <= 0.08);
+      errors.push_back(std::abs(predicted / measured - 1));
+      CHECK(errors.back() <= 0.10);  // issue 5, row b: 20 %, and a median of 8 %
     };
     for (const int zero : {0, 1, 2, 3}) {
       compare(replicas(zero, 2, 2), 1);
@@ -121,6 +104,8 @@ TEST_CASE("the cost model's peak is the measured one under ZeRO") {
       compare({.stages = {{3, {2, 2}}, {graph.num_blocks(), {2, 2}}}, .count = 4, .zero_stages = {zero, zero}}, 0);
       compare({.stages = {{3, {2, 2}}, {graph.num_blocks(), {2, 2}}}, .count = 4, .zero_stages = {zero, zero}}, 3);
     }
+    std::sort(errors.begin(), errors.end());
+    CHECK(errors[errors.size() / 2] <= 0.03);
   }
 }
 

@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "tests/worker/engine_support.h"
-#include "tests/worker/megatron_by_hand.h"
 
 #include <catch2/catch.hpp>
 
@@ -136,7 +135,7 @@ TEST_CASE("ZeRO on meshes equals one rank: replicas of a tensor position share i
       DYNAMIC_SECTION("ZeRO " << zero << ", " << one.name) {
         const plan::Plan plan = make_plan(gpt(), one.spec);
         REQUIRE(plan::check_order(plan, gpt()).empty());
-        check_equal(train(gpt(), plan, settings(), MegatronByHand(false)), one_rank());
+        check_equal(train(gpt(), plan, settings()), one_rank());
       }
     }
   }

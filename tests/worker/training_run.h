@@ -37,7 +37,7 @@ struct PlanSpec {
   std::vector<int> part_ends = {};  // with chunks: last block of every part + 1, in model order; else the stages' own
   std::vector<int> recompute_blocks = {};  // these, where not all are recomputed
   int receive_credits = 2;
-  std::vector<int> zero_stages = {};  // by stage, else 0
+  std::vector<int> zero_stages = {};            // by stage, else 0
   std::optional<plan::CsvSchedule> order = {};  // in place of `schedule`
 };
 

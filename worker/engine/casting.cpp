@@ -64,20 +64,21 @@ std::vector<Casting> castings_of(const model::ModelGraph& graph, const model::St
   return castings;
 }
 
-std::vector<char> copied_parameters(const model::ModelGraph& graph, const std::vector<plan::BlockRun>& runs,
-                                    plan::Precision precision) {
-  std::vector<char> copied(graph.parameters.size(), 0);
+ParameterReads find_reads(const model::ModelGraph& graph, const std::vector<plan::BlockRun>& runs,
+                          plan::Precision precision) {
+  const std::vector<char> none(graph.parameters.size(), 0);
+  ParameterReads reads{none, none};
   for (const plan::BlockRun& run : runs) {
     const model::StageSlice slice = model::slice_stage(graph, run.first_block, run.end_block);
     const std::vector<Casting> castings = castings_of(graph, slice, run.first_block, run.end_block, precision);
     for (std::size_t i = 0; i < castings.size(); ++i) {
-      if (!castings[i].reads_copies) continue;
       for_each_tensor(graph.ops[slice.ops[i]], [&](ValueId v) {
-        if (const int p = trainable_parameter(graph, v); p >= 0) copied[p] = 1;
+        if (const int p = trainable_parameter(graph, v); p >= 0)
+          (castings[i].reads_copies ? reads.copy : reads.master)[p] = 1;
       });
     }
   }
-  return copied;
+  return reads;
 }
 
 }  // namespace coxswain::worker

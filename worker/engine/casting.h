@@ -43,8 +43,12 @@ void for_each_tensor(const model::Op& op, Visit&& visit) {
 [[nodiscard]] std::vector<Casting> castings_of(const model::ModelGraph& graph, const model::StageSlice& slice,
                                                int first_block, int end_block, plan::Precision precision);
 
-/// By parameter: whether an operator of `runs` reads a 16-bit copy of it. All false under float32.
-[[nodiscard]] std::vector<char> copied_parameters(const model::ModelGraph& graph,
-                                                  const std::vector<plan::BlockRun>& runs, plan::Precision precision);
+/// By parameter: whether an operator of `runs` reads its float32 values (in mixed precision the master), and whether
+/// one reads a 16-bit copy; under float32 none does.
+struct ParameterReads {
+  std::vector<char> master, copy;
+};
+[[nodiscard]] ParameterReads find_reads(const model::ModelGraph& graph, const std::vector<plan::BlockRun>& runs,
+                                        plan::Precision precision);
 
 }  // namespace coxswain::worker

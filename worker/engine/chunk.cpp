@@ -97,4 +97,28 @@ Result<std::vector<Chunk>> make_chunks(const LocalView& view, const plan::Plan& 
   return chunks;
 }
 
+std::set<std::pair<int, int>> find_whole_backwards(const plan::Plan& plan, int rank, const std::vector<Chunk>& chunks) {
+  const plan::RankPlace place = plan::place_of(plan, rank);
+  std::vector<const Action*> computed;
+  for (const plan::Role& role : plan.roles) {
+    if (role.stage != place.stage || std::count(role.replicas.begin(), role.replicas.end(), place.replica) == 0)
+      continue;
+    for (const Action& action : role.actions)
+      if (plan::is_compute(action.kind)) computed.push_back(&action);
+  }
+  std::set<std::pair<int, int>> whole;
+  for (std::size_t i = 0; i + 1 < computed.size(); ++i) {
+    const Action &input = *computed[i], &weight = *computed[i + 1];
+    if (input.kind != ActionKind::BackwardInput || weight.kind != ActionKind::BackwardWeight) continue;
+    const Chunk& chunk = chunks[input.chunk];
+    const auto is_all = [&](const Action& action) {
+      return plan::BlockRun{action.first_block, action.end_block} == chunk.run;
+    };
+    const std::pair key{input.chunk, input.micro_batch};
+    const bool follows = key == std::pair{weight.chunk, weight.micro_batch} && is_all(input) && is_all(weight);
+    if (follows && !chunk.gradient_out.exists && chunk.before < 0) whole.insert(key);
+  }
+  return whole;
+}
+
 }  // namespace coxswain::worker

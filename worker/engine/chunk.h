@@ -2,6 +2,8 @@
 // One run of a stage's blocks on this rank: what runs them, and what comes in and goes out of them. A stage without
 // chunks has one. Called by engine. Threads: the engine's one. Private to worker/engine. Source: docs/adr/0006.
 #include <memory>
+#include <set>
+#include <utility>
 #include <vector>
 
 #include "common/result.h"
@@ -24,5 +26,10 @@ struct Chunk {
 [[nodiscard]] Result<std::vector<Chunk>> make_chunks(const LocalView& view, const plan::Plan& plan,
                                                      const std::vector<plan::Group>& groups, int rank,
                                                      const WeightSource& weights, ParameterStore& store);
+
+/// (chunk, micro-batch) whose I is followed by its W where nothing is sent for I: halves gain nothing there and would
+/// hold the block's inputs and gradients of outputs through I, so that I runs as a whole backward and W as nothing.
+[[nodiscard]] std::set<std::pair<int, int>> find_whole_backwards(const plan::Plan& plan, int rank,
+                                                                 const std::vector<Chunk>& chunks);
 
 }  // namespace coxswain::worker

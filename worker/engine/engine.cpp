@@ -19,6 +19,7 @@
 #include "worker/engine/learning_rate.h"
 #include "worker/engine/mesh_setup.h"
 #include "worker/engine/stage_runner.h"
+#include "worker/engine/stage_storages.h"
 #include "worker/engine/step_filter.h"
 #include "worker/engine/training_data.h"
 #include "worker/engine/transitions.h"
@@ -37,25 +38,11 @@ using plan::ActionKind;
 constexpr double kClipEpsilon = 1e-6;
 
 Result<void> check_supported(const plan::Plan& plan) {
-  std::vector<Error> problems;
-  const auto refuse = [&](bool set, const std::string& path, const char* what) {
-    if (set)
-      problems.push_back({ErrorCode::Unimplemented, std::string("this version cannot run ") + what, path, "", "", ""});
-  };
-  refuse(!plan::has_precision(plan::kRunnable, plan.precision), "precision", "this precision");
-  refuse(!plan::has_schedule(plan::kRunnable, plan.schedule), "schedule", "this schedule");
-  for (std::size_t s = 0; s < plan.stages.size(); ++s) {
-    const plan::Stage& stage = plan.stages[s];
-    const std::string path = "stages[" + std::to_string(s) + "]";
-    refuse(stage.zero_stage > plan::kRunnable.max_zero_stage, path + ".zero_stage", "ZeRO");
-    refuse(stage.offload != plan::Offload::None, path + ".offload", "offload");
-    refuse(std::count(stage.recompute.begin(), stage.recompute.end(), plan::Recompute::Selective) > 0,
-           path + ".recompute", "selective recompute");
-    for (const plan::Replica& replica : stage.replicas)
-      refuse(replica.expert > plan::kRunnable.max_expert, path + ".replicas", "expert parallelism");
-  }
-  if (problems.empty()) return {};
-  return combine_errors(ErrorCode::Unimplemented, "the plan holds what this version cannot run", std::move(problems));
+  const std::vector<std::string> beyond = plan::list_beyond(plan, plan::kRunnable);
+  if (beyond.empty()) return {};
+  std::string words;
+  for (const std::string& word : beyond) words += (words.empty() ? "" : ", ") + word;
+  return Error{ErrorCode::Unimplemented, "this version cannot run " + words, "plan", "", "", "launch plan --runnable"};
 }
 
 class TorchEngine final : public Engine {
@@ -90,7 +77,7 @@ class TorchEngine final : public Engine {
     COX_TRY(chunks_, make_chunks(mesh_->view, plan_, groups_, rank_, *weights_, *store_));
     uses_ = GatheredUses(plan::make_rank_program(plan_, graph_, rank_).actions);
     evaluation_uses_ = GatheredUses(plan::evaluation_actions(plan_, place_.stage));
-    find_whole_backwards();
+    whole_ = find_whole_backwards(plan_, rank_, chunks_);
     return {};
   }
 
@@ -142,8 +129,8 @@ class TorchEngine final : public Engine {
     if (p < 0) return Error{ErrorCode::NotFound, "this rank holds no such parameter", name, "", "", ""};
     const model::Parameter& parameter = graph_.parameters[p];
     PieceOfParameter piece = store_->piece_of(p);
-    return ParameterPart{std::move(piece.values),
-                         plan::held_rows(parameter.dims, mesh_->view.cuts_of(parameter.value)), piece.first};
+    return ParameterPart{std::move(piece.values), plan::held_rows(parameter.dims, mesh_->view.cuts_of(parameter.value)),
+                         piece.first};
   }
 
   Result<std::vector<float>> read_parameter(const std::string& name) const override {
@@ -173,7 +160,7 @@ class TorchEngine final : public Engine {
   Result<void> run_blocks(const Action& action) {
     // ZeRO 3: what the action uses last is let go with it.
     const bool ends = (evaluating_ ? evaluation_uses_ : uses_).ends(action);
-    ShardedStorage* const used = ends ? store_->sharded(bucket_of_start_.at(action.first_block)) : nullptr;
+    ShardedStorage* const used = ends ? store_->sharded(storages_->of(action)) : nullptr;
     if (used) used->set_last_use(true);
     if (action.kind == ActionKind::Forward) {
       COX_TRY_VOID(run_forward(action));
@@ -234,87 +221,11 @@ class TorchEngine final : public Engine {
     return {};
   }
 
-  // One storage a bucket (its parameters: those whose lowest block of this stage lies in it, since their gradient is
-  // whole only then), then one a tied parameter of this stage. Copies of a tied parameter stay equal to the bit without
-  // being sent: all start from the same weights; REDUCE_TIED and REDUCE_NORM leave the same bits on every rank
-  // (Communicator::all_reduce promises it); and the update goes element by element, by the same instructions for every
-  // element and any number of threads, since a storage has a multiple of any vector's length. Processors with other
-  // vector instructions may round otherwise (docs/adr/0007).
   Result<void> make_store() {
-    std::vector<int> starts = stage_.bucket_starts;
-    if (starts.empty()) starts = {stage_.first_block};
-    std::vector<StorageSpec> specs(starts.size());
-    const Sharding sharding = stage_.bucket_starts.empty() ? Sharding{} : sharding_of(plan_, groups_, rank_);
-    StorageSpec shared, reused;
-    shared.allocate_gradient = gradient_allocator({ActionKind::ReduceShared});
-    reused.sharding = sharding_of(plan_, groups_, rank_, true);
-    for (std::size_t b = 0; b < starts.size(); ++b) {
-      bucket_of_start_[starts[b]] = static_cast<int>(b);
-      specs[b].sharding = sharding;
-      specs[b].allocate_gradient = gradient_allocator(
-          {ActionKind::ReduceGradient, -1, starts[b], b == 0 ? stage_.end_block : starts[b - 1], -1});
-    }
-    for (const int p : parameters_of_stage()) {
-      if (!graph_.parameters[p].trainable || tied_index(p) >= 0) continue;
-      if (!mesh_->in_bucket[p]) {
-        shared.parameters.push_back(p);
-        continue;
-      }
-      const auto users = model::blocks_using(graph_, p);
-      if (stage_.zero_stage >= 2 && reused.sharding.zero_stage > 0 && users.size() > 1) {
-        reused.parameters.push_back(p);
-        continue;
-      }
-      const int lowest =
-          *std::find_if(users.begin(), users.end(), [&](int b) { return plan::position_of(stage_, b) >= 0; });
-      for (std::size_t b = 0; b < starts.size(); ++b) {
-        if (lowest < starts[b]) continue;
-        specs[b].parameters.push_back(p);
-        break;
-      }
-    }
-    storage_of_shared_ = static_cast<int>(specs.size());
-    specs.push_back(std::move(shared));
-    if (!reused.parameters.empty()) {
-      storage_of_reused_ = static_cast<int>(specs.size());
-      specs.push_back(std::move(reused));
-    }
-    COX_TRY_VOID(note_reads(specs));
-    storage_of_tied_.assign(tied_.size(), -1);
-    for (std::size_t t = 0; t < tied_.size(); ++t) {
-      const auto& stages = tied_[t].stages;
-      if (std::find(stages.begin(), stages.end(), place_.stage) == stages.end()) continue;
-      storage_of_tied_[t] = static_cast<int>(specs.size());
-      specs.push_back({{tied_[t].parameter},
-                       stages.front() == place_.stage,
-                       {},
-                       gradient_allocator({ActionKind::ReduceTied, -1, -1, -1, static_cast<int>(t)})});
-    }
-    const auto copied = copied_parameters(mesh_->view.graph(), plan::runs_of(stage_), plan_.precision);
-    for (StorageSpec& spec : specs) {
-      for (const int p : spec.parameters) {
-        if (!mesh_->counts_in_norm(p)) spec.not_in_norm.push_back(p);
-        if (copied[p] != 0) spec.copied.push_back(p);
-      }
-    }
-    COX_TRY(ParameterStore store, ParameterStore::make(mesh_->view.graph(), *weights_, std::move(specs), true,
+    storages_.emplace(StagePlace{graph_, plan_, rank_, groups_, tied_, communicators_, *mesh_});
+    COX_TRY(ParameterStore store, ParameterStore::make(mesh_->view.graph(), *weights_, storages_->take_specs(), true,
                                                        plan_.precision, mesh_->view.part ? &mesh_->view : nullptr));
     store_ = std::move(store);
-    return {};
-  }
-
-  // Pieces are laid out by how blocks read what they are pieces of.
-  Result<void> note_reads(std::vector<StorageSpec>& specs) const {
-    const bool any =
-        std::any_of(specs.begin(), specs.end(), [](const StorageSpec& spec) { return spec.sharding.zero_stage > 0; });
-    if (!any || !plan::is_mixed(plan_.precision)) return {};
-    COX_TRY(const ParameterReads reads, find_reads(mesh_->view, plan_, rank_, *weights_));
-    for (StorageSpec& spec : specs) {
-      for (const int p : spec.parameters) {
-        spec.sharding.reads_master.push_back(reads.master[p]);
-        spec.sharding.reads_copy.push_back(reads.copy[p]);
-      }
-    }
     return {};
   }
 
@@ -327,54 +238,6 @@ class TorchEngine final : public Engine {
       if (named && store_->has(static_cast<int>(p))) return static_cast<int>(p);
     }
     return -1;
-  }
-
-  // Each once, though several chunks use it.
-  [[nodiscard]] std::vector<int> parameters_of_stage() const {
-    std::vector<int> all;
-    for (const plan::BlockRun& run : plan::runs_of(stage_))
-      for (const int p : model::slice_stage(graph_, run.first_block, run.end_block).parameters)
-        if (std::find(all.begin(), all.end(), p) == all.end()) all.push_back(p);
-    return all;
-  }
-
-  // Where nothing is sent for I and its W comes next, halves gain nothing and would hold the block's inputs and
-  // gradients of outputs through I: such an I is a whole backward, and its W nothing.
-  void find_whole_backwards() {
-    std::vector<const Action*> computed;
-    for (const plan::Role& role : plan_.roles) {
-      if (role.stage != place_.stage || std::count(role.replicas.begin(), role.replicas.end(), place_.replica) == 0)
-        continue;
-      for (const Action& action : role.actions)
-        if (plan::is_compute(action.kind)) computed.push_back(&action);
-    }
-    for (std::size_t i = 0; i + 1 < computed.size(); ++i) {
-      const Action &input = *computed[i], &weight = *computed[i + 1];
-      if (input.kind != ActionKind::BackwardInput || weight.kind != ActionKind::BackwardWeight) continue;
-      const Chunk& chunk = chunks_[input.chunk];
-      const auto is_all = [&](const Action& action) {
-        return plan::BlockRun{action.first_block, action.end_block} == chunk.run;
-      };
-      const bool follows = key_of(input) == key_of(weight) && is_all(input) && is_all(weight);
-      if (follows && !chunk.gradient_out.exists && chunk.before < 0) whole_.insert(key_of(input));
-    }
-  }
-
-  [[nodiscard]] int tied_index(int parameter) const {
-    for (std::size_t t = 0; t < tied_.size(); ++t)
-      if (tied_[t].parameter == parameter) return static_cast<int>(t);
-    return -1;
-  }
-
-  // Gradients that travel live where the backend need not copy them.
-  [[nodiscard]] std::function<Result<std::shared_ptr<void>>(Bytes)> gradient_allocator(const Action& action) const {
-    const int group = action.kind == ActionKind::ReduceShared
-                          ? mesh_->stage_group
-                          : plan::group_of(plan_, groups_, place_.stage, action, place_.position);
-    if (group < 0 || static_cast<std::size_t>(group) >= communicators_.size()) return {};
-    collective::Communicator* communicator = communicators_[group];
-    if (!communicator || communicator->size() == 1 || !communicator->capabilities().registered_buffers) return {};
-    return [communicator](Bytes bytes) { return communicator->allocate_registered(bytes); };
   }
 
   void drop_micro_batches() {
@@ -477,10 +340,9 @@ class TorchEngine final : public Engine {
       const double share = term.denominator ? 1.0 / global_counts_[t]
                                             : static_cast<double>(samples_) / static_cast<double>(plan_.batch.global);
       const auto options = options_of(graph_.values[term.numerator].dtype);
-      StageRunner::add_gradient(
-          batch, term.numerator,
-          at::full(sizes_of(graph_, term.numerator, samples_), seeds ? term.coefficient * share * loss_scale_ : 0.0,
-                   options));
+      StageRunner::add_gradient(batch, term.numerator,
+                                at::full(sizes_of(graph_, term.numerator, samples_),
+                                         seeds ? term.coefficient * share * loss_scale_ : 0.0, options));
     }
     batch.seeded = true;
   }
@@ -520,35 +382,13 @@ class TorchEngine final : public Engine {
 
   // A number that is not finite ends the run before it reaches a parameter on any rank: the one that has it does not
   // come to the commit point. Where such steps are skipped it comes there, and with it the number to every rank.
-  [[nodiscard]] Error not_finite(double value) const {
-    return Error{ErrorCode::Internal,
-                 not_finite_ + " not finite at step " + std::to_string(step_) + " on rank " + std::to_string(rank_),
-                 "step " + std::to_string(step_),
-                 "a finite number",
-                 std::to_string(value),
-                 "lower optimizer.learning_rate, clip gradients (optimizer.clip_grad_norm), or look at the data"};
-  }
-
-  // The ranks that saw nothing of it themselves end because of those that did.
-  [[nodiscard]] Error too_many_skipped() const {
-    const bool saw = !not_finite_.empty();
-    return Error{
-        saw ? ErrorCode::Internal : ErrorCode::Aborted,
-        std::to_string(StepFilter::kMaxSkipped) + " steps in a row were skipped; the last: " +
-            (saw ? not_finite_ + " not finite at step " + std::to_string(step_) + " on rank " + std::to_string(rank_)
-                 : "step " + std::to_string(step_)),
-        "step " + std::to_string(step_),
-        "a finite loss and finite gradients",
-        filter_.scales() ? "loss scale " + std::to_string(loss_scale_) : "",
-        "lower optimizer.learning_rate, clip gradients (optimizer.clip_grad_norm), or look at the data; under "
-        "float16 try precision: bfloat16, which has float32's range"};
-  }
+  [[nodiscard]] Error not_finite(double value) const { return filter_.stopped(not_finite_, step_, rank_, value); }
 
   Result<void> run_optimizer() {
     skipped_ = !filter_.accept(
         std::all_of(reduced_.begin(), reduced_.end(), [](double number) { return std::isfinite(number); }));
     if (skipped_) {
-      if (filter_.exhausted()) return too_many_skipped();
+      if (filter_.exhausted()) return filter_.too_many(not_finite_, step_, rank_);
       return {};
     }
     const double norm = std::sqrt(reduced_[0]), limit = settings_.optimizer.clip_grad_norm;
@@ -572,7 +412,7 @@ class TorchEngine final : public Engine {
         return {};
       default: break;
     }
-    if (const int storage = storage_of(action); storage >= 0 && store_->sharded(storage) != nullptr) {
+    if (const int storage = storages_->of(action); storage >= 0 && store_->sharded(storage) != nullptr) {
       fill_sharded(action, *store_->sharded(storage), communication);
       return {};
     }
@@ -588,7 +428,7 @@ class TorchEngine final : public Engine {
       COX_TRY_VOID(fill_norm());
       communication.buffer = {reduced_.data(), static_cast<std::int64_t>(reduced_.size()), DType::Float64};
     } else {
-      const int storage = storage_of(action);
+      const int storage = storages_->of(action);
       COX_ENSURE(storage >= 0, to_text(action));
       store_->complete_gradient(storage);
       communication.buffer =
@@ -599,19 +439,6 @@ class TorchEngine final : public Engine {
   }
 
   static BufferView view(const at::Tensor& tensor) { return {tensor.data_ptr(), tensor.numel(), DType::Float32}; }
-
-  /// Whose gradients or values a collective moves; -1: of none.
-  [[nodiscard]] int storage_of(const Action& action) const {
-    switch (action.kind) {
-      case ActionKind::ReduceTied: return storage_of_tied_[action.tied];
-      case ActionKind::ReduceGradient:
-      case ActionKind::GatherParameter: return bucket_of_start_.at(action.first_block);
-      case ActionKind::ReduceShared: return storage_of_shared_;
-      case ActionKind::ReduceReused:
-      case ActionKind::GatherReused: return storage_of_reused_;
-      default: return -1;
-    }
-  }
 
   static bool is_gather(const Action& action) {
     return action.kind == ActionKind::GatherParameter || action.kind == ActionKind::GatherReused;
@@ -686,7 +513,7 @@ class TorchEngine final : public Engine {
   }
 
   void complete(const Action& action) {
-    if (const int storage = storage_of(action); storage >= 0) {
+    if (const int storage = storages_->of(action); storage >= 0) {
       if (ShardedStorage* sharded = store_->sharded(storage)) {
         is_gather(action) ? sharded->end_gather() : sharded->end_scatter();
       } else if (action.kind == ActionKind::ReduceShared || action.kind == ActionKind::ReduceTied) {
@@ -731,9 +558,7 @@ class TorchEngine final : public Engine {
   std::optional<TrainingData> data_;
   std::optional<ParameterStore> store_;
   std::vector<Chunk> chunks_;
-  std::map<int, int> bucket_of_start_;
-  std::vector<int> storage_of_tied_;
-  int storage_of_shared_ = -1, storage_of_reused_ = -1;
+  std::optional<StageStorages> storages_;
   GatheredUses uses_, evaluation_uses_;
   EdgeBuffers edges_;
   StepFilter filter_;

@@ -15,7 +15,7 @@ Result<LocalModel> LocalModel::make(const model::ModelGraph& graph, int first_bl
   COX_TRY(WeightSource weights, WeightSource::open(graph, seed));
   local.weights_ = std::move(weights);
   StorageSpec spec;
-  const auto copied = copied_parameters(graph, {{first_block, end_block}}, precision);
+  const auto copied = find_reads(graph, {{first_block, end_block}}, precision).copy;
   for (const int p : model::slice_stage(graph, first_block, end_block).parameters) {
     if (!graph.parameters[p].trainable) continue;
     spec.parameters.push_back(p);

@@ -42,43 +42,16 @@ Result<void> connect(MeshSetup& setup, const plan::Plan& plan, int rank,
   return {};
 }
 
-// Devices of one position must hold the same part in every replica, for their sum goes element by element.
-Result<void> find_buckets(MeshSetup& setup, const model::ModelGraph& graph, const plan::Stage& stage,
-                          const plan::RankPlace& place, const Localise& localise) {
-  setup.in_bucket.assign(graph.parameters.size(), 1);
-  const plan::Replica& own = stage.replicas[static_cast<std::size_t>(place.replica)];
+// Devices of one position hold the same part in every replica of the same mesh, whatever its samples
+// (plan/layout/choices.h, kSamples), so their sum goes element by element; replicas of other meshes sum whole
+// parameters.
+void find_buckets(MeshSetup& setup, std::size_t num_parameters, const plan::Stage& stage) {
   const bool equal = std::all_of(stage.replicas.begin(), stage.replicas.end(),
-                                 [&](const plan::Replica& other) { return same_mesh(own, other); });
-  if (!equal) {
-    setup.in_bucket.assign(graph.parameters.size(), 0);
-    return {};
-  }
-  if (!setup.part) return {};
+                                 [&](const plan::Replica& other) { return same_mesh(stage.replicas.front(), other); });
+  setup.in_bucket.assign(num_parameters, equal ? 1 : 0);
+  if (!equal || !setup.part) return;
   const plan::AxisSet context = axes_of(setup.part->axes, plan::AxisKind::Context);
-  for (std::size_t p = 0; p < graph.parameters.size(); ++p)
-    setup.in_bucket[p] = setup.part->gradient_axes[p] == context ? 1 : 0;
-  // Other numbers of samples may have another layout. All ranks compare position 0 of all replicas: one outcome.
-  std::vector<std::int64_t> seen;
-  std::vector<plan::LocalGraph> layouts;
-  for (const plan::Replica& replica : stage.replicas) {
-    if (std::find(seen.begin(), seen.end(), replica.samples) != seen.end()) continue;
-    seen.push_back(replica.samples);
-  }
-  for (std::size_t i = 0; seen.size() > 1 && i < seen.size(); ++i) {
-    const auto replica = std::find_if(stage.replicas.begin(), stage.replicas.end(),
-                                      [&](const plan::Replica& r) { return r.samples == seen[i]; });
-    COX_TRY(plan::LocalGraph layout, localise(graph, stage, *replica, 0));
-    layouts.push_back(std::move(layout));
-  }
-  for (const plan::LocalGraph& layout : layouts) {
-    for (std::size_t p = 0; p < graph.parameters.size(); ++p) {
-      const auto value = static_cast<std::size_t>(graph.parameters[p].value);
-      if (layout.gradient_axes[p] != layouts.front().gradient_axes[p] ||
-          layout.cuts[value] != layouts.front().cuts[value] || layout.gradient_axes[p] != context)
-        setup.in_bucket[p] = 0;
-    }
-  }
-  return {};
+  for (std::size_t p = 0; p < num_parameters; ++p) setup.in_bucket[p] = setup.part->gradient_axes[p] == context ? 1 : 0;
 }
 
 }  // namespace
@@ -105,7 +78,7 @@ Result<std::unique_ptr<MeshSetup>> MeshSetup::make(const model::ModelGraph& grap
     setup->view.link = &setup->link;
   }
   COX_TRY_VOID(connect(*setup, plan, rank, communicators, num_groups));
-  COX_TRY_VOID(find_buckets(*setup, graph, stage, place, localise));
+  find_buckets(*setup, graph.parameters.size(), stage);
   return setup;
 }
 

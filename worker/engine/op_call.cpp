@@ -254,7 +254,7 @@ Result<OpCall> OpCall::make_mesh_call(const model::ModelGraph& graph, OpCall cal
         ErrorCode::InvalidArgument, "an operator of a mesh outside of one: " + op.target, op.module_path, "", "", ""};
   call.special_ = Special::Mesh;
   call.mesh_kernel_ = find_mesh_kernel(op.target);
-  call.mesh_op_ = &op;
+  call.mesh_op_ = op;
   call.link_ = view->link;
   for (const model::Block& block : graph.blocks)
     if (call.op_ >= block.first_op && call.op_ < block.end_op) call.where_ = "block " + block.name + ": ";
@@ -417,7 +417,7 @@ void OpCall::run_mesh_kernel(std::vector<at::Tensor>& values, const RunMode& mod
   std::vector<at::Tensor> inputs;
   for (const TensorSlot& slot : tensors_) inputs.push_back(cast(values, slot.value, dtype));
   stack_.clear();
-  stack_.emplace_back(mesh_kernel_(MeshCall(*mesh_op_, inputs, *link_, mode, where_, whole_op_, place_)));
+  stack_.emplace_back(mesh_kernel_(MeshCall(mesh_op_, inputs, *link_, mode, where_, whole_op_, place_)));
   store_outputs(values);
 }
 

@@ -85,7 +85,7 @@ class OpCall {
   double dropout_probability_ = 0;
   DropoutPlace place_;  // but the sample
   MeshKernel mesh_kernel_ = nullptr;
-  const model::Op* mesh_op_ = nullptr;
+  model::Op mesh_op_;  // its arguments; the graph that is lowered may go
   const MeshLink* link_ = nullptr;
   std::string where_;                                    // Mesh: for errors
   int training_position_ = -1, momentum_position_ = -1;  // BatchNorm

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "collective/communicator.h"
+#include "plan/layout/local_graph.h"
 
 namespace coxswain::worker {
 
@@ -48,9 +49,7 @@ void all_reduce(const at::Tensor& tensor, collective::ReduceOp op, const Paralle
 void wait_for(collective::Handle handle, const ParallelLink& link);
 
 /// Rows [first, first + size) of a dim that is split over a group. A member has as many runs as every other.
-struct Run {
-  std::int64_t first = 0, size = 0;
-};
+using Run = plan::Cut::Run;
 /// `flat`: first and size of every run, member after member, as operators carry them.
 [[nodiscard]] std::vector<std::vector<Run>> runs_by_member(const std::vector<std::int64_t>& flat, int members);
 [[nodiscard]] std::int64_t total_size(const std::vector<Run>& runs);

@@ -97,7 +97,8 @@ Result<ParameterStore> ParameterStore::make(const model::ModelGraph& graph, cons
   for (StorageSpec& spec : specs) {
     COX_TRY_VOID(check_dtypes(graph, spec));
     if (spec.sharding.zero_stage > 0) {
-      COX_TRY(ShardedStorage sharded, ShardedStorage::make(graph, weights, spec.parameters, spec.sharding, precision, view));
+      COX_TRY(ShardedStorage sharded,
+              ShardedStorage::make(graph, weights, spec.parameters, spec.sharding, precision, view));
       store.add_sharded(std::move(spec), std::move(sharded));
       continue;
     }

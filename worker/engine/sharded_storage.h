@@ -104,7 +104,7 @@ class ShardedStorage {
 
   Sharding sharding_;
   bool mixed_ = false;
-  DType half_ = DType::BFloat16;  // of copies
+  DType half_ = DType::BFloat16;             // of copies
   std::int64_t count_ = 0, wide_count_ = 0;  // elements; the first of them are float32, the others of 16 bits
   std::int64_t begin_ = 0, end_ = 0;         // of this rank's piece
   std::vector<std::int64_t> counts_, byte_counts_;

@@ -21,4 +21,30 @@ bool StepFilter::accept(bool finite) {
   return true;
 }
 
+namespace {
+
+constexpr const char* kHint =
+    "lower optimizer.learning_rate, clip gradients (optimizer.clip_grad_norm), or look at the data";
+
+std::string saw_text(const std::string& what, std::int64_t step, int rank) {
+  return what + " not finite at step " + std::to_string(step) + " on rank " + std::to_string(rank);
+}
+
+}  // namespace
+
+Error StepFilter::stopped(const std::string& what, std::int64_t step, int rank, double value) {
+  return Error{ErrorCode::Internal, saw_text(what, step, rank), "step " + std::to_string(step),
+               "a finite number",   std::to_string(value),      kHint};
+}
+
+Error StepFilter::too_many(const std::string& what, std::int64_t step, int rank) const {
+  return Error{what.empty() ? ErrorCode::Aborted : ErrorCode::Internal,
+               std::to_string(kMaxSkipped) + " steps in a row were skipped; the last: " +
+                   (what.empty() ? "step " + std::to_string(step) : saw_text(what, step, rank)),
+               "step " + std::to_string(step),
+               "a finite loss and finite gradients",
+               scales_ ? "loss scale " + std::to_string(scale_) : "",
+               std::string(kHint) + "; under float16 try precision: bfloat16, which has float32's range"};
+}
+
 }  // namespace coxswain::worker

@@ -5,7 +5,9 @@
 // Called by engine. Threads: one. Private to worker/engine. Source: Micikevicius et al. 2018 (arXiv 1710.03740, 3.2);
 // the numbers are those of torch.amp.GradScaler. docs/plan.md#loss-scale.
 #include <cstdint>
+#include <string>
 
+#include "common/result.h"
 #include "plan/plan.h"
 
 namespace coxswain::worker {
@@ -32,6 +34,11 @@ class StepFilter {
   bool accept(bool finite);
   [[nodiscard]] std::int64_t num_skipped() const { return num_skipped_; }
   [[nodiscard]] bool exhausted() const { return skipped_in_a_row_ >= kMaxSkipped; }
+
+  /// Of a step that stops. `what` this rank saw: "the loss is", "the gradients are"; empty: nothing.
+  [[nodiscard]] static Error stopped(const std::string& what, std::int64_t step, int rank, double value);
+  /// Once exhausted; the ranks that saw nothing themselves end because of those that did.
+  [[nodiscard]] Error too_many(const std::string& what, std::int64_t step, int rank) const;
 
  private:
   bool scales_, skips_;

@@ -241,16 +241,8 @@ Layout layout_of(const MeshCall& call, const std::string& prefix) {
   layout.dim = call.integer(prefix + "dim");
   layout.outer = call.integer(prefix + "outer");
   layout.inner = call.integer(prefix + "inner");
-  const auto numbers = call.integers(prefix + "runs");
-  const auto members = static_cast<std::size_t>(call.group().size());
-  TORCH_CHECK(!numbers.empty() && numbers.size() % (2 * members) == 0, numbers.size(), " numbers in runs for ", members,
-              " members");
-  const std::size_t each = numbers.size() / 2 / members;
-  layout.runs.resize(members);
-  for (std::size_t i = 0; i < numbers.size() / 2; ++i) {
-    layout.runs[i / each].push_back({numbers[2 * i], numbers[2 * i + 1]});
-    layout.extent += numbers[2 * i + 1];
-  }
+  layout.runs = runs_by_member(call.integers(prefix + "runs"), call.group().size());
+  layout.extent = total_size(layout.runs);
   return layout;
 }
 

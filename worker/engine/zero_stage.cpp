@@ -4,7 +4,6 @@
 #include <set>
 
 #include "common/ensure.h"
-#include "worker/engine/lowering.h"
 
 namespace coxswain::worker {
 
@@ -25,21 +24,6 @@ Sharding sharding_of(const plan::Plan& plan, const std::vector<plan::Group>& gro
   sharding.index = static_cast<int>(self - ranks.begin());
   sharding.releases = sharding.zero_stage == 3;
   return sharding;
-}
-
-Result<ParameterReads> find_reads(const LocalView& view, const plan::Plan& plan, int rank, const WeightSource& weights) {
-  const model::ModelGraph& graph = view.graph();
-  ParameterReads reads{std::vector<char>(graph.parameters.size(), 0), std::vector<char>(graph.parameters.size(), 0)};
-  const plan::RankPlace place = plan::place_of(plan, rank);
-  const plan::Stage& stage = plan.stages[place.stage];
-  for (const plan::BlockRun& run : plan::runs_of(stage)) {
-    const LoweringOptions options{run.first_block, run.end_block,  stage.replicas[place.replica].samples, {},
-                                  plan.precision,  view.part ? &view : nullptr};
-    COX_TRY(const LoweredStage lowered, lower_stage(graph, options, weights));
-    for (const Segment& segment : lowered.segments)
-      for (const ParameterUse& use : segment.parameters) (use.copy ? reads.copy : reads.master)[use.parameter] = 1;
-  }
-  return reads;
 }
 
 GatheredUses::GatheredUses(const std::vector<Action>& actions) {

@@ -1,10 +1,9 @@
 #pragma once
-// What a rank needs to know to hold its stage in pieces (ZeRO): with whom, which parameters are read in which dtype,
-// and after which action of its list a gathered bucket is let go. Called by engine. Threads: pure apart from libtorch.
+// What a rank needs to know to hold its stage in pieces (ZeRO): with whom, and after which action of its list a
+// gathered bucket is let go. Called by engine and stage_storages. Threads: pure.
 // Private to worker/engine. Source: docs/plan.md, "ZeRO".
 #include <vector>
 
-#include "common/result.h"
 #include "plan/program.h"
 #include "worker/engine/sharded_storage.h"
 
@@ -14,14 +13,6 @@ namespace coxswain::worker {
 /// parameters that several blocks use, whose values and gradients ZeRO 2 and 3 leave whole, as ZeRO 1 does.
 [[nodiscard]] Sharding sharding_of(const plan::Plan& plan, const std::vector<plan::Group>& groups, int rank,
                                    bool shared = false);
-
-/// Under bfloat16, by parameter of the graph: whether some block of the rank's stage reads its master, and its copy.
-struct ParameterReads {
-  std::vector<char> master, copy;
-};
-/// Errors: as lower_stage.
-[[nodiscard]] Result<ParameterReads> find_reads(const LocalView& view, const plan::Plan& plan, int rank,
-                                                const WeightSource& weights);
 
 /// ZeRO 3: the compute actions of a list that run on gathered buckets, in order.
 class GatheredUses {
