@@ -229,10 +229,9 @@ Peak find_peak(const CostModel& cost, const StageWork& work) {
 }
 
 PersistentMemory persistent_of(const CostModel& cost, const StageWork& work) {
-  PersistentMemory memory =
-      estimate_persistent_memory(count_persistent(cost.facts(), runs_of(work), work.tensor, work.expert),
-                                 work.precision, work.zero_stage, work.replicas * work.context, work.expert,
-                                 work.offload);
+  PersistentMemory memory = estimate_persistent_memory(
+      count_persistent(cost.facts(), runs_of(work), work.tensor, work.expert), work.precision, work.zero_stage,
+      work.replicas * work.context, work.expert, work.offload);
   if (work.reduced_at_once > 0) {  // C26
     memory.gradients = Bytes(kFloat32Bytes * memory.updated_elements);
     memory.gathered += Bytes(kFloat32Bytes * work.reduced_at_once);
@@ -272,21 +271,12 @@ HeldBytes held_bytes(const BlockTime& time, plan::Recompute recompute, Bytes inp
   // C31: all that it would have kept is made again, while the gradients of what it sent wait.
   const bool full = recompute == plan::Recompute::Full;
   held.kept = full ? input.value : time.selective.value;
-  const std::int64_t again = full ? held.forward + gradient.value : saved + gradient.value;
+  const std::int64_t again = std::max(held.kept, (full ? held.forward : saved) + gradient.value);
   const std::int64_t plain = held.kept + time.plain_transient.value;
   held.forward = full ? plain : std::min(held.forward, plain);
   held.backward = std::max(held.backward, again);
   held.input = std::max(held.input, again);
   return held;
-}
-
-void append(HeldBytes& run, const HeldBytes& block) {
-  run.forward = std::max(run.forward, run.kept + block.forward);
-  run.backward = std::max(run.backward, run.kept + block.backward);
-  run.input = std::max(run.input + block.owed, run.kept + block.input);
-  run.weight = std::max(run.weight, run.owed + block.weight);
-  run.kept += block.kept;
-  run.owed += block.owed;
 }
 
 std::vector<Moment> moments_of(const std::vector<plan::Action>& list, int credits) {

@@ -2,6 +2,7 @@
 // Memory of one device of a stage, with its parts. Called by estimate_memory (whole plans) and the planner (spans).
 // Threads: pure. Source: docs/cost_model.md, C14-C17, C26,
 // C29-C35.
+#include <algorithm>
 #include <vector>
 
 #include "cost_model/cost_model.h"
@@ -107,8 +108,19 @@ struct HeldBytes {
 };
 /// For `recompute`; `input` = what the block receives, `gradient` = the gradients of what it sends.
 [[nodiscard]] HeldBytes held_bytes(const BlockTime& time, plan::Recompute recompute, Bytes input, Bytes gradient);
-/// `run` with the block after it. Forward frees nothing that is kept; a backward has left the blocks behind.
-void append(HeldBytes& run, const HeldBytes& block);
+/// `run` with what comes after it: a block, a run of blocks, or `times` of the same. Forward frees nothing that is
+/// kept; a backward has left the blocks behind. Appending is associative.
+inline void append(HeldBytes& run, const HeldBytes& block, std::int64_t times = 1) {
+  if (times == 0) return;
+  const std::int64_t before = (times - 1) * block.kept, owed_before = (times - 1) * block.owed;
+  run.forward = std::max(run.forward, run.kept + before + block.forward);
+  run.backward = std::max(run.backward, run.kept + before + block.backward);
+  // In block i of them, i are kept before it and times - 1 - i owed behind it: most at one of both ends.
+  run.input = std::max(run.input + owed_before + block.owed, run.kept + std::max(before, owed_before) + block.input);
+  run.weight = std::max(run.weight, run.owed + owed_before + block.weight);
+  run.kept += before + block.kept;
+  run.owed += owed_before + block.owed;
+}
 
 /// What is there beside the run at work while an action computes, as far as it does not depend on blocks.
 struct Moment {

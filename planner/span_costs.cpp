@@ -1,6 +1,7 @@
 #include "planner/span_costs.h"
 
 #include <algorithm>
+#include <bit>
 #include <numeric>
 
 #include "cost_model/offload_time.h"
@@ -152,13 +153,13 @@ void SpanCosts::add_block(SampleTable& table, int block, const cost_model::Mesh&
   table.backward.push_back(ticks.backward);
   table.weight.push_back(ticks.weight);
   table.replay.push_back(ticks.recompute);
-  table.saved.push_back(time.saved.value);
-  table.selective.push_back(time.selective.value);
   table.shared.push_back(time.measured ? 0 : cost_model::shared_bytes(facts, work).value);
-  table.kept_input.push_back(split(Bytes(cut_bytes(block, table.samples, false))));
-  const Bytes input(table.kept_input.back()), gradient(split(Bytes(cut_bytes(block + 1, table.samples, true))));
+  const Bytes input(split(Bytes(cut_bytes(block, table.samples, false)))),
+      gradient(split(Bytes(cut_bytes(block + 1, table.samples, true))));
+  table.alike.push_back(static_cast<int>(table.held.size()));
+  table.held.emplace_back();
   for (const auto kind : {plan::Recompute::None, plan::Recompute::Full, plan::Recompute::Selective})
-    table.held[static_cast<std::size_t>(kind)].push_back(cost_model::held_bytes(time, kind, input, gradient));
+    table.held.back()[static_cast<std::size_t>(kind)] = cost_model::held_bytes(time, kind, input, gradient);
 }
 
 void SpanCosts::order_recompute(SampleTable& table) const {
@@ -172,13 +173,15 @@ void SpanCosts::order_recompute(SampleTable& table) const {
   std::vector<Step> steps;
   for (int block = 0; block < num_blocks_; ++block) {
     const auto i = static_cast<std::size_t>(block);
-    const double full = gain(table.saved[i] - table.kept_input[i], table.forward[i]);
-    const double part = gain(table.saved[i] - table.selective[i], table.replay[i]);
-    const double rest = gain(table.selective[i] - table.kept_input[i], table.forward[i] - table.replay[i]);
-    if (selective_ && table.saved[i] > table.selective[i] && part > full) {
+    const std::int64_t saved = table.kept(i, plan::Recompute::None), input = table.kept(i, plan::Recompute::Full),
+                       selective = table.kept(i, plan::Recompute::Selective);
+    const double full = gain(saved - input, table.forward[i]);
+    const double part = gain(saved - selective, table.replay[i]);
+    const double rest = gain(selective - input, table.forward[i] - table.replay[i]);
+    if (selective_ && saved > selective && part > full) {
       steps.push_back({{block, plan::Recompute::Selective}, part});
-      if (table.selective[i] > table.kept_input[i]) steps.push_back({{block, plan::Recompute::Full}, rest});
-    } else if (table.saved[i] > table.kept_input[i]) {
+      if (selective > input) steps.push_back({{block, plan::Recompute::Full}, rest});
+    } else if (saved > input) {
       steps.push_back({{block, plan::Recompute::Full}, full});
     }
   }
@@ -211,9 +214,8 @@ std::unique_ptr<SampleTable> SpanCosts::make_table(UnitKind kind, std::int64_t s
     }
     for (std::vector<Ticks>* ticks : {&table->forward, &table->backward, &table->weight, &table->replay})
       ticks->push_back(Ticks(ticks->back()));
-    for (std::vector<std::int64_t>* bytes : {&table->saved, &table->selective, &table->shared, &table->kept_input})
-      bytes->push_back(std::int64_t(bytes->back()));
-    for (auto& held : table->held) held.push_back(cost_model::HeldBytes(held.back()));
+    table->shared.push_back(std::int64_t(table->shared.back()));
+    table->alike.push_back(int(table->alike.back()));
   }
   table->forward_sum = table->backward_sum = table->weight_sum = {0};
   for (const Ticks ticks : table->weight) table->weight_sum.push_back(table->weight_sum.back() + ticks);
@@ -266,15 +268,18 @@ Room SpanCosts::room(const SampleTable& table, const SpanQuery& query) const {
     edges.gradient_out = table.gradient_cut[end];
   }
   const auto& device = cost_.resources().device_classes[static_cast<std::size_t>(table.kind.device_class)];
-  return {fixed,
-          lasting.host.value,
-          device.memory.value.value,
-          cost_model::host_memory_of(cost_.resources(), {table.kind.device_class, 0}).value,
-          query.moments != nullptr ? query.moments
-                                   : &moments(plan::ScheduleKind::OneForwardOneBackward, 0, query.in_flight,
-                                              query.in_flight + query.credits + 1, query.credits),
-          edges,
-          query.offload == plan::Offload::Activations};
+  Room room;
+  room.fixed = fixed;
+  room.host_fixed = lasting.host.value;
+  room.capacity = device.memory.value.value;
+  room.host_capacity = cost_model::host_memory_of(cost_.resources(), {table.kind.device_class, 0}).value;
+  room.moments = query.moments != nullptr ? query.moments
+                                          : &moments(plan::ScheduleKind::OneForwardOneBackward, 0, query.in_flight,
+                                                     query.in_flight + query.credits + 1, query.credits);
+  room.edges = edges;
+  room.moves = query.offload == plan::Offload::Activations;
+  for (const cost_model::Moment& moment : *room.moments) room.most_kept = std::max(room.most_kept, moment.before + 1);
+  return room;
 }
 
 const std::vector<cost_model::Moment>& SpanCosts::moments(plan::ScheduleKind schedule, int stage, int num_stages,
@@ -310,21 +315,55 @@ std::int64_t Room::bytes(const SpanHeld& held) const {
   return with_margin(fixed + cost_model::most_held(*moments, held.run, edges, moves, held.largest));
 }
 
-std::int64_t Room::least_bytes(std::int64_t kept, std::int64_t owed) const {
-  if (moves) return 0;
+bool Room::may_hold(std::int64_t kept, std::int64_t owed) const {
+  if (moves) return host_holds(kept);
   const cost_model::HeldBytes run{kept, owed, kept, kept, kept, owed};
-  return with_margin(fixed + cost_model::most_held(*moments, run, edges, false, 0));
+  return with_margin(fixed + cost_model::most_held(*moments, run, edges, false, 0)) <= capacity;
 }
 
-bool Room::holds(const SpanHeld& held) const {
-  std::int64_t host = host_fixed;
-  if (moves) {
-    std::int64_t most = 0;
-    for (const cost_model::Moment& moment : *moments) most = std::max(most, moment.before);
-    host += held.run.kept * (most + 1);
+namespace {
+
+/// What a span holds while one block after the other changes what it recomputes: sums over halves, halves of halves and
+/// so on, so that a change touches as many as there are levels.
+class HeldTree {
+ public:
+  HeldTree(const SampleTable& table, std::size_t first, const std::vector<plan::Recompute>& recompute)
+      : table_(table), first_(first), leaves_(std::bit_ceil(recompute.size())), sums_(2 * leaves_) {
+    for (std::size_t i = 0; i < recompute.size(); ++i) sums_[leaves_ + i].add(table.holds(first + i, recompute[i]));
+    for (std::size_t node = leaves_; node-- > 1;) add_up(node);
   }
-  return bytes(held) <= capacity && (host == 0 || host <= host_capacity);
+  void change(std::size_t block, plan::Recompute to) {
+    std::size_t node = leaves_ + block - first_;
+    sums_[node] = {};
+    sums_[node].add(table_.holds(block, to));
+    for (node /= 2; node > 0; node /= 2) add_up(node);
+  }
+  [[nodiscard]] const SpanHeld& all() const { return sums_[1]; }
+
+ private:
+  void add_up(std::size_t node) {
+    sums_[node] = sums_[2 * node];
+    sums_[node].add(sums_[2 * node + 1]);
+  }
+
+  const SampleTable& table_;
+  std::size_t first_, leaves_;
+  std::vector<SpanHeld> sums_;  // the root is 1, children of i are 2 i and 2 i + 1, in order
+};
+
+/// Of all blocks at once: equal ones in a row count as one.
+SpanHeld hold(const SampleTable& table, std::size_t first, const std::vector<plan::Recompute>& recompute) {
+  SpanHeld held;
+  for (std::size_t i = 0, next = 0; i < recompute.size(); i = next) {
+    while (next < recompute.size() && recompute[next] == recompute[i] &&
+           table.alike[first + next] == table.alike[first + i])
+      ++next;
+    held.add(table.holds(first + i, recompute[i]), static_cast<std::int64_t>(next - i));
+  }
+  return held;
 }
+
+}  // namespace
 
 std::vector<plan::Recompute> SpanCosts::recompute_kinds(int block) const {
   using plan::Recompute;
@@ -352,19 +391,15 @@ Fit SpanCosts::fit(const SampleTable& table, const SpanQuery& query, const std::
   }
 
   const Room room = this->room(table, query);
-  const auto hold = [&] {
-    SpanHeld held;
-    for (std::size_t block = first; block < end; ++block) held.add(table.holds(block, fit.recompute[block - first]));
-    return held;
-  };
-  SpanHeld held = hold();
-  const auto need = [&] {
+  const auto weigh = [&](const SpanHeld& held) {
     fit.bytes = room.bytes(held);
-    return room.holds(held);
+    fit.fits = room.holds(held, fit.bytes);
+    return fit.fits;
   };
-  fit.fits = need();
-  if (fit.fits || rule_ != RecomputeRule::Free) return fit;
-  std::int64_t kept = held.run.kept;
+  const SpanHeld as_chosen = hold(table, first, fit.recompute);
+  if (weigh(as_chosen) || rule_ != RecomputeRule::Free) return fit;
+  std::int64_t kept = as_chosen.run.kept;
+  HeldTree held(table, first, fit.recompute);
   for (const SampleTable::RecomputeStep& step : table.recompute_steps) {
     const auto block = static_cast<std::size_t>(step.block);
     if (block < first || block >= end) continue;
@@ -372,14 +407,11 @@ Fit SpanCosts::fit(const SampleTable& table, const SpanQuery& query, const std::
     if (now == step.to || now == plan::Recompute::Full) continue;
     kept += table.kept(block, step.to) - table.kept(block, now);
     now = step.to;
+    held.change(block, step.to);
     // What is kept alone says mostly that it is not enough yet.
-    if (room.least_bytes(kept, held.run.owed) > room.capacity) continue;
-    held = hold();
-    fit.fits = need();
-    if (fit.fits) return fit;
+    if (room.may_hold(kept, held.all().run.owed) && weigh(held.all())) return fit;
   }
-  held = hold();
-  fit.fits = need();
+  weigh(held.all());
   return fit;
 }
 

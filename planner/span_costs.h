@@ -31,9 +31,9 @@ struct SampleTable {
   std::vector<Ticks> weight;                                 // of the backward, what zero-bubble schedules put off
   std::vector<Ticks> forward_sum, backward_sum, weight_sum;  // of the blocks before
   std::vector<Ticks> replay;                                 // of selective recompute
-  std::vector<std::int64_t> saved, selective, kept_input;  // bytes kept of a block: without recompute, selective, full
   std::vector<std::int64_t> shared;
-  std::array<std::vector<cost_model::HeldBytes>, 3> held;  // by recompute choice, then block
+  std::vector<int> alike;                                  // by block: which of `held` it is
+  std::vector<std::array<cost_model::HeldBytes, 3>> held;  // of blocks that differ, by recompute choice
   std::vector<std::int64_t> activation_cut, gradient_cut;  // bytes across the cut before a block
   /// A block that recomputes more than before; ordered by bytes saved per second, best first.
   struct RecomputeStep {
@@ -46,7 +46,7 @@ struct SampleTable {
     return holds(block, recompute).kept;
   }
   [[nodiscard]] const cost_model::HeldBytes& holds(std::size_t block, plan::Recompute recompute) const {
-    return held[static_cast<std::size_t>(recompute)][block];
+    return held[static_cast<std::size_t>(alike[block])][static_cast<std::size_t>(recompute)];
   }
 };
 
@@ -74,9 +74,13 @@ struct SpanQuery {
 struct SpanHeld {
   cost_model::HeldBytes run;
   std::int64_t largest = 0;  // kept of one block
-  void add(const cost_model::HeldBytes& block) {
-    append(run, block);
+  void add(const cost_model::HeldBytes& block, std::int64_t times = 1) {
+    append(run, block, times);
     largest = std::max(largest, block.kept);
+  }
+  void add(const SpanHeld& other) {
+    append(run, other.run);
+    largest = std::max(largest, other.largest);
   }
 };
 
@@ -86,13 +90,24 @@ struct Room {
   std::int64_t capacity = 0, host_capacity = 0;
   const std::vector<cost_model::Moment>* moments = nullptr;
   cost_model::EdgeBytes edges;
-  bool moves = false;  // activations to the host
+  bool moves = false;          // activations to the host
+  std::int64_t most_kept = 1;  // micro-batches between F and B at once
 
   /// With margin.
   [[nodiscard]] std::int64_t bytes(const SpanHeld& held) const;
-  /// At most that, from what is kept alone.
-  [[nodiscard]] std::int64_t least_bytes(std::int64_t kept, std::int64_t owed) const;
-  [[nodiscard]] bool holds(const SpanHeld& held) const;
+  [[nodiscard]] bool holds(const SpanHeld& held) const { return holds(held, bytes(held)); }
+  /// The same where bytes(held) is known.
+  [[nodiscard]] bool holds(const SpanHeld& held, std::int64_t bytes) const {
+    return bytes <= capacity && host_holds(held.run.kept);
+  }
+  /// False: nothing that keeps that much fits, whatever its peaks are.
+  [[nodiscard]] bool may_hold(std::int64_t kept, std::int64_t owed) const;
+
+ private:
+  [[nodiscard]] bool host_holds(std::int64_t kept) const {
+    const std::int64_t host = host_fixed + (moves ? kept * most_kept : 0);
+    return host == 0 || host <= host_capacity;
+  }
 };
 
 class SpanCosts {

@@ -111,6 +111,26 @@ TEST_CASE("C15: a run's peaks follow its blocks", "[memory_test]") {
   CHECK(other.backward == 2000);
   CHECK(other.input == 20'000 + 10);
   CHECK(other.weight == 200'000);
+
+  // Runs of runs, and the same block several times: as one after the other.
+  HeldBytes owing{1, 10, 1, 5, 12, 30}, keeping{10, 1, 11, 40, 12, 2};
+  for (const HeldBytes& block : {owing, keeping}) {
+    HeldBytes one_by_one, halves, right, at_once;
+    append(one_by_one, first);
+    append(halves, first);
+    append(at_once, first);
+    for (int i = 0; i < 4; ++i) append(one_by_one, block);
+    append(right, block);
+    append(right, block);
+    append(halves, right);
+    append(halves, right);
+    append(at_once, block, 4);
+    for (const HeldBytes& found : {halves, at_once}) {
+      CHECK(std::array{found.kept, found.owed} == std::array{one_by_one.kept, one_by_one.owed});
+      CHECK(std::array{found.forward, found.backward, found.input, found.weight} ==
+            std::array{one_by_one.forward, one_by_one.backward, one_by_one.input, one_by_one.weight});
+    }
+  }
 }
 
 TEST_CASE("C15, C31: what a block holds by what it recomputes", "[memory_test]") {
