@@ -1,6 +1,7 @@
 // The memory model against the caching allocator: the predicted peak of every rank of random valid plans beside the one
 // that its own process measures (issue row b). Ranks are forked processes over the `host` backend, since the allocator
-// counts a process. `memory_truth [MODEL.pt2 ...] --plans N`; without models two sizes of examples/gpt.
+// counts a process. Every degree of freedom that runs is mixed. `memory_truth [MODEL.pt2 ...] --plans N`; without
+// models two sizes of examples/gpt; samples of others lie beside them (MODEL.safetensors).
 // `--actions PLAN` prints what each action of that plan holds instead.
 #include <sys/wait.h>
 #include <unistd.h>
@@ -12,6 +13,7 @@
 #include <random>
 #include <sstream>
 
+#include "bench/support/random_plans.h"
 #include "bench/support/train_runs.h"
 #include "collective/backend.h"
 #include "cost_model/cost_model.h"
@@ -42,118 +44,11 @@ T or_end(Result<T> result) {
 
 Deadline soon() { return Deadline::after(steady_clock(), Seconds(120)); }
 
-cluster::ResourceGraph make_cluster() {
-  using cluster::Source;
-  cluster::ResourceGraph graph;
-  cluster::DeviceClass device;
-  device.name = "cpu";
-  device.cores = 1;
-  device.memory = {Bytes(std::int64_t{1} << 36), Source::Assumed};
-  device.memory_bandwidth = {BytesPerSecond(1e10), Source::Assumed};
-  device.peak_float32 = device.peak_bfloat16 = {FlopPerSecond(1e11), Source::Assumed};
-  device.launch_overhead = {Seconds(1e-5), Source::Assumed};
-  graph.device_classes = {device};
-  cluster::NodeClass node;
-  node.name = "node";
-  node.devices = {{0, kMaxRanks}};
-  node.link = {"shared-memory", {Seconds(1e-5), Source::Assumed}, {BytesPerSecond(1e9), Source::Assumed}, 0};
-  node.host_memory = {Bytes(std::int64_t{1} << 38), Source::Assumed};
-  node.cores = kMaxRanks;
-  graph.node_classes = {node};
-  graph.nodes = {{0, 1}};
-  return graph;
-}
-
 void write_text(const std::filesystem::path& path, std::uint64_t seed) {
   std::ofstream out(path, std::ios::binary);
   std::mt19937_64 random(seed);
   for (int i = 0; i < 60000; ++i) out.put(static_cast<char>((i * 5 + random() % 4) % 32));
 }
-
-class RandomPlans {
- public:
-  RandomPlans(const model::ModelGraph& graph, const cluster::ResourceGraph& cluster, std::uint64_t seed)
-      : graph_(graph), cluster_(cluster), random_(seed) {}
-
-  /// Draws until one validates.
-  plan::Plan next() {
-    while (true) {
-      plan::Plan plan = draw();
-      if (plan::num_ranks(plan) <= kMaxRanks && plan::validate(plan, graph_, cluster_).empty()) return plan;
-    }
-  }
-
- private:
-  std::int64_t below(std::int64_t bound) {
-    return static_cast<std::int64_t>(random_() % static_cast<std::uint64_t>(bound));
-  }
-
-  /// `ends`: of every part, in model order.
-  void add_parts(plan::Plan& plan, const std::vector<int>& ends) {
-    for (std::size_t part = 0; part < ends.size(); ++part) {
-      const plan::BlockRun run{part == 0 ? 0 : ends[part - 1], ends[part]};
-      const auto place =
-          plan::place_of_part(plan.schedule, static_cast<int>(part), static_cast<int>(plan.stages.size()));
-      plan::Stage& stage = plan.stages[place.stage];
-      if (place.chunk > 0) {
-        stage.chunks.push_back(run);
-      } else {
-        stage.first_block = run.first_block;
-        stage.end_block = run.end_block;
-      }
-    }
-    for (plan::Stage& stage : plan.stages) {
-      std::int64_t blocks = 0;
-      for (const plan::BlockRun& run : plan::runs_of(stage)) blocks += run.end_block - run.first_block;
-      // Half of the stages keep everything, so that what is kept is seen too.
-      const bool any = below(2) == 0;
-      for (; blocks > 0; --blocks)
-        stage.recompute.push_back(any && below(2) == 0 ? plan::Recompute::Full : plan::Recompute::None);
-    }
-  }
-
-  plan::Plan draw() {
-    const std::int64_t counts[] = {1, 2, 3, 4, 6};
-    plan::Plan plan;
-    const std::int64_t count = counts[below(5)];
-    plan.model_hash = model::model_hash(graph_);
-    plan.cluster_hash = cluster::cluster_hash(cluster_);
-    plan.batch = {kGlobalBatch, kGlobalBatch / count, count};
-    plan.schedule = static_cast<plan::ScheduleKind>(below(6));
-    plan.precision = below(3) == 0 ? plan::Precision::BFloat16 : plan::Precision::Float32;
-    plan.receive_credits = 1 + static_cast<int>(below(3));
-    const int num_stages = 1 + static_cast<int>(below(std::min(4, graph_.num_blocks())));
-    int num_chunks = 1;
-    if (plan::has_chunks(plan.schedule)) {
-      const auto choices = plan::chunk_choices(plan.schedule, num_stages, graph_.num_blocks(), 3);
-      if (choices.empty()) return plan;  // which does not validate
-      num_chunks = choices[below(static_cast<std::int64_t>(choices.size()))];
-    }
-    std::int64_t device = 0;
-    for (int s = 0; s < num_stages; ++s) {
-      std::vector<std::int64_t> samples(1 + below(3), 1);
-      if (static_cast<std::int64_t>(samples.size()) > plan.batch.micro) samples.resize(1);
-      for (auto left = plan.batch.micro - static_cast<std::int64_t>(samples.size()); left > 0; --left)
-        ++samples[below(static_cast<std::int64_t>(samples.size()))];
-      plan::Stage stage;
-      for (const std::int64_t of_replica : samples) stage.replicas.push_back({{{0, device++}}, 1, 1, 1, of_replica});
-      plan.stages.push_back(std::move(stage));
-    }
-    std::vector<int> ends;
-    for (int b = 1; b < graph_.num_blocks(); ++b) ends.push_back(b);
-    std::shuffle(ends.begin(), ends.end(), random_);
-    ends.resize(num_stages * num_chunks - 1);
-    ends.push_back(graph_.num_blocks());
-    std::sort(ends.begin(), ends.end());
-    add_parts(plan, ends);
-    plan::fill_roles(plan, graph_, Bytes(std::int64_t{1} << (14 + below(8))));
-    return plan;
-  }
-
-  const model::ModelGraph& graph_;
-  const cluster::ResourceGraph& cluster_;
-  std::mt19937_64 random_;
-};
 
 /// The engine with what each of its compute actions holds written down.
 class WatchedCompute final : public executor::Compute {
@@ -326,25 +221,6 @@ class RankProcesses {
   const std::filesystem::path scratch_;
 };
 
-std::string describe(const plan::Plan& plan) {
-  std::string text = std::string(plan::to_text(plan.schedule)) + " x" + std::to_string(plan.batch.count) +
-                     (plan.precision == plan::Precision::BFloat16 ? " bf16" : "");
-  for (const plan::Stage& stage : plan.stages) {
-    text += " |";
-    std::size_t position = 0;
-    for (const plan::BlockRun& run : plan::runs_of(stage)) {
-      text += " " + std::to_string(run.first_block) + "-" + std::to_string(run.end_block) + ":";
-      for (int b = run.first_block; b < run.end_block; ++b) text += plan::to_text(stage.recompute[position++]).front();
-    }
-    if (stage.offload != plan::Offload::None) text += " offload " + std::string(plan::to_text(stage.offload));
-    text += " [";
-    for (std::size_t r = 0; r < stage.replicas.size(); ++r)
-      text += (r > 0 ? "," : "") + std::to_string(stage.replicas[r].samples);
-    text += "]";
-  }
-  return text;
-}
-
 std::string describe(const plan::MemoryParts& parts) {
   std::ostringstream text;
   text << "parameters " << parts.parameters.value << " gradients " << parts.gradients.value << " optimizer "
@@ -365,20 +241,27 @@ struct Settings {
 
 void compare_model(const std::filesystem::path& path, const Settings& how, const Options& options, Report& report) {
   const model::ModelGraph graph = or_end(model::load_pt2(path));
-  const cluster::ResourceGraph cluster = make_cluster();
+  const cluster::ResourceGraph cluster = make_flat_cluster(kMaxRanks);
   worker::TrainSettings settings;
-  const auto folder = make_scratch_folder("text");
-  settings.data.text = folder / "text";
-  write_text(settings.data.text, options.seed);
-  settings.data.sequence_length = graph.values[graph.inputs[0].value].dims.at(1).constant();
+  std::filesystem::path tensors = path;
+  tensors.replace_extension(".safetensors");
+  if (std::filesystem::exists(tensors)) {
+    settings.data.tensors = tensors;
+  } else {
+    settings.data.text = make_scratch_folder("text") / "text";
+    write_text(settings.data.text, options.seed);
+    settings.data.sequence_length = graph.values[graph.inputs[0].value].dims.at(1).constant();
+  }
   settings.data.seed = settings.seed = options.seed;
   settings.steps = kSteps;
   const auto cost = cost_model::make_cost_model(graph, cluster, nullptr);
-  RandomPlans plans(graph, cluster, options.seed);
+  RandomPlanOptions drawing;
+  drawing.seed = options.seed;
+  drawing.max_ranks = kMaxRanks;
+  drawing.global_batch = kGlobalBatch;
   std::vector<double> errors;
-  for (int i = 0; i < how.num_plans; ++i) {
-    const plan::Plan plan = plans.next();
-    if (how.only >= 0 && how.only != i) continue;
+  for (int i = std::max(0, how.only); i < how.num_plans; ++i) {
+    const plan::Plan plan = draw_plan(graph, cluster, drawing, static_cast<std::uint64_t>(i));
     const std::vector<Measured> measured = RankProcesses(graph, plan, settings, how.only >= 0).run();
     std::printf("%3d %s\n", i, describe(plan).c_str());
     for (int rank = 0; rank < plan::num_ranks(plan); ++rank) {
