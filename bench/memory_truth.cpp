@@ -221,7 +221,7 @@ class RankProcesses {
   const std::filesystem::path scratch_;
 };
 
-std::string describe(const plan::MemoryParts& parts) {
+std::string text_of(const plan::MemoryParts& parts) {
   std::ostringstream text;
   text << "parameters " << parts.parameters.value << " gradients " << parts.gradients.value << " optimizer "
        << parts.optimizer.value << " activations " << parts.activations.value << " transfers " << parts.transfers.value
@@ -272,7 +272,7 @@ void compare_model(const std::filesystem::path& path, const Settings& how, const
       errors.push_back(std::fabs(ratio - 1));
       std::printf("      rank %d: predicted %10.0f measured %10lld ratio %.3f\n", rank, predicted,
                   static_cast<long long>(measured[rank].peak.value), ratio);
-      if (how.only >= 0) std::printf("%s\n%s", describe(parts).c_str(), measured[rank].actions.c_str());
+      if (how.only >= 0) std::printf("%s\n%s", text_of(parts).c_str(), measured[rank].actions.c_str());
     }
     std::fflush(stdout);
   }
