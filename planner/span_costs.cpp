@@ -1,7 +1,6 @@
 #include "planner/span_costs.h"
 
 #include <algorithm>
-#include <bit>
 #include <numeric>
 
 #include "cost_model/offload_time.h"
@@ -323,34 +322,6 @@ bool Room::may_hold(std::int64_t kept, std::int64_t owed) const {
 
 namespace {
 
-/// What a span holds while one block after the other changes what it recomputes: sums over halves, halves of halves and
-/// so on, so that a change touches as many as there are levels.
-class HeldTree {
- public:
-  HeldTree(const SampleTable& table, std::size_t first, const std::vector<plan::Recompute>& recompute)
-      : table_(table), first_(first), leaves_(std::bit_ceil(recompute.size())), sums_(2 * leaves_) {
-    for (std::size_t i = 0; i < recompute.size(); ++i) sums_[leaves_ + i].add(table.holds(first + i, recompute[i]));
-    for (std::size_t node = leaves_; node-- > 1;) add_up(node);
-  }
-  void change(std::size_t block, plan::Recompute to) {
-    std::size_t node = leaves_ + block - first_;
-    sums_[node] = {};
-    sums_[node].add(table_.holds(block, to));
-    for (node /= 2; node > 0; node /= 2) add_up(node);
-  }
-  [[nodiscard]] const SpanHeld& all() const { return sums_[1]; }
-
- private:
-  void add_up(std::size_t node) {
-    sums_[node] = sums_[2 * node];
-    sums_[node].add(sums_[2 * node + 1]);
-  }
-
-  const SampleTable& table_;
-  std::size_t first_, leaves_;
-  std::vector<SpanHeld> sums_;  // the root is 1, children of i are 2 i and 2 i + 1, in order
-};
-
 /// Of all blocks at once: equal ones in a row count as one.
 SpanHeld hold(const SampleTable& table, std::size_t first, const std::vector<plan::Recompute>& recompute) {
   SpanHeld held;
@@ -398,20 +369,42 @@ Fit SpanCosts::fit(const SampleTable& table, const SpanQuery& query, const std::
   };
   const SpanHeld as_chosen = hold(table, first, fit.recompute);
   if (weigh(as_chosen) || rule_ != RecomputeRule::Free) return fit;
-  std::int64_t kept = as_chosen.run.kept;
-  HeldTree held(table, first, fit.recompute);
+  struct Change {
+    std::size_t at = 0;
+    plan::Recompute from = plan::Recompute::None, to = plan::Recompute::None;
+  };
+  std::vector<Change> changes;
   for (const SampleTable::RecomputeStep& step : table.recompute_steps) {
     const auto block = static_cast<std::size_t>(step.block);
     if (block < first || block >= end) continue;
     plan::Recompute& now = fit.recompute[block - first];
     if (now == step.to || now == plan::Recompute::Full) continue;
-    kept += table.kept(block, step.to) - table.kept(block, now);
+    changes.push_back({block - first, now, step.to});
     now = step.to;
-    held.change(block, step.to);
-    // What is kept alone says mostly that it is not enough yet.
-    if (room.may_hold(kept, held.all().run.owed) && weigh(held.all())) return fit;
   }
-  weigh(held.all());
+  std::size_t done = changes.size();
+  const auto fits_after = [&](std::size_t count) {
+    for (; done < count; ++done) fit.recompute[changes[done].at] = changes[done].to;
+    for (; done > count; --done) fit.recompute[changes[done - 1].at] = changes[done - 1].from;
+    return weigh(hold(table, first, fit.recompute));
+  };
+  if (!fits_after(changes.size())) {
+    std::int64_t kept = 0;
+    for (std::size_t block = first; block < end; ++block) kept += table.kept(block, fit.recompute[block - first]);
+    if (!room.may_hold(kept, as_chosen.run.owed)) return fit;
+    // Blocks that make all of theirs again may need more than what they freed.
+    for (std::size_t count = 1; count < changes.size(); ++count) {
+      if (fits_after(count)) return fit;
+    }
+    fits_after(changes.size());
+    return fit;
+  }
+  std::size_t too_few = 0, enough = changes.size();
+  while (too_few + 1 < enough) {
+    const std::size_t middle = (too_few + enough) / 2;
+    (fits_after(middle) ? enough : too_few) = middle;
+  }
+  fits_after(enough);
   return fit;
 }
 

@@ -78,10 +78,6 @@ struct SpanHeld {
     append(run, block, times);
     largest = std::max(largest, block.kept);
   }
-  void add(const SpanHeld& other) {
-    append(run, other.run);
-    largest = std::max(largest, other.largest);
-  }
 };
 
 /// Memory of a span as far as its recompute does not change it.
