@@ -174,7 +174,9 @@ class CalibratedCost final : public CostModel {
     for (Seconds* part : {&time.forward, &time.backward, &time.weight, &time.attention_forward,
                           &time.attention_backward, &time.replayed})
       *part = *part * ratios.time_ratio;
-    for (Bytes* part : {&time.saved, &time.transient, &time.selective}) *part = scaled(*part, ratios.memory_ratio);
+    for (Bytes* part : {&time.saved, &time.transient, &time.selective, &time.owed, &time.forward_transient,
+                        &time.plain_transient, &time.input_transient, &time.weight_transient})
+      *part = scaled(*part, ratios.memory_ratio);
     return time;
   }
   Seconds estimate_transfer(Bytes bytes, plan::DeviceId from, plan::DeviceId to) const override {

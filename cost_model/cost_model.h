@@ -33,7 +33,11 @@ struct BlockTime {
   Seconds backward{0};                                  // I + W, without recompute
   Seconds weight{0};                                    // W alone (C28)
   Bytes saved{0};                                       // kept from forward to backward without recompute
-  Bytes transient{0};                                   // above that, while the block runs
+  Bytes transient{0};                                   // above that, while its backward runs
+  Bytes forward_transient{0};                           // and its forward
+  Bytes plain_transient{0};                             // above its inputs, in a forward without graph (recompute)
+  Bytes owed{0};                                        // kept between I and W (C15)
+  Bytes input_transient{0}, weight_transient{0};        // above saved while I runs, above owed while W does
   bool measured = false;                                // from a profile
   Seconds attention_forward{0}, attention_backward{0};  // parts of forward and backward: what hides a ring (C29)
   Seconds replayed{0};                                  // what selective recompute runs again (C31)

@@ -27,32 +27,89 @@ std::vector<plan::Action> list_of(const plan::Plan& plan, int stage, int replica
                              plan::num_chunks(plan.stages[static_cast<std::size_t>(stage)]));
 }
 
-/// What a micro-batch keeps of a chunk, before its backward began and between I and W.
-struct Held {
-  Bytes before{0}, after{0};
+/// Which edge a chunk receives from and sends to (-1: none), and how many receive buffers each has.
+struct ListEdges {
+  std::vector<int> in_of_chunk, out_of_chunk;
+  std::vector<int> credits_in, credits_out;
 };
 
-/// C15: the most that is held at once along a list.
-Bytes peak_of(const std::vector<plan::Action>& list, const std::vector<plan::BlockRun>& runs,
-              const std::vector<Held>& held) {
-  Bytes now{0}, peak{0};
-  for (const plan::Action& action : list) {
-    if (action.micro_batch < 0) continue;
-    const auto chunk = static_cast<std::size_t>(action.chunk);
-    // A backward in parts ends with the lowest blocks; a bare schedule has no blocks.
-    const bool ends = action.first_block < 0 || action.first_block == runs[chunk].first_block;
-    // A pass in parts counts when it begins, as a whole one does.
-    const bool begins_forward = action.first_block < 0 || action.first_block == runs[chunk].first_block;
-    const bool begins_backward = action.first_block < 0 || action.end_block == runs[chunk].end_block;
-    if (action.kind == plan::ActionKind::Forward && begins_forward) now += held[chunk].before;
-    if (action.kind == plan::ActionKind::BackwardInput && begins_backward)
-      now += held[chunk].after - held[chunk].before;
-    peak = std::max(peak, now);
-    if (action.kind == plan::ActionKind::Backward && ends) now -= held[chunk].before;
-    if (action.kind == plan::ActionKind::BackwardWeight && ends) now -= held[chunk].after;
+/// C15, C16: what is there beside the run at work, action by action.
+class ListWalk {
+ public:
+  ListWalk(const std::vector<plan::Action>& list, int num_chunks, const ListEdges& edges) : list_(list), edges_(edges) {
+    before.resize(static_cast<std::size_t>(num_chunks), 0);
+    owed = before;
+    receive_activations.resize(edges.credits_in.size(), 0);
+    send_gradients = receive_activations;
+    receive_gradients.resize(edges.credits_out.size(), 0);
+    send_activations = receive_gradients;
+    forwards_left_.resize(edges.credits_in.size(), 0);
+    backwards_left_.resize(edges.credits_out.size(), 0);
+    for (const plan::Action& action : list) {
+      if (!begins(action)) continue;
+      const auto chunk = static_cast<std::size_t>(action.chunk);
+      const int in = edges.in_of_chunk[chunk], out = edges.out_of_chunk[chunk];
+      if (action.kind == plan::ActionKind::Forward && in >= 0) ++forwards_left_[static_cast<std::size_t>(in)];
+      if (is_backward(action) && out >= 0) ++backwards_left_[static_cast<std::size_t>(out)];
+    }
   }
-  return peak;
-}
+
+  std::vector<std::int64_t> before, owed;                         // by chunk: other micro-batches
+  std::vector<std::int64_t> receive_activations, send_gradients;  // by edge in
+  std::vector<std::int64_t> receive_gradients, send_activations;  // by edge out
+
+  /// Calls `visit(action)` for the first part of every F, B, I and W: in its later parts less is there.
+  template <class Visit>
+  void walk(Visit visit) {
+    for (const plan::Action& action : list_) {
+      if (!begins(action)) continue;
+      const auto chunk = static_cast<std::size_t>(action.chunk);
+      const int in = edges_.in_of_chunk[chunk], out = edges_.out_of_chunk[chunk];
+      if (action.kind == plan::ActionKind::Forward && in >= 0) --forwards_left_[static_cast<std::size_t>(in)];
+      if (is_backward(action)) {
+        --before[chunk];
+        if (out >= 0) --backwards_left_[static_cast<std::size_t>(out)];
+      }
+      if (action.kind == plan::ActionKind::BackwardWeight) --owed[chunk];
+      count_receives();
+      visit(action);
+      std::fill(send_activations.begin(), send_activations.end(), 0);
+      std::fill(send_gradients.begin(), send_gradients.end(), 0);
+      if (action.kind == plan::ActionKind::Forward) {
+        ++before[chunk];
+        if (out >= 0) send_activations[static_cast<std::size_t>(out)] = 1;
+      }
+      if (is_backward(action) && in >= 0) send_gradients[static_cast<std::size_t>(in)] = 1;
+      if (action.kind == plan::ActionKind::BackwardInput) ++owed[chunk];
+    }
+  }
+
+ private:
+  static bool is_backward(const plan::Action& action) {
+    return action.kind == plan::ActionKind::Backward || action.kind == plan::ActionKind::BackwardInput;
+  }
+  /// The first part of a compute action of a micro-batch: a backward in parts begins with the highest blocks. The end
+  /// of its run is that of the part seen first.
+  [[nodiscard]] bool begins(const plan::Action& action) const {
+    if (action.micro_batch < 0 || !plan::is_compute(action.kind)) return false;
+    if (&action == list_.data()) return true;
+    const plan::Action* last = &action - 1;
+    while (last != list_.data() && !(plan::is_compute(last->kind) && last->micro_batch >= 0)) --last;
+    return last->kind != action.kind || last->micro_batch != action.micro_batch || last->chunk != action.chunk;
+  }
+  /// Activations come ahead of their use, as far as there are credits. Of gradients one receive is posted: the stage
+  /// after waits for this one as this one does for it.
+  void count_receives() {
+    for (std::size_t e = 0; e < receive_activations.size(); ++e)
+      receive_activations[e] = std::min<std::int64_t>(edges_.credits_in[e], forwards_left_[e]);
+    for (std::size_t e = 0; e < receive_gradients.size(); ++e)
+      receive_gradients[e] = std::min<std::int64_t>({1, edges_.credits_out[e], backwards_left_[e]});
+  }
+
+  const std::vector<plan::Action>& list_;
+  const ListEdges& edges_;
+  std::vector<std::int64_t> forwards_left_, backwards_left_;
+};
 
 /// Master, two moments, and the gradient as it comes in.
 constexpr std::int64_t kHostBytes = 16;
@@ -68,64 +125,113 @@ std::vector<plan::BlockRun> runs_of(const StageWork& work) {
   return runs;
 }
 
-/// C15: bytes between forward and backward.
+/// C15: what each chunk of a stage holds, and the largest of its blocks.
 struct Kept {
-  std::vector<Held> held;  // of one micro-batch, by chunk
-  Bytes largest{0};        // of a block
-  Bytes replayed{0};       // there once more while a block is recomputed
-  Bytes shared{0}, transient{0};
+  std::vector<HeldBytes> runs;  // by chunk
+  std::int64_t largest = 0;     // kept of a block
+  Bytes shared{0};
 };
 
 Kept count_kept(const CostModel& cost, const StageWork& work) {
   const ModelFacts& facts = cost.facts();
+  const int parts = work.tensor * work.context;
   Kept kept;
   std::size_t position = 0;
   for (const plan::BlockRun& run : runs_of(work)) {
-    kept.held.emplace_back();
+    kept.runs.emplace_back();
     for (int block = run.first_block; block < run.end_block; ++block, ++position) {
       const BlockWork here{block,       work.device_class, work.samples, work.precision,
                            work.tensor, work.context,      work.expert,  work.recompute[position]};
       const BlockTime time = cost.estimate_block(here);
-      const Bytes bytes = kept_bytes(facts, here, time);
-      kept.held.back().before += bytes;
-      kept.held.back().after += time.saved;
-      kept.largest = std::max(kept.largest, bytes);
-      if (here.recompute == plan::Recompute::Full) kept.replayed = std::max(kept.replayed, time.saved);
-      if (here.recompute == plan::Recompute::Selective)
-        kept.replayed = std::max(kept.replayed, time.saved - time.selective);
-      kept.transient = std::max(kept.transient, time.transient);
+      const HeldBytes held = held_bytes(time, work.recompute[position],
+                                        split(facts.activation_bytes(block, work.samples, work.precision), parts),
+                                        split(facts.gradient_bytes(block + 1, work.samples, work.precision), parts));
+      append(kept.runs.back(), held);
+      kept.largest = std::max(kept.largest, held.kept);
       if (!time.measured) kept.shared = std::max(kept.shared, shared_bytes(facts, here));
     }
   }
-  // Between I and W all that was recomputed stays.
-  const bool splits = std::any_of(work.list.begin(), work.list.end(), [](const plan::Action& action) {
-    return action.kind == plan::ActionKind::BackwardWeight;
-  });
-  if (splits) kept.replayed = Bytes(0);
   return kept;
-}
-
-/// Of all micro-batches in flight.
-Bytes sum_in_flight(const StageWork& work, const Kept& kept) {
-  return work.list.empty() ? kept.held.front().before * work.in_flight : peak_of(work.list, runs_of(work), kept.held);
 }
 
 /// Without chunks from and to the neighbours.
 std::vector<StageWork::EdgeWork> edges_in_of(const StageWork& work) {
   if (!work.chunks.empty() || work.first_stage) return work.edges_in;
-  return {{{work.first_block}, work.receive_credits}};
+  return {{{work.first_block}, work.receive_credits, {0}}};
 }
 
 std::vector<StageWork::EdgeWork> edges_out_of(const StageWork& work) {
   if (!work.chunks.empty() || work.last_stage) return work.edges_out;
-  return {{{work.end_block}, work.receive_credits}};
+  return {{{work.end_block}, work.receive_credits, {0}}};
+}
+
+/// C15, C16, C34: activations with what is shared, buffers of edges, and what is there only while a block runs, at the
+/// moment at which they are most; and what a host would take.
+struct Peak {
+  Bytes activations{0}, transfers{0}, transient{0}, host{0};
+  [[nodiscard]] Bytes total() const { return activations + transfers + transient; }
+};
+
+Peak find_peak(const CostModel& cost, const StageWork& work) {
+  const ModelFacts& facts = cost.facts();
+  const Kept kept = count_kept(cost, work);
+  const std::vector<StageWork::EdgeWork> edges_in = edges_in_of(work), edges_out = edges_out_of(work);
+  ListEdges edges;
+  edges.in_of_chunk.assign(kept.runs.size(), -1);
+  edges.out_of_chunk = edges.in_of_chunk;
+  std::vector<Bytes> activation_in, gradient_in, activation_out, gradient_out;  // by edge: of its largest chunk
+  const auto add_edges = [&](const std::vector<StageWork::EdgeWork>& from, std::vector<int>& of_chunk,
+                             std::vector<int>& credits, std::vector<Bytes>& activation, std::vector<Bytes>& gradient) {
+    const int parts = work.tensor * work.context;
+    for (std::size_t e = 0; e < from.size(); ++e) {
+      for (const int chunk : from[e].chunks) of_chunk[static_cast<std::size_t>(chunk)] = static_cast<int>(e);
+      credits.push_back(from[e].credits);
+      activation.emplace_back(0);
+      gradient.emplace_back(0);
+      for (const int cut : from[e].cuts) {
+        activation[e] =
+            std::max(activation[e], split(facts.activation_bytes(cut, work.samples, work.precision), parts));
+        gradient[e] = std::max(gradient[e], split(facts.gradient_bytes(cut, work.samples, work.precision), parts));
+      }
+    }
+  };
+  add_edges(edges_in, edges.in_of_chunk, edges.credits_in, activation_in, gradient_in);
+  add_edges(edges_out, edges.out_of_chunk, edges.credits_out, activation_out, gradient_out);
+
+  Peak peak;
+  ListWalk list(work.list, static_cast<int>(kept.runs.size()), edges);
+  list.walk([&](const plan::Action& action) {
+    const HeldBytes& run = kept.runs[static_cast<std::size_t>(action.chunk)];
+    const bool weights = action.kind == plan::ActionKind::BackwardWeight;
+    const std::int64_t own = weights ? run.owed : run.kept;
+    std::int64_t before = weights ? 0 : run.kept, owed = weights ? run.owed : 0;
+    for (std::size_t chunk = 0; chunk < kept.runs.size(); ++chunk) {
+      before += list.before[chunk] * kept.runs[chunk].kept;
+      owed += list.owed[chunk] * kept.runs[chunk].owed;
+    }
+    const std::int64_t all = before;
+    // C34: the block at work and one on its way; what I leaves to W stays.
+    if (work.offload == plan::Offload::Activations) before = std::min(before, kBlocksOnDevice * kept.largest);
+    const std::int64_t live = before + owed;
+    Peak here;
+    here.transient = Bytes(run.peak(action.kind) - own);
+    here.activations = Bytes(live) + kept.shared;
+    for (std::size_t e = 0; e < edges_in.size(); ++e)
+      here.transfers += activation_in[e] * list.receive_activations[e] + gradient_in[e] * list.send_gradients[e];
+    for (std::size_t e = 0; e < edges_out.size(); ++e)
+      here.transfers += gradient_out[e] * list.receive_gradients[e] + activation_out[e] * list.send_activations[e];
+    here.host = std::max(peak.host, Bytes(all));
+    const Bytes host = here.host;
+    if (here.total() > peak.total()) peak = here;
+    peak.host = host;
+  });
+  return peak;
 }
 
 PersistentMemory persistent_of(const CostModel& cost, const StageWork& work) {
-  PersistentMemory memory =
-      estimate_persistent_memory(count_persistent(cost.facts(), runs_of(work), work.tensor, work.expert),
-                                 work.precision, work.zero_stage, work.replicas * work.context, work.expert,
-                                 work.offload);
+  PersistentMemory memory = estimate_persistent_memory(
+      count_persistent(cost.facts(), runs_of(work), work.tensor, work.expert), work.precision, work.zero_stage,
+      work.replicas * work.context, work.expert, work.offload);
   if (work.reduced_at_once > 0) {  // C26
     memory.gradients = Bytes(kFloat32Bytes * memory.updated_elements);
     memory.gathered += Bytes(kFloat32Bytes * work.reduced_at_once);
@@ -142,6 +248,77 @@ Bytes kept_bytes(const ModelFacts& facts, const BlockWork& work, const BlockTime
     case plan::Recompute::Full: break;
   }
   return split(facts.activation_bytes(work.block, work.samples, work.precision), work.tensor * work.context);
+}
+
+std::int64_t HeldBytes::peak(plan::ActionKind kind) const {
+  switch (kind) {
+    case plan::ActionKind::Forward: return forward;
+    case plan::ActionKind::BackwardInput: return input;
+    case plan::ActionKind::BackwardWeight: return weight;
+    default: return backward;
+  }
+}
+
+HeldBytes held_bytes(const BlockTime& time, plan::Recompute recompute, Bytes input, Bytes gradient) {
+  const std::int64_t saved = time.saved.value;
+  HeldBytes held{saved,
+                 time.owed.value,
+                 saved + time.forward_transient.value,
+                 saved + time.transient.value,
+                 saved + time.input_transient.value,
+                 time.owed.value + time.weight_transient.value};
+  if (recompute == plan::Recompute::None) return held;
+  // C31: all that it would have kept is made again, while the gradients of what it sent wait.
+  const bool full = recompute == plan::Recompute::Full;
+  held.kept = full ? input.value : time.selective.value;
+  const std::int64_t again = std::max(held.kept, (full ? held.forward : saved) + gradient.value);
+  const std::int64_t plain = held.kept + time.plain_transient.value;
+  held.forward = full ? plain : std::min(held.forward, plain);
+  held.backward = std::max(held.backward, again);
+  held.input = std::max(held.input, again);
+  return held;
+}
+
+std::vector<Moment> moments_of(const std::vector<plan::Action>& list, int credits) {
+  const ListEdges edges{{0}, {0}, {credits}, {credits}};
+  ListWalk walk(list, 1, edges);
+  std::vector<Moment> moments;
+  const auto parts = {
+      &Moment::before,           &Moment::owed,          &Moment::receive_activations, &Moment::receive_gradients,
+      &Moment::send_activations, &Moment::send_gradients};
+  const auto no_more = [&](const Moment& a, const Moment& b) {
+    return a.kind == b.kind && std::all_of(parts.begin(), parts.end(), [&](auto part) { return a.*part <= b.*part; });
+  };
+  walk.walk([&](const plan::Action& action) {
+    const Moment now{action.kind,
+                     walk.before[0],
+                     walk.owed[0],
+                     walk.receive_activations[0],
+                     walk.receive_gradients[0],
+                     walk.send_activations[0],
+                     walk.send_gradients[0]};
+    if (std::any_of(moments.begin(), moments.end(), [&](const Moment& other) { return no_more(now, other); })) return;
+    std::erase_if(moments, [&](const Moment& other) { return no_more(other, now); });
+    moments.push_back(now);
+  });
+  return moments;
+}
+
+std::int64_t most_held(const std::vector<Moment>& moments, const HeldBytes& run, const EdgeBytes& edges, bool moves,
+                       std::int64_t largest) {
+  std::int64_t most = 0;
+  for (const Moment& moment : moments) {
+    const bool weights = moment.kind == plan::ActionKind::BackwardWeight;
+    const std::int64_t own = weights ? run.owed : run.kept;
+    std::int64_t live = moment.before * run.kept + (weights ? 0 : run.kept);
+    if (moves) live = std::min(live, kBlocksOnDevice * largest);
+    live += moment.owed * run.owed + (weights ? run.owed : 0);
+    most =
+        std::max(most, live + run.peak(moment.kind) - own + moment.receive_activations * edges.activation_in +
+                           moment.send_gradients * edges.gradient_in + moment.receive_gradients * edges.gradient_out +
+                           moment.send_activations * edges.activation_out);
+  }
+  return most;
 }
 
 Bytes shared_bytes(const ModelFacts& facts, const BlockWork& work) {
@@ -240,40 +417,16 @@ PersistentMemory estimate_persistent_memory(const ModelFacts& facts, int first_b
 }
 
 plan::MemoryParts estimate_stage_memory(const CostModel& cost, const StageWork& work) {
-  const ModelFacts& facts = cost.facts();
   const PersistentMemory persistent = persistent_of(cost, work);
   plan::MemoryParts parts;
   parts.parameters = persistent.parameters;
   parts.gradients = persistent.gradients;
   parts.optimizer = persistent.optimizer;
 
-  // C15: every micro-batch in flight keeps what backward needs, or a block's inputs where it recomputes; while a block
-  // recomputes, what it would have kept is there once more, until W where that comes later. C34: of what goes to the
-  // host, two blocks' are here.
-  const Kept kept = count_kept(cost, work);
-  Bytes in_flight = sum_in_flight(work, kept);
-  if (work.offload == plan::Offload::Activations) in_flight = std::min(in_flight, kept.largest * kBlocksOnDevice);
-  parts.activations = in_flight + kept.replayed + kept.shared;
-  parts.workspace = kept.transient;
-
-  // C16: a receive buffer per credit on each edge, a send buffer each while its message is under way.
-  const int parts_of_cut = work.tensor * work.context;
-  const auto buffers = [&](const StageWork::EdgeWork& edge) {
-    Bytes activation{0}, gradient{0};
-    for (const int cut : edge.cuts) {
-      activation = std::max(activation, split(facts.activation_bytes(cut, work.samples, work.precision), parts_of_cut));
-      gradient = std::max(gradient, split(facts.gradient_bytes(cut, work.samples, work.precision), parts_of_cut));
-    }
-    return std::pair{activation, gradient};
-  };
-  for (const StageWork::EdgeWork& edge : edges_in_of(work)) {
-    const auto [activation, gradient] = buffers(edge);
-    parts.transfers += activation * edge.credits + gradient;
-  }
-  for (const StageWork::EdgeWork& edge : edges_out_of(work)) {
-    const auto [activation, gradient] = buffers(edge);
-    parts.transfers += gradient * edge.credits + activation;
-  }
+  const Peak peak = find_peak(cost, work);
+  parts.activations = peak.activations;
+  parts.transfers = peak.transfers;
+  parts.workspace = peak.transient;
 
   // C17
   parts.workspace += cost.base_memory(work.device_class) + persistent.gathered + estimate_communicators(cost, work);
@@ -307,7 +460,7 @@ Bytes estimate_communicators(const CostModel& cost, const StageWork& work) {
 
 Bytes estimate_stage_host_memory(const CostModel& cost, const StageWork& work) {
   Bytes bytes = persistent_of(cost, work).host;
-  if (work.offload == plan::Offload::Activations) bytes += sum_in_flight(work, count_kept(cost, work));
+  if (work.offload == plan::Offload::Activations) bytes += find_peak(cost, work).host;
   return bytes;
 }
 
@@ -326,6 +479,7 @@ void add_edges(const plan::Plan& plan, int stage, StageWork& work) {
     if (!edge) return;
     StageWork::EdgeWork& entry = edges[edge->index];
     entry.cuts.push_back(cut);
+    entry.chunks.push_back(action.chunk);
     const std::int64_t messages = plan.batch.count * static_cast<std::int64_t>(entry.cuts.size());
     entry.credits = static_cast<int>(std::min<std::int64_t>(plan::credits_of(plan, *edge), messages));
   };

@@ -2,6 +2,7 @@
 // Memory of one device of a stage, with its parts. Called by estimate_memory (whole plans) and the planner (spans).
 // Threads: pure. Source: docs/cost_model.md, C14-C17, C26,
 // C29-C35.
+#include <algorithm>
 #include <vector>
 
 #include "cost_model/cost_model.h"
@@ -70,13 +71,13 @@ struct StageWork {
   plan::Precision precision = plan::Precision::Float32;
   std::vector<plan::BlockRun> chunks;      // after the first run
   std::vector<plan::Recompute> recompute;  // per block, over all chunks
-  std::vector<plan::Action> list;          // whose peak counts (C15); empty: `in_flight` micro-batches
-  int in_flight = 1;                       // micro-batches between forward and backward at the schedule's peak
+  std::vector<plan::Action> list;          // whose peak counts (C15)
   int receive_credits = 2;
   bool first_stage = true, last_stage = true;
   struct EdgeWork {
-    std::vector<int> cuts;  // that it carries
-    int credits = 2;        // receive buffers
+    std::vector<int> cuts;    // that it carries
+    int credits = 2;          // receive buffers
+    std::vector<int> chunks;  // that use it
   };
   std::vector<EdgeWork> edges_in, edges_out;  // with chunks: from and to other stages, by the way of activations
   int tensor = 1, zero_stage = 0;
@@ -98,6 +99,45 @@ struct StageWork {
 /// What one micro-batch keeps of a block from forward to backward, for work.recompute; `time` of the same block.
 [[nodiscard]] Bytes kept_bytes(const ModelFacts& facts, const BlockWork& work, const BlockTime& time);
 
+/// C15: a block or a run of blocks with one micro-batch: what is kept between F and B (or I), and between I and W; the
+/// most that is there while each action goes through it, with what is kept.
+struct HeldBytes {
+  std::int64_t kept = 0, owed = 0;
+  std::int64_t forward = 0, backward = 0, input = 0, weight = 0;
+  [[nodiscard]] std::int64_t peak(plan::ActionKind kind) const;
+};
+/// For `recompute`; `input` = what the block receives, `gradient` = the gradients of what it sends.
+[[nodiscard]] HeldBytes held_bytes(const BlockTime& time, plan::Recompute recompute, Bytes input, Bytes gradient);
+/// `run` with what comes after it: a block, a run of blocks, or `times` of the same. Forward frees nothing that is
+/// kept; a backward has left the blocks behind. Appending is associative.
+inline void append(HeldBytes& run, const HeldBytes& block, std::int64_t times = 1) {
+  if (times == 0) return;
+  const std::int64_t before = (times - 1) * block.kept, owed_before = (times - 1) * block.owed;
+  run.forward = std::max(run.forward, run.kept + before + block.forward);
+  run.backward = std::max(run.backward, run.kept + before + block.backward);
+  // In block i of them, i are kept before it and times - 1 - i owed behind it: most at one of both ends.
+  run.input = std::max(run.input + owed_before + block.owed, run.kept + std::max(before, owed_before) + block.input);
+  run.weight = std::max(run.weight, run.owed + owed_before + block.weight);
+  run.kept += before + block.kept;
+  run.owed += owed_before + block.owed;
+}
+
+/// What is there beside the run at work while an action computes, as far as it does not depend on blocks.
+struct Moment {
+  plan::ActionKind kind = plan::ActionKind::Forward;
+  std::int64_t before = 0, owed = 0;                            // other micro-batches between F and B, between I and W
+  std::int64_t receive_activations = 0, receive_gradients = 0;  // buffers of receives that are posted or not used yet
+  std::int64_t send_activations = 0, send_gradients = 0;        // what is on its way
+};
+/// C15, C16: of a stage with one chunk, from its compute actions; those that never hold most are left out.
+[[nodiscard]] std::vector<Moment> moments_of(const std::vector<plan::Action>& list, int credits);
+/// Bytes of what crosses a stage's ends.
+struct EdgeBytes {
+  std::int64_t activation_in = 0, gradient_in = 0, activation_out = 0, gradient_out = 0;
+};
+/// The most that is there at any of `moments`. `moves`: activations go to the host (C34), `largest` of one block.
+[[nodiscard]] std::int64_t most_held(const std::vector<Moment>& moments, const HeldBytes& run, const EdgeBytes& edges,
+                                     bool moves, std::int64_t largest);
 /// Values that other blocks made and this one's backward keeps, on one device of a mesh.
 [[nodiscard]] Bytes shared_bytes(const ModelFacts& facts, const BlockWork& work);
 

@@ -203,8 +203,11 @@ std::optional<model::BlockTotals> between(const model::BlockTotals& low, const m
   for (const auto field :
        {&Totals::forward_flop, &Totals::backward_input_flop, &Totals::backward_weight_flop, &Totals::matmul_flop})
     affine = affine && interpolate(result.*field, low.*field, middle.*field, high.*field, step, length);
-  for (const auto field : {&Totals::saved_bytes, &Totals::transient_bytes, &Totals::shared_bytes, &Totals::cut_bytes,
-                           &Totals::received_bytes, &Totals::selective_bytes, &Totals::expert_bytes})
+  for (const auto field :
+       {&Totals::saved_bytes, &Totals::transient_bytes, &Totals::shared_bytes, &Totals::cut_bytes,
+        &Totals::received_bytes, &Totals::selective_bytes, &Totals::expert_bytes, &Totals::forward_transient_bytes,
+        &Totals::backward_transient_bytes, &Totals::plain_transient_bytes, &Totals::owed_bytes,
+        &Totals::input_transient_bytes, &Totals::weight_transient_bytes})
     affine = affine && interpolate(result.*field, low.*field, middle.*field, high.*field, step, length);
   return affine ? std::optional(std::move(result)) : std::nullopt;
 }
@@ -229,9 +232,10 @@ std::optional<std::vector<model::OpCost>> between(const std::vector<model::OpCos
 
 template <class Made, class Make>
 const Made& ModelFacts::look_up(std::map<Key, Made>& made, int block, std::int64_t samples, model::ExpertForm experts,
-                                Make make) const {
+                                model::Width width, Make make) const {
   // Both forms are one where there are no experts.
-  const Key key{signature_of(block), samples, this->experts(block).count > 0 ? experts : model::ExpertForm::Gathered};
+  const Key key{signature_of(block), samples, this->experts(block).count > 0 ? experts : model::ExpertForm::Gathered,
+                width};
   {
     const std::lock_guard lock(mutex_);
     const auto found = made.find(key);
@@ -243,7 +247,7 @@ const Made& ModelFacts::look_up(std::map<Key, Made>& made, int block, std::int64
   const auto low = static_cast<std::int64_t>(std::bit_floor(static_cast<std::uint64_t>(samples)));
   constexpr std::int64_t kLeastOctave = 4;
   if (low >= kLeastOctave && samples != low && samples != low + low / 2 && static_batch() == 0) {
-    const auto at = [&](std::int64_t x) -> const Made& { return look_up(made, block, x, experts, make); };
+    const auto at = [&](std::int64_t x) -> const Made& { return look_up(made, block, x, experts, width, make); };
     fresh = between(at(low), at(low + low / 2), at(2 * low), samples - low, low);
   }
   if (!fresh) fresh = make(graph_, block, samples, experts);
@@ -251,13 +255,17 @@ const Made& ModelFacts::look_up(std::map<Key, Made>& made, int block, std::int64
   return made.emplace(key, std::move(*fresh)).first->second;
 }
 
-const model::BlockTotals& ModelFacts::totals(int block, std::int64_t samples, model::ExpertForm experts) const {
-  return look_up(totals_, block, samples, experts, model::estimate_block);
+const model::BlockTotals& ModelFacts::totals(int block, std::int64_t samples, model::ExpertForm experts,
+                                             model::Width width) const {
+  return look_up(totals_, block, samples, experts, width,
+                 [width](const model::ModelGraph& graph, int which, std::int64_t count, model::ExpertForm form) {
+                   return model::estimate_block(graph, which, count, form, width);
+                 });
 }
 
 const std::vector<model::OpCost>& ModelFacts::op_costs(int block, std::int64_t samples,
                                                        model::ExpertForm experts) const {
-  return look_up(op_costs_, block, samples, experts, model::estimate_op_costs);
+  return look_up(op_costs_, block, samples, experts, model::Width::Stored, model::estimate_op_costs);
 }
 
 Bytes ModelFacts::value_bytes(model::ValueId value, std::int64_t samples, plan::Precision precision) const {

@@ -53,7 +53,8 @@ class ModelFacts {
   /// Samples that shapes may be asked for: 0 = any, else the static batch.
   [[nodiscard]] std::int64_t static_batch() const { return graph_.batch_symbol.empty() ? graph_.static_batch : 0; }
   [[nodiscard]] const model::BlockTotals& totals(int block, std::int64_t samples,
-                                                 model::ExpertForm experts = model::ExpertForm::Gathered) const;
+                                                 model::ExpertForm experts = model::ExpertForm::Gathered,
+                                                 model::Width width = model::Width::Stored) const;
   /// C1 and C2 of each operator of the block.
   [[nodiscard]] const std::vector<model::OpCost>& op_costs(int block, std::int64_t samples,
                                                            model::ExpertForm experts) const;
@@ -109,10 +110,10 @@ class ModelFacts {
 
   const model::ModelGraph& graph_;
   std::vector<int> signatures_;
-  using Key = std::tuple<int, std::int64_t, model::ExpertForm>;  // signature, samples
+  using Key = std::tuple<int, std::int64_t, model::ExpertForm, model::Width>;  // signature, samples
   template <class Made, class Make>
   const Made& look_up(std::map<Key, Made>& made, int block, std::int64_t samples, model::ExpertForm experts,
-                      Make make) const;
+                      model::Width width, Make make) const;
 
   std::vector<model::BlockShard> shards_;  // by signature, as are the next two
   std::vector<model::BlockAttention> attentions_;

@@ -98,6 +98,9 @@ class ProductionModel final : public CostModel {
     return share_of_measured(interpolate_block(found->second, work.samples), work);
   }
 
+  /// What a profile has one number for: forward or backward, whichever needs more.
+  static Bytes most_transient(const BlockTime& time) { return std::max(time.transient, time.forward_transient); }
+
   /// C29, C32, C54: the measured block, scaled as the roofline scales; its parts are the roofline's shares of it.
   BlockTime share_of_measured(BlockTime measured, const BlockWork& work) const {
     BlockWork whole = work;
@@ -112,7 +115,7 @@ class ProductionModel final : public CostModel {
         return all.value > 0 ? Bytes(std::llround(static_cast<double>(bytes.value) * (part / all))) : bytes;
       };
       measured.saved = scaled(measured.saved, to.saved, from.saved);
-      measured.transient = scaled(measured.transient, to.transient, from.transient);
+      measured.transient = scaled(measured.transient, most_transient(to), most_transient(from));
     }
     const auto ratio = [](auto part, auto all) { return all.value > 0 ? part / all : 0.0; };
     measured.attention_forward = measured.forward * ratio(to.attention_forward, to.forward);
@@ -120,8 +123,17 @@ class ProductionModel final : public CostModel {
     // C28: a profile has the backward in one; the roofline says how it splits.
     measured.weight = measured.backward * ratio(to.weight, to.backward);
     measured.replayed = measured.forward * ratio(to.replayed, to.forward);
-    measured.selective = Bytes(
-        std::llround(static_cast<double>(measured.saved.value) * (to.saved.value > 0 ? to.selective / to.saved : 1.0)));
+    const auto part_of = [&](Bytes all, Bytes part, Bytes whole) {
+      return Bytes(std::llround(static_cast<double>(all.value) * (whole.value > 0 ? part / whole : 1.0)));
+    };
+    measured.selective = part_of(measured.saved, to.selective, to.saved);
+    measured.owed = part_of(measured.saved, to.owed, to.saved);
+    const Bytes peak = measured.transient, of_rules = most_transient(to);
+    measured.transient = part_of(peak, to.transient, of_rules);
+    measured.forward_transient = part_of(peak, to.forward_transient, of_rules);
+    measured.plain_transient = part_of(peak, to.plain_transient, of_rules);
+    measured.input_transient = part_of(peak, to.input_transient, of_rules);
+    measured.weight_transient = part_of(peak, to.weight_transient, of_rules);
     return measured;
   }
 

@@ -166,12 +166,18 @@ BlockTime estimate_block_roofline(const ModelFacts& facts, const cluster::Device
     }
     if (std::binary_search(totals.replayed.begin(), totals.replayed.end(), number)) time.replayed += forward;
   }
-  // The loss is computed in float32 whatever the precision.
-  const double kept = work.block + 1 == facts.num_blocks() ? share : byte_scale(work.precision) * share;
-  const Bytes more = work.expert > 1 ? scaled(totals.expert_bytes, kExpertImbalance - 1) : Bytes(0);
-  time.saved = scaled(totals.saved_bytes + more, kept);
-  time.selective = scaled(totals.selective_bytes + more, kept);
-  time.transient = scaled(totals.transient_bytes, kept);
+  // C3, under mixed precision with what the policy makes of every value.
+  const model::BlockTotals& held =
+      work.precision == plan::Precision::Float32 ? totals : own.totals(block, work.samples, form, model::Width::Mixed);
+  const Bytes more = work.expert > 1 ? scaled(held.expert_bytes, kExpertImbalance - 1) : Bytes(0);
+  time.saved = scaled(held.saved_bytes + more, share);
+  time.selective = scaled(held.selective_bytes + more, share);
+  time.owed = scaled(held.owed_bytes + more, share);
+  time.transient = scaled(held.backward_transient_bytes, share);
+  time.forward_transient = scaled(held.forward_transient_bytes, share);
+  time.plain_transient = scaled(held.plain_transient_bytes, share);
+  time.input_transient = scaled(held.input_transient_bytes, share);
+  time.weight_transient = scaled(held.weight_transient_bytes, share);
   return time;
 }
 

@@ -36,6 +36,8 @@ struct OpCost {
 /// How products with chosen experts run: each row's matrix gathered first, as the archive says, or grouped by expert,
 /// which reads each table once and keeps no gathered matrix (Gale et al. 2022), as accelerators and our engine do.
 enum class ExpertForm { Gathered, Grouped };
+/// What activations are stored in: as exported, or in 16 bits where the mixed-precision table says so.
+enum class Width { Stored, Mixed };
 [[nodiscard]] OpCost estimate_op_cost(const ModelGraph& graph, OpId op, std::int64_t samples);
 
 /// Values (by id, views resolved to their base) whose storage the backward of `op` keeps, parameters excluded.
@@ -57,6 +59,10 @@ struct BlockTotals {
   std::int64_t parameter_elements = 0;
   Bytes saved_bytes{0};      // kept from forward to backward, without recompute; includes its received cut once
   Bytes transient_bytes{0};  // peak above saved while running forward or backward of this block
+  /// The two apart, and that of a forward without graph, above what the block receives.
+  Bytes forward_transient_bytes{0}, backward_transient_bytes{0}, plain_transient_bytes{0};
+  /// C15, of a split backward: kept between I and W, the peak of I above saved, that of W above owed.
+  Bytes owed_bytes{0}, input_transient_bytes{0}, weight_transient_bytes{0};
   /// Parameter-free values made outside this block (masks, rotary tables) that its backward keeps. Blocks of one stage
   /// share them: a stage adds the largest of its blocks once.
   Bytes shared_bytes{0};
@@ -72,6 +78,6 @@ struct BlockTotals {
 [[nodiscard]] std::vector<OpCost> estimate_op_costs(const ModelGraph& graph, int block, std::int64_t samples,
                                                     ExpertForm experts = ExpertForm::Gathered);
 [[nodiscard]] BlockTotals estimate_block(const ModelGraph& graph, int block, std::int64_t samples,
-                                         ExpertForm experts = ExpertForm::Gathered);
+                                         ExpertForm experts = ExpertForm::Gathered, Width width = Width::Stored);
 
 }  // namespace coxswain::model

@@ -53,10 +53,16 @@ bool is_copied_for_attention(const Op& op, const StorageMap& storage, ValueId op
   return is_repeated_for_attention(op, storage, operand) || !storage.is_contiguous(operand);
 }
 
+/// Bytes an element that `op` computes in.
+Bytes computed_size(const ModelGraph& graph, const Op& op, const StorageMap& storage, ValueId operand) {
+  return storage.widths().computed(op).value_or(storage.widths().mixed() ? storage.widths().element(operand)
+                                                                         : size_of(graph.values[operand].dtype));
+}
+
 Bytes attention_hidden(const ModelGraph& graph, const Op& op, const StorageMap& storage) {
   const ValueId query = value_argument(op, "query");
   const Placed& placed = storage.at(query);
-  const std::int64_t element = size_of(graph.values[query].dtype).value;
+  const std::int64_t element = computed_size(graph, op, storage, query).value;
   if (!drops(op)) {
     // Flash attention: one log-sum-exp per row; a boolean mask is turned into floats.
     Bytes bytes(kStatisticBytes * (placed.elements / std::max<std::int64_t>(placed.dims.back(), 1)));
@@ -112,7 +118,7 @@ Bytes hidden_bytes(const ModelGraph& graph, const Op& op, const OpRule& rule, co
     case Hidden::Attention: return attention_hidden(graph, op, storage);
     case Hidden::LogSoftmax: {
       const ValueId input = value_argument(op, "self");
-      return input < 0 ? Bytes(0) : size_of(graph.values[input].dtype) * (storage.at(input).elements + 1);
+      return input < 0 ? Bytes(0) : computed_size(graph, op, storage, input) * (storage.at(input).elements + 1);
     }
     case Hidden::RowStatistic: return Bytes(kStatisticBytes * elements("target"));
     case Hidden::LossWeight: return size_of(graph.values[op.outputs.front()].dtype);
@@ -130,8 +136,14 @@ SavedStorages saved_storages(const ModelGraph& graph, const Op& op, const Storag
   const bool explicit_attention = rule != nullptr && rule->hidden == Hidden::Attention && drops(op);
   const auto keep = [&](ValueId value) {
     if (value < 0) return;
+    if (storage.widths().casts(op, value)) {  // a copy in the width that it computes in
+      const Bytes copy = computed_size(graph, op, storage, value) * storage.at(value).elements;
+      saved.hidden += copy;
+      saved.copies += copy;
+      return;
+    }
     if (is_copied_for_product(storage, op, value)) {
-      saved.hidden += size_of(graph.values[value].dtype) * storage.at(value).elements;
+      saved.hidden += storage.value_bytes(value);
       return;
     }
     if (explicit_attention && is_copied_for_attention(op, storage, value))
@@ -167,34 +179,67 @@ SavedStorages saved_storages(const ModelGraph& graph, const Op& op, const Storag
     const bool reads = mask >= 0 && base_name(op.target) == "coxswain::ring_attention";
     if (reads || (mask >= 0 && is_floating_point(graph.values[mask].dtype))) keep(mask);
   }
-  saved.hidden += hidden_bytes(graph, op, *rule, storage);
+  const Bytes hidden = hidden_bytes(graph, op, *rule, storage);
+  saved.hidden += hidden;
+  if (explicit_attention) saved.copies += hidden;
   return saved;
 }
 
+namespace {
+
+/// Copies in another width: all at once in forward, one gradient at a time in backward.
+Workspace casts_of(const Op& op, const StorageMap& storage) {
+  Workspace workspace;
+  for_each_input(op, [&](ValueId value) {
+    if (!storage.widths().casts(op, value)) return;
+    const Bytes copy = *storage.widths().computed(op) * storage.at(value).elements;
+    workspace.forward += copy;
+    workspace.backward = std::max(workspace.backward, copy);
+  });
+  if (storage.widths().rounds(op) && !op.outputs.empty() && op.outputs.front() >= 0) {
+    const Bytes wide = size_of(DType::Float32) * storage.at(op.outputs.front()).elements;
+    workspace.forward += wide;
+    workspace.backward += wide;
+  }
+  return workspace;
+}
+
+/// In float32 only what multiplies the values, and in backward the gradient of the scores; in 16 bits both matrices of
+/// float32 beside what is kept.
+Workspace explicit_attention_workspace(const Op& op, const StorageMap& storage) {
+  const Bytes element = storage.widths().computed(op).value_or(size_of(DType::Float32));
+  const std::int64_t scores = attention_scores(op, storage);
+  const bool narrow = element < size_of(DType::Float32);
+  const Bytes matrices = size_of(DType::Float32) * scores * (narrow ? 2 : 1);
+  return {matrices, matrices + element * storage.at(op.outputs.front()).elements};
+}
+
+}  // namespace
+
 Workspace workspace_of(const ModelGraph& graph, const Op& op, const StorageMap& storage) {
   const std::string_view name = base_name(op.target);
-  Workspace workspace;
+  if (name == "aten::scaled_dot_product_attention" && drops(op)) return explicit_attention_workspace(op, storage);
+  Workspace workspace = casts_of(op, storage);
   if (name == "aten::cross_entropy_loss") {
-    // The gradient of the log-softmax stands beside that of the logits.
+    // The gradient of the log-softmax stands beside that of the logits, before that is cast.
     const ValueId input = value_argument(op, "self");
-    workspace.backward = size_of(graph.values[input].dtype) * storage.at(input).elements;
-  } else if (name == "aten::scaled_dot_product_attention" && drops(op)) {
-    // What multiplies the values; in backward the gradient of the scores and the merged gradient of the result.
-    const Bytes element = size_of(graph.values[value_argument(op, "query")].dtype);
-    const std::int64_t scores = attention_scores(op, storage);
-    workspace = {element * scores, element * (scores + storage.at(op.outputs.front()).elements)};
+    workspace.backward =
+        computed_size(graph, op, storage, input) * storage.at(input).elements * 2 - storage.value_bytes(input);
   } else if (name == "coxswain::ring_attention") {
     // Blocks of another member and of the one behind it: keys and values, in backward their gradients too.
     Bytes block{0};
     for (const char* passed : {"key", "value"}) {
       const ValueId operand = value_argument(op, passed);
-      block += size_of(graph.values[operand].dtype) * storage.at(operand).elements;
+      block += storage.value_bytes(operand);
     }
     workspace = {block * 2, block * 4};
   } else if (name == "aten::pow") {
-    workspace.backward = op.outputs.front() < 0 ? Bytes(0)
-                                                : size_of(graph.values[op.outputs.front()].dtype) *
-                                                      storage.at(op.outputs.front()).elements;
+    workspace.backward += op.outputs.front() < 0 ? Bytes(0) : storage.value_bytes(op.outputs.front());
+  } else if (name == "aten::dropout" && drops(op) && op.outputs.front() >= 0 &&
+             storage.widths().element(op.outputs.front()) < size_of(graph.values[op.outputs.front()].dtype)) {
+    // Drawn and applied in float32, there and back.
+    workspace.forward += size_of(DType::Float32) * storage.at(op.outputs.front()).elements * 2;
+    workspace.backward += size_of(DType::Float32) * storage.at(op.outputs.front()).elements * 2;
   }
   return workspace;
 }

@@ -87,8 +87,14 @@ bool is_differentiated(const ModelGraph& graph, const Op& op) {
                                         [&](ValueId value) { return value >= 0 && graph.values[value].requires_grad; });
 }
 
-StorageMap::StorageMap(const ModelGraph& graph, OpId first, OpId end, std::int64_t samples, ExpertForm experts)
-    : graph_(graph), bindings_{{graph.batch_symbol, samples}}, experts_(experts), slot_(graph.values.size(), -1) {
+StorageMap::StorageMap(const ModelGraph& graph, OpId first, OpId end, std::int64_t samples, ExpertForm experts,
+                       Width width)
+    : graph_(graph),
+      samples_(samples),
+      bindings_{{graph.batch_symbol, samples}},
+      experts_(experts),
+      widths_(graph, first, end, width),
+      slot_(graph.values.size(), -1) {
   placed_.reserve(static_cast<std::size_t>(end - first) * 2 + 16);
   for (OpId id = first; id < end; ++id) {
     for_each_input(graph.ops[id], [&](ValueId value) { add_outside(value); });
@@ -223,7 +229,7 @@ void StorageMap::run(const Op& op) {
   if (layout == Layout::Dropout) layout = drops(op) ? Layout::Pointwise : Layout::Alias;
   if (layout == Layout::Convert)
     layout = input >= 0 && output >= 0 && graph_.values[input].dtype == graph_.values[output].dtype &&
-                     !bool_argument(op, "copy", false)
+                     widths_.element(input) == widths_.element(output) && !bool_argument(op, "copy", false)
                  ? Layout::Alias
                  : Layout::Pointwise;
   if (layout == Layout::Split || layout == Layout::Unbind) {
@@ -258,7 +264,7 @@ void StorageMap::run(const Op& op) {
 
 Bytes StorageMap::storage_bytes(ValueId value) const {
   const ValueId owner = base(value);
-  return size_of(graph_.values[owner].dtype) * at(owner).elements;
+  return widths_.element(owner) * at(owner).elements;
 }
 
 Bytes StorageMap::distinct_bytes(ValueId value) const {

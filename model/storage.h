@@ -9,6 +9,7 @@
 
 #include "model/model_graph.h"
 #include "model/op_rules.h"
+#include "model/widths.h"
 
 namespace coxswain::model {
 
@@ -27,8 +28,12 @@ class StorageMap {
  public:
   /// Runs ops [first, end). Values from outside are taken as contiguous storages of their own.
   StorageMap(const ModelGraph& graph, OpId first, OpId end, std::int64_t samples,
-             ExpertForm experts = ExpertForm::Gathered);
+             ExpertForm experts = ExpertForm::Gathered, Width width = Width::Stored);
 
+  [[nodiscard]] const Widths& widths() const { return widths_; }
+  [[nodiscard]] std::int64_t samples() const { return samples_; }
+  /// Bytes of all elements of `value` by itself.
+  [[nodiscard]] Bytes value_bytes(ValueId value) const { return widths_.element(value) * at(value).elements; }
   /// Requires: `value` is read or written by the run.
   [[nodiscard]] const Placed& at(ValueId value) const { return placed_[slot_[value]]; }
   [[nodiscard]] bool contains(ValueId value) const { return slot_[value] >= 0; }
@@ -55,8 +60,10 @@ class StorageMap {
   [[nodiscard]] Sizes pointwise_strides(const Op& op, const Sizes& dims) const;
 
   const ModelGraph& graph_;
+  std::int64_t samples_;
   Bindings bindings_;
   ExpertForm experts_;
+  Widths widths_;
   std::vector<int> slot_;  // by value
   std::vector<Placed> placed_;
 };
@@ -65,6 +72,7 @@ class StorageMap {
 struct SavedStorages {
   std::vector<ValueId> bases;
   Bytes hidden{0};
+  Bytes copies{0};  // of `hidden`: copies and matrices that our engine makes itself, so that it can make them again
 };
 [[nodiscard]] SavedStorages saved_storages(const ModelGraph& graph, const Op& op, const StorageMap& storage);
 

@@ -30,10 +30,10 @@ PipelineProblem::PipelineProblem(StageCosts& costs, const WorkBound& work, Pipel
   }
 }
 
-int PipelineProblem::in_flight(int later) const {
+StagePlace PipelineProblem::place(int later) const {
   // H1 holds as much at every stage as 1F1B at the first: at least what the stages placed so far ask for.
   const int stages = std::max({shape_.min_stages, later + 1, shape_.total_stages});
-  return plan::peak_in_flight(shape_.schedule, stages - 1 - later, stages, costs_.context().count);
+  return {stages - 1 - later, stages};
 }
 
 std::pair<PipelineProblem::State, PipelineProblem::Label> PipelineProblem::start() const {

@@ -75,8 +75,8 @@ class PipelineProblem {
   }
   [[nodiscard]] const PipelineShape& shape() const { return shape_; }
   [[nodiscard]] StageCosts& costs() { return costs_; }
-  /// Micro-batches in flight at the stage that has `later` stages behind it.
-  [[nodiscard]] int in_flight(int later) const;
+  /// Of the stage that has `later` stages behind it.
+  [[nodiscard]] StagePlace place(int later) const;
 
   /// Stages that did not fit, and the one that missed least, for the report.
   struct Misfit {
@@ -120,8 +120,7 @@ void PipelineProblem::for_each_option(const State& state, Visit&& visit) {
     for (int first = state.block - shortest; first >= state.block - longest; --first) {
       if (!may_cut(state, first)) continue;
       if (hopeless(state, first, compositions[c].devices)) continue;
-      const StageChoices& choices =
-          costs_.stage(first, state.block, static_cast<int>(c), in_flight(state.num_stages), state.num_stages);
+      const StageChoices& choices = costs_.stage(first, state.block, static_cast<int>(c), place(state.num_stages));
       if (!worth_going_on(choices, state, first)) break;
       if (costs_.context().exhaustive) {
         if (choices.fits()) visit(Option{first, static_cast<int>(c), &choices.relaxed.front()});

@@ -124,8 +124,8 @@ class Prover {
       return;
     }
     const PipelineProblem::Option& open = path[chosen];
-    const StageChoices& choices = problem.costs().stage(open.first, state.block, open.composition,
-                                                        problem.in_flight(state.num_stages), state.num_stages);
+    const StageChoices& choices =
+        problem.costs().stage(open.first, state.block, open.composition, problem.place(state.num_stages));
     for (const StageCost& choice : choices.fitting) {
       const PipelineProblem::Option option{open.first, open.composition, &choice};
       const auto next = problem.extend(state, label, option);

@@ -112,8 +112,7 @@ class Look {
   /// Of blocks like those in the middle of the model, at the stage that holds most; null: does not fit.
   const StageCost* cost_of(const Kind& kind, int blocks, std::int64_t stages) {
     const int first = std::min(1, num_blocks_ - blocks);
-    const int in_flight = plan::peak_in_flight(one_.schedule, 0, static_cast<int>(stages), one_.count);
-    const StageChoices& choices = costs_.stage(first, first + blocks, kind.composition, in_flight);
+    const StageChoices& choices = costs_.stage(first, first + blocks, kind.composition, {0, static_cast<int>(stages)});
     return choices.fits() ? &choices.fitting.front() : nullptr;
   }
 

@@ -45,16 +45,18 @@ bool less_recompute(plan::Recompute a, plan::Recompute b) {
   return rank(a) < rank(b);
 }
 
-SpanQuery query_of(const Candidate& candidate, std::size_t s) {
+SpanQuery query_of(const SearchSpace& space, const Candidate& candidate, std::size_t s) {
   const CandidateStage& stage = candidate.stages[s];
+  const int credits = static_cast<int>(std::min<std::int64_t>(2, candidate.count));
   return {stage.first,
           stage.end,
-          plan::peak_in_flight(candidate.schedule, static_cast<int>(s), static_cast<int>(candidate.stages.size()),
-                               candidate.count),
-          static_cast<int>(std::min<std::int64_t>(2, candidate.count)),
+          1,
+          credits,
           stage.state.zero_stage,
           stage.composition.replicas(),
-          stage.state.offload};
+          stage.state.offload,
+          &space.spans->moments(candidate.schedule, static_cast<int>(s), static_cast<int>(candidate.stages.size()),
+                                candidate.count, credits)};
 }
 
 /// Whether stage `s` fits with just what it recomputes.
@@ -62,7 +64,7 @@ bool holds(const SearchSpace& space, const Candidate& candidate, std::size_t s) 
   const CandidateStage& stage = candidate.stages[s];
   return std::all_of(stage.shares.begin(), stage.shares.end(), [&](const Share& share) {
     const SampleTable& table = space.spans->table(stage.composition.kind(space.pools, share.pool), share.samples);
-    const Fit fit = space.spans->fit(table, query_of(candidate, s), stage.recompute);
+    const Fit fit = space.spans->fit(table, query_of(space, candidate, s), stage.recompute);
     return fit.fits && fit.recompute == stage.recompute;
   });
 }
@@ -195,7 +197,7 @@ class NeighbourList {
 bool refit(const SearchSpace& space, Candidate& candidate) {
   for (std::size_t s = 0; s < candidate.stages.size(); ++s) {
     CandidateStage& stage = candidate.stages[s];
-    const SpanQuery query = query_of(candidate, s);
+    const SpanQuery query = query_of(space, candidate, s);
     stage.recompute.clear();
     // Twice: the second pass sees what any replica needs.
     for (int pass = 0; pass < 2; ++pass) {

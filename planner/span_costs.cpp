@@ -152,11 +152,13 @@ void SpanCosts::add_block(SampleTable& table, int block, const cost_model::Mesh&
   table.backward.push_back(ticks.backward);
   table.weight.push_back(ticks.weight);
   table.replay.push_back(ticks.recompute);
-  table.saved.push_back(time.saved.value);
-  table.selective.push_back(time.selective.value);
-  table.transient.push_back(time.transient.value);
   table.shared.push_back(time.measured ? 0 : cost_model::shared_bytes(facts, work).value);
-  table.kept_input.push_back(split(Bytes(cut_bytes(block, table.samples, false))));
+  const Bytes input(split(Bytes(cut_bytes(block, table.samples, false)))),
+      gradient(split(Bytes(cut_bytes(block + 1, table.samples, true))));
+  table.alike.push_back(static_cast<int>(table.held.size()));
+  table.held.emplace_back();
+  for (const auto kind : {plan::Recompute::None, plan::Recompute::Full, plan::Recompute::Selective})
+    table.held.back()[static_cast<std::size_t>(kind)] = cost_model::held_bytes(time, kind, input, gradient);
 }
 
 void SpanCosts::order_recompute(SampleTable& table) const {
@@ -170,13 +172,15 @@ void SpanCosts::order_recompute(SampleTable& table) const {
   std::vector<Step> steps;
   for (int block = 0; block < num_blocks_; ++block) {
     const auto i = static_cast<std::size_t>(block);
-    const double full = gain(table.saved[i] - table.kept_input[i], table.forward[i]);
-    const double part = gain(table.saved[i] - table.selective[i], table.replay[i]);
-    const double rest = gain(table.selective[i] - table.kept_input[i], table.forward[i] - table.replay[i]);
-    if (selective_ && table.saved[i] > table.selective[i] && part > full) {
+    const std::int64_t saved = table.kept(i, plan::Recompute::None), input = table.kept(i, plan::Recompute::Full),
+                       selective = table.kept(i, plan::Recompute::Selective);
+    const double full = gain(saved - input, table.forward[i]);
+    const double part = gain(saved - selective, table.replay[i]);
+    const double rest = gain(selective - input, table.forward[i] - table.replay[i]);
+    if (selective_ && saved > selective && part > full) {
       steps.push_back({{block, plan::Recompute::Selective}, part});
-      if (table.selective[i] > table.kept_input[i]) steps.push_back({{block, plan::Recompute::Full}, rest});
-    } else if (table.saved[i] > table.kept_input[i]) {
+      if (selective > input) steps.push_back({{block, plan::Recompute::Full}, rest});
+    } else if (saved > input) {
       steps.push_back({{block, plan::Recompute::Full}, full});
     }
   }
@@ -209,9 +213,8 @@ std::unique_ptr<SampleTable> SpanCosts::make_table(UnitKind kind, std::int64_t s
     }
     for (std::vector<Ticks>* ticks : {&table->forward, &table->backward, &table->weight, &table->replay})
       ticks->push_back(Ticks(ticks->back()));
-    for (std::vector<std::int64_t>* bytes :
-         {&table->saved, &table->selective, &table->transient, &table->shared, &table->kept_input})
-      bytes->push_back(std::int64_t(bytes->back()));
+    table->shared.push_back(std::int64_t(table->shared.back()));
+    table->alike.push_back(int(table->alike.back()));
   }
   table->forward_sum = table->backward_sum = table->weight_sum = {0};
   for (const Ticks ticks : table->weight) table->weight_sum.push_back(table->weight_sum.back() + ticks);
@@ -253,18 +256,85 @@ Room SpanCosts::room(const SampleTable& table, const SpanQuery& query) const {
   member.first_stage = query.first == 0;
   member.last_stage = query.end == num_blocks_;
   fixed += cost_model::estimate_communicators(cost_, member).value;
-  if (query.first > 0) fixed += table.activation_cut[first] * query.credits + table.gradient_cut[first];
-  if (query.end < num_blocks_) fixed += table.gradient_cut[end] * query.credits + table.activation_cut[end];
-  fixed += *std::max_element(table.transient.begin() + query.first, table.transient.begin() + query.end);
   fixed += *std::max_element(table.shared.begin() + query.first, table.shared.begin() + query.end);
+  cost_model::EdgeBytes edges;
+  if (query.first > 0) {
+    edges.activation_in = table.activation_cut[first];
+    edges.gradient_in = table.gradient_cut[first];
+  }
+  if (query.end < num_blocks_) {
+    edges.activation_out = table.activation_cut[end];
+    edges.gradient_out = table.gradient_cut[end];
+  }
   const auto& device = cost_.resources().device_classes[static_cast<std::size_t>(table.kind.device_class)];
-  return {fixed,
-          lasting.host.value,
-          device.memory.value.value,
-          cost_model::host_memory_of(cost_.resources(), {table.kind.device_class, 0}).value,
-          query.in_flight,
-          query.offload == plan::Offload::Activations};
+  Room room;
+  room.fixed = fixed;
+  room.host_fixed = lasting.host.value;
+  room.capacity = device.memory.value.value;
+  room.host_capacity = cost_model::host_memory_of(cost_.resources(), {table.kind.device_class, 0}).value;
+  room.moments = query.moments != nullptr ? query.moments
+                                          : &moments(plan::ScheduleKind::OneForwardOneBackward, 0, query.in_flight,
+                                                     query.in_flight + query.credits + 1, query.credits);
+  room.edges = edges;
+  room.moves = query.offload == plan::Offload::Activations;
+  for (const cost_model::Moment& moment : *room.moments) room.most_kept = std::max(room.most_kept, moment.before + 1);
+  return room;
 }
+
+const std::vector<cost_model::Moment>& SpanCosts::moments(plan::ScheduleKind schedule, int stage, int num_stages,
+                                                          std::int64_t count, int credits) const {
+  // A longer list only repeats itself, but for GPipe's.
+  constexpr int kRounds = 3;
+  if (schedule != plan::ScheduleKind::GPipe && !plan::has_chunks(schedule))
+    count = std::min<std::int64_t>(count, std::int64_t{kRounds} * num_stages + credits + 1);
+  const std::tuple key{schedule, stage, num_stages, count, credits};
+  {
+    const std::shared_lock lock(mutex_);
+    const auto found = moments_.find(key);
+    if (found != moments_.end()) return found->second;
+  }
+  if (plan::has_chunks(schedule)) {
+    num_stages = plan::peak_in_flight(schedule, stage, num_stages, count);
+    stage = 0;
+    schedule = plan::ScheduleKind::OneForwardOneBackward;
+  }
+  auto fresh =
+      cost_model::moments_of(plan::make_schedule(schedule, stage, num_stages, static_cast<int>(count)), credits);
+  const std::unique_lock lock(mutex_);
+  return moments_.emplace(key, std::move(fresh)).first->second;
+}
+
+namespace {
+
+std::int64_t with_margin(std::int64_t bytes) { return bytes + cost_model::margin_of(Bytes(bytes)).value; }
+
+}  // namespace
+
+std::int64_t Room::bytes(const SpanHeld& held) const {
+  return with_margin(fixed + cost_model::most_held(*moments, held.run, edges, moves, held.largest));
+}
+
+bool Room::may_hold(std::int64_t kept, std::int64_t owed) const {
+  if (moves) return host_holds(kept);
+  const cost_model::HeldBytes run{kept, owed, kept, kept, kept, owed};
+  return with_margin(fixed + cost_model::most_held(*moments, run, edges, false, 0)) <= capacity;
+}
+
+namespace {
+
+/// Of all blocks at once: equal ones in a row count as one.
+SpanHeld hold(const SampleTable& table, std::size_t first, const std::vector<plan::Recompute>& recompute) {
+  SpanHeld held;
+  for (std::size_t i = 0, next = 0; i < recompute.size(); i = next) {
+    while (next < recompute.size() && recompute[next] == recompute[i] &&
+           table.alike[first + next] == table.alike[first + i])
+      ++next;
+    held.add(table.holds(first + i, recompute[i]), static_cast<std::int64_t>(next - i));
+  }
+  return held;
+}
+
+}  // namespace
 
 std::vector<plan::Recompute> SpanCosts::recompute_kinds(int block) const {
   using plan::Recompute;
@@ -295,30 +365,49 @@ Fit SpanCosts::fit(const SampleTable& table, const SpanQuery& query, const std::
   }
 
   const Room room = this->room(table, query);
-  std::int64_t kept = 0, largest = 0, replayed = 0;
-  for (std::size_t block = first; block < end; ++block) {
-    const plan::Recompute recompute = fit.recompute[block - first];
-    kept += table.kept(block, recompute);
-    largest = std::max(largest, table.kept(block, recompute));
-    replayed = std::max(replayed, table.replayed(block, recompute));
-  }
-  const auto need = [&] {
-    fit.bytes = room.bytes(kept, largest, replayed);
-    return room.holds(kept, largest, replayed);
+  const auto weigh = [&](const SpanHeld& held) {
+    fit.bytes = room.bytes(held);
+    fit.fits = room.holds(held, fit.bytes);
+    return fit.fits;
   };
-  fit.fits = need();
-  if (fit.fits || rule_ != RecomputeRule::Free) return fit;
+  const SpanHeld as_chosen = hold(table, first, fit.recompute);
+  if (weigh(as_chosen) || rule_ != RecomputeRule::Free) return fit;
+  struct Change {
+    std::size_t at = 0;
+    plan::Recompute from = plan::Recompute::None, to = plan::Recompute::None;
+  };
+  std::vector<Change> changes;
   for (const SampleTable::RecomputeStep& step : table.recompute_steps) {
     const auto block = static_cast<std::size_t>(step.block);
     if (block < first || block >= end) continue;
     plan::Recompute& now = fit.recompute[block - first];
     if (now == step.to || now == plan::Recompute::Full) continue;
-    kept += table.kept(block, step.to) - table.kept(block, now);
+    changes.push_back({block - first, now, step.to});
     now = step.to;
-    replayed = std::max(replayed, table.replayed(block, step.to));
-    fit.fits = need();
-    if (fit.fits) return fit;
   }
+  std::size_t done = changes.size();
+  const auto fits_after = [&](std::size_t count) {
+    for (; done < count; ++done) fit.recompute[changes[done].at] = changes[done].to;
+    for (; done > count; --done) fit.recompute[changes[done - 1].at] = changes[done - 1].from;
+    return weigh(hold(table, first, fit.recompute));
+  };
+  if (!fits_after(changes.size())) {
+    std::int64_t kept = 0;
+    for (std::size_t block = first; block < end; ++block) kept += table.kept(block, fit.recompute[block - first]);
+    if (!room.may_hold(kept, as_chosen.run.owed)) return fit;
+    // Blocks that make all of theirs again may need more than what they freed.
+    for (std::size_t count = 1; count < changes.size(); ++count) {
+      if (fits_after(count)) return fit;
+    }
+    fits_after(changes.size());
+    return fit;
+  }
+  std::size_t too_few = 0, enough = changes.size();
+  while (too_few + 1 < enough) {
+    const std::size_t middle = (too_few + enough) / 2;
+    (fits_after(middle) ? enough : too_few) = middle;
+  }
+  fits_after(enough);
   return fit;
 }
 

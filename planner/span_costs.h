@@ -2,11 +2,14 @@
 // Time and memory of runs of blocks on a device class with a number of samples, in constant time after the first look:
 // prefix sums over blocks, made once per (class, samples). Called by the search. Threads: any.
 // Source: docs/cost_model.md, C11-C17; equal to what the simulator and estimate_memory say of the same stage.
+#include <algorithm>
+#include <array>
 #include <cstdint>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <shared_mutex>
+#include <tuple>
 #include <unordered_map>
 #include <vector>
 
@@ -28,8 +31,9 @@ struct SampleTable {
   std::vector<Ticks> weight;                                 // of the backward, what zero-bubble schedules put off
   std::vector<Ticks> forward_sum, backward_sum, weight_sum;  // of the blocks before
   std::vector<Ticks> replay;                                 // of selective recompute
-  std::vector<std::int64_t> saved, selective, kept_input;  // bytes kept of a block: without recompute, selective, full
-  std::vector<std::int64_t> transient, shared;
+  std::vector<std::int64_t> shared;
+  std::vector<int> alike;                                  // by block: which of `held` it is
+  std::vector<std::array<cost_model::HeldBytes, 3>> held;  // of blocks that differ, by recompute choice
   std::vector<std::int64_t> activation_cut, gradient_cut;  // bytes across the cut before a block
   /// A block that recomputes more than before; ordered by bytes saved per second, best first.
   struct RecomputeStep {
@@ -39,15 +43,10 @@ struct SampleTable {
   std::vector<RecomputeStep> recompute_steps;
 
   [[nodiscard]] std::int64_t kept(std::size_t block, plan::Recompute recompute) const {
-    return recompute == plan::Recompute::None   ? saved[block]
-           : recompute == plan::Recompute::Full ? kept_input[block]
-                                                : selective[block];
+    return holds(block, recompute).kept;
   }
-  /// Bytes that are there once more while the block is recomputed.
-  [[nodiscard]] std::int64_t replayed(std::size_t block, plan::Recompute recompute) const {
-    return recompute == plan::Recompute::None   ? 0
-           : recompute == plan::Recompute::Full ? saved[block]
-                                                : saved[block] - selective[block];
+  [[nodiscard]] const cost_model::HeldBytes& holds(std::size_t block, plan::Recompute recompute) const {
+    return held[static_cast<std::size_t>(alike[block])][static_cast<std::size_t>(recompute)];
   }
 };
 
@@ -64,33 +63,46 @@ struct Fit {
 /// A span on one device class.
 struct SpanQuery {
   int first = 0, end = 0;
-  int in_flight = 1, credits = 2;
+  int in_flight = 1, credits = 2;  // where `moments` does not say: a stage of 1F1B that many from the end
   int zero_stage = 0;
   std::int64_t replicas = 1;
   plan::Offload offload = plan::Offload::None;
+  const std::vector<cost_model::Moment>* moments = nullptr;
+};
+
+/// What a span's blocks hold with what each of them recomputes.
+struct SpanHeld {
+  cost_model::HeldBytes run;
+  std::int64_t largest = 0;  // kept of one block
+  void add(const cost_model::HeldBytes& block, std::int64_t times = 1) {
+    append(run, block, times);
+    largest = std::max(largest, block.kept);
+  }
 };
 
 /// Memory of a span as far as its recompute does not change it.
 struct Room {
   std::int64_t fixed = 0, host_fixed = 0;
   std::int64_t capacity = 0, host_capacity = 0;
-  int in_flight = 1;
-  bool moves = false;  // activations to the host
+  const std::vector<cost_model::Moment>* moments = nullptr;
+  cost_model::EdgeBytes edges;
+  bool moves = false;          // activations to the host
+  std::int64_t most_kept = 1;  // micro-batches between F and B at once
 
-  /// With margin. For `kept` bytes of a micro-batch, `largest` of them of one block, and `replayed` once more.
-  [[nodiscard]] std::int64_t bytes(std::int64_t kept, std::int64_t largest, std::int64_t replayed) const {
-    return bytes_of(kept * in_flight, largest, replayed);
+  /// With margin.
+  [[nodiscard]] std::int64_t bytes(const SpanHeld& held) const;
+  [[nodiscard]] bool holds(const SpanHeld& held) const { return holds(held, bytes(held)); }
+  /// The same where bytes(held) is known.
+  [[nodiscard]] bool holds(const SpanHeld& held, std::int64_t bytes) const {
+    return bytes <= capacity && host_holds(held.run.kept);
   }
-  /// The same for `live` bytes of all micro-batches.
-  [[nodiscard]] std::int64_t bytes_of(std::int64_t live, std::int64_t largest, std::int64_t replayed) const {
-    // C34: of what goes to the host, two blocks' are here.
-    if (moves) live = std::min(live, 2 * largest);
-    const Bytes sum(fixed + live + replayed);
-    return (sum + cost_model::margin_of(sum)).value;
-  }
-  [[nodiscard]] bool holds(std::int64_t kept, std::int64_t largest, std::int64_t replayed) const {
-    const std::int64_t host = host_fixed + (moves ? kept * in_flight : 0);
-    return bytes(kept, largest, replayed) <= capacity && (host == 0 || host <= host_capacity);
+  /// False: nothing that keeps that much fits, whatever its peaks are.
+  [[nodiscard]] bool may_hold(std::int64_t kept, std::int64_t owed) const;
+
+ private:
+  [[nodiscard]] bool host_holds(std::int64_t kept) const {
+    const std::int64_t host = host_fixed + (moves ? kept * most_kept : 0);
+    return host == 0 || host <= host_capacity;
   }
 };
 
@@ -112,6 +124,9 @@ class SpanCosts {
   [[nodiscard]] Fit fit(const SampleTable& table, const SpanQuery& query,
                         const std::vector<plan::Recompute>& chosen = {}) const;
   [[nodiscard]] Room room(const SampleTable& table, const SpanQuery& query) const;
+  /// C15: of `stage` of `num_stages` under `schedule`; one with chunks counts as a 1F1B that holds as many.
+  [[nodiscard]] const std::vector<cost_model::Moment>& moments(plan::ScheduleKind schedule, int stage, int num_stages,
+                                                               std::int64_t count, int credits) const;
   /// What a block may recompute, least first; one where the rule leaves no choice.
   [[nodiscard]] std::vector<plan::Recompute> recompute_kinds(int block) const;
   /// Gradient bytes of each bucket of the span on one device of a tensor axis, in the order of reduction.
@@ -163,6 +178,8 @@ class SpanCosts {
   std::vector<const cost_model::ParameterFacts*> tied_;  // used by several blocks
   mutable std::shared_mutex mutex_;
   mutable std::map<std::pair<UnitKind, std::int64_t>, std::unique_ptr<SampleTable>> tables_;
+  mutable std::map<std::tuple<plan::ScheduleKind, int, int, std::int64_t, int>, std::vector<cost_model::Moment>>
+      moments_;
 };
 
 }  // namespace coxswain::planner

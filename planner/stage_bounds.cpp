@@ -82,7 +82,7 @@ class Kind {
 
   /// Holding no more than one micro-batch. Null: does not fit.
   const StageCost* cheapest(int first, int end) {
-    const StageChoices& choices = costs_.stage(first, end, composition_, 1);
+    const StageChoices& choices = costs_.stage(first, end, composition_, {});
     const StageCost* least = nullptr;
     for (const StageCost& one : choices.fitting) {
       if (least == nullptr || time_of(one) < time_of(*least)) least = &one;

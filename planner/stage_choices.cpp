@@ -49,39 +49,12 @@ std::vector<std::vector<Share>> all_splits(const Composition& composition, std::
   return result;
 }
 
-/// Micro-batches that wait for their I and, where the backward is split, for their W: at every moment at which a stage
-/// may hold most.
-struct Holding {
-  std::int64_t before = 0, after = 0;
-};
-
-std::vector<Holding> holdings(plan::ScheduleKind schedule, int stage, int num_stages, std::int64_t count) {
-  std::vector<Holding> result;
-  Holding now;
-  for (const plan::Action& action : plan::make_schedule(schedule, stage, num_stages, static_cast<int>(count))) {
-    if (action.kind == plan::ActionKind::Forward) ++now.before;
-    if (action.kind == plan::ActionKind::BackwardInput) {
-      --now.before;
-      ++now.after;
-    }
-    if (action.kind == plan::ActionKind::BackwardWeight) {
-      --now.after;
-      continue;
-    }
-    const bool less = std::any_of(result.begin(), result.end(), [&](const Holding& other) {
-      return now.before <= other.before && now.after <= other.after;
-    });
-    if (!less) result.push_back(now);
-  }
-  return result;
-}
-
 /// Lists that fit; `least`: only those of which no block can recompute less while none recomputes more.
 class RecomputeLists {
  public:
   RecomputeLists(const SpanCosts& spans, const SpanQuery& query, const std::vector<const SampleTable*>& cases,
-                 const std::vector<Holding>& holdings, bool least)
-      : query_(query), cases_(cases), holdings_(holdings), least_(least) {
+                 bool least)
+      : query_(query), cases_(cases), least_(least) {
     std::size_t count = 1;
     for (int block = query.first; block < query.end; ++block) {
       kinds_.push_back(spans.recompute_kinds(block));
@@ -111,28 +84,16 @@ class RecomputeLists {
   }
   [[nodiscard]] bool fits() const {
     for (std::size_t c = 0; c < cases_.size(); ++c) {
-      std::int64_t kept = 0, largest = 0, replayed = 0, saved = 0;
-      for (std::size_t i = 0; i < list_.size(); ++i) {
-        const std::size_t block = static_cast<std::size_t>(query_.first) + i;
-        const std::int64_t here = cases_[c]->kept(block, list_[i]);
-        kept += here;
-        largest = std::max(largest, here);
-        replayed = std::max(replayed, cases_[c]->replayed(block, list_[i]));
-        saved += cases_[c]->saved[block];
-      }
-      if (!rooms_[c].holds(kept, largest, replayed)) return false;
-      // C15: between I and W all that was recomputed stays.
-      for (const Holding& holding : holdings_) {
-        if (rooms_[c].bytes_of(holding.before * kept + holding.after * saved, largest, 0) > rooms_[c].capacity)
-          return false;
-      }
+      SpanHeld held;
+      for (std::size_t i = 0; i < list_.size(); ++i)
+        held.add(cases_[c]->holds(static_cast<std::size_t>(query_.first) + i, list_[i]));
+      if (!rooms_[c].holds(held)) return false;
     }
     return true;
   }
 
   SpanQuery query_;
   const std::vector<const SampleTable*>& cases_;
-  const std::vector<Holding>& holdings_;  // none where the backward is whole
   bool least_;
   std::vector<std::vector<Recompute>> kinds_;
   std::vector<Room> rooms_;
@@ -172,18 +133,15 @@ StageCost relax(const std::vector<StageCost>& choices) {
 
 }  // namespace
 
-void StageCosts::add_all_states(const Span& span, int later, const StageCost& start, StageChoices& choices) {
-  std::vector<Holding> held;
-  if (plan::splits_backward(context_.schedule))
-    held = holdings(context_.schedule, context_.num_stages - 1 - later, context_.num_stages, context_.count);
+void StageCosts::add_all_states(const Span& span, const StageCost& start, StageChoices& choices) {
   const int credits = static_cast<int>(std::min<std::int64_t>(context_.receive_credits, context_.count));
   const bool shares_state = span.replicas * span.axes.context > 1;
   for (const StateChoice& state : context_.states) {
     if (state.zero_stage > 0 && !shares_state) continue;
     const RecomputeLists lists(
         *context_.spans,
-        {span.first, span.end, span.in_flight, credits, state.zero_stage, span.replicas, state.offload}, span.cases,
-        held, context_.ordered && state.offload != plan::Offload::Activations);
+        {span.first, span.end, 1, credits, state.zero_stage, span.replicas, state.offload, span.moments}, span.cases,
+        context_.ordered && state.offload != plan::Offload::Activations);
     std::vector<StageCost> fitting;
     for (const std::vector<Recompute>& list : lists.found()) {
       fitting.push_back(start);
@@ -209,24 +167,24 @@ void StageCosts::add_all_states(const Span& span, int later, const StageCost& st
   }
 }
 
-StageChoices StageCosts::compute_all(int first, int end, int index, int in_flight, int later) {
+StageChoices StageCosts::compute_all(int first, int end, int index, const Moments& moments) {
   const Composition& composition = at(index);
   StageChoices choices;
   std::vector<std::vector<Share>> splits;
   if (context_.samples.empty() && context_.spans->cost().facts().static_batch() == 0)
     splits = all_splits(composition, context_.pools->size(), context_.micro);
-  if (splits.empty()) splits.push_back(split(first, end, composition, in_flight));
+  if (splits.empty()) splits.push_back(split(first, end, composition, moments));
   for (std::vector<Share>& shares : splits) {
     if (shares.empty()) continue;
     choices.splits = true;
     StageCost start;
     start.shares = std::move(shares);
-    const Span span = make_span(first, end, index, in_flight, start);
+    const Span span = make_span(first, end, index, moments, start);
     const bool slow = std::any_of(span.cases.begin(), span.cases.end(), [&](const SampleTable* table) {
       return context_.spans->forward(*table, first, end) + context_.spans->backward(*table, first, end) >
              context_.at_most / context_.count;
     });
-    if (!slow) add_all_states(span, later, start, choices);
+    if (!slow) add_all_states(span, start, choices);
   }
   if (choices.fits()) choices.relaxed.push_back(relax(choices.fitting));
   return choices;

@@ -7,19 +7,41 @@
 #include "cost_model/offload_time.h"
 
 namespace coxswain::planner {
-const StageChoices& StageCosts::stage(int first, int end, int composition, int in_flight, int later) {
-  constexpr int kBlockBits = 12, kCompositionBits = 14, kLaterBits = 6;
-  if (!context_.exhaustive) later = 0;
-  std::uint64_t key = static_cast<std::uint64_t>(in_flight);
-  key = (key << kLaterBits) | static_cast<std::uint64_t>(later);
+/// One place for all that hold the same. With whole backwards only the micro-batches in flight count; with halves each
+/// stage has more of them between I and W than the one before, which a search of long pipelines leaves to the
+/// simulator.
+StagePlace StageCosts::alike(StagePlace place) const {
+  constexpr int kLongPipeline = 16;
+  if (place.num_stages == 0) return place;
+  const bool halves = plan::splits_backward(context_.schedule) && !plan::has_chunks(context_.schedule);
+  if (halves && !context_.exhaustive && place.num_stages > kLongPipeline) return {0, place.num_stages};
+  if (halves) return place;
+  if (context_.schedule == plan::ScheduleKind::GPipe) return {0, 1};
+  return {0, plan::peak_in_flight(context_.schedule, place.stage, place.num_stages, context_.count)};
+}
+
+const std::vector<cost_model::Moment>& StageCosts::moments(StagePlace place) const {
+  const int credits = static_cast<int>(std::min<std::int64_t>(context_.receive_credits, context_.count));
+  const bool halves = plan::splits_backward(context_.schedule) && !plan::has_chunks(context_.schedule);
+  const bool gathers = context_.schedule == plan::ScheduleKind::GPipe;
+  const bool known = place.num_stages > 0 && (halves || gathers);
+  return context_.spans->moments(known ? context_.schedule : plan::ScheduleKind::OneForwardOneBackward, place.stage,
+                                 std::max(1, place.num_stages), context_.count, credits);
+}
+
+const StageChoices& StageCosts::stage(int first, int end, int composition, StagePlace place) {
+  constexpr int kBlockBits = 12, kCompositionBits = 14, kStageBits = 13;
+  place = alike(place);
+  std::uint64_t key = static_cast<std::uint64_t>(place.num_stages);
+  key = (key << kStageBits) | static_cast<std::uint64_t>(place.stage);
   key = (key << kCompositionBits) | static_cast<std::uint64_t>(composition);
   key = (key << kBlockBits) | static_cast<std::uint64_t>(first);
   key = (key << kBlockBits) | static_cast<std::uint64_t>(end);
   const auto found = stages_.find(key);
   if (found != stages_.end()) return found->second;
   return stages_
-      .emplace(key, context_.exhaustive ? compute_all(first, end, composition, in_flight, later)
-                                        : compute(first, end, composition, in_flight))
+      .emplace(key, context_.exhaustive ? compute_all(first, end, composition, moments(place))
+                                        : compute(first, end, composition, moments(place)))
       .first->second;
 }
 
@@ -48,7 +70,7 @@ std::vector<Share> StageCosts::split_as_asked(int first, int end, const Composit
   return shares;
 }
 
-std::vector<Share> StageCosts::split(int first, int end, const Composition& composition, int in_flight) {
+std::vector<Share> StageCosts::split(int first, int end, const Composition& composition, const Moments& moments) {
   const std::vector<Pool>& pools = *context_.pools;
   const SpanCosts& spans = *context_.spans;
   std::vector<Share> shares;
@@ -71,7 +93,7 @@ std::vector<Share> StageCosts::split(int first, int end, const Composition& comp
     pool_of.push_back(p);
   }
   std::vector<SplitShare> parts = split_samples(context_.micro, classes, time);
-  if (classes.size() > 1 && !parts.empty() && limit_by_memory(first, end, composition, in_flight, parts, classes)) {
+  if (classes.size() > 1 && !parts.empty() && limit_by_memory(first, end, composition, moments, parts, classes)) {
     std::vector<SplitShare> mended = split_samples(context_.micro, classes, time);
     if (!mended.empty()) parts = std::move(mended);
   }
@@ -83,7 +105,7 @@ std::vector<Share> StageCosts::split(int first, int end, const Composition& comp
 }
 
 // Where a class has too little memory for its share, the others take the rest.
-bool StageCosts::limit_by_memory(int first, int end, const Composition& composition, int in_flight,
+bool StageCosts::limit_by_memory(int first, int end, const Composition& composition, const Moments& moments,
                                  const std::vector<SplitShare>& parts, std::vector<SplitClass>& classes) const {
   const SpanCosts& spans = *context_.spans;
   const int credits = static_cast<int>(std::min<std::int64_t>(context_.receive_credits, context_.count));
@@ -93,7 +115,7 @@ bool StageCosts::limit_by_memory(int first, int end, const Composition& composit
       const SampleTable& table = spans.table(classes[c].key, x);
       return std::any_of(context_.states.begin(), context_.states.end(), [&](const StateChoice& state) {
         return spans
-            .fit(table, {first, end, in_flight, credits, state.zero_stage, composition.replicas(), state.offload})
+            .fit(table, {first, end, 1, credits, state.zero_stage, composition.replicas(), state.offload, &moments})
             .fits;
       });
     };
@@ -151,9 +173,9 @@ bool dominates(const StageCost& a, const StageCost& b) {
 
 }  // namespace
 
-StageCosts::Span StageCosts::make_span(int first, int end, int index, int in_flight, StageCost& start) const {
+StageCosts::Span StageCosts::make_span(int first, int end, int index, const Moments& moments, StageCost& start) const {
   const Composition& composition = at(index);
-  Span span{first, end, in_flight, index, {}, 0, {}};
+  Span span{first, end, index, &moments, {}, 0, {}};
   start.least_samples = start.shares.front().samples;
   for (const Share& share : start.shares) {
     start.least_samples = std::min(start.least_samples, share.samples);
@@ -165,14 +187,14 @@ StageCosts::Span StageCosts::make_span(int first, int end, int index, int in_fli
   return span;
 }
 
-StageChoices StageCosts::compute(int first, int end, int index, int in_flight) {
+StageChoices StageCosts::compute(int first, int end, int index, const Moments& moments) {
   StageChoices choices;
   StageCost start;
-  start.shares = split(first, end, at(index), in_flight);
+  start.shares = split(first, end, at(index), moments);
   choices.splits = !start.shares.empty();
   if (!choices.splits) return choices;
 
-  const Span span = make_span(first, end, index, in_flight, start);
+  const Span span = make_span(first, end, index, moments, start);
   const bool shares_state = span.replicas * span.axes.context > 1;
   for (const StateChoice& state : context_.states) {
     if (state.zero_stage > 0 && !shares_state) continue;
@@ -199,8 +221,8 @@ bool StageCosts::fit(const Span& span, StageCost& result, StageChoices& choices)
   const SpanCosts& spans = *context_.spans;
   const int credits = static_cast<int>(std::min<std::int64_t>(context_.receive_credits, context_.count));
   // One list of recomputed blocks serves all replicas: what one of them needs, all do. A second pass sees the union.
-  const SpanQuery query{span.first,          span.end, span.in_flight, credits, result.state.zero_stage, span.replicas,
-                        result.state.offload};
+  const SpanQuery query{span.first,           span.end,    1, credits, result.state.zero_stage, span.replicas,
+                        result.state.offload, span.moments};
   bool fits = true;
   std::int64_t excess = 0;
   int excess_class = 0;

@@ -21,6 +21,12 @@ struct StateChoice {
   friend bool operator==(const StateChoice&, const StateChoice&) = default;
 };
 
+/// Where a stage stands in the pipeline: `stage` of `num_stages`, from the model's begin. None of them: with one
+/// micro-batch in flight, which is the least wherever it stands.
+struct StagePlace {
+  int stage = 0, num_stages = 0;
+};
+
 /// What is the same for all stages of one search.
 struct StageContext {
   const SpanCosts* spans = nullptr;
@@ -85,32 +91,35 @@ class StageCosts {
  public:
   explicit StageCosts(StageContext context) : context_(std::move(context)) {}
   [[nodiscard]] const StageContext& context() const { return context_; }
-  /// `in_flight`: micro-batches that the stage holds at the schedule's peak; `later`: stages behind it, which only an
-  /// exhaustive search tells apart. The reference lives as long as this object.
-  const StageChoices& stage(int first, int end, int composition, int in_flight, int later = 0);
+  /// Where a stage stands says what it holds. The reference lives as long as this object.
+  const StageChoices& stage(int first, int end, int composition, StagePlace place);
   /// Time of a message across `cut` for `samples`, at best: activations forward, gradients backward.
   [[nodiscard]] Ticks edge(int cut, std::int64_t samples, const BestLink& link, bool gradient) const;
 
  private:
   /// What is the same for every state of one stage.
   struct Span {
-    int first = 0, end = 0, in_flight = 1, composition = 0;
+    int first = 0, end = 0, composition = 0;
+    const std::vector<cost_model::Moment>* moments = nullptr;
     Axes axes;
     std::int64_t replicas = 0;              // that hold equal shards of the parameters
     std::vector<const SampleTable*> cases;  // replicas of one class and number of samples are one case
   };
-  StageChoices compute(int first, int end, int composition, int in_flight);
-  StageChoices compute_all(int first, int end, int composition, int in_flight, int later);
-  void add_all_states(const Span& span, int later, const StageCost& start, StageChoices& choices);
-  [[nodiscard]] Span make_span(int first, int end, int composition, int in_flight, StageCost& start) const;
+  using Moments = std::vector<cost_model::Moment>;
+  [[nodiscard]] StagePlace alike(StagePlace place) const;
+  [[nodiscard]] const Moments& moments(StagePlace place) const;
+  StageChoices compute(int first, int end, int composition, const Moments& moments);
+  StageChoices compute_all(int first, int end, int composition, const Moments& moments);
+  void add_all_states(const Span& span, const StageCost& start, StageChoices& choices);
+  [[nodiscard]] Span make_span(int first, int end, int composition, const Moments& moments, StageCost& start) const;
   bool fit(const Span& span, StageCost& result, StageChoices& choices) const;
   void add_times(const Span& span, StageCost& result);
   /// C26: what a block waits for beside its own work.
   cost_model::MeshTicks gathers(int block, int zero_stage, const Span& span);
   [[nodiscard]] std::vector<plan::DeviceId> shard_group(const Composition& composition, bool experts) const;
-  std::vector<Share> split(int first, int end, const Composition& composition, int in_flight);
+  std::vector<Share> split(int first, int end, const Composition& composition, const Moments& moments);
   /// Lowers the limits of classes that cannot hold their parts; false: nothing to mend.
-  [[nodiscard]] bool limit_by_memory(int first, int end, const Composition& composition, int in_flight,
+  [[nodiscard]] bool limit_by_memory(int first, int end, const Composition& composition, const Moments& moments,
                                      const std::vector<SplitShare>& parts, std::vector<SplitClass>& classes) const;
   [[nodiscard]] std::vector<Share> split_as_asked(int first, int end, const Composition& composition) const;
   Ticks collective(collective::CollectiveKind kind, std::int64_t bytes, int composition, bool experts);

@@ -42,6 +42,7 @@ class FakeCost : public cost_model::CostModel {
     time.saved = Bytes(saved[b] * work.samples / parts);
     time.attention_forward = time.forward * attention_share;
     time.attention_backward = time.backward * attention_share;
+    time.owed = time.saved;
     time.replayed = time.forward * replayed_share;
     time.selective = Bytes(static_cast<std::int64_t>(static_cast<double>(time.saved.value) * selective_share));
     time.measured = true;

@@ -304,7 +304,7 @@ TEST_CASE("C34: two blocks' tensors stay on the device, all others on the host",
   work.end_block = 3;
   work.samples = 1;
   work.recompute.assign(2, Recompute::None);
-  work.in_flight = 10;
+  work.list = plan::make_schedule(plan::ScheduleKind::GPipe, 0, 1, 10);
   CHECK(estimate_stage_memory(scene.cost, work).activations.value == 20 * 1000);
   CHECK(estimate_stage_host_memory(scene.cost, work).value == 0);
   work.offload = plan::Offload::Activations;
@@ -323,6 +323,7 @@ TEST_CASE("C29, C31, C33: memory of a stage falls along every axis", "[mesh_axes
   work.samples = 4;
   work.replicas = 4;
   work.recompute.assign(2, Recompute::None);
+  work.list = plan::make_schedule(plan::ScheduleKind::GPipe, 0, 1, 4);
   const auto total = [&](const StageWork& of) { return estimate_stage_memory(scene.cost, of).total().value; };
   StageWork context = work, expert = work, selective = work, full = work, host = work;
   context.context = 2;
@@ -333,12 +334,10 @@ TEST_CASE("C29, C31, C33: memory of a stage falls along every axis", "[mesh_axes
   CHECK(total(context) < total(work));
   CHECK(total(expert) < total(work));
   CHECK(total(host) < total(work));
-  work.in_flight = selective.in_flight = full.in_flight = 4;
   CHECK(total(selective) < total(work));
   CHECK(total(full) < total(selective));
   // Activations and edges halve exactly.
   const plan::MemoryParts one = estimate_stage_memory(scene.cost, work);
-  context.in_flight = 4;
   const plan::MemoryParts two = estimate_stage_memory(scene.cost, context);
   CHECK(two.activations.value * 2 == one.activations.value);
   CHECK(two.parameters == one.parameters);

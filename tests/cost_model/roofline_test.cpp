@@ -77,7 +77,7 @@ TEST_CASE("C11: a block adds its operators, two products in the backward of a li
   CHECK(launched.backward.value - time.backward.value == Approx(300));
 }
 
-TEST_CASE("C11: bfloat16 halves what moves and what is kept, except in the loss", "[roofline_test]") {
+TEST_CASE("C11: bfloat16 halves what moves, and what is kept where nothing is float32", "[roofline_test]") {
   const model::ModelGraph graph = make_chain(2, 16);
   const ModelFacts facts(graph);
   const cluster::DeviceClass device = make_device("d", 1 << 30, 1e18, 100);
@@ -85,9 +85,6 @@ TEST_CASE("C11: bfloat16 halves what moves and what is kept, except in the loss"
   const BlockTime half = estimate_block_roofline(facts, device, {2, 0, 4, plan::Precision::BFloat16});
   CHECK(half.forward.value == Approx(full.forward.value / 2));
   CHECK(half.saved.value * 2 == full.saved.value);
-  const int loss = graph.num_blocks() - 1;
-  CHECK(estimate_block_roofline(facts, device, {loss, 0, 4, plan::Precision::BFloat16}).saved ==
-        estimate_block_roofline(facts, device, {loss, 0, 4}).saved);
 }
 
 TEST_CASE("C28: W is the products with parameters, and all of one whose data needs no gradient", "[roofline_test]") {

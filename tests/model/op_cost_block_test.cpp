@@ -76,6 +76,46 @@ TEST_CASE("the transient peak counts temporaries, gradients on the way, and the 
   CHECK(block.transient_bytes == Bytes(4 * (2000 + 1000 + 1)));
 }
 
+TEST_CASE("C15: between I and W lives what products with parameters took, and the gradients of what they gave") {
+  Chain m;
+  const ValueId x = m.input("x", {m.batch, Dim(1)});
+  ValueId h = m.linear("h.0", x, m.parameter("h.0.out", {100, 1}), {m.batch, Dim(100)});
+  h = m.linear("h.1", h, m.parameter("h.1.in", {1000, 100}), {m.batch, Dim(1000)});
+  h = m.unary("h.1", "aten::gelu", h);
+  h = m.linear("h.1", h, m.parameter("h.1.out", {10, 1000}), {m.batch, Dim(10)});
+  m.finish(h);
+  const BlockTotals block = estimate_block(m.graph, 2, 1);
+  REQUIRE(m.graph.blocks[2].name == "h.1");
+  CHECK(block.saved_bytes == Bytes(4 * (100 + 1000 + 1000)));  // received, gelu's input, gelu's result
+  // Received, gelu's result; gradients of both products' results. gelu's input is freed by I.
+  CHECK(block.owed_bytes == Bytes(4 * (100 + 1000 + 1000 + 10)));
+  // The gradients of both weights, when the last product's result (10) and operand (1000) are freed.
+  CHECK(block.weight_transient_bytes == Bytes(4 * (10 * 1000 + 1000 * 100 - 10 - 1000)));
+  // All of the first block's backward is W's, since nothing before it takes a gradient: x and the gradient of its
+  // result.
+  CHECK(estimate_block(m.graph, 1, 1).owed_bytes == Bytes(4 * (1 + 100)));
+}
+
+TEST_CASE(
+    "C3: under mixed precision what a float32 operator reads is copied, and its result is cast where it is used") {
+  Chain m;
+  const ValueId x = m.input("x", {m.batch, Dim(1)});
+  ValueId h = m.linear("h.0", x, m.parameter("h.0.out", {100, 1}), {m.batch, Dim(100)});
+  h = m.linear("h.1", h, m.parameter("h.1.in", {1000, 100}), {m.batch, Dim(1000)});
+  h = m.op("h.1", "aten::pow.Tensor_Scalar", {{"self", ValueRef{h}}, {"exponent", 3.0}}, {m.batch, Dim(1000)});
+  h = m.linear("h.1", h, m.parameter("h.1.out", {10, 1000}), {m.batch, Dim(10)});
+  h = m.linear("h.2", h, m.parameter("h.2.in", {1000, 10}), {m.batch, Dim(1000)});
+  h = m.unary("h.2", "aten::gelu", h);
+  h = m.linear("h.2", h, m.parameter("h.2.out", {10, 1000}), {m.batch, Dim(10)});
+  m.finish(h);
+  const auto mixed = [&](int block) { return estimate_block(m.graph, block, 1, ExpertForm::Gathered, Width::Mixed); };
+  CHECK(estimate_block(m.graph, 2, 1).saved_bytes == Bytes(4 * (100 + 1000 + 1000)));
+  // Received in 16 bits; pow keeps a float32 copy of its input, the second product a 16-bit copy of pow's result.
+  CHECK(mixed(2).saved_bytes == Bytes(2 * 100 + 4 * 1000 + 2 * 1000));
+  CHECK(mixed(3).saved_bytes * 2 == estimate_block(m.graph, 3, 1).saved_bytes);
+  CHECK(mixed(3).cut_bytes == Bytes(2 * 10));
+}
+
 TEST_CASE("the forward peak holds when nothing is trained before the block") {
   Chain m;
   const ValueId x = m.input("x", {m.batch, Dim(1000)});

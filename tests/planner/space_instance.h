@@ -92,6 +92,7 @@ class TableCost final : public cost_model::CostModel {
     time.backward = Seconds(block.backward * share + fixed);
     time.weight = time.backward * block.weight;
     time.saved = Bytes(block.saved * work.samples / work.tensor);
+    time.owed = time.saved;
     time.replayed = time.forward * block.replayed;
     time.selective = Bytes(static_cast<std::int64_t>(static_cast<double>(time.saved.value) * block.selective));
     time.transient = Bytes(block.transient * work.samples / work.tensor);

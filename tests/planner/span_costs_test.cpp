@@ -54,6 +54,24 @@ TEST_CASE("a span's memory is what estimate_memory says of the stage", "[span_co
         cost_model::estimate_memory(*f.cost, plan, 0, 0).total().value);
 }
 
+TEST_CASE("what a fit adds up step by step is what its list weighs at once", "[span_costs_test]") {
+  const SpanQuery query{0, 7, 3, 2};
+  int recomputing = 0;
+  for (std::int64_t memory = 5000; memory < 60000; memory += 1000) {
+    Fixture f(memory);
+    f.cost->selective_share = 0.5;
+    const SpanCosts spans(*f.cost, plan::Precision::Float32, RecomputeRule::Free, {}, true);
+    const SampleTable& table = spans.table({0, {}, 1}, 1);
+    const Fit fit = spans.fit(table, query);
+    SpanHeld held;
+    for (std::size_t block = 0; block < 7; ++block) held.add(table.holds(block, fit.recompute[block]));
+    CHECK(fit.bytes == spans.room(table, query).bytes(held));
+    CHECK(fit.fits == (fit.bytes <= memory));
+    if (fit.fits && fit.recompute != std::vector<plan::Recompute>(7, plan::Recompute::None)) ++recomputing;
+  }
+  CHECK(recomputing > 5);
+}
+
 TEST_CASE("the fewest blocks are recomputed that fit, best bytes for a second first", "[span_costs_test]") {
   // Layer 0 saves 9000 bytes for 1 s of replay: it is first, then layer 3 (5000 for 4 s).
   Fixture roomy(1 << 30);

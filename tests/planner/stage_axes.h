@@ -225,7 +225,7 @@ inline bool weigh(const StageFrame& frame, StageChoice& choice) {
     work.device_class = device_class;
     work.samples = replica.samples;
     work.recompute = stage.recompute;
-    work.in_flight = plan::peak_in_flight(frame.schedule, frame.stage, frame.num_stages, frame.batch.count);
+    work.list = plan::make_schedule(frame.schedule, frame.stage, frame.num_stages, count);
     work.receive_credits = std::min(plan::Plan{}.receive_credits, count);
     work.first_stage = frame.stage == 0;
     work.last_stage = frame.stage + 1 == frame.num_stages;

@@ -100,14 +100,14 @@ TEST_CASE("unequal devices share a micro-batch by their speed", "[stage_cost_tes
   context.bucket_bytes = Bytes(1 << 20);
   context.compositions = {make_composition(*pools, all_of(*pools), Axes{})};
   StageCosts costs(context);
-  const StageChoices& choices = costs.stage(0, 5, 0, 1);
+  const StageChoices& choices = costs.stage(0, 5, 0, {0, 1});
   REQUIRE(choices.fits());
   const StageCost& stage = choices.fitting.front();
   CHECK(stage.shares == std::vector<Share>{{0, 1, 10}, {1, 1, 4}});
   CHECK(stage.busy == 4 * 3 * 10 * 1'000'000'000LL);
   CHECK(stage.sync > 0);
-  CHECK(&costs.stage(0, 5, 0, 1) == &choices);
+  CHECK(&costs.stage(0, 5, 0, {0, 1}) == &choices);
   context.samples = {5, 9};  // the larger to the faster, whatever the order
   StageCosts pinned(context);
-  CHECK(pinned.stage(0, 5, 0, 1).fitting.front().shares == std::vector<Share>{{0, 1, 9}, {1, 1, 5}});
+  CHECK(pinned.stage(0, 5, 0, {0, 1}).fitting.front().shares == std::vector<Share>{{0, 1, 9}, {1, 1, 5}});
 }

@@ -10,6 +10,7 @@
 
 #include "cost_model/memory.h"
 #include "cost_model/model_facts.h"
+#include "model/mixed_policy.h"
 #include "tests/worker/engine_support.h"
 #include "worker/engine/casting.h"
 #include "worker/engine/edge_buffers.h"
@@ -21,9 +22,9 @@
 namespace coxswain::tests {
 namespace {
 
+using model::ComputeRule;
 using plan::Precision;
 using plan::ScheduleKind;
-using worker::ComputeRule;
 
 /// Of losses in bfloat16 (issue 5, row a).
 constexpr double kTolerance = 2e-2;
@@ -231,14 +232,14 @@ TEST_CASE("a loss that is not finite ends the run before an update, step and ran
 }
 
 TEST_CASE("the policy is a table by operator, whatever the overload") {
-  CHECK(worker::compute_rule_of("aten::linear") == ComputeRule::Narrow);
-  CHECK(worker::compute_rule_of("aten::scaled_dot_product_attention.default") == ComputeRule::Narrow);
-  CHECK(worker::compute_rule_of("aten::sum.dim_IntList") == ComputeRule::Float32);
-  CHECK(worker::compute_rule_of("aten::cross_entropy_loss") == ComputeRule::Float32);
-  CHECK(worker::compute_rule_of("aten::softmax.int") == ComputeRule::Float32Inside);
-  CHECK(worker::compute_rule_of("aten::embedding") == ComputeRule::Float32Rounded);
-  CHECK(worker::compute_rule_of("aten::add.Tensor") == ComputeRule::Follow);
-  CHECK(worker::compute_rule_of("aten::no_such_operator") == ComputeRule::Follow);
+  CHECK(model::compute_rule_of("aten::linear") == ComputeRule::Narrow);
+  CHECK(model::compute_rule_of("aten::scaled_dot_product_attention.default") == ComputeRule::Narrow);
+  CHECK(model::compute_rule_of("aten::sum.dim_IntList") == ComputeRule::Float32);
+  CHECK(model::compute_rule_of("aten::cross_entropy_loss") == ComputeRule::Float32);
+  CHECK(model::compute_rule_of("aten::softmax.int") == ComputeRule::Float32Inside);
+  CHECK(model::compute_rule_of("aten::embedding") == ComputeRule::Float32Rounded);
+  CHECK(model::compute_rule_of("aten::add.Tensor") == ComputeRule::Follow);
+  CHECK(model::compute_rule_of("aten::no_such_operator") == ComputeRule::Follow);
 }
 
 TEST_CASE("a mask's float32 minimum stays finite in bfloat16, infinity stays infinite") {

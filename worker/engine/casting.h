@@ -7,11 +7,14 @@
 #include <vector>
 
 #include "common/dtype.h"
+#include "model/mixed_policy.h"
 #include "model/model_graph.h"
 #include "plan/plan.h"
-#include "worker/engine/mixed_policy.h"
 
 namespace coxswain::worker {
+
+using model::compute_rule_of;
+using model::ComputeRule;
 
 /// How the inputs of one operator are cast.
 struct Casting {

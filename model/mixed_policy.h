@@ -2,10 +2,11 @@
 // Mixed precision as data: for each ATen operator the dtype that it computes in under `precision: bfloat16`
 // or `float16`. Operators
 // that no parameter influences (positions, masks, rotary tables) are outside of it: they run as they were exported.
-// Called by lowering. Threads: pure. Private to worker/engine. Source: docs/plan.md#mixed-precision.
+// Called by worker/engine (lowering) and widths, so that what is costed is what is run. Threads: pure. Source:
+// docs/plan.md#mixed-precision.
 #include <string_view>
 
-namespace coxswain::worker {
+namespace coxswain::model {
 
 enum class ComputeRule {
   AsStored,        // nothing is cast: float32 training, and what no parameter influences
@@ -19,4 +20,4 @@ enum class ComputeRule {
 /// By name, whatever the overload: "aten::linear", "aten::sum.dim_IntList". Follow for what the table does not name.
 [[nodiscard]] ComputeRule compute_rule_of(std::string_view target);
 
-}  // namespace coxswain::worker
+}  // namespace coxswain::model

@@ -1,9 +1,9 @@
-#include "worker/engine/mixed_policy.h"
+#include "model/mixed_policy.h"
 
 #include <algorithm>
 #include <iterator>
 
-namespace coxswain::worker {
+namespace coxswain::model {
 namespace {
 
 struct Row {
@@ -128,4 +128,4 @@ ComputeRule compute_rule_of(std::string_view target) {
   return found != std::end(kTable) && found->name == name ? found->rule : ComputeRule::Follow;
 }
 
-}  // namespace coxswain::worker
+}  // namespace coxswain::model
