@@ -102,8 +102,8 @@ class OrderCheck {
  private:
   void find_expert_blocks(const model::ModelGraph& graph) {
     expert_blocks_.assign(graph.blocks.size(), 0);
-    if (std::none_of(plan_.stages.begin(), plan_.stages.end(), has_expert_axis)) return;
-    const std::vector<std::int64_t> counts = expert_counts(graph);
+    const std::vector<std::int64_t> counts = divided_counts(plan_, graph);
+    if (counts.empty()) return;
     const auto uses = trainable_uses(graph);
     for (std::size_t p = 0; p < counts.size(); ++p)
       for (const int block : counts[p] > 0 ? uses[p] : std::vector<int>{})

@@ -67,7 +67,7 @@ struct StageParameters {
   bool reused = false;             // has_reused
   std::vector<int> expert_blocks;  // reduced_expert_blocks (experts.h)
 };
-[[nodiscard]] StageParameters find_parameters(const Stage& stage, const model::ModelGraph& graph,
+[[nodiscard]] StageParameters find_parameters(const Stage& stage, const std::vector<std::int64_t>& expert_counts,
                                               const std::vector<std::vector<int>>& uses);
 
 /// The complete list of `stage`, with `schedule` (F and B, or I and W; micro-batch and chunk only) as the order of its

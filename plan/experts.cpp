@@ -96,10 +96,14 @@ int num_expert_holders(const Stage& stage) {
   return num_holders(stage) / (stage.replicas.empty() ? 1 : std::max(1, stage.replicas.front().expert));
 }
 
-std::vector<int> reduced_expert_blocks(const Stage& stage, const ModelGraph& graph,
+std::vector<std::int64_t> divided_counts(const Plan& plan, const ModelGraph& graph) {
+  if (std::none_of(plan.stages.begin(), plan.stages.end(), has_expert_axis)) return {};
+  return expert_counts(graph);
+}
+
+std::vector<int> reduced_expert_blocks(const Stage& stage, const std::vector<std::int64_t>& counts,
                                        const std::vector<std::vector<int>>& uses) {
   if (!has_expert_axis(stage) || num_expert_holders(stage) < 2) return {};
-  const std::vector<std::int64_t> counts = expert_counts(graph);
   std::set<int> blocks;
   for (std::size_t p = 0; p < counts.size(); ++p) {
     const bool inside = std::all_of(uses[p].begin(), uses[p].end(), [&](int b) { return position_of(stage, b) >= 0; });

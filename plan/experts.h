@@ -29,12 +29,14 @@ struct ExpertPlace {
 /// Requires: `expert` divides the number of replicas (V25).
 [[nodiscard]] ExpertPlace expert_place(const Stage& stage, int replica);
 [[nodiscard]] bool has_expert_axis(const Stage& stage);
+/// expert_counts where a stage of the plan has an expert axis, else empty: lists are made by the thousand.
+[[nodiscard]] std::vector<std::int64_t> divided_counts(const Plan& plan, const model::ModelGraph& graph);
 /// Devices of a stage that hold the same experts: replicas of one place, with each part of a sequence.
 [[nodiscard]] int num_expert_holders(const Stage& stage);
 
 /// Blocks whose bucket has gradients of tables for several devices to add up, by the lowest of the stage that uses a
-/// table, ascending; none where each expert has one holder. `uses`: trainable_uses (derive.h).
-[[nodiscard]] std::vector<int> reduced_expert_blocks(const Stage& stage, const model::ModelGraph& graph,
+/// table, ascending; none where each expert has one holder. `counts`: expert_counts; `uses`: trainable_uses (derive.h).
+[[nodiscard]] std::vector<int> reduced_expert_blocks(const Stage& stage, const std::vector<std::int64_t>& counts,
                                                      const std::vector<std::vector<int>>& uses);
 
 }  // namespace coxswain::plan

@@ -187,9 +187,9 @@ bool has_reused(const Stage& stage, const std::vector<std::vector<int>>& uses) {
          });
 }
 
-StageParameters find_parameters(const Stage& stage, const model::ModelGraph& graph,
+StageParameters find_parameters(const Stage& stage, const std::vector<std::int64_t>& expert_counts,
                                 const std::vector<std::vector<int>>& uses) {
-  return {has_reused(stage, uses), reduced_expert_blocks(stage, graph, uses)};
+  return {has_reused(stage, uses), reduced_expert_blocks(stage, expert_counts, uses)};
 }
 
 std::vector<Bytes> bucket_bytes_of(const Stage& stage, const model::ModelGraph& graph,
@@ -310,12 +310,13 @@ void fill_roles(Plan& plan, const model::ModelGraph& graph, Bytes bucket_bytes,
   COX_ENSURE(schedules.size() == plan.stages.size(), schedules.size(), plan.stages.size());
   const auto uses = trainable_uses(graph);
   const auto tied = find_tied(plan, uses);
+  const std::vector<std::int64_t> experts = divided_counts(plan, graph);
   plan.roles.clear();
   for (std::size_t s = 0; s < plan.stages.size(); ++s) {
     Stage& stage = plan.stages[s];
     stage.bucket_starts = make_bucket_starts(stage, bucket_bytes_of(stage, graph, uses), bucket_bytes);
     const std::vector<Action> actions =
-        stage_actions(plan, static_cast<int>(s), schedules[s], tied, find_parameters(stage, graph, uses), detail);
+        stage_actions(plan, static_cast<int>(s), schedules[s], tied, find_parameters(stage, experts, uses), detail);
     const auto stage_roles_begin = static_cast<std::ptrdiff_t>(plan.roles.size());
     for (std::size_t r = 0; r < stage.replicas.size(); ++r) {
       const auto role =

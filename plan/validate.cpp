@@ -346,10 +346,11 @@ class Validator {
     for (std::size_t s = 0; s < plan_.stages.size(); ++s) check_buckets(s, uses);
     check_roles();
     if (problems_.size() == before) check_expert_lists();
+    const std::vector<std::int64_t> experts = divided_counts(plan_, graph_);
     if (problems_.size() != before) return;
     for (std::size_t i = 0; i < plan_.roles.size(); ++i) {
       const Stage& stage = plan_.stages[static_cast<std::size_t>(plan_.roles[i].stage)];
-      check_actions(i, tied, find_parameters(stage, graph_, uses));
+      check_actions(i, tied, find_parameters(stage, experts, uses));
     }
     if (problems_.size() != before) return;
     for (Error& problem : check_order(plan_, graph_)) {

@@ -86,6 +86,35 @@ TEST_CASE("experts spread over replicas train what one rank trains") {
   }
 }
 
+TEST_CASE("experts spread over replicas of meshes train what one rank trains") {
+  for (const std::string name : {"experts.pt2", "experts_by_rows.pt2"}) {
+    const model::ModelGraph graph = load_fixture(name);
+    const int blocks = graph.num_blocks();
+    const TrainingRun whole = train(graph, make_plan(graph, {{{blocks, {12}}}}), settings());
+    const auto meshes = [&](int end, const std::vector<std::int64_t>& samples, int expert, int tensor, int context) {
+      StageSpec spec = spread(end, samples, expert);
+      spec.tensor.assign(samples.size(), tensor);
+      spec.context.assign(samples.size(), context);
+      return spec;
+    };
+    const std::vector<std::pair<std::string, PlanSpec>> plans = {
+        {"2 of 2, tensor 2", {{meshes(blocks, {4, 2}, 2, 2, 1)}, 2}},
+        {"2 of 2, context 2", {{meshes(blocks, {4, 2}, 2, 1, 2)}, 2}},
+        {"2 of 4, tensor 2, recompute",
+         {{meshes(blocks, {1, 2, 1, 2}, 2, 2, 1)}, 2, ScheduleKind::OneForwardOneBackward, true}},
+        {"2 of 4, context 2", {{meshes(blocks, {3, 3, 4, 2}, 2, 1, 2)}}},
+        {"2 of 2, tensor 2, then 2 of 2, split backward",
+         {{meshes(2, {2, 2}, 2, 2, 1), spread(blocks, {1, 3}, 2)}, 3, ScheduleKind::ZeroBubbleH1}},
+        {"2 of 2, tensor 2 x context 2", {{meshes(blocks, {3, 3}, 2, 2, 2)}, 2}},
+    };
+    for (const auto& [plan_name, spec] : plans) {
+      DYNAMIC_SECTION(name << ", " << plan_name) {
+        check_equal(train(graph, checked_plan(graph, spec), settings()), whole);
+      }
+    }
+  }
+}
+
 TEST_CASE("experts spread over replicas in bfloat16") {
   const model::ModelGraph graph = load_fixture("experts_by_rows.pt2");
   PlanSpec spec{{{graph.num_blocks(), {12}}}};
