@@ -21,6 +21,9 @@ using model::ValueId;
 
 // Their masks belong to elements of the whole.
 constexpr std::array<std::string_view, 2> kRandom{"aten::dropout", "aten::native_dropout"};
+constexpr std::array<std::string_view, 5> kTransitions{"coxswain::all_reduce", "coxswain::to_partial",
+                                                       "coxswain::all_gather", "coxswain::reduce_scatter",
+                                                       "coxswain::slice"};
 // Those whose size may be left for the operator to find.
 constexpr std::array<std::string_view, 3> kViews{"aten::view", "aten::reshape", "aten::_unsafe_view"};
 
@@ -32,9 +35,9 @@ bool is_one_of(std::string_view name, const std::array<std::string_view, N>& nam
 /// The run of one list of indices.
 class RunFinder {
  public:
-  RunFinder(const ModelGraph& graph, const model::Block& block, const std::vector<std::vector<OpId>>& readers,
+  RunFinder(const LocalGraph& local, const model::Block& block, const std::vector<std::vector<OpId>>& readers,
             ExpertRun& run)
-      : graph_(graph), block_(block), readers_(readers), run_(run) {}
+      : graph_(local.graph), cuts_(local.cuts), block_(block), readers_(readers), run_(run) {}
 
   Result<void> find() {
     reads_ = {run_.reads.begin(), run_.reads.end()};
@@ -102,6 +105,7 @@ class RunFinder {
   std::optional<std::string> take_rows(OpId id) {
     const std::string_view name = without_overload(op(id).target);
     if (is_one_of(name, kRandom)) return "an operator that draws";
+    if (is_one_of(name, kTransitions)) return check_transition(op(id));
     const auto factors = bind_rule(graph_, op(id), graph_.static_batch);
     if (!factors) return "no rule";
     const std::vector<int>* rows = nullptr;
@@ -145,6 +149,22 @@ class RunFinder {
     return std::nullopt;
   }
 
+  std::optional<std::string> check_transition(const Op& transition) const {
+    AxisSet axes = 0;
+    ValueId self = -1;
+    bool along_rows = false;
+    for (const model::Argument& argument : transition.arguments) {
+      if (const auto* value = std::get_if<model::ValueRef>(&argument.value)) self = value->id;
+      const auto* number = std::get_if<model::Dim>(&argument.value);
+      if (number != nullptr && argument.name == "axes") axes = static_cast<AxisSet>(number->constant());
+      if (number != nullptr && argument.name.ends_with("dim")) along_rows = along_rows || number->constant() == 0;
+    }
+    for (const Cut& cut : cuts_[static_cast<std::size_t>(self)])
+      along_rows = along_rows || (cut.dim == 0 && (cut.axes & axes) != 0);
+    if (along_rows) return "positions that have other rows";
+    return std::nullopt;
+  }
+
   void enter(ValueId value) {
     if (std::find(run_.entering.begin(), run_.entering.end(), value) == run_.entering.end())
       run_.entering.push_back(value);
@@ -178,6 +198,7 @@ class RunFinder {
   }
 
   const ModelGraph& graph_;
+  const std::vector<std::vector<Cut>>& cuts_;  // by value
   const model::Block& block_;
   const std::vector<std::vector<OpId>>& readers_;  // by value
   ExpertRun& run_;
@@ -186,8 +207,9 @@ class RunFinder {
 
 }  // namespace
 
-Result<std::vector<ExpertRun>> find_expert_runs(const ModelGraph& graph, const model::Block& block,
+Result<std::vector<ExpertRun>> find_expert_runs(const LocalGraph& local, const model::Block& block,
                                                 const std::vector<std::int64_t>& counts) {
+  const ModelGraph& graph = local.graph;
   std::map<ValueId, std::size_t> parameter_of;
   for (std::size_t p = 0; p < counts.size(); ++p)
     if (counts[p] > 0) parameter_of.emplace(graph.parameters[p].value, p);
@@ -220,7 +242,7 @@ Result<std::vector<ExpertRun>> find_expert_runs(const ModelGraph& graph, const m
   for (std::size_t id = 0; id < graph.ops.size(); ++id)
     visit_operands(graph.ops[id],
                    [&](ValueId v) { readers[static_cast<std::size_t>(v)].push_back(static_cast<OpId>(id)); });
-  for (ExpertRun& run : runs) COX_TRY_VOID(RunFinder(graph, block, readers, run).find());
+  for (ExpertRun& run : runs) COX_TRY_VOID(RunFinder(local, block, readers, run).find());
   return runs;
 }
 

@@ -8,6 +8,7 @@
 
 #include "common/result.h"
 #include "model/model_graph.h"
+#include "plan/layout/local_graph.h"
 
 namespace coxswain::plan {
 
@@ -26,9 +27,10 @@ struct ExpertRun {
   std::vector<RowCount> row_counts;
 };
 
-/// Of one block, by first operator. `graph` has numbers for dims; `counts`: expert_counts of the whole graph. Errors:
-/// InvalidArgument, Unimplemented: an operator that cannot run on some rows alone, by name; a table that is cut.
-[[nodiscard]] Result<std::vector<ExpertRun>> find_expert_runs(const model::ModelGraph& graph, const model::Block& block,
+/// Of one block, by first operator. The graph has numbers for dims; `counts`: expert_counts of the whole graph. A
+/// transition belongs to a run where the positions that take part have the same rows, since then the same rows come to
+/// each of them. Errors: Unimplemented: an operator that cannot run on some rows alone, by name; a table that is cut.
+[[nodiscard]] Result<std::vector<ExpertRun>> find_expert_runs(const LocalGraph& local, const model::Block& block,
                                                               const std::vector<std::int64_t>& counts);
 
 }  // namespace coxswain::plan

@@ -308,12 +308,13 @@ Result<void> check_split(const ModelGraph& graph, const Stage& stage, const Repl
   return combine_errors(ErrorCode::InvalidArgument, "blocks that the mesh cannot split", std::move(problems));
 }
 
-/// Of all blocks of the stage. `bound`: at kSamples samples, so that no dim of rows looks like another.
-Result<std::vector<ExpertRun>> expert_runs_of(const ModelGraph& graph, const ModelGraph& bound, const Stage& stage) {
+/// Of all blocks of the stage. `local`: at kSamples samples, so that no dim of rows looks like another.
+Result<std::vector<ExpertRun>> expert_runs_of(const ModelGraph& graph, const LocalGraph& local, const Stage& stage) {
   const std::vector<std::int64_t> counts = expert_counts(graph);
   std::vector<ExpertRun> runs;
   for (const int b : blocks_of(stage)) {
-    COX_TRY(std::vector<ExpertRun> found, find_expert_runs(bound, bound.blocks[static_cast<std::size_t>(b)], counts));
+    COX_TRY(std::vector<ExpertRun> found,
+            find_expert_runs(local, local.graph.blocks[static_cast<std::size_t>(b)], counts));
     runs.insert(runs.end(), std::make_move_iterator(found.begin()), std::make_move_iterator(found.end()));
   }
   return runs;
@@ -346,7 +347,7 @@ Result<LocalGraph> localise_stage(const ModelGraph& graph, const Stage& stage, c
   if (devices < 2) {
     LocalGraph local = whole_graph(bind_samples(graph, replica.samples), replica);
     if (experts.size == 1) return local;
-    COX_TRY(const auto runs, expert_runs_of(graph, bind_samples(graph, kSamples), stage));
+    COX_TRY(const auto runs, expert_runs_of(graph, whole_graph(bind_samples(graph, kSamples), replica), stage));
     divide_experts(local, runs, experts);
     return local;
   }
@@ -362,7 +363,7 @@ Result<LocalGraph> localise_stage(const ModelGraph& graph, const Stage& stage, c
   }
   merge_transitions(local);
   if (experts.size > 1) {
-    COX_TRY(const auto runs, expert_runs_of(graph, local.graph, stage));
+    COX_TRY(const auto runs, expert_runs_of(graph, local, stage));
     divide_experts(local, runs, experts);
   }
   if (!graph.batch_symbol.empty()) bind_samples(local, replica.samples);

@@ -135,7 +135,7 @@ TEST_CASE("replicas whose experts get no token take part all the same") {
   for (model::Parameter& parameter : graph.parameters) {
     parameter.weights.reset();
     if (!parameter.name.ends_with("gate.weight")) continue;
-    parameter.init = "zeros";
+    parameter.init = "zero";
     ++routers;
   }
   REQUIRE(routers == 2);

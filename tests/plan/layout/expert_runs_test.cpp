@@ -36,8 +36,13 @@ struct Mixture : LayoutGraph {
   }
   Result<std::vector<plan::ExpertRun>> runs(ValueId result) {
     finish(result);
-    return plan::find_expert_runs(graph, graph.blocks.front(), plan::expert_counts(graph));
+    plan::LocalGraph local;
+    local.graph = graph;
+    local.cuts = cuts;
+    local.cuts.resize(graph.values.size());
+    return plan::find_expert_runs(local, graph.blocks.front(), plan::expert_counts(graph));
   }
+  std::vector<std::vector<plan::Cut>> cuts;  // by value
   [[nodiscard]] std::vector<std::string> names(const plan::ExpertRun& run) const {
     std::vector<std::string> all;
     for (const OpId id : run.ops) all.push_back(graph.ops[id].target);
@@ -103,6 +108,29 @@ TEST_CASE("an operator that does not go row by row is named") {
   REQUIRE_FALSE(runs);
   CHECK(runs.error().code == ErrorCode::Unimplemented);
   CHECK(to_text(runs.error()).find("aten::cumsum") != std::string::npos);
+}
+
+TEST_CASE("transitions belong to a run where the positions have the same rows") {
+  for (const bool same_rows : {true, false}) {
+    Mixture m;
+    const ValueId part = m.product(m.up, m.rows, kInner, kWidth);
+    const ValueId all = m.op("coxswain::all_gather",
+                             {{"self", ValueRef{part}},
+                              {"axes", model::Dim(1)},
+                              {"dim", model::Dim(1)},
+                              {"outer", model::Dim(1)},
+                              {"inner", model::Dim(1)},
+                              {"runs", std::vector<model::Dim>{0, kInner, kInner, kInner}}},
+                             {kRows, 2 * kInner});
+    const ValueId table = m.parameter({kExperts, kWidth, 2 * kInner});
+    const ValueId result = m.product(table, all, kWidth, 2 * kInner);
+    m.cuts.resize(m.graph.values.size());
+    // Along another axis rows may differ.
+    m.cuts[part].push_back({0, 1, 2 * kRows, 1, plan::AxisSet{same_rows ? 2U : 3U}, {{0, kRows}}});
+    const auto runs = m.runs(result);
+    CHECK(runs.has_value() == same_rows);
+    if (!runs) CHECK(to_text(runs.error()).find("coxswain::all_gather") != std::string::npos);
+  }
 }
 
 TEST_CASE("blocks without tables have no runs") {
