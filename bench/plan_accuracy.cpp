@@ -2,6 +2,8 @@
 // the five families of tests/model/make_models.py, wide enough that an action that holds a layer takes 50 ms or longer
 // on its share of a core. Real processes; every plan under one measurement of its model and precision.
 //   plan_accuracy [MODEL.pt2 ...] --plans N [--seed S] [--first K] [--ranks-max R] [--steps N] [--min-action S]
+//                 [--measured FOLDER]
+// With a folder the measurements stay there, and a later run of the same models goes on with them.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -32,15 +34,23 @@ struct Row {
 
 class Subject {
  public:
-  Subject(std::filesystem::path file, int max_ranks, int steps)
-      : file_(std::move(file)), graph_(load(file_)), max_ranks_(max_ranks), steps_(steps) {}
+  Subject(std::filesystem::path file, int max_ranks, int steps, std::filesystem::path measured)
+      : file_(std::move(file)),
+        graph_(load(file_)),
+        max_ranks_(max_ranks),
+        steps_(steps),
+        measured_(std::move(measured)) {}
 
   [[nodiscard]] std::string name() const { return file_.stem().string(); }
   [[nodiscard]] const model::ModelGraph& graph() const { return graph_; }
 
   const LaunchedPlans& launched(plan::Precision precision) {
     auto& one = launched_[precision];
-    if (!one) one = std::make_unique<LaunchedPlans>(job(precision), std::to_string(max_ranks_) + "xcpu");
+    if (!one) {
+      const auto folder =
+          measured_.empty() ? measured_ : measured_ / (name() + "-" + std::string(plan::to_text(precision)));
+      one = std::make_unique<LaunchedPlans>(job(precision), std::to_string(max_ranks_) + "xcpu", folder);
+    }
     return *one;
   }
 
@@ -93,6 +103,7 @@ class Subject {
   std::filesystem::path file_;
   model::ModelGraph graph_;
   int max_ranks_, steps_;
+  std::filesystem::path measured_;
   std::map<plan::Precision, std::unique_ptr<LaunchedPlans>> launched_;
 };
 
@@ -128,7 +139,7 @@ int main(int argc, char** argv) {
   }
   const Options options =
       parse_options(static_cast<int>(rest.size()), rest.data(), "predicted beside measured for random valid plans",
-                    {"--plans", "--first", "--ranks-max", "--steps", "--min-action"});
+                    {"--plans", "--first", "--ranks-max", "--steps", "--min-action", "--measured"});
   const auto number = [&](const char* name, double otherwise) {
     return options.other.contains(name) ? std::stod(options.other.at(name)) : otherwise;
   };
@@ -136,8 +147,11 @@ int main(int argc, char** argv) {
   const int max_ranks = static_cast<int>(number("--ranks-max", 8)), first = static_cast<int>(number("--first", 0));
   const auto wanted = static_cast<std::size_t>(number("--plans", options.quick ? 5 : 40));
   std::vector<std::unique_ptr<Subject>> subjects;
+  const std::filesystem::path measured = options.other.contains("--measured")
+                                             ? std::filesystem::path(options.other.at("--measured"))
+                                             : std::filesystem::path();
   for (const auto& model : models)
-    subjects.push_back(std::make_unique<Subject>(model, max_ranks, static_cast<int>(number("--steps", 7))));
+    subjects.push_back(std::make_unique<Subject>(model, max_ranks, static_cast<int>(number("--steps", 7)), measured));
   Report report("plan_accuracy", options);
   std::vector<Row> rows;
   JsonArray json;

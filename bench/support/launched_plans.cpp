@@ -24,15 +24,18 @@ Json read_json(const std::filesystem::path& file) { return or_end(parse_json(or_
 
 }  // namespace
 
-LaunchedPlans::LaunchedPlans(const TrainJob& job, std::string devices)
-    : devices_(std::move(devices)), folder_(make_scratch_folder("plans")) {
-  const ProcessResult result =
-      run_process({(program_folder() / "launch").string(), "probe", "--job", write_job(job, folder_).string(),
-                   "--devices", devices_, "--out", (folder_ / "cluster.json").string()},
-                  kProbeLimitSeconds);
-  if (result.exit_code != 0) {
-    std::fprintf(stderr, "launch probe: exit %d\n%s", result.exit_code, result.errors.c_str());
-    std::exit(1);
+LaunchedPlans::LaunchedPlans(const TrainJob& job, std::string devices, std::filesystem::path folder)
+    : devices_(std::move(devices)), folder_(folder.empty() ? make_scratch_folder("plans") : std::move(folder)) {
+  std::filesystem::create_directories(folder_);
+  if (!std::filesystem::exists(folder_ / "profile.json")) {
+    const ProcessResult result =
+        run_process({(program_folder() / "launch").string(), "probe", "--job", write_job(job, folder_).string(),
+                     "--devices", devices_, "--out", (folder_ / "cluster.json").string()},
+                    kProbeLimitSeconds);
+    if (result.exit_code != 0) {
+      std::fprintf(stderr, "launch probe: exit %d\n%s", result.exit_code, result.errors.c_str());
+      std::exit(1);
+    }
   }
   cluster_ = or_end(cluster::resource_graph_from_json(read_json(folder_ / "cluster.json")));
   profile_ = or_end(cluster::profile_from_json(read_json(folder_ / "profile.json")));

@@ -14,8 +14,9 @@ namespace coxswain::bench {
 
 class LaunchedPlans {
  public:
-  /// Runs `launch probe --job`. Exits 1 with what it said when it fails.
-  LaunchedPlans(const TrainJob& job, std::string devices);
+  /// Runs `launch probe --job`. Exits 1 with what it said when it fails. `folder`: where the measurement stays; one of
+  /// an earlier run there is taken as it is. Empty: a scratch folder.
+  LaunchedPlans(const TrainJob& job, std::string devices, std::filesystem::path folder = {});
   [[nodiscard]] const cluster::ResourceGraph& cluster() const { return cluster_; }
   [[nodiscard]] const cluster::Profile& profile() const { return profile_; }
   /// The plan has the job's batch and precision, the job is that of the probe but for the precision. `flags`: further

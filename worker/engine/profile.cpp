@@ -2,6 +2,7 @@
 // caches are as warm as in training, each block timed forward and backward (gradients added to their storage included).
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -20,7 +21,10 @@
 namespace coxswain::worker {
 namespace {
 
-constexpr int kWarmupPasses = 1;
+/// Of processor time, in passes that do not count, after every change of the number of samples: caches, pages and
+/// pieces of the allocator fit the sizes before, and a training step has that behind itself. A pass that takes longer
+/// than this is warm soon enough: after the first one all count.
+constexpr double kWarmupSeconds = 0.5;
 /// All numbers of samples in turn, this often: a machine that is slower for a while is so for each of them.
 constexpr int kRounds = 3;
 constexpr std::size_t kMaxPasses = 20;  // a round
@@ -32,6 +36,16 @@ constexpr int kOverheadActions = 2000;
 
 double seconds_now() { return std::chrono::duration<double>(steady_clock().now().time_since_epoch()).count(); }
 
+/// Of this thread: a device with a share of a core is as warm as another after the same work.
+double processor_seconds() {
+  rusage usage{};
+  getrusage(RUSAGE_THREAD, &usage);
+  const auto seconds = [](const timeval& time) {
+    return static_cast<double>(time.tv_sec) + 1e-6 * static_cast<double>(time.tv_usec);
+  };
+  return seconds(usage.ru_utime) + seconds(usage.ru_stime);
+}
+
 struct BlockPass {
   double forward = 0, backward = 0;
   std::int64_t saved = 0, transient = 0;
@@ -39,6 +53,7 @@ struct BlockPass {
 struct Pass {
   std::vector<BlockPass> blocks;
   double total = 0;
+  double processor = 0;  // seconds
 };
 
 class Profiler {
@@ -70,6 +85,7 @@ class Profiler {
   }
 
   Result<Pass> run_pass(LocalModel& local, int first, int end, std::int64_t samples, std::int64_t step) {
+    const double processor = processor_seconds();
     Pass pass;
     pass.blocks.resize(static_cast<std::size_t>(end - first));
     MicroBatch batch = make_batch(local, samples, step);
@@ -96,16 +112,19 @@ class Profiler {
       block.transient = std::max(block.transient, (memory_peak() - before).value);
     }
     for (const BlockPass& block : pass.blocks) pass.total += block.forward + block.backward;
+    pass.processor = processor_seconds() - processor;
     return pass;
   }
 
-  /// Appends passes for `budget` and until every rank has had its own; `warm` of them first that do not count.
-  Result<void> add_passes(LocalModel& local, int first, int end, std::int64_t samples, int warm, Seconds budget,
+  /// Appends passes for `budget` and until every rank has had its own.
+  Result<void> add_passes(LocalModel& local, int first, int end, std::int64_t samples, Seconds budget,
                           std::vector<Pass>& passes) {
     COX_TRY_VOID(local.lower(samples));
     local.store().begin_step();
     COX_TRY_VOID(meet());
-    for (; warm > 0; --warm) COX_TRY_VOID(run_pass(local, first, end, samples, step_++));
+    const double warm = processor_seconds() + kWarmupSeconds;
+    const bool is_long = !passes.empty() && passes.back().processor > kWarmupSeconds;
+    while (!is_long && processor_seconds() < warm) COX_TRY_VOID(run_pass(local, first, end, samples, step_++));
     const double deadline = seconds_now() + budget.value;
     const std::size_t most = passes.size() + kMaxPasses;
     const auto add_pass = [&]() -> Result<void> {
@@ -249,8 +268,7 @@ Result<cluster::Profile> profile(const model::ModelGraph& graph, const std::vect
     std::vector<std::vector<Pass>> passes(samples.size());
     for (int round = 0; round < kRounds; ++round)
       for (std::size_t i = 0; i < samples.size(); ++i)
-        COX_TRY_VOID(profiler.add_passes(local, first, end, samples[i], round == 0 ? kWarmupPasses : 0,
-                                         point_budget / kRounds, passes[i]));
+        COX_TRY_VOID(profiler.add_passes(local, first, end, samples[i], point_budget / kRounds, passes[i]));
     for (std::size_t i = 0; i < samples.size(); ++i) {
       const std::int64_t count = samples[i];
       const Pass pass = average(std::move(passes[i]));
