@@ -115,6 +115,16 @@ TEST_CASE("experts spread over replicas of meshes train what one rank trains") {
   }
 }
 
+TEST_CASE("without the sum over those who hold the same experts their copies part") {
+  const model::ModelGraph graph = load_fixture("experts.pt2");
+  plan::Plan plan = make_plan(graph, {{spread(graph.num_blocks(), {3, 3, 3, 3}, 2)}});
+  std::size_t erased = 0;
+  for (plan::Role& role : plan.roles)
+    erased += std::erase_if(role.actions, [](const auto& a) { return a.kind == plan::ActionKind::ReduceExperts; });
+  REQUIRE(erased == 2);
+  CHECK_FALSE(train(graph, plan, settings()).problems.empty());
+}
+
 TEST_CASE("experts spread over replicas in bfloat16") {
   const model::ModelGraph graph = load_fixture("experts_by_rows.pt2");
   PlanSpec spec{{{graph.num_blocks(), {12}}}};
