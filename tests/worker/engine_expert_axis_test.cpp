@@ -121,7 +121,7 @@ TEST_CASE("without the sum over those who hold the same experts their copies par
   std::size_t erased = 0;
   for (plan::Role& role : plan.roles)
     erased += std::erase_if(role.actions, [](const auto& a) { return a.kind == plan::ActionKind::ReduceExperts; });
-  REQUIRE(erased == 2);
+  REQUIRE(erased > 0);
   CHECK_FALSE(train(graph, plan, settings()).problems.empty());
 }
 
