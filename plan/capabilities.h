@@ -28,13 +28,16 @@ inline constexpr Capabilities kRunnable{.max_tensor = 64,
                                         .float16 = true,
                                         .zero_bubble = true,
                                         .chunks = true,
-                                        .max_context = 64};
+                                        .max_context = 64,
+                                        .selective_recompute = true,
+                                        .offload = true};
 /// What `launch train` searches where the job asks for nothing more: what runs and whose predicted steps were held
 /// against measured ones. Constraints widen it (planner::searched_capabilities).
 inline constexpr Capabilities kUnasked = [] {
   Capabilities unasked = kRunnable;
   unasked.max_tensor = unasked.max_context = 1;
   unasked.max_zero_stage = 0;
+  unasked.selective_recompute = unasked.offload = false;
   return unasked;
 }();
 /// What the cost model knows.

@@ -215,6 +215,7 @@ std::string constraint_of(const plan::Plan& plan, const std::string& key) {
         if (stage.recompute[b] == plan::Recompute::Full) blocks.push_back(stage.first_block + static_cast<int>(b));
       }
     }
+    if (selective == all) return "recompute=selective";
     if (selective > 0)
       return "selective recompute of " + std::to_string(selective) + " of " + std::to_string(all) + " blocks";
     if (blocks.empty()) return "recompute=none";

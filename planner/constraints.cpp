@@ -118,11 +118,11 @@ class Parser {
   void read_samples(const std::string& value) { result_.samples = read_list("samples", value, 1); }
 
   void read_recompute(const std::string& value) {
-    if (value == "none" || value == "full" ||
+    if (value == "none" || value == "full" || value == "selective" ||
         (!value.empty() && value.front() == '[' && read_list("recompute", value, 0)))
       result_.recompute = value;
     else if (value.empty() || value.front() != '[')
-      add("unknown value", "recompute", "none, full, or block numbers in brackets", value);
+      add("unknown value", "recompute", "none, full, selective, or block numbers in brackets", value);
   }
 
   void read_cuts(const std::string& value) {
@@ -178,6 +178,8 @@ plan::Capabilities searched_capabilities(const Constraints& constraints) {
   if (!constraints.tensor.empty()) searched.max_tensor = plan::kRunnable.max_tensor;
   if (!constraints.context.empty()) searched.max_context = plan::kRunnable.max_context;
   if (!constraints.zero.empty()) searched.max_zero_stage = plan::kRunnable.max_zero_stage;
+  if (constraints.offload) searched.offload = plan::kRunnable.offload;
+  if (constraints.recompute == "selective") searched.selective_recompute = plan::kRunnable.selective_recompute;
   return searched;
 }
 

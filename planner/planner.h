@@ -22,7 +22,7 @@ struct Constraints {
   std::vector<int> data, tensor, pipeline, context, expert, zero;
   std::vector<std::int64_t> micro;                   // samples of one micro-batch
   std::optional<std::vector<std::int64_t>> samples;  // per replica
-  std::optional<std::string> recompute;              // "none", "full", "[block,...]"
+  std::optional<std::string> recompute;              // "none", "full", "selective", "[block,...]"
   std::vector<plan::ScheduleKind> schedule;
   std::string schedule_file;               // "csv:FILE" in place of a schedule; empty: none
   std::optional<plan::CsvSchedule> order;  // what stands in it, read by the caller

@@ -282,7 +282,10 @@ bool meets_recompute(const std::string& text, const plan::Plan& plan) {
       if (json && json->is_array())
         full = std::find(json->array().begin(), json->array().end(), Json(block)) != json->array().end();
       const plan::Recompute has = stage.recompute[static_cast<std::size_t>(block - stage.first_block)];
-      if (has != (full ? plan::Recompute::Full : plan::Recompute::None)) return false;
+      const plan::Recompute wanted = full                  ? plan::Recompute::Full
+                                     : text == "selective" ? plan::Recompute::Selective
+                                                           : plan::Recompute::None;
+      if (has != wanted) return false;
     }
   }
   return true;

@@ -63,6 +63,10 @@ void check_axes(const Request& request, std::vector<Error>& problems) {
     problems.push_back(Error{ErrorCode::Unimplemented, "this version cannot offload", "plan.offload", "none",
                              *constraints.offload, "leave the key out"});
   }
+  if (constraints.recompute == "selective" && !request.capabilities.selective_recompute) {
+    problems.push_back(Error{ErrorCode::Unimplemented, "this version cannot recompute selectively", "plan.recompute",
+                             "none, full", "selective", "leave the key out"});
+  }
 }
 
 std::vector<std::int64_t> allowed_micros(const Request& request, std::int64_t devices, std::vector<Error>& problems) {
@@ -235,8 +239,9 @@ Result<std::pair<RecomputeRule, std::vector<char>>> recompute_rule(const Request
   if (!text) return std::pair{RecomputeRule::Free, std::vector<char>{}};
   if (*text == "none") return std::pair{RecomputeRule::None, std::vector<char>{}};
   if (*text == "full") return std::pair{RecomputeRule::Full, std::vector<char>{}};
+  if (*text == "selective") return std::pair{RecomputeRule::Selective, std::vector<char>{}};
   const std::string expected =
-      "none, full, or block numbers from 0 to " + std::to_string(num_blocks - 1) + " in brackets";
+      "none, full, selective, or block numbers from 0 to " + std::to_string(num_blocks - 1) + " in brackets";
   std::vector<char> listed(num_blocks, 0);
   const auto json = parse_json(*text);
   if (!json || !json->is_array()) return invalid("recompute cannot be read", "plan.recompute", expected, *text);

@@ -341,6 +341,7 @@ std::vector<plan::Recompute> SpanCosts::recompute_kinds(int block) const {
   switch (rule_) {
     case RecomputeRule::None: return {Recompute::None};
     case RecomputeRule::Full: return {Recompute::Full};
+    case RecomputeRule::Selective: return {Recompute::Selective};
     case RecomputeRule::Listed:
       return {listed_[static_cast<std::size_t>(block)] != 0 ? Recompute::Full : Recompute::None};
     case RecomputeRule::Free: break;
@@ -355,6 +356,8 @@ Fit SpanCosts::fit(const SampleTable& table, const SpanQuery& query, const std::
   fit.recompute = chosen;
   fit.recompute.resize(end - first, plan::Recompute::None);
   if (rule_ == RecomputeRule::Full) std::fill(fit.recompute.begin(), fit.recompute.end(), plan::Recompute::Full);
+  if (rule_ == RecomputeRule::Selective)
+    std::fill(fit.recompute.begin(), fit.recompute.end(), plan::Recompute::Selective);
   if (rule_ == RecomputeRule::Listed) {
     for (std::size_t block = first; block < end; ++block) {
       if (listed_[block] != 0) fit.recompute[block - first] = plan::Recompute::Full;

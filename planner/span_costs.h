@@ -51,7 +51,7 @@ struct SampleTable {
 };
 
 /// What the user or the model fixes about recompute.
-enum class RecomputeRule { Free, None, Full, Listed };
+enum class RecomputeRule { Free, None, Full, Selective, Listed };
 
 /// How a stage fits into a device.
 struct Fit {

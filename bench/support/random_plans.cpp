@@ -74,7 +74,6 @@ class Draw {
     }
     if (device - plan::num_ranks(plan) > most_ranks) return false;
     if (below(2) == 0) stage.zero_stage = static_cast<int>(below(can_.max_zero_stage + 1));
-    if (can_.offload && below(4) == 0) stage.offload = static_cast<plan::Offload>(1 + below(2));
     plan.stages.push_back(std::move(stage));
     return true;
   }
@@ -87,7 +86,6 @@ class Draw {
     ends.resize(std::min<std::size_t>(ends.size(), static_cast<std::size_t>(num_parts) - 1));
     ends.push_back(graph_.num_blocks());
     std::sort(ends.begin(), ends.end());
-    const std::int64_t kinds = can_.selective_recompute ? 4 : 3;
     for (std::size_t part = 0; part < ends.size(); ++part) {
       const plan::BlockRun run{part == 0 ? 0 : ends[part - 1], ends[part]};
       const auto place =
@@ -99,12 +97,8 @@ class Draw {
         stage.first_block = run.first_block;
         stage.end_block = run.end_block;
       }
-      for (int b = run.first_block; b < run.end_block; ++b) {
-        const std::int64_t kind = below(kinds);
-        stage.recompute.push_back(kind == 0   ? plan::Recompute::Full
-                                  : kind == 3 ? plan::Recompute::Selective
-                                              : plan::Recompute::None);
-      }
+      for (int b = run.first_block; b < run.end_block; ++b)
+        stage.recompute.push_back(below(3) == 0 ? plan::Recompute::Full : plan::Recompute::None);
     }
   }
 
@@ -113,6 +107,18 @@ class Draw {
   const plan::Capabilities& can_;
   std::mt19937_64& random_;
 };
+
+/// Offload of a stage in eight; in a plan of four selective recompute of every other block that is not recomputed
+/// whole. Words of their own: the rest of a plan is what it was before these were drawn.
+void add_selective_and_offload(plan::Plan& plan, const plan::Capabilities& can, std::mt19937_64& random) {
+  const bool selective = random() % 4 == 0 && can.selective_recompute;
+  for (plan::Stage& stage : plan.stages) {
+    const std::uint64_t word = random();
+    if (can.offload && word % 8 == 0) stage.offload = static_cast<plan::Offload>(1 + word / 8 % 2);
+    for (plan::Recompute& recompute : stage.recompute)
+      if (random() % 2 == 0 && selective && recompute == plan::Recompute::None) recompute = plan::Recompute::Selective;
+  }
+}
 
 std::string describe_replica(const plan::Replica& replica) {
   std::string text = std::to_string(replica.samples);
@@ -151,14 +157,19 @@ plan::Plan draw_plan(const model::ModelGraph& graph, const cluster::ResourceGrap
   std::seed_seq words{static_cast<std::uint32_t>(options.seed), static_cast<std::uint32_t>(options.seed >> 32),
                       static_cast<std::uint32_t>(number), static_cast<std::uint32_t>(number >> 32)};
   std::mt19937_64 random(words);
+  std::seed_seq others{static_cast<std::uint32_t>(options.seed), static_cast<std::uint32_t>(options.seed >> 32),
+                       static_cast<std::uint32_t>(number), static_cast<std::uint32_t>(number >> 32), 1U};
+  std::mt19937_64 further(others);
   const std::int64_t counts[] = {1, 2, 3, 4, 6, 8, 12};
   for (int draw = 0; draw < kMaxDraws; ++draw) {
     const std::int64_t count = counts[random() % 7];
     if (options.global_batch % count != 0) continue;
     plan::Plan plan = make_empty(graph, cluster, options.global_batch, count);
     if (Draw(graph, options, random).make(plan) && plan::num_ranks(plan) <= options.max_ranks &&
-        plan::validate(plan, graph, cluster, options.capabilities).empty())
+        plan::validate(plan, graph, cluster, options.capabilities).empty()) {
+      add_selective_and_offload(plan, options.capabilities, further);
       return plan;
+    }
   }
   throw std::runtime_error("no random plan of this model validates");
 }

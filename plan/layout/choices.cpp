@@ -119,7 +119,7 @@ class Lister {
           return false;
       }
     }
-    if (!can_mask(*op.factors, split)) return false;
+    if (!can_mask(*op.factors, split) || !can_have_runs(*op.factors, split)) return false;
     op.splits.push_back(split);
     return true;
   }
@@ -132,6 +132,12 @@ class Lister {
     const auto& index = op.inputs[static_cast<std::size_t>(factor.index)].dims;
     const auto& result = op.outputs.front().dims;
     return index.size() <= result.size() && std::equal(index.begin(), index.end(), result.begin());
+  }
+
+  // What counts rows from the part's first takes one run.
+  [[nodiscard]] bool can_have_runs(const OpFactors& op, const FactorSplit& split) const {
+    const Factor& factor = op.factors[static_cast<std::size_t>(split.factor)];
+    return step_.runs == 1 || (!factor.contiguous && factor.form != PartForm::Masked);
   }
 
   void spread() {
@@ -256,7 +262,8 @@ class Lister {
     choice.reads = {split, split, split};
     if (result.reads.size() == 4) {
       const auto mask = sizes_of(graph_, result.reads[3].value);
-      if (mask.size() < 2) return;
+      // The ring's kernel has no gradient of a mask.
+      if (mask.size() < 2 || graph_.values[static_cast<std::size_t>(result.reads[3].value)].requires_grad) return;
       const int row = static_cast<int>(mask.size()) - 2;
       choice.reads.push_back(mask[mask.size() - 2] == 1 ? replicate() : shard({row, 1, query[2], 1}));
     }

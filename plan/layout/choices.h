@@ -21,6 +21,7 @@ struct MeshStep {
   AxisSet axes = 0;
   int size = 1;
   bool even = false;       // later steps follow: parts must be equal, so that all members go on alike
+  int runs = 1;            // of rows a member has: context_runs of the model on a context axis
   double start_share = 1;  // of what starting a collective costs: equal ones of several steps become one
   const std::vector<int>* edge_dims = nullptr;  // by value, of find_edge_dims; borrowed
 };

@@ -49,4 +49,40 @@ Cut::Run part_of_extent(std::int64_t extent, int size, int index) {
   return {index * least + std::min<std::int64_t>(index, more), least + (index < more ? 1 : 0)};
 }
 
+// The member's rows in two nearly equal runs: fronts stand one after another, backs behind them in reverse order.
+std::vector<Cut::Run> runs_of_extent(std::int64_t extent, int size, int index, int runs) {
+  if (runs == 1) return {part_of_extent(extent, size, index)};
+  std::int64_t before = 0, fronts = 0, behind = 0;
+  for (int member = 0; member < size; ++member) {
+    const std::int64_t rows = part_of_extent(extent, size, member).size, front = (rows + 1) / 2;
+    fronts += front;
+    if (member < index) before += front;
+    if (member > index) behind += rows - front;
+  }
+  const std::int64_t own = part_of_extent(extent, size, index).size, front = (own + 1) / 2;
+  return {{before, front}, {fronts + behind, own - front}};
+}
+
+std::int64_t total_rows(const std::vector<Cut::Run>& runs) {
+  std::int64_t total = 0;
+  for (const Cut::Run& run : runs) total += run.size;
+  return total;
+}
+
+std::vector<Cut::Run> runs_of_part(const std::vector<Cut::Run>& runs, const std::vector<Cut::Run>& part) {
+  std::vector<Cut::Run> result;
+  for (const Cut::Run& wanted : part) {
+    std::int64_t held = 0;  // rows of the runs before
+    for (const Cut::Run& run : runs) {
+      const std::int64_t first = std::max(wanted.first, held);
+      const std::int64_t end = std::min(wanted.first + wanted.size, held + run.size);
+      if (first < end) result.push_back({run.first + first - held, end - first});
+      held += run.size;
+    }
+  }
+  const std::int64_t end = result.empty() ? 0 : result.back().first + result.back().size;
+  result.resize(runs.size() + part.size() - 1, {end, 0});
+  return result;
+}
+
 }  // namespace coxswain::plan

@@ -43,5 +43,12 @@ struct FactorSplit {
 
 /// Rows of `extent` that member `index` of `size` holds: as equal as can be, the first ones more.
 [[nodiscard]] Cut::Run part_of_extent(std::int64_t extent, int size, int index);
+/// The same number of rows in `runs` runs, 1 or 2. Two: of 2 x size nearly equal pieces the index-th from the front and
+/// the index-th from the back, so that all members see as much under causality. A run may be empty.
+[[nodiscard]] std::vector<Cut::Run> runs_of_extent(std::int64_t extent, int size, int index, int runs);
+[[nodiscard]] std::int64_t total_rows(const std::vector<Cut::Run>& runs);
+/// Rows `part` of what `runs` hold, as rows of the whole: part.size() + runs.size() - 1 runs, the last ones may be
+/// empty.
+[[nodiscard]] std::vector<Cut::Run> runs_of_part(const std::vector<Cut::Run>& runs, const std::vector<Cut::Run>& part);
 
 }  // namespace coxswain::plan

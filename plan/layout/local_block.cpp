@@ -4,6 +4,7 @@
 #include <string>
 
 #include "plan/layout/choices.h"
+#include "plan/layout/context_runs.h"
 
 namespace coxswain::plan {
 namespace {
@@ -169,7 +170,7 @@ Result<LocalBlock> localise_block(const ModelGraph& graph, int block, int tensor
   replica.context = context;
   replica.devices.resize(static_cast<std::size_t>(tensor) * static_cast<std::size_t>(context));
   replica.samples = graph.batch_symbol.empty() ? graph.static_batch : kSamples;
-  COX_TRY(auto local, localise_stage(alone, stage, replica, 0));
+  COX_TRY(auto local, localise_stage(alone, stage, replica, 0, context_runs(graph)));
   LocalBlock result;
   result.graph = std::move(local.graph);
   result.axes = std::move(local.axes);

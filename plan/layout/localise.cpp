@@ -4,6 +4,7 @@
 #include <string>
 
 #include "common/ensure.h"
+#include "plan/layout/context_runs.h"
 #include "plan/layout/local_graph.h"
 #include "plan/layout/rewrite.h"
 
@@ -62,12 +63,13 @@ LocalGraph whole_graph(const ModelGraph& bound, const Replica& replica) {
 }
 
 /// The axes in steps: context first, then the tensor axis as one, or its primes in two groups, outermost first.
-std::vector<std::vector<MeshStep>> possible_steps(const std::vector<MeshAxis>& axes) {
+std::vector<std::vector<MeshStep>> possible_steps(const std::vector<MeshAxis>& axes, int context_runs) {
   std::vector<MeshStep> context;
   std::vector<int> tensor;
   for (std::size_t a = 0; a < axes.size(); ++a) {
     if (axes[a].kind == AxisKind::Context) {
       context.push_back({AxisKind::Context, AxisSet{1} << a, axes[a].size});
+      context.back().runs = context_runs;
     } else {
       tensor.push_back(static_cast<int>(a));
     }
@@ -251,8 +253,8 @@ std::vector<int> parameters_of(const ModelGraph& graph, const Stage& stage) {
 }
 
 /// The least of all ways to take the axes in steps. The first that are alike (a context axis) are decided once.
-Layout decide(const LocalGraph& whole, const Stage& stage, const std::vector<int>& edge_dims) {
-  std::vector<std::vector<MeshStep>> ways = possible_steps(whole.axes);
+Layout decide(const LocalGraph& whole, const Stage& stage, const std::vector<int>& edge_dims, int context_runs) {
+  std::vector<std::vector<MeshStep>> ways = possible_steps(whole.axes, context_runs);
   for (std::vector<MeshStep>& steps : ways)
     for (MeshStep& step : steps) step.edge_dims = &edge_dims;
   const std::vector<int> parameters = parameters_of(whole.graph, stage);
@@ -319,20 +321,32 @@ std::vector<Cut> edge_cuts(const ModelGraph& graph, ValueId value, std::int64_t 
   for (const model::Dim& dim : dims) sizes.push_back(dim.evaluate(bindings));
   const int dim = edge_dim(sizes, replica);
   if (dim < 0) return {};
-  Cut cut;
-  cut.dim = dim;
-  cut.extent = sizes[static_cast<std::size_t>(dim)];
-  cut.axes = (AxisSet{1} << mesh_axes(replica).size()) - 1;
-  cut.runs = {part_of_extent(cut.extent, devices, position)};
-  return {cut};
+  // As the steps cut: the context axis first, the tensor axis the rows that it leaves.
+  std::vector<Cut> cuts;
+  std::int64_t extent = sizes[static_cast<std::size_t>(dim)];
+  const AxisSet all = (AxisSet{1} << mesh_axes(replica).size()) - 1, context = replica.context > 1 ? 1 : 0;
+  const int of_context = position / replica.tensor, of_tensor = position % replica.tensor;
+  if (context != 0) {
+    cuts.push_back(
+        {dim, 1, extent, 1, context, runs_of_extent(extent, replica.context, of_context, context_runs(graph))});
+    extent = total_rows(cuts.back().runs);
+  }
+  if (replica.tensor > 1)
+    cuts.push_back({dim, 1, extent, 1, all & ~context, {part_of_extent(extent, replica.tensor, of_tensor)}});
+  return cuts;
 }
 
 Result<LocalGraph> localise_stage(const ModelGraph& graph, const Stage& stage, const Replica& replica, int position) {
+  return localise_stage(graph, stage, replica, position, replica.context > 1 ? context_runs(graph) : 1);
+}
+
+Result<LocalGraph> localise_stage(const ModelGraph& graph, const Stage& stage, const Replica& replica, int position,
+                                  int context_runs) {
   const auto devices = static_cast<int>(replica.devices.size());
   if (devices < 2) return whole_graph(bind_samples(graph, replica.samples), replica);
   const LocalGraph whole = whole_graph(bind_samples(graph, kSamples), replica);
   const std::vector<int> edge_dims = find_edge_dims(whole.graph, replica);
-  const Layout best = decide(whole, stage, edge_dims);
+  const Layout best = decide(whole, stage, edge_dims, context_runs);
   COX_TRY_VOID(check_split(graph, stage, replica, best));
   LocalGraph local = whole;
   for (std::size_t s = 0; s < best.steps.size(); ++s) {

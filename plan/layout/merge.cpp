@@ -22,18 +22,18 @@ T* argument(Op& op, std::string_view name) {
 std::int64_t number(Op& op, std::string_view name) { return argument<Dim>(op, name)->constant(); }
 
 struct RunList {
-  std::vector<Cut::Run> runs;  // one a member
+  std::vector<std::vector<Cut::Run>> runs;  // by member
   bool even = true;
 };
 
 std::optional<RunList> read_runs(Op& op, std::size_t members) {
   const auto& list = *argument<std::vector<Dim>>(op, "runs");
-  if (list.size() != 2 * members) return std::nullopt;
+  if (list.empty() || list.size() % (2 * members) != 0) return std::nullopt;
   RunList result;
-  for (std::size_t i = 0; i < list.size(); i += 2) {
-    result.runs.push_back({list[i].constant(), list[i + 1].constant()});
-    result.even = result.even && result.runs.back().size == result.runs.front().size;
-  }
+  result.runs.resize(members);
+  for (std::size_t i = 0; i < list.size(); i += 2)
+    result.runs[i * members / list.size()].push_back({list[i].constant(), list[i + 1].constant()});
+  for (const auto& runs : result.runs) result.even = result.even && total_rows(runs) == total_rows(result.runs.front());
   return result;
 }
 
@@ -96,10 +96,12 @@ class Merger {
       const auto parts = read_runs(inner, size_of(static_cast<AxisSet>(number(inner, "axes"))));
       if (!rows || !parts || !rows->even) return false;
       std::vector<Dim> joined;
-      for (const Cut::Run& row : rows->runs) {
-        for (const Cut::Run& part : parts->runs) {
-          joined.emplace_back(row.first + part.first);
-          joined.emplace_back(part.size);
+      for (const auto& of_member : rows->runs) {
+        for (const auto& part : parts->runs) {
+          for (const Cut::Run& run : runs_of_part(of_member, part)) {
+            joined.emplace_back(run.first);
+            joined.emplace_back(run.size);
+          }
         }
       }
       *argument<std::vector<Dim>>(second, "runs") = std::move(joined);

@@ -80,9 +80,9 @@ class Rewriter {
     cuts = from_.cuts[static_cast<std::size_t>(from)];
     if (form.kind != Form::Kind::Shard) return;
     const Split& split = form.split;
-    const Cut::Run own = part_of_extent(split.extent, step_.size, index_);
-    value.dims[static_cast<std::size_t>(split.dim)] = Dim(split.outer * own.size * split.inner);
-    cuts.push_back({split.dim, split.outer, split.extent, split.inner, step_.axes, {own}});
+    std::vector<Cut::Run> own = runs_of_extent(split.extent, step_.size, index_, step_.runs);
+    value.dims[static_cast<std::size_t>(split.dim)] = Dim(split.outer * total_rows(own) * split.inner);
+    cuts.push_back({split.dim, split.outer, split.extent, split.inner, step_.axes, std::move(own)});
   }
 
   ValueId new_value(ValueId of, const Form& form, const char* suffix) {
@@ -176,9 +176,10 @@ class Rewriter {
   [[nodiscard]] std::vector<Dim> all_runs(std::int64_t extent) const {
     std::vector<Dim> runs;
     for (int member = 0; member < step_.size; ++member) {
-      const Cut::Run run = part_of_extent(extent, step_.size, member);
-      runs.emplace_back(run.first);
-      runs.emplace_back(run.size);
+      for (const Cut::Run& run : runs_of_extent(extent, step_.size, member, step_.runs)) {
+        runs.emplace_back(run.first);
+        runs.emplace_back(run.size);
+      }
     }
     return runs;
   }
@@ -235,7 +236,9 @@ class Rewriter {
     if (choice.kind == Choice::Kind::Split) {
       const FactorSplit& split = choice.split;
       factor = &choices.factors->factors[static_cast<std::size_t>(split.factor)];
-      const Cut::Run own = part_of_extent(split.extent, step_.size, index_);
+      // Nothing reads where the first of several runs begins: see can_have_runs.
+      const std::vector<Cut::Run> runs = runs_of_extent(split.extent, step_.size, index_, step_.runs);
+      const Cut::Run own{runs.front().first, total_rows(runs)};
       rows = {own.first * split.inner, own.size * split.inner};
       if (split.outer == 1) {
         const Part part{split.factor, rows.first, rows.size};

@@ -75,9 +75,9 @@ TEST_CASE("what the worker runs is mixed") {
   // Meshes leave few devices for stages: pipelines of single devices are drawn beside them.
   auto kinds = draw_many(200, plan::kRunnable);
   kinds.merge(draw_many(200, plan::kUnasked));
-  for (const char* kind :
-       {"gpipe", "1f1b", "interleaved", "zbh1", "zbh2", "zbv", "float32", "bfloat16", "1 ranks", "8 ranks", "8 stages",
-        "micro-batches", "recompute none", "recompute full", "unequal samples"}) {
+  for (const char* kind : {"gpipe", "1f1b", "interleaved", "zbh1", "zbh2", "zbv", "float32", "bfloat16", "1 ranks",
+                           "8 ranks", "8 stages", "micro-batches", "recompute none", "recompute full",
+                           "recompute selective", "unequal samples", "offload optimizer", "offload activations"}) {
     INFO(kind);
     CHECK(kinds.contains(kind));
   }

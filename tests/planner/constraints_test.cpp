@@ -32,6 +32,17 @@ TEST_CASE("every bad constraint is named at once", "[constraints_test]") {
   CHECK(found.error().details[5].message == "cuts must ascend");
 }
 
+TEST_CASE("what a constraint names is searched, and else what was searched before", "[constraints_test]") {
+  CHECK(searched_capabilities({}) == plan::kUnasked);
+  const auto searched = [](const std::string& text) { return searched_capabilities(*parse_constraints({text})); };
+  for (const char* text : {"recompute=none", "recompute=full", "recompute=[1]", "schedule=gpipe"})
+    CHECK(searched(text) == plan::kUnasked);
+  CHECK(searched("recompute=selective").selective_recompute);
+  CHECK_FALSE(searched("recompute=selective").offload);
+  CHECK(searched("offload=activations").offload);
+  CHECK_FALSE(searched("offload=activations").selective_recompute);
+}
+
 TEST_CASE("a schedule may come from a file, whose name is taken as it is", "[constraints_test]") {
   const auto found = parse_constraints({"schedule=csv:a folder/order,1.csv"});
   REQUIRE(found.has_value());

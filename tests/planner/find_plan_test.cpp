@@ -183,6 +183,19 @@ TEST_CASE("constraints hold in the plan found", "[find_plan_test]") {
   CHECK(code({"tp=2"}) == ErrorCode::Unimplemented);
   CHECK(code({"zero=1"}) == ErrorCode::Unimplemented);
   CHECK(code({"offload=optimizer"}) == ErrorCode::Unimplemented);
+  CHECK(code({"recompute=selective"}) == ErrorCode::Unimplemented);
+  Request asked;
+  asked.cost = &cost;
+  asked.global_batch = 16;
+  asked.constraints = *parse_constraints({"pp=2", "recompute=selective", "offload=activations"});
+  asked.capabilities = searched_capabilities(asked.constraints);
+  const auto selective = find_plan(asked);
+  REQUIRE(selective.has_value());
+  for (const plan::Stage& stage : selective->plan.stages) {
+    CHECK(stage.offload == plan::Offload::Activations);
+    CHECK(stage.recompute == std::vector<plan::Recompute>(stage.recompute.size(), plan::Recompute::Selective));
+  }
+  CHECK(plan::validate(selective->plan, graph, resources).empty());
   const auto in_a_v = find({"schedule=zbv", "pp=2", "dp=1"});
   REQUIRE(in_a_v.has_value());
   CHECK(plan::validate(in_a_v->plan, graph, resources).empty());

@@ -177,6 +177,8 @@ TEST_CASE("recompute lists name blocks that exist", "[search_space_test]") {
   const auto rule = recompute_rule(request);
   REQUIRE(rule.has_value());
   CHECK(rule->second == std::vector<char>{0, 1, 0, 0, 1});
+  request.constraints.recompute = "selective";
+  CHECK(recompute_rule(request)->first == RecomputeRule::Selective);
   request.constraints.recompute = "[5]";
   CHECK_FALSE(recompute_rule(request).has_value());
 }

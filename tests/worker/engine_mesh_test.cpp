@@ -145,6 +145,8 @@ TEST_CASE("sequences split over a context axis equal one rank") {
       {"cp2 x tp2", {{{6, {16}, {2}, {2}}}, 2}},
       {"cp2 x tp2 beside tp2 in one stage", {{{6, {10, 6}, {2, 2}, {2, 1}}}, 2}},
       {"pp2, cp2 then tp2, zbh1", {{{3, {8}, {1}, {2}}, {6, {8}, {2}}}, 4, ScheduleKind::ZeroBubbleH1}},
+      {"pp2, cp2 then cp3", {{{3, {8}, {1}, {2}}, {6, {8}, {1}, {3}}}, 4}},
+      {"pp2, cp3 then cp2 x tp2, unequal samples", {{{3, {8}, {1}, {3}}, {6, {5, 3}, {2, 1}, {2, 1}}}, 4}},
   };
   for (const auto& [name, spec] : plans) {
     DYNAMIC_SECTION(name) {

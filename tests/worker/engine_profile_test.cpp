@@ -157,10 +157,6 @@ TEST_CASE("plans and data that cannot run are refused") {
     return engine ? ErrorCode::Unknown : engine.error().code;
   };
   REQUIRE(code() == ErrorCode::Unknown);
-  SECTION("selective recompute") {
-    plan.stages[0].recompute[2] = plan::Recompute::Selective;
-    CHECK(code() == ErrorCode::Unimplemented);
-  }
   SECTION("ZeRO") {
     plan.stages[0].zero_stage = 4;
     CHECK(code() == ErrorCode::Unimplemented);

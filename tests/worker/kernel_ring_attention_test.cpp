@@ -5,6 +5,8 @@
 
 #include <array>
 #include <atomic>
+#include <cmath>
+#include <limits>
 
 #include "tests/worker/kernel_support.h"
 #include "worker/engine/attention.h"
@@ -171,6 +173,22 @@ TEST_CASE("rows of several tiles") {
     c.is_causal = causal;
     compare(c, 2e-5);
   }
+}
+
+TEST_CASE("masks that hide whole tiles") {
+  for (const bool additive : {false, true})
+    for (const Runs& runs : {parts({700}), zig_zag({200, 150, 190, 160})}) {
+      Case c;
+      random_inputs(c, 1, 2, 1, 700, 16, 16);
+      c.mask = at::ones({700, 700}, at::kBool).tril();
+      c.runs = runs;
+      if (additive)
+        c.mask = at::zeros({700, 700}).masked_fill(c.mask.logical_not(), -std::numeric_limits<double>::infinity());
+      compare(c, 2e-5);
+      // No tile of the first rows reaches the last keys, so what stands there is not looked at.
+      c.inputs[2].narrow(2, 690, 10).fill_(std::numeric_limits<double>::quiet_NaN());
+      CHECK(std::isfinite(ring_outcomes(c)[0][0].narrow(2, 0, 128).abs().max().item<double>()));
+    }
 }
 
 TEST_CASE("a row that sees nothing gives zeros and no gradient") {

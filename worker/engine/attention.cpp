@@ -14,8 +14,10 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <utility>
 #include <vector>
 
+#include "worker/engine/block_storages.h"
 #include "worker/engine/softmax_rows.h"
 
 namespace coxswain::worker {
@@ -215,12 +217,14 @@ at::Tensor dropout_attention(const AttentionArguments& given) {
   std::vector<std::int64_t> sizes = arguments.query.sizes().vec();
   sizes.back() = value.size(-1);
   at::Tensor output = at::bmm(dropped.to(type), value).view(sizes);
+  if (requires_grad || MadeTensors::wanted()) probabilities = probabilities.to(type);
+  for (const at::Tensor* made : {&query, &key, &value, &std::as_const(probabilities)}) MadeTensors::add(*made);
   if (requires_grad) {
     auto node = c10::make_intrusive<AttentionBackward>();
     node->query = query.detach();
     node->key = key.detach();
     node->value = value.detach();
-    node->probabilities = probabilities.to(type);
+    node->probabilities = probabilities;
     node->query_sizes = arguments.query.sizes().vec();
     node->key_sizes = arguments.key.sizes().vec();
     node->value_sizes = arguments.value.sizes().vec();

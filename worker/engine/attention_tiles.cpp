@@ -50,10 +50,6 @@ struct Corner {
   const RowTile &query, &key;
 };
 
-bool is_hidden(const AttentionQueries& queries, const RowTile& query, const RowTile& key) {
-  return queries.is_causal && key.position > query.position + query.size - 1;
-}
-
 /// Leading keys of the tile that row `row` may see.
 std::int64_t visible_keys(const AttentionQueries& queries, const Corner& at, std::int64_t row) {
   if (!queries.is_causal) return at.key.size;
@@ -86,6 +82,31 @@ void add_mask(const AttentionQueries& queries, const Corner& at, std::int64_t ro
       const float* bias = mask_row<float>(mask, at, row);
       for (std::int64_t i = 0; i < at.key.size; ++i) scores[i] += bias[i * stride];
     }
+  }
+}
+
+template <class T, class Shows>
+bool hides_all(const AttentionQueries& queries, const Corner& at, const Shows& shows) {
+  const std::int64_t rows = queries.mask.stride(2) == 0 ? std::min<std::int64_t>(at.query.size, 1) : at.query.size;
+  const std::int64_t keys = queries.mask.stride(3) == 0 ? std::min<std::int64_t>(at.key.size, 1) : at.key.size;
+  for (std::int64_t row = 0; row < rows; ++row) {
+    const T* values = mask_row<T>(queries.mask, at, row);
+    for (std::int64_t i = 0; i < keys; ++i)
+      if (shows(values[i * queries.mask.stride(3)])) return false;
+  }
+  return true;
+}
+
+/// No row of the tile sees a key of it. A mask is read until the first that does.
+bool is_hidden(const AttentionQueries& queries, const Corner& at) {
+  if (queries.is_causal) return at.key.position > at.query.position + at.query.size - 1;
+  if (!queries.mask.defined()) return false;
+  switch (queries.mask.scalar_type()) {
+    case c10::ScalarType::Bool: return hides_all<bool>(queries, at, [](bool shown) { return shown; });
+    case c10::ScalarType::BFloat16:
+      return hides_all<at::BFloat16>(queries, at,
+                                     [](at::BFloat16 bias) { return static_cast<float>(bias) != kHidden; });
+    default: return hides_all<float>(queries, at, [](float bias) { return bias != kHidden; });
   }
 }
 
@@ -206,9 +227,9 @@ void attend(const AttentionQueries& queries, const KeyBlock& keys, AttentionStat
       at::Tensor query;
       at::Tensor output = rows_of(state.output, batch, head, tile);
       for (const RowTile& key_tile : keys.tiles) {
-        if (is_hidden(queries, tile, key_tile)) continue;
-        if (!query.defined()) query = float_rows_of(queries.query, batch, head, tile);
         const Corner corner{batch, head, tile, key_tile};
+        if (is_hidden(queries, corner)) continue;
+        if (!query.defined()) query = float_rows_of(queries.query, batch, head, tile);
         at::Tensor scores = scratch.tile(tile.size, key_tile.size);
         const at::Tensor key = rows_of(keys.key, batch, head / sizes.group(), key_tile);
         at::addmm_out(scores, scores, query, key.t(), 0, queries.scale);
@@ -272,12 +293,13 @@ void attend_backward(const AttentionQueries& queries, const KeyBlock& keys, cons
         const std::int64_t head = key_head * sizes.group() + i / num_tiles;
         at::Tensor query, output_gradient;
         for (const RowTile& key_tile : keys.tiles) {
-          if (is_hidden(queries, tile, key_tile)) continue;
+          const Corner corner{batch, head, tile, key_tile};
+          if (is_hidden(queries, corner)) continue;
           if (!query.defined()) {
             query = float_rows_of(queries.query, batch, head, tile);
             output_gradient = float_rows_of(side.gradient, batch, head, tile);
           }
-          tile_pair({batch, head, tile, key_tile}, key_head, query, output_gradient);
+          tile_pair(corner, key_head, query, output_gradient);
         }
       }
     }

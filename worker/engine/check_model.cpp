@@ -1,5 +1,4 @@
 // The exporter's recorded step, run here with dropout off: the engine's self-test on one model.
-#include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
 
@@ -7,8 +6,8 @@
 #include <cmath>
 #include <cstring>
 
-#include "worker/engine/caching_allocator.h"
 #include "worker/engine/engine.h"
+#include "worker/engine/libtorch_setup.h"
 #include "worker/engine/local_model.h"
 #include "worker/engine/tensor_types.h"
 
@@ -104,8 +103,7 @@ Result<CheckReport> check(const std::string& path) {
 }  // namespace
 
 Result<CheckReport> check_model(const std::string& pt2_path, int threads) {
-  install_caching_allocator();
-  at::set_num_threads(threads);
+  set_up_libtorch(threads);
   return guard_torch(pt2_path, [&] { return check(pt2_path); });
 }
 

@@ -24,7 +24,8 @@ class ChunkMaker {
         chunk.run.first_block, chunk.run.end_block,          stage.replicas[place_.replica].samples, {},
         plan_.precision,       view_.part ? &view_ : nullptr};
     for (int b = chunk.run.first_block; b < chunk.run.end_block; ++b)
-      lowering.recompute.push_back(stage.recompute[plan::position_of(stage, b)] == plan::Recompute::Full);
+      lowering.recompute.push_back(stage.recompute[plan::position_of(stage, b)]);
+    lowering.offload_activations = stage.offload == plan::Offload::Activations;
     COX_TRY(chunk.runner, StageRunner::make(view_.graph(), lowering, weights, store));
     const model::StageSlice& slice = chunk.runner->stage().slice;
     chunk.activation_out = edge(slice.sent, ActionKind::SendActivation, index);

@@ -1,7 +1,6 @@
 // The engine as the executor sees it: each action of the rank's program on stage_runner, parameter_store, edge_buffers.
 #include "worker/engine/engine.h"
 
-#include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/zeros.h>
@@ -17,6 +16,7 @@
 #include "worker/engine/caching_allocator.h"
 #include "worker/engine/chunk.h"
 #include "worker/engine/learning_rate.h"
+#include "worker/engine/libtorch_setup.h"
 #include "worker/engine/mesh_setup.h"
 #include "worker/engine/stage_runner.h"
 #include "worker/engine/stage_storages.h"
@@ -224,7 +224,8 @@ class TorchEngine final : public Engine {
   Result<void> make_store() {
     storages_.emplace(StagePlace{graph_, plan_, rank_, groups_, tied_, communicators_, *mesh_});
     COX_TRY(ParameterStore store, ParameterStore::make(mesh_->view.graph(), *weights_, storages_->take_specs(), true,
-                                                       plan_.precision, mesh_->view.part ? &mesh_->view : nullptr));
+                                                       plan_.precision, mesh_->view.part ? &mesh_->view : nullptr,
+                                                       stage_.offload == plan::Offload::Optimizer));
     store_ = std::move(store);
     return {};
   }
@@ -577,8 +578,7 @@ class TorchEngine final : public Engine {
 }  // namespace
 
 Result<std::unique_ptr<Engine>> make_engine(const EngineOptions& options) {
-  install_caching_allocator();
-  at::set_num_threads(options.settings.threads);
+  set_up_libtorch(options.settings.threads);
   reset_memory_peak();
   COX_TRY_VOID(check_supported(*options.plan));
   return guard_torch("", [&]() -> Result<std::unique_ptr<Engine>> {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <set>
 
+#include "model/selective.h"
 #include "worker/engine/group_experts.h"
 #include "worker/engine/tensor_types.h"
 #include "worker/engine/transitions.h"
@@ -17,24 +18,28 @@ using model::ValueId;
 
 constexpr int kPrelude = -1;
 
-/// The state of one lowering.
+/// The state of one lowering: of `grouped`, which is `graph` with its experts' products in another form.
 class Lowering {
  public:
-  Lowering(const model::ModelGraph& graph, const LoweringOptions& options, const WeightSource& weights)
-      : graph_(graph), options_(options), weights_(weights), num_values_(graph.values.size()) {}
+  Lowering(const model::ModelGraph& graph, const model::ModelGraph& grouped, const LoweringOptions& options,
+           const WeightSource& weights)
+      : ungrouped_(graph), graph_(grouped), options_(options), weights_(weights), num_values_(graph.values.size()) {}
 
   Result<LoweredStage> run() {
     stage_.first_block = options_.first_block;
     stage_.slice = model::slice_stage(graph_, options_.first_block, options_.end_block);
     stage_.segments.resize(static_cast<std::size_t>(options_.end_block - options_.first_block));
     for (std::size_t b = 0; b < options_.recompute.size(); ++b)
-      stage_.segments[b].recompute = options_.recompute[b] != 0;
+      stage_.segments[b].recompute = options_.recompute[b] == plan::Recompute::Full;
     COX_TRY_VOID(check_kernels());
     mark_needed();
     COX_TRY_VOID(read_constants());
     COX_TRY_VOID(make_calls());
     COX_TRY_VOID(fold_constants());
     find_boundaries();
+    for (std::size_t b = 0; b < options_.recompute.size(); ++b)
+      if (options_.recompute[b] == plan::Recompute::Selective)
+        find_again(stage_.segments[b], options_.first_block + static_cast<int>(b));
     keep_used_constants();
     return std::move(stage_);
   }
@@ -242,6 +247,37 @@ class Lowering {
     }
   }
 
+  // What runs again under selective recompute, and what it reads that does not.
+  void find_again(Segment& segment, int block) const {
+    const std::vector<int> replay = model::selective_replay(ungrouped_, block, options_.samples);
+    if (replay.empty()) return;
+    segment.again.assign(segment.code.calls.size(), 0);
+    segment.again_releases.resize(segment.code.calls.size());
+    const auto varies = [&](ValueId v) { return constant_[v] == 0 && parameter_of(v) < 0; };
+    std::set<ValueId> made, held, released;
+    for (std::size_t i = 0; i < segment.code.calls.size(); ++i) {
+      const OpId id = segment.code.calls[i].op();
+      if (!std::binary_search(replay.begin(), replay.end(), id - graph_.blocks[block].first_op)) continue;
+      segment.again[i] = 1;
+      for_each_tensor(graph_.ops[id], [&](ValueId v) {
+        if (varies(v) && made.count(v) == 0) held.insert(v);
+      });
+      for (const ValueId v : graph_.ops[id].outputs)
+        if (v >= 0) made.insert(v);
+    }
+    segment.held.assign(held.begin(), held.end());
+    for (std::size_t i = segment.code.calls.size(); i-- > 0;) {
+      if (segment.again[i] == 0) continue;
+      const auto release = [&](ValueId v) {
+        if (varies(v) && released.insert(v).second) segment.again_releases[i].push_back(v);
+      };
+      const model::Op& op = graph_.ops[segment.code.calls[i].op()];
+      for (const ValueId v : op.outputs)
+        if (v >= 0) release(v);
+      for_each_tensor(op, release);
+    }
+  }
+
   // Folding leaves intermediate tensors; only what calls read is kept.
   void keep_used_constants() {
     std::set<ValueId> used;
@@ -261,7 +297,7 @@ class Lowering {
   }
 
   static constexpr int kNowhere = -2;
-  const model::ModelGraph& graph_;
+  const model::ModelGraph &ungrouped_, &graph_;
   const LoweringOptions& options_;
   const WeightSource& weights_;
   std::size_t num_values_;
@@ -277,7 +313,7 @@ class Lowering {
 Result<LoweredStage> lower_stage(const model::ModelGraph& graph, const LoweringOptions& options,
                                  const WeightSource& weights) {
   const model::ModelGraph grouped = group_experts(graph);
-  return Lowering(grouped, options, weights).run();
+  return Lowering(graph, grouped, options, weights).run();
 }
 
 }  // namespace coxswain::worker

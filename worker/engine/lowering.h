@@ -38,6 +38,11 @@ struct Segment {
   /// Outputs that get another dtype when the block is left: activations 16 bits, loss numerators float32.
   std::vector<std::pair<model::ValueId, c10::ScalarType>> casts;
   bool recompute = false;
+  /// Selective recompute: by call, what runs again; the values that it reads from elsewhere (ascending); by call, what
+  /// is used no more then. Empty where nothing does.
+  std::vector<char> again;
+  std::vector<model::ValueId> held;
+  std::vector<std::vector<model::ValueId>> again_releases;
 };
 
 struct LoweredStage {
@@ -56,10 +61,11 @@ struct LoweredStage {
 
 struct LoweringOptions {
   int first_block = 0, end_block = 0;
-  std::int64_t samples = 0;     // of a micro-batch on this rank
-  std::vector<char> recompute;  // per block; empty: none
+  std::int64_t samples = 0;                // of a micro-batch on this rank
+  std::vector<plan::Recompute> recompute;  // per block; empty: none
   plan::Precision precision = plan::Precision::Float32;
   const LocalView* view = nullptr;  // of the graph, on a mesh; borrowed, outlives the calls
+  bool offload_activations = false;
 };
 
 /// Errors: InvalidArgument naming every operator without a kernel or with arguments that do not fit.

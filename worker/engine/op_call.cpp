@@ -12,6 +12,7 @@
 #include "common/ensure.h"
 #include "plan/layout/held_rows.h"
 #include "worker/engine/attention.h"
+#include "worker/engine/block_storages.h"
 #include "worker/engine/expert_linear.h"
 #include "worker/engine/tensor_types.h"
 
@@ -336,8 +337,10 @@ at::Tensor OpCall::cast(const std::vector<at::Tensor>& values, model::ValueId va
   const c10::ScalarType narrow = scalar_type_of(casting_.dtype);
   if (!dtype || type == *dtype || (type != c10::ScalarType::Float && type != narrow)) return tensor;
   const bool is_activation = std::find(activations_.begin(), activations_.end(), value) != activations_.end();
-  if (*dtype == narrow && !is_activation && !tensor.requires_grad()) return finite_in(tensor, casting_.dtype);
-  return tensor.to(*dtype);
+  const bool clamps = *dtype == narrow && !is_activation && !tensor.requires_grad();
+  at::Tensor copy = clamps ? finite_in(tensor, casting_.dtype) : tensor.to(*dtype);
+  MadeTensors::add(copy);
+  return copy;
 }
 
 void OpCall::fill_stack(const std::vector<at::Tensor>& values) {

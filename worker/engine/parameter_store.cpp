@@ -9,9 +9,11 @@
 #include <ATen/ops/zeros.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "plan/layout/held_rows.h"
 #include "worker/engine/caching_allocator.h"
+#include "worker/engine/host_memory.h"
 #include "worker/engine/tensor_types.h"
 #include "worker/engine/transitions.h"
 
@@ -87,9 +89,19 @@ Result<void> check_dtypes(const model::ModelGraph& graph, const StorageSpec& spe
 
 }  // namespace
 
+// Where the copies of a parameter begin among all of them, `copied` so far; -1: it has none.
+std::int64_t ParameterStore::add_copy(std::vector<CopyRun>& runs, bool has_copy, std::int64_t offset,
+                                      std::int64_t elements, std::int64_t& copied) {
+  if (!has_copy) return -1;
+  const bool follows = !runs.empty() && runs.back().offset + runs.back().count == offset;
+  if (!follows) runs.push_back({offset, copied, 0});
+  runs.back().count += elements;
+  return std::exchange(copied, copied + elements);
+}
+
 Result<ParameterStore> ParameterStore::make(const model::ModelGraph& graph, const WeightSource& weights,
                                             std::vector<StorageSpec> specs, bool with_optimizer,
-                                            plan::Precision precision, const LocalView* view) {
+                                            plan::Precision precision, const LocalView* view, bool state_on_host) {
   const at::NoGradGuard no_grad;
   const ExactSizes exact;
   ParameterStore store;
@@ -98,36 +110,35 @@ Result<ParameterStore> ParameterStore::make(const model::ModelGraph& graph, cons
     COX_TRY_VOID(check_dtypes(graph, spec));
     if (spec.sharding.zero_stage > 0) {
       COX_TRY(ShardedStorage sharded,
-              ShardedStorage::make(graph, weights, spec.parameters, spec.sharding, precision, view));
+              ShardedStorage::make(graph, weights, spec.parameters, spec.sharding, precision, view, state_on_host));
       store.add_sharded(std::move(spec), std::move(sharded));
       continue;
     }
     Storage storage;
-    std::int64_t count = 0, copied = 0;
-    std::vector<std::int64_t> offsets, copy_offsets;
+    std::int64_t count = 0, copied = 0, wide = 0;
+    std::vector<std::int64_t> offsets, copy_offsets, wide_offsets;
+    const bool masters_on_host = state_on_host && plan::is_mixed(precision);
     for (std::size_t i = 0; i < spec.parameters.size(); ++i) {
       const model::Parameter& parameter = graph.parameters[spec.parameters[i]];
       const std::int64_t elements = padded(elements_of(parameter));
       const bool is_copied = std::count(spec.copied.begin(), spec.copied.end(), spec.parameters[i]) > 0;
-      copy_offsets.push_back(is_copied ? copied : -1);
-      if (is_copied) {
-        const bool follows = !storage.copy_runs.empty() && i > 0 && copy_offsets[i - 1] >= 0;
-        if (!follows) storage.copy_runs.push_back({count, copied, 0});
-        storage.copy_runs.back().count += elements;
-        copied += elements;
-      }
+      copy_offsets.push_back(add_copy(storage.copy_runs, is_copied, count, elements, copied));
+      const bool is_wide =
+          masters_on_host && (spec.sharding.reads_master.empty() || spec.sharding.reads_master[i] != 0);
+      wide_offsets.push_back(add_copy(storage.wide_runs, is_wide, count, elements, wide));
       offsets.push_back(count);
       count += elements;
     }
     storage.in_norm = spec.in_norm;
     const auto options = options_of(DType::Float32);
-    storage.values = at::zeros({count}, options);
+    storage.values = make_state(count, masters_on_host);
+    if (wide > 0) storage.wide = at::zeros({wide}, options);
     if (plan::is_mixed(precision) && copied > 0)
       storage.copies = at::zeros({copied}, options_of(plan::computed_dtype(precision)));
     COX_TRY(storage.gradient, make_gradient(spec, count, storage.foreign));
     if (with_optimizer) {
-      storage.first_moment = at::zeros({count}, options);
-      storage.second_moment = at::zeros({count}, options);
+      storage.first_moment = make_state(count, state_on_host);
+      storage.second_moment = make_state(count, state_on_host);
     }
     for (std::size_t i = 0; i < spec.parameters.size(); ++i) {
       const model::Parameter& parameter = graph.parameters[spec.parameters[i]];
@@ -151,7 +162,9 @@ Result<ParameterStore> ParameterStore::make(const model::ModelGraph& graph, cons
       const auto make_leaf = [&](const at::Tensor& of, std::int64_t offset) {
         return of.narrow(0, offset, length).view(parameter.dims).variable_data().set_requires_grad(true);
       };
-      slot.leaf = make_leaf(storage.values, offsets[i]);
+      if (!masters_on_host) slot.leaf = make_leaf(storage.values, offsets[i]);
+      if (wide_offsets[i] >= 0) slot.leaf = make_leaf(storage.wide, wide_offsets[i]);
+      slot.master = storage.values.narrow(0, offsets[i], length);
       if (storage.copies.defined() && copy_offsets[i] >= 0) slot.copy = make_leaf(storage.copies, copy_offsets[i]);
       slot.gradient = storage.gradient.narrow(0, offsets[i], length).view(parameter.dims);
       slot.storage = static_cast<int>(store.storages_.size());
@@ -211,8 +224,8 @@ PieceOfParameter ParameterStore::piece_of(int parameter) const {
   const Slot& slot = slots_[slot_of_[parameter]];
   if (const ShardedStorage* sharded = storages_[slot.storage].sharded.get())
     return sharded->piece_of(static_cast<std::size_t>(slot.position));
-  const float* data = slot.leaf.const_data_ptr<float>();
-  return {0, std::vector<float>(data, data + slot.leaf.numel())};
+  const float* data = slot.master.const_data_ptr<float>();
+  return {0, std::vector<float>(data, data + slot.master.numel())};
 }
 
 at::Tensor ParameterStore::whole_of(const Slot& slot, const at::Tensor& sum) {
@@ -288,9 +301,13 @@ void ParameterStore::update(const OptimizerSettings& optimizer, double learning_
 }
 
 void ParameterStore::Storage::make_copies() {
-  if (!copies.defined()) return;
-  for (const CopyRun& run : copy_runs)
-    copies.narrow(0, run.copy_offset, run.count).copy_(values.narrow(0, run.offset, run.count));
+  const auto fill = [&](const at::Tensor& of, const std::vector<CopyRun>& runs) {
+    if (!of.defined()) return;
+    for (const CopyRun& run : runs)
+      of.narrow(0, run.copy_offset, run.count).copy_(values.narrow(0, run.offset, run.count));
+  };
+  fill(copies, copy_runs);
+  fill(wide, wide_runs);
 }
 
 std::int64_t ParameterStore::num_elements() const {

@@ -37,15 +37,16 @@ struct StorageSpec {
 
 class ParameterStore {
  public:
-  /// Trainable parameters only; `view`: which parts of them, on a mesh (`graph` is the part's).
+  /// Trainable parameters only; `view`: which parts of them, on a mesh (`graph` is the part's); `state_on_host`:
+  /// moments and, in mixed precision, masters are offloaded; what blocks read is on the device.
   /// Errors: as WeightSource; Unimplemented (not float32).
   [[nodiscard]] static Result<ParameterStore> make(const model::ModelGraph& graph, const WeightSource& weights,
                                                    std::vector<StorageSpec> specs, bool with_optimizer,
                                                    plan::Precision precision = plan::Precision::Float32,
-                                                   const LocalView* view = nullptr);
+                                                   const LocalView* view = nullptr, bool state_on_host = false);
 
-  /// The autograd leaf of graph.parameters[parameter]: the float32 values (masters), or their 16-bit copy
-  /// (undefined where it has none).
+  /// The autograd leaf of graph.parameters[parameter]: the float32 values (masters or, where these are on the host, a
+  /// copy), or their 16-bit copy; undefined where it has none.
   [[nodiscard]] const at::Tensor& leaf(int parameter) const { return slots_[slot_of_[parameter]].leaf; }
   [[nodiscard]] const at::Tensor& copy_leaf(int parameter) const { return slots_[slot_of_[parameter]].copy; }
   [[nodiscard]] bool has(int parameter) const { return slot_of_[parameter] >= 0; }
@@ -79,7 +80,7 @@ class ParameterStore {
   [[nodiscard]] std::int64_t num_elements() const;
 
  private:
-  /// Elements of neighbouring parameters that have copies.
+  /// Elements of neighbouring parameters that have copies of a kind.
   struct CopyRun {
     std::int64_t offset = 0, copy_offset = 0, count = 0;
   };
@@ -88,7 +89,8 @@ class ParameterStore {
     at::Tensor values, copies, gradient, first_moment, second_moment;
     std::vector<int> slots;
     bool in_norm = true;
-    std::vector<CopyRun> copy_runs;
+    at::Tensor wide;  // float32 copies of masters that are on the host and that blocks read
+    std::vector<CopyRun> copy_runs, wide_runs;
     void make_copies();
     bool counts_all = true;                   // no slot that another position counts
     std::int64_t sum_elements = 0;            // where a parameter is cut: of whole parameters
@@ -96,7 +98,7 @@ class ParameterStore {
     std::unique_ptr<ShardedStorage> sharded;  // instead of the tensors above
   };
   struct Slot {
-    at::Tensor leaf, copy, gradient;
+    at::Tensor leaf, copy, gradient, master;  // master: in a row; where the storage is not shared out
     bool in_norm = true;
     std::int64_t sum_offset = 0;
     std::vector<std::int64_t> whole_sizes;  // of a cut parameter
@@ -104,6 +106,8 @@ class ParameterStore {
     bool filled = false;
     int storage = 0, position = 0;  // among its parameters
   };
+  static std::int64_t add_copy(std::vector<CopyRun>& runs, bool has_copy, std::int64_t offset, std::int64_t elements,
+                               std::int64_t& copied);
   void add_sharded(StorageSpec spec, ShardedStorage sharded);
   ParameterStore() = default;
   [[nodiscard]] static at::Tensor whole_of(const Slot& slot, const at::Tensor& sum);

@@ -1,6 +1,5 @@
 // Times of blocks as a training step has them: whole passes over all blocks with the model's own parameters, so that
 // caches are as warm as in training, each block timed forward and backward (gradients added to their storage included).
-#include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -14,6 +13,7 @@
 #include "worker/engine/caching_allocator.h"
 #include "worker/engine/engine.h"
 #include "worker/engine/inputs.h"
+#include "worker/engine/libtorch_setup.h"
 #include "worker/engine/local_model.h"
 #include "worker/engine/tensor_types.h"
 #include "worker/engine/training_data.h"
@@ -311,8 +311,7 @@ Result<cluster::Profile> profile(const model::ModelGraph& graph, const std::vect
 Result<cluster::Profile> profile_blocks(const model::ModelGraph& graph, const std::vector<std::int64_t>& samples,
                                         const std::string& device_class, const TrainSettings& settings, Seconds budget,
                                         const StartBarrier& start_barrier) {
-  install_caching_allocator();
-  at::set_num_threads(settings.threads);
+  set_up_libtorch(settings.threads);
   return guard_torch("profile", [&] { return profile(graph, samples, device_class, settings, budget, start_barrier); });
 }
 

@@ -1,5 +1,4 @@
 // Rates of this rank's device by the operators that training uses: matmul per dtype and size, memory, launch overhead.
-#include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/add.h>
@@ -13,6 +12,7 @@
 #include "common/clock.h"
 #include "worker/engine/caching_allocator.h"
 #include "worker/engine/engine.h"
+#include "worker/engine/libtorch_setup.h"
 #include "worker/engine/tensor_types.h"
 
 namespace coxswain::worker {
@@ -77,8 +77,7 @@ Result<MeasuredRates> measure(Seconds budget, const std::function<Result<void>()
 }  // namespace
 
 Result<MeasuredRates> measure_rates(int threads, Seconds budget, const std::function<Result<void>()>& barrier) {
-  install_caching_allocator();
-  at::set_num_threads(threads);
+  set_up_libtorch(threads);
   return guard_torch("rates", [&] { return measure(budget, barrier); });
 }
 

@@ -304,10 +304,12 @@ AttentionQueries make_queries(const RingAttentionArguments& arguments, const Rin
   queries.dropout.num_queries = queries.dropout.num_keys = all_keys;
   const bool positioned = arguments.is_causal || queries.dropout.active();
   const std::vector<Run>& own = ring.runs[static_cast<std::size_t>(ring.link.index())];
-  TORCH_CHECK(!positioned || query.size(2) == total_size(own),
+  const bool like_keys = query.size(2) == total_size(own);
+  TORCH_CHECK(!positioned || like_keys,
               "queries of causal attention, or with dropout, have the rows of keys: ", total_size(own), ", got ",
               query.size(2));
-  queries.tiles = make_tiles(positioned ? own : std::vector<Run>{{0, query.size(2)}}, kQueryTile);
+  // No tile across two runs: one of them may be hidden from the keys.
+  queries.tiles = make_tiles(like_keys ? own : std::vector<Run>{{0, query.size(2)}}, kQueryTile);
   return queries;
 }
 

@@ -1,9 +1,9 @@
 #pragma once
 // Attention whose sequence is split over a group: a member keeps its query rows, while keys and values of all members
 // go around the ring, the next block on its way while this one is computed. No member holds more than two blocks of
-// others, and no matrix of scores is larger than a tile. Under causality nothing is computed that no query sees, and a
-// block travels only as far as somebody sees it. Backward sends keys and values around again and with them the sums of
-// their gradients, which end at their owner. In a group of one it is attention that keeps no probabilities.
+// others, and no matrix of scores is larger than a tile. No tile is computed that causality or a mask hides, and under
+// causality a block travels only as far as somebody sees it. Backward sends keys and values around again and with them
+// the sums of their gradients, which end at their owner. In a group of one it is attention that keeps no probabilities.
 // Called by op_call for coxswain::ring_attention. Threads: as libtorch. Private to worker/engine.
 // Source: Liu et al. 2023 (arXiv 2310.01889); two runs a member: Brandon et al. 2023 (arXiv 2311.09431); DESIGN 3.7.
 #include <ATen/core/TensorBody.h>

@@ -8,6 +8,7 @@
 #include <algorithm>
 
 #include "common/ensure.h"
+#include "worker/engine/host_memory.h"
 #include "worker/engine/tensor_types.h"
 #include "worker/engine/transitions.h"
 
@@ -64,7 +65,7 @@ std::vector<std::int64_t> piece_begins(std::int64_t count, int holders) {
 
 Result<ShardedStorage> ShardedStorage::make(const model::ModelGraph& graph, const WeightSource& weights,
                                             const std::vector<int>& parameters, Sharding sharding,
-                                            plan::Precision precision, const LocalView* view) {
+                                            plan::Precision precision, const LocalView* view, bool state_on_host) {
   const at::NoGradGuard no_grad;
   ShardedStorage storage;
   storage.sharding_ = std::move(sharding);
@@ -76,12 +77,12 @@ Result<ShardedStorage> ShardedStorage::make(const model::ModelGraph& graph, cons
   storage.values_ = at::zeros({storage.byte_of(storage.count_)}, options_of(DType::UInt8));
   // In float32 the piece of what is computed with is the master; not so where that comes and goes.
   if (storage.mixed_ || storage.sharding_.releases) {
-    storage.masters_ = at::zeros({own}, options);
+    storage.masters_ = make_state(own, state_on_host && storage.mixed_);
   } else {
     storage.masters_ = storage.wide(storage.begin_, storage.end_);
   }
-  storage.first_moment_ = at::zeros({own}, options);
-  storage.second_moment_ = at::zeros({own}, options);
+  storage.first_moment_ = make_state(own, state_on_host);
+  storage.second_moment_ = make_state(own, state_on_host);
   // Under ZeRO 1 the piece is there from the reduction to the update, and the whole until then.
   if (storage.sharding_.zero_stage >= 2) storage.gradient_ = at::zeros({own}, options);
   storage.make_leaves();

@@ -40,7 +40,8 @@ class ShardedStorage {
   /// `view`: which parts of the parameters, on a mesh (`graph` is the part's). Errors: as WeightSource.
   [[nodiscard]] static Result<ShardedStorage> make(const model::ModelGraph& graph, const WeightSource& weights,
                                                    const std::vector<int>& parameters, Sharding sharding,
-                                                   plan::Precision precision, const LocalView* view = nullptr);
+                                                   plan::Precision precision, const LocalView* view = nullptr,
+                                                   bool state_on_host = false);
 
   /// Autograd leaves of the i-th parameter: what is read as a master, and its 16-bit copy; undefined where not read.
   [[nodiscard]] const at::Tensor& leaf(std::size_t i) const { return entries_[i].leaf; }

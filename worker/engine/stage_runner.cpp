@@ -47,12 +47,16 @@ StageRunner::StageRunner(const model::ModelGraph& graph, LoweredStage stage, Par
     }
     parameter_edges_.push_back(std::move(edges));
   }
+  for (const at::Tensor& tensor : locals_)
+    if (tensor.defined()) resident_.insert(tensor.storage().unsafeGetStorageImpl());
 }
 
 Result<std::unique_ptr<StageRunner>> StageRunner::make(const model::ModelGraph& graph, const LoweringOptions& options,
                                                        const WeightSource& weights, ParameterStore& store) {
   COX_TRY(LoweredStage stage, lower_stage(graph, options, weights));
-  return std::unique_ptr<StageRunner>(new StageRunner(graph, std::move(stage), store));
+  std::unique_ptr<StageRunner> runner(new StageRunner(graph, std::move(stage), store));
+  if (options.offload_activations) runner->mover_ = std::make_unique<HostMover>();
+  return runner;
 }
 
 MicroBatch StageRunner::make_micro_batch(const RunMode& mode) const {
@@ -105,6 +109,7 @@ void StageRunner::enter(MicroBatch& batch, int index, bool with_graph, bool repl
     // Its last reader takes the tensor along, so that it can be freed in the middle of the segment.
     const bool last = replay ? stage_.first_recompute_use[v] == index : !recomputed && dies_in(batch, v, index);
     at::Tensor tensor = last ? std::move(batch.values[v]) : batch.values[v];
+    if (last && mover_ && !replay && tensor.defined()) entered_.push_back(tensor.storage().getWeakStorageImpl());
     edges.push_back(with_graph && graph_.values[v].requires_grad ? make_leaf(tensor) : Edge());
     locals_[v] = std::move(tensor);
   }
@@ -127,9 +132,68 @@ void StageRunner::run_segment(MicroBatch& batch, int index, bool with_graph, boo
   const at::AutoGradMode grad_mode(with_graph);
   RunMode mode = batch.mode;
   mode.replay = replay;
+  entered_.clear();
   enter(batch, index, with_graph, replay);
+  const bool moves = mover_ && batch.mode.training && !replay;
+  if (with_graph && !replay && (moves || !stage_.segments[index].again.empty())) return run_keeping(batch, index, mode);
   run_code(stage_.segments[index].code, mode);
   leave(batch, index, with_graph, replay);
+  if (moves) move_out(batch, index, {});
+}
+
+void StageRunner::run_keeping(MicroBatch& batch, int index, const RunMode& mode) {
+  KeepingRun run(graph_, stage_.segments[index], locals_, resident_, mover_ != nullptr);
+  run.run(mode, [&](model::OpId op) { current_ = op; });
+  current_ = -1;
+  leave(batch, index, true, false);
+  BlockStorages& storages = batch.graphs[index].storages;
+  storages = run.take();
+  if (mover_) move_out(batch, index, std::move(storages.kept));
+}
+
+// What the block received and nobody reads again before its backward.
+void StageRunner::add_kept_inputs(MicroBatch& batch, int index, std::vector<c10::Storage>& kept) {
+  const auto is_moved = [&](const c10::Storage& storage) {
+    return std::any_of(kept.begin(), kept.end(), [&](const c10::Storage& other) {
+      return other.unsafeGetStorageImpl() == storage.unsafeGetStorageImpl();
+    });
+  };
+  // Values may be views of one storage.
+  const auto num_values = [&](const c10::Storage& storage) {
+    return std::count_if(batch.values.begin(), batch.values.end(), [&](const at::Tensor& value) {
+      return value.defined() && value.storage().unsafeGetStorageImpl() == storage.unsafeGetStorageImpl();
+    });
+  };
+  const auto add = [&](c10::Storage storage, std::ptrdiff_t values) {
+    const bool stays = storage.nbytes() == 0 || resident_.count(storage.unsafeGetStorageImpl()) > 0 ||
+                       num_values(storage) > values || is_moved(storage);
+    if (!stays) kept.push_back(std::move(storage));
+  };
+  for (const auto& entered : entered_)
+    if (auto storage = entered.lock()) add(c10::Storage(std::move(storage)), 0);
+  entered_.clear();
+  // A block that recomputes holds them as values.
+  for (const ValueId v : stage_.segments[index].inputs) {
+    const at::Tensor& tensor = batch.values[v];
+    if (tensor.defined() && stage_.is_sent[v] == 0 && stage_.last_forward_use[v] <= index) add(tensor.storage(), 1);
+  }
+}
+
+// One block's storages are on their way while the next one computes.
+void StageRunner::move_out(MicroBatch& batch, int index, std::vector<c10::Storage> kept) {
+  add_kept_inputs(batch, index, kept);
+  if (kept.empty()) return;
+  batch.graphs[index].moved = mover_->move_out(std::move(kept));
+  leaving_.push_back(batch.graphs[index].moved);
+  for (; leaving_.size() > 1; leaving_.pop_front()) mover_->wait(leaving_.front());
+}
+
+// This block's are back before its backward begins; those of the block below come beside it.
+void StageRunner::bring_back(MicroBatch& batch, int index) {
+  const std::shared_ptr<MovedStorages> moved = std::move(batch.graphs[index].moved);
+  if (moved) mover_->move_back(moved);
+  if (index > 0 && batch.graphs[index - 1].moved) mover_->move_back(batch.graphs[index - 1].moved);
+  if (moved) mover_->wait(moved);
 }
 
 Result<void> StageRunner::forward(MicroBatch& batch, int first_block, int end_block) {
@@ -156,8 +220,14 @@ void StageRunner::add_parameter_gradients(int index, variable_list::iterator gra
 }
 
 void StageRunner::run_backward(MicroBatch& batch, int index, bool split) {
-  const Segment& segment = stage_.segments[index];
+  Segment& segment = stage_.segments[index];
+  if (mover_) bring_back(batch, index);
   if (segment.recompute) run_segment(batch, index, true, true);
+  if (!batch.graphs[index].storages.emptied.empty()) {
+    RunMode mode = batch.mode;
+    mode.replay = true;
+    run_again(graph_, segment, locals_, mode, std::exchange(batch.graphs[index].storages, {}));
+  }
   SegmentGraph graph = std::move(batch.graphs[index]);
   batch.graphs[index] = {};
   std::vector<Edge> roots;

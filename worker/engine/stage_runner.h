@@ -6,11 +6,14 @@
 #include <ATen/core/TensorBody.h>
 #include <torch/csrc/autograd/function.h>
 
+#include <deque>
 #include <functional>
 #include <memory>
 #include <vector>
 
 #include "common/result.h"
+#include "worker/engine/block_storages.h"
+#include "worker/engine/host_memory.h"
 #include "worker/engine/lowering.h"
 #include "worker/engine/parameter_store.h"
 #include "worker/engine/split_backward.h"
@@ -21,6 +24,8 @@ namespace coxswain::worker {
 struct SegmentGraph {
   std::vector<torch::autograd::Edge> inputs;  // of Segment::inputs; invalid where no gradient flows
   std::vector<std::pair<model::ValueId, torch::autograd::Edge>> outputs;
+  BlockStorages storages;                // what was emptied and is made again before backward
+  std::shared_ptr<MovedStorages> moved;  // what is on the host
 };
 
 /// What one micro-batch keeps; freed piece by piece as nothing needs it any more.
@@ -67,6 +72,10 @@ class StageRunner {
   void run_code(Code& code, const RunMode& mode);
   void enter(MicroBatch& batch, int index, bool with_graph, bool replay);
   void leave(MicroBatch& batch, int index, bool with_graph, bool replay);
+  void run_keeping(MicroBatch& batch, int index, const RunMode& mode);
+  void add_kept_inputs(MicroBatch& batch, int index, std::vector<c10::Storage>& kept);
+  void move_out(MicroBatch& batch, int index, std::vector<c10::Storage> kept);
+  void bring_back(MicroBatch& batch, int index);
   void run_backward(MicroBatch& batch, int index, bool split);
   void add_parameter_gradients(int index, std::vector<at::Tensor>::iterator gradients);
   /// `body` of each block in reverse.
@@ -80,7 +89,12 @@ class StageRunner {
   std::vector<at::Tensor> locals_;  // by value id (copies of parameters past them); constants and parameters always,
                                     // others while a segment runs
   std::vector<std::vector<torch::autograd::Edge>> parameter_edges_;  // by segment
-  model::OpId current_ = -1;                                         // for error messages
+  StorageSet resident_;               // of constants and parameters, where storages are emptied
+  std::unique_ptr<HostMover> mover_;  // where activations are offloaded
+  /// Inputs of the segment that runs which no later one reads.
+  std::vector<c10::weak_intrusive_ptr<c10::StorageImpl>> entered_;
+  std::deque<std::shared_ptr<MovedStorages>> leaving_;
+  model::OpId current_ = -1;  // for error messages
 };
 
 }  // namespace coxswain::worker

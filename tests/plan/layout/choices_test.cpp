@@ -49,6 +49,54 @@ TEST_CASE("a context axis splits no parameter", "[choices_test]") {
   for (const Choice& choice : choices.at(0).choices) CHECK(choice.reads[1].kind != Form::Kind::Shard);
 }
 
+TEST_CASE("members of several runs split no rows that an index counts from the first", "[choices_test]") {
+  LayoutGraph builder;
+  const auto table = builder.value({8, 16}), index = builder.value({kSamples, 6}, false);
+  const auto weight = builder.parameter({8, 16});
+  const auto rows = builder.op(
+      "aten::add.Tensor",
+      {{"self", model::ValueRef{table}}, {"other", model::ValueRef{weight}}, {"alpha", model::Dim(1)}}, {8, 16});
+  const auto result = builder.op("aten::embedding",
+                                 {{"weight", model::ValueRef{rows}},
+                                  {"indices", model::ValueRef{index}},
+                                  {"padding_idx", model::Dim(-1)},
+                                  {"scale_grad_by_freq", false},
+                                  {"sparse", false}},
+                                 {kSamples, 6, 16});
+  std::vector<int> edge_dims;
+  auto& graph = builder.finish(result);
+  MeshStep step = tests::tensor_step(graph, 2, edge_dims);
+  CHECK(has_read(list_choices(graph, {0, 1}, step).at(1), 0, shard({0, 1, 8, 1})));
+  step.runs = 2;
+  CHECK_FALSE(has_read(list_choices(graph, {0, 1}, step).at(1), 0, shard({0, 1, 8, 1})));
+  CHECK(has_read(list_choices(graph, {0, 1}, step).at(1), 1, shard({1, 1, 6, 1})));
+}
+
+TEST_CASE("attention with a learned mask goes around no ring", "[choices_test]") {
+  for (const bool learned : {false, true}) {
+    LayoutGraph builder;
+    const auto query = builder.value({kSamples, 4, 8, 16}), mask = builder.value({1, 4, 8, 8}, learned);
+    const auto result = builder.op("aten::scaled_dot_product_attention",
+                                   {{"query", model::ValueRef{query}},
+                                    {"key", model::ValueRef{query}},
+                                    {"value", model::ValueRef{query}},
+                                    {"attn_mask", model::ValueRef{mask}},
+                                    {"dropout_p", 0.0},
+                                    {"is_causal", false},
+                                    {"scale", model::None{}},
+                                    {"enable_gqa", false}},
+                                   {kSamples, 4, 8, 16});
+    std::vector<int> edge_dims;
+    auto& graph = builder.finish(result);
+    MeshStep step = tests::tensor_step(graph, 2, edge_dims);
+    step.kind = AxisKind::Context;
+    const std::vector<Choice> choices = list_choices(graph, {0, 1}, step).at(0).choices;
+    const auto rings = std::count_if(choices.begin(), choices.end(),
+                                     [](const Choice& c) { return c.kind == Choice::Kind::RingAttention; });
+    CHECK(rings == (learned ? 0 : 1));
+  }
+}
+
 TEST_CASE("an operator without a rule is replicated", "[choices_test]") {
   LayoutGraph builder;
   const auto input = builder.value({kSamples, 16});

@@ -1,5 +1,7 @@
 #include "plan/layout/form.h"
 
+#include <algorithm>
+
 #include <catch2/catch.hpp>
 
 using namespace coxswain::plan;
@@ -49,6 +51,72 @@ TEST_CASE("whole and contiguous factors refuse", "[form_test]") {
   op.factors[1].contiguous = true;
   CHECK(factor_of(op.outputs[0], op, {1, 1, 2, 2}));
   CHECK_FALSE(factor_of(op.outputs[0], op, {1, 2, 2, 1}));
+}
+
+namespace {
+
+std::vector<std::int64_t> rows_of(const std::vector<Cut::Run>& runs) {
+  std::vector<std::int64_t> rows;
+  for (const Cut::Run& run : runs)
+    for (std::int64_t i = 0; i < run.size; ++i) rows.push_back(run.first + i);
+  return rows;
+}
+
+}  // namespace
+
+TEST_CASE("two runs are the same rows, each once, in as many pieces of nearly equal size", "[form_test]") {
+  CHECK(runs_of_extent(8, 2, 0, 2) == std::vector<Cut::Run>{{0, 2}, {6, 2}});
+  CHECK(runs_of_extent(8, 2, 1, 2) == std::vector<Cut::Run>{{2, 2}, {4, 2}});
+  CHECK(runs_of_extent(8, 2, 1, 1) == std::vector<Cut::Run>{{4, 4}});
+  for (std::int64_t extent = 1; extent < 40; ++extent) {
+    for (int size = 1; size <= extent && size < 9; ++size) {
+      CAPTURE(extent, size);
+      std::vector<int> taken(static_cast<std::size_t>(extent), 0);
+      std::int64_t least = extent, most = 0;
+      for (int index = 0; index < size; ++index) {
+        const auto runs = runs_of_extent(extent, size, index, 2);
+        REQUIRE(runs.size() == 2);
+        CHECK(runs[0].first + runs[0].size <= runs[1].first);
+        CHECK(total_rows(runs) == part_of_extent(extent, size, index).size);
+        for (const std::int64_t row : rows_of(runs)) ++taken.at(static_cast<std::size_t>(row));
+        for (const Cut::Run& run : runs) {
+          least = std::min(least, run.size);
+          most = std::max(most, run.size);
+        }
+      }
+      CHECK(taken == std::vector<int>(static_cast<std::size_t>(extent), 1));
+      CHECK(most - least <= 1);
+    }
+  }
+}
+
+TEST_CASE("members of two runs see as many rows under causality, to one row", "[form_test]") {
+  // Row r sees r + 1 rows.
+  const auto spread = [](std::int64_t extent, int size, int runs) {
+    std::vector<std::int64_t> pairs;
+    for (int index = 0; index < size; ++index) {
+      pairs.push_back(0);
+      for (const std::int64_t row : rows_of(runs_of_extent(extent, size, index, runs))) pairs.back() += row + 1;
+    }
+    const auto [least, most] = std::minmax_element(pairs.begin(), pairs.end());
+    return *most - *least;
+  };
+  for (std::int64_t extent = 2; extent < 100; ++extent) {
+    for (int size = 2; size <= extent && size < 17; ++size) {
+      CAPTURE(extent, size);
+      CHECK(spread(extent, size, 2) <= (extent % (2 * size) == 0 ? 0 : extent));
+    }
+  }
+  CHECK(spread(96, 4, 1) == 3 * 24 * 24);
+}
+
+TEST_CASE("rows of rows are rows of the whole", "[form_test]") {
+  const std::vector<Cut::Run> held{{2, 3}, {9, 3}};
+  CHECK(runs_of_part(held, {{0, 2}}) == std::vector<Cut::Run>{{2, 2}, {4, 0}});
+  CHECK(runs_of_part(held, {{2, 2}}) == std::vector<Cut::Run>{{4, 1}, {9, 1}});
+  CHECK(runs_of_part(held, {{4, 2}}) == std::vector<Cut::Run>{{10, 2}, {12, 0}});
+  CHECK(runs_of_part({{4, 4}}, {{1, 2}}) == std::vector<Cut::Run>{{5, 2}});
+  CHECK(runs_of_part(held, {{1, 1}, {3, 2}}) == std::vector<Cut::Run>{{3, 1}, {9, 2}, {11, 0}});
 }
 
 TEST_CASE("parts are as equal as can be", "[form_test]") {

@@ -63,6 +63,27 @@ TEST_CASE("a gather of parts of parts becomes one in the order of the positions"
   }
 }
 
+TEST_CASE("a gather of parts of two runs names two runs a position", "[merge_test]") {
+  LayoutGraph builder;
+  const auto gather = [](model::ValueId of, int axes, const Dims& runs) {
+    return std::vector<model::Argument>{{"self", model::ValueRef{of}},
+                                        {"axes", Dim(axes)},
+                                        {"dim", Dim(1)},
+                                        {"outer", Dim(1)},
+                                        {"inner", Dim(1)},
+                                        {"runs", runs}};
+  };
+  // 12 rows in pieces of 3: 0 and 3, 1 and 2; then the 6 of each in parts of 4 and 2.
+  const auto input = builder.value({4, 4});
+  const auto half = builder.op("coxswain::all_gather", gather(input, 2, Dims{0, 4, 4, 2}), {4, 6});
+  const auto all = builder.op("coxswain::all_gather", gather(half, 1, Dims{0, 3, 9, 3, 3, 3, 6, 3}), {4, 12});
+  LocalGraph local = local_of(builder, all);
+  merge_transitions(local);
+  REQUIRE(local.graph.ops.size() == 1);
+  CHECK(std::get<Dims>(local.graph.ops[0].arguments[5].value) ==
+        Dims{0, 3, 9, 1, 10, 2, 12, 0, 3, 3, 6, 1, 7, 2, 9, 0});
+}
+
 TEST_CASE("a value that someone else reads stays", "[merge_test]") {
   LayoutGraph builder;
   const auto input = builder.value({4, 8});
