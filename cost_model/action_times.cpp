@@ -70,6 +70,8 @@ bool priced_elsewhere(const plan::Action& action) {
   switch (action.kind) {
     case plan::ActionKind::GatherParameter:
     case plan::ActionKind::GatherReused:
+    // C33: with its bucket's reduction.
+    case plan::ActionKind::ReduceExperts:
     // Norms and biases of a mesh: little beside the buckets, which are priced as if they held all.
     case plan::ActionKind::ReduceShared: return true;
     case plan::ActionKind::ReduceGradient: return action.micro_batch >= 0;

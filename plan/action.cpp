@@ -10,7 +10,7 @@ namespace coxswain::plan {
 namespace {
 
 /// Which numbers an action of a kind carries in its text.
-enum class Form { Plain, MicroBatch, MicroBatchBlocks, MaybeMicroBatchBlocks, Tied };
+enum class Form { Plain, MicroBatch, MicroBatchBlocks, MaybeMicroBatchBlocks, Blocks, Tied };
 
 struct KindRow {
   ActionKind kind;
@@ -41,6 +41,7 @@ constexpr std::array kRows{
     KindRow{ActionKind::GatherParameter, "gather_parameter", "GATHER_PARAM", Stream::Gather,
             Form::MaybeMicroBatchBlocks},
     KindRow{ActionKind::GatherReused, "gather_reused", "GATHER_REUSED", Stream::Gather, Form::Plain},
+    KindRow{ActionKind::ReduceExperts, "reduce_experts", "REDUCE_EXPERTS", Stream::Reduce, Form::Blocks},
 };
 
 const KindRow& row_of(ActionKind kind) {
@@ -137,8 +138,8 @@ std::optional<Action> parse_action(std::string_view text) {
     action.micro_batch = *number;
   }
   // The bare form "F3" is that of schedules, before a stage gives it blocks.
-  const bool blocks =
-      row->form == Form::MaybeMicroBatchBlocks || (row->form == Form::MicroBatchBlocks && !text.empty());
+  const bool blocks = row->form == Form::MaybeMicroBatchBlocks || row->form == Form::Blocks ||
+                      (row->form == Form::MicroBatchBlocks && !text.empty());
   if (blocks && !take_blocks(text, action)) return std::nullopt;
   if (!text.empty()) return std::nullopt;
   return action;

@@ -31,12 +31,13 @@ enum class ActionKind {
   ReduceReused,     // ZeRO 2 and 3: gradients of the parameters that several blocks of the stage use; each its piece
   GatherParameter,  // parameters of one bucket from the pieces: ZeRO 1 and 2 after the update, ZeRO 3 ahead of use
   GatherReused,     // those of ReduceReused, after the update
+  ReduceExperts,    // tables of experts of one bucket, over the devices that hold the same experts
 };
 
 struct Action {
   ActionKind kind = ActionKind::Forward;
   int micro_batch = -1;                  // -1: not of one micro-batch
-  int first_block = -1, end_block = -1;  // compute, ReduceGradient and GatherParameter
+  int first_block = -1, end_block = -1;  // compute, ReduceGradient, ReduceExperts and GatherParameter
   int tied = -1;                         // index into tied_parameters(), ReduceTied
   int chunk = 0;                         // of the stage, compute and edges of a micro-batch
   friend bool operator==(const Action&, const Action&) = default;

@@ -17,6 +17,7 @@ struct Capabilities {
   bool zero_bubble = false;             // schedules whose backward is split: zbh1, zbh2; with chunks zbv
   bool chunks = false;                  // several chunks a stage: interleaved
   int max_context = 1, max_expert = 1;  // devices of a context axis, replicas of an expert axis
+  bool expert_combined = false;         // with ZeRO over holders of the same experts, and with unequal meshes
   bool selective_recompute = false;
   bool offload = false;
   friend bool operator==(const Capabilities&, const Capabilities&) = default;
@@ -29,13 +30,14 @@ inline constexpr Capabilities kRunnable{.max_tensor = 64,
                                         .zero_bubble = true,
                                         .chunks = true,
                                         .max_context = 64,
+                                        .max_expert = 64,
                                         .selective_recompute = true,
                                         .offload = true};
 /// What `launch train` searches where the job asks for nothing more: what runs and whose predicted steps were held
 /// against measured ones. Constraints widen it (planner::searched_capabilities).
 inline constexpr Capabilities kUnasked = [] {
   Capabilities unasked = kRunnable;
-  unasked.max_tensor = unasked.max_context = 1;
+  unasked.max_tensor = unasked.max_context = unasked.max_expert = 1;
   unasked.max_zero_stage = 0;
   unasked.selective_recompute = unasked.offload = false;
   return unasked;
@@ -49,6 +51,7 @@ inline constexpr Capabilities kPlannable{.max_tensor = 64,
                                          .chunks = true,
                                          .max_context = 64,
                                          .max_expert = 64,
+                                         .expert_combined = true,
                                          .selective_recompute = true,
                                          .offload = true};
 

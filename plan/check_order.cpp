@@ -1,6 +1,7 @@
 // Runs every rank's program with rendezvous edges and collectives and no buffering: a send ends only when every peer is
 // at its receive, a collective only when every member is at it, and a compute action on a mesh, which has
-// collectives inside, only when every position is at it. What is stuck at the end is a deadlock. Since
+// collectives inside, only when every position is at it; one on blocks with experts, between which rows travel, only
+// when every replica that holds some of them is. What is stuck at the end is a deadlock. Since
 // rendezvous is the least that any backend gives and actions start as early as they may, no backend can get stuck where
 // this did not.
 #include <algorithm>
@@ -11,6 +12,7 @@
 
 #include "common/ensure.h"
 #include "plan/derive.h"
+#include "plan/experts.h"
 
 namespace coxswain::plan {
 namespace {
@@ -68,6 +70,9 @@ struct Rank {
   int role = -1;
   int stage = 0, position = 0;  // of StageReplicas
   int first = 0, devices = 1;   // of its mesh: ranks [first, first + devices)
+  /// Of the replicas that hold all experts together: ranks [experts_first, experts_first + experts_devices).
+  int experts_first = 0, experts_devices = 1;
+  int expert_index = 0;
   const RankProgram* program = nullptr;
   std::array<std::vector<Peer>, kNumStreams> peers;  // edge streams
   std::array<Flight, kNumStreams> flights;
@@ -76,6 +81,7 @@ struct Rank {
 class OrderCheck {
  public:
   OrderCheck(const Plan& plan, const model::ModelGraph& graph) : plan_(plan), groups_(make_groups(plan, graph)) {
+    find_expert_blocks(graph);
     make_ranks();
     make_peers();
     index_groups();
@@ -94,6 +100,16 @@ class OrderCheck {
   }
 
  private:
+  void find_expert_blocks(const model::ModelGraph& graph) {
+    expert_blocks_.assign(graph.blocks.size(), 0);
+    const std::vector<std::int64_t> counts = divided_counts(plan_, graph);
+    if (counts.empty()) return;
+    const auto uses = trainable_uses(graph);
+    for (std::size_t p = 0; p < counts.size(); ++p)
+      for (const int block : counts[p] > 0 ? uses[p] : std::vector<int>{})
+        expert_blocks_[static_cast<std::size_t>(block)] = 1;
+  }
+
   void make_ranks() {
     programs_.reserve(plan_.roles.size());
     std::map<std::pair<int, int>, int> role_of;  // (stage, replica)
@@ -113,6 +129,7 @@ class OrderCheck {
           rank.position = shard_position(plan_.stages[s], static_cast<int>(p));
           rank.first = static_cast<int>(ranks_.size() - p);
           rank.devices = static_cast<int>(plan_.stages[s].replicas[r].devices.size());
+          set_experts(rank, plan_.stages[s], static_cast<int>(r));
           rank.program = &programs_[static_cast<std::size_t>(rank.role)];
           ranks_.push_back(std::move(rank));
           states_.emplace_back(*ranks_.back().program);
@@ -120,14 +137,35 @@ class OrderCheck {
       }
     }
     queued_.assign(ranks_.size(), 1);
-    computing_.assign(ranks_.size(), 0);
+    computing_.resize(2 * ranks_.size());
     int first = 0;
     for (const Stage& stage : plan_.stages) {
       std::vector<int>& whole = stages_.emplace_back();
       for (const Replica& replica : stage.replicas)
         for (std::size_t p = 0; p < replica.devices.size(); ++p) whole.push_back(first++);
     }
+    // Behind the stages: who holds the same experts, by stage, position and place.
+    for (std::size_t r = 0; r < ranks_.size(); ++r) {
+      const Rank& rank = ranks_[r];
+      if (rank.experts_devices == rank.devices) continue;
+      const auto number = static_cast<int>(groups_.size() + stages_.size());
+      const auto [holders, added] = holders_.emplace(std::tuple(rank.stage, rank.position, rank.expert_index), number);
+      if (added) stages_.emplace_back();
+      stages_[static_cast<std::size_t>(holders->second) - groups_.size()].push_back(static_cast<int>(r));
+    }
     meeting_.resize(groups_.size() + stages_.size());
+  }
+
+  static void set_experts(Rank& rank, const Stage& stage, int replica) {
+    const ExpertPlace place = expert_place(stage, replica);
+    rank.expert_index = place.index;
+    rank.experts_first = rank.first;
+    rank.experts_devices = 0;
+    for (int r = replica - place.index; r < replica - place.index + place.size; ++r) {
+      const auto devices = static_cast<int>(stage.replicas[static_cast<std::size_t>(r)].devices.size());
+      rank.experts_devices += devices;
+      if (r < replica) rank.experts_first -= devices;
+    }
   }
 
   void make_peers() {
@@ -166,8 +204,13 @@ class OrderCheck {
   }
 
   /// As group_of, with a look-up instead of a search.
-  int group_at(int stage, int position, const Action& action) const {
+  int group_at(const Rank& rank, const Action& action) const {
+    const int stage = rank.stage, position = rank.position;
     if (action.kind == ActionKind::ReduceShared) return static_cast<int>(groups_.size()) + stage;
+    if (action.kind == ActionKind::ReduceExperts) {
+      const auto found = holders_.find({stage, position, rank.expert_index});
+      return found == holders_.end() ? -1 : found->second;
+    }
     std::tuple<GroupKind, int, int> key{GroupKind::World, 0, 0};
     if (action.kind == ActionKind::ReduceTied) {
       key = {GroupKind::Tied, action.tied, 0};
@@ -203,7 +246,7 @@ class OrderCheck {
         if (action < 0) continue;
         states_[r].started(action);
         moved = true;
-        if (stream == Stream::Compute && ranks_[r].devices > 1) {
+        if (stream == Stream::Compute && num_together(rank, action) > 1) {
           compute_together(rank, action);
         } else if (stream == Stream::Compute) {
           states_[r].finished(action);
@@ -223,14 +266,36 @@ class OrderCheck {
     wake(rank);
   }
 
-  // Positions of a mesh have one list, so all come to the same action.
+  /// Rows of tables travel in it.
+  [[nodiscard]] bool has_experts(const Action& action) const {
+    for (int block = action.first_block; block >= 0 && block < action.end_block; ++block)
+      if (expert_blocks_[static_cast<std::size_t>(block)] != 0) return true;
+    return false;
+  }
+
+  [[nodiscard]] int num_together(int rank, int action) const {
+    const Rank& self = ranks_[static_cast<std::size_t>(rank)];
+    return has_experts(action_of(rank, action)) ? self.experts_devices : self.devices;
+  }
+
+  // Positions of a mesh have one list, so all come to the same action. Replicas may have lists of their own.
   void compute_together(int rank, int action) {
     const Rank& self = ranks_[static_cast<std::size_t>(rank)];
     ranks_[static_cast<std::size_t>(rank)].flights[slot_of(Stream::Compute)].action = action;
-    int& present = computing_[static_cast<std::size_t>(self.first)];
-    if (++present < self.devices) return;
-    present = 0;
-    for (int member = self.first; member < self.first + self.devices; ++member) finish(member, Stream::Compute);
+    const int together = num_together(rank, action);
+    const std::size_t slot = together > self.devices ? ranks_.size() + static_cast<std::size_t>(self.experts_first)
+                                                     : static_cast<std::size_t>(self.first);
+    std::vector<Present>& present = computing_[slot];
+    if (!present.empty() && !(action_of(present.front().rank, present.front().action) == action_of(rank, action))) {
+      add_error(rank, action, "replicas that hold experts together are at different compute actions",
+                to_text(action_of(present.front().rank, present.front().action)) + " as on rank " +
+                    std::to_string(present.front().rank),
+                to_text(action_of(rank, action)), "all replicas of an expert axis compute in one order");
+      return;
+    }
+    present.push_back({rank, action, Stream::Compute});
+    if (static_cast<int>(present.size()) < together) return;
+    for (const Present& member : std::exchange(present, {})) finish(member.rank, Stream::Compute);
   }
 
   const Action& action_of(int rank, int action) const {
@@ -267,7 +332,7 @@ class OrderCheck {
   void meet(int rank, Stream stream, int action) {
     ranks_[static_cast<std::size_t>(rank)].flights[slot_of(stream)].action = action;
     const Rank& self = ranks_[static_cast<std::size_t>(rank)];
-    const int group = group_at(self.stage, self.position, action_of(rank, action));
+    const int group = group_at(self, action_of(rank, action));
     if (group < 0) return finish(rank, stream);
     std::vector<Present>& present = meeting_[static_cast<std::size_t>(group)];
     if (!present.empty()) {
@@ -319,7 +384,7 @@ class OrderCheck {
       if (flight.action < 0 || stream == Stream::Compute) continue;
       const Action& action = action_of(rank, flight.action);
       if (is_collective(stream)) {
-        const int group = group_at(self.stage, self.position, action);
+        const int group = group_at(self, action);
         for (const int member : members_of(group)) {
           const auto& theirs = ranks_[static_cast<std::size_t>(member)].program->actions;
           if (std::find(theirs.begin(), theirs.end(), action) != theirs.end()) continue;
@@ -378,9 +443,13 @@ class OrderCheck {
     int rank = -1, action = -1;
     Stream stream = Stream::Reduce;
   };
-  std::vector<std::vector<int>> stages_;       // ranks, for REDUCE_SHARED: groups behind groups_
-  std::vector<std::vector<Present>> meeting_;  // per group: members that are at its collective
-  std::vector<int> computing_;                 // per mesh, at its first rank: positions that are at its compute action
+  // Ranks, for REDUCE_SHARED by stage, then for REDUCE_EXPERTS: groups behind groups_.
+  std::vector<std::vector<int>> stages_;
+  std::map<std::tuple<int, int, int>, int> holders_;  // of the same experts, by stage, position, place
+  std::vector<char> expert_blocks_;                   // by block
+  std::vector<std::vector<Present>> meeting_;         // per group: members that are at its collective
+  /// Who is at its compute action: of a mesh, at its first rank; behind those of replicas with an expert axis.
+  std::vector<std::vector<Present>> computing_;
   std::deque<int> ready_;
   std::vector<char> queued_;
   std::map<std::tuple<int, int, std::string>, bool> reported_;

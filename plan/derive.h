@@ -62,10 +62,19 @@ namespace coxswain::plan {
 [[nodiscard]] std::vector<int> make_bucket_starts(const Stage& stage, const std::vector<Bytes>& block_bytes,
                                                   Bytes bucket_bytes);
 
+/// What a list depends on besides its plan.
+struct StageParameters {
+  bool reused = false;             // has_reused
+  std::vector<int> expert_blocks;  // reduced_expert_blocks (experts.h)
+};
+[[nodiscard]] StageParameters find_parameters(const Stage& stage, const std::vector<std::int64_t>& expert_counts,
+                                              const std::vector<std::vector<int>>& uses);
+
 /// The complete list of `stage`, with `schedule` (F and B, or I and W; micro-batch and chunk only) as the order of its
 /// compute part.
 [[nodiscard]] std::vector<Action> stage_actions(const Plan& plan, int stage, const std::vector<Action>& schedule,
-                                                const std::vector<TiedParameter>& tied, bool shared,
+                                                const std::vector<TiedParameter>& tied,
+                                                const StageParameters& parameters,
                                                 ListDetail detail = ListDetail::Complete);
 
 /// F and B (or I, W) of a list in its order; a backward in parts counts once.

@@ -176,7 +176,8 @@ int group_of(const Plan& plan, const std::vector<Group>& groups, int stage, cons
     case ActionKind::BackwardWeight:
     case ActionKind::CountLoss:
     case ActionKind::Optimizer:
-    case ActionKind::ReduceShared: return -1;  // a group of layout/mesh_groups.h
+    case ActionKind::ReduceExperts:
+    case ActionKind::ReduceShared: return -1;  // groups of layout/mesh_groups.h
     case ActionKind::SendActivation:
     case ActionKind::ReceiveActivation:
     case ActionKind::SendGradient:

@@ -63,8 +63,19 @@ struct Edge {
 [[nodiscard]] std::vector<Action> evaluation_actions(const Plan& plan, int stage);
 
 /// Communication groups, in the one global order in which every rank makes its communicators.
-/// Mesh and Stage are made by layout/mesh_groups.h.
-enum class GroupKind { World, StageReplicas, ActivationEdge, GradientEdge, Tied, StageGather, Mesh, Stage };
+/// The last four are made by layout/mesh_groups.h.
+enum class GroupKind {
+  World,
+  StageReplicas,
+  ActivationEdge,
+  GradientEdge,
+  Tied,
+  StageGather,
+  Mesh,
+  Stage,
+  Experts,       // one position of the replicas in a row that hold all experts together
+  ExpertHolders  // devices of one tensor position that hold the same experts
+};
 struct Group {
   GroupKind kind = GroupKind::World;
   int index = 0;           // stage; Edge::index; tied index

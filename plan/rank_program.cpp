@@ -45,7 +45,8 @@ struct Positions {
     } else if (is_edge(kind)) {
       edge[static_cast<std::size_t>(stream_of(kind))].emplace(key_of(action), i);
     } else if (kind == ActionKind::ReduceGradient || kind == ActionKind::ReduceTied ||
-               kind == ActionKind::ReduceReused || kind == ActionKind::ReduceShared) {
+               kind == ActionKind::ReduceReused || kind == ActionKind::ReduceShared ||
+               kind == ActionKind::ReduceExperts) {
       reductions.push_back(i);
       if (action.micro_batch >= 0) reduction.emplace(std::pair(action.micro_batch, action.first_block), i);
     } else if (kind == ActionKind::CountLoss) {
@@ -192,6 +193,7 @@ class WaitBuilder {
       case ActionKind::SendGradient: wait(i, find(at_.backward_last, key)); break;
       case ActionKind::CountLoss: break;
       case ActionKind::ReduceLossCount: wait(i, at_.count_loss); break;
+      case ActionKind::ReduceExperts:
       case ActionKind::ReduceGradient: visit_reduction(action, i); break;
       case ActionKind::GatherParameter: visit_gather(action, i); break;
       case ActionKind::GatherReused: wait(i, at_.optimizer); break;

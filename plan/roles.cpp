@@ -5,23 +5,11 @@
 
 #include "common/ensure.h"
 #include "plan/derive.h"
+#include "plan/experts.h"
+#include "plan/operands.h"
 
 namespace coxswain::plan {
 namespace {
-
-/// Calls `visit` with every value that `op` reads.
-template <class Visit>
-void visit_operands(const model::Op& op, Visit visit) {
-  for (const model::Argument& argument : op.arguments) {
-    if (const auto* one = std::get_if<model::ValueRef>(&argument.value)) {
-      visit(one->id);
-    } else if (const auto* list = std::get_if<std::vector<std::optional<model::ValueRef>>>(&argument.value)) {
-      for (const auto& item : *list) {
-        if (item) visit(item->id);
-      }
-    }
-  }
-}
 
 int stage_of_block(const Plan& plan, int block) {
   for (std::size_t s = 0; s < plan.stages.size(); ++s) {
@@ -33,10 +21,12 @@ int stage_of_block(const Plan& plan, int block) {
 /// Turns the stage's blocks and its place in the pipeline into actions, one compute step at a time.
 class ListBuilder {
  public:
-  ListBuilder(const Plan& plan, int stage, ListDetail detail = ListDetail::Complete)
+  ListBuilder(const Plan& plan, int stage, ListDetail detail = ListDetail::Complete,
+              const std::vector<int>& expert_blocks = {})
       : plan_(plan),
         stage_(plan.stages[static_cast<std::size_t>(stage)]),
         index_(stage),
+        expert_blocks_(expert_blocks),
         zero_(zero_of(stage_)),
         detail_(detail) {}
 
@@ -78,6 +68,7 @@ class ListBuilder {
       add({action.kind, action.micro_batch, part.first_block, part.end_block, -1, action.chunk});
       if (reduces)
         add({ActionKind::ReduceGradient, zero_ >= 2 ? action.micro_batch : -1, part.first_block, part.end_block});
+      if (reduces && has_experts(part)) add({ActionKind::ReduceExperts, -1, part.first_block, part.end_block});
     }
     if (parts.empty()) add({action.kind, action.micro_batch, run.first_block, run.end_block, -1, action.chunk});
     if (edges && has_edge_in(plan_, index_, action.chunk))
@@ -121,9 +112,17 @@ class ListBuilder {
     add({ActionKind::GatherParameter, micro_batch, bucket.first_block, bucket.end_block});
   }
 
+  /// Gradients of tables to add up. Under ZeRO they are priced, but not run (V25).
+  [[nodiscard]] bool has_experts(const BlockRun& bucket) const {
+    return zero_ == 0 && std::any_of(expert_blocks_.begin(), expert_blocks_.end(), [&](int block) {
+             return bucket.first_block <= block && block < bucket.end_block;
+           });
+  }
+
   const Plan& plan_;
   const Stage& stage_;
   int index_;
+  std::vector<int> expert_blocks_;
   int zero_;
   ListDetail detail_;
   BlockRun gathered_{-1, -1};
@@ -188,6 +187,11 @@ bool has_reused(const Stage& stage, const std::vector<std::vector<int>>& uses) {
          });
 }
 
+StageParameters find_parameters(const Stage& stage, const std::vector<std::int64_t>& expert_counts,
+                                const std::vector<std::vector<int>>& uses) {
+  return {has_reused(stage, uses), reduced_expert_blocks(stage, expert_counts, uses)};
+}
+
 std::vector<Bytes> bucket_bytes_of(const Stage& stage, const model::ModelGraph& graph,
                                    const std::vector<std::vector<int>>& uses) {
   std::vector<Bytes> bytes(static_cast<std::size_t>(num_blocks(stage)));
@@ -229,8 +233,9 @@ std::vector<int> make_bucket_starts(const Stage& stage, const std::vector<Bytes>
 }
 
 std::vector<Action> stage_actions(const Plan& plan, int stage, const std::vector<Action>& schedule,
-                                  const std::vector<TiedParameter>& tied, bool shared, ListDetail detail) {
-  ListBuilder list(plan, stage, detail);
+                                  const std::vector<TiedParameter>& tied, const StageParameters& parameters,
+                                  ListDetail detail) {
+  ListBuilder list(plan, stage, detail, parameters.expert_blocks);
   list.start();
   const int chunks = num_chunks(plan.stages[static_cast<std::size_t>(stage)]);
   std::vector<const Action*> last(static_cast<std::size_t>(chunks), nullptr);  // that completes gradients, by chunk
@@ -249,7 +254,7 @@ std::vector<Action> stage_actions(const Plan& plan, int stage, const std::vector
       list.backward(action, &action == last[static_cast<std::size_t>(action.chunk)]);
     }
   }
-  if (shared) list.add({ActionKind::ReduceReused});
+  if (parameters.reused) list.add({ActionKind::ReduceReused});
   if (has_mesh(plan.stages[static_cast<std::size_t>(stage)])) list.add({ActionKind::ReduceShared});
   for (std::size_t t = 0; t < tied.size(); ++t) {
     const std::vector<int>& users = tied[t].stages;
@@ -258,7 +263,7 @@ std::vector<Action> stage_actions(const Plan& plan, int stage, const std::vector
   }
   list.add({ActionKind::ReduceNorm});
   list.add({ActionKind::Optimizer});
-  list.after_update(shared);
+  list.after_update(parameters.reused);
   return list.take();
 }
 
@@ -305,12 +310,13 @@ void fill_roles(Plan& plan, const model::ModelGraph& graph, Bytes bucket_bytes,
   COX_ENSURE(schedules.size() == plan.stages.size(), schedules.size(), plan.stages.size());
   const auto uses = trainable_uses(graph);
   const auto tied = find_tied(plan, uses);
+  const std::vector<std::int64_t> experts = divided_counts(plan, graph);
   plan.roles.clear();
   for (std::size_t s = 0; s < plan.stages.size(); ++s) {
     Stage& stage = plan.stages[s];
     stage.bucket_starts = make_bucket_starts(stage, bucket_bytes_of(stage, graph, uses), bucket_bytes);
     const std::vector<Action> actions =
-        stage_actions(plan, static_cast<int>(s), schedules[s], tied, has_reused(stage, uses), detail);
+        stage_actions(plan, static_cast<int>(s), schedules[s], tied, find_parameters(stage, experts, uses), detail);
     const auto stage_roles_begin = static_cast<std::ptrdiff_t>(plan.roles.size());
     for (std::size_t r = 0; r < stage.replicas.size(); ++r) {
       const auto role =

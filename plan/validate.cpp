@@ -1,4 +1,4 @@
-// Rules V1 to V24 of docs/plan.md. A rule that builds on others is checked only where those hold, so that one mistake
+// Rules V1 to V25 of docs/plan.md. A rule that builds on others is checked only where those hold, so that one mistake
 // is reported once.
 #include <algorithm>
 #include <array>
@@ -7,6 +7,7 @@
 #include <tuple>
 
 #include "plan/derive.h"
+#include "plan/experts.h"
 
 namespace coxswain::plan {
 namespace {
@@ -220,6 +221,7 @@ class Validator {
               std::to_string(plan_.batch.micro), std::to_string(samples));
       holds = false;
     }
+    holds = check_experts(stage, path) && holds;
     if (const int blocks = num_blocks(stage); static_cast<int>(stage.recompute.size()) != blocks) {
       invalid("V18", "recompute needs one entry a block", path + ".recompute", std::to_string(blocks),
               std::to_string(stage.recompute.size()));
@@ -238,6 +240,56 @@ class Validator {
     if (stage.offload != Offload::None && !capabilities_.offload)
       unimplemented("V19", "offload", path + ".offload", "none", std::string(to_text(stage.offload)));
     return holds;
+  }
+
+  /// V25 but the lists: false where no list can be derived.
+  bool check_experts(const Stage& stage, const std::string& path) {
+    if (!has_expert_axis(stage)) return true;
+    const int expert = stage.replicas.front().expert;
+    const auto replicas = static_cast<int>(stage.replicas.size());
+    const bool same = std::all_of(stage.replicas.begin(), stage.replicas.end(),
+                                  [&](const Replica& replica) { return replica.expert == expert; });
+    if (!same || expert < 1 || replicas % expert != 0) {
+      invalid("V25", "replicas cannot hold all experts together, so many in a row", path + ".replicas",
+              "one `expert` for all of them, which divides their number",
+              same ? std::to_string(expert) + " of " + std::to_string(replicas) : "several");
+      return false;
+    }
+    std::int64_t fewest = 0;
+    const std::vector<std::int64_t> counts = expert_counts(graph_);
+    for (std::size_t p = 0; p < counts.size(); ++p) {
+      const std::vector<int> blocks =
+          counts[p] > 0 ? model::blocks_using(graph_, static_cast<int>(p)) : std::vector<int>{};
+      const bool here = std::any_of(blocks.begin(), blocks.end(), [&](int b) { return position_of(stage, b) >= 0; });
+      if (here && (fewest == 0 || counts[p] < fewest)) fewest = counts[p];
+    }
+    if (fewest == 0) return true;
+    if (fewest < expert) {
+      invalid("V25", "fewer experts than replicas that hold them together", path + ".replicas",
+              "at most " + std::to_string(fewest), std::to_string(expert));
+    }
+    if (capabilities_.expert_combined) return true;
+    if (!has_equal_meshes(stage))
+      unimplemented("V25", "an expert axis over unequal meshes", path + ".replicas", "one tensor and one context size",
+                    "several");
+    if (zero_of(stage) > 0 && num_expert_holders(stage) > 1)
+      unimplemented("V25", "ZeRO where several replicas hold the same experts", path + ".zero_stage",
+                    "0, or as large an expert axis as there are replicas", std::to_string(stage.zero_stage));
+    return has_equal_meshes(stage);
+  }
+
+  /// Rows travel inside compute actions: those who exchange them come to the same ones, and divide their backwards
+  /// alike.
+  void check_expert_lists() {
+    for (std::size_t i = 0; i < plan_.roles.size(); ++i) {
+      const Role& role = plan_.roles[i];
+      const Stage& stage = plan_.stages[static_cast<std::size_t>(role.stage)];
+      const auto other = std::find_if(plan_.roles.begin(), plan_.roles.begin() + static_cast<std::ptrdiff_t>(i),
+                                      [&](const Role& before) { return before.stage == role.stage; });
+      if (!has_expert_axis(stage) || other->stage != role.stage || other->actions == role.actions) continue;
+      invalid("V25", "replicas with an expert axis have different lists", at_index("roles", i) + ".actions",
+              "the list of " + at_index("roles", static_cast<std::size_t>(other - plan_.roles.begin())), "another one");
+    }
   }
 
   bool check_replica(const Replica& replica, const std::string& path) {
@@ -293,10 +345,12 @@ class Validator {
     const std::size_t before = problems_.size();
     for (std::size_t s = 0; s < plan_.stages.size(); ++s) check_buckets(s, uses);
     check_roles();
+    if (problems_.size() == before) check_expert_lists();
+    const std::vector<std::int64_t> experts = divided_counts(plan_, graph_);
     if (problems_.size() != before) return;
     for (std::size_t i = 0; i < plan_.roles.size(); ++i) {
       const Stage& stage = plan_.stages[static_cast<std::size_t>(plan_.roles[i].stage)];
-      check_actions(i, tied, has_reused(stage, uses));
+      check_actions(i, tied, find_parameters(stage, experts, uses));
     }
     if (problems_.size() != before) return;
     for (Error& problem : check_order(plan_, graph_)) {
@@ -379,7 +433,7 @@ class Validator {
   }
 
   /// The list must hold what its own compute order asks for, each action once, in any order that V24 accepts.
-  void check_actions(std::size_t i, const std::vector<TiedParameter>& tied, bool shared) {
+  void check_actions(std::size_t i, const std::vector<TiedParameter>& tied, const StageParameters& parameters) {
     const Role& role = plan_.roles[i];
     // Derives nothing for a count that the list cannot hold: the numbers come from a file.
     if (plan_.batch.count < 1 || plan_.batch.count > static_cast<std::int64_t>(role.actions.size())) {
@@ -416,7 +470,7 @@ class Validator {
         }
       }
     }
-    const std::vector<Action> derived = stage_actions(plan_, role.stage, schedule, tied, shared);
+    const std::vector<Action> derived = stage_actions(plan_, role.stage, schedule, tied, parameters);
     if (derived == role.actions) return;
     const std::size_t before = problems_.size();
     compare_counts(at_index("roles", i) + ".actions", derived, role.actions);

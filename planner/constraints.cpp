@@ -177,6 +177,7 @@ plan::Capabilities searched_capabilities(const Constraints& constraints) {
   plan::Capabilities searched = plan::kUnasked;
   if (!constraints.tensor.empty()) searched.max_tensor = plan::kRunnable.max_tensor;
   if (!constraints.context.empty()) searched.max_context = plan::kRunnable.max_context;
+  if (!constraints.expert.empty()) searched.max_expert = plan::kRunnable.max_expert;
   if (!constraints.zero.empty()) searched.max_zero_stage = plan::kRunnable.max_zero_stage;
   if (constraints.offload) searched.offload = plan::kRunnable.offload;
   if (constraints.recompute == "selective") searched.selective_recompute = plan::kRunnable.selective_recompute;

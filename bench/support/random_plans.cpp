@@ -5,6 +5,8 @@
 #include <stdexcept>
 #include <vector>
 
+#include "plan/experts.h"
+
 namespace coxswain::bench {
 namespace {
 
@@ -22,8 +24,8 @@ plan::Plan make_empty(const model::ModelGraph& graph, const cluster::ResourceGra
 /// One attempt. Most attempts are no valid plan; `validate` tells.
 class Draw {
  public:
-  Draw(const model::ModelGraph& graph, const RandomPlanOptions& options, std::mt19937_64& random)
-      : graph_(graph), options_(options), can_(options.capabilities), random_(random) {}
+  Draw(const model::ModelGraph& graph, bool has_experts, const RandomPlanOptions& options, std::mt19937_64& random)
+      : graph_(graph), has_experts_(has_experts), options_(options), can_(options.capabilities), random_(random) {}
 
   /// False where nothing came of it.
   bool make(plan::Plan& plan) {
@@ -53,6 +55,15 @@ class Draw {
   /// 1 two times out of three, else up to `most`.
   int degree(int most) { return most > 1 && below(3) == 0 ? 1 + static_cast<int>(below(std::min(most, 4))) : 1; }
 
+  /// Two times out of three one that divides the replicas, if any does. Only models with experts draw it:
+  /// the plans of others stay what they were.
+  int expert_axis(int replicas) {
+    std::vector<int> divisors;
+    for (int expert = 2; expert <= std::min(replicas, can_.max_expert); ++expert)
+      if (replicas % expert == 0) divisors.push_back(expert);
+    return divisors.empty() || below(3) == 0 ? 1 : divisors[below(static_cast<std::int64_t>(divisors.size()))];
+  }
+
   bool add_stage(plan::Plan& plan, int most_ranks) {
     plan::Stage stage;
     const int tensor = degree(can_.max_tensor), context = degree(can_.max_context);
@@ -60,8 +71,9 @@ class Draw {
     std::vector<std::int64_t> samples(1 + below(below(6) == 0 ? most : std::min<std::int64_t>(most, 3)), 1);
     for (auto left = plan.batch.micro - static_cast<std::int64_t>(samples.size()); left > 0; --left)
       ++samples[below(static_cast<std::int64_t>(samples.size()))];
-    const int expert = can_.max_expert > 1 && below(2) == 0 ? degree(static_cast<int>(samples.size())) : 1;
-    const bool alike = below(2) == 0;
+    const bool drawn_alike = below(2) == 0;
+    const int expert = has_experts_ && can_.max_expert > 1 ? expert_axis(static_cast<int>(samples.size())) : 1;
+    const bool alike = drawn_alike || expert > 1;
     std::int64_t device = plan::num_ranks(plan);
     for (const std::int64_t count : samples) {
       plan::Replica replica;
@@ -103,6 +115,7 @@ class Draw {
   }
 
   const model::ModelGraph& graph_;
+  const bool has_experts_;
   const RandomPlanOptions& options_;
   const plan::Capabilities& can_;
   std::mt19937_64& random_;
@@ -157,6 +170,8 @@ plan::Plan draw_plan(const model::ModelGraph& graph, const cluster::ResourceGrap
   std::seed_seq words{static_cast<std::uint32_t>(options.seed), static_cast<std::uint32_t>(options.seed >> 32),
                       static_cast<std::uint32_t>(number), static_cast<std::uint32_t>(number >> 32)};
   std::mt19937_64 random(words);
+  const std::vector<std::int64_t> experts = plan::expert_counts(graph);
+  const bool has_experts = std::any_of(experts.begin(), experts.end(), [](std::int64_t count) { return count > 0; });
   std::seed_seq others{static_cast<std::uint32_t>(options.seed), static_cast<std::uint32_t>(options.seed >> 32),
                        static_cast<std::uint32_t>(number), static_cast<std::uint32_t>(number >> 32), 1U};
   std::mt19937_64 further(others);
@@ -165,7 +180,7 @@ plan::Plan draw_plan(const model::ModelGraph& graph, const cluster::ResourceGrap
     const std::int64_t count = counts[random() % 7];
     if (options.global_batch % count != 0) continue;
     plan::Plan plan = make_empty(graph, cluster, options.global_batch, count);
-    if (Draw(graph, options, random).make(plan) && plan::num_ranks(plan) <= options.max_ranks &&
+    if (Draw(graph, has_experts, options, random).make(plan) && plan::num_ranks(plan) <= options.max_ranks &&
         plan::validate(plan, graph, cluster, options.capabilities).empty()) {
       add_selective_and_offload(plan, options.capabilities, further);
       return plan;

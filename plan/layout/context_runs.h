@@ -13,6 +13,7 @@ namespace coxswain::plan {
 
 /// localise_stage of a graph that is a part of one with `context_runs`.
 [[nodiscard]] Result<LocalGraph> localise_stage(const model::ModelGraph& graph, const Stage& stage,
-                                                const Replica& replica, int position, int context_runs);
+                                                const Replica& replica, int position, int context_runs,
+                                                const ExpertPlace& experts = {});
 
 }  // namespace coxswain::plan

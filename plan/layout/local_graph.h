@@ -11,6 +11,7 @@
 
 #include "common/result.h"
 #include "model/model_graph.h"
+#include "plan/experts.h"
 #include "plan/plan.h"
 
 namespace coxswain::plan {
@@ -25,6 +26,10 @@ struct MeshAxis {
 
 /// Axes by index, as bits. The group of a position: all positions that agree with it on the other axes, ascending.
 using AxisSet = std::uint32_t;
+
+/// Not of a mesh: the replicas in a row that hold all experts together. Its group is the devices at one position of
+/// their meshes, in replica order.
+inline constexpr AxisSet kExpertAxis = AxisSet{1} << 31;
 
 /// What a position holds of one dim, split over `axes`. The dim reads as (outer, extent, inner), outermost first; the
 /// position has the rows `runs` of `extent`, ascending: one run, or two on each rank of a balanced causal context.
@@ -57,6 +62,13 @@ struct Cut {
 ///   coxswain::ring_attention(query, key, value, attn_mask, axes, runs, is_causal, scale, enable_gqa,
 ///       dropout_p): attention of this position's rows with the keys of the whole group, which go around; attn_mask:
 ///       own rows, all keys
+/// Between replicas (docs/layout.md, "Experts"); rows are the first dim, `axes` is kExpertAxis:
+///   coxswain::expert_route(indices, axes, runs)   what travels where, as numbers (int64): each row has an expert of
+///   the
+///       whole, `runs` are first and size of the experts that each member holds
+///   coxswain::expert_indices(routing)             of each row that arrives, its place among the experts held here
+///   coxswain::expert_dispatch(self, routing, axes)   own rows -> those for the experts here, by sender; backward
+///   combine coxswain::expert_combine(self, routing, axes)    the way back; backward dispatch
 /// A Replicate tensor has a Partial(sum) gradient, a Partial tensor a Replicate one (rules.h: the dual).
 
 struct LocalGraph {
@@ -82,9 +94,11 @@ struct LocalGraph {
 
 /// The graph of `stage` as `position` of `replica` runs it; blocks of other stages stay as they are and are not run.
 /// Values between blocks have `edge_cuts`; loss numerators and denominators are Replicate. Positions of one mesh
-/// have the same operators in the same order. A mesh of one device: the whole graph. Errors: InvalidArgument naming
-/// every block that no operator of which the mesh can split, with the reason.
+/// have the same operators in the same order. A mesh of one device: the whole graph. `experts`: which of the tables'
+/// experts it holds, and rows travel between replicas (all have the same operators); by default all.
+/// Errors: InvalidArgument naming every block that no operator of which the mesh can split, with the reason;
+/// Unimplemented: experts that cannot be spread over replicas, by operator.
 [[nodiscard]] Result<LocalGraph> localise_stage(const model::ModelGraph& graph, const Stage& stage,
-                                                const Replica& replica, int position);
+                                                const Replica& replica, int position, const ExpertPlace& experts = {});
 
 }  // namespace coxswain::plan

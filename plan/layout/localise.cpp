@@ -1,10 +1,12 @@
 // The layouts of a stage: its mesh one step after another, each step over the graph that the one before wrote.
 #include <algorithm>
+#include <iterator>
 #include <numeric>
 #include <string>
 
 #include "common/ensure.h"
 #include "plan/layout/context_runs.h"
+#include "plan/layout/divide_experts.h"
 #include "plan/layout/local_graph.h"
 #include "plan/layout/rewrite.h"
 
@@ -308,6 +310,18 @@ Result<void> check_split(const ModelGraph& graph, const Stage& stage, const Repl
   return combine_errors(ErrorCode::InvalidArgument, "blocks that the mesh cannot split", std::move(problems));
 }
 
+/// Of all blocks of the stage. `local`: at kSamples samples, so that no dim of rows looks like another.
+Result<std::vector<ExpertRun>> expert_runs_of(const ModelGraph& graph, const LocalGraph& local, const Stage& stage) {
+  const std::vector<std::int64_t> counts = expert_counts(graph);
+  std::vector<ExpertRun> runs;
+  for (const int b : blocks_of(stage)) {
+    COX_TRY(std::vector<ExpertRun> found,
+            find_expert_runs(local, local.graph.blocks[static_cast<std::size_t>(b)], counts));
+    runs.insert(runs.end(), std::make_move_iterator(found.begin()), std::make_move_iterator(found.end()));
+  }
+  return runs;
+}
+
 }  // namespace
 
 std::vector<Cut> edge_cuts(const ModelGraph& graph, ValueId value, std::int64_t samples, const Replica& replica,
@@ -336,14 +350,21 @@ std::vector<Cut> edge_cuts(const ModelGraph& graph, ValueId value, std::int64_t 
   return cuts;
 }
 
-Result<LocalGraph> localise_stage(const ModelGraph& graph, const Stage& stage, const Replica& replica, int position) {
-  return localise_stage(graph, stage, replica, position, replica.context > 1 ? context_runs(graph) : 1);
+Result<LocalGraph> localise_stage(const ModelGraph& graph, const Stage& stage, const Replica& replica, int position,
+                                  const ExpertPlace& experts) {
+  return localise_stage(graph, stage, replica, position, replica.context > 1 ? context_runs(graph) : 1, experts);
 }
 
 Result<LocalGraph> localise_stage(const ModelGraph& graph, const Stage& stage, const Replica& replica, int position,
-                                  int context_runs) {
+                                  int context_runs, const ExpertPlace& experts) {
   const auto devices = static_cast<int>(replica.devices.size());
-  if (devices < 2) return whole_graph(bind_samples(graph, replica.samples), replica);
+  if (devices < 2) {
+    LocalGraph local = whole_graph(bind_samples(graph, replica.samples), replica);
+    if (experts.size == 1) return local;
+    COX_TRY(const auto runs, expert_runs_of(graph, whole_graph(bind_samples(graph, kSamples), replica), stage));
+    divide_experts(local, runs, experts);
+    return local;
+  }
   const LocalGraph whole = whole_graph(bind_samples(graph, kSamples), replica);
   const std::vector<int> edge_dims = find_edge_dims(whole.graph, replica);
   const Layout best = decide(whole, stage, edge_dims, context_runs);
@@ -355,6 +376,10 @@ Result<LocalGraph> localise_stage(const ModelGraph& graph, const Stage& stage, c
         rewrite(local, step, index_in(whole.axes, step.axes, position), best.decided[s].runs, best.decided[s].stored);
   }
   merge_transitions(local);
+  if (experts.size > 1) {
+    COX_TRY(const auto runs, expert_runs_of(graph, local, stage));
+    divide_experts(local, runs, experts);
+  }
   if (!graph.batch_symbol.empty()) bind_samples(local, replica.samples);
   return local;
 }

@@ -5,6 +5,7 @@
 #include <set>
 
 #include "model/load.h"
+#include "tests/support/mixture_graph.h"
 
 #include <catch2/catch.hpp>
 
@@ -38,14 +39,15 @@ std::set<std::string> kinds_of(const plan::Plan& plan) {
     for (const plan::Replica& replica : stage.replicas) {
       if (replica.samples != stage.replicas[0].samples) kinds.insert("unequal samples");
       if (replica.tensor > 1) kinds.insert("tensor");
+      if (replica.expert > 1) kinds.insert("expert " + std::to_string(replica.expert));
       if (replica.context > 1) kinds.insert("context");
     }
   }
   return kinds;
 }
 
-std::set<std::string> draw_many(int count, const plan::Capabilities& capabilities) {
-  const model::ModelGraph graph = gpt();
+std::set<std::string> draw_many(int count, const plan::Capabilities& capabilities,
+                                const model::ModelGraph& graph = gpt()) {
   const auto cluster = make_flat_cluster(8);
   RandomPlanOptions options;
   options.capabilities = capabilities;
@@ -81,6 +83,13 @@ TEST_CASE("what the worker runs is mixed") {
     INFO(kind);
     CHECK(kinds.contains(kind));
   }
+}
+
+TEST_CASE("experts are spread where a model has some") {
+  const auto kinds = draw_many(100, plan::kRunnable, make_mixture_graph());
+  CHECK(kinds.contains("expert 2"));
+  CHECK(kinds.contains("expert 3"));
+  CHECK_FALSE(draw_many(50, plan::kRunnable).contains("expert 2"));
 }
 
 TEST_CASE("what can be planned is mixed") {

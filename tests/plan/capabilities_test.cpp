@@ -25,14 +25,13 @@ TEST_CASE("what a plan needs is named, and everything runnable can be planned", 
   CHECK(list_beyond(plan, kPlannable) == std::vector<std::string>{"tensor parallelism"});
 }
 
-TEST_CASE("an expert axis is planned, not run; selective recompute and offload run, and are not searched unasked",
-          "[capabilities]") {
+TEST_CASE("every axis, selective recompute and offload run, and are not searched unasked", "[capabilities]") {
   Plan plan = make_plan(make_chain_graph(), make_cpu_cluster({4}), {.cuts = {3}, .samples = {{3, 3}, {6}}});
   plan.stages[1].replicas[0].context = 2;
   plan.stages[0].replicas[1].expert = 2;
   plan.stages[0].recompute[1] = Recompute::Selective;
   plan.stages[1].offload = Offload::Activations;
-  CHECK(list_beyond(plan, kRunnable) == std::vector<std::string>{"expert parallelism"});
+  CHECK(list_beyond(plan, kRunnable).empty());
   CHECK(list_beyond(plan, kUnasked) ==
         std::vector<std::string>{"context parallelism", "expert parallelism", "selective recompute", "offload"});
   CHECK(list_beyond(plan, kPlannable).empty());

@@ -3,6 +3,7 @@
 #include <set>
 
 #include "tests/support/graph_builder.h"
+#include "tests/support/mixture_graph.h"
 #include "tests/support/plan_builder.h"
 
 #include <catch2/catch.hpp>
@@ -280,6 +281,68 @@ TEST_CASE("V14: axes that are not run", "[validate]") {
   SECTION("expert") {
     replica.expert = 2;
     check("stages[0].replicas[0].expert");
+  }
+}
+
+TEST_CASE("V25: replicas that hold all experts together", "[validate]") {
+  // Four replicas, two in a row hold the 6 experts of each layer.
+  Case c;
+  c.graph = make_mixture_graph();
+  c.resources = make_cpu_cluster({8});
+  c.plan = make_plan(c.graph, c.resources, {.samples = {{2, 1, 2, 3}}, .count = 2});
+  auto& stage = c.plan.stages[0];
+  const auto spread = [&](int expert) {
+    for (Replica& replica : stage.replicas) replica.expert = expert;
+    c.refill();
+  };
+  const auto devices = [&](std::size_t replica, int tensor) {
+    stage.replicas[replica].tensor = tensor;
+    for (int d = 1; d < tensor; ++d)
+      stage.replicas[replica].devices.push_back({0, static_cast<std::int64_t>(3 * d + 1 + static_cast<int>(replica))});
+  };
+  spread(2);
+  CHECK(c.errors().empty());
+  SECTION("they agree on how many") {
+    stage.replicas[3].expert = 4;
+    check_rule(c, "V25", "stages[0].replicas");
+  }
+  SECTION("as many groups as fit") {
+    stage.replicas.pop_back();
+    stage.replicas[0].samples = 5;
+    check_rule(c, "V25", "stages[0].replicas");
+  }
+  SECTION("as many experts as replicas") {
+    stage.replicas = std::vector<Replica>(8, stage.replicas.front());
+    for (std::size_t r = 0; r < 8; ++r) {
+      stage.replicas[r].samples = 1;
+      stage.replicas[r].devices = {{0, static_cast<std::int64_t>(r)}};
+    }
+    spread(8);
+    check_rule(c, "V25", "stages[0].replicas");
+  }
+  SECTION("ZeRO where others hold the same experts") {
+    stage.zero_stage = 1;
+    c.refill();
+    check_rule(c, "V25", "stages[0].zero_stage", ErrorCode::Unimplemented);
+    spread(4);
+    CHECK(c.errors().empty());
+  }
+  SECTION("meshes of one shape") {
+    devices(2, 2);
+    c.refill();
+    check_rule(c, "V25", "stages[0].replicas", ErrorCode::Unimplemented);
+    CHECK(validate(c.plan, c.graph, c.resources, kPlannable).empty());
+  }
+  SECTION("one list") {
+    auto& actions = c.plan.roles[1].actions;
+    std::swap(actions[2], actions[3]);
+    check_rule(c, "V25", "roles[1].actions");
+  }
+  SECTION("a model without experts") {
+    Case other;
+    for (Replica& replica : other.plan.stages[1].replicas) replica.expert = 2;
+    other.refill();
+    CHECK(other.errors().empty());
   }
 }
 

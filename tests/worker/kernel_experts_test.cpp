@@ -3,6 +3,7 @@
 #include <ATen/ops/bincount.h>
 #include <ATen/ops/bmm.h>
 #include <ATen/ops/cumsum.h>
+#include <ATen/ops/equal.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/randint.h>
 #include <ATen/ops/randn.h>
@@ -13,6 +14,7 @@
 #include "worker/engine/caching_allocator.h"
 #include "worker/engine/expert_linear.h"
 #include "worker/engine/expert_parallel.h"
+#include "worker/engine/mesh_experts.h"
 #include "worker/engine/op_call.h"
 
 #undef CHECK
@@ -224,6 +226,24 @@ TEST_CASE("experts over a group equal all experts in one place") {
       }
     }
   }
+}
+
+TEST_CASE("a routing is a tensor of numbers and comes back from it") {
+  worker::RoutingOptions options;
+  options.runs = {0, 4};
+  const at::Tensor chosen = at::randint(4, {7}, at::kLong);
+  const auto routing = worker::route(chosen, options, {});
+  const worker::ExpertRouting back = worker::routing_from_tensor(worker::to_tensor(*routing));
+  CHECK(back.order == routing->order);
+  CHECK(back.send_rows == std::vector<std::int64_t>{7});
+  CHECK(back.receive_rows == routing->receive_rows);
+  CHECK(back.rows_per_expert == routing->rows_per_expert);
+  CHECK(at::equal(back.own_experts, std::get<0>(chosen.sort())));
+  options.runs = {0, 2};
+  const worker::ExpertRouting none =
+      worker::routing_from_tensor(worker::to_tensor(*worker::route(at::full({0}, 0, at::kLong), options, {})));
+  CHECK(none.order.empty());
+  CHECK(none.num_received() == 0);
 }
 
 TEST_CASE("a capacity that is exceeded is named by every member, with the expert and its rows") {

@@ -25,6 +25,7 @@ struct StageSpec {
   std::vector<std::int64_t> samples;  // per replica
   std::vector<int> tensor = {};       // devices of each replica's tensor axis; else 1
   std::vector<int> context = {};      // of its context axis
+  int expert = 1;                     // replicas in a row that hold all experts together
 };
 
 struct PlanSpec {
@@ -55,6 +56,7 @@ inline plan::Plan make_plan(const model::ModelGraph& graph, const PlanSpec& spec
       plan::Replica replica;
       replica.tensor = given.tensor.empty() ? 1 : given.tensor[r];
       replica.context = given.context.empty() ? 1 : given.context[r];
+      replica.expert = given.expert;
       replica.samples = given.samples[r];
       for (int d = 0; d < replica.tensor * replica.context; ++d) replica.devices.push_back({0, device++});
       plan.batch.micro += replica.samples;

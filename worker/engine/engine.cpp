@@ -62,9 +62,17 @@ class TorchEngine final : public Engine {
         groups_(plan::make_groups(plan_, graph_)),
         tied_(plan::tied_parameters(plan_, graph_)),
         step_timeout_(options.step_timeout),
-        localise_(options.localise ? options.localise : Localise(plan::localise_stage)),
+        localise_(options.localise ? options.localise : own_layout()),
         edges_(graph_, plan_.precision),
         filter_(plan_.precision, settings_.optimizer.initial_loss_scale, settings_.optimizer.skip_non_finite) {}
+
+  /// As a plan's replicas divide experts.
+  [[nodiscard]] Localise own_layout() const {
+    return [experts = plan::expert_place(stage_, place_.replica)](const auto& graph, const auto& stage,
+                                                                  const auto& replica, int position) {
+      return plan::localise_stage(graph, stage, replica, position, experts);
+    };
+  }
 
   Result<void> open() {
     COX_TRY_VOID(check_batch());
@@ -181,8 +189,9 @@ class TorchEngine final : public Engine {
   Result<Communication> prepare(const Action& action) override {
     return guard_torch(to_text(action), [&]() -> Result<Communication> {
       Communication communication;
-      communication.group = action.kind == ActionKind::ReduceShared
-                                ? mesh_->stage_group
+      communication.group = action.kind == ActionKind::ReduceShared ? mesh_->stage_group
+                            : action.kind == ActionKind::ReduceExperts
+                                ? mesh_->holders_group
                                 : plan::group_of(plan_, groups_, place_.stage, action, place_.position);
       COX_TRY_VOID(fill(action, communication));
       if (communication.group < 0) communication.kind = Communication::Kind::None;
@@ -419,6 +428,7 @@ class TorchEngine final : public Engine {
     }
     // On a mesh such parameters may all be shared.
     if (action.kind == ActionKind::ReduceReused || action.kind == ActionKind::GatherReused) return {};
+    if (action.kind == ActionKind::ReduceExperts && storages_->of(action) < 0) return {};
     communication.kind = Communication::Kind::AllReduce;
     if (action.kind == ActionKind::ReduceLossCount) {
       global_counts_ = local_counts_;
@@ -432,8 +442,9 @@ class TorchEngine final : public Engine {
       const int storage = storages_->of(action);
       COX_ENSURE(storage >= 0, to_text(action));
       store_->complete_gradient(storage);
-      communication.buffer =
-          view(action.kind == ActionKind::ReduceGradient ? store_->gradient(storage) : store_->prepare_sum(storage));
+      communication.buffer = view(action.kind == ActionKind::ReduceGradient || action.kind == ActionKind::ReduceExperts
+                                      ? store_->gradient(storage)
+                                      : store_->prepare_sum(storage));
       if (communication.buffer.count == 0) communication.kind = Communication::Kind::None;
     }
     return {};
@@ -468,7 +479,7 @@ class TorchEngine final : public Engine {
     if (!evaluating_) {
       for (int s = 0; s < store_->num_storages(); ++s) store_->complete_gradient(s);
       // Of the gradients without the loss's scale, which is a power of two: nothing is rounded.
-      reduced_[0] = store_->squared_norm(place_.replica == 0) / (loss_scale_ * loss_scale_);
+      reduced_[0] = store_->squared_norm() / (loss_scale_ * loss_scale_);
       if (!std::isfinite(reduced_[0])) {
         if (not_finite_.empty()) not_finite_ = "the gradients are";
         if (filter_.gradients_stop()) return not_finite(reduced_[0]);

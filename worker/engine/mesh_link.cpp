@@ -4,17 +4,22 @@
 #include <utility>
 
 #include "common/ensure.h"
+#include "worker/engine/mesh_experts.h"
 #include "worker/engine/mesh_kernels.h"
 #include "worker/engine/transitions.h"
 
 namespace coxswain::worker {
 namespace {
 
-constexpr std::array<std::pair<std::string_view, MeshKernel>, 10> kKernels{{
+constexpr std::array<std::pair<std::string_view, MeshKernel>, 14> kKernels{{
     {"coxswain::all_gather", all_gather},
     {"coxswain::all_reduce", static_cast<MeshKernel>(all_reduce)},
     {"coxswain::all_to_all", all_to_all},
     {"coxswain::cross_entropy", mesh_cross_entropy},
+    {"coxswain::expert_combine", mesh_expert_combine},
+    {"coxswain::expert_dispatch", mesh_expert_dispatch},
+    {"coxswain::expert_indices", mesh_expert_indices},
+    {"coxswain::expert_route", mesh_expert_route},
     {"coxswain::local_index", local_index},
     {"coxswain::mask_rows", mask_rows},
     {"coxswain::reduce_scatter", reduce_scatter},

@@ -22,9 +22,15 @@ Result<void> connect(MeshSetup& setup, const plan::Plan& plan, int rank,
                      const std::vector<collective::Communicator*>& communicators, std::size_t num_groups) {
   const std::vector<plan::Group> groups = plan::mesh_groups(plan, rank);
   if (groups.empty()) return {};
-  if (!groups[plan::kStageRound].ranks.empty()) setup.stage_group = static_cast<int>(num_groups + plan::kStageRound);
-  for (std::size_t set = 1; set < groups.size(); ++set) {
-    if (groups[set].ranks.empty()) continue;
+  if (groups.front().kind == plan::GroupKind::Stage && !groups.front().ranks.empty())
+    setup.stage_group = static_cast<int>(num_groups + plan::kStageRound);
+  for (std::size_t set = 0; set < groups.size(); ++set) {
+    const plan::GroupKind kind = groups[set].kind;
+    if (groups[set].ranks.empty() || kind == plan::GroupKind::Stage) continue;
+    if (kind == plan::GroupKind::ExpertHolders) {
+      setup.holders_group = static_cast<int>(num_groups + set);
+      continue;
+    }
     MeshGroup group;
     group.ranks = groups[set].ranks;
     group.place = static_cast<int>(std::find(group.ranks.begin(), group.ranks.end(), rank) - group.ranks.begin());
@@ -37,7 +43,8 @@ Result<void> connect(MeshSetup& setup, const plan::Plan& plan, int rank,
                    std::to_string(communicators.size()) + " communicators",
                    ""};
     }
-    setup.link.groups.emplace(static_cast<plan::AxisSet>(set), std::move(group));
+    const bool travels = kind == plan::GroupKind::Experts;
+    setup.link.groups.emplace(travels ? plan::kExpertAxis : static_cast<plan::AxisSet>(set), std::move(group));
   }
   return {};
 }
@@ -57,6 +64,7 @@ void find_buckets(MeshSetup& setup, std::size_t num_parameters, const plan::Stag
 }  // namespace
 
 bool MeshSetup::counts_in_norm(int parameter) const {
+  if (place.replica >= (divided[static_cast<std::size_t>(parameter)] != 0 ? experts.size : 1)) return false;
   if (!part) return true;
   const auto members =
       plan::members_of(part->axes, part->gradient_axes[static_cast<std::size_t>(parameter)], link.position);
@@ -70,9 +78,16 @@ Result<std::unique_ptr<MeshSetup>> MeshSetup::make(const model::ModelGraph& grap
   const plan::RankPlace place = plan::place_of(plan, rank);
   const plan::Stage& stage = plan.stages[static_cast<std::size_t>(place.stage)];
   const plan::Replica& replica = stage.replicas[static_cast<std::size_t>(place.replica)];
+  setup->place = place;
+  setup->experts = plan::expert_place(stage, place.replica);
   setup->link.position = place.position;
   setup->view.whole = &graph;
-  if (replica.devices.size() > 1) {
+  setup->divided.assign(graph.parameters.size(), 0);
+  if (setup->experts.size > 1) {
+    const std::vector<std::int64_t> counts = plan::expert_counts(graph);
+    std::transform(counts.begin(), counts.end(), setup->divided.begin(), [](std::int64_t count) { return count > 0; });
+  }
+  if (replica.devices.size() > 1 || setup->experts.size > 1) {
     COX_TRY(setup->part, localise(graph, stage, replica, place.position));
     setup->view.part = &*setup->part;
     setup->view.link = &setup->link;

@@ -255,14 +255,12 @@ void ParameterStore::finish_sum(int index) {
   storage.sum.reset();
 }
 
-double ParameterStore::squared_norm(bool counts_whole) {
+double ParameterStore::squared_norm() {
   double total = 0;
   for (Storage& storage : storages_) {
     if (!storage.in_norm) continue;
     if (storage.sharded) {
       total += sum_of_squares(storage.sharded->gradient());
-    } else if (!counts_whole) {
-      continue;
     } else if (storage.counts_all) {
       total += sum_of_squares(storage.gradient);
     } else {

@@ -27,7 +27,7 @@ namespace coxswain::worker {
 struct StorageSpec {
   std::vector<int> parameters;
   bool in_norm = true;  // false: a tied copy, whose owner counts the gradient
-  /// On a mesh, those that another position counts in the norm.
+  /// Those that another position or replica counts in the norm, where they are whole.
   std::vector<int> not_in_norm;
   /// Where the gradients live when they are to be reduced without a copy; empty: the allocator.
   std::function<Result<std::shared_ptr<void>>(Bytes)> allocate_gradient;
@@ -72,8 +72,8 @@ class ParameterStore {
   [[nodiscard]] PieceOfParameter piece_of(int parameter) const;
 
   /// Sum of squares of the gradients that are in the norm here, in float64 and in an order that no thread count
-  /// changes: of this rank's pieces, and with `counts_whole` of what every holder has whole.
-  [[nodiscard]] double squared_norm(bool counts_whole = true);
+  /// changes: of this rank's pieces, and of what others have too where it counts here.
+  [[nodiscard]] double squared_norm();
   /// AdamW on every storage, then the copies anew; gradients are scaled by `gradient_scale` first. `step` counts
   /// from 1.
   void update(const OptimizerSettings& optimizer, double learning_rate, double gradient_scale, std::int64_t step);

@@ -29,8 +29,9 @@ std::vector<int> parameters_of(const model::ModelGraph& graph, const plan::Stage
 // Gradients that travel live where the backend need not copy them.
 std::function<Result<std::shared_ptr<void>>(Bytes)> gradient_allocator(const StagePlace& place, const Action& action) {
   const plan::RankPlace own = plan::place_of(place.plan, place.rank);
-  const int group = action.kind == ActionKind::ReduceShared
-                        ? place.mesh.stage_group
+  const int group = action.kind == ActionKind::ReduceShared ? place.mesh.stage_group
+                    : action.kind == ActionKind::ReduceExperts
+                        ? place.mesh.holders_group
                         : plan::group_of(place.plan, place.groups, own.stage, action, own.position);
   if (group < 0 || static_cast<std::size_t>(group) >= place.communicators.size()) return {};
   collective::Communicator* communicator = place.communicators[group];
@@ -83,21 +84,35 @@ void StageStorages::sort_parameters(const StagePlace& place) {
       continue;
     }
     const auto users = model::blocks_using(place.graph, p);
+    const int lowest =
+        *std::find_if(users.begin(), users.end(), [&](int b) { return plan::position_of(stage, b) >= 0; });
+    // The bucket that begins at the block or last before it.
+    const auto after = of_bucket_.upper_bound(lowest);
+    if (place.mesh.divided[p] != 0) {
+      if (after != of_bucket_.begin()) specs_[experts_of(place, std::prev(after)->first)].parameters.push_back(p);
+      continue;
+    }
     if (stage.zero_stage >= 2 && reused.sharding.zero_stage > 0 && users.size() > 1) {
       reused.parameters.push_back(p);
       continue;
     }
-    const int lowest =
-        *std::find_if(users.begin(), users.end(), [&](int b) { return plan::position_of(stage, b) >= 0; });
-    // The bucket that begins at the block or last before it.
-    if (const auto after = of_bucket_.upper_bound(lowest); after != of_bucket_.begin())
-      specs_[std::prev(after)->second].parameters.push_back(p);
+    if (after != of_bucket_.begin()) specs_[std::prev(after)->second].parameters.push_back(p);
   }
   of_shared_ = static_cast<int>(specs_.size());
   specs_.push_back(std::move(shared));
   if (reused.parameters.empty()) return;
   of_reused_ = static_cast<int>(specs_.size());
   specs_.push_back(std::move(reused));
+}
+
+int StageStorages::experts_of(const StagePlace& place, int first_block) {
+  const auto [found, added] = of_experts_.emplace(first_block, static_cast<int>(specs_.size()));
+  if (added) {
+    StorageSpec spec;
+    spec.allocate_gradient = gradient_allocator(place, {ActionKind::ReduceExperts});
+    specs_.push_back(std::move(spec));
+  }
+  return found->second;
 }
 
 void StageStorages::add_tied(const StagePlace& place) {
@@ -125,6 +140,10 @@ int StageStorages::of(const Action& action) const {
     case ActionKind::GatherParameter: {
       const auto found = of_bucket_.find(action.first_block);
       return found == of_bucket_.end() ? -1 : found->second;
+    }
+    case ActionKind::ReduceExperts: {
+      const auto found = of_experts_.find(action.first_block);
+      return found == of_experts_.end() ? -1 : found->second;
     }
     case ActionKind::ReduceShared: return of_shared_;
     case ActionKind::ReduceReused:

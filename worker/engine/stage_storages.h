@@ -1,8 +1,8 @@
 #pragma once
 // Which parameters of a rank's stage lie in which storage, and so what each collective of gradients or values moves:
-// one storage a bucket, one for what a mesh shares (REDUCE_SHARED), under ZeRO 2 and 3 one for what several blocks use,
-// one a tied parameter. Called by engine, once. Threads: the engine's one. Private to worker/engine. Source:
-// docs/plan.md.
+// one storage a bucket, one for its tables of experts that replicas divide, one for what a mesh shares (REDUCE_SHARED),
+// under ZeRO 2 and 3 one for what several blocks use, one a tied parameter. Called by engine, once. Threads: the
+// engine's one. Private to worker/engine. Source: docs/plan.md.
 #include <map>
 #include <vector>
 
@@ -42,9 +42,11 @@ class StageStorages {
   void add_buckets(const StagePlace& place);
   void sort_parameters(const StagePlace& place);
   void add_tied(const StagePlace& place);
+  /// Of the tables of the bucket that begins at the block.
+  int experts_of(const StagePlace& place, int first_block);
 
   std::vector<StorageSpec> specs_;
-  std::map<int, int> of_bucket_;  // by first block
+  std::map<int, int> of_bucket_, of_experts_;  // by first block
   std::vector<int> of_tied_;
   int of_shared_ = -1, of_reused_ = -1;
 };

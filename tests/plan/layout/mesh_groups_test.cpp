@@ -46,6 +46,27 @@ TEST_CASE("a mesh has a group for every set of its axes, positions differ along 
   for (const auto& group : outside) CHECK(group.ranks.empty());
 }
 
+TEST_CASE("an expert axis has two rounds behind those of meshes: who exchanges rows, and who holds the same") {
+  // Four replicas of context 2 x tensor 2 (ranks 0 to 15), two in a row hold all experts; then one device.
+  plan::Plan plan = make_plan({{{2, 2}, {2, 2}, {2, 2}, {2, 2}}, {{1, 1}}});
+  for (plan::Replica& replica : plan.stages[0].replicas) replica.expert = 2;
+  const auto groups = plan::mesh_groups(plan, 9);  // replica 2, position 1
+  REQUIRE(groups.size() == 6);
+  CHECK(groups[4].kind == GroupKind::Experts);
+  CHECK(groups[4].ranks == std::vector<int>{9, 13});
+  CHECK(groups[5].kind == GroupKind::ExpertHolders);
+  CHECK(groups[5].ranks == std::vector<int>{1, 3, 9, 11});
+  CHECK(plan::mesh_groups(plan, 16).size() == 6);
+  for (const auto& group : plan::mesh_groups(plan, 16)) CHECK(group.ranks.empty());
+  // Where every replica holds other experts, nobody else holds them.
+  plan::Plan small = make_plan({{{1, 1}, {1, 1}}});
+  for (plan::Replica& replica : small.stages[0].replicas) replica.expert = 2;
+  const auto own = plan::mesh_groups(small, 1);
+  REQUIRE(own.size() == 2);
+  CHECK(own[0].ranks == std::vector<int>{0, 1});
+  CHECK(own[1].ranks.empty());
+}
+
 TEST_CASE("in each round all ranks agree: groups are disjoint and their members name the same ranks") {
   const plan::Plan plan = make_plan({{{1, 4}, {1, 2}, {1, 1}}, {{2, 2}, {3, 1}}, {{1, 1}}});
   const std::size_t rounds = plan::mesh_groups(plan, 0).size();

@@ -1,0 +1,42 @@
+#pragma once
+// The expert axis as a plan and a model have it: which parameters are tables of experts, and which replicas hold which
+// of them. Read off operators, by no model's name. Called by whoever derives lists, groups and layouts.
+// Threads: pure. Source: docs/plan.md, "Experts"; docs/adr/0015; docs/cost_model.md, C32 and C33.
+#include <cstdint>
+#include <vector>
+
+#include "model/model_graph.h"
+#include "plan/plan.h"
+
+namespace coxswain::plan {
+
+/// By parameter: how many experts have a row each of its first dim; 0: it is no table of experts. A table is read by
+/// nothing but `aten::index(table, {indices})`, with one int64 for each row; and with the same indices matrices are
+/// read that enter a batched product (so biases of experts are tables too, and tokens' embeddings are none).
+[[nodiscard]] std::vector<std::int64_t> expert_counts(const model::ModelGraph& graph);
+
+/// The operator that reads rows of a table in that form: the table's value and that of the indices; -1: another one.
+struct TableRead {
+  model::ValueId table = -1, indices = -1;
+};
+[[nodiscard]] TableRead table_read(const model::ModelGraph& graph, const model::Op& op);
+
+/// A replica's place among the `size` replicas in a row that hold all experts together.
+struct ExpertPlace {
+  int size = 1, index = 0;
+  friend bool operator==(const ExpertPlace&, const ExpertPlace&) = default;
+};
+/// Requires: `expert` divides the number of replicas (V25).
+[[nodiscard]] ExpertPlace expert_place(const Stage& stage, int replica);
+[[nodiscard]] bool has_expert_axis(const Stage& stage);
+/// expert_counts where a stage of the plan has an expert axis, else empty: lists are made by the thousand.
+[[nodiscard]] std::vector<std::int64_t> divided_counts(const Plan& plan, const model::ModelGraph& graph);
+/// Devices of a stage that hold the same experts: replicas of one place, with each part of a sequence.
+[[nodiscard]] int num_expert_holders(const Stage& stage);
+
+/// Blocks whose bucket has gradients of tables for several devices to add up, by the lowest of the stage that uses a
+/// table, ascending; none where each expert has one holder. `counts`: expert_counts; `uses`: trainable_uses (derive.h).
+[[nodiscard]] std::vector<int> reduced_expert_blocks(const Stage& stage, const std::vector<std::int64_t>& counts,
+                                                     const std::vector<std::vector<int>>& uses);
+
+}  // namespace coxswain::plan
