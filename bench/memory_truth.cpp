@@ -18,6 +18,7 @@
 #include "collective/backend.h"
 #include "cost_model/cost_model.h"
 #include "executor/executor.h"
+#include "plan/layout/mesh_groups.h"
 #include "plan/program.h"
 #include "worker/engine/caching_allocator.h"
 #include "worker/engine/engine.h"
@@ -181,7 +182,7 @@ class RankProcesses {
     COX_TRY(const auto world, endpoint->connect(addresses, soon()));
     std::vector<std::unique_ptr<collective::Communicator>> owned;
     std::vector<collective::Communicator*> communicators;
-    for (const plan::Group& group : plan::make_groups(plan_, graph_)) {
+    for (const plan::Group& group : plan::rank_groups(plan_, graph_, rank)) {
       if (group.kind == plan::GroupKind::World) {
         communicators.push_back(world.get());
         continue;
@@ -201,6 +202,7 @@ class RankProcesses {
       for (std::int64_t step = 1; step <= kSteps; ++step) {
         measured.actions.clear();
         COX_TRY_VOID(engine->begin_step(step));
+        executor.begin_step();
         COX_TRY_VOID(executor.run_step(signal, soon()));
         COX_TRY(const auto numbers, engine->end_step());
         static_cast<void>(numbers);
