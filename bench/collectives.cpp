@@ -27,15 +27,6 @@ namespace {
 
 Deadline soon() { return Deadline::after(steady_clock(), Seconds(60)); }
 
-template <class T>
-T or_end(Result<T> result) {
-  if (!result) {
-    std::fputs(to_text(result.error()).c_str(), stderr);
-    std::exit(1);
-  }
-  if constexpr (!std::is_void_v<T>) return std::move(*result);
-}
-
 // ---- a rank: `collectives --serve RANK/SIZE/NODES/FOLDER`
 // -------------------------------------------------------------
 

@@ -23,15 +23,6 @@ namespace {
 
 constexpr std::int64_t kBatch = 32, kSteps = 100000;
 
-template <class T>
-T or_end(Result<T> result) {
-  if (!result) {
-    std::fputs(to_text(result.error()).c_str(), stderr);
-    std::exit(1);
-  }
-  if constexpr (!std::is_void_v<T>) return std::move(*result);
-}
-
 double seconds_now() { return std::chrono::duration<double>(steady_clock().now().time_since_epoch()).count(); }
 
 /// bench/peers/eager_gpt.py --serve: a line with a number of steps in, a line of JSON out.

@@ -9,8 +9,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
-#include <fstream>
-#include <random>
 #include <sstream>
 
 #include "bench/support/random_plans.h"
@@ -34,22 +32,7 @@ constexpr int kMaxRanks = 6;
 constexpr int kSteps = 2;
 constexpr double kMedianGoal = 0.08, kWorstGoal = 0.20;
 
-template <class T>
-T or_end(Result<T> result) {
-  if (!result) {
-    std::fputs(to_text(result.error()).c_str(), stderr);
-    std::exit(1);
-  }
-  if constexpr (!std::is_void_v<T>) return std::move(*result);
-}
-
 Deadline soon() { return Deadline::after(steady_clock(), Seconds(120)); }
-
-void write_text(const std::filesystem::path& path, std::uint64_t seed) {
-  std::ofstream out(path, std::ios::binary);
-  std::mt19937_64 random(seed);
-  for (int i = 0; i < 60000; ++i) out.put(static_cast<char>((i * 5 + random() % 4) % 32));
-}
 
 /// The engine with what each of its compute actions holds written down.
 class WatchedCompute final : public executor::Compute {
@@ -238,7 +221,6 @@ std::pair<int, int> role_place(const plan::Plan& plan, int rank) {
 
 struct Settings {
   int num_plans = 20, only = -1;
-  bool quick = false;
 };
 
 void compare_model(const std::filesystem::path& path, const Settings& how, const Options& options, Report& report) {
@@ -299,7 +281,7 @@ int main(int argc, char** argv) {
   const Options options =
       parse_options(static_cast<int>(rest.size()), rest.data(),
                     "predicted peak memory of random valid plans beside the measured one", {"--plans", "--actions"});
-  Settings how{options.quick ? 4 : 20, -1, options.quick};
+  Settings how{options.quick ? 4 : 20, -1};
   if (options.other.contains("--plans")) how.num_plans = std::stoi(options.other.at("--plans"));
   if (options.other.contains("--actions")) {
     how.only = std::stoi(options.other.at("--actions"));

@@ -9,11 +9,9 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
-#include <fstream>
 #include <map>
 #include <memory>
 #include <optional>
-#include <random>
 
 #include "bench/support/launched_plans.h"
 #include "bench/support/random_plans.h"
@@ -38,22 +36,6 @@ struct Settings {
   int steps = 5, max_ranks = 8;
   std::int64_t global_batch = 24;
 };
-
-template <class T>
-T or_end(Result<T> result) {
-  if (!result) {
-    std::fputs(to_text(result.error()).c_str(), stderr);
-    std::exit(1);
-  }
-  if constexpr (!std::is_void_v<T>) return std::move(*result);
-}
-
-/// Bytes below 32 with some order in them: every model with that many tokens can learn it.
-void write_text(const std::filesystem::path& path, std::uint64_t seed) {
-  std::ofstream out(path, std::ios::binary);
-  std::mt19937_64 random(seed);
-  for (int i = 0; i < 60000; ++i) out.put(static_cast<char>((i * 5 + random() % 4) % 32));
-}
 
 double norm(const std::vector<float>& values, const std::vector<float>* minus = nullptr) {
   double sum = 0;

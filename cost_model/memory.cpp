@@ -113,8 +113,11 @@ class ListWalk {
 
 /// Master, two moments, and the gradient as it comes in.
 constexpr std::int64_t kHostBytes = 16;
-/// C34: the block at work and the one whose tensors are on their way.
-constexpr std::int64_t kBlocksOnDevice = 2;
+/// C34: of what goes to the host, the block at work and the one on its way are here; what I leaves to W stays.
+std::int64_t on_device(std::int64_t kept, bool moves, std::int64_t largest) {
+  constexpr std::int64_t kBlocksOnDevice = 2;
+  return moves ? std::min(kept, kBlocksOnDevice * largest) : kept;
+}
 
 /// C25, C29: the stream between blocks is split along the sequence.
 Bytes split(Bytes bytes, int parts) { return Bytes((bytes.value + parts - 1) / parts); }
@@ -209,10 +212,8 @@ Peak find_peak(const CostModel& cost, const StageWork& work) {
       before += list.before[chunk] * kept.runs[chunk].kept;
       owed += list.owed[chunk] * kept.runs[chunk].owed;
     }
-    const std::int64_t all = before;
-    // C34: the block at work and one on its way; what I leaves to W stays.
-    if (work.offload == plan::Offload::Activations) before = std::min(before, kBlocksOnDevice * kept.largest);
-    const std::int64_t live = before + owed;
+    const Bytes host = std::max(peak.host, Bytes(before));
+    const std::int64_t live = on_device(before, work.offload == plan::Offload::Activations, kept.largest) + owed;
     Peak here;
     here.transient = Bytes(run.peak(action.kind) - own);
     here.activations = Bytes(live) + kept.shared;
@@ -220,8 +221,6 @@ Peak find_peak(const CostModel& cost, const StageWork& work) {
       here.transfers += activation_in[e] * list.receive_activations[e] + gradient_in[e] * list.send_gradients[e];
     for (std::size_t e = 0; e < edges_out.size(); ++e)
       here.transfers += gradient_out[e] * list.receive_gradients[e] + activation_out[e] * list.send_activations[e];
-    here.host = std::max(peak.host, Bytes(all));
-    const Bytes host = here.host;
     if (here.total() > peak.total()) peak = here;
     peak.host = host;
   });
@@ -310,9 +309,8 @@ std::int64_t most_held(const std::vector<Moment>& moments, const HeldBytes& run,
   for (const Moment& moment : moments) {
     const bool weights = moment.kind == plan::ActionKind::BackwardWeight;
     const std::int64_t own = weights ? run.owed : run.kept;
-    std::int64_t live = moment.before * run.kept + (weights ? 0 : run.kept);
-    if (moves) live = std::min(live, kBlocksOnDevice * largest);
-    live += moment.owed * run.owed + (weights ? run.owed : 0);
+    const std::int64_t live = on_device(moment.before * run.kept + (weights ? 0 : run.kept), moves, largest) +
+                              moment.owed * run.owed + (weights ? run.owed : 0);
     most =
         std::max(most, live + run.peak(moment.kind) - own + moment.receive_activations * edges.activation_in +
                            moment.send_gradients * edges.gradient_in + moment.receive_gradients * edges.gradient_out +

@@ -68,10 +68,20 @@ Bytes BlockReplay::own_saved_of(int first, int end) const {
   return bytes;
 }
 
+namespace {
+
+/// Of a local graph: others would have to take part once more. Only what is known to be local runs again.
+bool may_communicate(const Op& op, const OpRule* rule) {
+  if (!op.target.starts_with("coxswain::")) return false;
+  return rule == nullptr || (rule->op_class != OpClass::Index && rule->op_class != OpClass::Pointwise);
+}
+
+}  // namespace
+
 /// Contractions of a parameter, and fused attention, take too long for what they free.
 bool BlockReplay::runs_again(const Op& op) const {
   const OpRule* rule = find_rule(op.target);
-  if (rule != nullptr && rule->op_class == OpClass::Transition) return false;  // others would have to take part
+  if (may_communicate(op, rule)) return false;
   if (rule == nullptr || rule->flop == FlopRule::None) return true;
   if (rule->flop == FlopRule::Attention) return drops(op);
   bool weighs = false;

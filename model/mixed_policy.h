@@ -1,7 +1,7 @@
 #pragma once
-// Mixed precision as data: for each ATen operator the dtype that it computes in under `precision: bfloat16`
-// or `float16`. Operators
-// that no parameter influences (positions, masks, rotary tables) are outside of it: they run as they were exported.
+// Mixed precision as data: for each ATen operator the dtype that it computes in under `precision: bfloat16` or
+// `float16`. Operators that no parameter influences (positions, masks, rotary tables) are outside of it: they run as
+// they were exported.
 // Called by worker/engine (lowering) and widths, so that what is costed is what is run. Threads: pure. Source:
 // docs/plan.md#mixed-precision.
 #include <string_view>

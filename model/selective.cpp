@@ -1,25 +1,12 @@
 #include "model/selective.h"
 
 #include <algorithm>
-#include <string_view>
 
 #include "model/op_cost.h"
-#include "model/op_rules.h"
 #include "model/op_values.h"
 #include "model/storage.h"
 
 namespace coxswain::model {
-namespace {
-
-/// Of a local graph: other positions of the mesh would have to take part once more. Only what is known to be local runs
-/// again.
-bool may_communicate(const Op& op) {
-  if (!op.target.starts_with("coxswain::")) return false;
-  const OpRule* rule = find_rule(op.target);
-  return rule == nullptr || (rule->op_class != OpClass::Index && rule->op_class != OpClass::Pointwise);
-}
-
-}  // namespace
 
 std::vector<int> selective_replay(const ModelGraph& graph, int block, std::int64_t samples) {
   const Block& range = graph.blocks[block];
@@ -34,7 +21,7 @@ std::vector<int> selective_replay(const ModelGraph& graph, int block, std::int64
     const int number = id - range.first_op;
     const bool is_needed = std::any_of(op.outputs.begin(), op.outputs.end(),
                                        [&](ValueId value) { return value >= 0 && read[value] != 0; });
-    const bool is_replayed = std::binary_search(replayed.begin(), replayed.end(), number) && !may_communicate(op);
+    const bool is_replayed = std::binary_search(replayed.begin(), replayed.end(), number);
     if (!is_replayed && !(is_needed && storage.is_view(op))) continue;
     again.push_back(number);
     for_each_input(op, [&](ValueId value) { read[value] = 1; });

@@ -1,9 +1,13 @@
 #pragma once
 // What every bench program shares: options, checks with their goals, the table, the JSON of INTERFACE section 6.
 #include <cstdint>
+#include <cstdio>
+#include <cstdlib>
 #include <filesystem>
 #include <map>
 #include <string>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "common/json.h"
@@ -28,6 +32,16 @@ struct Check {
   std::string unit, goal;
   bool pass = false;
 };
+
+/// The value; where there is none, its error on stderr and exit 1.
+template <class T>
+T or_end(Result<T> result) {
+  if (!result) {
+    std::fputs(to_text(result.error()).c_str(), stderr);
+    std::exit(1);
+  }
+  if constexpr (!std::is_void_v<T>) return std::move(*result);
+}
 
 class Report {
  public:

@@ -14,15 +14,6 @@ namespace {
 /// As the planner's.
 constexpr Bytes kBucketBytes{std::int64_t{25} << 20};
 
-template <class T>
-T or_end(Result<T> result) {
-  if (!result) {
-    std::fputs(to_text(result.error()).c_str(), stderr);
-    std::exit(1);
-  }
-  if constexpr (!std::is_void_v<T>) return std::move(*result);
-}
-
 Bench load_bench(const TrainJob& job, const std::filesystem::path& folder) {
   Bench bench;
   bench.folder = folder;

@@ -11,15 +11,6 @@ namespace {
 
 constexpr double kProbeLimitSeconds = 600;
 
-template <class T>
-T or_end(Result<T> result) {
-  if (!result) {
-    std::fputs(to_text(result.error()).c_str(), stderr);
-    std::exit(1);
-  }
-  if constexpr (!std::is_void_v<T>) return std::move(*result);
-}
-
 Json read_json(const std::filesystem::path& file) { return or_end(parse_json(or_end(read_file(file.string())))); }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
+#include <random>
 #include <sstream>
 
 namespace coxswain::bench {
@@ -46,6 +47,12 @@ std::vector<std::filesystem::path> make_family_models(const std::vector<std::str
   for (const char* name : {"gpt2", "llama", "bert", "vit", "moe"})
     models.push_back(folder / (std::string(name) + ".pt2"));
   return models;
+}
+
+void write_text(const std::filesystem::path& path, std::uint64_t seed) {
+  std::ofstream out(path, std::ios::binary);
+  std::mt19937_64 random(seed);
+  for (int i = 0; i < 60000; ++i) out.put(static_cast<char>((i * 5 + random() % 4) % 32));
 }
 
 std::filesystem::path write_job(const TrainJob& job, const std::filesystem::path& folder) {

@@ -21,6 +21,9 @@ struct ModelSize {
 /// `size`: nothing, or width and length. Exits 1 as make_example.
 [[nodiscard]] std::vector<std::filesystem::path> make_family_models(const std::vector<std::string>& size);
 
+/// Bytes below 32 with some order in them: every model with that many tokens can learn it.
+void write_text(const std::filesystem::path& path, std::uint64_t seed);
+
 struct TrainJob {
   std::filesystem::path example;  // from make_example
   int context = 128;

@@ -77,23 +77,8 @@ const model::ModelGraph& gpt() {
 
 /// Six layers, attention fused.
 const model::ModelGraph& llama() {
-  static const model::ModelGraph built = [] {
-    const auto config = parse_json(R"({"model_type": "llama", "architectures": ["LlamaForCausalLM"],
-      "hidden_size": 128, "intermediate_size": 320, "num_hidden_layers": 6, "num_attention_heads": 4,
-      "num_key_value_heads": 2, "vocab_size": 256, "max_position_embeddings": 64, "rms_norm_eps": 1e-5,
-      "tie_word_embeddings": false, "hidden_act": "silu"})");
-    if (!config) throw std::runtime_error(to_text(config.error()));
-    auto graph = model::build_from_config(*config, {64});
-    if (!graph) throw std::runtime_error(to_text(graph.error()));
-    return std::move(*graph);
-  }();
-  return built;
-}
-
-worker::TrainSettings long_settings() {
-  worker::TrainSettings result = eager_settings();
-  result.data.sequence_length = 64;
-  return result;
+  static const model::ModelGraph made = make_llama(128);
+  return made;
 }
 
 std::int64_t num_elements(const model::ModelGraph& graph) {
@@ -165,7 +150,7 @@ TEST_CASE("a mixture of experts, selectively recomputed and offloaded") {
 TEST_CASE("selective recompute takes memory between that of none and of full") {
   const plan::Plan plain = make_plan(llama(), {.stages = {{llama().num_blocks(), {8}}}, .count = 2});
   const auto peak = [&](Recompute recompute) {
-    return measure_rank(llama(), changed(plain, recompute, Offload::None), 0, long_settings()).peak;
+    return measure_rank(llama(), changed(plain, recompute, Offload::None), 0, llama_settings()).peak;
   };
   const std::int64_t none = peak(Recompute::None), selective = peak(Recompute::Selective), full = peak(Recompute::Full);
   CAPTURE(none, selective, full);
@@ -175,18 +160,18 @@ TEST_CASE("selective recompute takes memory between that of none and of full") {
 
 TEST_CASE("what is offloaded leaves the device and is on the host") {
   const plan::Plan plain = make_plan(llama(), {.stages = {{llama().num_blocks(), {8}}}, .count = 2});
-  const Footprint none = measure_rank(llama(), plain, 0, long_settings());
+  const Footprint none = measure_rank(llama(), plain, 0, llama_settings());
   const std::int64_t moments = 8 * num_elements(llama());
   CHECK(worker::host_memory_in_use() == Bytes(0));
   const Footprint optimizer =
-      measure_rank(llama(), changed(plain, Recompute::None, Offload::Optimizer), 0, long_settings());
+      measure_rank(llama(), changed(plain, Recompute::None, Offload::Optimizer), 0, llama_settings());
   CAPTURE(none.persistent, none.peak, optimizer.persistent, optimizer.peak, moments);
   CHECK(none.persistent - optimizer.persistent >= moments);
   CHECK(none.persistent - optimizer.persistent <= moments * 101 / 100);
   CHECK(none.peak - optimizer.peak >= moments);
   CHECK(worker::host_memory_peak().value >= moments);
   const Footprint activations =
-      measure_rank(llama(), changed(plain, Recompute::None, Offload::Activations), 0, long_settings());
+      measure_rank(llama(), changed(plain, Recompute::None, Offload::Activations), 0, llama_settings());
   CAPTURE(activations.persistent, activations.peak);
   CHECK(activations.persistent == none.persistent);
   // Of eight blocks two are on the device.
@@ -199,9 +184,9 @@ TEST_CASE("under ZeRO each rank's piece of the moments is on its host") {
   const plan::Plan plain = make_plan(llama(), spec);
   const std::int64_t half = 4 * num_elements(llama());
   for (const int rank : {0, 1}) {
-    const Footprint none = measure_rank(llama(), plain, rank, long_settings());
+    const Footprint none = measure_rank(llama(), plain, rank, llama_settings());
     const Footprint offloaded =
-        measure_rank(llama(), changed(plain, Recompute::None, Offload::Optimizer), rank, long_settings());
+        measure_rank(llama(), changed(plain, Recompute::None, Offload::Optimizer), rank, llama_settings());
     CAPTURE(rank, none.persistent, offloaded.persistent, half);
     CHECK(std::abs(none.persistent - offloaded.persistent - half) <= half / 100);
   }
@@ -212,7 +197,7 @@ TEST_CASE("the cost model's peak is the measured one, recomputed and offloaded")
   const auto barrier = [] { return collective::Handle{}; };
   const int blocks = llama().num_blocks();
   for (const Precision precision : {Precision::Float32, Precision::BFloat16}) {
-    worker::TrainSettings given = long_settings();
+    worker::TrainSettings given = llama_settings();
     given.precision = precision;
     given.dropout = false;
     const auto profile = worker::profile_blocks(llama(), {4, 8}, "cpu-0", given, Seconds(0.01), barrier);

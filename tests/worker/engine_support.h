@@ -56,4 +56,30 @@ inline double distance(const std::vector<float>& a, const std::vector<float>& b)
   return std::sqrt(sum);
 }
 
+/// A llama of six layers, without tied weights, whose attention is fused. `width`: a multiple of 8.
+inline model::ModelGraph make_llama(int width) {
+  auto graph = model::build_from_config(JsonObject{{"model_type", "llama"},
+                                                   {"architectures", JsonArray{"LlamaForCausalLM"}},
+                                                   {"hidden_size", width},
+                                                   {"intermediate_size", width * 5 / 2},
+                                                   {"num_hidden_layers", 6},
+                                                   {"num_attention_heads", 4},
+                                                   {"num_key_value_heads", 2},
+                                                   {"vocab_size", 2 * width},
+                                                   {"max_position_embeddings", 64},
+                                                   {"rms_norm_eps", 1e-5},
+                                                   {"tie_word_embeddings", false},
+                                                   {"hidden_act", "silu"}},
+                                        {64});
+  if (!graph) throw std::runtime_error(to_text(graph.error()));
+  return std::move(*graph);
+}
+
+/// For it.
+inline worker::TrainSettings llama_settings() {
+  worker::TrainSettings result = eager_settings();
+  result.data.sequence_length = 64;
+  return result;
+}
+
 }  // namespace coxswain::tests

@@ -18,23 +18,8 @@ constexpr int kReplicas = 4;
 
 /// Six layers without tied weights: 4.6 million parameters.
 const model::ModelGraph& llama() {
-  static const model::ModelGraph built = [] {
-    const auto config = parse_json(R"({"model_type": "llama", "architectures": ["LlamaForCausalLM"],
-      "hidden_size": 256, "intermediate_size": 640, "num_hidden_layers": 6, "num_attention_heads": 4,
-      "num_key_value_heads": 2, "vocab_size": 512, "max_position_embeddings": 64, "rms_norm_eps": 1e-5,
-      "tie_word_embeddings": false, "hidden_act": "silu"})");
-    if (!config) throw std::runtime_error(to_text(config.error()));
-    auto graph = model::build_from_config(*config, {64});
-    if (!graph) throw std::runtime_error(to_text(graph.error()));
-    return std::move(*graph);
-  }();
-  return built;
-}
-
-worker::TrainSettings settings() {
-  worker::TrainSettings result = eager_settings();
-  result.data.sequence_length = 64;
-  return result;
+  static const model::ModelGraph made = make_llama(256);
+  return made;
 }
 
 PlanSpec replicas(int zero, std::int64_t samples, std::int64_t count) {
@@ -58,12 +43,13 @@ TEST_CASE("ZeRO 3 over 4 ranks keeps a quarter, and its peak adds at most the tw
   const model::ModelGraph& graph = llama();
   const plan::Plan single = make_plan(graph, {.stages = {{graph.num_blocks(), {2}}}, .count = 2});
   const plan::Plan whole = make_plan(graph, replicas(0, 2, 2)), pieces = make_plan(graph, replicas(3, 2, 2));
-  const Footprint one = measure_rank(graph, single, 0, settings()), all = measure_rank(graph, whole, 1, settings());
+  const Footprint one = measure_rank(graph, single, 0, llama_settings()),
+                  all = measure_rank(graph, whole, 1, llama_settings());
   // Of a block its parameters and its gradients are whole for a while, in float32: of both of them what is at work,
   // what is gathered ahead and what is still reduced. By parameters alone the peak adds 2.5 blocks.
   const std::int64_t blocks = 2 * (4 + 4) * largest_block(graph);
   for (int rank = 0; rank < kReplicas; ++rank) {
-    const Footprint zero = measure_rank(graph, pieces, rank, settings());
+    const Footprint zero = measure_rank(graph, pieces, rank, llama_settings());
     CAPTURE(rank, one.persistent, zero.persistent, all.peak - all.persistent, zero.peak - zero.persistent, blocks);
     CHECK(static_cast<double>(zero.persistent) <= 0.26 * static_cast<double>(one.persistent));
     // Beyond what the same samples keep and make without ZeRO.
@@ -76,7 +62,7 @@ TEST_CASE("the cost model's peak is the measured one under ZeRO") {
   const cluster::ResourceGraph cluster = make_cpu_cluster({8});
   const auto barrier = [] { return collective::Handle{}; };
   for (const Precision precision : {Precision::Float32, Precision::BFloat16}) {
-    worker::TrainSettings given = settings();
+    worker::TrainSettings given = llama_settings();
     given.precision = precision;
     given.dropout = false;
     const auto profile = worker::profile_blocks(graph, {2, 4}, "cpu-0", given, Seconds(0.01), barrier);

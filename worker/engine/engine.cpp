@@ -17,6 +17,7 @@
 #include "worker/engine/chunk.h"
 #include "worker/engine/learning_rate.h"
 #include "worker/engine/libtorch_setup.h"
+#include "worker/engine/loss_sums.h"
 #include "worker/engine/mesh_setup.h"
 #include "worker/engine/stage_runner.h"
 #include "worker/engine/stage_storages.h"
@@ -64,7 +65,8 @@ class TorchEngine final : public Engine {
         step_timeout_(options.step_timeout),
         localise_(options.localise ? options.localise : own_layout()),
         edges_(graph_, plan_.precision),
-        filter_(plan_.precision, settings_.optimizer.initial_loss_scale, settings_.optimizer.skip_non_finite) {}
+        filter_(plan_.precision, settings_.optimizer.initial_loss_scale, settings_.optimizer.skip_non_finite),
+        sums_(graph_) {}
 
   /// As a plan's replicas divide experts.
   [[nodiscard]] Localise own_layout() const {
@@ -102,14 +104,9 @@ class TorchEngine final : public Engine {
 
   Result<StepNumbers> end_step() override {
     drop_micro_batches();
-    return StepNumbers{step_,
-                       reduced_loss(),
-                       std::sqrt(reduced_[0]),
-                       learning_rate_of(settings_.optimizer, step_, settings_.steps),
-                       memory_peak(),
-                       skipped_,
-                       not_finite_,
-                       filter_.scales() ? loss_scale_ : 0};
+    return StepNumbers{
+        step_,         sums_.loss(), sums_.norm(), learning_rate_of(settings_.optimizer, step_, settings_.steps),
+        memory_peak(), skipped_,     not_finite_,  filter_.scales() ? loss_scale_ : 0};
   }
 
   Result<void> begin_evaluation(std::int64_t index) override {
@@ -127,7 +124,7 @@ class TorchEngine final : public Engine {
   Result<double> end_evaluation() override {
     drop_micro_batches();
     evaluating_ = false;
-    return reduced_loss();
+    return sums_.loss();
   }
 
   Bytes peak_memory() const override { return memory_peak(); }
@@ -259,10 +256,7 @@ class TorchEngine final : public Engine {
     drop_micro_batches();
     uses_.restart();
     evaluation_uses_.restart();
-    numerators_.assign(graph_.loss.size(), 0);
-    local_counts_.assign(graph_.loss.size(), 0);
-    global_counts_ = local_counts_;
-    reduced_.assign(1 + 2 * graph_.loss.size(), 0);
+    sums_.restart();
     mesh_->link.deadline = Deadline::after(steady_clock(), step_timeout_);
   }
 
@@ -301,13 +295,11 @@ class TorchEngine final : public Engine {
     for (const int t : chunk.runner->stage().terms) {
       at::Tensor& numerator = batch.values[graph_.loss[t].numerator];
       if (!numerator.defined()) continue;
-      // A mean over samples counts as often as it has samples.
-      numerators_[t] +=
-          numerator.item().toDouble() * (graph_.loss[t].denominator ? 1.0 : static_cast<double>(samples_));
+      const double sum = sums_.add_numerator(t, numerator.item().toDouble(), samples_);
       numerator.reset();
-      if (!evaluating_ && !std::isfinite(numerators_[t])) {
+      if (!evaluating_ && !std::isfinite(sum)) {
         not_finite_ = "the loss is";
-        if (filter_.loss_stops()) return not_finite(numerators_[t]);
+        if (filter_.loss_stops()) return not_finite(sum);
       }
     }
     if (action.end_block != chunk.run.end_block) return {};
@@ -324,8 +316,7 @@ class TorchEngine final : public Engine {
     const auto& terms = chunk.runner->stage().terms;
     if (terms.empty()) return {};
     COX_TRY(const std::vector<double> counts, chunk.runner->count(batch));
-    for (std::size_t i = 0; i < terms.size(); ++i)
-      local_counts_[terms[i]] += graph_.loss[terms[i]].denominator ? counts[i] : static_cast<double>(samples_);
+    for (std::size_t i = 0; i < terms.size(); ++i) sums_.add_count(terms[i], counts[i], samples_);
     return {};
   }
 
@@ -336,7 +327,8 @@ class TorchEngine final : public Engine {
         COX_TRY_VOID(add_counts(chunk, batch));
       }
     }
-    global_counts_ = local_counts_;
+    // What counts where no other rank has terms.
+    static_cast<void>(sums_.begin_counts(true));
     return {};
   }
 
@@ -347,12 +339,11 @@ class TorchEngine final : public Engine {
     const bool seeds = place_.position == 0;
     for (const int t : chunk.runner->stage().terms) {
       const model::LossTerm& term = graph_.loss[t];
-      const double share = term.denominator ? 1.0 / global_counts_[t]
-                                            : static_cast<double>(samples_) / static_cast<double>(plan_.batch.global);
       const auto options = options_of(graph_.values[term.numerator].dtype);
-      StageRunner::add_gradient(batch, term.numerator,
-                                at::full(sizes_of(graph_, term.numerator, samples_),
-                                         seeds ? term.coefficient * share * loss_scale_ : 0.0, options));
+      StageRunner::add_gradient(
+          batch, term.numerator,
+          at::full(sizes_of(graph_, term.numerator, samples_),
+                   seeds ? sums_.weight(t, samples_, plan_.batch.global) * loss_scale_ : 0.0, options));
     }
     batch.seeded = true;
   }
@@ -395,13 +386,12 @@ class TorchEngine final : public Engine {
   [[nodiscard]] Error not_finite(double value) const { return filter_.stopped(not_finite_, step_, rank_, value); }
 
   Result<void> run_optimizer() {
-    skipped_ = !filter_.accept(
-        std::all_of(reduced_.begin(), reduced_.end(), [](double number) { return std::isfinite(number); }));
+    skipped_ = !filter_.accept(sums_.finite());
     if (skipped_) {
       if (filter_.exhausted()) return filter_.too_many(not_finite_, step_, rank_);
       return {};
     }
-    const double norm = std::sqrt(reduced_[0]), limit = settings_.optimizer.clip_grad_norm;
+    const double norm = sums_.norm(), limit = settings_.optimizer.clip_grad_norm;
     const double scale = limit > 0 ? std::min(1.0, limit / (norm + kClipEpsilon)) : 1.0;
     // The gradients still carry the loss's scale. AdamW's correction counts updates.
     store_->update(settings_.optimizer, learning_rate_of(settings_.optimizer, step_, settings_.steps),
@@ -431,13 +421,11 @@ class TorchEngine final : public Engine {
     if (action.kind == ActionKind::ReduceExperts && storages_->of(action) < 0) return {};
     communication.kind = Communication::Kind::AllReduce;
     if (action.kind == ActionKind::ReduceLossCount) {
-      global_counts_ = local_counts_;
       // Parts of a sequence have counted the same samples.
-      if (place_.position >= stage_.replicas[place_.replica].tensor) global_counts_.assign(global_counts_.size(), 0);
-      communication.buffer = {global_counts_.data(), static_cast<std::int64_t>(global_counts_.size()), DType::Float64};
+      communication.buffer = view(sums_.begin_counts(place_.position < stage_.replicas[place_.replica].tensor));
     } else if (action.kind == ActionKind::ReduceNorm) {
       COX_TRY_VOID(fill_norm());
-      communication.buffer = {reduced_.data(), static_cast<std::int64_t>(reduced_.size()), DType::Float64};
+      communication.buffer = view(sums_.reduced());
     } else {
       const int storage = storages_->of(action);
       COX_ENSURE(storage >= 0, to_text(action));
@@ -451,6 +439,9 @@ class TorchEngine final : public Engine {
   }
 
   static BufferView view(const at::Tensor& tensor) { return {tensor.data_ptr(), tensor.numel(), DType::Float32}; }
+  static BufferView view(std::vector<double>& sums) {
+    return {sums.data(), static_cast<std::int64_t>(sums.size()), DType::Float64};
+  }
 
   static bool is_gather(const Action& action) {
     return action.kind == ActionKind::GatherParameter || action.kind == ActionKind::GatherReused;
@@ -475,33 +466,22 @@ class TorchEngine final : public Engine {
 
   // The step's commit point: squared norm of gradients (each once), then numerator and denominator of every term.
   Result<void> fill_norm() {
-    reduced_.assign(reduced_.size(), 0);
+    double squared = 0;
     if (!evaluating_) {
       for (int s = 0; s < store_->num_storages(); ++s) store_->complete_gradient(s);
       // Of the gradients without the loss's scale, which is a power of two: nothing is rounded.
-      reduced_[0] = store_->squared_norm() / (loss_scale_ * loss_scale_);
-      if (!std::isfinite(reduced_[0])) {
+      squared = store_->squared_norm() / (loss_scale_ * loss_scale_);
+      if (!std::isfinite(squared)) {
         if (not_finite_.empty()) not_finite_ = "the gradients are";
-        if (filter_.gradients_stop()) return not_finite(reduced_[0]);
+        if (filter_.gradients_stop()) return not_finite(squared);
       }
     }
+    sums_.begin_norm(squared);
     if (place_.position != 0) return {};
-    // Without denominators nothing is counted in training.
-    const double samples = static_cast<double>(samples_) * static_cast<double>(plan_.batch.count);
-    for (const Chunk& chunk : chunks_) {
-      for (const int t : chunk.runner->stage().terms) {
-        reduced_[1 + 2 * t] = numerators_[t];
-        reduced_[2 + 2 * t] = graph_.loss[t].denominator ? local_counts_[t] : samples;
-      }
-    }
+    for (const Chunk& chunk : chunks_)
+      sums_.add_terms(chunk.runner->stage().terms,
+                      static_cast<double>(samples_) * static_cast<double>(plan_.batch.count));
     return {};
-  }
-
-  [[nodiscard]] double reduced_loss() const {
-    double loss = 0;
-    for (std::size_t t = 0; t < graph_.loss.size(); ++t)
-      loss += graph_.loss[t].coefficient * reduced_[1 + 2 * t] / reduced_[2 + 2 * t];
-    return loss;
   }
 
   std::vector<collective::PointToPoint> exchange(const Action& action) {
@@ -580,10 +560,9 @@ class TorchEngine final : public Engine {
   double loss_scale_ = 1;   // of this step
   std::int64_t step_ = 0, evaluation_ = 0;
   std::map<Key, MicroBatch> micro_batches_;
-  std::map<Key, std::vector<WeightWork>> owed_;                    // by I to W
-  std::set<Key> whole_;                                            // whose I is a whole backward
-  std::vector<double> numerators_, local_counts_, global_counts_;  // by loss term
-  std::vector<double> reduced_;                                    // buffer of ReduceNorm
+  std::map<Key, std::vector<WeightWork>> owed_;  // by I to W
+  std::set<Key> whole_;                          // whose I is a whole backward
+  LossSums sums_;
 };
 
 }  // namespace

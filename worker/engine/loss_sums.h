@@ -1,0 +1,43 @@
+#pragma once
+// What a step or an evaluation adds up: numerator and denominator of every loss term, over micro-batches here and over
+// ranks in two collectives, and beside them the squared norm of the gradients. Called by engine. Threads: one. Private
+// to worker/engine. Source: DESIGN 3.7, docs/plan.md#actions.
+#include <cstdint>
+#include <vector>
+
+#include "model/model_graph.h"
+
+namespace coxswain::worker {
+
+class LossSums {
+ public:
+  explicit LossSums(const model::ModelGraph& graph) : graph_(graph) { restart(); }
+  /// A pass begins: all sums are 0.
+  void restart();
+
+  /// Of a micro-batch of `samples`: a term without denominator is a mean over them. Returns the term's sum so far.
+  double add_numerator(int term, double value, std::int64_t samples);
+  void add_count(int term, double value, std::int64_t samples);
+
+  /// The buffer of REDUCE_LOSS_COUNT, by term; `counts`: false on ranks that counted what another one counts.
+  [[nodiscard]] std::vector<double>& begin_counts(bool counts);
+  /// After it: what a numerator of a micro-batch of `samples` of the global `batch` weighs in the loss.
+  [[nodiscard]] double weight(int term, std::int64_t samples, std::int64_t batch) const;
+
+  /// The buffer of REDUCE_NORM: `squared_norm`, then numerator and denominator of every term, with those of
+  /// `terms` as they are here; `samples` of the pass count where a term has no denominator.
+  void begin_norm(double squared_norm);
+  void add_terms(const std::vector<int>& terms, double samples);
+  [[nodiscard]] std::vector<double>& reduced() { return reduced_; }
+  /// After it, alike on every rank.
+  [[nodiscard]] bool finite() const;
+  [[nodiscard]] double norm() const;
+  [[nodiscard]] double loss() const;
+
+ private:
+  const model::ModelGraph& graph_;
+  std::vector<double> numerators_, local_counts_, global_counts_;  // by loss term
+  std::vector<double> reduced_;
+};
+
+}  // namespace coxswain::worker
