@@ -5,12 +5,12 @@
 #include <ATen/Parallel.h>
 #include <ATen/ops/randn.h>
 #include <torch/csrc/autograd/autograd.h>
-#include <ctime>
 
 #include <algorithm>
 #include <cstdio>
 
 #include "bench/support/bench.h"
+#include "common/processor_time.h"
 #include "plan/layout/form.h"
 #include "tests/worker/kernel_support.h"
 #include "worker/engine/ring_attention.h"
@@ -21,12 +21,6 @@ using namespace coxswain::bench;
 namespace {
 
 constexpr std::int64_t kHeads = 4, kDepth = 64;
-
-double own_seconds() {
-  timespec now{};
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-  return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
-}
 
 /// By member.
 std::vector<double> time_members(int members, std::int64_t rows, int runs) {
@@ -42,10 +36,10 @@ std::vector<double> time_members(int members, std::int64_t rows, int runs) {
     arguments.runs = tests::flat(held);
     arguments.is_causal = true;
     const at::Tensor incoming = at::randn({1, kHeads, own, kDepth});
-    const double start = own_seconds();
+    const double start = thread_processor_time().value;
     const at::Tensor output = worker::ring_attention(arguments, link);
     static_cast<void>(torch::autograd::grad({output}, {arguments.query, arguments.key, arguments.value}, {incoming}));
-    seconds[m] = own_seconds() - start;
+    seconds[m] = thread_processor_time().value - start;
   });
   for (const std::string& problem : problems) {
     if (problem.empty()) continue;

@@ -5,6 +5,7 @@
 #include "common/ensure.h"
 #include "cost_model/memory.h"
 #include "cost_model/mesh_times.h"
+#include "plan/experts.h"
 
 namespace coxswain::cost_model {
 
@@ -18,11 +19,11 @@ ActionTimes::ActionTimes(const CostModel& cost, const plan::Plan& plan, const pl
   const std::vector<plan::BlockRun> runs = plan::runs_of(stage_);
   for (const plan::BlockRun& run : runs) {
     for (int block = run.first_block; block < run.end_block; ++block) {
-      const MeshTicks time =
-          estimate_block_on_mesh(cost,
-                                 {block, device_class_, replica.samples, plan.precision, replica.tensor,
-                                  replica.context, replica.expert, stage_.recompute[at(block)]},
-                                 mesh);
+      const MeshTicks time = estimate_block_on_mesh(
+          cost,
+          {block, device_class_, replica.samples, plan.precision, replica.tensor, replica.context, replica.expert,
+           stage_.recompute[at(block)], plan::expert_samples(stage_, role.replicas.front())},
+          mesh);
       forward_.push_back(time.forward);
       backward_.push_back(time.backward);
       input_.push_back(time.input);

@@ -26,6 +26,8 @@ struct BlockWork {
   plan::Precision precision = plan::Precision::Float32;
   int tensor = 1, context = 1, expert = 1;
   plan::Recompute recompute = plan::Recompute::None;  // estimate_block answers for all of them
+  /// C32: of all replicas that share the experts; 0: each has as many as this one.
+  std::int64_t expert_samples = 0;
 };
 
 struct BlockTime {

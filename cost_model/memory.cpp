@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <set>
 
 #include "common/ensure.h"
 #include "cost_model/mesh_facts.h"
+#include "plan/experts.h"
 #include "plan/program.h"
 
 namespace coxswain::cost_model {
@@ -113,10 +115,17 @@ class ListWalk {
 
 /// Master, two moments, and the gradient as it comes in.
 constexpr std::int64_t kHostBytes = 16;
-/// C34: of what goes to the host, the block at work and the one on its way are here; what I leaves to W stays.
-std::int64_t on_device(std::int64_t kept, bool moves, std::int64_t largest) {
-  constexpr std::int64_t kBlocksOnDevice = 2;
-  return moves ? std::min(kept, kBlocksOnDevice * largest) : kept;
+/// ADR 0013: the list as it is run where nothing comes before chunk 0.
+std::vector<plan::Action> with_whole_backwards(std::vector<plan::Action> list) {
+  constexpr int kFirstChunk = 0;
+  const std::set<int> whole = plan::find_whole_backwards(list, kFirstChunk);
+  const auto is_whole = [&](const plan::Action& action, plan::ActionKind kind) {
+    return action.kind == kind && action.chunk == kFirstChunk && whole.count(action.micro_batch) > 0;
+  };
+  std::erase_if(list, [&](const plan::Action& action) { return is_whole(action, plan::ActionKind::BackwardInput); });
+  for (plan::Action& action : list)
+    if (is_whole(action, plan::ActionKind::BackwardWeight)) action.kind = plan::ActionKind::Backward;
+  return list;
 }
 
 /// C25, C29: the stream between blocks is split along the sequence.
@@ -128,10 +137,9 @@ std::vector<plan::BlockRun> runs_of(const StageWork& work) {
   return runs;
 }
 
-/// C15: what each chunk of a stage holds, and the largest of its blocks.
+/// C15: what each chunk of a stage holds.
 struct Kept {
-  std::vector<HeldBytes> runs;  // by chunk
-  std::int64_t largest = 0;     // kept of a block
+  std::vector<HeldRun> runs;  // by chunk
   Bytes shared{0};
 };
 
@@ -143,14 +151,14 @@ Kept count_kept(const CostModel& cost, const StageWork& work) {
   for (const plan::BlockRun& run : runs_of(work)) {
     kept.runs.emplace_back();
     for (int block = run.first_block; block < run.end_block; ++block, ++position) {
-      const BlockWork here{block,       work.device_class, work.samples, work.precision,
-                           work.tensor, work.context,      work.expert,  work.recompute[position]};
+      const BlockWork here{
+          block,       work.device_class,        work.samples,       work.precision, work.tensor, work.context,
+          work.expert, work.recompute[position], work.expert_samples};
       const BlockTime time = cost.estimate_block(here);
       const HeldBytes held = held_bytes(time, work.recompute[position],
                                         split(facts.activation_bytes(block, work.samples, work.precision), parts),
                                         split(facts.gradient_bytes(block + 1, work.samples, work.precision), parts));
-      append(kept.runs.back(), held);
-      kept.largest = std::max(kept.largest, held.kept);
+      kept.runs.back().add(held);
       if (!time.measured) kept.shared = std::max(kept.shared, shared_bytes(facts, here));
     }
   }
@@ -202,21 +210,23 @@ Peak find_peak(const CostModel& cost, const StageWork& work) {
   add_edges(edges_out, edges.out_of_chunk, edges.credits_out, activation_out, gradient_out);
 
   Peak peak;
-  ListWalk list(work.list, static_cast<int>(kept.runs.size()), edges);
+  const bool moves = work.offload == plan::Offload::Activations;
+  const std::vector<plan::Action> actions = work.first_stage ? with_whole_backwards(work.list) : work.list;
+  ListWalk list(actions, static_cast<int>(kept.runs.size()), edges);
   list.walk([&](const plan::Action& action) {
-    const HeldBytes& run = kept.runs[static_cast<std::size_t>(action.chunk)];
+    const HeldRun& run = kept.runs[static_cast<std::size_t>(action.chunk)];
     const bool weights = action.kind == plan::ActionKind::BackwardWeight;
-    const std::int64_t own = weights ? run.owed : run.kept;
-    std::int64_t before = weights ? 0 : run.kept, owed = weights ? run.owed : 0;
+    std::int64_t before = 0, owed = 0;  // of other micro-batches
     for (std::size_t chunk = 0; chunk < kept.runs.size(); ++chunk) {
-      before += list.before[chunk] * kept.runs[chunk].kept;
-      owed += list.owed[chunk] * kept.runs[chunk].owed;
+      before += list.before[chunk] * kept.runs[chunk].all.kept;
+      owed += list.owed[chunk] * kept.runs[chunk].all.owed;
     }
-    const Bytes host = std::max(peak.host, Bytes(before));
-    const std::int64_t live = on_device(before, work.offload == plan::Offload::Activations, kept.largest) + owed;
+    const std::int64_t own = weights ? run.all.owed : run.all.kept;
+    const Bytes host = std::max(peak.host, Bytes(before + (weights ? 0 : own)));
+    const std::int64_t held = run.held(action.kind, before, owed, moves);
     Peak here;
-    here.transient = Bytes(run.peak(action.kind) - own);
-    here.activations = Bytes(live) + kept.shared;
+    here.transient = Bytes(std::clamp<std::int64_t>(run.all.peak(action.kind) - own, 0, held));
+    here.activations = Bytes(held) - here.transient + kept.shared;
     for (std::size_t e = 0; e < edges_in.size(); ++e)
       here.transfers += activation_in[e] * list.receive_activations[e] + gradient_in[e] * list.send_gradients[e];
     for (std::size_t e = 0; e < edges_out.size(); ++e)
@@ -278,9 +288,36 @@ HeldBytes held_bytes(const BlockTime& time, plan::Recompute recompute, Bytes inp
   return held;
 }
 
-std::vector<Moment> moments_of(const std::vector<plan::Action>& list, int credits) {
+void HeldRun::add(const HeldBytes& block, std::int64_t times) {
+  if (times == 0) return;
+  const bool first = all.forward == 0;
+  const std::int64_t owed_before = (times - 1) * block.owed;
+  // The first of them comes after the last one so far, the others after one of themselves.
+  const std::int64_t before = times > 1 ? std::max(moved.last, block.kept) : moved.last;
+  if (first) moved.first_forward = block.forward;
+  moved.forward = std::max(moved.forward, before + block.forward);
+  moved.backward = std::max(moved.backward, before + block.backward);
+  moved.input = std::max(moved.input + owed_before + block.owed, moved.last + block.input + owed_before);
+  if (times > 1) moved.input = std::max(moved.input, block.kept + block.input + owed_before - block.owed);
+  moved.last = block.kept;
+  append(all, block, times);
+}
+
+std::int64_t HeldRun::held(plan::ActionKind kind, std::int64_t before, std::int64_t owed, bool moves) const {
+  if (!moves) return before + owed + all.peak(kind);
+  switch (kind) {
+    // The last block of the forward before may still be on its way.
+    case plan::ActionKind::Forward: return owed + std::max(moved.forward, moved.last + moved.first_forward);
+    case plan::ActionKind::BackwardInput: return owed + moved.input;
+    case plan::ActionKind::BackwardWeight: return owed + all.weight;
+    default: return owed + moved.backward;
+  }
+}
+
+std::vector<Moment> moments_of(const std::vector<plan::Action>& list, int credits, bool first) {
   const ListEdges edges{{0}, {0}, {credits}, {credits}};
-  ListWalk walk(list, 1, edges);
+  const std::vector<plan::Action> actions = first ? with_whole_backwards(list) : list;
+  ListWalk walk(actions, 1, edges);
   std::vector<Moment> moments;
   const auto parts = {
       &Moment::before,           &Moment::owed,          &Moment::receive_activations, &Moment::receive_gradients,
@@ -303,18 +340,13 @@ std::vector<Moment> moments_of(const std::vector<plan::Action>& list, int credit
   return moments;
 }
 
-std::int64_t most_held(const std::vector<Moment>& moments, const HeldBytes& run, const EdgeBytes& edges, bool moves,
-                       std::int64_t largest) {
+std::int64_t most_held(const std::vector<Moment>& moments, const HeldRun& run, const EdgeBytes& edges, bool moves) {
   std::int64_t most = 0;
   for (const Moment& moment : moments) {
-    const bool weights = moment.kind == plan::ActionKind::BackwardWeight;
-    const std::int64_t own = weights ? run.owed : run.kept;
-    const std::int64_t live = on_device(moment.before * run.kept + (weights ? 0 : run.kept), moves, largest) +
-                              moment.owed * run.owed + (weights ? run.owed : 0);
-    most =
-        std::max(most, live + run.peak(moment.kind) - own + moment.receive_activations * edges.activation_in +
-                           moment.send_gradients * edges.gradient_in + moment.receive_gradients * edges.gradient_out +
-                           moment.send_activations * edges.activation_out);
+    const std::int64_t held = run.held(moment.kind, moment.before * run.all.kept, moment.owed * run.all.owed, moves);
+    most = std::max(
+        most, held + moment.receive_activations * edges.activation_in + moment.send_gradients * edges.gradient_in +
+                  moment.receive_gradients * edges.gradient_out + moment.send_activations * edges.activation_out);
   }
   return most;
 }
@@ -514,6 +546,7 @@ plan::MemoryParts estimate_memory(const CostModel& cost, const plan::Plan& plan,
   work.replicas = static_cast<std::int64_t>(shape.replicas.size());
   work.context = place.context;
   work.expert = place.expert;
+  work.expert_samples = plan::expert_samples(shape, replica);
   work.offload = shape.offload;
   if (shape.zero_stage == 1 && plan.batch.count == 1 && shape.chunks.empty() && work.replicas * work.context > 1) {
     int end = shape.end_block;

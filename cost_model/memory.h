@@ -86,6 +86,7 @@ struct StageWork {
   std::int64_t reduced_at_once = 0;
   std::int64_t replicas = 1;  // of the stage
   int context = 1, expert = 1;
+  std::int64_t expert_samples = 0;  // of all replicas that share the experts (BlockWork)
   plan::Offload offload = plan::Offload::None;
 };
 [[nodiscard]] plan::MemoryParts estimate_stage_memory(const CostModel& cost, const StageWork& work);
@@ -122,6 +123,24 @@ inline void append(HeldBytes& run, const HeldBytes& block, std::int64_t times = 
   run.owed += owed_before + block.owed;
 }
 
+/// C34: the most that is here while each action goes through a run whose activations go to the host, its own included:
+/// those of the block at work, and those of the one before it, on their way.
+struct MovedBytes {
+  std::int64_t last = 0;           // kept of the last block
+  std::int64_t first_forward = 0;  // of the first block
+  std::int64_t forward = 0, backward = 0, input = 0;
+};
+
+/// What a run of blocks holds, appended block by block.
+struct HeldRun {
+  HeldBytes all;
+  MovedBytes moved;
+  void add(const HeldBytes& block, std::int64_t times = 1);
+  /// C15, C34: while an action of `kind` computes; `before`, `owed`: of other micro-batches, between F and B and
+  /// between I and W. `moves`: activations go to the host; what I leaves to W stays.
+  [[nodiscard]] std::int64_t held(plan::ActionKind kind, std::int64_t before, std::int64_t owed, bool moves) const;
+};
+
 /// What is there beside the run at work while an action computes, as far as it does not depend on blocks.
 struct Moment {
   plan::ActionKind kind = plan::ActionKind::Forward;
@@ -129,15 +148,16 @@ struct Moment {
   std::int64_t receive_activations = 0, receive_gradients = 0;  // buffers of receives that are posted or not used yet
   std::int64_t send_activations = 0, send_gradients = 0;        // what is on its way
 };
-/// C15, C16: of a stage with one chunk, from its compute actions; those that never hold most are left out.
-[[nodiscard]] std::vector<Moment> moments_of(const std::vector<plan::Action>& list, int credits);
+/// C15, C16: of a stage with one chunk, from its compute actions; those that never hold most are left out. `first`: no
+/// stage is before it.
+[[nodiscard]] std::vector<Moment> moments_of(const std::vector<plan::Action>& list, int credits, bool first);
 /// Bytes of what crosses a stage's ends.
 struct EdgeBytes {
   std::int64_t activation_in = 0, gradient_in = 0, activation_out = 0, gradient_out = 0;
 };
-/// The most that is there at any of `moments`. `moves`: activations go to the host (C34), `largest` of one block.
-[[nodiscard]] std::int64_t most_held(const std::vector<Moment>& moments, const HeldBytes& run, const EdgeBytes& edges,
-                                     bool moves, std::int64_t largest);
+/// The most that is there at any of `moments`.
+[[nodiscard]] std::int64_t most_held(const std::vector<Moment>& moments, const HeldRun& run, const EdgeBytes& edges,
+                                     bool moves);
 /// Values that other blocks made and this one's backward keeps, on one device of a mesh.
 [[nodiscard]] Bytes shared_bytes(const ModelFacts& facts, const BlockWork& work);
 

@@ -32,7 +32,7 @@ class ProductionModel final : public CostModel {
                   work.device_class,
                   work.samples,
                   work.precision,
-                  std::array{work.tensor, work.context, work.expert},
+                  std::array<std::int64_t, 4>{work.tensor, work.context, work.expert, work.expert_samples},
                   work.block + 1 == graph_.num_blocks()};
     {
       const std::lock_guard lock(mutex_);
@@ -105,6 +105,7 @@ class ProductionModel final : public CostModel {
   BlockTime share_of_measured(BlockTime measured, const BlockWork& work) const {
     BlockWork whole = work;
     whole.tensor = whole.context = whole.expert = 1;
+    whole.expert_samples = 0;
     const cluster::DeviceClass& here = device(work.device_class);
     const BlockTime to = estimate_block_roofline(facts(), here, work);
     if (work.tensor * work.context * work.expert > 1) {
@@ -152,7 +153,7 @@ class ProductionModel final : public CostModel {
       timings_;  // by (signature, device class)
   std::map<std::string, const cluster::Profile::DeviceRates*> rates_;
   mutable std::mutex mutex_;
-  using Key = std::tuple<int, int, std::int64_t, plan::Precision, std::array<int, 3>, bool>;
+  using Key = std::tuple<int, int, std::int64_t, plan::Precision, std::array<std::int64_t, 4>, bool>;
   mutable std::map<Key, BlockTime> times_;
 };
 

@@ -146,14 +146,18 @@ BlockTime estimate_block_roofline(const ModelFacts& facts, const cluster::Device
   // C25, C29: without one, on a tensor and a context axis every operator does an equal part of its work.
   const int parts = mesh != nullptr ? 1 : work.tensor * work.context, tables = mesh != nullptr ? 1 : work.tensor;
   const double share = 1.0 / parts;
+  // C32: of the tokens of all its replicas an expert axis gives each device an equal part, and the busiest one more.
+  double routed = 1.0;
+  if (work.expert > 1) routed = kExpertImbalance;
+  if (work.expert > 1 && work.expert_samples > 0)
+    routed *= static_cast<double>(work.expert_samples) / static_cast<double>(work.expert * work.samples);
   for (std::size_t i = 0; i < costs.size(); ++i) {
     // Views move nothing; the action overhead holds their bookkeeping. Collectives are priced by what they send.
     if (costs[i].op_class == model::OpClass::View || costs[i].op_class == model::OpClass::Transition) continue;
     const int number = static_cast<int>(i), origin = mesh != nullptr ? mesh->origin(number) : number;
     const bool attends = mesh != nullptr ? is_ring(*mesh, number) : attention.contains(origin);
-    // C32: the busiest device of an expert axis has more than its part of the tokens.
-    const bool uneven = work.expert > 1 && origin >= experts.first_op && origin < experts.end_op;
-    const double part = uneven ? share * kExpertImbalance : share;
+    const bool of_experts = origin >= experts.first_op && origin < experts.end_op;
+    const double part = of_experts ? share * routed : share;
     const ShardedOp op{device,  work.precision, part, part, 1.0 / (tables * work.expert), attends ? work.context : 1,
                        costs[i]};
     const Seconds forward = op.forward(), backward = op.backward();
@@ -169,7 +173,7 @@ BlockTime estimate_block_roofline(const ModelFacts& facts, const cluster::Device
   // C3, under mixed precision with what the policy makes of every value.
   const model::BlockTotals& held =
       work.precision == plan::Precision::Float32 ? totals : own.totals(block, work.samples, form, model::Width::Mixed);
-  const Bytes more = work.expert > 1 ? scaled(held.expert_bytes, kExpertImbalance - 1) : Bytes(0);
+  const Bytes more = scaled(held.expert_bytes, routed - 1);
   time.saved = scaled(held.saved_bytes + more, share);
   time.selective = scaled(held.selective_bytes + more, share);
   time.owed = scaled(held.owed_bytes + more, share);

@@ -88,6 +88,14 @@ ExpertPlace expert_place(const Stage& stage, int replica) {
   return {size, replica % size};
 }
 
+std::int64_t expert_samples(const Stage& stage, int replica) {
+  const ExpertPlace place = expert_place(stage, replica);
+  std::int64_t sum = 0;
+  for (int i = 0; i < place.size; ++i)
+    sum += stage.replicas[static_cast<std::size_t>(replica - place.index + i)].samples;
+  return sum;
+}
+
 bool has_expert_axis(const Stage& stage) {
   return std::any_of(stage.replicas.begin(), stage.replicas.end(), [](const Replica& r) { return r.expert > 1; });
 }

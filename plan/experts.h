@@ -28,6 +28,8 @@ struct ExpertPlace {
 };
 /// Requires: `expert` divides the number of replicas (V25).
 [[nodiscard]] ExpertPlace expert_place(const Stage& stage, int replica);
+/// Of all replicas that hold all experts together with this one.
+[[nodiscard]] std::int64_t expert_samples(const Stage& stage, int replica);
 [[nodiscard]] bool has_expert_axis(const Stage& stage);
 /// expert_counts where a stage of the plan has an expert axis, else empty: lists are made by the thousand.
 [[nodiscard]] std::vector<std::int64_t> divided_counts(const Plan& plan, const model::ModelGraph& graph);

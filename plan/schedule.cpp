@@ -221,6 +221,19 @@ int peak_weights_owed(ScheduleKind kind, int stage, std::int64_t num_micro_batch
   }
 }
 
+std::set<int> find_whole_backwards(const std::vector<Action>& list, int chunk) {
+  std::set<int> whole;
+  const Action* last = nullptr;
+  for (const Action& action : list) {
+    if (!is_compute(action.kind) || action.micro_batch < 0) continue;
+    if (action.kind == ActionKind::BackwardWeight && action.chunk == chunk && last != nullptr &&
+        last->kind == ActionKind::BackwardInput && last->chunk == chunk && last->micro_batch == action.micro_batch)
+      whole.insert(action.micro_batch);
+    last = &action;
+  }
+  return whole;
+}
+
 int extra_credits(ScheduleKind kind, int num_stages, std::int64_t num_micro_batches) {
   if (kind != ScheduleKind::Interleaved) return 0;
   return static_cast<int>(std::max<std::int64_t>(0, round_size(num_stages, num_micro_batches) - num_stages));

@@ -3,6 +3,7 @@
 // much is in flight, how many chunks a stage may hold, which chunk comes after which. Called by fill_roles, validate,
 // memory and the planner. Threads: pure. Source: DESIGN 3.5; docs/plan.md, "Schedules"; docs/adr/0006.
 #include <cstdint>
+#include <set>
 #include <vector>
 
 #include "plan/plan.h"
@@ -39,6 +40,10 @@ namespace coxswain::plan {
 /// Of those, most that wait for W after their I at once: with recompute they hold what was recomputed, until W. An
 /// upper bound, exact for H1 and H2 (s + 1 and 2s + 1); 0 where the backward is whole.
 [[nodiscard]] int peak_weights_owed(ScheduleKind kind, int stage, std::int64_t num_micro_batches);
+
+/// ADR 0013: of `chunk`, which nothing comes before, the micro-batches whose W is the next compute action after their
+/// I, of any list. Nobody waits for such an I: it does nothing, and W is the whole backward of its blocks.
+[[nodiscard]] std::set<int> find_whole_backwards(const std::vector<Action>& list, int chunk);
 
 /// Receive buffers that an interleaved schedule's edge from the last stage to stage 0 needs beyond receive_credits: by
 /// as many micro-batches as a round exceeds the stages, stage 0 comes later to the next chunk. 0 where stages divide

@@ -147,6 +147,8 @@ void SpanCosts::add_block(SampleTable& table, int block, const cost_model::Mesh&
                              axes.context, table.kind.expert,       plan::Recompute::None};
   const BlockTime time = cost_.estimate_block(work);
   work.recompute = plan::Recompute::Selective;
+  // Of equal replicas the others have at most one sample fewer.
+  if (table.kind.expert > 1) work.expert_samples = table.kind.expert * (table.samples - 1) + 1;
   const cost_model::MeshTicks ticks = cost_model::estimate_block_on_mesh(cost_, work, mesh);
   table.forward.push_back(ticks.forward);
   table.backward.push_back(ticks.backward);
@@ -298,8 +300,8 @@ const std::vector<cost_model::Moment>& SpanCosts::moments(plan::ScheduleKind sch
     stage = 0;
     schedule = plan::ScheduleKind::OneForwardOneBackward;
   }
-  auto fresh =
-      cost_model::moments_of(plan::make_schedule(schedule, stage, num_stages, static_cast<int>(count)), credits);
+  auto fresh = cost_model::moments_of(plan::make_schedule(schedule, stage, num_stages, static_cast<int>(count)),
+                                      credits, stage == 0);
   const std::unique_lock lock(mutex_);
   return moments_.emplace(key, std::move(fresh)).first->second;
 }
@@ -310,21 +312,21 @@ std::int64_t with_margin(std::int64_t bytes) { return bytes + cost_model::margin
 
 }  // namespace
 
-std::int64_t Room::bytes(const SpanHeld& held) const {
-  return with_margin(fixed + cost_model::most_held(*moments, held.run, edges, moves, held.largest));
+std::int64_t Room::bytes(const cost_model::HeldRun& held) const {
+  return with_margin(fixed + cost_model::most_held(*moments, held, edges, moves));
 }
 
 bool Room::may_hold(std::int64_t kept, std::int64_t owed) const {
   if (moves) return host_holds(kept);
-  const cost_model::HeldBytes run{kept, owed, kept, kept, kept, owed};
-  return with_margin(fixed + cost_model::most_held(*moments, run, edges, false, 0)) <= capacity;
+  const cost_model::HeldRun run{{kept, owed, kept, kept, kept, owed}, {}};
+  return with_margin(fixed + cost_model::most_held(*moments, run, edges, false)) <= capacity;
 }
 
 namespace {
 
 /// Of all blocks at once: equal ones in a row count as one.
-SpanHeld hold(const SampleTable& table, std::size_t first, const std::vector<plan::Recompute>& recompute) {
-  SpanHeld held;
+cost_model::HeldRun hold(const SampleTable& table, std::size_t first, const std::vector<plan::Recompute>& recompute) {
+  cost_model::HeldRun held;
   for (std::size_t i = 0, next = 0; i < recompute.size(); i = next) {
     while (next < recompute.size() && recompute[next] == recompute[i] &&
            table.alike[first + next] == table.alike[first + i])
@@ -365,12 +367,12 @@ Fit SpanCosts::fit(const SampleTable& table, const SpanQuery& query, const std::
   }
 
   const Room room = this->room(table, query);
-  const auto weigh = [&](const SpanHeld& held) {
+  const auto weigh = [&](const cost_model::HeldRun& held) {
     fit.bytes = room.bytes(held);
     fit.fits = room.holds(held, fit.bytes);
     return fit.fits;
   };
-  const SpanHeld as_chosen = hold(table, first, fit.recompute);
+  const cost_model::HeldRun as_chosen = hold(table, first, fit.recompute);
   if (weigh(as_chosen) || rule_ != RecomputeRule::Free) return fit;
   struct Change {
     std::size_t at = 0;
@@ -394,7 +396,7 @@ Fit SpanCosts::fit(const SampleTable& table, const SpanQuery& query, const std::
   if (!fits_after(changes.size())) {
     std::int64_t kept = 0;
     for (std::size_t block = first; block < end; ++block) kept += table.kept(block, fit.recompute[block - first]);
-    if (!room.may_hold(kept, as_chosen.run.owed)) return fit;
+    if (!room.may_hold(kept, as_chosen.all.owed)) return fit;
     // Blocks that make all of theirs again may need more than what they freed.
     for (std::size_t count = 1; count < changes.size(); ++count) {
       if (fits_after(count)) return fit;

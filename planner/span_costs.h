@@ -70,16 +70,6 @@ struct SpanQuery {
   const std::vector<cost_model::Moment>* moments = nullptr;
 };
 
-/// What a span's blocks hold with what each of them recomputes.
-struct SpanHeld {
-  cost_model::HeldBytes run;
-  std::int64_t largest = 0;  // kept of one block
-  void add(const cost_model::HeldBytes& block, std::int64_t times = 1) {
-    append(run, block, times);
-    largest = std::max(largest, block.kept);
-  }
-};
-
 /// Memory of a span as far as its recompute does not change it.
 struct Room {
   std::int64_t fixed = 0, host_fixed = 0;
@@ -90,11 +80,11 @@ struct Room {
   std::int64_t most_kept = 1;  // micro-batches between F and B at once
 
   /// With margin.
-  [[nodiscard]] std::int64_t bytes(const SpanHeld& held) const;
-  [[nodiscard]] bool holds(const SpanHeld& held) const { return holds(held, bytes(held)); }
+  [[nodiscard]] std::int64_t bytes(const cost_model::HeldRun& held) const;
+  [[nodiscard]] bool holds(const cost_model::HeldRun& held) const { return holds(held, bytes(held)); }
   /// The same where bytes(held) is known.
-  [[nodiscard]] bool holds(const SpanHeld& held, std::int64_t bytes) const {
-    return bytes <= capacity && host_holds(held.run.kept);
+  [[nodiscard]] bool holds(const cost_model::HeldRun& held, std::int64_t bytes) const {
+    return bytes <= capacity && host_holds(held.all.kept);
   }
   /// False: nothing that keeps that much fits, whatever its peaks are.
   [[nodiscard]] bool may_hold(std::int64_t kept, std::int64_t owed) const;

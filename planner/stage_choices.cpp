@@ -84,7 +84,7 @@ class RecomputeLists {
   }
   [[nodiscard]] bool fits() const {
     for (std::size_t c = 0; c < cases_.size(); ++c) {
-      SpanHeld held;
+      cost_model::HeldRun held;
       for (std::size_t i = 0; i < list_.size(); ++i)
         held.add(cases_[c]->holds(static_cast<std::size_t>(query_.first) + i, list_[i]));
       if (!rooms_[c].holds(held)) return false;

@@ -87,8 +87,9 @@ TEST_CASE("C15: what is recomputed under a split backward is there in I, what W 
   // Stage 1: F0 I0 F1 I1 W0 ...: in I1 what I0 left (2000), block 4's part of the same and, at its lowest block, 1000
   // made again while the gradient of what it sends waits.
   CHECK(held(1) == 2000 + 1000 + 1000 + cut);
-  // Stage 0: F0 F1 I0: the input of micro-batch 1's second layer (the first has the loader's), and the same.
-  CHECK(held(0) == cut + 1000 + 1000 + cut);
+  // Stage 0: F0 F1 B0, its I and W being one: the input of micro-batch 1's second layer (the first has the loader's),
+  // and 1000 made again in one block at a time.
+  CHECK(held(0) == cut + 1000 + cut);
 }
 
 TEST_CASE("C15: a run's peaks follow its blocks", "[memory_test]") {
@@ -158,7 +159,7 @@ TEST_CASE("C15, C31: what a block holds by what it recomputes", "[memory_test]")
 
 TEST_CASE("C15, C16: the moments of a list", "[memory_test]") {
   // F0 F1 B0 F2 B1 F3 B2 B3 with two credits.
-  const auto moments = moments_of(plan::make_schedule(plan::ScheduleKind::OneForwardOneBackward, 0, 2, 4), 2);
+  const auto moments = moments_of(plan::make_schedule(plan::ScheduleKind::OneForwardOneBackward, 0, 2, 4), 2, true);
   std::vector<std::array<std::int64_t, 5>> found;
   for (const Moment& moment : moments)
     found.push_back({moment.before, moment.receive_activations, moment.receive_gradients, moment.send_activations,
@@ -167,6 +168,44 @@ TEST_CASE("C15, C16: the moments of a list", "[memory_test]") {
   // B3: behind B2, nothing left to come.
   CHECK(found ==
         std::vector<std::array<std::int64_t, 5>>{{1, 2, 1, 1, 0}, {1, 2, 1, 1, 0}, {1, 1, 1, 0, 1}, {0, 0, 0, 0, 1}});
+}
+
+TEST_CASE("C15: the first stage of zbh1 holds what that of 1f1b holds, the second does not", "[memory_test]") {
+  using plan::ScheduleKind;
+  const auto kinds_and_counts = [](ScheduleKind schedule, int stage) {
+    std::vector<std::array<std::int64_t, 4>> found;
+    for (const Moment& moment : moments_of(plan::make_schedule(schedule, stage, 3, 5), 2, stage == 0))
+      found.push_back({static_cast<std::int64_t>(moment.kind), moment.before, moment.owed, moment.receive_activations});
+    return found;
+  };
+  CHECK(kinds_and_counts(ScheduleKind::ZeroBubbleH1, 0) == kinds_and_counts(ScheduleKind::OneForwardOneBackward, 0));
+  CHECK(kinds_and_counts(ScheduleKind::ZeroBubbleH1, 1) != kinds_and_counts(ScheduleKind::OneForwardOneBackward, 1));
+}
+
+TEST_CASE("C34: of activations that move, the block at work and the one before it are here", "[memory_test]") {
+  using plan::ActionKind;
+  // Two alike, one that keeps much, a small one; the last of the forward before is still on its way in the first.
+  const HeldBytes small{10, 4, 30, 25, 22, 6}, large{70, 8, 75, 90, 85, 9};
+  const std::vector<HeldBytes> blocks{small, small, large, small};
+  HeldRun run;
+  run.add(small, 2);
+  run.add(large);
+  run.add(small);
+  std::int64_t forward = 0, backward = 0, input = 0;
+  for (std::size_t b = 0; b < blocks.size(); ++b) {
+    const std::int64_t way_out = blocks[b > 0 ? b - 1 : blocks.size() - 1].kept,
+                       way_in = b > 0 ? blocks[b - 1].kept : 0;
+    std::int64_t owed = 0;
+    for (std::size_t behind = b + 1; behind < blocks.size(); ++behind) owed += blocks[behind].owed;
+    forward = std::max(forward, way_out + blocks[b].forward);
+    backward = std::max(backward, way_in + blocks[b].backward);
+    input = std::max(input, way_in + blocks[b].input + owed);
+  }
+  CHECK(run.held(ActionKind::Forward, 1000, 3, true) == forward + 3);
+  CHECK(run.held(ActionKind::Backward, 1000, 3, true) == backward + 3);
+  CHECK(run.held(ActionKind::BackwardInput, 1000, 3, true) == input + 3);
+  CHECK(run.held(ActionKind::BackwardWeight, 1000, 3, true) == run.all.weight + 3);
+  CHECK(run.held(ActionKind::Forward, 1000, 3, false) == 1003 + run.all.forward);
 }
 
 TEST_CASE("C15, C16: chunks count with their own bytes, edges with all that they carry", "[memory_test]") {

@@ -227,6 +227,11 @@ TEST_CASE("C32: on an expert axis products with experts grow by the imbalance, t
                two = estimate_block_roofline(facts, device, {1, 0, 4, kFull, 1, 1, 2}).forward.value;
   const double experts = 2.0 * 4 * 16 * 2 * 3 * 96 * 64 / 1e6;
   CHECK(two - one == Approx(0.25 * experts).epsilon(1e-6));
+  // 4 samples of this replica and 2 of the other: experts have 3 on each device.
+  BlockWork fewer{1, 0, 4, kFull, 1, 1, 2};
+  fewer.expert_samples = 6;
+  CHECK(estimate_block_roofline(facts, device, fewer).forward.value - one ==
+        Approx((1.25 * 3 / 4 - 1) * experts).epsilon(1e-6));
   // Memory traffic alone, one sample: tables of 4 x 3 x 96 x 64 floats are halved, the rows grow by a quarter.
   device = make_device("d", 1 << 30, 1e30, 1e6);
   device.kind = cluster::DeviceKind::Cuda;

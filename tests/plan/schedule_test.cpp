@@ -67,6 +67,19 @@ TEST_CASE("H1 and H2 by hand", "[schedule]") {
   CHECK(text_of(ScheduleKind::ZeroBubbleH2, 0, 1, 2) == "F0 I0 W0 F1 I1 W1");
 }
 
+TEST_CASE("an I with its W next is run as one where nothing comes before", "[schedule]") {
+  using enum ActionKind;
+  // Of the figures above: all of the first stage, none of the second one; whatever communicates between.
+  CHECK(find_whole_backwards(make_schedule(ScheduleKind::ZeroBubbleH1, 0, 3, 4), 0) == std::set{0, 1, 2, 3});
+  CHECK(find_whole_backwards(make_schedule(ScheduleKind::ZeroBubbleH1, 1, 3, 4), 0) == std::set<int>{});
+  CHECK(find_whole_backwards(make_schedule(ScheduleKind::OneForwardOneBackward, 0, 3, 4), 0).empty());
+  const std::vector<Action> parts{{Forward, 0, 0, 4},        {BackwardInput, 0, 2, 4},  {GatherParameter, 0, 0, 2},
+                                  {BackwardInput, 0, 0, 2},  {BackwardWeight, 0, 2, 4}, {ReduceGradient, 0, 2, 4},
+                                  {BackwardWeight, 0, 0, 2}, {ReduceGradient, 0, 0, 2}};
+  CHECK(find_whole_backwards(parts, 0) == std::set{0});
+  CHECK(find_whole_backwards(parts, 1).empty());
+}
+
 TEST_CASE("what is in flight is the list's own peak, and the published one", "[schedule]") {
   for (int num_stages = 1; num_stages <= 6; ++num_stages) {
     for (int count = 1; count <= 14; ++count) {

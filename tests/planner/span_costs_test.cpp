@@ -63,7 +63,7 @@ TEST_CASE("what a fit adds up step by step is what its list weighs at once", "[s
     const SpanCosts spans(*f.cost, plan::Precision::Float32, RecomputeRule::Free, {}, true);
     const SampleTable& table = spans.table({0, {}, 1}, 1);
     const Fit fit = spans.fit(table, query);
-    SpanHeld held;
+    cost_model::HeldRun held;
     for (std::size_t block = 0; block < 7; ++block) held.add(table.holds(block, fit.recompute[block]));
     CHECK(fit.bytes == spans.room(table, query).bytes(held));
     CHECK(fit.fits == (fit.bytes <= memory));

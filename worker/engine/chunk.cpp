@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "common/ensure.h"
+#include "plan/schedule.h"
 
 namespace coxswain::worker {
 namespace {
@@ -100,24 +101,14 @@ Result<std::vector<Chunk>> make_chunks(const LocalView& view, const plan::Plan& 
 
 std::set<std::pair<int, int>> find_whole_backwards(const plan::Plan& plan, int rank, const std::vector<Chunk>& chunks) {
   const plan::RankPlace place = plan::place_of(plan, rank);
-  std::vector<const Action*> computed;
+  std::set<std::pair<int, int>> whole;
   for (const plan::Role& role : plan.roles) {
     if (role.stage != place.stage || std::count(role.replicas.begin(), role.replicas.end(), place.replica) == 0)
       continue;
-    for (const Action& action : role.actions)
-      if (plan::is_compute(action.kind)) computed.push_back(&action);
-  }
-  std::set<std::pair<int, int>> whole;
-  for (std::size_t i = 0; i + 1 < computed.size(); ++i) {
-    const Action &input = *computed[i], &weight = *computed[i + 1];
-    if (input.kind != ActionKind::BackwardInput || weight.kind != ActionKind::BackwardWeight) continue;
-    const Chunk& chunk = chunks[input.chunk];
-    const auto is_all = [&](const Action& action) {
-      return plan::BlockRun{action.first_block, action.end_block} == chunk.run;
-    };
-    const std::pair key{input.chunk, input.micro_batch};
-    const bool follows = key == std::pair{weight.chunk, weight.micro_batch} && is_all(input) && is_all(weight);
-    if (follows && !chunk.gradient_out.exists && chunk.before < 0) whole.insert(key);
+    for (int c = 0; c < static_cast<int>(chunks.size()); ++c) {
+      if (chunks[c].gradient_out.exists || chunks[c].before >= 0) continue;
+      for (const int micro_batch : plan::find_whole_backwards(role.actions, c)) whole.emplace(c, micro_batch);
+    }
   }
   return whole;
 }

@@ -27,8 +27,7 @@ struct Chunk {
                                                      const std::vector<plan::Group>& groups, int rank,
                                                      const WeightSource& weights, ParameterStore& store);
 
-/// (chunk, micro-batch) whose I is followed by its W where nothing is sent for I: halves gain nothing there and would
-/// hold the block's inputs and gradients of outputs through I, so that I runs as a whole backward and W as nothing.
+/// (chunk, micro-batch) of this rank whose backward is run whole, in W's place (ADR 0013).
 [[nodiscard]] std::set<std::pair<int, int>> find_whole_backwards(const plan::Plan& plan, int rank,
                                                                  const std::vector<Chunk>& chunks);
 

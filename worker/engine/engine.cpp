@@ -348,13 +348,14 @@ class TorchEngine final : public Engine {
     batch.seeded = true;
   }
 
-  /// B, or I, which leaves what W needs behind.
+  /// B, or W of one that is run whole, or I, which leaves what W needs behind.
   Result<void> run_backward(const Action& action) {
     Chunk& chunk = chunks_[action.chunk];
     const Key key = key_of(action);
+    const bool splits = action.kind == ActionKind::BackwardInput;
+    if (splits && whole_.count(key) != 0) return {};
     MicroBatch& batch = micro_batch(key);
     seed_loss(chunk, batch);
-    const bool splits = action.kind == ActionKind::BackwardInput && whole_.count(key) == 0;
     if (splits) {
       COX_TRY_VOID(chunk.runner->backward_inputs(batch, action.first_block, action.end_block));
     } else {
@@ -372,7 +373,7 @@ class TorchEngine final : public Engine {
   }
 
   Result<void> run_weights(const Action& action) {
-    if (whole_.count(key_of(action)) != 0) return {};
+    if (whole_.count(key_of(action)) != 0) return run_backward(action);
     const Chunk& chunk = chunks_[action.chunk];
     const auto owed = owed_.find(key_of(action));
     COX_ENSURE(owed != owed_.end(), to_text(action));
@@ -561,7 +562,7 @@ class TorchEngine final : public Engine {
   std::int64_t step_ = 0, evaluation_ = 0;
   std::map<Key, MicroBatch> micro_batches_;
   std::map<Key, std::vector<WeightWork>> owed_;  // by I to W
-  std::set<Key> whole_;                          // whose I is a whole backward
+  std::set<Key> whole_;                          // whose W is a whole backward
   LossSums sums_;
 };
 

@@ -1,7 +1,6 @@
 // Times of blocks as a training step has them: whole passes over all blocks with the model's own parameters, so that
 // caches are as warm as in training, each block timed forward and backward (gradients added to their storage included).
 #include <ATen/core/Tensor.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -10,6 +9,7 @@
 #include <tuple>
 
 #include "common/clock.h"
+#include "common/processor_time.h"
 #include "worker/engine/caching_allocator.h"
 #include "worker/engine/engine.h"
 #include "worker/engine/inputs.h"
@@ -35,16 +35,6 @@ constexpr double kRateSeconds = 0.1;
 constexpr int kOverheadActions = 2000;
 
 double seconds_now() { return std::chrono::duration<double>(steady_clock().now().time_since_epoch()).count(); }
-
-/// Of this thread: a device with a share of a core is as warm as another after the same work.
-double processor_seconds() {
-  rusage usage{};
-  getrusage(RUSAGE_THREAD, &usage);
-  const auto seconds = [](const timeval& time) {
-    return static_cast<double>(time.tv_sec) + 1e-6 * static_cast<double>(time.tv_usec);
-  };
-  return seconds(usage.ru_utime) + seconds(usage.ru_stime);
-}
 
 struct BlockPass {
   double forward = 0, backward = 0;
@@ -85,7 +75,7 @@ class Profiler {
   }
 
   Result<Pass> run_pass(LocalModel& local, int first, int end, std::int64_t samples, std::int64_t step) {
-    const double processor = processor_seconds();
+    const double processor = thread_processor_time().value;
     Pass pass;
     pass.blocks.resize(static_cast<std::size_t>(end - first));
     MicroBatch batch = make_batch(local, samples, step);
@@ -112,7 +102,7 @@ class Profiler {
       block.transient = std::max(block.transient, (memory_peak() - before).value);
     }
     for (const BlockPass& block : pass.blocks) pass.total += block.forward + block.backward;
-    pass.processor = processor_seconds() - processor;
+    pass.processor = thread_processor_time().value - processor;
     return pass;
   }
 
@@ -122,9 +112,10 @@ class Profiler {
     COX_TRY_VOID(local.lower(samples));
     local.store().begin_step();
     COX_TRY_VOID(meet());
-    const double warm = processor_seconds() + kWarmupSeconds;
+    const double warm = thread_processor_time().value + kWarmupSeconds;
     const bool is_long = !passes.empty() && passes.back().processor > kWarmupSeconds;
-    while (!is_long && processor_seconds() < warm) COX_TRY_VOID(run_pass(local, first, end, samples, step_++));
+    while (!is_long && thread_processor_time().value < warm)
+      COX_TRY_VOID(run_pass(local, first, end, samples, step_++));
     const double deadline = seconds_now() + budget.value;
     const std::size_t most = passes.size() + kMaxPasses;
     const auto add_pass = [&]() -> Result<void> {

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <chrono>
 
+#include "common/processor_time.h"
+
 namespace coxswain::worker {
 namespace {
 
@@ -13,6 +15,9 @@ constexpr int kWarmUpRounds = 5, kLatencyRounds = 40, kBandwidthRounds = 5;
 constexpr std::int64_t kFirstBytes = 256 << 10, kLastBytes = 8 << 20;
 // A message that takes this long is longer than any burst that a rate limit lets through.
 constexpr double kLongSeconds = 0.25;
+// Longer than what a share of a core may compute at a stretch (cluster/cpu_share.h: a part of 10 ms).
+constexpr double kBurstSeconds = 4e-3;
+constexpr int kBursts = 8, kBusyRounds = 7;
 
 double seconds_since(TimePoint begin) { return std::chrono::duration<double>(steady_clock().now() - begin).count(); }
 
@@ -96,6 +101,50 @@ class Pair {
   std::vector<std::byte> data_;
 };
 
+/// Computes for so long, whenever it gets to it.
+void compute_for(double seconds) {
+  const double end = thread_processor_time().value + seconds;
+  while (thread_processor_time().value < end) {}
+}
+
+/// The other one of two ranks that come one after the other by nodes, so that most are of one node; -1: none is left.
+int busy_partner(const std::vector<std::string>& nodes, int rank) {
+  std::vector<int> order;
+  for (int r = 0; r < static_cast<int>(nodes.size()); ++r) order.push_back(r);
+  std::stable_sort(order.begin(), order.end(), [&](int a, int b) {
+    return nodes[static_cast<std::size_t>(a)] < nodes[static_cast<std::size_t>(b)];
+  });
+  const auto at = static_cast<std::size_t>(std::find(order.begin(), order.end(), rank) - order.begin());
+  const std::size_t other = at ^ 1U;
+  return other < order.size() ? order[other] : -1;
+}
+
+/// What a message each way adds to the computing between two of them, all ranks being busy.
+Result<Seconds> measure_busy_message(Communicator& world, const std::vector<std::string>& nodes, Deadline deadline) {
+  const int partner = busy_partner(nodes, world.rank());
+  std::int64_t out = 0, in = 0;
+  const auto round = [&](bool meets) -> Result<double> {
+    const TimePoint begin = steady_clock().now();
+    for (int burst = 0; burst < kBursts; ++burst) {
+      compute_for(kBurstSeconds);
+      if (!meets || partner < 0) continue;
+      collective::Handle sent = world.send({&out, 1, DType::Int64}, partner, deadline);
+      collective::Handle received = world.recv({&in, 1, DType::Int64}, partner, deadline);
+      COX_TRY_VOID(sent.wait(deadline));
+      COX_TRY_VOID(received.wait(deadline));
+    }
+    return seconds_since(begin) / kBursts;
+  };
+  std::vector<double> added;
+  for (int i = 0; i <= kBusyRounds; ++i) {
+    COX_TRY(const double together, round(true));
+    COX_TRY(const double alone, round(false));
+    if (i > 0) added.push_back(together - alone);
+  }
+  COX_TRY_VOID(world.barrier(deadline).wait(deadline));
+  return Seconds(std::max(0.0, median(std::move(added))));
+}
+
 }  // namespace
 
 std::vector<std::pair<int, int>> link_pairs(const std::vector<std::string>& nodes) {
@@ -123,9 +172,11 @@ std::vector<std::pair<int, int>> link_pairs(const std::vector<std::string>& node
 Result<std::vector<LinkMeasurement>> measure_links(Communicator& world, const std::vector<std::string>& nodes,
                                                    Deadline deadline) {
   std::vector<LinkMeasurement> measurements;
+  COX_TRY(const Seconds busy, measure_busy_message(world, nodes, deadline));
   for (const auto& [from, to] : link_pairs(nodes)) {
     if (world.rank() == from) {
-      COX_TRY(const LinkMeasurement measured, Pair(world, to, deadline).lead());
+      COX_TRY(LinkMeasurement measured, Pair(world, to, deadline).lead());
+      measured.latency = std::max(measured.latency, busy);
       measurements.push_back(measured);
     } else if (world.rank() == to) {
       COX_TRY_VOID(Pair(world, from, deadline).follow());

@@ -1,6 +1,8 @@
 #pragma once
 // Latency and bandwidth between ranks, measured through the communicator that training will use: for each node one pair
 // of its ranks, for each two nodes one pair across. Threads: one; every rank calls it together.
+// Latency is what a message costs ranks that compute before it and after it, as in training: a rank that has a share of
+// a core waits for its turn, and for that of the other one.
 #include <string>
 #include <vector>
 
@@ -10,7 +12,7 @@ namespace coxswain::worker {
 
 struct LinkMeasurement {
   int from = 0, to = 0;
-  Seconds latency{0};           // one way, a few bytes
+  Seconds latency{0};           // one way, a few bytes; at least what it costs ranks that are busy
   BytesPerSecond bandwidth{0};  // one direction, a large message
 };
 
