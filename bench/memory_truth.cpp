@@ -1,7 +1,7 @@
-// The memory model against the caching allocator: the predicted peak of every rank of random valid plans beside the one
-// that its own process measures (issue row b). Ranks are forked processes over the `host` backend, since the allocator
-// counts a process. Every degree of freedom that runs is mixed. `memory_truth [MODEL.pt2 ...] --plans N`; without
-// models two sizes of examples/gpt; samples of others lie beside them (MODEL.safetensors).
+// The memory model against the caching allocator: the predicted peak of every replica of random valid plans beside the
+// one that the process of its fullest rank measures (issue row b). Ranks are forked processes over the `host` backend,
+// since the allocator counts a process. Every degree of freedom that runs is mixed. `memory_truth [MODEL.pt2 ...]
+// --plans N`; without models two sizes of examples/gpt; samples of others lie beside them (MODEL.safetensors).
 // `--actions PLAN` prints what each action of that plan holds instead.
 #include <sys/wait.h>
 #include <unistd.h>
@@ -214,11 +214,6 @@ std::string text_of(const plan::MemoryParts& parts) {
   return text.str();
 }
 
-std::pair<int, int> role_place(const plan::Plan& plan, int rank) {
-  const plan::RankPlace place = plan::place_of(plan, rank);
-  return {place.stage, place.replica};
-}
-
 struct Settings {
   int num_plans = 20, only = -1;
 };
@@ -248,19 +243,25 @@ void compare_model(const std::filesystem::path& path, const Settings& how, const
     const plan::Plan plan = draw_plan(graph, cluster, drawing, static_cast<std::uint64_t>(i));
     const std::vector<Measured> measured = RankProcesses(graph, plan, settings, how.only >= 0).run();
     std::printf("%3d %s\n", i, describe(plan).c_str());
-    for (int rank = 0; rank < plan::num_ranks(plan); ++rank) {
-      const auto [stage, replica] = role_place(plan, rank);
-      const plan::MemoryParts parts = cost_model::estimate_memory(*cost, plan, stage, replica);
+    for (const ReplicaRanks& of : replica_ranks(plan)) {
+      const plan::MemoryParts parts = cost_model::estimate_memory(*cost, plan, of.stage, of.replica);
       const double predicted = static_cast<double>((parts.total() - parts.margin).value);
-      const double ratio = predicted / static_cast<double>(measured[rank].peak.value);
+      std::printf("      stage %d replica %d: predicted %10.0f measured", of.stage, of.replica, predicted);
+      Bytes fullest{0};
+      for (const int rank : of.ranks) {
+        fullest = std::max(fullest, measured[rank].peak);
+        std::printf(" %10lld", static_cast<long long>(measured[rank].peak.value));
+      }
+      const double ratio = predicted / static_cast<double>(fullest.value);
       errors.push_back(std::fabs(ratio - 1));
-      std::printf("      rank %d: predicted %10.0f measured %10lld ratio %.3f\n", rank, predicted,
-                  static_cast<long long>(measured[rank].peak.value), ratio);
-      if (how.only >= 0) std::printf("%s\n%s", text_of(parts).c_str(), measured[rank].actions.c_str());
+      std::printf(" ratio %.3f\n", ratio);
+      if (how.only < 0) continue;
+      std::printf("%s\n", text_of(parts).c_str());
+      for (const int rank : of.ranks) std::printf("rank %d\n%s", rank, measured[rank].actions.c_str());
     }
     std::fflush(stdout);
   }
-  const std::string name = path.filename().string() + ", " + std::to_string(errors.size()) + " ranks: ";
+  const std::string name = path.filename().string() + ", " + std::to_string(errors.size()) + " replicas: ";
   const double middle = median(errors), worst = *std::max_element(errors.begin(), errors.end());
   report.add({name + "median error", middle, 0, middle / kMedianGoal, "fraction", "<= 0.08", middle <= kMedianGoal});
   report.add({name + "worst error", worst, 0, worst / kWorstGoal, "fraction", "<= 0.20", worst <= kWorstGoal});

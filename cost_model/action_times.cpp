@@ -22,7 +22,8 @@ ActionTimes::ActionTimes(const CostModel& cost, const plan::Plan& plan, const pl
       const MeshTicks time = estimate_block_on_mesh(
           cost,
           {block, device_class_, replica.samples, plan.precision, replica.tensor, replica.context, replica.expert,
-           stage_.recompute[at(block)], plan::expert_samples(stage_, role.replicas.front())},
+           stage_.recompute[at(block)], plan::expert_samples(stage_, role.replicas.front()),
+           plan::expert_place(stage_, role.replicas.front()).index},
           mesh);
       forward_.push_back(time.forward);
       backward_.push_back(time.backward);
