@@ -27,7 +27,6 @@ using namespace coxswain::bench;
 namespace {
 
 constexpr std::int64_t kGlobalBatch = 24;
-constexpr int kMaxRanks = 6;
 /// Moments exist from the start and every buffer has its size in the first step; the second sees what stays.
 constexpr int kSteps = 2;
 constexpr double kMedianGoal = 0.08, kWorstGoal = 0.20;
@@ -215,12 +214,12 @@ std::string text_of(const plan::MemoryParts& parts) {
 }
 
 struct Settings {
-  int num_plans = 20, only = -1;
+  int num_plans = 20, only = -1, max_ranks = 6;
 };
 
 void compare_model(const std::filesystem::path& path, const Settings& how, const Options& options, Report& report) {
   const model::ModelGraph graph = or_end(model::load_pt2(path));
-  const cluster::ResourceGraph cluster = make_flat_cluster(kMaxRanks);
+  const cluster::ResourceGraph cluster = make_flat_cluster(how.max_ranks);
   worker::TrainSettings settings;
   std::filesystem::path tensors = path;
   tensors.replace_extension(".safetensors");
@@ -236,7 +235,7 @@ void compare_model(const std::filesystem::path& path, const Settings& how, const
   const auto cost = cost_model::make_cost_model(graph, cluster, nullptr);
   RandomPlanOptions drawing;
   drawing.seed = options.seed;
-  drawing.max_ranks = kMaxRanks;
+  drawing.max_ranks = how.max_ranks;
   drawing.global_batch = kGlobalBatch;
   std::vector<double> errors;
   for (int i = std::max(0, how.only); i < how.num_plans; ++i) {
@@ -279,11 +278,13 @@ int main(int argc, char** argv) {
       rest.push_back(argv[i]);
     }
   }
-  const Options options =
-      parse_options(static_cast<int>(rest.size()), rest.data(),
-                    "predicted peak memory of random valid plans beside the measured one", {"--plans", "--actions"});
-  Settings how{options.quick ? 4 : 20, -1};
+  const Options options = parse_options(static_cast<int>(rest.size()), rest.data(),
+                                        "predicted peak memory of random valid plans beside the measured one",
+                                        {"--plans", "--actions", "--ranks-max"});
+  Settings how;
+  if (options.quick) how.num_plans = 4;
   if (options.other.contains("--plans")) how.num_plans = std::stoi(options.other.at("--plans"));
+  if (options.other.contains("--ranks-max")) how.max_ranks = std::stoi(options.other.at("--ranks-max"));
   if (options.other.contains("--actions")) {
     how.only = std::stoi(options.other.at("--actions"));
     how.num_plans = how.only + 1;

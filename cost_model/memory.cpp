@@ -9,6 +9,7 @@
 #include "cost_model/mesh_facts.h"
 #include "plan/experts.h"
 #include "plan/program.h"
+#include "plan/zero.h"
 
 namespace coxswain::cost_model {
 namespace {
@@ -543,14 +544,14 @@ plan::MemoryParts estimate_memory(const CostModel& cost, const plan::Plan& plan,
   work.first_stage = stage == 0;
   work.last_stage = stage + 1 == num_stages;
   work.tensor = place.tensor;
-  work.zero_stage = shape.zero_stage;
+  work.zero_stage = plan::zero_of(shape);
   work.replicas = static_cast<std::int64_t>(shape.replicas.size());
   work.context = place.context;
   work.expert = place.expert;
   work.expert_samples = plan::expert_samples(shape, replica);
   work.expert_index = plan::expert_place(shape, replica).index;
   work.offload = shape.offload;
-  if (shape.zero_stage == 1 && plan.batch.count == 1 && shape.chunks.empty() && work.replicas * work.context > 1) {
+  if (work.zero_stage == 1 && plan.batch.count == 1 && shape.chunks.empty() && work.replicas * work.context > 1) {
     int end = shape.end_block;
     for (const int start : shape.bucket_starts) {
       const PersistentElements bucket =
