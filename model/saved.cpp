@@ -233,6 +233,12 @@ Workspace workspace_of(const ModelGraph& graph, const Op& op, const StorageMap& 
       block += storage.value_bytes(operand);
     }
     workspace = {block * 2, block * 4};
+  } else if (name == "coxswain::all_gather" || name == "coxswain::reduce_scatter") {
+    // The members' parts, one after another; a gather's backward is a scatter of the same, and the other way round.
+    // Parts of the first dim lie so already.
+    const ValueId whole = name == "coxswain::all_gather" ? op.outputs.front() : value_argument(op, "self");
+    if (integer_argument(op, "dim").value_or(1) > 0)
+      workspace = {storage.value_bytes(whole), storage.value_bytes(whole)};
   } else if (name == "aten::pow") {
     workspace.backward += op.outputs.front() < 0 ? Bytes(0) : storage.value_bytes(op.outputs.front());
   } else if (name == "aten::dropout" && drops(op) && op.outputs.front() >= 0 &&

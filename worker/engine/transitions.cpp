@@ -142,9 +142,21 @@ at::Tensor gather(const at::Tensor& input, const Layout& layout, const ParallelL
 /// The members' parts of `whole`, one after another.
 at::Tensor pack_parts(const at::Tensor& whole, const Layout& layout) {
   if (parts_in_order(whole, layout)) return whole;
-  std::vector<at::Tensor> parts;
-  for (const auto& runs : layout.runs) parts.push_back(take_rows(whole, layout, runs).flatten());
-  return at::cat(parts);
+  at::Tensor packed = at::empty({whole.numel()}, whole.options());
+  const at::Tensor source = unfolded(whole, layout, layout.extent);
+  std::int64_t first = 0;
+  for (const auto& runs : layout.runs) {
+    const auto sizes = sizes_with(whole, layout, rows_of(runs));
+    const std::int64_t count = c10::multiply_integers(sizes);
+    const at::Tensor target = unfolded(packed.narrow(0, first, count).view(sizes), layout, rows_of(runs));
+    std::int64_t row = 0;
+    for (const Cut::Run& run : runs) {
+      target.narrow(layout.dim + 1, row, run.size).copy_(source.narrow(layout.dim + 1, run.first, run.size));
+      row += run.size;
+    }
+    first += count;
+  }
+  return packed;
 }
 
 at::Tensor scatter_sum(const at::Tensor& input, const Layout& layout, const ParallelLink& link) {
