@@ -17,7 +17,9 @@ StagePlace StageCosts::alike(StagePlace place) const {
   if (halves && !context_.exhaustive && place.num_stages > kLongPipeline) return {0, place.num_stages};
   if (halves) return place;
   if (context_.schedule == plan::ScheduleKind::GPipe) return {0, 1};
-  return {0, plan::peak_in_flight(context_.schedule, place.stage, place.num_stages, context_.count)};
+  // In micro-batches of the whole stage.
+  const int v = context_.num_chunks;
+  return {0, (plan::peak_in_flight(context_.schedule, place.stage, place.num_stages, context_.count, v) + v - 1) / v};
 }
 
 const std::vector<cost_model::Moment>& StageCosts::moments(StagePlace place) const {
