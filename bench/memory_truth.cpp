@@ -1,7 +1,7 @@
-// The memory model against the caching allocator: the predicted peak of every rank of random valid plans beside the one
-// that its own process measures (issue row b). Ranks are forked processes over the `host` backend, since the allocator
-// counts a process. Every degree of freedom that runs is mixed. `memory_truth [MODEL.pt2 ...] --plans N`; without
-// models two sizes of examples/gpt; samples of others lie beside them (MODEL.safetensors).
+// The memory model against the caching allocator: the predicted peak of every replica of random valid plans beside the
+// one that the process of its fullest rank measures (issue row b). Ranks are forked processes over the `host` backend,
+// since the allocator counts a process. Every degree of freedom that runs is mixed. `memory_truth [MODEL.pt2 ...]
+// --plans N`; without models two sizes of examples/gpt; samples of others lie beside them (MODEL.safetensors).
 // `--actions PLAN` prints what each action of that plan holds instead.
 #include <sys/wait.h>
 #include <unistd.h>
@@ -27,7 +27,6 @@ using namespace coxswain::bench;
 namespace {
 
 constexpr std::int64_t kGlobalBatch = 24;
-constexpr int kMaxRanks = 6;
 /// Moments exist from the start and every buffer has its size in the first step; the second sees what stays.
 constexpr int kSteps = 2;
 constexpr double kMedianGoal = 0.08, kWorstGoal = 0.20;
@@ -214,18 +213,13 @@ std::string text_of(const plan::MemoryParts& parts) {
   return text.str();
 }
 
-std::pair<int, int> role_place(const plan::Plan& plan, int rank) {
-  const plan::RankPlace place = plan::place_of(plan, rank);
-  return {place.stage, place.replica};
-}
-
 struct Settings {
-  int num_plans = 20, only = -1;
+  int num_plans = 20, only = -1, max_ranks = 6;
 };
 
 void compare_model(const std::filesystem::path& path, const Settings& how, const Options& options, Report& report) {
   const model::ModelGraph graph = or_end(model::load_pt2(path));
-  const cluster::ResourceGraph cluster = make_flat_cluster(kMaxRanks);
+  const cluster::ResourceGraph cluster = make_flat_cluster(how.max_ranks);
   worker::TrainSettings settings;
   std::filesystem::path tensors = path;
   tensors.replace_extension(".safetensors");
@@ -241,26 +235,32 @@ void compare_model(const std::filesystem::path& path, const Settings& how, const
   const auto cost = cost_model::make_cost_model(graph, cluster, nullptr);
   RandomPlanOptions drawing;
   drawing.seed = options.seed;
-  drawing.max_ranks = kMaxRanks;
+  drawing.max_ranks = how.max_ranks;
   drawing.global_batch = kGlobalBatch;
   std::vector<double> errors;
   for (int i = std::max(0, how.only); i < how.num_plans; ++i) {
     const plan::Plan plan = draw_plan(graph, cluster, drawing, static_cast<std::uint64_t>(i));
     const std::vector<Measured> measured = RankProcesses(graph, plan, settings, how.only >= 0).run();
     std::printf("%3d %s\n", i, describe(plan).c_str());
-    for (int rank = 0; rank < plan::num_ranks(plan); ++rank) {
-      const auto [stage, replica] = role_place(plan, rank);
-      const plan::MemoryParts parts = cost_model::estimate_memory(*cost, plan, stage, replica);
+    for (const ReplicaRanks& of : replica_ranks(plan)) {
+      const plan::MemoryParts parts = cost_model::estimate_memory(*cost, plan, of.stage, of.replica);
       const double predicted = static_cast<double>((parts.total() - parts.margin).value);
-      const double ratio = predicted / static_cast<double>(measured[rank].peak.value);
+      std::printf("      stage %d replica %d: predicted %10.0f measured", of.stage, of.replica, predicted);
+      Bytes fullest{0};
+      for (const int rank : of.ranks) {
+        fullest = std::max(fullest, measured[rank].peak);
+        std::printf(" %10lld", static_cast<long long>(measured[rank].peak.value));
+      }
+      const double ratio = predicted / static_cast<double>(fullest.value);
       errors.push_back(std::fabs(ratio - 1));
-      std::printf("      rank %d: predicted %10.0f measured %10lld ratio %.3f\n", rank, predicted,
-                  static_cast<long long>(measured[rank].peak.value), ratio);
-      if (how.only >= 0) std::printf("%s\n%s", text_of(parts).c_str(), measured[rank].actions.c_str());
+      std::printf(" ratio %.3f\n", ratio);
+      if (how.only < 0) continue;
+      std::printf("%s\n", text_of(parts).c_str());
+      for (const int rank : of.ranks) std::printf("rank %d\n%s", rank, measured[rank].actions.c_str());
     }
     std::fflush(stdout);
   }
-  const std::string name = path.filename().string() + ", " + std::to_string(errors.size()) + " ranks: ";
+  const std::string name = path.filename().string() + ", " + std::to_string(errors.size()) + " replicas: ";
   const double middle = median(errors), worst = *std::max_element(errors.begin(), errors.end());
   report.add({name + "median error", middle, 0, middle / kMedianGoal, "fraction", "<= 0.08", middle <= kMedianGoal});
   report.add({name + "worst error", worst, 0, worst / kWorstGoal, "fraction", "<= 0.20", worst <= kWorstGoal});
@@ -278,11 +278,13 @@ int main(int argc, char** argv) {
       rest.push_back(argv[i]);
     }
   }
-  const Options options =
-      parse_options(static_cast<int>(rest.size()), rest.data(),
-                    "predicted peak memory of random valid plans beside the measured one", {"--plans", "--actions"});
-  Settings how{options.quick ? 4 : 20, -1};
+  const Options options = parse_options(static_cast<int>(rest.size()), rest.data(),
+                                        "predicted peak memory of random valid plans beside the measured one",
+                                        {"--plans", "--actions", "--ranks-max"});
+  Settings how;
+  if (options.quick) how.num_plans = 4;
   if (options.other.contains("--plans")) how.num_plans = std::stoi(options.other.at("--plans"));
+  if (options.other.contains("--ranks-max")) how.max_ranks = std::stoi(options.other.at("--ranks-max"));
   if (options.other.contains("--actions")) {
     how.only = std::stoi(options.other.at("--actions"));
     how.num_plans = how.only + 1;

@@ -6,6 +6,7 @@
 #include "cost_model/memory.h"
 #include "cost_model/mesh_times.h"
 #include "plan/experts.h"
+#include "plan/zero.h"
 
 namespace coxswain::cost_model {
 
@@ -22,7 +23,8 @@ ActionTimes::ActionTimes(const CostModel& cost, const plan::Plan& plan, const pl
       const MeshTicks time = estimate_block_on_mesh(
           cost,
           {block, device_class_, replica.samples, plan.precision, replica.tensor, replica.context, replica.expert,
-           stage_.recompute[at(block)], plan::expert_samples(stage_, role.replicas.front())},
+           stage_.recompute[at(block)], plan::expert_samples(stage_, role.replicas.front()),
+           plan::expert_place(stage_, role.replicas.front()).index},
           mesh);
       forward_.push_back(time.forward);
       backward_.push_back(time.backward);
@@ -37,7 +39,7 @@ ActionTimes::ActionTimes(const CostModel& cost, const plan::Plan& plan, const pl
 
   gradients_.resize(forward_.size(), 0);
   for (const ParameterFacts& parameter : cost.facts().parameters()) {
-    if (!parameter.trainable || parameter.blocks.empty() || !reduces_buckets(stage_.zero_stage)) continue;
+    if (!parameter.trainable || parameter.blocks.empty() || !reduces_buckets(plan::zero_of(stage_))) continue;
     const bool inside = std::all_of(parameter.blocks.begin(), parameter.blocks.end(),
                                     [&](int block) { return plan::position_of(stage_, block) >= 0; });
     if (!inside) continue;
@@ -64,7 +66,7 @@ Ticks ActionTimes::overhead_of(const plan::Action& action) const {
   const plan::BlockRun run = plan::run_of(stage_, action.chunk);
   const bool begins = action.kind == plan::ActionKind::Forward ? action.first_block == run.first_block
                                                                : action.end_block == run.end_block;
-  return begins || reduces_buckets(stage_.zero_stage) ? overhead_ : 0;
+  return begins || reduces_buckets(plan::zero_of(stage_)) ? overhead_ : 0;
 }
 
 bool priced_elsewhere(const plan::Action& action) {

@@ -28,6 +28,7 @@ struct BlockWork {
   plan::Recompute recompute = plan::Recompute::None;  // estimate_block answers for all of them
   /// C32: of all replicas that share the experts; 0: each has as many as this one.
   std::int64_t expert_samples = 0;
+  int expert_index = 0;  // this replica's place among them
 };
 
 struct BlockTime {
@@ -40,7 +41,8 @@ struct BlockTime {
   Bytes plain_transient{0};                             // above its inputs, in a forward without graph (recompute)
   Bytes owed{0};                                        // kept between I and W (C15)
   Bytes input_transient{0}, weight_transient{0};        // above saved while I runs, above owed while W does
-  bool measured = false;                                // from a profile
+  bool measured = false;                                // its times are from a profile
+  bool counts_shared = false;                           // saved holds values that other blocks made, too
   Seconds attention_forward{0}, attention_backward{0};  // parts of forward and backward: what hides a ring (C29)
   Seconds replayed{0};                                  // what selective recompute runs again (C31)
   Bytes selective{0};                                   // kept from forward to backward where it does

@@ -9,6 +9,7 @@
 #include "cost_model/mesh_facts.h"
 #include "plan/experts.h"
 #include "plan/program.h"
+#include "plan/zero.h"
 
 namespace coxswain::cost_model {
 namespace {
@@ -70,7 +71,11 @@ class ListWalk {
       if (action.kind == plan::ActionKind::Forward && in >= 0) --forwards_left_[static_cast<std::size_t>(in)];
       if (is_backward(action)) {
         --before[chunk];
-        if (out >= 0) --backwards_left_[static_cast<std::size_t>(out)];
+        if (out >= 0) {
+          --backwards_left_[static_cast<std::size_t>(out)];
+          // The gradient that it had to wait for came from where they went, and there is room for them.
+          send_activations[static_cast<std::size_t>(out)] = 0;
+        }
       }
       if (action.kind == plan::ActionKind::BackwardWeight) --owed[chunk];
       count_receives();
@@ -152,14 +157,14 @@ Kept count_kept(const CostModel& cost, const StageWork& work) {
     kept.runs.emplace_back();
     for (int block = run.first_block; block < run.end_block; ++block, ++position) {
       const BlockWork here{
-          block,       work.device_class,        work.samples,       work.precision, work.tensor, work.context,
-          work.expert, work.recompute[position], work.expert_samples};
+          block,       work.device_class,        work.samples,        work.precision,   work.tensor, work.context,
+          work.expert, work.recompute[position], work.expert_samples, work.expert_index};
       const BlockTime time = cost.estimate_block(here);
       const HeldBytes held = held_bytes(time, work.recompute[position],
                                         split(facts.activation_bytes(block, work.samples, work.precision), parts),
                                         split(facts.gradient_bytes(block + 1, work.samples, work.precision), parts));
       kept.runs.back().add(held);
-      if (!time.measured) kept.shared = std::max(kept.shared, shared_bytes(facts, here));
+      if (!time.counts_shared) kept.shared = std::max(kept.shared, shared_bytes(facts, here));
     }
   }
   return kept;
@@ -239,8 +244,8 @@ Peak find_peak(const CostModel& cost, const StageWork& work) {
 
 PersistentMemory persistent_of(const CostModel& cost, const StageWork& work) {
   PersistentMemory memory = estimate_persistent_memory(
-      count_persistent(cost.facts(), runs_of(work), work.tensor, work.expert), work.precision, work.zero_stage,
-      work.replicas * work.context, work.expert, work.offload);
+      count_persistent(cost.facts(), runs_of(work), work.tensor, work.expert, work.expert_index), work.precision,
+      work.zero_stage, work.replicas * work.context, work.expert, work.offload);
   if (work.reduced_at_once > 0) {  // C26
     memory.gradients = Bytes(kFloat32Bytes * memory.updated_elements);
     memory.gathered += Bytes(kFloat32Bytes * work.reduced_at_once);
@@ -290,11 +295,9 @@ HeldBytes held_bytes(const BlockTime& time, plan::Recompute recompute, Bytes inp
 
 void HeldRun::add(const HeldBytes& block, std::int64_t times) {
   if (times == 0) return;
-  const bool first = all.forward == 0;
   const std::int64_t owed_before = (times - 1) * block.owed;
   // The first of them comes after the last one so far, the others after one of themselves.
   const std::int64_t before = times > 1 ? std::max(moved.last, block.kept) : moved.last;
-  if (first) moved.first_forward = block.forward;
   moved.forward = std::max(moved.forward, before + block.forward);
   moved.backward = std::max(moved.backward, before + block.backward);
   moved.input = std::max(moved.input + owed_before + block.owed, moved.last + block.input + owed_before);
@@ -306,8 +309,7 @@ void HeldRun::add(const HeldBytes& block, std::int64_t times) {
 std::int64_t HeldRun::held(plan::ActionKind kind, std::int64_t before, std::int64_t owed, bool moves) const {
   if (!moves) return before + owed + all.peak(kind);
   switch (kind) {
-    // The last block of the forward before may still be on its way.
-    case plan::ActionKind::Forward: return owed + std::max(moved.forward, moved.last + moved.first_forward);
+    case plan::ActionKind::Forward: return owed + moved.forward;
     case plan::ActionKind::BackwardInput: return owed + moved.input;
     case plan::ActionKind::BackwardWeight: return owed + all.weight;
     default: return owed + moved.backward;
@@ -367,7 +369,7 @@ PersistentElements count_persistent(const ModelFacts& facts, int first_block, in
 }
 
 PersistentElements count_persistent(const ModelFacts& facts, const std::vector<plan::BlockRun>& runs, int tensor,
-                                    int expert) {
+                                    int expert, int expert_index) {
   PersistentElements count;
   const int first_block = runs.front().first_block;
   std::vector<std::int64_t> of_block(static_cast<std::size_t>(runs.back().end_block - first_block), 0);
@@ -379,7 +381,7 @@ PersistentElements count_persistent(const ModelFacts& facts, const std::vector<p
   for (const ParameterFacts& parameter : facts.parameters()) {
     const auto at = std::find_if(parameter.blocks.begin(), parameter.blocks.end(), is_inside);
     if (at == parameter.blocks.end()) continue;
-    const std::int64_t elements = parameter.elements_at(tensor, expert);
+    const std::int64_t elements = parameter.elements_at(tensor, expert, expert_index);
     if (!parameter.trainable) {
       count.frozen += size_of(parameter.dtype) * elements;
       continue;
@@ -397,7 +399,7 @@ PersistentElements count_persistent(const ModelFacts& facts, const std::vector<p
     }
     if (parameter.experts > 0) count.held_experts += elements;
   }
-  for (const std::int64_t elements : of_block) count.largest = std::max(count.largest, elements);
+  for (const std::int64_t elements : of_block) count.add_block(elements);
   for (const plan::BlockRun& run : runs) count.frozen += facts.buffer_bytes(run.first_block, run.end_block);
   return count;
 }
@@ -435,9 +437,9 @@ PersistentMemory estimate_persistent_memory(const PersistentElements& elements, 
     memory.optimizer = Bytes(kOptimizerBytes * updated);
   memory.updated_elements = updated;
   memory.held_elements = elements.held;
-  // The block at work and the one that is fetched ahead.
   if (zero_stage >= 2) memory.gathered = Bytes(kFloat32Bytes * elements.largest);
-  if (zero_stage >= 3) memory.gathered += Bytes(2 * computed * elements.largest);
+  // The block at work and the one that is fetched ahead.
+  if (zero_stage >= 3) memory.gathered += Bytes(computed * (elements.largest + elements.second));
   return memory;
 }
 
@@ -540,16 +542,18 @@ StageWork make_work(const CostModel& cost, const plan::Plan& plan, int stage, in
   work.first_stage = stage == 0;
   work.last_stage = stage + 1 == num_stages;
   work.tensor = place.tensor;
-  work.zero_stage = shape.zero_stage;
+  work.zero_stage = plan::zero_of(shape);
   work.replicas = static_cast<std::int64_t>(shape.replicas.size());
   work.context = place.context;
   work.expert = place.expert;
   work.expert_samples = plan::expert_samples(shape, replica);
+  work.expert_index = plan::expert_place(shape, replica).index;
   work.offload = shape.offload;
-  if (shape.zero_stage == 1 && plan.batch.count == 1 && shape.chunks.empty() && work.replicas * work.context > 1) {
+  if (work.zero_stage == 1 && plan.batch.count == 1 && shape.chunks.empty() && work.replicas * work.context > 1) {
     int end = shape.end_block;
     for (const int start : shape.bucket_starts) {
-      const PersistentElements bucket = count_persistent(cost.facts(), start, end, work.tensor, work.expert);
+      const PersistentElements bucket =
+          count_persistent(cost.facts(), {{start, end}}, work.tensor, work.expert, work.expert_index);
       work.reduced_at_once = std::max(work.reduced_at_once, bucket.held);
       end = start;
     }

@@ -27,9 +27,14 @@ struct PersistentElements {
   std::int64_t held = 0;          // trainable, copies of tied ones too
   std::int64_t held_experts = 0;  // of them, in tables of experts (C33)
   std::int64_t largest = 0;       // trainable, of the block that has most; without `tied` and `shared`
+  std::int64_t second = 0;        // of the block that has most beside it
   Bytes frozen{0};                // parameters that are not trained, buffers
   std::int64_t tied = 0;          // trainable, that blocks elsewhere use too: ZeRO leaves them whole
   std::int64_t shared = 0;  // trainable, that several of these blocks use: ZeRO splits their optimizer state alone
+  void add_block(std::int64_t elements) {
+    second = std::max(second, std::min(largest, elements));
+    largest = std::max(largest, elements);
+  }
   Bytes wide{0}, shared_wide{0};  // what tables have beyond bfloat16 copies: of one block, and of `shared`
 };
 /// Of one device of a tensor axis and an expert axis.
@@ -37,7 +42,7 @@ struct PersistentElements {
                                                   int tensor = 1, int expert = 1);
 /// The same of a stage with several chunks; a parameter that two of them use counts once.
 [[nodiscard]] PersistentElements count_persistent(const ModelFacts& facts, const std::vector<plan::BlockRun>& runs,
-                                                  int tensor = 1, int expert = 1);
+                                                  int tensor = 1, int expert = 1, int expert_index = 0);
 
 /// C26, C33: what one of `replicas` holds of `all` elements where they are split; `experts` of them over `holders`
 /// only.
@@ -86,7 +91,8 @@ struct StageWork {
   std::int64_t reduced_at_once = 0;
   std::int64_t replicas = 1;  // of the stage
   int context = 1, expert = 1;
-  std::int64_t expert_samples = 0;  // of all replicas that share the experts (BlockWork)
+  std::int64_t expert_samples = 0;  // of all replicas that share the experts, and which one this is (BlockWork)
+  int expert_index = 0;
   plan::Offload offload = plan::Offload::None;
 };
 [[nodiscard]] plan::MemoryParts estimate_stage_memory(const CostModel& cost, const StageWork& work);
@@ -126,8 +132,7 @@ inline void append(HeldBytes& run, const HeldBytes& block, std::int64_t times = 
 /// C34: the most that is here while each action goes through a run whose activations go to the host, its own included:
 /// those of the block at work, and those of the one before it, on their way.
 struct MovedBytes {
-  std::int64_t last = 0;           // kept of the last block
-  std::int64_t first_forward = 0;  // of the first block
+  std::int64_t last = 0;  // kept of the last block
   std::int64_t forward = 0, backward = 0, input = 0;
 };
 
@@ -137,7 +142,8 @@ struct HeldRun {
   MovedBytes moved;
   void add(const HeldBytes& block, std::int64_t times = 1);
   /// C15, C34: while an action of `kind` computes; `before`, `owed`: of other micro-batches, between F and B and
-  /// between I and W. `moves`: activations go to the host; what I leaves to W stays.
+  /// between I and W. `moves`: activations go to the host; what I leaves to W stays. The last block of a forward
+  /// has left when the next action computes.
   [[nodiscard]] std::int64_t held(plan::ActionKind kind, std::int64_t before, std::int64_t owed, bool moves) const;
 };
 

@@ -10,6 +10,7 @@
 #include "cost_model/mesh_facts.h"
 #include "cost_model/offload_time.h"
 #include "cost_model/roofline.h"
+#include "plan/zero.h"
 
 namespace coxswain::cost_model {
 namespace {
@@ -168,7 +169,7 @@ Mesh make_mesh(const plan::Stage& stage, int replica) {
     return of.devices[static_cast<std::size_t>(position * of.tensor)];
   };
   Mesh mesh;
-  mesh.zero_stage = stage.zero_stage;
+  mesh.zero_stage = plan::zero_of(stage);
   mesh.offload = stage.offload;
   mesh.devices = own.devices;
   mesh.tensor_group.assign(own.devices.begin(), own.devices.begin() + own.tensor);

@@ -131,9 +131,13 @@ const MeshFacts* ModelFacts::mesh(int block, int tensor, int context) const {
   return meshes_.emplace(key, std::move(fresh)).first->second.get();
 }
 
-std::int64_t ParameterFacts::elements_at(int tensor, int expert) const {
+std::int64_t num_experts_at(std::int64_t experts, int expert, int expert_index) {
+  return experts / expert + (expert_index < experts % expert ? 1 : 0);
+}
+
+std::int64_t ParameterFacts::elements_at(int tensor, int expert, int expert_index) const {
   const std::int64_t held = tensor > 1 && !blocks.empty() ? facts->held_elements(index, tensor) : elements;
-  return experts > 0 ? (held + expert - 1) / expert : held;
+  return experts > 0 ? held / experts * num_experts_at(experts, expert, expert_index) : held;
 }
 
 std::int64_t ModelFacts::held_elements(int index, int tensor) const {

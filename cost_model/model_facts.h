@@ -35,8 +35,11 @@ struct ParameterFacts {
   const ModelFacts* facts = nullptr;
   int index = 0;  // in ModelFacts::parameters
   /// C57: held by one device of a tensor axis of `tensor` and an expert axis of `expert`.
-  [[nodiscard]] std::int64_t elements_at(int tensor, int expert = 1) const;
+  [[nodiscard]] std::int64_t elements_at(int tensor, int expert = 1, int expert_index = 0) const;
 };
+
+/// C33: of so many experts those that one of `expert` devices holds; the first ones hold one more where it is uneven.
+[[nodiscard]] std::int64_t num_experts_at(std::int64_t experts, int expert, int expert_index);
 
 class ModelFacts {
  public:

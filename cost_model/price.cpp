@@ -4,6 +4,7 @@
 
 #include "cost_model/memory.h"
 #include "plan/program.h"
+#include "plan/zero.h"
 
 namespace coxswain::cost_model {
 namespace {
@@ -49,7 +50,7 @@ double ring_bytes(const plan::Plan& plan, const plan::Stage& stage) {
   const auto replicas = static_cast<double>(stage.replicas.size());
   const double pass = (replicas - 1) / replicas, count = static_cast<double>(plan.batch.count);
   const double computed = plan::is_mixed(plan.precision) ? 2 : 4;
-  switch (stage.zero_stage) {
+  switch (plan::zero_of(stage)) {
     case 0: return 2 * pass * kGradientBytes;
     case 1: return pass * (kGradientBytes + computed);
     case 2: return pass * (count * kGradientBytes + computed);

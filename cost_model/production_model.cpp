@@ -28,12 +28,13 @@ class ProductionModel final : public CostModel {
   }
 
   BlockTime estimate_block(const BlockWork& work) const override {
-    const Key key{facts().signature_of(work.block),
-                  work.device_class,
-                  work.samples,
-                  work.precision,
-                  std::array<std::int64_t, 4>{work.tensor, work.context, work.expert, work.expert_samples},
-                  work.block + 1 == graph_.num_blocks()};
+    const Key key{
+        facts().signature_of(work.block),
+        work.device_class,
+        work.samples,
+        work.precision,
+        std::array<std::int64_t, 5>{work.tensor, work.context, work.expert, work.expert_samples, work.expert_index},
+        work.block + 1 == graph_.num_blocks()};
     {
       const std::lock_guard lock(mutex_);
       const auto found = times_.find(key);
@@ -98,44 +99,31 @@ class ProductionModel final : public CostModel {
     return share_of_measured(interpolate_block(found->second, work.samples), work);
   }
 
-  /// What a profile has one number for: forward or backward, whichever needs more.
-  static Bytes most_transient(const BlockTime& time) { return std::max(time.transient, time.forward_transient); }
-
   /// C29, C32, C54: the measured block, scaled as the roofline scales; its parts are the roofline's shares of it.
-  BlockTime share_of_measured(BlockTime measured, const BlockWork& work) const {
+  /// Memory is what the operators' rules say (C12).
+  BlockTime share_of_measured(const BlockTime& measured, const BlockWork& work) const {
     BlockWork whole = work;
     whole.tensor = whole.context = whole.expert = 1;
     whole.expert_samples = 0;
+    whole.expert_index = 0;
     const cluster::DeviceClass& here = device(work.device_class);
-    const BlockTime to = estimate_block_roofline(facts(), here, work);
+    const BlockTime rules = estimate_block_roofline(facts(), here, work);
+    BlockTime time = rules;
+    time.measured = true;
+    time.forward = measured.forward;
+    time.backward = measured.backward;
     if (work.tensor * work.context * work.expert > 1) {
       const BlockTime from = estimate_block_roofline(facts(), here, whole);
-      if (from.forward.value > 0) measured.forward = measured.forward * (to.forward / from.forward);
-      if (from.backward.value > 0) measured.backward = measured.backward * (to.backward / from.backward);
-      const auto scaled = [](Bytes bytes, Bytes part, Bytes all) {
-        return all.value > 0 ? Bytes(std::llround(static_cast<double>(bytes.value) * (part / all))) : bytes;
-      };
-      measured.saved = scaled(measured.saved, to.saved, from.saved);
-      measured.transient = scaled(measured.transient, most_transient(to), most_transient(from));
+      if (from.forward.value > 0) time.forward = measured.forward * (rules.forward / from.forward);
+      if (from.backward.value > 0) time.backward = measured.backward * (rules.backward / from.backward);
     }
-    const auto ratio = [](auto part, auto all) { return all.value > 0 ? part / all : 0.0; };
-    measured.attention_forward = measured.forward * ratio(to.attention_forward, to.forward);
-    measured.attention_backward = measured.backward * ratio(to.attention_backward, to.backward);
+    const auto ratio = [](Seconds part, Seconds all) { return all.value > 0 ? part / all : 0.0; };
+    time.attention_forward = time.forward * ratio(rules.attention_forward, rules.forward);
+    time.attention_backward = time.backward * ratio(rules.attention_backward, rules.backward);
     // C28: a profile has the backward in one; the roofline says how it splits.
-    measured.weight = measured.backward * ratio(to.weight, to.backward);
-    measured.replayed = measured.forward * ratio(to.replayed, to.forward);
-    const auto part_of = [&](Bytes all, Bytes part, Bytes whole) {
-      return Bytes(std::llround(static_cast<double>(all.value) * (whole.value > 0 ? part / whole : 1.0)));
-    };
-    measured.selective = part_of(measured.saved, to.selective, to.saved);
-    measured.owed = part_of(measured.saved, to.owed, to.saved);
-    const Bytes peak = measured.transient, of_rules = most_transient(to);
-    measured.transient = part_of(peak, to.transient, of_rules);
-    measured.forward_transient = part_of(peak, to.forward_transient, of_rules);
-    measured.plain_transient = part_of(peak, to.plain_transient, of_rules);
-    measured.input_transient = part_of(peak, to.input_transient, of_rules);
-    measured.weight_transient = part_of(peak, to.weight_transient, of_rules);
-    return measured;
+    time.weight = time.backward * ratio(rules.weight, rules.backward);
+    time.replayed = time.forward * ratio(rules.replayed, rules.forward);
+    return time;
   }
 
   const cluster::DeviceClass& device(int device_class) const {
@@ -153,7 +141,7 @@ class ProductionModel final : public CostModel {
       timings_;  // by (signature, device class)
   std::map<std::string, const cluster::Profile::DeviceRates*> rates_;
   mutable std::mutex mutex_;
-  using Key = std::tuple<int, int, std::int64_t, plan::Precision, std::array<std::int64_t, 4>, bool>;
+  using Key = std::tuple<int, int, std::int64_t, plan::Precision, std::array<std::int64_t, 5>, bool>;
   mutable std::map<Key, BlockTime> times_;
 };
 

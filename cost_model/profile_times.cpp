@@ -62,15 +62,8 @@ double uncertainty(const std::vector<const cluster::BlockTiming*>& points, std::
 BlockTime interpolate_block(const std::vector<const cluster::BlockTiming*>& points, std::int64_t samples) {
   COX_ENSURE(!points.empty());
   BlockTime time;
-  time.measured = true;
   time.forward = Seconds(interpolate(points, samples, forward_of));
   time.backward = Seconds(interpolate(points, samples, backward_of));
-  const auto bytes = [&](Bytes cluster::BlockTiming::* member) {
-    return Bytes(std::llround(interpolate(
-        points, samples, [&](const cluster::BlockTiming& p) { return static_cast<double>((p.*member).value); })));
-  };
-  time.saved = bytes(&cluster::BlockTiming::saved);
-  time.transient = bytes(&cluster::BlockTiming::transient);
   return time;
 }
 

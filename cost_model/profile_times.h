@@ -1,5 +1,5 @@
 #pragma once
-// Times and bytes of a block between and beyond the samples at which it was measured. Threads: pure.
+// Times of a block between and beyond the samples at which it was measured. Threads: pure.
 // Source: docs/cost_model.md, C12.
 #include <vector>
 

@@ -146,11 +146,15 @@ BlockTime estimate_block_roofline(const ModelFacts& facts, const cluster::Device
   // C25, C29: without one, on a tensor and a context axis every operator does an equal part of its work.
   const int parts = mesh != nullptr ? 1 : work.tensor * work.context, tables = mesh != nullptr ? 1 : work.tensor;
   const double share = 1.0 / parts;
-  // C32: of the tokens of all its replicas an expert axis gives each device an equal part, and the busiest one more.
-  double routed = 1.0;
-  if (work.expert > 1) routed = kExpertImbalance;
-  if (work.expert > 1 && work.expert_samples > 0)
-    routed *= static_cast<double>(work.expert_samples) / static_cast<double>(work.expert * work.samples);
+  // C32: of the tokens of all its replicas an expert axis gives each device those of its experts, and the busiest one
+  // more.
+  double routed = 1.0, held_experts = 1.0;
+  if (work.expert > 1 && experts.count > 0) {
+    held_experts = static_cast<double>(num_experts_at(experts.count, work.expert, work.expert_index)) /
+                   static_cast<double>(experts.count);
+    const std::int64_t all = work.expert_samples > 0 ? work.expert_samples : work.expert * work.samples;
+    routed = kExpertImbalance * held_experts * static_cast<double>(all) / static_cast<double>(work.samples);
+  }
   for (std::size_t i = 0; i < costs.size(); ++i) {
     // Views move nothing; the action overhead holds their bookkeeping. Collectives are priced by what they send.
     if (costs[i].op_class == model::OpClass::View || costs[i].op_class == model::OpClass::Transition) continue;
@@ -158,8 +162,7 @@ BlockTime estimate_block_roofline(const ModelFacts& facts, const cluster::Device
     const bool attends = mesh != nullptr ? is_ring(*mesh, number) : attention.contains(origin);
     const bool of_experts = origin >= experts.first_op && origin < experts.end_op;
     const double part = of_experts ? share * routed : share;
-    const ShardedOp op{device,  work.precision, part, part, 1.0 / (tables * work.expert), attends ? work.context : 1,
-                       costs[i]};
+    const ShardedOp op{device, work.precision, part, part, held_experts / tables, attends ? work.context : 1, costs[i]};
     const Seconds forward = op.forward(), backward = op.backward();
     time.forward += forward;
     time.backward += backward;

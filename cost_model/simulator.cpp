@@ -10,6 +10,7 @@
 #include "cost_model/split_roles.h"
 #include "cost_model/virtual_network.h"
 #include "executor/executor.h"
+#include "plan/zero.h"
 
 namespace coxswain::cost_model {
 namespace {
@@ -221,7 +222,7 @@ class World {
     // C26: under ZeRO a bucket is only scattered; the other half of an all_reduce follows the update.
     if (action.kind == plan::ActionKind::ReduceGradient || action.kind == plan::ActionKind::ReduceReused) {
       const int stage = plan_.roles[static_cast<std::size_t>(role)].stage;
-      kind = bucket_collective(plan_.stages[static_cast<std::size_t>(stage)].zero_stage);
+      kind = bucket_collective(plan::zero_of(plan_.stages[static_cast<std::size_t>(stage)]));
     }
     return Handle(std::make_shared<VirtualState>(
         network_,

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "plan/program.h"
+#include "plan/zero.h"
 
 namespace coxswain::plan {
 
@@ -16,20 +17,6 @@ namespace coxswain::plan {
 /// tied_parameters, from uses that were computed once.
 [[nodiscard]] std::vector<TiedParameter> find_tied(const Plan& plan, const std::vector<std::vector<int>>& uses);
 
-/// Devices that hold one shard of the stage: a context axis holds parameters whole.
-[[nodiscard]] inline int num_holders(const Stage& stage) {
-  int holders = 0;
-  for (const Replica& replica : stage.replicas) holders += replica.context;
-  return holders;
-}
-
-/// Whether the replicas have meshes of one shape, so that devices of one position hold equal shards.
-[[nodiscard]] inline bool has_equal_meshes(const Stage& stage) {
-  for (const Replica& replica : stage.replicas)
-    if (replica.tensor != stage.replicas.front().tensor || replica.context != stage.replicas.front().context)
-      return false;
-  return true;
-}
 /// The position of a device in Group::position of StageReplicas; -1: of none.
 [[nodiscard]] inline int shard_position(const Stage& stage, int position) {
   if (has_equal_meshes(stage))
@@ -40,11 +27,6 @@ namespace coxswain::plan {
   for (const Replica& replica : stage.replicas)
     if (replica.devices.size() > 1) return true;
   return false;
-}
-
-/// What ZeRO does on the stage: nothing where nobody else holds its shards.
-[[nodiscard]] inline int zero_of(const Stage& stage) {
-  return num_holders(stage) < 2 || !has_equal_meshes(stage) ? 0 : stage.zero_stage;
 }
 
 /// ZeRO 2 and 3: whether the stage has parameters that several of its blocks (and no other stage's) use. Their gradient

@@ -89,6 +89,16 @@ std::vector<cluster::DeviceId> take_unit(const Pool& pool, std::int64_t& used, i
   return devices;
 }
 
+bool Composition::has_equal_axes() const {
+  const Axes* first = nullptr;
+  for (std::size_t p = 0; p < axes.size(); ++p) {
+    if (units.of[p] == 0) continue;
+    if (first != nullptr && !(*first == axes[p])) return false;
+    first = &axes[p];
+  }
+  return true;
+}
+
 Composition make_composition(const std::vector<Pool>& pools, const Counts& units, Axes axes) {
   std::array<Axes, kMaxPools> all;
   all.fill(axes);

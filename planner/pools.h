@@ -84,6 +84,8 @@ struct Composition {
   int expert = 1;  // replicas that share the experts of a block
 
   [[nodiscard]] std::int32_t replicas() const { return units.total(); }
+  /// Else no two devices hold equal shards (plan::zero_of).
+  [[nodiscard]] bool has_equal_axes() const;
   [[nodiscard]] UnitKind kind(const std::vector<Pool>& pools, std::size_t pool) const {
     return {pools[pool].device_class, axes[pool], expert};
   }

@@ -159,7 +159,8 @@ class NeighbourList {
   void add_states(const Candidate& from) {
     for (std::size_t s = 0; s < from.stages.size(); ++s) {
       for (const StateChoice& state : space_.states) {
-        if (state == from.stages[s].state || (state.zero_stage > 0 && from.stages[s].composition.replicas() < 2))
+        if (state == from.stages[s].state || (state.zero_stage > 0 && (from.stages[s].composition.replicas() < 2 ||
+                                                                       !from.stages[s].composition.has_equal_axes())))
           continue;
         Candidate other = from;
         other.stages[s].state = state;

@@ -105,7 +105,7 @@ cost_model::PersistentElements SpanCosts::persistent(int first, int end, int ten
   count.held_experts = sums.experts[to] - sums.experts[from];
   count.frozen = Bytes(sums.frozen[to] - sums.frozen[from]) + cost_.facts().buffer_bytes(first, end);
   for (std::size_t block = from; block < to; ++block) {
-    count.largest = std::max(count.largest, sums.of_block[block]);
+    count.add_block(sums.of_block[block]);
     count.wide += Bytes(sums.wide_of_block[block]);
   }
   for (const ParameterFacts* parameter : tied_) {
@@ -154,7 +154,7 @@ void SpanCosts::add_block(SampleTable& table, int block, const cost_model::Mesh&
   table.backward.push_back(ticks.backward);
   table.weight.push_back(ticks.weight);
   table.replay.push_back(ticks.recompute);
-  table.shared.push_back(time.measured ? 0 : cost_model::shared_bytes(facts, work).value);
+  table.shared.push_back(time.counts_shared ? 0 : cost_model::shared_bytes(facts, work).value);
   const Bytes input(split(Bytes(cut_bytes(block, table.samples, false)))),
       gradient(split(Bytes(cut_bytes(block + 1, table.samples, true))));
   table.alike.push_back(static_cast<int>(table.held.size()));

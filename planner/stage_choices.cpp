@@ -135,7 +135,7 @@ StageCost relax(const std::vector<StageCost>& choices) {
 
 void StageCosts::add_all_states(const Span& span, const StageCost& start, StageChoices& choices) {
   const int credits = static_cast<int>(std::min<std::int64_t>(context_.receive_credits, context_.count));
-  const bool shares_state = span.replicas * span.axes.context > 1;
+  const bool shares_state = span.replicas * span.axes.context > 1 && at(span.composition).has_equal_axes();
   for (const StateChoice& state : context_.states) {
     if (state.zero_stage > 0 && !shares_state) continue;
     const RecomputeLists lists(

@@ -197,7 +197,8 @@ StageChoices StageCosts::compute(int first, int end, int index, const Moments& m
   if (!choices.splits) return choices;
 
   const Span span = make_span(first, end, index, moments, start);
-  const bool shares_state = span.replicas * span.axes.context > 1;
+  // Devices of unlike meshes hold no equal shards (plan::zero_of).
+  const bool shares_state = span.replicas * span.axes.context > 1 && at(index).has_equal_axes();
   for (const StateChoice& state : context_.states) {
     if (state.zero_stage > 0 && !shares_state) continue;
     StageCost one = start;

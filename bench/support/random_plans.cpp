@@ -225,4 +225,15 @@ std::string describe(const plan::Plan& plan) {
   return text;
 }
 
+std::vector<ReplicaRanks> replica_ranks(const plan::Plan& plan) {
+  std::vector<ReplicaRanks> all;
+  for (int rank = 0; rank < plan::num_ranks(plan); ++rank) {
+    const plan::RankPlace place = plan::place_of(plan, rank);
+    if (all.empty() || all.back().stage != place.stage || all.back().replica != place.replica)
+      all.push_back({place.stage, place.replica, {}});
+    all.back().ranks.push_back(rank);
+  }
+  return all;
+}
+
 }  // namespace coxswain::bench

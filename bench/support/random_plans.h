@@ -35,4 +35,12 @@ struct RandomPlanOptions {
 /// One line: "zbh1 bfloat16 x4 | 0-3 [5,3] t2 z1 r2 | 3-8 [8]".
 [[nodiscard]] std::string describe(const plan::Plan& plan);
 
+/// A replica's ranks: the devices of a tensor or context axis. Its predicted memory is that of the fullest one: parts
+/// may be uneven.
+struct ReplicaRanks {
+  int stage = 0, replica = 0;
+  std::vector<int> ranks;
+};
+[[nodiscard]] std::vector<ReplicaRanks> replica_ranks(const plan::Plan& plan);
+
 }  // namespace coxswain::bench

@@ -45,7 +45,7 @@ class FakeCost : public cost_model::CostModel {
     time.owed = time.saved;
     time.replayed = time.forward * replayed_share;
     time.selective = Bytes(static_cast<std::int64_t>(static_cast<double>(time.saved.value) * selective_share));
-    time.measured = true;
+    time.counts_shared = true;
     return time;
   }
   Seconds estimate_transfer(Bytes bytes, plan::DeviceId from, plan::DeviceId to) const override {

@@ -21,6 +21,8 @@ TEST_CASE("a profile overrides the roofline where it has an entry", "[production
   CHECK(cost->estimate_block({2, 0, 2}).measured);
   CHECK(cost->estimate_block({3, 0, 4}).forward.value == Approx(8));
   CHECK_FALSE(cost->estimate_block({2, 1, 2}).measured);
+  // C12: bytes are those of the rules, whatever the profile's.
+  CHECK(cost->estimate_block({2, 0, 2}).saved == cost->estimate_block({2, 1, 2}).saved);
   // C28: the measured backward splits as the roofline's does.
   const BlockTime plain = cost->estimate_block({2, 1, 2});
   CHECK(plain.weight.value > 0);

@@ -96,7 +96,7 @@ class TableCost final : public cost_model::CostModel {
     time.replayed = time.forward * block.replayed;
     time.selective = Bytes(static_cast<std::int64_t>(static_cast<double>(time.saved.value) * block.selective));
     time.transient = Bytes(block.transient * work.samples / work.tensor);
-    time.measured = true;
+    time.counts_shared = true;
     return time;
   }
   Seconds estimate_transfer(Bytes bytes, plan::DeviceId from, plan::DeviceId to) const override {

@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <optional>
 
 #include "worker/engine/row_kernels.h"
 
@@ -32,10 +33,17 @@ at::Tensor float_rows_of(const at::Tensor& tensor, std::int64_t batch, std::int6
   return rows_of(tensor, batch, head, tile).to(c10::ScalarType::Float);
 }
 
+std::int64_t largest_of(const std::vector<RowTile>& tiles) {
+  std::int64_t largest = 0;
+  for (const RowTile& tile : tiles) largest = std::max(largest, tile.size);
+  return largest;
+}
+
 /// Memory for one tile of scores, taken once a thread.
 class Scratch {
  public:
-  Scratch() : memory_(at::empty({kQueryTile * kKeyTile}, floats())) {}
+  Scratch(const AttentionQueries& queries, const KeyBlock& keys)
+      : memory_(at::empty({largest_of(queries.tiles) * largest_of(keys.tiles)}, floats())) {}
   at::Tensor tile(std::int64_t rows, std::int64_t columns) {
     return memory_.as_strided({rows, columns}, {columns, 1}, 0);
   }
@@ -219,7 +227,7 @@ void attend(const AttentionQueries& queries, const KeyBlock& keys, AttentionStat
   const auto num_tiles = static_cast<std::int64_t>(queries.tiles.size());
   at::parallel_for(0, sizes.batch * sizes.heads * num_tiles, 1, [&](std::int64_t begin, std::int64_t end) {
     const at::AutoDispatchBelowADInplaceOrView below_autograd;
-    Scratch scratch;
+    Scratch scratch(queries, keys);
     Words words(queries);
     for (std::int64_t task = begin; task < end; ++task) {
       const std::int64_t head = task / num_tiles % sizes.heads, batch = task / num_tiles / sizes.heads;
@@ -268,13 +276,15 @@ void attend_backward(const AttentionQueries& queries, const KeyBlock& keys, cons
   // One task owns the gradients of a key head and of the query heads that read it.
   at::parallel_for(0, sizes.batch * sizes.key_heads, 1, [&](std::int64_t begin, std::int64_t end) {
     const at::AutoDispatchBelowADInplaceOrView below_autograd;
-    Scratch score_memory, gradient_memory, dropped_memory;
+    Scratch score_memory(queries, keys), gradient_memory(queries, keys);
+    std::optional<Scratch> dropped_memory;
+    if (drops) dropped_memory.emplace(queries, keys);
     Words words(queries);
     const auto tile_pair = [&](const Corner& corner, std::int64_t key_head, const at::Tensor& query,
                                const at::Tensor& output_gradient) {
       const std::int64_t rows = corner.query.size, columns = corner.key.size;
       at::Tensor scores = score_memory.tile(rows, columns), gradient = gradient_memory.tile(rows, columns);
-      const at::Tensor dropped = drops ? dropped_memory.tile(rows, columns) : scores;
+      const at::Tensor dropped = drops ? dropped_memory->tile(rows, columns) : scores;
       const at::Tensor key = rows_of(keys.key, corner.batch, key_head, corner.key);
       at::addmm_out(scores, scores, query, key.t(), 0, queries.scale);
       at::mm_out(gradient, output_gradient, rows_of(keys.value, corner.batch, key_head, corner.key).t());

@@ -6,6 +6,7 @@
 #include <ATen/ops/zeros.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "common/ensure.h"
 #include "worker/engine/host_memory.h"
@@ -178,11 +179,21 @@ at::Tensor ShardedStorage::gradient_view(std::size_t i) const {
   return whole_gradient_.narrow(0, entry.offset, entry.count).view(entry.dims);
 }
 
+// A vector's gradient, which I may bring long before W brings the matrices', does not make room for all of them.
 void ShardedStorage::add_gradient(std::size_t i, const at::Tensor& gradient) {
+  if (sharding_.zero_stage >= 2 && !whole_gradient_.defined() && gradient.dim() <= 1) {
+    at::Tensor& waiting = entries_[i].waiting;
+    waiting = waiting.defined() ? waiting.add(gradient) : gradient.to(c10::ScalarType::Float);
+    return;
+  }
   if (!whole_gradient_.defined()) {
     if (last_use_) release();
-    whole_gradient_ = at::empty({count_}, options_of(DType::Float32));
+    make_whole_gradient();
   }
+  add_to_whole(i, gradient);
+}
+
+void ShardedStorage::add_to_whole(std::size_t i, const at::Tensor& gradient) {
   at::Tensor sum = gradient_view(i);
   if (entries_[i].filled) {
     sum.add_(gradient);
@@ -192,10 +203,16 @@ void ShardedStorage::add_gradient(std::size_t i, const at::Tensor& gradient) {
   }
 }
 
+void ShardedStorage::make_whole_gradient() {
+  whole_gradient_ = at::empty({count_}, options_of(DType::Float32));
+  for (std::size_t i = 0; i < entries_.size(); ++i)
+    if (entries_[i].waiting.defined()) add_to_whole(i, std::exchange(entries_[i].waiting, {}));
+}
+
 ShardedStorage::Scatter& ShardedStorage::begin_scatter() {
   const at::NoGradGuard no_grad;
   const auto options = options_of(DType::Float32);
-  if (!whole_gradient_.defined()) whole_gradient_ = at::empty({count_}, options);
+  if (!whole_gradient_.defined()) make_whole_gradient();
   for (std::size_t i = 0; i < entries_.size(); ++i)
     if (!entries_[i].filled) gradient_view(i).zero_();
   // Between parameters nothing was written.

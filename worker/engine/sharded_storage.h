@@ -90,6 +90,7 @@ class ShardedStorage {
     std::vector<std::int64_t> dims;
     at::Tensor leaf, copy;
     bool filled = false;
+    at::Tensor waiting;  // float32: what came before there was a whole gradient
   };
   ShardedStorage() = default;
   void lay_out(const model::ModelGraph& graph, const std::vector<int>& parameters);
@@ -100,6 +101,8 @@ class ShardedStorage {
   [[nodiscard]] at::Tensor wide(std::int64_t begin, std::int64_t end) const;    // float32 values [begin, end)
   [[nodiscard]] at::Tensor narrow(std::int64_t begin, std::int64_t end) const;  // 16-bit ones
   [[nodiscard]] at::Tensor gradient_view(std::size_t i) const;
+  void add_to_whole(std::size_t i, const at::Tensor& gradient);
+  void make_whole_gradient();
   void write_own_values();
   void fill_second_copies();
 

@@ -203,6 +203,8 @@ Result<void> StageRunner::forward(MicroBatch& batch, int first_block, int end_bl
       const int index = b - stage_.first_block;
       run_segment(batch, index, batch.mode.training && !stage_.segments[index].recompute, false);
     }
+    // What the next action finds does not depend on how fast the last block left.
+    for (; !leaving_.empty(); leaving_.pop_front()) mover_->wait(leaving_.front());
     return {};
   };
   try {

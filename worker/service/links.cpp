@@ -15,9 +15,9 @@ constexpr int kWarmUpRounds = 5, kLatencyRounds = 40, kBandwidthRounds = 5;
 constexpr std::int64_t kFirstBytes = 256 << 10, kLastBytes = 8 << 20;
 // A message that takes this long is longer than any burst that a rate limit lets through.
 constexpr double kLongSeconds = 0.25;
-// Longer than what a share of a core may compute at a stretch (cluster/cpu_share.h: a part of 10 ms).
-constexpr double kBurstSeconds = 4e-3;
-constexpr int kBursts = 8, kBusyRounds = 7;
+// About what lies between two collectives of a layer, where a layer is worth to be split.
+constexpr double kBurstSeconds = 3e-3;
+constexpr int kBursts = 12, kBusyRounds = 5;
 
 double seconds_since(TimePoint begin) { return std::chrono::duration<double>(steady_clock().now() - begin).count(); }
 
@@ -103,8 +103,12 @@ class Pair {
 
 /// Computes for so long, whenever it gets to it.
 void compute_for(double seconds) {
+  constexpr int kMultiplications = 4096;
   const double end = thread_processor_time().value + seconds;
-  while (thread_processor_time().value < end) {}
+  volatile double value = 1.0;
+  while (thread_processor_time().value < end) {
+    for (int i = 0; i < kMultiplications; ++i) value = value * 1.0000001;
+  }
 }
 
 /// The other one of two ranks that come one after the other by nodes, so that most are of one node; -1: none is left.
@@ -119,31 +123,51 @@ int busy_partner(const std::vector<std::string>& nodes, int rank) {
   return other < order.size() ? order[other] : -1;
 }
 
-/// What a message each way adds to the computing between two of them, all ranks being busy.
-Result<Seconds> measure_busy_message(Communicator& world, const std::vector<std::string>& nodes, Deadline deadline) {
-  const int partner = busy_partner(nodes, world.rank());
-  std::int64_t out = 0, in = 0;
-  const auto round = [&](bool meets) -> Result<double> {
+/// What a message each way adds to the computing between two ranks, the slower one's, all ranks being busy.
+class BusyPair {
+ public:
+  BusyPair(Communicator& world, int partner, Deadline deadline)
+      : world_(world), partner_(partner), deadline_(deadline) {}
+
+  /// The mean of all pairs: how the turns of two ranks lie to each other is chance, and another one in the next run.
+  Result<Seconds> measure() {
+    std::vector<double> added{0};
+    for (int i = 0; i < kBusyRounds; ++i) {
+      COX_TRY(const double together, round(true));
+      COX_TRY(double alone, round(false));
+      if (partner_ < 0) continue;
+      COX_TRY(const double other, exchange(alone));
+      added.push_back(together - std::max(alone, other));
+    }
+    float sums[] = {static_cast<float>(median(std::move(added))), partner_ < 0 ? 0.0F : 1.0F};
+    COX_TRY_VOID(world_.all_reduce({sums, 2, DType::Float32}, collective::ReduceOp::Sum, deadline_).wait(deadline_));
+    return Seconds(sums[1] > 0 ? std::max(0.0F, sums[0] / sums[1]) : 0.0F);
+  }
+
+ private:
+  Result<double> round(bool meets) {
     const TimePoint begin = steady_clock().now();
     for (int burst = 0; burst < kBursts; ++burst) {
       compute_for(kBurstSeconds);
-      if (!meets || partner < 0) continue;
-      collective::Handle sent = world.send({&out, 1, DType::Int64}, partner, deadline);
-      collective::Handle received = world.recv({&in, 1, DType::Int64}, partner, deadline);
-      COX_TRY_VOID(sent.wait(deadline));
-      COX_TRY_VOID(received.wait(deadline));
+      if (!meets || partner_ < 0) continue;
+      COX_TRY(const double other, exchange(0));
+      static_cast<void>(other);
     }
     return seconds_since(begin) / kBursts;
-  };
-  std::vector<double> added;
-  for (int i = 0; i <= kBusyRounds; ++i) {
-    COX_TRY(const double together, round(true));
-    COX_TRY(const double alone, round(false));
-    if (i > 0) added.push_back(together - alone);
   }
-  COX_TRY_VOID(world.barrier(deadline).wait(deadline));
-  return Seconds(std::max(0.0, median(std::move(added))));
-}
+  Result<double> exchange(double value) {
+    double other = 0;
+    collective::Handle sent = world_.send({&value, sizeof value, DType::UInt8}, partner_, deadline_);
+    collective::Handle received = world_.recv({&other, sizeof other, DType::UInt8}, partner_, deadline_);
+    COX_TRY_VOID(sent.wait(deadline_));
+    COX_TRY_VOID(received.wait(deadline_));
+    return other;
+  }
+
+  Communicator& world_;
+  int partner_;
+  Deadline deadline_;
+};
 
 }  // namespace
 
@@ -172,7 +196,7 @@ std::vector<std::pair<int, int>> link_pairs(const std::vector<std::string>& node
 Result<std::vector<LinkMeasurement>> measure_links(Communicator& world, const std::vector<std::string>& nodes,
                                                    Deadline deadline) {
   std::vector<LinkMeasurement> measurements;
-  COX_TRY(const Seconds busy, measure_busy_message(world, nodes, deadline));
+  COX_TRY(const Seconds busy, BusyPair(world, busy_partner(nodes, world.rank()), deadline).measure());
   for (const auto& [from, to] : link_pairs(nodes)) {
     if (world.rank() == from) {
       COX_TRY(LinkMeasurement measured, Pair(world, to, deadline).lead());
