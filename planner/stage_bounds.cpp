@@ -30,7 +30,8 @@ const SampleTable* busiest_table(const StageContext& context, int composition) {
 class Kind {
  public:
   /// `waits_back`: what comes after its last backward may count as a wait as well, and not twice.
-  Kind(StageCosts& costs, int composition, std::int64_t most_stages, int first, int end, bool waits_back)
+  /// `each`: work of a block in a step, at least, where replicas are of several kinds.
+  Kind(StageCosts& costs, int composition, std::int64_t most_stages, int first, int end, bool waits_back, Cost each)
       : costs_(costs),
         composition_(composition),
         most_stages_(most_stages),
@@ -39,7 +40,7 @@ class Kind {
         waits_back_(waits_back) {
     set_passes();
     table_ = busiest_table(costs.context(), composition);
-    each_ = work(std::max(first, 1), std::max(first, 1) + 1);
+    each_ = table_ != nullptr ? work(std::max(first, 1), std::max(first, 1) + 1) : each;
   }
 
   [[nodiscard]] std::int64_t most_stages() const { return most_stages_; }
@@ -154,6 +155,21 @@ Cost StageBounds::bound(const Combination& one, Cost most) {
   return std::max(coarse(one), found->second);
 }
 
+// C23
+Cost StageBounds::least_work(const Combination& one, std::size_t composition) const {
+  if (!one.work) return 0;
+  const auto block = static_cast<std::size_t>(std::max(first_, 1));
+  Cost most = 0;
+  for (const WorkBound::Prices& prices : one.work->prices()) {
+    double speed = 0;
+    for (std::size_t p = 0; p < prices.speed.size(); ++p)
+      speed += (*one.compositions)[composition].devices.of[p] * prices.speed[p];
+    const double worth = (prices.sum[block + 1] - prices.sum[block]) * static_cast<double>(one.micro * one.count);
+    if (speed > 0) most = std::max(most, static_cast<Cost>(worth / speed * (1 - 1e-9)));
+  }
+  return most;
+}
+
 // C38
 Cost StageBounds::compute(const Combination& one, Cost most) const {
   StageContext context = make_stage_context(space_, one);
@@ -164,7 +180,8 @@ Cost StageBounds::compute(const Combination& one, Cost most) const {
                                       [](plan::ScheduleKind schedule) { return !plan::splits_backward(schedule); });
   for (std::size_t c = 0; c < one.compositions->size(); ++c) {
     const std::int64_t stages = stages_on(space_, (*one.compositions)[c]);
-    if (stages > 0) kinds.emplace_back(costs, static_cast<int>(c), stages, first_, end_, waits_back);
+    if (stages > 0)
+      kinds.emplace_back(costs, static_cast<int>(c), stages, first_, end_, waits_back, least_work(one, c));
   }
   // What the stage after `before` blocks on `stages` others waits for, at least, where a block of theirs takes so long.
   // With chunks only the first one of each comes before the next stage, with a v-th of its blocks, one at least; the

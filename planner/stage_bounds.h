@@ -24,6 +24,8 @@ class StageBounds {
 
  private:
   [[nodiscard]] Cost compute(const Combination& one, Cost most) const;
+  /// Of a block in a step on a stage of this composition.
+  [[nodiscard]] Cost least_work(const Combination& one, std::size_t composition) const;
 
   const SearchSpace& space_;
   int first_ = 0, end_ = 0;                                           // the longest run of blocks of one signature

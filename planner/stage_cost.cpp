@@ -115,7 +115,8 @@ bool StageCosts::limit_by_memory(int first, int end, const Composition& composit
   for (std::size_t c = 0; c < classes.size(); ++c) {
     const auto fits = [&](std::int64_t x) {
       const SampleTable& table = spans.table(classes[c].key, x);
-      return std::any_of(context_.states.begin(), context_.states.end(), [&](const StateChoice& state) {
+      // The last ones hold least.
+      return std::any_of(context_.states.rbegin(), context_.states.rend(), [&](const StateChoice& state) {
         return spans
             .fit(table, {first, end, 1, credits, state.zero_stage, composition.replicas(), state.offload, &moments})
             .fits;
