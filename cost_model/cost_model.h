@@ -95,6 +95,8 @@ class CostModel {
 /// Memory of one device of `stage`/`replica` (C14-C17): persistent parts, activations live at the schedule's peak,
 /// buffers.
 [[nodiscard]] plan::MemoryParts estimate_memory(const CostModel& cost, const plan::Plan& plan, int stage, int replica);
+/// Of a device's host: what C30 and C34 move there.
+[[nodiscard]] Bytes estimate_host_memory(const CostModel& cost, const plan::Plan& plan, int stage, int replica);
 
 /// Matmul peak that MFU (C21) is taken over: the 16-bit one where that is asked for and known, else float32's.
 [[nodiscard]] FlopPerSecond matmul_peak(const cluster::DeviceClass& device, plan::Precision precision);

@@ -524,9 +524,7 @@ void add_edges(const plan::Plan& plan, int stage, StageWork& work) {
   for (auto& [index, edge] : edges_out) work.edges_out.push_back(std::move(edge));
 }
 
-}  // namespace
-
-plan::MemoryParts estimate_memory(const CostModel& cost, const plan::Plan& plan, int stage, int replica) {
+StageWork make_work(const CostModel& cost, const plan::Plan& plan, int stage, int replica) {
   const plan::Stage& shape = plan.stages[static_cast<std::size_t>(stage)];
   const plan::Replica& place = shape.replicas[static_cast<std::size_t>(replica)];
   const int num_stages = static_cast<int>(plan.stages.size());
@@ -560,7 +558,17 @@ plan::MemoryParts estimate_memory(const CostModel& cost, const plan::Plan& plan,
       end = start;
     }
   }
-  return estimate_stage_memory(cost, work);
+  return work;
+}
+
+}  // namespace
+
+plan::MemoryParts estimate_memory(const CostModel& cost, const plan::Plan& plan, int stage, int replica) {
+  return estimate_stage_memory(cost, make_work(cost, plan, stage, replica));
+}
+
+Bytes estimate_host_memory(const CostModel& cost, const plan::Plan& plan, int stage, int replica) {
+  return estimate_stage_host_memory(cost, make_work(cost, plan, stage, replica));
 }
 
 }  // namespace coxswain::cost_model

@@ -37,11 +37,13 @@ struct Effort {
 constexpr Effort kSmallEffort{8, 1000, 300, 32, 16, std::numeric_limits<std::size_t>::max(), 0, 1.5, {20000, 20000}};
 constexpr Effort kMediumEffort{1, 64, 64, 8, 8, 400, 16, 1.1};
 constexpr Effort kRoughEffort{1, 8, 16, 2, 2, 48, 8, 1.0};
-constexpr Effort kLargeEffort{1, 8, 8, 2, 4, 48, 0, 1.0};
+constexpr Effort kLargeEffort{1, 8, 16, 2, 4, 48, 0, 1.0};
 
 /// Large searches: how many combinations are looked at, how many of them searched, and how far a look may be off.
 constexpr std::size_t kMaxLooks = 6000, kLookBatch = 64, kMaxLargeSearches = 32;
 constexpr double kLookSlack = 1.25;
+/// How far the cost of a candidate that is to be folded may be above what the simulator says: it is no bound.
+constexpr double kFoldSlack = 1.05;
 /// How many bounds a large search makes closer.
 constexpr std::size_t kMaxCloserBounds = 12000;
 /// A bound that is within this of the best plan is close enough.
@@ -75,6 +77,7 @@ class Search {
     } else {
       // First as if it were large: what is found bounds the search of everything.
       alike_.large = true;
+      alike_.chunked_schedules.clear();  // add_chunks tries them on what is best of everything
       if (effort_.seeds > 0) search_large(effort_.seeds);
       if (request_.rough && best_ != kNoCost)
         lower_bound_ = work_of_space(space_);
@@ -92,6 +95,8 @@ class Search {
 
   [[nodiscard]] SearchOutcome take_outcome() {
     const Cost bound = simulated_.empty() ? lower_bound_ : std::min(lower_bound_, simulated_.front().step);
+    // Theirs are no bounds.
+    std::erase_if(waiting_, [](const Candidate& one) { return one.num_chunks > 1; });
     return {std::move(simulated_), std::move(waiting_), bound, misfit_, costed_};
   }
 
@@ -128,37 +133,44 @@ class Search {
     const auto close = static_cast<Cost>(static_cast<double>(best_) / kCloseBound);
     StageBounds bounds(alike_);
     for (std::size_t i = 0; i < tasks.size(); ++i) open.emplace(bounds.coarse(tasks[i].combination), true, i);
+    Cost least = close;  // of those that were made closer: of the others only whether theirs are less is asked
     while (bounds.num_made() < kMaxCloserBounds) {
       const auto [bound, coarse, task] = open.top();
-      if (!coarse || bound >= close) break;
+      if (!coarse || bound >= least) break;
       open.pop();
-      open.emplace(bounds.bound(tasks[task].combination, close), false, task);
+      least = std::min(least, bounds.bound(tasks[task].combination, least));
+      open.emplace(least, false, task);
     }
-    return std::min(std::get<0>(open.top()), close);
+    return std::min(std::get<0>(open.top()), least);
   }
 
   /// Looks at combinations until none is likely to beat the best look; those that were looked at, ascending in look.
   [[nodiscard]] std::vector<Task> pick_by_look(std::vector<Task>& tasks, std::size_t most) {
     parallel_for(tasks.size(), request_.threads, [&](std::size_t i) {
-      tasks[i].guess = std::max(tasks[i].combination.bound, guess_step(alike_, tasks[i].combination));
+      const Combination& one = tasks[i].combination;
+      const bool chunks = most_chunks(alike_, one, one.max_stages) > 1;
+      tasks[i].guess = std::max(chunks ? one.chunked_bound : one.bound, guess_step(alike_, one));
     });
     std::erase_if(tasks, [](const Task& task) { return task.guess == kNoCost; });
-    LookOrder order(tasks);
+    LookOrder order(tasks, space_.large);
     Cost best = kNoCost;
     std::vector<std::size_t> looked;
+    std::vector<QuickLook> folded(tasks.size());  // with several chunks a stage
     while (looked.size() < kMaxLooks) {
       const std::vector<std::size_t> batch = order.next(kLookBatch, best);
       if (batch.empty()) break;
       parallel_for(batch.size(), request_.threads, [&](std::size_t i) {
         Task& task = tasks[batch[i]];
-        QuickLook look = quick_look(alike_, task.combination);
+        const QuickLook look = quick_look(alike_, task.combination);
         task.look = look.cost;
-        task.combination.num_blocks = std::move(look.num_blocks);
+        task.combination.num_blocks = look.num_blocks;
         if (task.combination.total_stages == 0) task.combination.total_stages = look.num_stages;
+        folded[batch[i]] = chunked_look(alike_, task.combination, look);
       });
       for (const std::size_t at : batch) {
-        best = std::min(best, tasks[at].look);
-        order.saw(at, tasks[at].look);
+        const Cost look = std::min(tasks[at].look, folded[at].cost);
+        best = std::min(best, look);
+        order.saw(at, look);
       }
       looked.insert(looked.end(), batch.begin(), batch.end());
     }
@@ -169,6 +181,13 @@ class Search {
       // Where nothing looks as if it fitted, some are searched all the same: to say what is missing.
       if (best == kNoCost) tasks[at].combination.num_blocks.clear();
       if (best == kNoCost || tasks[at].look != kNoCost) result.push_back(tasks[at]);
+      if (folded[at].cost == kNoCost) continue;
+      result.push_back(tasks[at]);
+      Combination& chunked = result.back().combination;
+      result.back().look = folded[at].cost;
+      chunked.num_blocks = std::move(folded[at].num_blocks);
+      chunked.num_chunks = folded[at].num_chunks;
+      chunked.total_stages = folded[at].num_stages;
     }
     std::stable_sort(result.begin(), result.end(), [](const Task& a, const Task& b) { return a.look < b.look; });
     if (result.size() > most) result.resize(most);
@@ -185,7 +204,7 @@ class Search {
       limits.max_results = effort_.results_per_combination;
       limits.max_labels = std::max<std::int64_t>(1, request_.max_candidates);
       limits.max_labels_per_layer = space.large ? kLargeEffort.max_labels_per_layer : effort_.max_labels_per_layer;
-      Cost upper = wanted();
+      Cost upper = wanted(task.combination.num_chunks);
       if (task.look != kNoCost) upper = std::min(upper, static_cast<Cost>(static_cast<double>(task.look) * kLookSlack));
       results[i] = search_combination(space, task.combination, upper, limits);
     });
@@ -200,8 +219,12 @@ class Search {
     return tasks;
   }
 
-  [[nodiscard]] Cost wanted() const {
-    return best_ == kNoCost ? kNoCost : static_cast<Cost>(static_cast<double>(best_) * effort_.slack);
+  [[nodiscard]] Cost wanted(int num_chunks = 1) const {
+    const double slack = num_chunks > 1 ? std::max(kFoldSlack, effort_.slack) : effort_.slack;
+    return best_ == kNoCost ? kNoCost : static_cast<Cost>(static_cast<double>(best_) * slack);
+  }
+  [[nodiscard]] bool may_win(const Candidate& one) const {
+    return one.bound < (one.num_chunks > 1 ? wanted(one.num_chunks) : best_);
   }
 
   void take(CombinationResult result) {
@@ -221,11 +244,11 @@ class Search {
     std::vector<std::size_t> chosen;
     for (std::size_t i = 0; i < waiting_.size() && chosen.size() < most; ++i) {
       const bool new_shape = shapes_.insert(shape_of(waiting_[i])).second;
-      if (waiting_[i].bound < best_ || (new_shape && waiting_[i].bound < wanted())) chosen.push_back(i);
+      if (may_win(waiting_[i]) || (new_shape && waiting_[i].bound < wanted())) chosen.push_back(i);
     }
     std::vector<std::optional<Simulated>> results(chosen.size());
     parallel_for(chosen.size(), request_.threads,
-                 [&](std::size_t i) { results[i] = simulate_one(waiting_[chosen[i]]); });
+                 [&](std::size_t i) { results[i] = simulate_form(waiting_[chosen[i]]); });
     for (auto& result : results) {
       if (result) keep(std::move(*result));
     }
@@ -266,6 +289,28 @@ class Search {
     return one;
   }
 
+  /// With several chunks: under the schedule that is best.
+  [[nodiscard]] std::optional<Simulated> simulate_form(const Candidate& candidate) const {
+    if (candidate.num_chunks == 1) return simulate_one(candidate);
+    std::optional<Simulated> best;
+    for (const plan::ScheduleKind kind : space_.chunked_schedules) {
+      const auto choices = plan::chunk_choices(kind, static_cast<int>(candidate.stages.size()),
+                                               space_.spans->num_blocks(), candidate.num_chunks);
+      if (choices.empty() || choices.back() != candidate.num_chunks) continue;
+      const auto folded = with_chunks(candidate, kind, candidate.num_chunks);
+      std::optional<Simulated> one = folded ? simulate_folded(*folded) : std::nullopt;
+      if (one && (!best || one->step < best->step)) best = std::move(one);
+    }
+    return best;
+  }
+
+  /// With the recompute that its chunks need.
+  [[nodiscard]] std::optional<Simulated> simulate_folded(const Candidate& folded) const {
+    if (!plan::has_chunks(folded.schedule)) return simulate_one(folded);
+    const auto fitting = refit_chunks(space_, folded);
+    return fitting ? simulate_one(*fitting) : std::nullopt;
+  }
+
   void keep(Simulated one) {
     best_ = std::min(best_, one.step);
     simulated_.push_back(std::move(one));
@@ -280,7 +325,7 @@ class Search {
     for (const Simulated& start : starts) {
       climb(space_, start.candidate, start.step, effort_.climb_simulations,
             [&](const Candidate& candidate) -> std::optional<Cost> {
-              std::optional<Simulated> one = simulate_one(candidate);
+              std::optional<Simulated> one = simulate_folded(candidate);
               if (!one) return std::nullopt;
               const Cost step = one->step;
               keep(std::move(*one));
@@ -321,7 +366,7 @@ class Search {
     std::size_t pipelines = 0;
     for (const Simulated& one : simulated_) {
       const auto stages = static_cast<int>(one.candidate.stages.size());
-      if (stages < 2 || one.candidate.spread) continue;
+      if (stages < 2 || one.candidate.spread || one.candidate.num_chunks > 1) continue;
       if (pipelines++ == kMaxPipelines) break;
       for (const plan::ScheduleKind kind : space_.chunked_schedules) {
         for (const int chunks : plan::chunk_choices(kind, stages, space_.spans->num_blocks(), kMaxChunks)) {
@@ -338,7 +383,7 @@ class Search {
       }
     }
     std::vector<std::optional<Simulated>> results(tried.size());
-    parallel_for(tried.size(), request_.threads, [&](std::size_t i) { results[i] = simulate_one(tried[i]); });
+    parallel_for(tried.size(), request_.threads, [&](std::size_t i) { results[i] = simulate_folded(tried[i]); });
     for (auto& result : results) {
       if (result) keep(std::move(*result));
     }

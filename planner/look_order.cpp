@@ -4,12 +4,22 @@
 #include <bit>
 
 namespace coxswain::planner {
+namespace {
 
-LookOrder::LookOrder(const std::vector<Task>& tasks) {
+/// Equal for about as many. Of a few micro-batches each one more is told apart: what hides behind the work of one may
+/// not hide behind that of a smaller one.
+int about(std::int64_t count) {
+  constexpr std::int64_t kFew = 8;
+  return static_cast<int>(count <= kFew ? count : kFew + std::bit_width(static_cast<std::uint64_t>(count)));
+}
+
+}  // namespace
+
+LookOrder::LookOrder(const std::vector<Task>& tasks, bool by_count) {
   for (std::size_t i = 0; i < tasks.size(); ++i) {
     const Combination& one = tasks[i].combination;
-    Group& group =
-        groups_[{one.group, static_cast<int>(one.schedule), std::bit_width(static_cast<unsigned>(one.max_stages))}];
+    Group& group = groups_[{one.group, static_cast<int>(one.schedule),
+                            std::bit_width(static_cast<unsigned>(one.max_stages)), by_count ? about(one.count) : 0}];
     group.tasks.push_back(i);
     group_of_.push_back(&group);
     guesses_.push_back(tasks[i].guess);

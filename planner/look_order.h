@@ -16,10 +16,11 @@ struct Task {
 };
 
 /// A look is about its guess times what looks of its group were to their guesses, so groups of which nothing fits, or
-/// nothing comes near its guess, fall behind. A group has the same axes, schedule and about as many stages.
+/// nothing comes near its guess, fall behind. A group has the same axes, schedule and about as many stages; `by_count`:
+/// and about as many micro-batches, since gathers of ZeRO and bubbles count with each of them.
 class LookOrder {
  public:
-  explicit LookOrder(const std::vector<Task>& tasks);
+  explicit LookOrder(const std::vector<Task>& tasks, bool by_count = false);
   LookOrder(const LookOrder&) = delete;
   LookOrder& operator=(const LookOrder&) = delete;
 
@@ -34,7 +35,7 @@ class LookOrder {
     std::size_t done = 0;
     double ratio = 1.0;
   };
-  std::map<std::tuple<int, int, int>, Group> groups_;
+  std::map<std::tuple<int, int, int, int>, Group> groups_;
   std::vector<Group*> group_of_;  // by task
   std::vector<Cost> guesses_;
 };

@@ -92,6 +92,7 @@ std::optional<std::pair<PipelineProblem::State, PipelineProblem::Label>> Pipelin
     forward_edge = costs_.edge(state.block, label.next_samples, link, false);
     backward_edge = costs_.edge(state.block, stage.least_samples, link, true);
   }
+  if (shape_.num_chunks > 1) return std::pair{next, extend_chunked(state, label, option, forward_edge, backward_edge)};
   const bool splits = plan::splits_backward(shape_.schedule);
   const Cost away =
       state.next >= 0 ? forward_edge + label.round + backward_edge : 0;  // from the end of F to the start of B
@@ -128,6 +129,30 @@ std::optional<std::pair<PipelineProblem::State, PipelineProblem::Label>> Pipelin
     result.chain += tied_time(state.block);
   }
   return std::pair{next, result};
+}
+
+// C37
+PipelineProblem::Label PipelineProblem::extend_chunked(const State& state, const Label& label, const Option& option,
+                                                       Cost forward_edge, Cost backward_edge) const {
+  const StageCost& stage = *option.stage;
+  const Cost m = costs_.context().count, v = shape_.num_chunks;
+  // The other stages wait for the first chunk of each before them, and for the backward of the same.
+  const Cost away = state.next >= 0 ? forward_edge + label.round + backward_edge : 0;
+  const Cost forward = stage.forward_min / v, path = (stage.forward_min + stage.backward_min) / v;
+  const Cost own = m * stage.busy + away;
+  Label result;
+  result.round = path + away;
+  result.chain = own;
+  if (state.next >= 0) {
+    result.chain = std::max(result.chain, path + forward_edge + label.chain + backward_edge);
+    result.chain = std::max(result.chain, path + m * v * std::max(forward_edge, backward_edge) + label.round);
+    result.sync = forward + forward_edge + label.sync;
+  }
+  result.sync = std::max({result.sync, own + stage.sync_last, own - stage.backward_max / v + stage.sync});
+  result.optimizer = std::max(label.optimizer, stage.optimizer);
+  result.next_samples = stage.least_samples;
+  if (option.first == 0 && state.next >= 0) result.chain += tied_time(state.block);
+  return result;
 }
 
 bool PipelineProblem::dominates(const Label& a, const Label& b) const {

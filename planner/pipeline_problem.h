@@ -29,6 +29,7 @@ struct PipelineShape {
   /// Blocks of a stage on each composition, give or take kLengthSlack, and stages on one composition follow each other.
   /// Empty: any.
   std::vector<int> num_blocks;
+  int num_chunks = 1;  // of a stage; several: costs are those of C37, no bounds
 };
 inline constexpr int kLengthSlack = 1;
 
@@ -93,6 +94,8 @@ class PipelineProblem {
   /// Counts the stage; false when longer spans on the same devices are too slow as well.
   [[nodiscard]] bool worth_going_on(const StageChoices& choices, const State& state, int first);
   [[nodiscard]] Cost tied_time(int end) const;
+  [[nodiscard]] Label extend_chunked(const State& state, const Label& label, const Option& option, Cost forward_edge,
+                                     Cost backward_edge) const;
 
   StageCosts& costs_;
   const WorkBound& work_;

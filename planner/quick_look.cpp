@@ -138,7 +138,7 @@ class Look {
     }
     if (!fits) return kNoCost;
     stages_ = stages;
-    return busy * one_.count + (stages - 1) * path + sync + optimizer;
+    return busy * one_.count + (stages - 1) * path / one_.num_chunks + sync + optimizer;
   }
 
   int most_that_fit(const Kind& kind, int too_many, std::int64_t stages) {
@@ -161,6 +161,36 @@ class Look {
 }  // namespace
 
 QuickLook quick_look(const SearchSpace& space, const Combination& one) { return Look(space, one).run(); }
+
+int most_chunks(const SearchSpace& space, const Combination& one, std::int64_t stages) {
+  if (space.chunked_schedules.empty() || one.schedule != plan::ScheduleKind::OneForwardOneBackward || one.spread ||
+      one.fixed_cuts || stages < 2)
+    return 1;
+  int most = 1;
+  for (const plan::ScheduleKind kind : space.chunked_schedules) {
+    const auto choices = plan::chunk_choices(kind, static_cast<int>(stages), space.spans->num_blocks(), kMaxChunks);
+    if (!choices.empty()) most = std::max(most, choices.back());
+  }
+  return most;
+}
+
+QuickLook chunked_look(const SearchSpace& space, const Combination& one, const QuickLook& plain) {
+  QuickLook best;
+  if (plain.cost == kNoCost) return best;
+  int chunks = most_chunks(space, one, plain.num_stages);
+  for (const int blocks : plain.num_blocks) {
+    if (blocks > 0) chunks = std::min(chunks, blocks);
+  }
+  // Fewer hold less.
+  for (; chunks > 1; chunks /= 2) {
+    Combination chunked = one;
+    chunked.num_chunks = chunks;
+    QuickLook look = quick_look(space, chunked);
+    look.num_chunks = chunks;
+    if (look.cost < best.cost) best = std::move(look);
+  }
+  return best;
+}
 
 Cost guess_step(const SearchSpace& space, const Combination& one) {
   const SpanCosts& spans = *space.spans;
@@ -199,7 +229,7 @@ Cost guess_step(const SearchSpace& space, const Combination& one) {
     busiest = std::max(busiest, kinds[k].busy * shares.blocks[k]);
     path = std::max(path, static_cast<Ticks>(hidden * static_cast<double>(kinds[k].busy * shares.blocks[k])));
   }
-  return busiest * one.count + (stages - 1) * path;
+  return busiest * one.count + (stages - 1) * path / most_chunks(space, one, stages);
 }
 
 }  // namespace coxswain::planner

@@ -1,7 +1,10 @@
 #include "planner/refine.h"
 
 #include <algorithm>
+#include <iterator>
+#include <map>
 
+#include "cost_model/offload_time.h"
 #include "plan/schedule.h"
 
 namespace coxswain::planner {
@@ -35,14 +38,6 @@ void set_parts(const SearchSpace& space, CandidateStage& stage, std::vector<Part
   const int expert = stage.composition.expert;
   stage.composition = make_composition(space.pools, units, axes_of_stage(stage));
   stage.composition.expert = expert;
-}
-
-/// None, selective, full.
-bool less_recompute(plan::Recompute a, plan::Recompute b) {
-  const auto rank = [](plan::Recompute one) {
-    return one == plan::Recompute::None ? 0 : one == plan::Recompute::Selective ? 1 : 2;
-  };
-  return rank(a) < rank(b);
 }
 
 SpanQuery query_of(const SearchSpace& space, const Candidate& candidate, std::size_t s) {
@@ -218,6 +213,7 @@ std::optional<Candidate> with_chunks(const Candidate& candidate, plan::ScheduleK
   const int num_stages = static_cast<int>(candidate.stages.size());
   Candidate result = candidate;
   result.schedule = schedule;
+  result.num_chunks = num_chunks;
   int block = 0;
   for (int part = 0; part < num_stages * num_chunks; ++part) {
     const plan::PartPlace place = plan::place_of_part(schedule, part, num_stages);
@@ -227,7 +223,8 @@ std::optional<Candidate> with_chunks(const Candidate& candidate, plan::ScheduleK
     if (place.stage == 0) all -= moved;
     if (place.stage == num_stages - 1) all += moved;
     if (all < num_chunks) return std::nullopt;
-    to.recompute.resize(static_cast<std::size_t>(all), plan::Recompute::None);
+    to.recompute.resize(static_cast<std::size_t>(all),
+                        to.recompute.empty() ? plan::Recompute::None : to.recompute.back());
     // The first runs take what does not divide.
     const int size = all / num_chunks + (place.chunk < all % num_chunks ? 1 : 0);
     if (place.chunk == 0) {
@@ -238,12 +235,86 @@ std::optional<Candidate> with_chunks(const Candidate& candidate, plan::ScheduleK
     }
     block += size;
   }
-  // Which blocks recompute is told by position: all of a stage as much as the one that recomputes most.
-  for (CandidateStage& stage : result.stages)
-    std::fill(stage.recompute.begin(), stage.recompute.end(),
-              stage.recompute.empty()
-                  ? plan::Recompute::None
-                  : *std::max_element(stage.recompute.begin(), stage.recompute.end(), less_recompute));
+  return result;
+}
+
+namespace {
+
+/// One stage of a plan with several chunks: what it may recompute, and whether it fits then.
+class ChunkedStage {
+ public:
+  ChunkedStage(const SearchSpace& space, plan::Plan& plan, std::size_t s) : space_(space), plan_(plan), s_(s) {
+    const plan::Stage& stage = plan.stages[s];
+    for (std::size_t r = 0; r < stage.replicas.size(); ++r) {
+      const plan::Replica& one = stage.replicas[r];
+      const bool as_before = r > 0 && one.samples == stage.replicas[r - 1].samples &&
+                             one.devices.front().device_class == stage.replicas[r - 1].devices.front().device_class;
+      if (!as_before) cases_.push_back(static_cast<int>(r));
+    }
+  }
+
+  [[nodiscard]] bool fits() const {
+    const cost_model::CostModel& cost = *space_.request->cost;
+    return std::all_of(cases_.begin(), cases_.end(), [&](int r) {
+      const plan::Stage& stage = plan_.stages[s_];
+      const plan::DeviceId device = stage.replicas[static_cast<std::size_t>(r)].devices.front();
+      const auto device_class = static_cast<std::size_t>(device.device_class);
+      return cost_model::estimate_memory(cost, plan_, static_cast<int>(s_), r).total() <=
+                 cost.resources().device_classes[device_class].memory.value &&
+             (stage.offload == plan::Offload::None ||
+              cost_model::estimate_host_memory(cost, plan_, static_cast<int>(s_), r) <=
+                  cost_model::host_memory_of(cost.resources(), device));
+    });
+  }
+
+  /// The first of `steps` until it fits.
+  bool recompute(const std::vector<SampleTable::RecomputeStep>& steps) {
+    std::map<int, std::size_t> position;
+    plan::Stage& stage = plan_.stages[s_];
+    for (int chunk = 0; chunk < plan::num_chunks(stage); ++chunk) {
+      const plan::BlockRun run = plan::run_of(stage, chunk);
+      for (int block = run.first_block; block < run.end_block; ++block) position.emplace(block, position.size());
+    }
+    std::vector<SampleTable::RecomputeStep> own;
+    std::copy_if(steps.begin(), steps.end(), std::back_inserter(own),
+                 [&](const SampleTable::RecomputeStep& step) { return position.count(step.block) > 0; });
+    const auto fits_after = [&](std::size_t count) {
+      std::fill(stage.recompute.begin(), stage.recompute.end(), plan::Recompute::None);
+      for (std::size_t i = 0; i < count; ++i) stage.recompute[position.at(own[i].block)] = own[i].to;
+      return fits();
+    };
+    if (fits_after(0)) return true;
+    if (!fits_after(own.size())) return false;
+    std::size_t too_few = 0, enough = own.size();
+    while (too_few + 1 < enough) {
+      const std::size_t middle = (too_few + enough) / 2;
+      (fits_after(middle) ? enough : too_few) = middle;
+    }
+    return fits_after(enough);
+  }
+
+ private:
+  const SearchSpace& space_;
+  plan::Plan& plan_;
+  std::size_t s_;
+  std::vector<int> cases_;  // replicas of one class and number of samples are one case
+};
+
+}  // namespace
+
+std::optional<Candidate> refit_chunks(const SearchSpace& space, const Candidate& candidate) {
+  plan::Plan plan = place_candidate(space, candidate);
+  if (plan.stages.empty()) return std::nullopt;
+  const bool free = !space.request->constraints.recompute;
+  Candidate result = candidate;
+  for (std::size_t s = 0; s < plan.stages.size(); ++s) {
+    ChunkedStage stage(space, plan, s);
+    CandidateStage& from = result.stages[s];
+    const Share& first = from.shares.front();
+    const SampleTable& table = space.spans->table(from.composition.kind(space.pools, first.pool), first.samples);
+    if (free ? !stage.recompute(table.recompute_steps) : !stage.fits()) return std::nullopt;
+    from.recompute = plan.stages[s].recompute;
+  }
   return result;
 }
 
@@ -260,12 +331,37 @@ Candidate without_chunks(const Candidate& candidate) {
     stage.end = block += blocks;
     stage.chunks.clear();
   }
+  result.num_chunks = 1;
   return result;
 }
 
-/// One block from a stage to the next one, or back.
+/// Another ZeRO stage for all stages on alike devices: the search chose each stage's by itself, but only the slowest
+/// update counts, and gathers only where they are on the critical path.
+void add_zero_stages(const SearchSpace& space, const Candidate& candidate, std::vector<Candidate>& found) {
+  const auto on_same = [](const CandidateStage& a, const CandidateStage& b) {
+    return a.state == b.state && !(a.composition < b.composition) && !(b.composition < a.composition);
+  };
+  for (std::size_t s = 0; s < candidate.stages.size(); ++s) {
+    const CandidateStage& stage = candidate.stages[s];
+    if (std::any_of(candidate.stages.begin(), candidate.stages.begin() + static_cast<std::ptrdiff_t>(s),
+                    [&](const CandidateStage& before) { return on_same(before, stage); }))
+      continue;
+    for (const StateChoice& state : space.states) {
+      if (state.offload != stage.state.offload || state == stage.state) continue;
+      if (state.zero_stage > 0 && stage.composition.replicas() < 2) continue;
+      Candidate other = candidate;
+      for (std::size_t t = s; t < candidate.stages.size(); ++t) {
+        if (on_same(candidate.stages[t], stage)) other.stages[t].state = state;
+      }
+      found.push_back(std::move(other));
+    }
+  }
+}
+
+/// One block from a stage to the next one, or back; other ZeRO stages.
 std::vector<Candidate> chunked_neighbours(const SearchSpace& space, const Candidate& candidate) {
   std::vector<Candidate> found;
+  if (space.large) add_zero_stages(space, candidate, found);
   if (space.request->constraints.cuts) return found;
   const int num_chunks = 1 + static_cast<int>(candidate.stages.front().chunks.size());
   const Candidate whole = without_chunks(candidate);

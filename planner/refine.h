@@ -18,9 +18,12 @@ namespace coxswain::planner {
 
 /// `candidate` under a schedule whose stages hold `num_chunks` runs of blocks each: as many blocks on each stage as
 /// before, in equal runs, but for `moved` blocks of the first that the last has instead. Nothing where a stage has
-/// fewer blocks. Memory is not looked at: the simulator says.
+/// fewer blocks. Each block recomputes as the one in its place did; memory is not looked at (refit_chunks).
 [[nodiscard]] std::optional<Candidate> with_chunks(const Candidate& candidate, plan::ScheduleKind schedule,
                                                    int num_chunks, int moved = 0);
+/// `candidate`, of several chunks a stage, with just the recompute that it needs by its own list on each device and its
+/// host. Nothing where no recompute does. What the user says of recompute stays.
+[[nodiscard]] std::optional<Candidate> refit_chunks(const SearchSpace& space, const Candidate& candidate);
 
 /// Follows improvements from `start` (which takes `step`) until no neighbour is better or `max_simulations` are used
 /// up. `simulate_step` gives a candidate's step, or nothing when it cannot run.

@@ -17,22 +17,24 @@ StageContext make_stage_context(const SearchSpace& space, const Combination& com
   context.spread = combination.spread;
   context.num_stages = combination.max_stages;
   context.states = space.states;
-  context.schedule = combination.schedule;
+  context.schedule = combination.num_chunks > 1 ? plan::ScheduleKind::Interleaved : combination.schedule;
+  context.num_chunks = combination.num_chunks;
   context.all_choices = !space.large;
   if (space.request->constraints.samples) context.samples = *space.request->constraints.samples;
   return context;
 }
 
 PipelineShape make_pipeline_shape(const SearchSpace& space, const Combination& combination) {
-  return {combination.schedule,  combination.min_stages,   combination.max_stages,
-          combination.cuts,      combination.fixed_cuts,   space.request->use_all_devices,
-          space.devices,         combination.total_stages, space.large,
-          combination.num_blocks};
+  return {combination.schedule,   combination.min_stages,   combination.max_stages,
+          combination.cuts,       combination.fixed_cuts,   space.request->use_all_devices,
+          space.devices,          combination.total_stages, space.large,
+          combination.num_blocks, combination.num_chunks};
 }
 
 Candidate make_candidate(const SearchSpace& space, const Combination& combination,
                          const std::vector<PipelineProblem::Option>& path, Cost bound) {
-  Candidate candidate{bound, combination.schedule, combination.micro, combination.count, combination.spread, {}};
+  Candidate candidate{bound, combination.schedule,  combination.micro, combination.count, combination.spread,
+                      {},    combination.num_chunks};
   int end = space.spans->num_blocks();
   for (const PipelineProblem::Option& option : path) {
     candidate.stages.push_back({option.first,

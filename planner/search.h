@@ -28,6 +28,7 @@ struct Candidate {
   std::int64_t micro = 0, count = 0;
   bool spread = false;
   std::vector<CandidateStage> stages;
+  int num_chunks = 1;  // of a stage; several while each stage is one run: to be folded (with_chunks)
 };
 
 /// Everything that stays the same during one find_plan.
@@ -72,6 +73,7 @@ struct Combination {
   Cost bound = 0;                         // no plan of it steps faster
   Cost chunked_bound = 0;                 // nor with several chunks a stage
   std::vector<int> num_blocks;            // of a stage on each composition, more or less; empty: any
+  int num_chunks = 1;                     // of a stage; several: what is found is to be folded
 };
 /// Most stages that find room on the composition's pools, whatever the number that a combination allows.
 [[nodiscard]] std::int64_t stages_on(const SearchSpace& space, const Composition& composition);

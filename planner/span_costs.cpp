@@ -187,7 +187,12 @@ void SpanCosts::order_recompute(SampleTable& table) const {
     }
   }
   std::stable_sort(steps.begin(), steps.end(), [](const Step& a, const Step& b) { return a.gain > b.gain; });
-  for (const Step& step : steps) table.recompute_steps.push_back(step.step);
+  table.most_recompute.assign(static_cast<std::size_t>(num_blocks_), plan::Recompute::None);
+  for (const Step& step : steps) {
+    table.recompute_steps.push_back(step.step);
+    plan::Recompute& most = table.most_recompute[static_cast<std::size_t>(step.step.block)];
+    if (most != plan::Recompute::Full) most = step.step.to;
+  }
 }
 
 std::unique_ptr<SampleTable> SpanCosts::make_table(UnitKind kind, std::int64_t samples) const {
@@ -227,6 +232,10 @@ std::unique_ptr<SampleTable> SpanCosts::make_table(UnitKind kind, std::int64_t s
     table->activation_cut.push_back(split(Bytes(cut_bytes(cut, samples, false))));
     table->gradient_cut.push_back(split(Bytes(cut_bytes(cut, samples, true))));
   }
+  table->alike_end.assign(table->alike.size(), num_blocks_);
+  for (auto block = static_cast<std::size_t>(num_blocks_); block-- > 1;)
+    table->alike_end[block - 1] =
+        table->alike[block - 1] == table->alike[block] ? table->alike_end[block] : static_cast<int>(block);
   order_recompute(*table);
   return table;
 }
@@ -328,9 +337,8 @@ namespace {
 cost_model::HeldRun hold(const SampleTable& table, std::size_t first, const std::vector<plan::Recompute>& recompute) {
   cost_model::HeldRun held;
   for (std::size_t i = 0, next = 0; i < recompute.size(); i = next) {
-    while (next < recompute.size() && recompute[next] == recompute[i] &&
-           table.alike[first + next] == table.alike[first + i])
-      ++next;
+    const std::size_t end = std::min(recompute.size(), static_cast<std::size_t>(table.alike_end[first + i]) - first);
+    while (next < end && recompute[next] == recompute[i]) ++next;
     held.add(table.holds(first + i, recompute[i]), static_cast<std::int64_t>(next - i));
   }
   return held;
@@ -372,6 +380,16 @@ Fit SpanCosts::fit(const SampleTable& table, const SpanQuery& query, const std::
     fit.fits = room.holds(held, fit.bytes);
     return fit.fits;
   };
+  if (rule_ == RecomputeRule::Free && with_margin(room.fixed) > room.capacity) {
+    // Whatever it recomputes: that much is missing at least.
+    for (std::size_t block = first; block < end; ++block) {
+      plan::Recompute& now = fit.recompute[block - first];
+      if (now != plan::Recompute::Full && table.most_recompute[block] != plan::Recompute::None)
+        now = table.most_recompute[block];
+    }
+    weigh(hold(table, first, fit.recompute));
+    return fit;
+  }
   const cost_model::HeldRun as_chosen = hold(table, first, fit.recompute);
   if (weigh(as_chosen) || rule_ != RecomputeRule::Free) return fit;
   struct Change {
@@ -379,6 +397,7 @@ Fit SpanCosts::fit(const SampleTable& table, const SpanQuery& query, const std::
     plan::Recompute from = plan::Recompute::None, to = plan::Recompute::None;
   };
   std::vector<Change> changes;
+  changes.reserve(2 * (end - first));
   for (const SampleTable::RecomputeStep& step : table.recompute_steps) {
     const auto block = static_cast<std::size_t>(step.block);
     if (block < first || block >= end) continue;

@@ -33,6 +33,7 @@ struct SampleTable {
   std::vector<Ticks> replay;                                 // of selective recompute
   std::vector<std::int64_t> shared;
   std::vector<int> alike;                                  // by block: which of `held` it is
+  std::vector<int> alike_end;                              // by block: behind it and those like it that follow
   std::vector<std::array<cost_model::HeldBytes, 3>> held;  // of blocks that differ, by recompute choice
   std::vector<std::int64_t> activation_cut, gradient_cut;  // bytes across the cut before a block
   /// A block that recomputes more than before; ordered by bytes saved per second, best first.
@@ -41,6 +42,7 @@ struct SampleTable {
     plan::Recompute to = plan::Recompute::None;
   };
   std::vector<RecomputeStep> recompute_steps;
+  std::vector<plan::Recompute> most_recompute;  // by block, after all of them
 
   [[nodiscard]] std::int64_t kept(std::size_t block, plan::Recompute recompute) const {
     return holds(block, recompute).kept;

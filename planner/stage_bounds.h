@@ -15,8 +15,8 @@ class StageBounds {
 
   /// What is known without a closer look: one.bound, or one.chunked_bound where chunks are tried.
   [[nodiscard]] Cost coarse(const Combination& one) const;
-  /// No plan of `one` steps faster, whatever its schedule. At most `most` is told, the same in all calls; never less
-  /// than what is known without.
+  /// No plan of `one` steps faster, whatever its schedule. At most `most` is told, which never rises from call to call;
+  /// never less than what is known without.
   [[nodiscard]] Cost bound(const Combination& one, Cost most);
 
   /// So many were computed.
@@ -24,6 +24,8 @@ class StageBounds {
 
  private:
   [[nodiscard]] Cost compute(const Combination& one, Cost most) const;
+  /// Of a block in a step on a stage of this composition.
+  [[nodiscard]] Cost least_work(const Combination& one, std::size_t composition) const;
 
   const SearchSpace& space_;
   int first_ = 0, end_ = 0;                                           // the longest run of blocks of one signature

@@ -17,7 +17,9 @@ StagePlace StageCosts::alike(StagePlace place) const {
   if (halves && !context_.exhaustive && place.num_stages > kLongPipeline) return {0, place.num_stages};
   if (halves) return place;
   if (context_.schedule == plan::ScheduleKind::GPipe) return {0, 1};
-  return {0, plan::peak_in_flight(context_.schedule, place.stage, place.num_stages, context_.count)};
+  // In micro-batches of the whole stage.
+  const int v = context_.num_chunks;
+  return {0, (plan::peak_in_flight(context_.schedule, place.stage, place.num_stages, context_.count, v) + v - 1) / v};
 }
 
 const std::vector<cost_model::Moment>& StageCosts::moments(StagePlace place) const {
@@ -113,7 +115,8 @@ bool StageCosts::limit_by_memory(int first, int end, const Composition& composit
   for (std::size_t c = 0; c < classes.size(); ++c) {
     const auto fits = [&](std::int64_t x) {
       const SampleTable& table = spans.table(classes[c].key, x);
-      return std::any_of(context_.states.begin(), context_.states.end(), [&](const StateChoice& state) {
+      // The last ones hold least.
+      return std::any_of(context_.states.rbegin(), context_.states.rend(), [&](const StateChoice& state) {
         return spans
             .fit(table, {first, end, 1, credits, state.zero_stage, composition.replicas(), state.offload, &moments})
             .fits;

@@ -46,6 +46,7 @@ struct StageContext {
   /// which steps no slower where a longer action never shortens the step.
   bool exhaustive = false, ordered = true;
   plan::ScheduleKind schedule = plan::ScheduleKind::OneForwardOneBackward;
+  int num_chunks = 1;                                 // of a stage, which counts as one run all the same
   Ticks at_most = std::numeric_limits<Ticks>::max();  // exhaustive: of all micro-batches on a stage by itself
 };
 

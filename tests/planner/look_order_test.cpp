@@ -23,6 +23,18 @@ TEST_CASE("the best guess of each group comes first, and groups that disappoint 
   CHECK(order.next(8, kNoCost).empty());
 }
 
+TEST_CASE("what was seen of many micro-batches says nothing of few", "[look_order_test]") {
+  std::vector<Task> tasks(3);
+  for (std::size_t i = 0; i < 3; ++i) tasks[i].guess = 100 + static_cast<Cost>(i);
+  tasks[0].combination.count = 16;
+  tasks[1].combination.count = 17;
+  tasks[2].combination.count = 2;
+  LookOrder order(tasks, true);
+  CHECK(order.next(1, kNoCost) == std::vector<std::size_t>{0});
+  order.saw(0, 300);
+  CHECK(order.next(3, 200) == std::vector<std::size_t>{2});
+}
+
 TEST_CASE("nothing is looked at that is expected above the best look", "[look_order_test]") {
   std::vector<Task> tasks(2);
   tasks[0].guess = 100;

@@ -41,6 +41,14 @@ TEST_CASE("C37: equal blocks on two kinds of stages, the slow ones with fewer", 
   // Four micro-batches of 8 x 3 s, and one more stage to fill; updates and sums are small beside it.
   CHECK(static_cast<double>(look.cost) * 1e-9 == Approx(4 * 24 + 24).epsilon(0.01));
   CHECK(look.cost >= one.bound);
+  // Four chunks a stage, as many as the slow one has blocks: the other stage waits for a fourth as long.
+  space->chunked_schedules.clear();
+  CHECK(chunked_look(*space, one, look).cost == kNoCost);
+  space->chunked_schedules = {plan::ScheduleKind::Interleaved};
+  const QuickLook chunked = chunked_look(*space, one, look);
+  CHECK(chunked.num_chunks == 4);
+  CHECK(chunked.num_blocks == look.num_blocks);
+  CHECK(static_cast<double>(chunked.cost) * 1e-9 == Approx(4 * 24 + 6).epsilon(0.01));
 }
 
 TEST_CASE("where one block does not fit there is nothing to look at", "[quick_look_test]") {

@@ -69,7 +69,8 @@ TEST_CASE("with chunks every stage keeps its number of blocks, in runs along the
   CHECK(folded->stages[0].chunks == std::vector<plan::BlockRun>{{4, 6}});
   CHECK(folded->stages[1].first == 2);
   CHECK(folded->stages[1].chunks == std::vector<plan::BlockRun>{{3, 4}});
-  CHECK(folded->stages[0].recompute == std::vector<plan::Recompute>(4, plan::Recompute::Selective));
+  CHECK(folded->stages[0].recompute == candidate.stages[0].recompute);
+  CHECK(folded->num_chunks == 2);
   // Around the ring: 0 0 | 1 | 0 0 | 1.
   const auto interleaved = with_chunks(candidate, plan::ScheduleKind::Interleaved, 2);
   REQUIRE(interleaved.has_value());
@@ -77,6 +78,66 @@ TEST_CASE("with chunks every stage keeps its number of blocks, in runs along the
   CHECK(interleaved->stages[1].first == 2);
   CHECK(interleaved->stages[1].chunks == std::vector<plan::BlockRun>{{5, 6}});
   CHECK_FALSE(with_chunks(candidate, plan::ScheduleKind::Interleaved, 3).has_value());
+}
+
+TEST_CASE("stages with chunks recompute just as much as their hosts ask for", "[refine_test]") {
+  const model::ModelGraph graph = make_chain(6, 256);
+  cluster::DeviceClass device = make_device("d", std::int64_t{1} << 40);
+  device.kind = cluster::DeviceKind::Cuda;
+  auto resources = make_cluster({device}, {2}, 1, make_link("l", 0, 1e9), make_link("o", 0, 1e9));
+  const auto cost = cost_model::make_cost_model(graph, resources, nullptr);
+  Request request;
+  request.cost = cost.get();
+  request.global_batch = 64;
+  request.capabilities = plan::kPlannable;
+  const auto of_hosts = [&](Bytes host, auto&& visit) {
+    resources.node_classes.front().host_memory.value = host;
+    const auto small = cost_model::make_cost_model(graph, resources, nullptr);
+    Request narrow = request;
+    narrow.cost = small.get();
+    auto space = make_search_space(narrow);
+    REQUIRE(space.has_value());
+    const SpanCosts spans(*small, narrow.precision, RecomputeRule::Free, {}, true);
+    space->spans = &spans;
+    Counts units;
+    units.of[0] = 1;
+    const Composition one = make_composition(space->pools, units, Axes{});
+    Candidate candidate;
+    candidate.schedule = plan::ScheduleKind::Interleaved;
+    candidate.micro = 16;
+    candidate.count = 4;
+    candidate.num_chunks = 2;
+    const StateChoice moved{0, plan::Offload::Activations};
+    const std::vector<plan::Recompute> none(4, plan::Recompute::None);
+    candidate.stages = {{0, 2, one, {{0, 1, 16}}, none, moved, {{4, 6}}},
+                        {2, 4, one, {{0, 1, 16}}, none, moved, {{6, 8}}}};
+    visit(*space, candidate);
+  };
+  const auto host_of = [](const SearchSpace& space, const Candidate& candidate, int stage) {
+    return cost_model::estimate_host_memory(*space.request->cost, place_candidate(space, candidate), stage, 0);
+  };
+  const auto count = [](const CandidateStage& stage) {
+    return std::count(stage.recompute.begin(), stage.recompute.end(), plan::Recompute::None);
+  };
+  Bytes all{0};
+  of_hosts(Bytes(std::int64_t{1} << 40), [&](const SearchSpace& space, const Candidate& candidate) {
+    all = host_of(space, candidate, 0);
+    const auto fitting = refit_chunks(space, candidate);
+    REQUIRE(fitting.has_value());
+    CHECK(count(fitting->stages[0]) == 4);
+  });
+  REQUIRE(all > Bytes(0));
+  // Two devices share a node. A byte too little for each: the first stage recomputes something, and no more than that
+  // takes.
+  of_hosts(2 * (all - Bytes(1)), [&](const SearchSpace& space, const Candidate& candidate) {
+    const auto fitting = refit_chunks(space, candidate);
+    REQUIRE(fitting.has_value());
+    CHECK(count(fitting->stages[0]) == 3);
+    CHECK(host_of(space, *fitting, 0) < all);
+  });
+  of_hosts(Bytes(1), [&](const SearchSpace& space, const Candidate& candidate) {
+    CHECK_FALSE(refit_chunks(space, candidate).has_value());
+  });
 }
 
 TEST_CASE("with chunks a block moves to the next stage or back", "[refine_test]") {

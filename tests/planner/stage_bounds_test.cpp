@@ -101,7 +101,12 @@ TEST_CASE("C38: no plan that is found steps faster than its combination's bound"
       std::vector<Candidate> candidates = found.candidates;
       for (const plan::ScheduleKind kind : space->chunked_schedules) {
         if (found.candidates.front().stages.size() < 2 || one.spread) continue;
-        if (auto folded = with_chunks(found.candidates.front(), kind, 2)) candidates.push_back(std::move(*folded));
+        for (const int chunks : {2, kMaxChunks}) {
+          if (chunks > 2 && kind == plan::ScheduleKind::ZeroBubbleV) continue;
+          const auto folded = with_chunks(found.candidates.front(), kind, chunks);
+          auto fitting = folded ? refit_chunks(*space, *folded) : std::nullopt;
+          if (fitting) candidates.push_back(std::move(*fitting));
+        }
       }
       for (const Candidate& candidate : candidates) {
         const plan::Plan plan = place_candidate(*space, candidate);

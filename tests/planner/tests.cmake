@@ -6,3 +6,6 @@ if(cox_problem_tests)
   add_test(NAME planner_problems COMMAND planner_problems_test -w NoAssertions)
   set_tests_properties(planner_problems PROPERTIES LABELS unit TIMEOUT 120)
 endif()
+
+set_source_files_properties(${CMAKE_CURRENT_LIST_DIR}/scale_test.cpp TARGET_DIRECTORY planner_test
+                            PROPERTIES COMPILE_DEFINITIONS COX_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
