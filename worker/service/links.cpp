@@ -131,7 +131,7 @@ class BusyPair {
 
   /// The mean of all pairs: how the turns of two ranks lie to each other is chance, and another one in the next run.
   Result<Seconds> measure() {
-    std::vector<double> added{0};
+    std::vector<double> added;
     for (int i = 0; i < kBusyRounds; ++i) {
       COX_TRY(const double together, round(true));
       COX_TRY(double alone, round(false));
@@ -139,7 +139,11 @@ class BusyPair {
       COX_TRY(const double other, exchange(alone));
       added.push_back(together - std::max(alone, other));
     }
-    float sums[] = {static_cast<float>(median(std::move(added))), partner_ < 0 ? 0.0F : 1.0F};
+    float sums[] = {0, 0};
+    if (partner_ >= 0) {
+      sums[0] = static_cast<float>(median(std::move(added)));
+      sums[1] = 1;
+    }
     COX_TRY_VOID(world_.all_reduce({sums, 2, DType::Float32}, collective::ReduceOp::Sum, deadline_).wait(deadline_));
     return Seconds(sums[1] > 0 ? std::max(0.0F, sums[0] / sums[1]) : 0.0F);
   }
