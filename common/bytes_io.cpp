@@ -6,6 +6,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
 #include "common/hash.h"
 
@@ -93,6 +94,59 @@ Result<void> write_file(const std::filesystem::path& path, std::string_view cont
     if (::fsync(file.descriptor()) != 0) return fail("cannot write the file");
   }
   if (::rename(partial.c_str(), path.c_str()) != 0) return fail("cannot put the file in its place");
+  return {};
+}
+
+Result<std::string> sha256_of_file(const std::filesystem::path& path) {
+  const OpenFile file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (file.descriptor() < 0) return errno_error(code_of_read(errno), "cannot open the file", path, errno, "");
+  Sha256 hash;
+  std::string part(std::size_t{1} << 20, '\0');
+  while (true) {
+    const ssize_t got = ::read(file.descriptor(), part.data(), part.size());
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return errno_error(code_of_read(errno), "cannot read the file", path, errno, "");
+    if (got == 0) return hash.hex();
+    hash.add(std::string_view(part).substr(0, static_cast<std::size_t>(got)));
+  }
+}
+
+Result<void> sync_folder(const std::filesystem::path& folder) {
+  const OpenFile file(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (file.descriptor() >= 0 && ::fsync(file.descriptor()) == 0) return {};
+  return errno_error(ErrorCode::FailedPrecondition, "cannot write the folder to the disk", folder, errno, "");
+}
+
+Result<NewFile> NewFile::create(const std::filesystem::path& path) {
+  const int descriptor = ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+  if (descriptor < 0) return errno_error(ErrorCode::FailedPrecondition, "cannot create the file", path, errno, "");
+  return NewFile(path, descriptor);
+}
+
+NewFile::NewFile(NewFile&& other) noexcept
+    : path_(std::move(other.path_)),
+      descriptor_(std::exchange(other.descriptor_, -1)),
+      size_(other.size_),
+      hash_(std::move(other.hash_)) {}
+
+NewFile::~NewFile() {
+  if (descriptor_ < 0) return;
+  ::close(descriptor_);
+  ::unlink(path_.c_str());
+}
+
+Result<void> NewFile::write(std::string_view content) {
+  if (!write_all(descriptor_, content))
+    return errno_error(ErrorCode::FailedPrecondition, "cannot write the file", path_, errno, "check free space");
+  hash_.add(content);
+  size_ += Bytes(static_cast<std::int64_t>(content.size()));
+  return {};
+}
+
+Result<void> NewFile::finish() {
+  if (::fsync(descriptor_) != 0)
+    return errno_error(ErrorCode::FailedPrecondition, "cannot write the file", path_, errno, "check free space");
+  ::close(std::exchange(descriptor_, -1));
   return {};
 }
 

@@ -35,6 +35,30 @@ std::string sha256_hex(std::string_view data) {
   return to_hex(digest.data(), length);
 }
 
+struct Sha256::State {
+  EVP_MD_CTX* context = EVP_MD_CTX_new();
+  State() { COX_ENSURE(context != nullptr && EVP_DigestInit_ex(context, EVP_sha256(), nullptr) == 1); }
+  State(const State&) = delete;
+  State& operator=(const State&) = delete;
+  ~State() { EVP_MD_CTX_free(context); }
+};
+
+Sha256::Sha256() : state_(std::make_unique<State>()) {}
+Sha256::Sha256(Sha256&&) noexcept = default;
+Sha256& Sha256::operator=(Sha256&&) noexcept = default;
+Sha256::~Sha256() = default;
+
+void Sha256::add(std::string_view data) {
+  COX_ENSURE(EVP_DigestUpdate(state_->context, data.data(), data.size()) == 1);
+}
+
+std::string Sha256::hex() {
+  std::array<unsigned char, EVP_MAX_MD_SIZE> digest{};
+  unsigned int length = 0;
+  COX_ENSURE(EVP_DigestFinal_ex(state_->context, digest.data(), &length) == 1);
+  return to_hex(digest.data(), length);
+}
+
 std::string hmac_sha256_hex(std::string_view key, std::string_view data) {
   // OpenSSL takes a null key for "the previous one"; an empty key must stay an empty key.
   const unsigned char empty = 0;

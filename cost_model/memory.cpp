@@ -184,11 +184,12 @@ std::vector<StageWork::EdgeWork> edges_out_of(const StageWork& work) {
 /// C15, C16, C34: activations with what is shared, buffers of edges, and what is there only while a block runs, at the
 /// moment at which they are most; and what a host would take.
 struct Peak {
-  Bytes activations{0}, transfers{0}, transient{0}, host{0};
-  [[nodiscard]] Bytes total() const { return activations + transfers + transient; }
+  Bytes activations{0}, transfers{0}, transient{0}, gradients{0}, host{0};
+  [[nodiscard]] Bytes total() const { return activations + transfers + transient + gradients; }
 };
 
-Peak find_peak(const CostModel& cost, const StageWork& work) {
+/// `late`: of `gradients`, those that are there from a step's first backward on.
+Peak find_peak(const CostModel& cost, const StageWork& work, Bytes gradients, Bytes late) {
   const ModelFacts& facts = cost.facts();
   const Kept kept = count_kept(cost, work);
   const std::vector<StageWork::EdgeWork> edges_in = edges_in_of(work), edges_out = edges_out_of(work);
@@ -217,9 +218,11 @@ Peak find_peak(const CostModel& cost, const StageWork& work) {
   Peak peak;
   const bool moves = work.offload == plan::Offload::Activations;
   const std::vector<plan::Action> actions = work.first_stage ? with_whole_backwards(work.list) : work.list;
+  bool goes_back = false;  // so far
   ListWalk list(actions, static_cast<int>(kept.runs.size()), edges);
   list.walk([&](const plan::Action& action) {
     const HeldRun& run = kept.runs[static_cast<std::size_t>(action.chunk)];
+    goes_back = goes_back || action.kind != plan::ActionKind::Forward;
     const bool weights = action.kind == plan::ActionKind::BackwardWeight;
     std::int64_t before = 0, owed = 0;  // of other micro-batches
     for (std::size_t chunk = 0; chunk < kept.runs.size(); ++chunk) {
@@ -230,6 +233,7 @@ Peak find_peak(const CostModel& cost, const StageWork& work) {
     const Bytes host = std::max(peak.host, Bytes(before + (weights ? 0 : own)));
     const std::int64_t held = run.held(action.kind, before, owed, moves);
     Peak here;
+    here.gradients = goes_back ? gradients : gradients - late;
     here.transient = Bytes(std::clamp<std::int64_t>(run.all.peak(action.kind) - own, 0, held));
     here.activations = Bytes(held) - here.transient + kept.shared;
     for (std::size_t e = 0; e < edges_in.size(); ++e)
@@ -247,7 +251,9 @@ PersistentMemory persistent_of(const CostModel& cost, const StageWork& work) {
       count_persistent(cost.facts(), runs_of(work), work.tensor, work.expert, work.expert_index), work.precision,
       work.zero_stage, work.replicas * work.context, work.expert, work.offload);
   if (work.reduced_at_once > 0) {  // C26
+    const Bytes early = memory.gradients - memory.late_gradients;
     memory.gradients = Bytes(kFloat32Bytes * memory.updated_elements);
+    memory.late_gradients = memory.gradients - early;
     memory.gathered += Bytes(kFloat32Bytes * work.reduced_at_once);
   }
   return memory;
@@ -436,7 +442,7 @@ PersistentMemory estimate_persistent_memory(const PersistentElements& elements, 
   else
     memory.optimizer = Bytes(kOptimizerBytes * updated);
   memory.updated_elements = updated;
-  memory.held_elements = elements.held;
+  if (zero_stage == 1) memory.late_gradients = memory.gradients - Bytes(kFloat32Bytes * elements.tied);
   if (zero_stage >= 2) memory.gathered = Bytes(kFloat32Bytes * elements.largest);
   // The block at work and the one that is fetched ahead.
   if (zero_stage >= 3) memory.gathered += Bytes(computed * (elements.largest + elements.second));
@@ -452,10 +458,10 @@ plan::MemoryParts estimate_stage_memory(const CostModel& cost, const StageWork& 
   const PersistentMemory persistent = persistent_of(cost, work);
   plan::MemoryParts parts;
   parts.parameters = persistent.parameters;
-  parts.gradients = persistent.gradients;
   parts.optimizer = persistent.optimizer;
 
-  const Peak peak = find_peak(cost, work);
+  const Peak peak = find_peak(cost, work, persistent.gradients, persistent.late_gradients);
+  parts.gradients = peak.gradients;
   parts.activations = peak.activations;
   parts.transfers = peak.transfers;
   parts.workspace = peak.transient;
@@ -492,7 +498,7 @@ Bytes estimate_communicators(const CostModel& cost, const StageWork& work) {
 
 Bytes estimate_stage_host_memory(const CostModel& cost, const StageWork& work) {
   Bytes bytes = persistent_of(cost, work).host;
-  if (work.offload == plan::Offload::Activations) bytes += find_peak(cost, work).host;
+  if (work.offload == plan::Offload::Activations) bytes += find_peak(cost, work, Bytes(0), Bytes(0)).host;
   return bytes;
 }
 

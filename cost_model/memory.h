@@ -56,9 +56,9 @@ struct PersistentElements {
 /// Bytes of what stays for the whole run (C14, C26).
 struct PersistentMemory {
   Bytes parameters{0}, gradients{0}, optimizer{0};
-  Bytes gathered{0};  // whole parameters or gradients of the blocks at work, where ZeRO splits them
+  Bytes late_gradients{0};  // of gradients: not there before a step's first backward
+  Bytes gathered{0};        // whole parameters or gradients of the blocks at work, where ZeRO splits them
   std::int64_t updated_elements = 0;
-  std::int64_t held_elements = 0;
   Bytes host{0};  // in host memory (C30)
 };
 /// `zero_stage` over `replicas` devices that hold equal shards (replicas x context), `expert` of them other experts.

@@ -102,7 +102,8 @@ double forward_flop(const Op& op, const OpRule& rule, const StorageMap& storage)
   return 0;
 }
 
-/// `value` is a trainable parameter, a view of one or one in another placement.
+/// `value` is a trainable parameter, a view of one, rows of one (as experts' tables are read), or one in another
+/// placement: its gradient is of use to the parameter alone.
 bool is_parameter(const ModelGraph& graph, ValueId value) {
   for (;;) {
     const Value& current = graph.values[value];
@@ -111,7 +112,8 @@ bool is_parameter(const ModelGraph& graph, ValueId value) {
     const Op& op = graph.ops[current.producer];
     const OpRule* rule = find_rule(op.target);
     const bool placed = op.target.starts_with("coxswain::");
-    if (rule == nullptr || (rule->op_class != OpClass::View && !placed)) return false;
+    const bool gathered = base_name(op.target) == "aten::index";
+    if (rule == nullptr || (rule->op_class != OpClass::View && !placed && !gathered)) return false;
     ValueId source = -1;
     for_each_input(op, [&](ValueId input) { source = source < 0 ? input : source; });
     value = source;

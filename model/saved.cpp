@@ -239,6 +239,13 @@ Workspace workspace_of(const ModelGraph& graph, const Op& op, const StorageMap& 
     const ValueId whole = name == "coxswain::all_gather" ? op.outputs.front() : value_argument(op, "self");
     if (integer_argument(op, "dim").value_or(1) > 0)
       workspace = {storage.value_bytes(whole), storage.value_bytes(whole)};
+  } else if (name == "coxswain::all_to_all") {
+    // What goes out is packed, what comes in unpacked, except along the first dim.
+    const std::int64_t from = integer_argument(op, "dim").value_or(1), to = integer_argument(op, "to_dim").value_or(1);
+    Bytes packed{0};
+    if (to > 0 || to == from) packed += storage.value_bytes(value_argument(op, "self"));
+    if (from > 0 || to == from) packed += storage.value_bytes(op.outputs.front());
+    workspace = {packed, packed};
   } else if (name == "aten::pow") {
     workspace.backward += op.outputs.front() < 0 ? Bytes(0) : storage.value_bytes(op.outputs.front());
   } else if (name == "aten::dropout" && drops(op) && op.outputs.front() >= 0 &&

@@ -211,7 +211,9 @@ void add_train_command(CLI::App& app, Action& action) {
       },
       "A-B: Chrome/Perfetto trace of these steps, predicted beside measured (RUN-DIR/trace)");
   add_missing_option(*command, "--max-restarts", "restart after a failure");
-  add_missing_option(*command, "--resume", "resume from a checkpoint");
+  command->add_option("--resume", request.resume,
+                      "auto: from the newest whole checkpoint in the job's checkpoint.directory; never; or PATH of a "
+                      "checkpoint, of a folder of them, or of a run");
   command->callback([&action, options] { action = [options] { return train(*options); }; });
 }
 

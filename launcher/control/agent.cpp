@@ -105,6 +105,14 @@ void Agent::on_command(std::string_view body, TimePoint now) {
         for (const Rank& rank : generation_->ranks) to_worker_(rank.rank, to_worker.SerializeAsString());
       }
       break;
+    case control::AgentCommand::kSave:
+      // One rank is enough: it tells the others at the step's commit point.
+      if (generation_ && !generation_->ranks.empty()) {
+        control::WorkerCommand to_worker;
+        *to_worker.mutable_save() = command.save();
+        to_worker_(generation_->ranks.front().rank, to_worker.SerializeAsString());
+      }
+      break;
     case control::AgentCommand::kStop: stop(command.stop().grace_seconds(), now); break;
     case control::AgentCommand::kOver:
       over_ = true;

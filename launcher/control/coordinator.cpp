@@ -20,6 +20,8 @@ constexpr double kLastWordsSeconds = 0.5;
 constexpr double kKillSeconds = 0.6;
 // Ranks that finished the last step end by themselves.
 constexpr double kGoodbyeSeconds = 10;
+// The first checkpoint, which shows what one costs.
+constexpr double kFirstSaveSeconds = 60;
 
 TimePoint after(TimePoint now, double seconds) {
   return now + std::chrono::duration_cast<TimePoint::duration>(std::chrono::duration<double>(seconds));
@@ -71,6 +73,13 @@ struct Coordinator::Node {
   bool gone = false, running = false;
 };
 
+struct Coordinator::OpenSave {
+  checkpoint::Progress progress;
+  std::vector<std::optional<checkpoint::Shard>> shards;  // by rank
+  std::vector<char> told;
+  std::optional<Error> error;  // of the first rank that could not write
+};
+
 struct Coordinator::Failure {
   int rank = -1;  // -1: of a node, or of the run itself
   int node = -1;
@@ -81,7 +90,8 @@ struct Coordinator::Failure {
   std::string evidence, log;
 };
 
-Coordinator::Coordinator(CoordinatorSettings settings) : settings_(std::move(settings)) {}
+Coordinator::Coordinator(CoordinatorSettings settings)
+    : settings_(std::move(settings)), last_step_(settings_.first_step) {}
 Coordinator::~Coordinator() = default;
 
 std::vector<Decision> Coordinator::take() { return std::exchange(decisions_, {}); }
@@ -242,9 +252,10 @@ void Coordinator::on_worker(int number, std::string_view body, TimePoint now) {
     case control::WorkerReport::kStep: {
       const std::int64_t before = last_step_;
       on_step(number, report.step().SerializeAsString());
-      if (stop_signal_ != 0 && last_step_ > before) stop_everything(0, now);
+      if (stop_signal_ != 0 && !settings_.saves && last_step_ > before) stop_everything(0, now);
       break;
     }
+    case control::WorkerReport::kSaved: on_saved(number, report.saved().SerializeAsString()); break;
     case control::WorkerReport::kMeasured: measurements_.reports[index] = report.measured().SerializeAsString(); break;
     case control::WorkerReport::kChecked: measurements_.reports[index] = report.checked().SerializeAsString(); break;
     case control::WorkerReport::kFinished:
@@ -301,8 +312,77 @@ void Coordinator::flush_steps() {
     last_step_ = number;
     decisions_.emplace_back(RecordStep{std::move(row)});
     open_steps_.erase(open_steps_.begin());
-    if (stop_signal_ != 0) return;  // later steps are not part of the run any more
+    if (stop_signal_ != 0 && !settings_.saves) return;  // later steps are not part of the run any more
   }
+}
+
+void Coordinator::on_saved(int rank, std::string_view bytes) {
+  control::ShardSaved saved;
+  saved.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()));
+  OpenSave& open = open_saves_[saved.step()];
+  open.shards.resize(ranks_.size());
+  open.told.resize(ranks_.size(), 0);
+  const auto index = static_cast<std::size_t>(rank);
+  open.told[index] = 1;
+  open.progress = {saved.step(),          saved.next_sample(),     saved.loss_scale(), saved.steps_since_scaled(),
+                   saved.skipped_steps(), saved.skipped_in_a_row()};
+  save_costs_.stall = std::max(save_costs_.stall, Seconds(saved.copy_seconds()));
+  save_costs_.written = std::max(save_costs_.written, Seconds(saved.copy_seconds() + saved.write_seconds()));
+  if (saved.shard_json().empty()) {
+    if (!open.error) open.error = proto::error_from_text(saved.error_json());
+  } else if (auto shard = checkpoint::shard_from_json(parse_json(saved.shard_json()).value_or(Json()))) {
+    open.shards[index] = std::move(*shard);
+  } else if (!open.error) {
+    open.error = shard.error();
+  }
+  if (std::find(open.told.begin(), open.told.end(), 0) != open.told.end()) return;
+  PublishCheckpoint publish{open.progress, {}};
+  for (auto& shard : open.shards)
+    if (shard) publish.shards.push_back(std::move(*shard));
+  if (open.error)
+    checkpoint_failed(open.progress.step, *open.error);
+  else
+    decisions_.emplace_back(std::move(publish));
+}
+
+void Coordinator::checkpoint_failed(std::int64_t step, const Error& error) {
+  JsonObject event{{"type", "checkpoint_failed"}, {"step", step}, {"cause", error.message}, {"where", error.path}};
+  if (!error.got.empty()) event["got"] = error.got;
+  record(std::move(event));
+  open_saves_.erase(step);
+}
+
+std::vector<Decision> Coordinator::checkpoint_published(std::int64_t step, std::optional<Error> error, TimePoint now) {
+  const auto found = open_saves_.find(step);
+  if (found == open_saves_.end()) return take();
+  if (error) {
+    checkpoint_failed(step, *error);
+  } else {
+    open_saves_.erase(found);
+    last_saved_ = std::max(last_saved_, step);
+    record(JsonObject{{"type", "checkpoint_saved"},
+                      {"step", step},
+                      {"stall_seconds", save_costs_.stall.value},
+                      {"write_seconds", save_costs_.written.value}});
+  }
+  plan_next_save(now);
+  finish_if_done(now);
+  return take();
+}
+
+/// One rank of one node is asked; the others learn of it at the step's commit point.
+void Coordinator::ask_save(bool stop) {
+  control::AgentCommand command;
+  command.mutable_save()->set_stop(stop);
+  decisions_.emplace_back(
+      SendCommand{nodes_[static_cast<std::size_t>(bindings_.front().node)].agent, command.SerializeAsString()});
+}
+
+void Coordinator::plan_next_save(TimePoint now) {
+  save_at_.reset();
+  if (!settings_.saves || settings_.save_every > 0 || phase_ != Phase::Training || !training_since_) return;
+  const Seconds elapsed(std::chrono::duration<double>(now - *training_since_).count());
+  save_at_ = after(now, save_interval(save_costs_, elapsed, 0).value);
 }
 
 void Coordinator::on_exit(int node, std::string_view bytes, TimePoint now) {
@@ -373,7 +453,7 @@ void Coordinator::finish_if_done(TimePoint now) {
     if (suspected_) return;
     start_planning();
   } else if (phase_ == Phase::Training) {
-    if (suspected_) return;
+    if (suspected_ || !open_saves_.empty()) return;
     end_run(now);
   } else if (phase_ == Phase::Ending) {
     end_run(now);
@@ -393,6 +473,8 @@ std::vector<Decision> Coordinator::plan_chosen(const ChosenPlan& plan, TimePoint
                     {"generation", generation_},
                     {"ranks", static_cast<int>(plan.ranks.size())},
                     {"nodes", static_cast<int>(nodes_.size())}});
+  training_since_ = now;
+  if (settings_.saves && settings_.save_every == 0) save_at_ = after(now, kFirstSaveSeconds);
   start_generation(settings_.train_work, plan.ranks, plan.plan_json, now);
   return take();
 }
@@ -431,6 +513,7 @@ std::vector<Decision> Coordinator::stop_requested(int signal, TimePoint now) {
   stop_signal_ = signal;
   if (phase_ == Phase::Training && !again) {
     stop_by_ = after(now, settings_.shutdown_timeout_seconds);  // a step that lasts longer is given up
+    if (settings_.saves) ask_save(true);
   } else {
     stop_everything(0, now);
   }
@@ -443,6 +526,10 @@ std::vector<Decision> Coordinator::tick(TimePoint now) {
     fail(*suspected_, now);
   }
   if (stop_by_ && phase_ == Phase::Training && now >= *stop_by_) stop_everything(0, now);
+  if (save_at_ && now >= *save_at_ && phase_ == Phase::Training) {
+    save_at_.reset();
+    ask_save(false);
+  }
   if (end_by_ && now >= *end_by_) {
     end_by_.reset();
     if (phase_ == Phase::Training || phase_ == Phase::Measuring) {
@@ -466,13 +553,9 @@ void Coordinator::end_run(TimePoint) {
     ended.exit_code = exit_code_for(ended.error->code);
   } else if (stop_signal_ != 0) {
     ended.signal = stop_signal_;
-    ended.exit_code = static_cast<ExitCode>(128 + stop_signal_);
-    ended.error = Error{ErrorCode::Cancelled,
-                        "stopped by " + signal_name(stop_signal_) + " after step " + std::to_string(last_step_),
-                        "",
-                        "",
-                        "",
-                        "nothing was saved: this version cannot save checkpoints"};
+    const bool saved = last_saved_ == last_step_;
+    ended.exit_code = saved ? ExitCode::Stopped : static_cast<ExitCode>(128 + stop_signal_);
+    ended.error = stopped_error();
   }
   record(JsonObject{{"type", "job_finished"}, {"exit_code", static_cast<int>(ended.exit_code)}, {"steps", last_step_}});
   control::AgentCommand command;
@@ -480,6 +563,16 @@ void Coordinator::end_run(TimePoint) {
   if (ended.error) command.mutable_over()->set_text(to_text(*ended.error));
   send_to_all(command.SerializeAsString());
   decisions_.emplace_back(std::move(ended));
+}
+
+Error Coordinator::stopped_error() const {
+  const std::string what = "stopped by " + signal_name(stop_signal_) + " after step " + std::to_string(last_step_);
+  if (last_saved_ == last_step_)
+    return {ErrorCode::Cancelled, what + ", which is saved", "", "", "", settings_.resume_hint};
+  if (last_saved_ >= 0)
+    return {ErrorCode::Cancelled, what + "; the last saved is " + std::to_string(last_saved_), "", "", "",
+            settings_.resume_hint};
+  return {ErrorCode::Cancelled, what, "", "", "", "nothing was saved"};
 }
 
 void Coordinator::send_to_all(const std::string& body) {
@@ -531,7 +624,7 @@ Error Coordinator::make_error(const Failure& failure) const {
     if (failure.error->code == ErrorCode::Internal) error.code = ErrorCode::Internal;
     error.details.push_back(*failure.error);
   }
-  error.hint = generation_ == 0 ? "start again" : "start the run again; this version cannot continue it";
+  error.hint = generation_ == 0 ? "start again" : last_saved_ >= 0 ? settings_.resume_hint : "start the run again";
   return error;
 }
 

@@ -12,11 +12,13 @@
 #include <variant>
 #include <vector>
 
+#include "checkpoint/manifest.h"
 #include "common/clock.h"
 #include "common/error.h"
 #include "common/exit_code.h"
 #include "common/json.h"
 #include "launcher/control/local_start.h"
+#include "launcher/control/save_interval.h"
 
 namespace coxswain::launcher {
 
@@ -68,13 +70,18 @@ struct RecordEvent {
 struct RecordStep {
   StepRow row;
 };
+/// Every rank has written its shard: publish the checkpoint (in another thread), then call checkpoint_published.
+struct PublishCheckpoint {
+  checkpoint::Progress progress;
+  std::vector<checkpoint::Shard> shards;
+};
 /// The last decision: how the run ended.
 struct RunEnded {
   ExitCode exit_code = ExitCode::Done;
   std::optional<Error> error;
   int signal = 0;  // stopped on request by this signal
 };
-using Decision = std::variant<SendCommand, ChoosePlan, RecordEvent, RecordStep, RunEnded>;
+using Decision = std::variant<SendCommand, ChoosePlan, RecordEvent, RecordStep, PublishCheckpoint, RunEnded>;
 
 /// What is known of a node once its agent joined.
 struct NodeView {
@@ -101,6 +108,10 @@ struct CoordinatorSettings {
   std::string backend = "auto";
   std::map<std::string, std::string> environment;
   std::string master_addr;
+  bool saves = false;           // checkpoints
+  std::int64_t save_every = 0;  // steps; 0: by save_interval
+  std::int64_t first_step = 0;  // that was taken before this run; 0: none
+  std::string resume_hint;      // how to go on from what was saved
 };
 
 class Coordinator {
@@ -113,7 +124,9 @@ class Coordinator {
   std::vector<Decision> agent_gone(int agent, std::string_view why, TimePoint now);
   std::vector<Decision> plan_chosen(const ChosenPlan& plan, TimePoint now);
   std::vector<Decision> plan_failed(Error error, TimePoint now);
-  /// First request: ends at the next step boundary; a second one ends now.
+  /// `error`: it is not there.
+  std::vector<Decision> checkpoint_published(std::int64_t step, std::optional<Error> error, TimePoint now);
+  /// First request: ends at the next step boundary, with a checkpoint where they are saved; a second one ends now.
   std::vector<Decision> stop_requested(int signal, TimePoint now);
   std::vector<Decision> tick(TimePoint now);
 
@@ -126,6 +139,7 @@ class Coordinator {
   struct Rank;
   struct Node;
   struct Failure;
+  struct OpenSave;
   void join(int agent, std::string_view hello, TimePoint now);
   void start_measuring(TimePoint now);
   void start_planning();
@@ -136,6 +150,11 @@ class Coordinator {
   void on_generation_ended(int node, int generation, TimePoint now);
   void on_step(int rank, std::string_view step);
   void flush_steps();
+  void on_saved(int rank, std::string_view saved);
+  void checkpoint_failed(std::int64_t step, const Error& error);
+  void ask_save(bool stop);
+  void plan_next_save(TimePoint now);
+  [[nodiscard]] Error stopped_error() const;
   void suspect(Failure failure, TimePoint now);
   void fail(Failure failure, TimePoint now);
   void finish_if_done(TimePoint now);
@@ -157,7 +176,10 @@ class Coordinator {
   std::unique_ptr<Failure> suspected_, failure_;
   std::optional<TimePoint> suspect_until_, end_by_, stop_by_;
   std::map<std::int64_t, std::vector<std::string>> open_steps_;  // serialised StepReport by rank, per step
-  std::int64_t last_step_ = 0, total_steps_ = 0;
+  std::map<std::int64_t, OpenSave> open_saves_;                  // by step, until it is published
+  std::optional<TimePoint> save_at_, training_since_;
+  SaveCosts save_costs_;
+  std::int64_t last_step_ = 0, last_saved_ = -1, total_steps_ = 0;
   int stop_signal_ = 0;
   std::vector<Decision> decisions_;
 };

@@ -4,12 +4,14 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <deque>
 #include <iostream>
 #include <map>
 #include <mutex>
 #include <thread>
 #include <variant>
 
+#include "checkpoint/folder.h"
 #include "common/log.h"
 #include "launcher/control/choose_plan.h"
 #include "launcher/control/console.h"
@@ -40,7 +42,11 @@ struct PlanReady {
 struct SignalCame {
   int number = 0;
 };
-using CoordinatorEvent = std::variant<FromAgent, AgentGone, PlanReady, SignalCame>;
+struct Published {
+  std::int64_t step = 0;
+  std::optional<Error> error;
+};
+using CoordinatorEvent = std::variant<FromAgent, AgentGone, PlanReady, SignalCame, Published>;
 
 /// Open streams of agents by number, with when each was heard.
 class AgentStreams {
@@ -145,6 +151,11 @@ class CoordinatorProcess {
     } else if (auto* ready = std::get_if<PlanReady>(&event)) {
       planner_.join();
       take_choice(*ready->choice, now);
+    } else if (auto* published = std::get_if<Published>(&event)) {
+      publisher_.join();
+      to_publish_.pop_front();
+      publish_next();
+      carry_out(core_.checkpoint_published(published->step, std::move(published->error), now));
     } else if (auto* signal = std::get_if<SignalCame>(&event)) {
       carry_out(core_.stop_requested(signal->number, now));
     }
@@ -161,10 +172,28 @@ class CoordinatorProcess {
       } else if (auto* step = std::get_if<RecordStep>(&decision)) {
         if (trace_) trace_step(step->row);
         record_step(step->row);
+      } else if (auto* complete = std::get_if<PublishCheckpoint>(&decision)) {
+        to_publish_.push_back(std::move(*complete));
+        if (to_publish_.size() == 1) publish_next();
       } else if (auto* ended = std::get_if<RunEnded>(&decision)) {
         end(*ended);
       }
     }
+  }
+
+  /// A disk may take seconds; one after the other, since ranks write them in that order.
+  void publish_next() {
+    if (to_publish_.empty()) return;
+    checkpoint::Manifest manifest{to_publish_.front().progress, job_->seed, model_hash_, plan_hash_,
+                                  std::move(to_publish_.front().shards)};
+    publisher_ = std::jthread([this, manifest = std::move(manifest)] {
+      const std::int64_t step = manifest.progress.step;
+      auto published = guard("launcher", [&]() -> Result<void> {
+        COX_TRY_VOID(checkpoint::publish(start_.checkpoint_directory, manifest));
+        return checkpoint::prune(start_.checkpoint_directory, job_->checkpoint.keep);
+      });
+      events_.push(Published{step, published ? std::nullopt : std::optional<Error>(published.error())});
+    });
   }
 
   /// Searching may take seconds; heartbeats go on meanwhile.
@@ -212,6 +241,8 @@ class CoordinatorProcess {
 
   void announce(const PlanChoice& choice) {
     const int ranks = plan::num_ranks(choice.plan);
+    model_hash_ = choice.plan.model_hash;
+    plan_hash_ = plan::plan_hash(choice.plan);
     prediction_ = make_prediction(choice.estimate, ranks,
                                   job_->global_batch * std::max<std::int64_t>(job_->data.sequence_length, 1));
     record(JsonObject{{"type", "cluster_probed"},
@@ -220,7 +251,7 @@ class CoordinatorProcess {
     record(JsonObject{{"type", "plan_chosen"},
                       {"generation", 1},
                       {"summary", choice.summary},
-                      {"plan_hash", plan::plan_hash(choice.plan)},
+                      {"plan_hash", plan_hash_},
                       {"predicted_step_seconds", choice.estimate.step.value},
                       {"search_seconds", choice.search_seconds}});
     tell_line("cluster: " + describe_cluster(choice.cluster.resources));
@@ -230,6 +261,13 @@ class CoordinatorProcess {
     for (std::int64_t bytes : prediction_.peak_memory_bytes) memory = std::max(memory, bytes);
     tell_line("plan: " + choice.summary + " on " + std::to_string(ranks) + (ranks == 1 ? " rank" : " ranks") + " (" +
               choice.plan.backend + "); predicted step " + text + ", memory " + memory_text(memory) + " a rank");
+    for (const std::string& rejected : start_.rejected)
+      record(JsonObject{{"type", "checkpoint_rejected"}, {"cause", rejected}});
+    if (!start_.resume_from.empty()) {
+      record(JsonObject{
+          {"type", "checkpoint_loaded"}, {"step", start_.resume_step}, {"folder", start_.resume_from.string()}});
+      tell_line("resume: after step " + std::to_string(start_.resume_step) + ", from " + start_.resume_from.string());
+    }
     tell_line(console_header());
   }
 
@@ -247,6 +285,10 @@ class CoordinatorProcess {
 
   void record(Json event) {
     if (event["type"] == Json("step_skipped")) tell_skip(event);
+    if (event["type"] == Json("checkpoint_failed"))
+      log(LogLevel::Warn, "train",
+          "step " + to_text(event["step"]) + " is not saved: " + event["cause"].string() + " (" +
+              event["where"].string() + ")");
     if (start_.run_dir.empty()) return;
     if (!writing_) {
       event["time"] = clock_.utc_text();
@@ -326,7 +368,9 @@ class CoordinatorProcess {
   EventQueue<CoordinatorEvent> events_;
   AgentStreams agents_;
   std::map<int, Silence> silences_;
-  std::jthread planner_;
+  std::jthread planner_, publisher_;
+  std::deque<PublishCheckpoint> to_publish_;  // the first one is under way
+  std::string model_hash_, plan_hash_;
   Prediction prediction_;
   StepTimes times_;
   std::optional<RunTrace> trace_;
@@ -355,7 +399,11 @@ Result<ExitCode> run_coordinator() {
   std::optional<MeasuredBefore> before;
   if (start.mode == RunMode::Train) {
     before = find_measured_before(start.plan_file.empty() ? job->plan_file : start.plan_file);
-    settings.train_work = make_train_work(*job, start.trace_steps);
+    settings.train_work = make_train_work(*job, start.trace_steps, start.checkpoint_directory, start.resume_from);
+    settings.saves = !start.checkpoint_directory.empty();
+    settings.save_every = job->checkpoint.every_steps;
+    settings.first_step = start.resume_step;
+    settings.resume_hint = "go on with --resume " + start.checkpoint_directory.string();
   }
   settings.measures = !before;
   settings.measure_work = start.mode == RunMode::Check ? make_check_work(start.pt2) : make_measure_work(job);

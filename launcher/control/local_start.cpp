@@ -75,6 +75,8 @@ Result<AgentStart> agent_start_from_json(const Json& json) {
 Json to_json(const CoordinatorStart& start) {
   JsonArray constraints;
   for (const auto& text : start.constraints) constraints.push_back(text);
+  JsonArray rejected;
+  for (const auto& text : start.rejected) rejected.push_back(text);
   JsonObject object{{"mode", to_text(start.mode)},
                     {"listen", start.listen},
                     {"run_id", start.run_id},
@@ -91,7 +93,11 @@ Json to_json(const CoordinatorStart& start) {
                     {"profile_file", start.profile_file.string()},
                     {"pt2", start.pt2.string()},
                     {"first_traced_step", start.trace_steps.first},
-                    {"last_traced_step", start.trace_steps.last}};
+                    {"last_traced_step", start.trace_steps.last},
+                    {"checkpoint_directory", start.checkpoint_directory.string()},
+                    {"resume_from", start.resume_from.string()},
+                    {"resume_step", start.resume_step},
+                    {"rejected", std::move(rejected)}};
   add_secret(object, start.secret);
   return object;
 }
@@ -119,6 +125,10 @@ Result<CoordinatorStart> coordinator_start_from_json(const Json& json) {
   constexpr std::int64_t kMost = std::numeric_limits<std::int64_t>::max();
   start.trace_steps.first = reader.integer("first_traced_step", 0, kMost);
   start.trace_steps.last = reader.integer("last_traced_step", -1, kMost);
+  start.checkpoint_directory = reader.string("checkpoint_directory");
+  start.resume_from = reader.string("resume_from");
+  start.resume_step = reader.integer("resume_step", 0, kMost);
+  for (const Json& text : reader.array("rejected")) start.rejected.push_back(text.string());
   COX_TRY_VOID(reader.finish());
   return start;
 }

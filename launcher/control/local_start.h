@@ -44,6 +44,10 @@ struct CoordinatorStart {
   std::vector<std::string> constraints;
   std::filesystem::path plan_file, cluster_file, profile_file, pt2;
   TraceSteps trace_steps;
+  std::filesystem::path checkpoint_directory;  // empty: nothing is saved
+  std::filesystem::path resume_from;           // a verified checkpoint; empty: from the beginning
+  std::int64_t resume_step = 0;
+  std::vector<std::string> rejected;  // checkpoints that are damaged, in words
 };
 [[nodiscard]] Json to_json(const CoordinatorStart& start);
 [[nodiscard]] Result<CoordinatorStart> coordinator_start_from_json(const Json& json);

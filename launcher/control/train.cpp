@@ -13,6 +13,7 @@
 #include "launcher/control/console.h"
 #include "launcher/control/devices.h"
 #include "launcher/control/follow.h"
+#include "launcher/control/resume.h"
 #include "launcher/control/run_directory.h"
 #include "launcher/job/job_data.h"
 #include "launcher/job/job_model.h"
@@ -63,10 +64,31 @@ Result<void> check_devices(const std::string& spec, int processes) {
   return {};
 }
 
-Result<void> check_files(const Job& job) {
+/// The model's hash.
+Result<std::string> check_files(const Job& job) {
   COX_TRY(const auto graph, load_job_model(job));
   if (auto problems = check_data(job, graph); !problems.empty())
     return combine_errors(ErrorCode::InvalidArgument, "the data do not fit the model", std::move(problems));
+  return model::model_hash(graph);
+}
+
+/// Where checkpoints go and where training begins.
+Result<void> set_checkpoints(CoordinatorStart& coordinator, const TrainRequest& request,
+                             const std::filesystem::path& run_dir, std::string model_hash) {
+  ResumeRequest resume;
+  resume.resume = request.resume;
+  resume.is_new = request.job.checkpoint.directory.empty();
+  resume.directory = resume.is_new ? run_dir / "checkpoints" : request.job.checkpoint.directory;
+  resume.model_hash = std::move(model_hash);
+  resume.steps = request.job.steps;
+  COX_TRY(const ResumePoint point, find_resume_point(resume));
+  for (const Error& rejected : point.rejected) {
+    log(LogLevel::Warn, "train", "left aside: " + rejected.message + " (" + rejected.path + ")");
+    coordinator.rejected.push_back(rejected.path + ": " + rejected.message);
+  }
+  coordinator.checkpoint_directory = std::filesystem::absolute(resume.directory);
+  coordinator.resume_from = point.folder;
+  coordinator.resume_step = point.step;
   return {};
 }
 
@@ -144,7 +166,7 @@ Result<TrainOutcome> run_train(const TrainRequest& request) {
     return outcome;
   }
 
-  COX_TRY_VOID(check_files(request.job));
+  COX_TRY(std::string model_hash, check_files(request.job));
   // Read again by the coordinator; here it fails before anything starts.
   if (auto merged = merge_constraints(request.job.constraints, request.constraints); !merged) return merged.error();
   COX_TRY_VOID(check_devices(request.devices, request.processes_per_node));
@@ -160,6 +182,7 @@ Result<TrainOutcome> run_train(const TrainRequest& request) {
   coordinator.constraints = with_absolute_paths(request.constraints);
   coordinator.plan_file = absolute_or_empty(request.plan_file.empty() ? request.job.plan_file : request.plan_file);
   coordinator.cluster_file = absolute_or_empty(request.cluster_file);
+  COX_TRY_VOID(set_checkpoints(coordinator, request, outcome.run_dir, std::move(model_hash)));
   const bool existed = std::filesystem::exists(outcome.run_dir);
   COX_TRY_VOID(make_run_directory(outcome.run_dir));
   coordinator.run_dir = std::filesystem::absolute(outcome.run_dir);
@@ -182,7 +205,8 @@ Result<TrainOutcome> run_train(const TrainRequest& request) {
   outcome.predicted_step_seconds = number_in(told, "predicted_step_seconds");
   if (followed->signal != 0) {
     if (followed->error) std::cerr << to_text(*followed->error) << std::flush;
-    outcome.exit_code = static_cast<ExitCode>(128 + followed->signal);
+    const double told_code = number_in(told, "exit_code");
+    outcome.exit_code = static_cast<ExitCode>(told_code > 0 ? static_cast<int>(told_code) : 128 + followed->signal);
     return outcome;
   }
   if (followed->error) return *followed->error;
@@ -201,7 +225,10 @@ Result<ProbeOutcome> run_probe(const ProbeRequest& request) {
       return Error{ErrorCode::Unavailable, "the probe failed", "", "", "", "see the output of node 0"};
     return outcome;
   }
-  if (request.job) COX_TRY_VOID(check_files(*request.job));
+  if (request.job) {
+    COX_TRY(const std::string hash, check_files(*request.job));
+    static_cast<void>(hash);
+  }
   COX_TRY_VOID(check_devices(request.devices, 0));
   COX_TRY(Prepared prepared, prepare(RunMode::Probe, nodes, request.devices, 0, request.worker_program));
   prepared.coordinator.backend = request.backend;

@@ -79,7 +79,8 @@ std::string make_measure_work(const std::optional<Job>& job) {
   return work.SerializeAsString();
 }
 
-std::string make_train_work(const Job& job, const TraceSteps& trace) {
+std::string make_train_work(const Job& job, const TraceSteps& trace, const std::filesystem::path& directory,
+                            const std::filesystem::path& from) {
   control::Work work = make_work(control::MODE_TRAIN);
   set_model(*work.mutable_model(), job);
   set_train(*work.mutable_train(), job);
@@ -87,6 +88,9 @@ std::string make_train_work(const Job& job, const TraceSteps& trace) {
     work.mutable_trace()->set_first_step(trace.first);
     work.mutable_trace()->set_last_step(trace.last);
   }
+  work.mutable_checkpoint()->set_directory(directory.string());
+  work.mutable_checkpoint()->set_every_steps(job.checkpoint.every_steps);
+  work.mutable_checkpoint()->set_from(from.string());
   return work.SerializeAsString();
 }
 

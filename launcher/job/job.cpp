@@ -203,6 +203,10 @@ Result<Job> parse_job(const std::string& text, const std::filesystem::path& file
     job.steps = message.train().steps();
     job.seed = message.train().seed();
     if (message.train().has_log_every()) job.log_every = message.train().log_every();
+    if (!message.checkpoint().directory().empty())
+      job.checkpoint.directory = converter.resolve(message.checkpoint().directory());
+    job.checkpoint.every_steps = message.checkpoint().every_steps();
+    if (message.checkpoint().has_keep()) job.checkpoint.keep = message.checkpoint().keep();
     if (message.has_cluster()) {
       const auto& cluster = message.cluster();
       if (cluster.kind_case() != Value::kStringValue)

@@ -42,6 +42,12 @@ struct JobOptimizer {
   bool skip_non_finite = false;  // `non_finite: skip`; else such a step ends the run
 };
 
+struct JobCheckpoint {
+  std::filesystem::path directory;  // empty: RUN-DIR/checkpoints
+  std::int64_t every_steps = 0;     // 0: by what one costs (launcher/control/save_interval.h)
+  std::int64_t keep = 3;
+};
+
 struct Job {
   std::string name;
   std::filesystem::path file;  // as given, for messages
@@ -55,6 +61,7 @@ struct Job {
   std::int64_t steps = 0;
   std::uint64_t seed = 0;
   std::int64_t log_every = 10;
+  JobCheckpoint checkpoint;
   std::filesystem::path cluster_file;         // empty: auto
   std::filesystem::path plan_file;            // empty: search
   planner::Constraints constraints;           // from `plan: {...}`

@@ -54,6 +54,14 @@ void emit_plan(YAML::Emitter& out, const Job& job) {
   out << YAML::EndMap;
 }
 
+void emit_checkpoint(YAML::Emitter& out, const JobCheckpoint& checkpoint) {
+  out << YAML::Key << "checkpoint" << YAML::Value << YAML::Flow << YAML::BeginMap;
+  if (!checkpoint.directory.empty())
+    out << YAML::Key << "directory" << YAML::Value << absolute_text(checkpoint.directory);
+  if (checkpoint.every_steps > 0) out << YAML::Key << "every_steps" << YAML::Value << checkpoint.every_steps;
+  out << YAML::Key << "keep" << YAML::Value << checkpoint.keep << YAML::EndMap;
+}
+
 }  // namespace
 
 std::string to_yaml(const Job& job) {
@@ -83,6 +91,7 @@ std::string to_yaml(const Job& job) {
   out << YAML::Key << "train" << YAML::Value << YAML::Flow << YAML::BeginMap << YAML::Key << "steps" << YAML::Value
       << job.steps << YAML::Key << "seed" << YAML::Value << job.seed << YAML::Key << "log_every" << YAML::Value
       << job.log_every << YAML::EndMap;
+  emit_checkpoint(out, job.checkpoint);
   if (!job.cluster_file.empty()) out << YAML::Key << "cluster" << YAML::Value << absolute_text(job.cluster_file);
   emit_plan(out, job);
   if (!job.environment.empty()) {

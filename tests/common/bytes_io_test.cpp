@@ -27,6 +27,27 @@ TEST_CASE("a written file is its owner's alone and leaves nothing beside it") {
   CHECK(std::distance(std::filesystem::directory_iterator(folder.path()), {}) == 1);
 }
 
+TEST_CASE("a file written in parts has their sum, and one not finished is gone") {
+  const TempDir folder;
+  {
+    auto file = NewFile::create(folder / "file");
+    REQUIRE(file.has_value());
+    REQUIRE(file->write("ab").has_value());
+    REQUIRE(file->write("c").has_value());
+    REQUIRE(file->finish().has_value());
+    CHECK(file->size() == Bytes(3));
+    CHECK(file->sha256() == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    auto unfinished = NewFile::create(folder / "unfinished");
+    REQUIRE(unfinished->write("ab").has_value());
+  }
+  CHECK(read_file(folder / "file").value() == "abc");
+  CHECK(sha256_of_file(folder / "file").value() == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+  CHECK(std::distance(std::filesystem::directory_iterator(folder.path()), {}) == 1);
+  CHECK(NewFile::create(folder / "file").error().code == ErrorCode::FailedPrecondition);
+  CHECK(sync_folder(folder.path()).has_value());
+  CHECK(sync_folder(folder / "missing").error().code == ErrorCode::FailedPrecondition);
+}
+
 TEST_CASE("a file whose size the system does not tell is read to its end") {
   const std::string status = read_file("/proc/self/status").value();
   CHECK(status.rfind("Name:", 0) == 0);

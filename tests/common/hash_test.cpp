@@ -14,6 +14,15 @@ TEST_CASE("sha256 gives the published digests") {
   CHECK(sha256_hex(std::string(1000000, 'a')) == "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0");
 }
 
+TEST_CASE("sha256 in parts is that of the whole") {
+  for (const std::size_t first : {0, 1, 63, 64, 65, 200000}) {
+    Sha256 hash;
+    hash.add(std::string(first, 'a'));
+    hash.add(std::string(1000000 - first, 'a'));
+    CHECK(hash.hex() == "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0");
+  }
+}
+
 // RFC 4231, test cases 1, 2 and 6.
 TEST_CASE("hmac-sha256 gives the published digests") {
   CHECK(hmac_sha256_hex(std::string(20, '\x0b'), "Hi There") ==

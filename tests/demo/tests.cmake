@@ -16,3 +16,9 @@ add_test(NAME trace_steps
           --launch $<TARGET_FILE:launch>)
 set_tests_properties(trace_steps PROPERTIES LABELS "process;torch" TIMEOUT 280 RUN_SERIAL ON
   ENVIRONMENT PYTHONDONTWRITEBYTECODE=1)
+
+add_test(NAME resume
+  COMMAND ${PROJECT_SOURCE_DIR}/.venv/bin/python ${PROJECT_SOURCE_DIR}/tests/demo/resume_test.py
+          --launch $<TARGET_FILE:launch>)
+set_tests_properties(resume PROPERTIES LABELS "process;torch" TIMEOUT 280 RUN_SERIAL ON
+  ENVIRONMENT PYTHONDONTWRITEBYTECODE=1)

@@ -113,13 +113,31 @@ TEST_CASE("an unknown key names the nearest known one") {
 }
 
 TEST_CASE("what this version cannot do is refused by name") {
-  const auto job =
-      parse_job(kGood + "checkpoint: {directory: c, every_steps: 50, keep: 3}\nelastic: {min_nodes: 1}\n", "job.yaml");
+  const auto job = parse_job(kGood + "deploy: {image: i}\nelastic: {min_nodes: 1}\n", "job.yaml");
   REQUIRE_FALSE(job.has_value());
   CHECK(job.error().code == ErrorCode::Unimplemented);
   CHECK(exit_code_for(job.error().code) == ExitCode::BadInput);
   REQUIRE(job.error().details.size() == 2);
-  CHECK(job.error().details[0].message == "this version cannot save checkpoints");
+  CHECK(job.error().details[0].message == "this version cannot submit to Kubernetes or Slurm");
+}
+
+TEST_CASE("checkpoints have a folder, an interval and a number that is kept") {
+  const auto job = parse_job(kGood + "checkpoint: {directory: c, every_steps: 50, keep: 5}\n", "folder/job.yaml");
+  REQUIRE(job.has_value());
+  CHECK(job->checkpoint.directory == std::filesystem::absolute("folder/c"));
+  CHECK(job->checkpoint.every_steps == 50);
+  CHECK(job->checkpoint.keep == 5);
+  const auto again = parse_job(to_yaml(*job), "elsewhere/job.yaml");
+  REQUIRE(again.has_value());
+  CHECK(again->checkpoint.directory == job->checkpoint.directory);
+  CHECK(again->checkpoint.every_steps == 50);
+  CHECK(again->checkpoint.keep == 5);
+  const auto without = parse_job(kGood, "job.yaml");
+  CHECK(without->checkpoint.directory.empty());
+  CHECK(without->checkpoint.every_steps == 0);
+  CHECK(without->checkpoint.keep == 3);
+  CHECK_FALSE(parse_job(kGood + "checkpoint: {every_steps: 0}\n", "job.yaml").has_value());
+  CHECK_FALSE(parse_job(kGood + "checkpoint: {keep: 0}\n", "job.yaml").has_value());
 }
 
 TEST_CASE("bad constraints are problems of the job") {

@@ -14,7 +14,8 @@ namespace {
 /// A coordinator with agents that answer as told; keeps what was decided.
 class Bench {
  public:
-  explicit Bench(int num_nodes, double shutdown_timeout = 30) : core_(settings(num_nodes, shutdown_timeout)) {}
+  explicit Bench(int num_nodes, double shutdown_timeout = 30, bool saves = false, std::int64_t save_every = 0)
+      : core_(settings(num_nodes, shutdown_timeout, saves, save_every)) {}
 
   void join(int agent, int num_devices, int node_rank = -1) {
     control::AgentReport report;
@@ -57,6 +58,24 @@ class Bench {
     report.mutable_step()->set_bubble_fraction(0.1 * (rank + 1));
     report.mutable_step()->set_peak_memory_bytes(100 * (rank + 1));
     worker(agent, rank, report);
+  }
+  void saved(int agent, int rank, std::int64_t step, double copy_seconds = 0.5, const std::string& error = "") {
+    control::WorkerReport report;
+    control::ShardSaved& saved = *report.mutable_saved();
+    saved.set_step(step);
+    saved.set_next_sample(8 * step);
+    saved.set_copy_seconds(copy_seconds);
+    saved.set_write_seconds(4);
+    const checkpoint::Shard shard{
+        "rank_" + std::to_string(rank), Bytes(1), "sum", {checkpoint::whole_piece("p" + std::to_string(rank), {2})}};
+    if (error.empty())
+      saved.set_shard_json(to_text(checkpoint::to_json(shard)));
+    else
+      saved.set_error_json(proto::error_to_text({ErrorCode::FailedPrecondition, error, "disk", "", "", ""}));
+    worker(agent, rank, report);
+  }
+  void published(std::int64_t step, std::optional<Error> error = {}) {
+    take(core_.checkpoint_published(step, std::move(error), clock.now()));
   }
   void failure_report(int agent, int rank, ErrorCode code, bool peer_lost) {
     control::WorkerReport report;
@@ -127,15 +146,19 @@ class Bench {
   std::vector<std::pair<int, control::AgentCommand>> commands;
   std::vector<Json> events;
   std::vector<StepRow> rows;
+  std::vector<PublishCheckpoint> publications;
   std::optional<RunEnded> result;
   Coordinator& core() { return core_; }
 
  private:
-  static CoordinatorSettings settings(int num_nodes, double shutdown_timeout) {
+  static CoordinatorSettings settings(int num_nodes, double shutdown_timeout, bool saves, std::int64_t save_every) {
     CoordinatorSettings made;
     made.num_nodes = num_nodes;
     made.run_id = "run";
     made.shutdown_timeout_seconds = shutdown_timeout;
+    made.saves = saves;
+    made.save_every = save_every;
+    made.resume_hint = "go on";
     return made;
   }
   void take(std::vector<Decision> decisions) {
@@ -148,6 +171,7 @@ class Bench {
       if (std::holds_alternative<ChoosePlan>(decision)) asked_for_plan = true;
       if (auto* event = std::get_if<RecordEvent>(&decision)) events.push_back(event->event);
       if (auto* row = std::get_if<RecordStep>(&decision)) rows.push_back(row->row);
+      if (auto* publication = std::get_if<PublishCheckpoint>(&decision)) publications.push_back(*publication);
       if (auto* ended = std::get_if<RunEnded>(&decision)) result = *ended;
     }
   }
@@ -392,6 +416,93 @@ TEST_CASE("a step that outlasts the shutdown timeout is given up, a second reque
   twice.stop(2);
   twice.stop(2);
   CHECK(twice.sent_to(10, control::AgentCommand::kStop).size() == 1);
+}
+
+TEST_CASE("a checkpoint is published when every rank's shard is there", "[coordinator]") {
+  Bench bench(1, 30, true, 5);
+  bench.train(1);
+  bench.saved(10, 1, 5);
+  CHECK(bench.publications.empty());
+  bench.saved(10, 0, 5);
+  REQUIRE(bench.publications.size() == 1);
+  CHECK(bench.publications[0].progress.step == 5);
+  CHECK(bench.publications[0].progress.next_sample == 40);
+  REQUIRE(bench.publications[0].shards.size() == 2);
+  CHECK(bench.publications[0].shards[1].file == "rank_1");
+  CHECK(bench.events_of("checkpoint_saved").empty());
+  bench.published(5);
+  REQUIRE(bench.events_of("checkpoint_saved").size() == 1);
+  CHECK(bench.events_of("checkpoint_saved")[0]["step"] == Json(5));
+  // One that a rank could not write is told and costs nothing more.
+  bench.saved(10, 0, 10, 0.5, "no space");
+  bench.saved(10, 1, 10);
+  CHECK(bench.publications.size() == 1);
+  REQUIRE(bench.events_of("checkpoint_failed").size() == 1);
+  CHECK(bench.events_of("checkpoint_failed")[0]["cause"] == Json("no space"));
+  CHECK_FALSE(bench.result);
+}
+
+TEST_CASE("the run ends when its last checkpoint is published", "[coordinator]") {
+  Bench bench(1, 30, true, 5);
+  bench.train(1);
+  for (int rank : {0, 1}) {
+    bench.step(10, rank, 100);
+    bench.saved(10, rank, 100);
+    bench.finished(10, rank);
+  }
+  bench.ended(10);
+  CHECK_FALSE(bench.result);
+  SECTION("it is there") {
+    bench.published(100);
+    REQUIRE(bench.result);
+    CHECK(bench.result->exit_code == ExitCode::Done);
+  }
+  SECTION("the disk fails") {
+    bench.published(100, Error{ErrorCode::FailedPrecondition, "no space", "disk", "", "", ""});
+    REQUIRE(bench.result);
+    CHECK(bench.events_of("checkpoint_failed").size() == 1);
+  }
+}
+
+TEST_CASE("a request to stop saves the last step, and says how to go on", "[coordinator]") {
+  Bench bench(2, 30, true);
+  bench.train(2);
+  bench.stop(15);
+  REQUIRE(bench.sent_to(10, control::AgentCommand::kSave).size() == 1);
+  CHECK(bench.sent_to(10, control::AgentCommand::kSave)[0].save().stop());
+  CHECK(bench.sent_to(11, control::AgentCommand::kSave).empty());  // rank 0 tells the others
+  for (int rank = 0; rank < 4; ++rank) {
+    bench.step(10 + rank / 2, rank, 7);
+    bench.step(10 + rank / 2, rank, 8);
+    bench.saved(10 + rank / 2, rank, 8);
+    bench.finished(10 + rank / 2, rank);
+  }
+  CHECK(bench.rows.size() == 2);
+  bench.ended(10);
+  bench.ended(11);
+  bench.published(8);
+  REQUIRE(bench.result);
+  CHECK(bench.result->exit_code == ExitCode::Stopped);
+  CHECK(bench.result->error->message == "stopped by SIGTERM after step 8, which is saved");
+  CHECK(bench.result->error->hint == "go on");
+}
+
+TEST_CASE("without an interval of the job, checkpoints come by what they cost", "[coordinator]") {
+  Bench bench(1, 30, true);
+  bench.train(1);
+  bench.tick(59);
+  CHECK(bench.sent_to(10, control::AgentCommand::kSave).empty());
+  bench.tick(2);
+  REQUIRE(bench.sent_to(10, control::AgentCommand::kSave).size() == 1);
+  CHECK_FALSE(bench.sent_to(10, control::AgentCommand::kSave)[0].save().stop());
+  bench.saved(10, 0, 3, 0.5);
+  bench.saved(10, 1, 3, 0.25);
+  bench.published(3);
+  // Young: sqrt(2 x 0.5 x (21600 + 61)) = 147.2 s.
+  bench.tick(147);
+  CHECK(bench.sent_to(10, control::AgentCommand::kSave).size() == 1);
+  bench.tick(1);
+  CHECK(bench.sent_to(10, control::AgentCommand::kSave).size() == 2);
 }
 
 TEST_CASE("a third node, or a second one with the same rank, is sent away", "[coordinator]") {

@@ -43,6 +43,23 @@ TEST_CASE("C1: a product of m x k and k x n counts 2 m n k, once more for each g
   CHECK(m.cost(first).op_class == OpClass::Matmul);
 }
 
+TEST_CASE("C1: the gradient of an expert's matrix, read by row, is a weight's") {
+  Model m;
+  const ValueId hidden =
+      m.linear("", m.input("y", {m.batch, Dim(10), Dim(2)}), m.parameter("w", {1, 2}), {m.batch, Dim(10), Dim(1)});
+  const ValueId chosen = m.input("expert", {m.batch}, DType::Int64);
+  const ValueId matrices = m.op("", "aten::index.Tensor",
+                                {{"self", ValueRef{m.parameter("table", {4, 6, 10})}},
+                                 {"indices", std::vector<std::optional<ValueRef>>{ValueRef{chosen}}}},
+                                {m.batch, Dim(6), Dim(10)});
+  const ValueId product =
+      m.op("", "aten::bmm", {{"self", ValueRef{matrices}}, {"mat2", ValueRef{hidden}}}, {m.batch, Dim(6), Dim(1)});
+  m.finish(product);
+  CHECK(m.cost(product, 7).forward_flop.value == 2.0 * 7 * 6 * 10);
+  CHECK(m.cost(product, 7).backward_weight_flop.value == 2.0 * 7 * 6 * 10);
+  CHECK(m.cost(product, 7).backward_input_flop.value == 2.0 * 7 * 6 * 10);
+}
+
 TEST_CASE("C1: attention counts both products in full, and five in backward") {
   Model m;
   const std::vector<Dim> heads{m.batch, Dim(2), Dim(5), Dim(8)};

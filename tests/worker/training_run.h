@@ -12,6 +12,7 @@
 #include <thread>
 #include <vector>
 
+#include "checkpoint/folder.h"
 #include "executor/executor.h"
 #include "plan/layout/mesh_groups.h"
 #include "plan/program.h"
@@ -101,6 +102,15 @@ struct TrainingRun {
   std::vector<std::int64_t> skipped;  // steps that updated nothing
   std::vector<double> loss_scales;    // per step
   std::set<std::string> not_finite;   // "step 3 rank 1: the loss is"
+  /// By rank, after the step that was asked for.
+  std::map<int, std::vector<checkpoint::PieceState>> saved;
+  checkpoint::Progress saved_progress;
+};
+
+/// Where a run begins, and after which step it keeps what a checkpoint holds.
+struct CheckpointUse {
+  std::optional<checkpoint::Found> from = {};
+  std::int64_t save_after = 0;  // 0: never
 };
 
 /// Puts a part to its place in `whole`; false where another rank had other bits there.
@@ -141,14 +151,23 @@ inline Result<void> train_rank(const model::ModelGraph& graph, const plan::Plan&
                                const worker::TrainSettings& settings,
                                const std::vector<collective::Communicator*>& communicators,
                                collective::CompletionSignal& signal, TrainingRun& run, std::mutex& mutex,
-                               const worker::Localise& localise = {}) {
+                               const worker::Localise& localise = {}, const CheckpointUse& use = {}) {
   worker::EngineOptions options{&graph, &plan, rank, settings, communicators, localise};
   COX_TRY(auto engine, worker::make_engine(options));
   const plan::RankProgram program = plan::make_rank_program(plan, graph, rank);
-  for (std::int64_t step = 1; step <= settings.steps; ++step) {
+  if (use.from) {
+    COX_TRY(const auto reader, checkpoint::Reader::open(use.from->folder, use.from->manifest));
+    COX_TRY_VOID(engine->load_state(reader, use.from->manifest.progress));
+  }
+  for (std::int64_t step = engine->progress().step + 1; step <= settings.steps; ++step) {
     COX_TRY_VOID(engine->begin_step(step));
     COX_TRY_VOID(run_program(program, *engine, communicators, signal));
     COX_TRY(const worker::StepNumbers numbers, engine->end_step());
+    if (step == use.save_after) {
+      const std::lock_guard lock(mutex);
+      run.saved[rank] = engine->copy_state(engine->pieces());
+      run.saved_progress = engine->progress();
+    }
     if (!numbers.not_finite.empty()) {
       const std::lock_guard lock(mutex);
       run.not_finite.insert("step " + std::to_string(step) + " rank " + std::to_string(rank) + ": " +
@@ -180,7 +199,7 @@ inline Result<void> train_rank(const model::ModelGraph& graph, const plan::Plan&
 }
 
 inline TrainingRun train(const model::ModelGraph& graph, const plan::Plan& plan, const worker::TrainSettings& settings,
-                         const worker::Localise& localise = {}) {
+                         const worker::Localise& localise = {}, const CheckpointUse& use = {}) {
   TrainingRun run;
   const int num_ranks = plan::num_ranks(plan);
   std::vector<collective::CompletionSignal> signals(num_ranks);
@@ -207,7 +226,7 @@ inline TrainingRun train(const model::ModelGraph& graph, const plan::Plan& plan,
       std::vector<collective::Communicator*> communicators;
       for (const auto& one : owned[rank]) communicators.push_back(one.get());
       const auto result = guard("tests", [&] {
-        return train_rank(graph, plan, rank, settings, communicators, signals[rank], run, mutex, localise);
+        return train_rank(graph, plan, rank, settings, communicators, signals[rank], run, mutex, localise, use);
       });
       if (result) return;
       const std::lock_guard lock(mutex);

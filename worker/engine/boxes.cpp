@@ -37,6 +37,16 @@ std::vector<std::int64_t> part_sizes(const RowRuns& rows) {
   return sizes;
 }
 
+bool is_run(const std::vector<std::int64_t>& sizes, const RowRuns& rows) {
+  bool one_index = true;  // of every dim so far: after that, only whole dims
+  for (std::size_t d = 0; d < rows.size(); ++d) {
+    if (rows[d].size() != 1) return false;
+    if (!one_index && rows[d][0].size != sizes[d]) return false;
+    one_index = one_index && rows[d][0].size == 1;
+  }
+  return true;
+}
+
 at::Tensor one_box(const at::Tensor& tensor, const RowRuns& rows) {
   at::Tensor box = tensor;
   for (std::size_t d = 0; d < rows.size(); ++d) {

@@ -15,6 +15,8 @@ using RowRuns = std::vector<std::vector<plan::Cut::Run>>;
 [[nodiscard]] RowRuns runs_of(const std::vector<std::vector<std::int64_t>>& rows);
 [[nodiscard]] std::vector<std::int64_t> part_sizes(const RowRuns& rows);
 
+/// Whether the part is one run of memory of a contiguous tensor of these sizes.
+[[nodiscard]] bool is_run(const std::vector<std::int64_t>& sizes, const RowRuns& rows);
 /// The part as a view of `tensor`; undefined where it is several boxes.
 [[nodiscard]] at::Tensor one_box(const at::Tensor& tensor, const RowRuns& rows);
 /// Copies the part of `tensor` to `part`, which has part_sizes.

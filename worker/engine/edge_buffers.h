@@ -42,9 +42,10 @@ class EdgeBuffers {
   using Key = std::tuple<plan::ActionKind, int, int>;  // with chunk and micro-batch
   static Key key_of(const plan::Action& action) { return {action.kind, action.chunk, action.micro_batch}; }
   struct Pending {
-    std::vector<at::Tensor> whole;  // per value
+    std::vector<at::Tensor> whole;  // per value; undefined while all its pieces arrive apart
     std::vector<at::Tensor> parts;  // per piece: what travels
   };
+  [[nodiscard]] at::Tensor make_whole(const EdgeSpec& edge, std::size_t value) const;
   [[nodiscard]] collective::PointToPoint operation(collective::PointToPoint::Kind kind, int peer,
                                                    const at::Tensor& part, model::ValueId value) const;
 

@@ -19,6 +19,7 @@
 #include "worker/engine/libtorch_setup.h"
 #include "worker/engine/loss_sums.h"
 #include "worker/engine/mesh_setup.h"
+#include "worker/engine/saved_state.h"
 #include "worker/engine/stage_runner.h"
 #include "worker/engine/stage_storages.h"
 #include "worker/engine/step_filter.h"
@@ -91,6 +92,11 @@ class TorchEngine final : public Engine {
     return {};
   }
 
+  void ask(bool save, bool stop) override {
+    save_asked_ = save;
+    stop_asked_ = stop;
+  }
+
   Result<void> begin_step(std::int64_t step) override {
     evaluating_ = false;
     step_ = step;
@@ -104,9 +110,16 @@ class TorchEngine final : public Engine {
 
   Result<StepNumbers> end_step() override {
     drop_micro_batches();
-    return StepNumbers{
-        step_,         sums_.loss(), sums_.norm(), learning_rate_of(settings_.optimizer, step_, settings_.steps),
-        memory_peak(), skipped_,     not_finite_,  filter_.scales() ? loss_scale_ : 0};
+    return StepNumbers{step_,
+                       sums_.loss(),
+                       sums_.norm(),
+                       learning_rate_of(settings_.optimizer, step_, settings_.steps),
+                       memory_peak(),
+                       skipped_,
+                       not_finite_,
+                       filter_.scales() ? loss_scale_ : 0,
+                       sums_.asks_save(),
+                       sums_.asks_stop()};
   }
 
   Result<void> begin_evaluation(std::int64_t index) override {
@@ -133,9 +146,9 @@ class TorchEngine final : public Engine {
     const int p = find_parameter(name);
     if (p < 0) return Error{ErrorCode::NotFound, "this rank holds no such parameter", name, "", "", ""};
     const model::Parameter& parameter = graph_.parameters[p];
-    PieceOfParameter piece = store_->piece_of(p);
-    return ParameterPart{std::move(piece.values), plan::held_rows(parameter.dims, mesh_->view.cuts_of(parameter.value)),
-                         piece.first};
+    const StateOfParameter state = store_->state_of(p);
+    return ParameterPart{copy_of(state.values), plan::held_rows(parameter.dims, mesh_->view.cuts_of(parameter.value)),
+                         state.first};
   }
 
   Result<std::vector<float>> read_parameter(const std::string& name) const override {
@@ -145,6 +158,39 @@ class TorchEngine final : public Engine {
     if (static_cast<std::int64_t>(part.values.size()) != count)
       return Error{ErrorCode::FailedPrecondition, "this rank holds a part of the parameter", name, "", "", "read_part"};
     return std::move(part.values);
+  }
+
+  std::vector<checkpoint::Piece> pieces() const override { return pieces_of(graph_, mesh_->view, *store_); }
+
+  std::vector<checkpoint::PieceState> copy_state(const std::vector<checkpoint::Piece>& pieces) const override {
+    return worker::copy_state(graph_, *store_, pieces);
+  }
+
+  checkpoint::Progress progress() const override {
+    const StepFilter::State& filter = filter_.state();
+    return {step_,
+            step_ * plan_.batch.global,
+            filter.scale,
+            filter.good_steps,
+            filter.num_skipped,
+            filter.skipped_in_a_row};
+  }
+
+  Result<void> load_state(const checkpoint::Reader& reader, const checkpoint::Progress& progress) override {
+    if (progress.next_sample != progress.step * plan_.batch.global)
+      return Error{ErrorCode::InvalidArgument,
+                   "the checkpoint is of a run with another global batch",
+                   "batch.global",
+                   std::to_string(progress.next_sample / std::max<std::int64_t>(progress.step, 1)),
+                   std::to_string(plan_.batch.global),
+                   "resume with that batch, or start anew with --resume never"};
+    return guard_torch("", [&]() -> Result<void> {
+      COX_TRY_VOID(worker::load_state(graph_, mesh_->view, *store_, reader));
+      filter_.restore(
+          {progress.loss_scale, progress.steps_since_scaled, progress.skipped_steps, progress.skipped_in_a_row});
+      step_ = progress.step;
+      return {};
+    });
   }
 
   Result<void> start(const Action& action) override {
@@ -478,6 +524,7 @@ class TorchEngine final : public Engine {
       }
     }
     sums_.begin_norm(squared);
+    sums_.add_requests(save_asked_, stop_asked_);
     if (place_.position != 0) return {};
     for (const Chunk& chunk : chunks_)
       sums_.add_terms(chunk.runner->stage().terms,
@@ -557,6 +604,7 @@ class TorchEngine final : public Engine {
   StepFilter filter_;
 
   bool evaluating_ = false, skipped_ = false;
+  bool save_asked_ = false, stop_asked_ = false;
   std::string not_finite_;  // what this rank saw in this step, as StepNumbers has it
   double loss_scale_ = 1;   // of this step
   std::int64_t step_ = 0, evaluation_ = 0;

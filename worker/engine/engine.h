@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "checkpoint/reader.h"
+#include "checkpoint/shard.h"
 #include "cluster/profile.h"
 #include "collective/communicator.h"
 #include "executor/executor.h"
@@ -45,6 +47,8 @@ struct StepNumbers {
   bool skipped = false;    // no parameter was updated: something was not finite
   std::string not_finite;  // what this rank saw of it: "the loss is", "the gradients are"; not equal on every rank
   double loss_scale = 0;   // of this step; 0: not scaled (all but float16)
+  /// Some rank was asked to, before it came to this step's commit point.
+  bool asks_save = false, asks_stop = false;
 };
 
 /// What a rank updates of a parameter: on a mesh of several devices some rows, under ZeRO a piece of those.
@@ -56,6 +60,8 @@ struct ParameterPart {
 
 class Engine : public executor::Compute {
  public:
+  /// Before begin_step: all ranks' StepNumbers of the next step will say so.
+  virtual void ask(bool save, bool stop) = 0;
   /// Before the executor's begin_step: step `step` (from 1) of training: picks its samples, its learning rate.
   virtual Result<void> begin_step(std::int64_t step) = 0;
   virtual Result<StepNumbers> end_step() = 0;
@@ -69,6 +75,17 @@ class Engine : public executor::Compute {
   [[nodiscard]] virtual Result<std::vector<float>> read_parameter(const std::string& name) const = 0;
   /// Float32 copy of what this rank updates of a parameter, which may be nothing. Errors: NotFound.
   [[nodiscard]] virtual Result<ParameterPart> read_part(const std::string& name) const = 0;
+
+  /// Between steps. What this rank updates, and copies of that with the optimizer's moments; of `pieces` those in it.
+  [[nodiscard]] virtual std::vector<checkpoint::Piece> pieces() const = 0;
+  [[nodiscard]] virtual std::vector<checkpoint::PieceState> copy_state(
+      const std::vector<checkpoint::Piece>& pieces) const = 0;
+  /// After the last step that ended.
+  [[nodiscard]] virtual checkpoint::Progress progress() const = 0;
+  /// Goes on as the run that saved it would have: the next step is progress.step + 1. Whatever plan that run had.
+  /// Errors: of Reader::read; InvalidArgument (another global batch, so that samples would be left out or seen twice).
+  [[nodiscard]] virtual Result<void> load_state(const checkpoint::Reader& reader,
+                                                const checkpoint::Progress& progress) = 0;
 };
 
 /// Errors: InvalidArgument naming every operator without a kernel; DataLoss (weights); FailedPrecondition (data file).

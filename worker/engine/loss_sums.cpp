@@ -32,15 +32,20 @@ double LossSums::weight(int term, std::int64_t samples, std::int64_t batch) cons
 }
 
 void LossSums::begin_norm(double squared_norm) {
-  reduced_.assign(1 + 2 * graph_.loss.size(), 0);
-  reduced_[0] = squared_norm;
+  reduced_.assign(kTerms + 2 * graph_.loss.size(), 0);
+  reduced_[kNorm] = squared_norm;
+}
+
+void LossSums::add_requests(bool save, bool stop) {
+  reduced_[kSave] = save ? 1 : 0;
+  reduced_[kStop] = stop ? 1 : 0;
 }
 
 void LossSums::add_terms(const std::vector<int>& terms, double samples) {
   for (const int t : terms) {
-    reduced_[1 + 2 * t] = numerators_[t];
+    reduced_[numerator(t)] = numerators_[t];
     // Without denominators nothing is counted in training.
-    reduced_[2 + 2 * t] = graph_.loss[t].denominator ? local_counts_[t] : samples;
+    reduced_[denominator(t)] = graph_.loss[t].denominator ? local_counts_[t] : samples;
   }
 }
 
@@ -48,12 +53,12 @@ bool LossSums::finite() const {
   return std::all_of(reduced_.begin(), reduced_.end(), [](double number) { return std::isfinite(number); });
 }
 
-double LossSums::norm() const { return std::sqrt(reduced_[0]); }
+double LossSums::norm() const { return std::sqrt(reduced_[kNorm]); }
 
 double LossSums::loss() const {
   double loss = 0;
-  for (std::size_t t = 0; t < graph_.loss.size(); ++t)
-    loss += graph_.loss[t].coefficient * reduced_[1 + 2 * t] / reduced_[2 + 2 * t];
+  for (int t = 0; t < static_cast<int>(graph_.loss.size()); ++t)
+    loss += graph_.loss[static_cast<std::size_t>(t)].coefficient * reduced_[numerator(t)] / reduced_[denominator(t)];
   return loss;
 }
 

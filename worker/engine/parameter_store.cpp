@@ -164,7 +164,8 @@ Result<ParameterStore> ParameterStore::make(const model::ModelGraph& graph, cons
       };
       if (!masters_on_host) slot.leaf = make_leaf(storage.values, offsets[i]);
       if (wide_offsets[i] >= 0) slot.leaf = make_leaf(storage.wide, wide_offsets[i]);
-      slot.master = storage.values.narrow(0, offsets[i], length);
+      slot.offset = offsets[i];
+      slot.count = length;
       if (storage.copies.defined() && copy_offsets[i] >= 0) slot.copy = make_leaf(storage.copies, copy_offsets[i]);
       slot.gradient = storage.gradient.narrow(0, offsets[i], length).view(parameter.dims);
       slot.storage = static_cast<int>(store.storages_.size());
@@ -220,12 +221,28 @@ void ParameterStore::complete_gradient(int storage) {
   }
 }
 
-PieceOfParameter ParameterStore::piece_of(int parameter) const {
+StateOfParameter ParameterStore::state_of(int parameter) const {
   const Slot& slot = slots_[slot_of_[parameter]];
-  if (const ShardedStorage* sharded = storages_[slot.storage].sharded.get())
-    return sharded->piece_of(static_cast<std::size_t>(slot.position));
-  const float* data = slot.master.const_data_ptr<float>();
-  return {0, std::vector<float>(data, data + slot.master.numel())};
+  const Storage& storage = storages_[slot.storage];
+  if (storage.sharded) return storage.sharded->state_of(static_cast<std::size_t>(slot.position));
+  const auto own = [&](const at::Tensor& all) { return all.narrow(0, slot.offset, slot.count); };
+  return {0, own(storage.values), own(storage.first_moment), own(storage.second_moment)};
+}
+
+void ParameterStore::set_values(int parameter, const at::Tensor& values) {
+  const Slot& slot = slots_[slot_of_[parameter]];
+  Storage& storage = storages_[slot.storage];
+  if (storage.sharded)
+    storage.sharded->set_values(static_cast<std::size_t>(slot.position), values);
+  else
+    storage.values.narrow(0, slot.offset, slot.count).copy_(values);
+}
+
+void ParameterStore::finish_values() {
+  for (Storage& storage : storages_) {
+    storage.make_copies();
+    if (storage.sharded) storage.sharded->finish_values();
+  }
 }
 
 at::Tensor ParameterStore::whole_of(const Slot& slot, const at::Tensor& sum) {

@@ -68,8 +68,11 @@ class ParameterStore {
   [[nodiscard]] int num_storages() const { return static_cast<int>(storages_.size()); }
   /// Null where every rank holds all of the storage.
   [[nodiscard]] ShardedStorage* sharded(int storage) { return storages_[storage].sharded.get(); }
-  /// This rank's masters of a parameter.
-  [[nodiscard]] PieceOfParameter piece_of(int parameter) const;
+  /// What this rank updates of a parameter. Requires: made with an optimizer.
+  [[nodiscard]] StateOfParameter state_of(int parameter) const;
+  /// Of a parameter all of this rank's part, as float32 in a row. After the last one: finish_values.
+  void set_values(int parameter, const at::Tensor& values);
+  void finish_values();
 
   /// Sum of squares of the gradients that are in the norm here, in float64 and in an order that no thread count
   /// changes: of this rank's pieces, and of what others have too where it counts here.
@@ -98,7 +101,8 @@ class ParameterStore {
     std::unique_ptr<ShardedStorage> sharded;  // instead of the tensors above
   };
   struct Slot {
-    at::Tensor leaf, copy, gradient, master;  // master: in a row; where the storage is not shared out
+    at::Tensor leaf, copy, gradient;
+    std::int64_t offset = 0, count = 0;  // of the storage's elements, where that is not shared out
     bool in_norm = true;
     std::int64_t sum_offset = 0;
     std::vector<std::int64_t> whole_sizes;  // of a cut parameter

@@ -158,15 +158,19 @@ Result<void> ShardedStorage::read_weights(const model::ModelGraph& graph, const 
     const model::Parameter& parameter = (view ? *view->whole : graph).parameters[parameters[i]];
     COX_TRY(at::Tensor whole, weights.read_parameter_tensor(parameter));
     if (view && !view->cuts_of(parameter.value).empty()) whole = cut_tensor(whole, view->cuts_of(parameter.value));
-    whole = whole.contiguous().view({entry.count});
-    const std::int64_t end = entry.offset + entry.count;
-    (entry.offset < wide_count_ ? wide(entry.offset, end) : narrow(entry.offset, end)).copy_(whole);
-    const std::int64_t first = std::max(begin_, entry.offset), last = std::min(end_, end);
-    if (first < last)
-      masters_.narrow(0, first - begin_, last - first).copy_(whole.narrow(0, first - entry.offset, last - first));
+    set_values(i, whole.contiguous().view({entry.count}));
   }
-  fill_second_copies();
+  finish_values();
   return {};
+}
+
+void ShardedStorage::set_values(std::size_t i, const at::Tensor& values) {
+  const at::NoGradGuard no_grad;
+  const Entry& entry = entries_[i];
+  const std::int64_t end = entry.offset + entry.count;
+  if (present_) (entry.offset < wide_count_ ? wide(entry.offset, end) : narrow(entry.offset, end)).copy_(values);
+  const StateOfParameter state = state_of(i);
+  if (state.values.numel() > 0) state.values.copy_(values.narrow(0, state.first, state.values.numel()));
 }
 
 void ShardedStorage::begin_step() {
@@ -259,6 +263,7 @@ void ShardedStorage::write_own_values() {
 }
 
 void ShardedStorage::fill_second_copies() {
+  if (!present_) return;
   for (const Entry& entry : entries_)
     if (entry.leaf.defined() && entry.copy.defined()) entry.copy.variable_data().copy_(entry.leaf.variable_data());
 }
@@ -286,12 +291,12 @@ void ShardedStorage::release() {
   present_ = false;
 }
 
-PieceOfParameter ShardedStorage::piece_of(std::size_t i) const {
+StateOfParameter ShardedStorage::state_of(std::size_t i) const {
   const Entry& entry = entries_[i];
-  const std::int64_t first = std::max(begin_, entry.offset), last = std::min(end_, entry.offset + entry.count);
-  if (first >= last) return {};
-  const float* data = masters_.const_data_ptr<float>() + (first - begin_);
-  return {first - entry.offset, std::vector<float>(data, data + (last - first))};
+  const std::int64_t first = std::clamp(entry.offset, begin_, end_);
+  const std::int64_t count = std::max<std::int64_t>(std::min(end_, entry.offset + entry.count) - first, 0);
+  const auto own = [&](const at::Tensor& all) { return all.narrow(0, first - begin_, count); };
+  return {count > 0 ? first - entry.offset : 0, own(masters_), own(first_moment_), own(second_moment_)};
 }
 
 }  // namespace coxswain::worker

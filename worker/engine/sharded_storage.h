@@ -29,10 +29,10 @@ struct Sharding {
 /// Elements [begins[r], begins[r + 1]) are holder r's: nearly equal, each on a cache line. `count`: a multiple of 16.
 [[nodiscard]] std::vector<std::int64_t> piece_begins(std::int64_t count, int holders);
 
-/// The part of one parameter that lies in a piece.
-struct PieceOfParameter {
-  std::int64_t first = 0;  // of the parameter's elements
-  std::vector<float> values;
+/// What a rank updates of a parameter: views, row-major, of no elements where that is nothing.
+struct StateOfParameter {
+  std::int64_t first = 0;  // of the parameter's elements, that the views begin with
+  at::Tensor values, first_moment, second_moment;
 };
 
 class ShardedStorage {
@@ -81,7 +81,11 @@ class ShardedStorage {
   /// The masters have been updated; what was gathered is of old values. Drops what only the update needed.
   void end_update();
 
-  [[nodiscard]] PieceOfParameter piece_of(std::size_t i) const;
+  [[nodiscard]] StateOfParameter state_of(std::size_t i) const;
+  /// Of the i-th parameter all elements, as float32 in a row: masters, and what is computed with where it is there.
+  /// After the last one: finish_values.
+  void set_values(std::size_t i, const at::Tensor& values);
+  void finish_values() { fill_second_copies(); }
   [[nodiscard]] std::int64_t num_elements() const { return count_; }
 
  private:

@@ -6,19 +6,25 @@ namespace coxswain::worker {
 
 bool StepFilter::accept(bool finite) {
   if (!finite) {
-    ++num_skipped_;
-    ++skipped_in_a_row_;
-    good_steps_ = 0;
-    if (scales_) scale_ /= 2;
+    ++state_.num_skipped;
+    ++state_.skipped_in_a_row;
+    state_.good_steps = 0;
+    if (scales_) state_.scale /= 2;
     return false;
   }
-  skipped_in_a_row_ = 0;
-  if (scales_ && ++good_steps_ == kGrowthInterval) {
-    good_steps_ = 0;
+  state_.skipped_in_a_row = 0;
+  if (scales_ && ++state_.good_steps == kGrowthInterval) {
+    state_.good_steps = 0;
     // The seed of backward is a float32 tensor.
-    if (scale_ * 2 <= static_cast<double>(std::numeric_limits<float>::max())) scale_ *= 2;
+    if (state_.scale * 2 <= static_cast<double>(std::numeric_limits<float>::max())) state_.scale *= 2;
   }
   return true;
+}
+
+void StepFilter::restore(const State& state) {
+  const double scale = scales_ ? state.scale : 1.0;
+  state_ = state;
+  state_.scale = scale;
 }
 
 namespace {
@@ -43,7 +49,7 @@ Error StepFilter::too_many(const std::string& what, std::int64_t step, int rank)
                    (what.empty() ? "step " + std::to_string(step) : saw_text(what, step, rank)),
                "step " + std::to_string(step),
                "a finite loss and finite gradients",
-               scales_ ? "loss scale " + std::to_string(scale_) : "",
+               scales_ ? "loss scale " + std::to_string(state_.scale) : "",
                std::string(kHint) + "; under float16 try precision: bfloat16, which has float32's range"};
 }
 

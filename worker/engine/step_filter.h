@@ -21,19 +21,29 @@ class StepFilter {
   StepFilter(plan::Precision precision, double initial_scale, bool skip_non_finite)
       : scales_(precision == plan::Precision::Float16),
         skips_(skip_non_finite),
-        scale_(scales_ ? initial_scale : 1.0) {}
+        state_{scales_ ? initial_scale : 1.0} {}
 
   /// What the loss is multiplied by for backward: a power of two, so that dividing by it later loses nothing.
-  [[nodiscard]] double loss_scale() const { return scale_; }
+  [[nodiscard]] double loss_scale() const { return state_.scale; }
   [[nodiscard]] bool scales() const { return scales_; }
   /// Whether a rank that meets such a number ends the run at once. A smaller scale mends gradients, not a loss.
   [[nodiscard]] bool loss_stops() const { return !skips_; }
   [[nodiscard]] bool gradients_stop() const { return !skips_ && !scales_; }
 
+  /// What a run that goes on takes over.
+  struct State {
+    double scale = 1;
+    std::int64_t good_steps = 0;  // since the scale changed
+    std::int64_t num_skipped = 0, skipped_in_a_row = 0;
+  };
+  [[nodiscard]] const State& state() const { return state_; }
+  /// Where the loss is not scaled, the scale stays 1.
+  void restore(const State& state);
+
   /// The outcome of a step: true if it may update the parameters. Call once a step, with the same value on every rank.
   bool accept(bool finite);
-  [[nodiscard]] std::int64_t num_skipped() const { return num_skipped_; }
-  [[nodiscard]] bool exhausted() const { return skipped_in_a_row_ >= kMaxSkipped; }
+  [[nodiscard]] std::int64_t num_skipped() const { return state_.num_skipped; }
+  [[nodiscard]] bool exhausted() const { return state_.skipped_in_a_row >= kMaxSkipped; }
 
   /// Of a step that stops. `what` this rank saw: "the loss is", "the gradients are"; empty: nothing.
   [[nodiscard]] static Error stopped(const std::string& what, std::int64_t step, int rank, double value);
@@ -42,9 +52,7 @@ class StepFilter {
 
  private:
   bool scales_, skips_;
-  double scale_;
-  std::int64_t good_steps_ = 0;  // since the scale changed
-  std::int64_t num_skipped_ = 0, skipped_in_a_row_ = 0;
+  State state_;
 };
 
 }  // namespace coxswain::worker

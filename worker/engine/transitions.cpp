@@ -4,6 +4,7 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/index_select.h>
 #include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
@@ -124,18 +125,24 @@ at::Tensor sum_over(const at::Tensor& input, const ParallelLink& link) {
   return output;
 }
 
+/// Puts the members' parts, one after another in `packed`, to their places in `whole`.
+void unpack_parts(const at::Tensor& whole, const Layout& layout, const at::Tensor& packed) {
+  const Counts counts = counts_of(whole, layout);
+  std::int64_t first = 0;
+  for (std::size_t m = 0; m < counts.size(); first += counts[m++])
+    put_rows(whole, layout, layout.runs[m],
+             packed.narrow(0, first, counts[m]).view(sizes_with(whole, layout, rows_of(layout.runs[m]))));
+}
+
 at::Tensor gather(const at::Tensor& input, const Layout& layout, const ParallelLink& link) {
   if (link.size() == 1) return input.clone(c10::MemoryFormat::Contiguous);
   const at::Tensor part = input.contiguous();
-  const Counts counts = counts_of(part, layout);
   const at::Tensor whole = at::empty(sizes_with(part, layout, layout.extent), part.options());
-  const bool in_order = parts_in_order(part, layout);
+  const bool in_order = parts_in_order(whole, layout);
   const at::Tensor flat = in_order ? whole : at::empty({whole.numel()}, part.options());
-  wait_for(link.communicator->all_gather(buffer_of(part), buffer_of(flat), counts, link.deadline()), link);
-  std::int64_t first = 0;
-  for (std::size_t m = 0; !in_order && m < counts.size(); first += counts[m++])
-    put_rows(whole, layout, layout.runs[m],
-             flat.narrow(0, first, counts[m]).view(sizes_with(part, layout, rows_of(layout.runs[m]))));
+  wait_for(link.communicator->all_gather(buffer_of(part), buffer_of(flat), counts_of(whole, layout), link.deadline()),
+           link);
+  if (!in_order) unpack_parts(whole, layout, flat);
   return whole;
 }
 
@@ -192,52 +199,58 @@ Counts common_places(const Layout& from, std::size_t holder, const Layout& to, s
   return places;
 }
 
-/// From a part by `from` to one by `to`.
-at::Tensor exchange(const at::Tensor& input, const Layout& from, const Layout& to, const ParallelLink& link) {
-  const auto self = static_cast<std::size_t>(link.index()), size = static_cast<std::size_t>(link.size());
-  if (size == 1) return input.clone(c10::MemoryFormat::Contiguous);
-  const at::Tensor part = input.contiguous();
-  const bool one_dim = from.dim == to.dim;
-  std::vector<at::Tensor> sent;
-  Counts send_counts, receive_counts;
-  std::vector<Counts> places(size);  // one_dim: where what comes from a member goes
-  std::vector<std::int64_t> sizes = part.sizes().vec();
-  sizes[to.dim] = to.outer * rows_of(to.runs[self]) * to.inner;
-  if (!one_dim) sizes[from.dim] = from.outer * from.extent * from.inner;
+/// From a part of one dim by `from` to a part of another by `to`.
+at::Tensor exchange_dims(const at::Tensor& part, const Layout& from, const Layout& to, const ParallelLink& link) {
+  std::vector<std::int64_t> sizes = sizes_with(part, to, rows_of(to.runs[link.index()]));
+  sizes[from.dim] = from.outer * from.extent * from.inner;
   const at::Tensor output = at::empty(sizes, part.options());
-  std::vector<std::vector<std::int64_t>> received_sizes(size, sizes);
+  const at::Tensor packed = pack_parts(part, to);
+  const bool in_order = parts_in_order(output, from);
+  const at::Tensor flat = in_order ? output : at::empty({output.numel()}, part.options());
+  wait_for(link.communicator->all_to_all(buffer_of(packed), buffer_of(flat), counts_of(part, to),
+                                         counts_of(output, from), link.deadline()),
+           link);
+  if (!in_order) unpack_parts(output, from, flat);
+  return output;
+}
+
+/// From a part by `from` to one by `to`, which cut the same dim.
+at::Tensor exchange_rows(const at::Tensor& part, const Layout& from, const Layout& to, const ParallelLink& link) {
+  const auto self = static_cast<std::size_t>(link.index()), size = static_cast<std::size_t>(link.size());
+  at::Tensor output = at::empty(sizes_with(part, to, rows_of(to.runs[self])), part.options());
+  const auto sizes_of_rows = [&](const at::Tensor& rows) {
+    std::vector<std::int64_t> sizes = part.sizes().vec();
+    sizes[from.dim] = rows.numel();
+    return sizes;
+  };
+  std::vector<at::Tensor> sent, received;  // by member: rows of the part, and of the output
+  Counts send_counts, receive_counts;
   for (std::size_t m = 0; m < size; ++m) {
-    if (one_dim) {
-      const at::Tensor rows = at::tensor(common_places(from, self, to, m, false), c10::ScalarType::Long);
-      sent.push_back(part.index_select(from.dim, rows).flatten());
-      places[m] = common_places(from, m, to, self, true);
-      received_sizes[m][to.dim] = static_cast<std::int64_t>(places[m].size());
-    } else {
-      sent.push_back(take_rows(part, to, to.runs[m]).flatten());
-      received_sizes[m][from.dim] = from.outer * rows_of(from.runs[m]) * from.inner;
-    }
-    send_counts.push_back(sent.back().numel());
-    receive_counts.push_back(1);
-    for (const std::int64_t extent : received_sizes[m]) receive_counts.back() *= extent;
+    sent.push_back(at::tensor(common_places(from, self, to, m, false), c10::ScalarType::Long));
+    received.push_back(at::tensor(common_places(from, m, to, self, true), c10::ScalarType::Long));
+    send_counts.push_back(c10::multiply_integers(sizes_of_rows(sent.back())));
+    receive_counts.push_back(c10::multiply_integers(sizes_of_rows(received.back())));
   }
-  const at::Tensor packed = at::cat(sent);
-  std::int64_t total = 0;
-  for (const std::int64_t count : receive_counts) total += count;
-  const at::Tensor flat = at::empty({total}, part.options());
+  const at::Tensor packed = at::empty({c10::sum_integers(send_counts)}, part.options());
+  std::int64_t first = 0;
+  for (std::size_t m = 0; m < size; first += send_counts[m++]) {
+    at::Tensor piece = packed.narrow(0, first, send_counts[m]).view(sizes_of_rows(sent[m]));
+    at::index_select_out(piece, part, from.dim, sent[m]);
+  }
+  const at::Tensor flat = at::empty({c10::sum_integers(receive_counts)}, part.options());
   wait_for(
       link.communicator->all_to_all(buffer_of(packed), buffer_of(flat), send_counts, receive_counts, link.deadline()),
       link);
-  std::int64_t first = 0;
-  for (std::size_t m = 0; m < size; first += receive_counts[m++]) {
-    const at::Tensor piece = flat.narrow(0, first, receive_counts[m]).view(received_sizes[m]);
-    if (one_dim) {
-      at::Tensor target = output;
-      target.index_copy_(to.dim, at::tensor(places[m], c10::ScalarType::Long), piece);
-    } else {
-      put_rows(output, from, from.runs[m], piece);
-    }
-  }
+  first = 0;
+  for (std::size_t m = 0; m < size; first += receive_counts[m++])
+    output.index_copy_(to.dim, received[m], flat.narrow(0, first, receive_counts[m]).view(sizes_of_rows(received[m])));
   return output;
+}
+
+at::Tensor exchange(const at::Tensor& input, const Layout& from, const Layout& to, const ParallelLink& link) {
+  if (link.size() == 1) return input.clone(c10::MemoryFormat::Contiguous);
+  const at::Tensor part = input.contiguous();
+  return from.dim == to.dim ? exchange_rows(part, from, to, link) : exchange_dims(part, from, to, link);
 }
 
 at::Tensor first_member_only(const at::Tensor& input, bool first) {

@@ -48,6 +48,11 @@ void AgentLink::read_commands() {
       abort_all(command.abort());
       continue;
     }
+    if (command.has_save()) {
+      save_asked_ = true;
+      if (command.save().stop()) stop_asked_ = true;
+      continue;
+    }
     const std::lock_guard lock(mutex_);
     if (command.has_assignment()) assignment_ = std::move(*body);
     if (command.has_addresses())

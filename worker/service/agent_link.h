@@ -2,6 +2,7 @@
 // The worker's end of its stream to the agent: reports up; assignment, addresses and abort down. When the agent says
 // that a peer died, or is gone itself, every registered communicator is aborted at once, so that no rank waits for a
 // dead one. Threads: report from any; the waits from one.
+#include <atomic>
 #include <condition_variable>
 #include <memory>
 #include <mutex>
@@ -40,6 +41,9 @@ class AgentLink {
   void forget(collective::Communicator* communicator);
   /// A peer or the agent died.
   [[nodiscard]] bool aborted() const;
+  /// What the agent has asked for so far; `take_save` forgets it.
+  [[nodiscard]] bool take_save() { return save_asked_.exchange(false); }
+  [[nodiscard]] bool stop_asked() const { return stop_asked_; }
 
   /// Sends what is queued and waits until the agent has it.
   void finish();
@@ -56,6 +60,7 @@ class AgentLink {
   std::optional<std::vector<std::string>> addresses_;
   std::optional<std::string> abort_reason_;
   bool finishing_ = false, closed_ = false;
+  std::atomic<bool> save_asked_ = false, stop_asked_ = false;
   std::vector<collective::Communicator*> watched_;
   std::jthread reader_;
 };

@@ -65,6 +65,9 @@ Result<Assignment> decode_assignment(std::string_view bytes) {
     assignment.first_traced_step = work.trace().first_step();
     assignment.last_traced_step = work.trace().last_step();
   }
+  assignment.checkpoint_directory = work.checkpoint().directory();
+  assignment.checkpoint_every = work.checkpoint().every_steps();
+  assignment.checkpoint_from = work.checkpoint().from();
   assignment.profile_samples = {work.measure().samples().begin(), work.measure().samples().end()};
   assignment.rates_budget = Seconds(work.measure().rates_budget_seconds());
   assignment.profile_budget = Seconds(work.measure().profile_budget_seconds());

@@ -27,6 +27,9 @@ struct Assignment {
   TrainSettings settings;
   std::int64_t validation_every = 0;
   std::int64_t first_traced_step = 0, last_traced_step = -1;
+  std::string checkpoint_directory;   // empty: nothing is saved
+  std::int64_t checkpoint_every = 0;  // steps; 0: when the agent asks
+  std::string checkpoint_from;        // a folder to go on from; empty: none
   std::vector<std::int64_t> profile_samples;
   Seconds rates_budget{0}, profile_budget{0}, step_timeout{0}, connect_timeout{0};
 };

@@ -3,12 +3,15 @@
 #include <fstream>
 #include <optional>
 
+#include "checkpoint/folder.h"
+#include "common/bytes_io.h"
 #include "common/json.h"
 #include "executor/executor.h"
 #include "plan/layout/mesh_groups.h"
 #include "plan/program.h"
 #include "proto/control.pb.h"
 #include "worker/engine/engine.h"
+#include "worker/service/checkpoint_saver.h"
 #include "worker/service/clock_offset.h"
 #include "worker/service/modes.h"
 #include "worker/service/world.h"
@@ -67,27 +70,53 @@ class Trainer {
     options.communicators = world_->communicators();
     options.step_timeout = assignment_.step_timeout;
     COX_TRY(engine_, make_engine(options));
+    COX_TRY_VOID(load_checkpoint());
     program_ = plan::make_rank_program(plan_, graph_, assignment_.rank);
     const int stage = plan::place_of(plan_, assignment_.rank).stage;
     evaluation_program_ =
         plan::make_rank_program(plan_, graph_, assignment_.rank, plan::evaluation_actions(plan_, stage));
     executor_.emplace(program_, *engine_, world_->communicators(), steady_clock());
     evaluation_executor_.emplace(evaluation_program_, *engine_, world_->communicators(), steady_clock());
+    if (!assignment_.checkpoint_directory.empty()) {
+      COX_TRY(saver_,
+              CheckpointSaver::make(assignment_.checkpoint_directory, *engine_, world_->all(), step_deadline()));
+    }
     return world_->all().barrier(step_deadline()).wait(step_deadline());
   }
 
   Result<void> run() {
-    for (std::int64_t step = 1; step <= assignment_.settings.steps; ++step) COX_TRY_VOID(run_step(step));
+    std::int64_t step = engine_->progress().step;
+    while (step < assignment_.settings.steps && !stops_) COX_TRY_VOID(run_step(++step));
+    if (saver_) COX_TRY_VOID(saver_->finish(step_deadline()));
     // No rank takes its memory away while another still reads from it.
     COX_TRY_VOID(world_->all().barrier(step_deadline()).wait(step_deadline()));
     control::WorkerReport report;
-    report.mutable_finished()->set_last_step(assignment_.settings.steps);
+    report.mutable_finished()->set_last_step(step);
     link_.report(report);
     return {};
   }
 
  private:
   [[nodiscard]] Deadline step_deadline() const { return Deadline::after(steady_clock(), assignment_.step_timeout); }
+
+  /// The coordinator has verified it.
+  Result<void> load_checkpoint() {
+    if (assignment_.checkpoint_from.empty()) return {};
+    const std::filesystem::path folder = assignment_.checkpoint_from;
+    COX_TRY(const std::string text, read_file(folder / checkpoint::kManifestFile));
+    COX_TRY(const auto manifest, checkpoint::parse_manifest(text));
+    COX_TRY(const auto reader, checkpoint::Reader::open(folder, manifest));
+    return engine_->load_state(reader, manifest.progress);
+  }
+
+  Result<void> save_if_due(const StepNumbers& numbers) {
+    stops_ = numbers.asks_stop;
+    if (!saver_) return {};
+    const std::int64_t every = assignment_.checkpoint_every;
+    const bool due = (every > 0 && numbers.step % every == 0) || numbers.asks_save || stops_ ||
+                     numbers.step == assignment_.settings.steps;
+    return due ? saver_->save(*engine_, link_, step_deadline()) : Result<void>();
+  }
 
   [[nodiscard]] bool traced(std::int64_t step) const {
     return step >= assignment_.first_traced_step && step <= assignment_.last_traced_step;
@@ -112,6 +141,7 @@ class Trainer {
       COX_TRY(clock_offset_, measure_clock_offset(world_->all(), assignment_.nodes, steady_clock(), step_deadline()));
     }
     const TimePoint begin = steady_clock().now();
+    engine_->ask(link_.take_save(), link_.stop_asked());
     COX_TRY_VOID(engine_->begin_step(step));
     executor_->begin_step();
     COX_TRY_VOID(executor_->run_step(world_->signal(), step_deadline()));
@@ -139,7 +169,7 @@ class Trainer {
     to.set_peak_memory_bytes(engine_->peak_memory().value);
     to.set_resident_bytes(resident_bytes());
     link_.report(report);
-    return {};
+    return save_if_due(numbers);
   }
 
   /// Mean loss over the held-back batches.
@@ -165,6 +195,8 @@ class Trainer {
   plan::RankProgram program_, evaluation_program_;
   std::optional<executor::Executor> executor_, evaluation_executor_;
   ClockOffset clock_offset_;
+  std::optional<CheckpointSaver> saver_;
+  bool stops_ = false;  // after this step
 };
 
 }  // namespace

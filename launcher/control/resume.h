@@ -1,0 +1,30 @@
+#pragma once
+// From which checkpoint a run goes on. Every byte of it is verified here, once; what is damaged is left aside for an
+// older one. Called by run_train. Threads: pure but for the files. Source: INTERFACE section 1, docs/checkpoint.md.
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "common/result.h"
+
+namespace coxswain::launcher {
+
+struct ResumePoint {
+  std::filesystem::path folder;  // empty: from the beginning
+  std::int64_t step = 0;         // that was the last
+  std::vector<Error> rejected;   // newer checkpoints that are damaged
+};
+
+struct ResumeRequest {
+  std::string resume = "auto";      // "never", or a checkpoint, a folder of checkpoints, or a run's folder
+  std::filesystem::path directory;  // where this run saves
+  bool is_new = false;              // that folder is the run's own, and empty
+  std::string model_hash;
+  std::int64_t steps = 0;  // of the job
+};
+
+/// Errors: NotFound (no checkpoint there); DataLoss (none that is whole); InvalidArgument (of another model, all steps
+/// taken); AlreadyExists (the directory holds later steps of a run that this one does not go on from).
+[[nodiscard]] Result<ResumePoint> find_resume_point(const ResumeRequest& request);
+
+}  // namespace coxswain::launcher

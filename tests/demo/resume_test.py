@@ -1,0 +1,182 @@
+#!/usr/bin/env python3
+"""`launch train` that is stopped, killed, or finds its newest checkpoint damaged, and goes on: the losses of a run that was
+never disturbed, to the bit under the same plan, within 1e-5 under another."""
+
+import argparse
+import json
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+
+NUM_STEPS = 60
+EVERY = 4
+STOPPED = 75
+TOLERANCE = 1e-5
+TIME_LIMIT = 120
+REPLICAS = "{data: 2, pipeline: 1, micro: 4, samples: [3, 1]}"
+PIPELINE = "{data: 1, pipeline: 2, micro: 2}"
+JOB = """name: resumed
+model: {{config: {{model_type: gpt2, n_layer: 4, n_head: 2, n_embd: 32, vocab_size: 256, n_positions: 16, resid_pdrop: 0.1}}}}
+data: {{text: text.txt, sequence_length: 16, seed: 7}}
+batch: {{global: {batch}}}
+optimizer: {{name: adamw, learning_rate: 1.0e-3, warmup_steps: 10, decay: cosine}}
+train: {{steps: {steps}, seed: 1, log_every: 1}}
+checkpoint: {{directory: {directory}, every_steps: {every}, keep: 2}}
+plan: {plan}
+"""
+
+
+def check(condition, what):
+    if not condition:
+        raise AssertionError(what)
+
+
+class Runs:
+    def __init__(self, launch, folder):
+        self.launch, self.folder, self.count = launch, folder, 0
+        self.plans = {}  # by the job's plan: the file of the first run
+        (folder / "text.txt").write_text("In the beginning God created the heaven and the earth.\n" * 400)
+
+    def start(self, plan, directory, *flags, steps=NUM_STEPS, batch=8, every=EVERY):
+        self.count += 1
+        self.results = self.folder / f"run-{self.count}"
+        job = self.folder / f"job-{self.count}.yaml"
+        job.write_text(JOB.format(plan=plan, directory=directory, steps=steps, batch=batch, every=every))
+        # What was measured for a plan stands beside it, so that later runs need not measure.
+        found = self.plans.get(plan)
+        known = ["--plan", found] if found and batch == 8 else []
+        self.plans.setdefault(plan, self.results / "plan-1.json")
+        command = [self.launch, "train", job, "--devices", "2xcpu", "--run-dir", self.results, *known, *flags]
+        return subprocess.Popen([str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def finish(self, run, code):
+        output = run.communicate(timeout=TIME_LIMIT)
+        check(run.returncode == code, f"exit {run.returncode}, not {code}: {output}")
+        return "".join(output)
+
+    def train(self, *arguments, code=0, **options):
+        return self.finish(self.start(*arguments, **options), code)
+
+    def losses(self):
+        rows = [json.loads(line) for line in (self.results / "metrics.jsonl").read_text().splitlines()]
+        return {row["step"]: row["loss"] for row in rows}
+
+    def events(self, kind):
+        events = [json.loads(line) for line in (self.results / "events.jsonl").read_text().splitlines()]
+        return [event for event in events if event["type"] == kind]
+
+    def wait_for_step(self, run, step):
+        """Until the console shows it."""
+        for line in run.stdout:
+            if line.split()[:1] == [str(step)]:
+                return
+        raise AssertionError(f"the run ended before step {step}: {run.stderr.read()}")
+
+
+def saved_steps(directory):
+    return sorted(int(folder.name.removeprefix("step_")) for folder in directory.iterdir() if not folder.name.endswith(".partial"))
+
+
+def check_continues(whole, losses, first):
+    """The same bits from step `first` on."""
+    check(losses == {step: whole[step] for step in range(first, NUM_STEPS + 1)}, (first, losses, whole))
+
+
+def check_near(whole, losses, first):
+    check(sorted(losses) == list(range(first, NUM_STEPS + 1)), sorted(losses))
+    for step, loss in losses.items():
+        check(abs(loss - whole[step]) <= TOLERANCE * whole[step], f"step {step}: {loss}, undisturbed {whole[step]}")
+
+
+def check_stop(runs, whole):
+    """SIGTERM: the step under way is saved, exit 75; the same line goes on."""
+    directory = runs.folder / "stopped"
+    run = runs.start(REPLICAS, directory, every=10**6)
+    runs.wait_for_step(run, 5)
+    run.send_signal(signal.SIGTERM)
+    output = runs.finish(run, STOPPED)
+    before = runs.losses()
+    last = max(before)
+    check(saved_steps(directory) == [last], f"{saved_steps(directory)} is saved after step {last}")
+    check(f"after step {last}, which is saved" in output and f"--resume {directory}" in output, output)
+    check([event["step"] for event in runs.events("checkpoint_saved")] == [last], runs.events("checkpoint_saved"))
+    output = runs.train(REPLICAS, directory, every=10**6)
+    check(f"resume: after step {last}" in output, output)
+    check_continues(whole, runs.losses(), last + 1)
+    check(saved_steps(directory) == [last, NUM_STEPS], saved_steps(directory))
+
+
+def check_kill(runs, whole):
+    """`kill -9` of launch takes everything with it; what was published is there."""
+    directory = runs.folder / "killed"
+    run = runs.start(REPLICAS, directory)
+    runs.wait_for_step(run, 18)
+    run.kill()
+    run.communicate(timeout=TIME_LIMIT)
+    saved = saved_steps(directory)
+    check(saved and saved[-1] >= 12, saved)
+    # The newest is damaged: the one before is taken.
+    shard = directory / f"step_{saved[-1]}" / "rank_0.safetensors"
+    content = bytearray(shard.read_bytes())
+    content[-5] ^= 1
+    shard.write_bytes(content)
+    runs.train(REPLICAS, directory)
+    check_continues(whole, runs.losses(), saved[0] + 1)
+    check(len(runs.events("checkpoint_rejected")) == 1, runs.events("checkpoint_rejected"))
+    check([event["step"] for event in runs.events("checkpoint_loaded")] == [saved[0]], runs.events("checkpoint_loaded"))
+    check([event["step"] for event in runs.events("checkpoint_saved")] == list(range(saved[0] + EVERY, NUM_STEPS + 1, EVERY)),
+          runs.events("checkpoint_saved"))
+
+
+def check_other_plan(runs, whole, directory):
+    """From a run's folder, under another plan, into the run's own folder."""
+    shutil.rmtree(directory / f"step_{NUM_STEPS}")
+    runs.train(PIPELINE, runs.folder / "moved", "--resume", directory)
+    check_near(whole, runs.losses(), NUM_STEPS - EVERY + 1)
+
+
+def check_refused(runs, directory):
+    saved = directory / f"step_{NUM_STEPS - EVERY}"
+    for flags, options, words in (
+        (("--resume", runs.folder), {}, "no checkpoint there"),
+        (("--resume", saved), {"steps": NUM_STEPS - EVERY}, "all steps are taken already"),
+        (("--resume", "never"), {}, "later checkpoints of another run"),
+    ):
+        run = runs.start(REPLICAS, directory, *flags, **options)
+        output = "".join(run.communicate(timeout=TIME_LIMIT))
+        check(run.returncode in (1, 65, 71) and words in output, (run.returncode, output))
+        check(not runs.results.exists(), "a run that never began left a folder")
+    run = runs.start(REPLICAS, runs.folder / "other", "--resume", saved, batch=16)
+    output = "".join(run.communicate(timeout=TIME_LIMIT))
+    check(run.returncode == 65 and "another global batch" in output, (run.returncode, output))
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--launch", type=pathlib.Path, required=True)
+    arguments = parser.parse_args()
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="coxswain-resume-"))
+    try:
+        runs = Runs(arguments.launch, folder)
+        directory = folder / "whole"
+        runs.train(REPLICAS, directory)
+        whole = runs.losses()
+        check(sorted(whole) == list(range(1, NUM_STEPS + 1)), sorted(whole))
+        check(saved_steps(directory) == [NUM_STEPS - EVERY, NUM_STEPS], saved_steps(directory))
+        check([event["step"] for event in runs.events("checkpoint_saved")] == list(range(EVERY, NUM_STEPS + 1, EVERY)),
+              runs.events("checkpoint_saved"))
+        check_stop(runs, whole)
+        check_kill(runs, whole)
+        check_other_plan(runs, whole, directory)
+        check_refused(runs, directory)
+    except BaseException:
+        print(f"kept for a look: {folder}", file=sys.stderr)
+        raise
+    shutil.rmtree(folder)
+
+
+if __name__ == "__main__":
+    main()

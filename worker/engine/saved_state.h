@@ -1,0 +1,27 @@
+#pragma once
+// A rank's parameters and moments as pieces of a checkpoint, and back. Called by engine. Threads: the engine's one.
+// Private to worker/engine. Source: DESIGN 3.9, docs/checkpoint.md.
+#include <vector>
+
+#include "checkpoint/reader.h"
+#include "checkpoint/shard.h"
+#include "model/model_graph.h"
+#include "worker/engine/mesh_link.h"
+#include "worker/engine/parameter_store.h"
+
+namespace coxswain::worker {
+
+[[nodiscard]] std::vector<float> copy_of(const at::Tensor& values);
+
+/// By parameter what this rank updates; none where that is nothing. `graph`: the whole model's.
+[[nodiscard]] std::vector<checkpoint::Piece> pieces_of(const model::ModelGraph& graph, const LocalView& view,
+                                                       const ParameterStore& store);
+/// Requires: `pieces` are of pieces_of.
+[[nodiscard]] std::vector<checkpoint::PieceState> copy_state(const model::ModelGraph& graph,
+                                                             const ParameterStore& store,
+                                                             const std::vector<checkpoint::Piece>& pieces);
+/// Errors: of Reader::read.
+[[nodiscard]] Result<void> load_state(const model::ModelGraph& graph, const LocalView& view, ParameterStore& store,
+                                      const checkpoint::Reader& reader);
+
+}  // namespace coxswain::worker

@@ -1,0 +1,120 @@
+#include "worker/service/checkpoint_saver.h"
+
+#include <chrono>
+#include <numeric>
+#include <utility>
+
+#include "checkpoint/folder.h"
+#include "proto/control.pb.h"
+#include "proto/error_json.h"
+
+namespace coxswain::worker {
+namespace {
+
+double seconds_since(TimePoint begin) { return std::chrono::duration<double>(steady_clock().now() - begin).count(); }
+
+Result<std::vector<std::vector<checkpoint::Piece>>> pieces_by_rank(const std::vector<std::string>& texts) {
+  std::vector<std::vector<checkpoint::Piece>> by_rank;
+  for (const std::string& text : texts) {
+    COX_TRY(const Json json, parse_json(text));
+    COX_TRY(checkpoint::Shard shard, checkpoint::shard_from_json(json, "rank " + std::to_string(by_rank.size())));
+    by_rank.push_back(std::move(shard.pieces));
+  }
+  return by_rank;
+}
+
+control::ShardSaved report_of(const checkpoint::Progress& progress) {
+  control::ShardSaved report;
+  report.set_step(progress.step);
+  report.set_next_sample(progress.next_sample);
+  report.set_loss_scale(progress.loss_scale);
+  report.set_steps_since_scaled(progress.steps_since_scaled);
+  report.set_skipped_steps(progress.skipped_steps);
+  report.set_skipped_in_a_row(progress.skipped_in_a_row);
+  return report;
+}
+
+Result<checkpoint::Shard> write(const std::filesystem::path& directory, std::int64_t step, const std::string& file,
+                                const std::vector<checkpoint::PieceState>& states) {
+  COX_TRY(const auto folder, checkpoint::make_partial_folder(directory, step));
+  // One of an attempt before this one.
+  std::error_code ignored;
+  std::filesystem::remove(folder / file, ignored);
+  return checkpoint::write_shard(folder, file, states);
+}
+
+}  // namespace
+
+Result<std::vector<std::string>> exchange_texts(collective::Communicator& world, const std::string& own,
+                                                Deadline deadline) {
+  const auto size = static_cast<std::size_t>(world.size());
+  std::vector<std::int64_t> lengths(size, 0);
+  auto length = static_cast<std::int64_t>(own.size());
+  COX_TRY_VOID(world
+                   .all_gather({&length, 1, DType::Int64}, {lengths.data(), world.size(), DType::Int64},
+                               std::vector<std::int64_t>(size, 1), deadline)
+                   .wait(deadline));
+  const std::int64_t total = std::accumulate(lengths.begin(), lengths.end(), std::int64_t{0});
+  std::string mine = own, all(static_cast<std::size_t>(total), ' ');
+  COX_TRY_VOID(
+      world.all_gather({mine.data(), length, DType::UInt8}, {all.data(), total, DType::UInt8}, lengths, deadline)
+          .wait(deadline));
+  std::vector<std::string> texts;
+  std::size_t first = 0;
+  for (const std::int64_t part : lengths) {
+    texts.push_back(all.substr(first, static_cast<std::size_t>(part)));
+    first += static_cast<std::size_t>(part);
+  }
+  return texts;
+}
+
+Result<CheckpointSaver> CheckpointSaver::make(std::filesystem::path directory, const Engine& engine,
+                                              collective::Communicator& world, Deadline deadline) {
+  CheckpointSaver saver;
+  saver.directory_ = std::move(directory);
+  saver.file_ = "rank_" + std::to_string(world.rank()) + ".safetensors";
+  const checkpoint::Shard held{saver.file_, Bytes(0), "", engine.pieces()};
+  COX_TRY(const auto texts, exchange_texts(world, to_text(checkpoint::to_json(held)), deadline));
+  COX_TRY(const auto by_rank, pieces_by_rank(texts));
+  saver.pieces_ = checkpoint::share_out(by_rank)[static_cast<std::size_t>(world.rank())];
+  return saver;
+}
+
+Result<void> CheckpointSaver::save(const Engine& engine, AgentLink& link, Deadline deadline) {
+  COX_TRY_VOID(finish(deadline));
+  const TimePoint begin = steady_clock().now();
+  auto states = engine.copy_state(pieces_);
+  control::ShardSaved saved = report_of(engine.progress());
+  saved.set_copy_seconds(seconds_since(begin));
+  std::packaged_task<void()> task([this, &link, saved, states = std::move(states)]() mutable {
+    const TimePoint start = steady_clock().now();
+    const auto shard = write(directory_, saved.step(), file_, states);
+    if (shard)
+      saved.set_shard_json(to_text(checkpoint::to_json(*shard)));
+    else
+      saved.set_error_json(proto::error_to_text(shard.error()));
+    saved.set_write_seconds(seconds_since(start));
+    control::WorkerReport report;
+    *report.mutable_saved() = saved;
+    link.report(report);
+  });
+  written_ = task.get_future();
+  writer_ = std::jthread(std::move(task));
+  return {};
+}
+
+Result<void> CheckpointSaver::finish(Deadline deadline) {
+  if (!written_.valid()) return {};
+  if (written_.wait_until(deadline.at) != std::future_status::ready)
+    return Error{ErrorCode::DeadlineExceeded,
+                 "the disk does not take a checkpoint",
+                 directory_.string(),
+                 "",
+                 "",
+                 "look at the file system that checkpoint.directory is on"};
+  written_ = {};
+  writer_.join();
+  return {};
+}
+
+}  // namespace coxswain::worker
