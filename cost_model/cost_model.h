@@ -36,6 +36,7 @@ struct BlockTime {
   Seconds backward{0};                                  // I + W, without recompute
   Seconds weight{0};                                    // W alone (C28)
   Bytes saved{0};                                       // kept from forward to backward without recompute
+  Bytes inputs{0};                                      // of that: the model's, kept where the block recomputes, too
   Bytes transient{0};                                   // above that, while its backward runs
   Bytes forward_transient{0};                           // and its forward
   Bytes plain_transient{0};                             // above its inputs, in a forward without graph (recompute)

@@ -160,9 +160,12 @@ Kept count_kept(const CostModel& cost, const StageWork& work) {
           block,       work.device_class,        work.samples,        work.precision,   work.tensor, work.context,
           work.expert, work.recompute[position], work.expert_samples, work.expert_index};
       const BlockTime time = cost.estimate_block(here);
-      const HeldBytes held = held_bytes(time, work.recompute[position],
-                                        split(facts.activation_bytes(block, work.samples, work.precision), parts),
-                                        split(facts.gradient_bytes(block + 1, work.samples, work.precision), parts));
+      // A micro-batch keeps its inputs on the device. The search counts them where nothing is recomputed.
+      const Bytes inputs = work.offload == plan::Offload::Activations ? Bytes(0) : time.inputs;
+      const HeldBytes held =
+          held_bytes(time, work.recompute[position],
+                     split(facts.activation_bytes(block, work.samples, work.precision), parts) + inputs,
+                     split(facts.gradient_bytes(block + 1, work.samples, work.precision), parts));
       kept.runs.back().add(held);
       if (!time.counts_shared) kept.shared = std::max(kept.shared, shared_bytes(facts, here));
     }
@@ -197,8 +200,9 @@ Peak find_peak(const CostModel& cost, const StageWork& work, Bytes gradients, By
   edges.in_of_chunk.assign(kept.runs.size(), -1);
   edges.out_of_chunk = edges.in_of_chunk;
   std::vector<Bytes> activation_in, gradient_in, activation_out, gradient_out;  // by edge: of its largest chunk
-  const auto add_edges = [&](const std::vector<StageWork::EdgeWork>& from, std::vector<int>& of_chunk,
-                             std::vector<int>& credits, std::vector<Bytes>& activation, std::vector<Bytes>& gradient) {
+  const auto add_edges = [&](const std::vector<StageWork::EdgeWork>& from, std::int64_t apart,
+                             std::vector<int>& of_chunk, std::vector<int>& credits, std::vector<Bytes>& activation,
+                             std::vector<Bytes>& gradient) {
     const int parts = work.tensor * work.context;
     for (std::size_t e = 0; e < from.size(); ++e) {
       for (const int chunk : from[e].chunks) of_chunk[static_cast<std::size_t>(chunk)] = static_cast<int>(e);
@@ -206,14 +210,17 @@ Peak find_peak(const CostModel& cost, const StageWork& work, Bytes gradients, By
       activation.emplace_back(0);
       gradient.emplace_back(0);
       for (const int cut : from[e].cuts) {
-        activation[e] =
-            std::max(activation[e], split(facts.activation_bytes(cut, work.samples, work.precision), parts));
-        gradient[e] = std::max(gradient[e], split(facts.gradient_bytes(cut, work.samples, work.precision), parts));
+        activation[e] = std::max(activation[e], split(facts.activation_bytes(cut, work.samples, work.precision) +
+                                                          facts.activation_bytes(cut, apart, work.precision),
+                                                      parts));
+        gradient[e] = std::max(gradient[e], split(facts.gradient_bytes(cut, work.samples, work.precision) +
+                                                      facts.gradient_bytes(cut, apart, work.precision),
+                                                  parts));
       }
     }
   };
-  add_edges(edges_in, edges.in_of_chunk, edges.credits_in, activation_in, gradient_in);
-  add_edges(edges_out, edges.out_of_chunk, edges.credits_out, activation_out, gradient_out);
+  add_edges(edges_in, work.apart_in, edges.in_of_chunk, edges.credits_in, activation_in, gradient_in);
+  add_edges(edges_out, work.apart_out, edges.out_of_chunk, edges.credits_out, activation_out, gradient_out);
 
   Peak peak;
   const bool moves = work.offload == plan::Offload::Activations;
@@ -530,6 +537,24 @@ void add_edges(const plan::Plan& plan, int stage, StageWork& work) {
   for (auto& [index, edge] : edges_out) work.edges_out.push_back(std::move(edge));
 }
 
+/// C16: samples that travel to or from a stage in pieces that are no run of this device's memory, where others are.
+std::int64_t apart_samples(const plan::Plan& plan, int stage, int replica, int other) {
+  if (other < 0 || other >= static_cast<int>(plan.stages.size())) return 0;
+  const plan::Stage &here = plan.stages[static_cast<std::size_t>(stage)],
+                    &there = plan.stages[static_cast<std::size_t>(other)];
+  const plan::Replica& own = here.replicas[static_cast<std::size_t>(replica)];
+  const std::int64_t begin = plan::first_sample(here, static_cast<std::size_t>(replica)), end = begin + own.samples;
+  std::int64_t apart = 0, first = 0;
+  for (const plan::Replica& peer : there.replicas) {
+    const std::int64_t common = std::min(end, first + peer.samples) - std::max(begin, first);
+    first += peer.samples;
+    // What has all of this device's rows sends and takes them in one run.
+    const bool has_all = own.tensor % peer.tensor == 0 && own.context % peer.context == 0;
+    if (common > 0 && !has_all) apart += common;
+  }
+  return apart < own.samples ? apart : 0;
+}
+
 StageWork make_work(const CostModel& cost, const plan::Plan& plan, int stage, int replica) {
   const plan::Stage& shape = plan.stages[static_cast<std::size_t>(stage)];
   const plan::Replica& place = shape.replicas[static_cast<std::size_t>(replica)];
@@ -548,6 +573,8 @@ StageWork make_work(const CostModel& cost, const plan::Plan& plan, int stage, in
   work.first_stage = stage == 0;
   work.last_stage = stage + 1 == num_stages;
   work.tensor = place.tensor;
+  work.apart_in = apart_samples(plan, stage, replica, stage - 1);
+  work.apart_out = apart_samples(plan, stage, replica, stage + 1);
   work.zero_stage = plan::zero_of(shape);
   work.replicas = static_cast<std::int64_t>(shape.replicas.size());
   work.context = place.context;

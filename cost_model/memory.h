@@ -85,6 +85,8 @@ struct StageWork {
     std::vector<int> chunks;  // that use it
   };
   std::vector<EdgeWork> edges_in, edges_out;  // with chunks: from and to other stages, by the way of activations
+  /// C16: of the samples, those that travel in pieces of their own beside the whole. The search counts none.
+  std::int64_t apart_in = 0, apart_out = 0;
   int tensor = 1, zero_stage = 0;
   /// C26: elements of the largest bucket, where ZeRO 1 reduces each as soon as it is made (one micro-batch): no more
   /// gradients are whole at once. 0: they are added up over micro-batches.

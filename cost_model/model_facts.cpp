@@ -208,7 +208,7 @@ std::optional<model::BlockTotals> between(const model::BlockTotals& low, const m
        {&Totals::forward_flop, &Totals::backward_input_flop, &Totals::backward_weight_flop, &Totals::matmul_flop})
     affine = affine && interpolate(result.*field, low.*field, middle.*field, high.*field, step, length);
   for (const auto field :
-       {&Totals::saved_bytes, &Totals::transient_bytes, &Totals::shared_bytes, &Totals::cut_bytes,
+       {&Totals::input_bytes, &Totals::saved_bytes, &Totals::transient_bytes, &Totals::shared_bytes, &Totals::cut_bytes,
         &Totals::received_bytes, &Totals::selective_bytes, &Totals::expert_bytes, &Totals::forward_transient_bytes,
         &Totals::backward_transient_bytes, &Totals::plain_transient_bytes, &Totals::owed_bytes,
         &Totals::input_transient_bytes, &Totals::weight_transient_bytes})

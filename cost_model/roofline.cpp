@@ -177,6 +177,7 @@ BlockTime estimate_block_roofline(const ModelFacts& facts, const cluster::Device
   const model::BlockTotals& held =
       work.precision == plan::Precision::Float32 ? totals : own.totals(block, work.samples, form, model::Width::Mixed);
   const Bytes more = scaled(held.expert_bytes, routed - 1);
+  time.inputs = scaled(held.input_bytes, share);
   time.saved = scaled(held.saved_bytes + more, share);
   time.selective = scaled(held.selective_bytes + more, share);
   time.owed = scaled(held.owed_bytes + more, share);

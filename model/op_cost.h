@@ -57,6 +57,7 @@ struct BlockTotals {
   Flop matmul_flop{0};       // forward, matmul-like only
   Bytes parameter_bytes{0};  // of parameters first used in this block
   std::int64_t parameter_elements = 0;
+  Bytes input_bytes{0};      // of saved_bytes: inputs of the model, which a micro-batch keeps whatever is recomputed
   Bytes saved_bytes{0};      // kept from forward to backward, without recompute; includes its received cut once
   Bytes transient_bytes{0};  // peak above saved while running forward or backward of this block
   /// The two apart, and that of a forward without graph, above what the block receives.

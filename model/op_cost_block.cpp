@@ -42,7 +42,8 @@ BlockTotals estimate_block(const ModelGraph& graph, int block, std::int64_t samp
   add_parameters(graph, range, totals);
   totals.received_bytes = replay.cut_bytes(replay.received());
   totals.cut_bytes = replay.cut_bytes(replay.sent());
-  totals.saved_bytes = totals.received_bytes + replay.kept(Role::Input) + replay.own_saved();
+  totals.input_bytes = replay.kept(Role::Input);
+  totals.saved_bytes = totals.received_bytes + totals.input_bytes + replay.own_saved();
   totals.shared_bytes = replay.kept(Role::Shared);
   totals.selective_bytes = totals.saved_bytes - replay.own_saved() + replay.selective_saved(totals.replayed);
   if (totals.selective_bytes >= totals.saved_bytes) {
@@ -59,7 +60,7 @@ BlockTotals estimate_block(const ModelGraph& graph, int block, std::int64_t samp
   totals.backward_transient_bytes = above(backward.whole, own);
   totals.transient_bytes = std::max(totals.forward_transient_bytes, totals.backward_transient_bytes);
   totals.owed_bytes = backward.owed + (backward.owes_received ? totals.received_bytes : Bytes(0)) +
-                      (backward.owes_inputs ? replay.kept(Role::Input) : Bytes(0));
+                      (backward.owes_inputs ? totals.input_bytes : Bytes(0));
   totals.input_transient_bytes = above(backward.input, own);
   totals.weight_transient_bytes = above(backward.weight, backward.owed);
   return totals;
