@@ -246,6 +246,9 @@ Workspace workspace_of(const ModelGraph& graph, const Op& op, const StorageMap& 
     if (to > 0 || to == from) packed += storage.value_bytes(value_argument(op, "self"));
     if (from > 0 || to == from) packed += storage.value_bytes(op.outputs.front());
     workspace = {packed, packed};
+  } else if (name.starts_with("aten::conv")) {
+    // What comes back through a transpose (patches as a sequence) is made contiguous.
+    workspace.backward += op.outputs.front() < 0 ? Bytes(0) : storage.value_bytes(op.outputs.front());
   } else if (name == "aten::pow") {
     workspace.backward += op.outputs.front() < 0 ? Bytes(0) : storage.value_bytes(op.outputs.front());
   } else if (name == "aten::dropout" && drops(op) && op.outputs.front() >= 0 &&
