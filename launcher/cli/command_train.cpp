@@ -210,7 +210,10 @@ void add_train_command(CLI::App& app, Action& action) {
         options->traces = true;
       },
       "A-B: Chrome/Perfetto trace of these steps, predicted beside measured (RUN-DIR/trace)");
-  add_missing_option(*command, "--max-restarts", "restart after a failure");
+  command
+      ->add_option("--max-restarts", request.max_restarts,
+                   "how often within an hour a run whose rank failed goes on from its newest checkpoint (3)")
+      ->check(CLI::Range(0, 1000000));
   command->add_option("--resume", request.resume,
                       "auto: from the newest whole checkpoint in the job's checkpoint.directory; never; or PATH of a "
                       "checkpoint, of a folder of them, or of a run");

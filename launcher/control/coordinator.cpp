@@ -1,6 +1,7 @@
 #include "launcher/control/coordinator.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdlib>
 
 #include "common/ensure.h"
@@ -20,6 +21,12 @@ constexpr double kLastWordsSeconds = 0.5;
 constexpr double kKillSeconds = 0.6;
 // Ranks that finished the last step end by themselves.
 constexpr double kGoodbyeSeconds = 10;
+// So many restarts within this time as the job allows.
+constexpr double kRestartWindowSeconds = 3600;
+// The same step failing this often in the same way will fail again.
+constexpr int kSameFailures = 3;
+// Before the second restart in a row, doubled for each further one, up to the last.
+constexpr double kFirstBackOffSeconds = 1, kLastBackOffSeconds = 60;
 // The first checkpoint, which shows what one costs.
 constexpr double kFirstSaveSeconds = 60;
 
@@ -251,7 +258,7 @@ void Coordinator::on_worker(int number, std::string_view body, TimePoint now) {
     }
     case control::WorkerReport::kStep: {
       const std::int64_t before = last_step_;
-      on_step(number, report.step().SerializeAsString());
+      on_step(number, report.step().SerializeAsString(), now);
       if (stop_signal_ != 0 && !settings_.saves && last_step_ > before) stop_everything(0, now);
       break;
     }
@@ -277,16 +284,16 @@ void Coordinator::on_worker(int number, std::string_view body, TimePoint now) {
   }
 }
 
-void Coordinator::on_step(int rank, std::string_view bytes) {
+void Coordinator::on_step(int rank, std::string_view bytes, TimePoint now) {
   control::StepReport step;
   step.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()));
   auto& reports = open_steps_[step.step()];
   reports.resize(ranks_.size());
   reports[static_cast<std::size_t>(rank)] = std::string(bytes);
-  flush_steps();
+  flush_steps(now);
 }
 
-void Coordinator::flush_steps() {
+void Coordinator::flush_steps(TimePoint now) {
   while (!open_steps_.empty()) {
     const auto& [number, reports] = *open_steps_.begin();
     if (std::any_of(reports.begin(), reports.end(), [](const std::string& text) { return text.empty(); })) return;
@@ -310,6 +317,7 @@ void Coordinator::flush_steps() {
     }
     if (row.skipped) record(skip_event(row, reports));
     last_step_ = number;
+    if (failed_since_ && number > failed_step_) tell_recovered(number, now);
     decisions_.emplace_back(RecordStep{std::move(row)});
     open_steps_.erase(open_steps_.begin());
     if (stop_signal_ != 0 && !settings_.saves) return;  // later steps are not part of the run any more
@@ -416,6 +424,10 @@ void Coordinator::fail(Failure failure, TimePoint now) {
   if (phase_ == Phase::Ending || phase_ == Phase::Ended) return;
   // Whoever failed by itself and spoke first is the cause, whichever exit arrives first.
   if (suspected_ && suspected_->primary && suspected_->rank != failure.rank) failure = *suspected_;
+  if (phase_ == Phase::Stopping || phase_ == Phase::Recovering) {
+    // What follows from a generation's end; but without its agent a node cannot begin the next one.
+    if (!failure.node_lost && failure.rank >= 0) return;
+  }
   const bool training = generation_ > 0;
   if (failure.node_lost) {
     record(JsonObject{{"type", "node_lost"}, {"node", failure.node}, {"cause", failure.cause}});
@@ -423,21 +435,103 @@ void Coordinator::fail(Failure failure, TimePoint now) {
     record(JsonObject{
         {"type", "worker_failed"}, {"rank", failure.rank}, {"node", failure.node}, {"cause", failure.cause}});
   }
+  const bool restarts = may_restart(failure, now);
   failure_ = std::make_unique<Failure>(std::move(failure));
+  if (restarts) return stop_for_restart(now);
   stop_everything(0, now);
 }
 
-void Coordinator::stop_everything(double grace_seconds, TimePoint now) {
-  phase_ = Phase::Ending;
+bool Coordinator::may_restart(const Failure& failure, TimePoint now) const {
+  if (phase_ != Phase::Training || stop_signal_ != 0 || failure.rank < 0) return false;
+  if (failure.error && is_bad_input(failure.error->code)) return false;
+  if (same_failures(failure) + 1 >= kSameFailures) return false;
+  const auto recent = std::count_if(restarts_.begin(), restarts_.end(),
+                                    [&](TimePoint at) { return now < after(at, kRestartWindowSeconds); });
+  return recent < settings_.max_restarts;
+}
+
+/// Which rank met it first is chance.
+std::string Coordinator::kind_of(const Failure& failure) {
+  return failure.error ? std::string(to_text(failure.error->code)) : failure.cause;
+}
+
+/// How often before the step after the last one failed like this.
+int Coordinator::same_failures(const Failure& failure) const {
+  return static_cast<int>(std::count(failed_at_.begin(), failed_at_.end(), std::pair(last_step_, kind_of(failure))));
+}
+
+bool Coordinator::fails_the_same() const {
+  return failure_ && failure_->rank >= 0 && same_failures(*failure_) + 1 >= kSameFailures;
+}
+
+/// A generation ends with all its processes, so that nothing of it is left to meet the next one.
+void Coordinator::stop_for_restart(TimePoint now) {
+  // A failure on the way to the failed step is part of the same outage.
+  if (!failed_since_) {
+    failed_since_ = now;
+    failed_step_ = last_step_;
+  }
+  failed_at_.emplace_back(last_step_, kind_of(*failure_));
+  restarts_.push_back(now);
+  stop_everything(0, now, Phase::Stopping);
+}
+
+std::vector<Decision> Coordinator::recovery_found(const RecoveryPoint& point, TimePoint now) {
+  if (phase_ != Phase::Recovering) return take();
+  for (const Error& rejected : point.rejected)
+    record(JsonObject{{"type", "checkpoint_rejected"}, {"cause", rejected.message}, {"where", rejected.path}});
+  recovery_ = point;
+  double wait = 0;
+  if (failed_at_.size() > 1)
+    wait = std::min(kLastBackOffSeconds, kFirstBackOffSeconds * std::exp2(static_cast<double>(failed_at_.size() - 2)));
+  start_at_ = after(now, wait);
+  if (wait == 0) start_again(now);
+  return take();
+}
+
+void Coordinator::start_again(TimePoint now) {
+  start_at_.reset();
+  phase_ = Phase::Training;
+  ++generation_;
+  record(JsonObject{{"type", "generation_started"},
+                    {"generation", generation_},
+                    {"ranks", static_cast<int>(bindings_.size())},
+                    {"nodes", static_cast<int>(nodes_.size())},
+                    {"after_step", recovery_.step},
+                    {"cause", failure_->cause},
+                    {"restarts", static_cast<int>(restarts_.size())}});
+  failure_.reset();
+  last_step_ = recovery_.step;
+  control::Work work;
+  work.ParseFromString(settings_.train_work);
+  work.mutable_checkpoint()->set_from(recovery_.folder);
+  start_generation(work.SerializeAsString(), std::vector<RankBinding>(bindings_), plan_json_, now);
+  plan_next_save(now);
+}
+
+void Coordinator::tell_recovered(std::int64_t step, TimePoint now) {
+  record(JsonObject{{"type", "recovered"},
+                    {"generation", generation_},
+                    {"step", step},
+                    {"seconds", std::chrono::duration<double>(now - *failed_since_).count()},
+                    {"steps_lost", failed_step_ - recovery_.step}});
+  failed_since_.reset();
+  failed_at_.clear();
+}
+
+void Coordinator::stop_everything(double grace_seconds, TimePoint now, Phase then) {
+  phase_ = then;
   suspected_.reset();
   suspect_until_.reset();
+  start_at_.reset();
   control::AgentCommand command;
   command.mutable_stop()->set_generation(generation_);
   command.mutable_stop()->set_grace_seconds(grace_seconds);
   for (const Node& node : nodes_) {
     if (node.running && !node.gone) decisions_.emplace_back(SendCommand{node.agent, command.SerializeAsString()});
   }
-  end_by_ = after(now, grace_seconds + kKillSeconds);
+  // A generation that another one follows may take longer to go: what is left of it would meet the next.
+  end_by_ = after(now, grace_seconds + (then == Phase::Stopping ? kGoodbyeSeconds : kKillSeconds));
   finish_if_done(now);
 }
 
@@ -455,6 +549,12 @@ void Coordinator::finish_if_done(TimePoint now) {
   } else if (phase_ == Phase::Training) {
     if (suspected_ || !open_saves_.empty()) return;
     end_run(now);
+  } else if (phase_ == Phase::Stopping) {
+    phase_ = Phase::Recovering;
+    end_by_.reset();
+    open_steps_.clear();
+    open_saves_.clear();
+    decisions_.emplace_back(FindCheckpoint{});
   } else if (phase_ == Phase::Ending) {
     end_run(now);
   }
@@ -474,6 +574,7 @@ std::vector<Decision> Coordinator::plan_chosen(const ChosenPlan& plan, TimePoint
                     {"ranks", static_cast<int>(plan.ranks.size())},
                     {"nodes", static_cast<int>(nodes_.size())}});
   training_since_ = now;
+  plan_json_ = plan.plan_json;
   if (settings_.saves && settings_.save_every == 0) save_at_ = after(now, kFirstSaveSeconds);
   start_generation(settings_.train_work, plan.ranks, plan.plan_json, now);
   return take();
@@ -526,6 +627,7 @@ std::vector<Decision> Coordinator::tick(TimePoint now) {
     fail(*suspected_, now);
   }
   if (stop_by_ && phase_ == Phase::Training && now >= *stop_by_) stop_everything(0, now);
+  if (start_at_ && now >= *start_at_) start_again(now);
   if (save_at_ && now >= *save_at_ && phase_ == Phase::Training) {
     save_at_.reset();
     ask_save(false);
@@ -537,6 +639,8 @@ std::vector<Decision> Coordinator::tick(TimePoint now) {
       control::AgentCommand command;
       command.mutable_stop()->set_generation(generation_);
       send_to_all(command.SerializeAsString());
+    } else if (phase_ == Phase::Stopping) {
+      stop_everything(0, now);  // an agent that does not end its ranks begins no new ones
     } else if (phase_ == Phase::Ending) {
       end_run(now);
     }
@@ -550,7 +654,7 @@ void Coordinator::end_run(TimePoint) {
   RunEnded ended;
   if (failure_) {
     ended.error = make_error(*failure_);
-    ended.exit_code = exit_code_for(ended.error->code);
+    ended.exit_code = fails_the_same() ? ExitCode::Hopeless : exit_code_for(ended.error->code);
   } else if (stop_signal_ != 0) {
     ended.signal = stop_signal_;
     const bool saved = last_saved_ == last_step_;
@@ -624,7 +728,11 @@ Error Coordinator::make_error(const Failure& failure) const {
     if (failure.error->code == ErrorCode::Internal) error.code = ErrorCode::Internal;
     error.details.push_back(*failure.error);
   }
-  error.hint = generation_ == 0 ? "start again" : last_saved_ >= 0 ? settings_.resume_hint : "start the run again";
+  if (fails_the_same())
+    error.hint = "step " + std::to_string(last_step_ + 1) + " failed " + std::to_string(kSameFailures) +
+                 " times like this: mend the cause, then " + settings_.resume_hint;
+  else
+    error.hint = generation_ == 0 ? "start again" : last_saved_ >= 0 ? settings_.resume_hint : "start the run again";
   return error;
 }
 

@@ -75,13 +75,23 @@ struct PublishCheckpoint {
   checkpoint::Progress progress;
   std::vector<checkpoint::Shard> shards;
 };
+/// Every process of the generation is gone: look for the newest whole checkpoint (in another thread), then call
+/// recovery_found.
+struct FindCheckpoint {};
+/// Where a generation begins.
+struct RecoveryPoint {
+  std::string folder;           // of a checkpoint; empty: the model's own weights
+  std::int64_t step = 0;        // that was the last
+  std::vector<Error> rejected;  // newer checkpoints that are damaged
+};
 /// The last decision: how the run ended.
 struct RunEnded {
   ExitCode exit_code = ExitCode::Done;
   std::optional<Error> error;
   int signal = 0;  // stopped on request by this signal
 };
-using Decision = std::variant<SendCommand, ChoosePlan, RecordEvent, RecordStep, PublishCheckpoint, RunEnded>;
+using Decision =
+    std::variant<SendCommand, ChoosePlan, RecordEvent, RecordStep, PublishCheckpoint, FindCheckpoint, RunEnded>;
 
 /// What is known of a node once its agent joined.
 struct NodeView {
@@ -112,6 +122,7 @@ struct CoordinatorSettings {
   std::int64_t save_every = 0;  // steps; 0: by save_interval
   std::int64_t first_step = 0;  // that was taken before this run; 0: none
   std::string resume_hint;      // how to go on from what was saved
+  int max_restarts = 0;         // within kRestartWindowSeconds
 };
 
 class Coordinator {
@@ -126,6 +137,7 @@ class Coordinator {
   std::vector<Decision> plan_failed(Error error, TimePoint now);
   /// `error`: it is not there.
   std::vector<Decision> checkpoint_published(std::int64_t step, std::optional<Error> error, TimePoint now);
+  std::vector<Decision> recovery_found(const RecoveryPoint& point, TimePoint now);
   /// First request: ends at the next step boundary, with a checkpoint where they are saved; a second one ends now.
   std::vector<Decision> stop_requested(int signal, TimePoint now);
   std::vector<Decision> tick(TimePoint now);
@@ -135,7 +147,7 @@ class Coordinator {
   [[nodiscard]] const std::string& backend() const { return backend_; }
 
  private:
-  enum class Phase { Joining, Measuring, Planning, Training, Ending, Ended };
+  enum class Phase { Joining, Measuring, Planning, Training, Stopping, Recovering, Ending, Ended };
   struct Rank;
   struct Node;
   struct Failure;
@@ -148,8 +160,8 @@ class Coordinator {
   void on_worker(int rank, std::string_view report, TimePoint now);
   void on_exit(int node, std::string_view exit, TimePoint now);
   void on_generation_ended(int node, int generation, TimePoint now);
-  void on_step(int rank, std::string_view step);
-  void flush_steps();
+  void on_step(int rank, std::string_view step, TimePoint now);
+  void flush_steps(TimePoint now);
   void on_saved(int rank, std::string_view saved);
   void checkpoint_failed(std::int64_t step, const Error& error);
   void ask_save(bool stop);
@@ -157,9 +169,16 @@ class Coordinator {
   [[nodiscard]] Error stopped_error() const;
   void suspect(Failure failure, TimePoint now);
   void fail(Failure failure, TimePoint now);
+  [[nodiscard]] bool may_restart(const Failure& failure, TimePoint now) const;
+  [[nodiscard]] static std::string kind_of(const Failure& failure);
+  [[nodiscard]] int same_failures(const Failure& failure) const;
+  [[nodiscard]] bool fails_the_same() const;
+  void stop_for_restart(TimePoint now);
+  void start_again(TimePoint now);
+  void tell_recovered(std::int64_t step, TimePoint now);
   void finish_if_done(TimePoint now);
   void end_run(TimePoint now);
-  void stop_everything(double grace_seconds, TimePoint now);
+  void stop_everything(double grace_seconds, TimePoint now, Phase then = Phase::Ending);
   void send_to_all(const std::string& body);
   void record(Json event) { decisions_.emplace_back(RecordEvent{std::move(event)}); }
   std::vector<Decision> take();
@@ -174,6 +193,12 @@ class Coordinator {
   std::vector<RankBinding> bindings_;
   Measurements measurements_;
   std::unique_ptr<Failure> suspected_, failure_;
+  std::string plan_json_;
+  std::vector<TimePoint> restarts_;
+  std::vector<std::pair<std::int64_t, std::string>> failed_at_;  // step and kind, since the step before went well
+  std::optional<TimePoint> failed_since_, start_at_;             // of a recovery that is under way
+  std::int64_t failed_step_ = 0;                                 // the last one taken before
+  RecoveryPoint recovery_;
   std::optional<TimePoint> suspect_until_, end_by_, stop_by_;
   std::map<std::int64_t, std::vector<std::string>> open_steps_;  // serialised StepReport by rank, per step
   std::map<std::int64_t, OpenSave> open_saves_;                  // by step, until it is published

@@ -46,7 +46,10 @@ struct Published {
   std::int64_t step = 0;
   std::optional<Error> error;
 };
-using CoordinatorEvent = std::variant<FromAgent, AgentGone, PlanReady, SignalCame, Published>;
+struct RecoveryFound {
+  std::shared_ptr<RecoveryPoint> point;
+};
+using CoordinatorEvent = std::variant<FromAgent, AgentGone, PlanReady, SignalCame, Published, RecoveryFound>;
 
 /// Open streams of agents by number, with when each was heard.
 class AgentStreams {
@@ -156,6 +159,9 @@ class CoordinatorProcess {
       to_publish_.pop_front();
       publish_next();
       carry_out(core_.checkpoint_published(published->step, std::move(published->error), now));
+    } else if (auto* found = std::get_if<RecoveryFound>(&event)) {
+      finder_.join();
+      carry_out(core_.recovery_found(*found->point, now));
     } else if (auto* signal = std::get_if<SignalCame>(&event)) {
       carry_out(core_.stop_requested(signal->number, now));
     }
@@ -175,6 +181,8 @@ class CoordinatorProcess {
       } else if (auto* complete = std::get_if<PublishCheckpoint>(&decision)) {
         to_publish_.push_back(std::move(*complete));
         if (to_publish_.size() == 1) publish_next();
+      } else if (std::holds_alternative<FindCheckpoint>(decision)) {
+        find_recovery();
       } else if (auto* ended = std::get_if<RunEnded>(&decision)) {
         end(*ended);
       }
@@ -193,6 +201,23 @@ class CoordinatorProcess {
         return checkpoint::prune(start_.checkpoint_directory, job_->checkpoint.keep);
       });
       events_.push(Published{step, published ? std::nullopt : std::optional<Error>(published.error())});
+    });
+  }
+
+  /// Every byte is read, which may take seconds.
+  void find_recovery() {
+    finder_ = std::jthread([this] {
+      auto point = std::make_shared<RecoveryPoint>();
+      checkpoint::Search search = checkpoint::find_newest(start_.checkpoint_directory);
+      point->rejected = std::move(search.rejected);
+      if (search.newest) {
+        point->folder = search.newest->folder.string();
+        point->step = search.newest->manifest.progress.step;
+      } else {
+        point->folder = start_.resume_from.string();
+        point->step = start_.resume_step;
+      }
+      events_.push(RecoveryFound{std::move(point)});
     });
   }
 
@@ -231,7 +256,8 @@ class CoordinatorProcess {
     COX_TRY_VOID(files_.write("cluster.json", to_text(cluster::to_json(choice.cluster.resources), 2) + "\n"));
     if (!choice.cluster.profile.blocks.empty())
       COX_TRY_VOID(files_.write("profile.json", to_text(cluster::to_json(choice.cluster.profile), 2) + "\n"));
-    COX_TRY_VOID(files_.write("plan-1.json", to_text(choice.plan_file, 2) + "\n"));
+    plan_text_ = to_text(choice.plan_file, 2) + "\n";
+    COX_TRY_VOID(files_.write("plan-1.json", plan_text_));
     // What happened before there was a plan was kept back, so that a run that never started leaves nothing.
     writing_ = true;
     for (Json& event : held_back_) COX_TRY_VOID(files_.append_event(std::move(event)));
@@ -285,6 +311,7 @@ class CoordinatorProcess {
 
   void record(Json event) {
     if (event["type"] == Json("step_skipped")) tell_skip(event);
+    if (event["type"] == Json("generation_started") && event["restarts"].is_integer()) tell_restart(event);
     if (event["type"] == Json("checkpoint_failed"))
       log(LogLevel::Warn, "train",
           "step " + to_text(event["step"]) + " is not saved: " + event["cause"].string() + " (" +
@@ -296,6 +323,14 @@ class CoordinatorProcess {
       return;
     }
     if (auto written = files_.append_event(std::move(event)); !written) disk_failed(written.error());
+  }
+
+  void tell_restart(const Json& event) {
+    log(LogLevel::Warn, "train",
+        "generation " + to_text(event["generation"]) + " goes on after step " + to_text(event["after_step"]) +
+            "; the last one ended by " + event["cause"].string());
+    const std::string file = "plan-" + to_text(event["generation"]) + ".json";
+    if (auto written = files_.write(file, plan_text_); !written) disk_failed(written.error());
   }
 
   /// Of float16 it is the usual way to a scale that fits; else something is wrong.
@@ -368,9 +403,9 @@ class CoordinatorProcess {
   EventQueue<CoordinatorEvent> events_;
   AgentStreams agents_;
   std::map<int, Silence> silences_;
-  std::jthread planner_, publisher_;
+  std::jthread planner_, publisher_, finder_;
   std::deque<PublishCheckpoint> to_publish_;  // the first one is under way
-  std::string model_hash_, plan_hash_;
+  std::string model_hash_, plan_hash_, plan_text_;
   Prediction prediction_;
   StepTimes times_;
   std::optional<RunTrace> trace_;
@@ -403,6 +438,7 @@ Result<ExitCode> run_coordinator() {
     settings.saves = !start.checkpoint_directory.empty();
     settings.save_every = job->checkpoint.every_steps;
     settings.first_step = start.resume_step;
+    settings.max_restarts = start.max_restarts;
     settings.resume_hint = "go on with --resume " + start.checkpoint_directory.string();
   }
   settings.measures = !before;

@@ -48,6 +48,7 @@ struct TrainRequest {
   bool tee = false;               // copies the ranks' output to the console
   double shutdown_timeout_seconds = 30;
   TraceSteps trace_steps;                // none
+  std::optional<int> max_restarts;       // empty: the job's
   std::string resume = "auto";           // "never", or a checkpoint, a folder of them, or a run's folder
   std::filesystem::path worker_program;  // empty: beside this program or in libexec
   double join_timeout_seconds = 600;     // for all nodes to come

@@ -21,7 +21,7 @@ class Help(Case):
         self.assert_fails(launch(folder=self.folder), 64)
 
     def test_a_flag_of_a_later_version_is_refused_by_name(self):
-        self.assert_fails(launch("train", self.job(), "--max-restarts", "3", folder=self.folder), 64, "--max-restarts", "this version cannot")
+        self.assert_fails(launch("probe", "--inventory", "nodes", folder=self.folder), 64, "--inventory", "this version cannot")
         self.assert_nothing_left()
 
     def test_a_range_of_steps_that_the_job_has_not_is_refused_before_the_start(self):
@@ -34,7 +34,7 @@ class Help(Case):
         self.golden("bad_trace_steps.txt", result.stderr)
 
     def test_underscores_are_hyphens(self):
-        self.assert_fails(launch("train", self.job(), "--max_restarts=3", folder=self.folder), 64, "--max-restarts")
+        self.assert_fails(launch("agent", "--coordinator", "127.0.0.1:1", "--token-file", "t", "--tls_ca=x", folder=self.folder), 64, "--tls-ca")
 
 
 class BadJob(Case):

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""`launch train` that is stopped, killed, or finds its newest checkpoint damaged, and goes on: the losses of a run that was
+"""`launch train` that is stopped, killed, loses a rank, or finds its newest checkpoint damaged, and goes on: the losses of a run that was
 never disturbed, to the bit under the same plan, within 1e-5 under another."""
 
 import argparse
 import json
+import os
 import pathlib
 import shutil
 import signal
@@ -131,6 +132,41 @@ def check_kill(runs, whole):
           runs.events("checkpoint_saved"))
 
 
+def workers_of(pid):
+    """Ranks beneath a process of this test."""
+    parents, names = {}, {}
+    for status in pathlib.Path("/proc").glob("[0-9]*/stat"):
+        try:
+            text = status.read_text()
+        except OSError:
+            continue
+        name, rest = text[text.index("(") + 1 : text.rindex(")")], text[text.rindex(")") + 2 :].split()
+        parents[int(status.parent.name)], names[int(status.parent.name)] = int(rest[1]), name
+
+    def is_beneath(process):
+        while process in parents and process != pid:
+            process = parents[process]
+        return process == pid
+
+    return sorted(process for process, name in names.items() if name == "worker" and is_beneath(process))
+
+
+def check_restart(runs, whole):
+    """`kill -9` of a rank, twice: the run goes on by itself."""
+    run = runs.start(REPLICAS, runs.folder / "restarted")
+    for step in (10, 30):
+        runs.wait_for_step(run, step)
+        os.kill(workers_of(run.pid)[0], signal.SIGKILL)
+    output = runs.finish(run, 0)
+    check_continues(whole, runs.losses(), 1)
+    failed, recovered = runs.events("worker_failed"), runs.events("recovered")
+    check([event["cause"] for event in failed] == ["signal 9"] * 2, failed)
+    check([event["generation"] for event in recovered] == [2, 3], recovered)
+    check(all(0 <= event["steps_lost"] <= 2 * EVERY for event in recovered), recovered)
+    check("generation 3 goes on after step" in output, output)
+    check((runs.results / "plan-3.json").read_text() == (runs.results / "plan-1.json").read_text(), "another plan")
+
+
 def check_other_plan(runs, whole, directory):
     """From a run's folder, under another plan, into the run's own folder."""
     shutil.rmtree(directory / f"step_{NUM_STEPS}")
@@ -170,6 +206,7 @@ def main():
               runs.events("checkpoint_saved"))
         check_stop(runs, whole)
         check_kill(runs, whole)
+        check_restart(runs, whole)
         check_other_plan(runs, whole, directory)
         check_refused(runs, directory)
     except BaseException:

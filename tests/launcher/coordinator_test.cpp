@@ -14,8 +14,9 @@ namespace {
 /// A coordinator with agents that answer as told; keeps what was decided.
 class Bench {
  public:
-  explicit Bench(int num_nodes, double shutdown_timeout = 30, bool saves = false, std::int64_t save_every = 0)
-      : core_(settings(num_nodes, shutdown_timeout, saves, save_every)) {}
+  explicit Bench(int num_nodes, double shutdown_timeout = 30, bool saves = false, std::int64_t save_every = 0,
+                 int max_restarts = 0)
+      : core_(settings(num_nodes, shutdown_timeout, saves, save_every, max_restarts)) {}
 
   void join(int agent, int num_devices, int node_rank = -1) {
     control::AgentReport report;
@@ -76,6 +77,16 @@ class Bench {
   }
   void published(std::int64_t step, std::optional<Error> error = {}) {
     take(core_.checkpoint_published(step, std::move(error), clock.now()));
+  }
+  void recover(const std::string& folder, std::int64_t step) {
+    REQUIRE(looked_for_checkpoint);
+    looked_for_checkpoint = false;
+    take(core_.recovery_found({folder, step, {}}, clock.now()));
+  }
+  /// A rank dies, and its agents let the generation go.
+  void fail_and_end(int num_nodes, int rank, const std::string& cause = "signal 9") {
+    exit(10 + rank / 2, rank, cause, false);
+    for (int n = 0; n < num_nodes; ++n) ended(10 + n);
   }
   void failure_report(int agent, int rank, ErrorCode code, bool peer_lost) {
     control::WorkerReport report;
@@ -142,7 +153,7 @@ class Bench {
 
   ManualClock clock;
   int generation = 0;
-  bool asked_for_plan = false;
+  bool asked_for_plan = false, looked_for_checkpoint = false;
   std::vector<std::pair<int, control::AgentCommand>> commands;
   std::vector<Json> events;
   std::vector<StepRow> rows;
@@ -151,13 +162,15 @@ class Bench {
   Coordinator& core() { return core_; }
 
  private:
-  static CoordinatorSettings settings(int num_nodes, double shutdown_timeout, bool saves, std::int64_t save_every) {
+  static CoordinatorSettings settings(int num_nodes, double shutdown_timeout, bool saves, std::int64_t save_every,
+                                      int max_restarts) {
     CoordinatorSettings made;
     made.num_nodes = num_nodes;
     made.run_id = "run";
     made.shutdown_timeout_seconds = shutdown_timeout;
     made.saves = saves;
     made.save_every = save_every;
+    made.max_restarts = max_restarts;
     made.resume_hint = "go on";
     return made;
   }
@@ -169,6 +182,7 @@ class Bench {
         commands.emplace_back(send->agent, command);
       }
       if (std::holds_alternative<ChoosePlan>(decision)) asked_for_plan = true;
+      if (std::holds_alternative<FindCheckpoint>(decision)) looked_for_checkpoint = true;
       if (auto* event = std::get_if<RecordEvent>(&decision)) events.push_back(event->event);
       if (auto* row = std::get_if<RecordStep>(&decision)) rows.push_back(row->row);
       if (auto* publication = std::get_if<PublishCheckpoint>(&decision)) publications.push_back(*publication);
@@ -485,6 +499,95 @@ TEST_CASE("a request to stop saves the last step, and says how to go on", "[coor
   CHECK(bench.result->exit_code == ExitCode::Stopped);
   CHECK(bench.result->error->message == "stopped by SIGTERM after step 8, which is saved");
   CHECK(bench.result->error->hint == "go on");
+}
+
+TEST_CASE("a dead rank ends its generation, and the next one goes on from the newest checkpoint", "[coordinator]") {
+  Bench bench(2, 30, true, 5, 3);
+  bench.train(2);
+  for (int rank = 0; rank < 4; ++rank)
+    for (std::int64_t step = 1; step <= 7; ++step) bench.step(10 + rank / 2, rank, step);
+  bench.exit(11, 3, "signal 9", false);
+  CHECK(bench.events_of("worker_failed").size() == 1);
+  CHECK(bench.sent_to(10, control::AgentCommand::kStop).size() == 1);
+  bench.exit(10, 0, "signal 9", false);  // by that
+  bench.ended(10);
+  CHECK_FALSE(bench.looked_for_checkpoint);
+  bench.ended(11);
+  bench.tick(0.25);
+  bench.recover("folder", 5);
+  REQUIRE(bench.sent_to(10, control::AgentCommand::kStart).size() == 3);  // measuring, and two generations
+  const control::Work work = bench.sent_to(10, control::AgentCommand::kStart).back().start().work();
+  CHECK(work.generation() == 2);
+  CHECK(work.checkpoint().from() == "folder");
+  CHECK(work.plan_json() == "{}");
+  CHECK(bench.sent_to(11, control::AgentCommand::kStart).back().start().ranks_size() == 2);
+  bench.generation = 2;
+  for (std::int64_t step = 6; step <= 8; ++step) {
+    CHECK(bench.events_of("recovered").empty());
+    bench.clock.advance(Seconds(0.5));
+    for (int rank = 0; rank < 4; ++rank) bench.step(10 + rank / 2, rank, step);
+  }
+  REQUIRE(bench.events_of("recovered").size() == 1);
+  CHECK(bench.events_of("recovered")[0]["seconds"].number() == Approx(1.75));
+  CHECK(bench.events_of("recovered")[0]["steps_lost"] == Json(2));
+  CHECK(bench.rows.back().generation == 2);
+  CHECK(bench.events_of("worker_failed").size() == 1);
+  CHECK_FALSE(bench.result);
+}
+
+TEST_CASE("the same step failing three times alike is hopeless, with growing pauses between", "[coordinator]") {
+  Bench bench(1, 30, true, 5, 10);
+  bench.train(1);
+  for (int rank : {0, 1}) bench.step(10, rank, 1);
+  bench.fail_and_end(1, 0);
+  bench.recover("", 0);
+  bench.generation = 2;
+  for (int rank : {0, 1}) bench.step(10, rank, 1);
+  bench.fail_and_end(1, 1);
+  bench.recover("", 0);
+  CHECK(bench.sent_to(10, control::AgentCommand::kStart).size() == 3);
+  bench.tick(0.9);
+  CHECK(bench.sent_to(10, control::AgentCommand::kStart).size() == 3);
+  bench.tick(0.2);
+  CHECK(bench.sent_to(10, control::AgentCommand::kStart).size() == 4);
+  bench.generation = 3;
+  for (int rank : {0, 1}) bench.step(10, rank, 1);
+  bench.fail_and_end(1, 0);
+  REQUIRE(bench.result);
+  CHECK(bench.result->exit_code == ExitCode::Hopeless);
+  CHECK(bench.result->error->hint == "step 2 failed 3 times like this: mend the cause, then go on");
+}
+
+TEST_CASE("restarts are bounded within an hour, and none follows a lost node or a mistake", "[coordinator]") {
+  Bench bench(1, 30, true, 5, 1);
+  bench.train(1);
+  bench.fail_and_end(1, 0);
+  bench.recover("", 0);
+  bench.generation = 2;
+  for (int rank : {0, 1}) bench.step(10, rank, 1);
+  SECTION("the second one in an hour") {
+    bench.tick(3500);
+    bench.fail_and_end(1, 0);
+    REQUIRE(bench.result);
+    CHECK(bench.result->exit_code == ExitCode::Failed);
+  }
+  SECTION("one after it") {
+    bench.tick(3700);
+    bench.fail_and_end(1, 0);
+    CHECK(bench.looked_for_checkpoint);
+  }
+  SECTION("a lost node") {
+    bench.tick(3700);
+    bench.gone(10);
+    REQUIRE(bench.result);
+  }
+  SECTION("a mistake in the user's files") {
+    bench.tick(3700);
+    bench.exit(10, 0, "exit 65", false, false, ErrorCode::InvalidArgument);
+    bench.ended(10);
+    REQUIRE(bench.result);
+    CHECK(bench.result->exit_code == ExitCode::BadInput);
+  }
 }
 
 TEST_CASE("without an interval of the job, checkpoints come by what they cost", "[coordinator]") {

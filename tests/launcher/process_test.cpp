@@ -94,6 +94,7 @@ class Scene {
         << steps
         << ", seed: 1, log_every: 5}\n"
            "plan: {data: 2, pipeline: 1}\n"
+           "elastic: {max_restarts: 0}\n"
            "environment: {COX_FAKE: \""
         << fake << "\"}\n";
   }
