@@ -498,6 +498,8 @@ void Coordinator::start_again(TimePoint now) {
                     {"ranks", static_cast<int>(bindings_.size())},
                     {"nodes", static_cast<int>(nodes_.size())},
                     {"after_step", recovery_.step},
+                    {"failed_rank", failure_->rank},
+                    {"failed_node", failure_->node},
                     {"cause", failure_->cause},
                     {"restarts", static_cast<int>(restarts_.size())}});
   failure_.reset();

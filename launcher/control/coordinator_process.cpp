@@ -311,7 +311,7 @@ class CoordinatorProcess {
 
   void record(Json event) {
     if (event["type"] == Json("step_skipped")) tell_skip(event);
-    if (event["type"] == Json("generation_started") && event["restarts"].is_integer()) tell_restart(event);
+    if (event["type"] == Json("generation_started") && event.object().contains("restarts")) tell_restart(event);
     if (event["type"] == Json("checkpoint_failed"))
       log(LogLevel::Warn, "train",
           "step " + to_text(event["step"]) + " is not saved: " + event["cause"].string() + " (" +
@@ -327,8 +327,9 @@ class CoordinatorProcess {
 
   void tell_restart(const Json& event) {
     log(LogLevel::Warn, "train",
-        "generation " + to_text(event["generation"]) + " goes on after step " + to_text(event["after_step"]) +
-            "; the last one ended by " + event["cause"].string());
+        "rank " + to_text(event["failed_rank"]) + " on node " + to_text(event["failed_node"]) +
+            " failed: " + event["cause"].string() + "; generation " + to_text(event["generation"]) +
+            " goes on after step " + to_text(event["after_step"]));
     const std::string file = "plan-" + to_text(event["generation"]) + ".json";
     if (auto written = files_.write(file, plan_text_); !written) disk_failed(written.error());
   }
