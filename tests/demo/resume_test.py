@@ -8,6 +8,7 @@ import os
 import pathlib
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -167,6 +168,47 @@ def check_restart(runs, whole):
     check((runs.results / "plan-3.json").read_text() == (runs.results / "plan-1.json").read_text(), "another plan")
 
 
+def check_two_nodes(runs, whole):
+    """Two agents on one file system save and go on; where the second one sees another folder, nothing is saved, and said so."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        endpoint = f"127.0.0.1:{free.getsockname()[1]}"
+    token = runs.folder / "token"
+    token.write_text("secret of this test\n")
+    token.chmod(0o600)
+    apart = os.geteuid() == 0 and shutil.which("unshare") and subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode == 0
+    for name, hides in (("together", False), ("apart", True)):
+        if hides and not apart:
+            print("no mount namespaces here: one case left out")
+            continue
+        directory = runs.folder / name
+        directory.mkdir()
+        job, results = runs.folder / f"job-{name}.yaml", runs.folder / f"run-{name}"
+        job.write_text(JOB.format(plan=REPLICAS, directory=directory, steps=NUM_STEPS, batch=8, every=EVERY))
+        nodes = []
+        for node in (0, 1):
+            command = [runs.launch, "train", job, "--devices", "1xcpu", "--nnodes", 2, "--rdzv-endpoint", endpoint, "--token-file", token,
+                       "--node-rank", node, "--run-dir", results if node == 0 else runs.folder / f"node-{name}"]
+            command = [str(word) for word in command]
+            if hides and node == 1:
+                command = ["unshare", "-m", "sh", "-c", 'mount -t tmpfs none "$0" && exec "$@"', str(directory), *command]
+            nodes.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
+        try:
+            outputs = [node.communicate(timeout=TIME_LIMIT) for node in nodes]
+        finally:
+            for node in nodes:
+                node.kill()
+        check([node.returncode for node in nodes] == [0, 0], outputs)
+        runs.results = results
+        check_near(whole, runs.losses(), 1)  # sums over TCP come in another order
+        failed = runs.events("checkpoint_failed")
+        if hides:
+            check(len(failed) == 1 and failed[0]["cause"] == "not every rank sees the folder of checkpoints", failed)
+            check(not list(directory.iterdir()), list(directory.iterdir()))
+        else:
+            check(not failed and saved_steps(directory) == [NUM_STEPS - EVERY, NUM_STEPS], (failed, saved_steps(directory)))
+
+
 def check_other_plan(runs, whole, directory):
     """From a run's folder, under another plan, into the run's own folder."""
     shutil.rmtree(directory / f"step_{NUM_STEPS}")
@@ -207,6 +249,7 @@ def main():
         check_stop(runs, whole)
         check_kill(runs, whole)
         check_restart(runs, whole)
+        check_two_nodes(runs, whole)
         check_other_plan(runs, whole, directory)
         check_refused(runs, directory)
     except BaseException:

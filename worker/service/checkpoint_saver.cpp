@@ -1,10 +1,13 @@
 #include "worker/service/checkpoint_saver.h"
 
+#include <algorithm>
 #include <chrono>
 #include <numeric>
 #include <utility>
 
 #include "checkpoint/folder.h"
+#include "common/bytes_io.h"
+#include "common/hash.h"
 #include "proto/control.pb.h"
 #include "proto/error_json.h"
 
@@ -43,6 +46,23 @@ Result<checkpoint::Shard> write(const std::filesystem::path& directory, std::int
   return checkpoint::write_shard(folder, file, states);
 }
 
+/// Rank 0 leaves a file there, and all look for it.
+Result<bool> is_shared(const std::filesystem::path& directory, collective::Communicator& world, Deadline deadline) {
+  std::filesystem::path probe;
+  if (world.rank() == 0) {
+    const std::string name = ".probe_" + random_hex(8);
+    std::error_code ignored;
+    std::filesystem::create_directories(directory, ignored);
+    if (write_file(directory / name, "")) probe = name;
+  }
+  COX_TRY(const auto names, exchange_texts(world, probe.empty() ? "none" : probe.string(), deadline));
+  const bool sees = std::filesystem::exists(directory / names[0]);
+  COX_TRY(const auto votes, exchange_texts(world, sees ? "yes" : "no", deadline));
+  std::error_code ignored;
+  if (!probe.empty()) std::filesystem::remove(directory / probe, ignored);
+  return std::count(votes.begin(), votes.end(), "yes") == world.size();
+}
+
 }  // namespace
 
 Result<std::vector<std::string>> exchange_texts(collective::Communicator& world, const std::string& own,
@@ -73,6 +93,7 @@ Result<CheckpointSaver> CheckpointSaver::make(std::filesystem::path directory, c
   CheckpointSaver saver;
   saver.directory_ = std::move(directory);
   saver.file_ = "rank_" + std::to_string(world.rank()) + ".safetensors";
+  COX_TRY(saver.shares_directory_, is_shared(saver.directory_, world, deadline));
   const checkpoint::Shard held{saver.file_, Bytes(0), "", engine.pieces()};
   COX_TRY(const auto texts, exchange_texts(world, to_text(checkpoint::to_json(held)), deadline));
   COX_TRY(const auto by_rank, pieces_by_rank(texts));
@@ -80,7 +101,16 @@ Result<CheckpointSaver> CheckpointSaver::make(std::filesystem::path directory, c
   return saver;
 }
 
+void CheckpointSaver::report_unshared(AgentLink& link) const {
+  control::WorkerReport report;
+  report.mutable_saved()->set_error_json(proto::error_to_text(
+      {ErrorCode::FailedPrecondition, "not every rank sees the folder of checkpoints", directory_.string(),
+       "a file system that all nodes share", "", "set checkpoint.directory to a folder on one"}));
+  link.report(report);
+}
+
 Result<void> CheckpointSaver::save(const Engine& engine, AgentLink& link, Deadline deadline) {
+  if (!shares_directory_) return {};
   COX_TRY_VOID(finish(deadline));
   const TimePoint begin = steady_clock().now();
   auto states = engine.copy_state(pieces_);

@@ -21,9 +21,14 @@ namespace coxswain::worker {
 
 class CheckpointSaver {
  public:
-  /// A collective call. `directory`: as every node sees it. Errors: of the collective.
+  /// A collective call, which finds out whether all ranks see the same `directory`. Errors: of the collective.
   [[nodiscard]] static Result<CheckpointSaver> make(std::filesystem::path directory, const Engine& engine,
                                                     collective::Communicator& world, Deadline deadline);
+
+  /// What a rank writes elsewhere nobody could publish, or tidy up: where not, nothing is saved.
+  [[nodiscard]] bool shares_directory() const { return shares_directory_; }
+  /// Tells the agent so, once.
+  void report_unshared(AgentLink& link) const;
 
   /// Saves what the step that ended last left. Waits for the save before; that a shard cannot be written is told to the
   /// agent and no error. Errors: DeadlineExceeded (the save before hangs).
@@ -33,6 +38,7 @@ class CheckpointSaver {
 
  private:
   std::filesystem::path directory_;
+  bool shares_directory_ = false;
   std::string file_;                       // of this rank's shards
   std::vector<checkpoint::Piece> pieces_;  // that this rank writes
   std::future<void> written_;

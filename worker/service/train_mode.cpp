@@ -80,6 +80,7 @@ class Trainer {
     if (!assignment_.checkpoint_directory.empty()) {
       COX_TRY(saver_,
               CheckpointSaver::make(assignment_.checkpoint_directory, *engine_, world_->all(), step_deadline()));
+      if (!saver_->shares_directory()) saver_->report_unshared(link_);
     }
     return world_->all().barrier(step_deadline()).wait(step_deadline());
   }
