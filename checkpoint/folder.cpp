@@ -10,7 +10,6 @@
 #include <system_error>
 
 #include "common/bytes_io.h"
-#include "common/hash.h"
 
 #ifndef RENAME_EXCHANGE
 #define RENAME_EXCHANGE (1 << 1)
@@ -158,14 +157,14 @@ std::int64_t newest_step(const fs::path& directory) {
   return listing.complete.empty() ? -1 : listing.complete.rbegin()->first;
 }
 
-Result<void> prune(const fs::path& directory, std::int64_t keep) {
+Result<void> prune(const fs::path& directory, std::int64_t keep, std::int64_t step) {
   const Listing listing = list(directory);
   std::vector<fs::path> removed;
   std::int64_t kept = 0;
   for (auto entry = listing.complete.rbegin(); entry != listing.complete.rend(); ++entry)
-    if (++kept > keep) removed.push_back(entry->second);
-  for (const auto& [step, folder] : listing.partial)
-    if (!listing.complete.empty() && step <= listing.complete.rbegin()->first) removed.push_back(folder);
+    if (entry->first <= step && ++kept > keep) removed.push_back(entry->second);
+  for (const auto& [begun, folder] : listing.partial)
+    if (begun <= step) removed.push_back(folder);
   for (const fs::path& folder : removed) {
     std::error_code code;
     fs::remove_all(folder, code);

@@ -40,8 +40,9 @@ struct Search {
 /// By its name alone; -1 where there is none.
 [[nodiscard]] std::int64_t newest_step(const std::filesystem::path& directory);
 
-/// Removes all but the newest `keep` checkpoints, and partial folders of steps up to the newest one.
+/// Of the checkpoints up to `step` removes all but the newest `keep`, and partial folders. Later ones, which a run that
+/// went back past them found damaged, neither count nor go.
 /// Errors: FailedPrecondition, naming what could not be removed.
-[[nodiscard]] Result<void> prune(const std::filesystem::path& directory, std::int64_t keep);
+[[nodiscard]] Result<void> prune(const std::filesystem::path& directory, std::int64_t keep, std::int64_t step);
 
 }  // namespace coxswain::checkpoint

@@ -30,7 +30,7 @@ struct FlatRun {
   friend bool operator==(const FlatRun&, const FlatRun&) = default;
 };
 /// The piece's elements, ascending in both, as few runs as there can be.
-/// Requires: the piece lies inside its parameter (manifest_from_json checks that).
+/// Requires: the piece lies inside its parameter (shard_from_json checks that).
 [[nodiscard]] std::vector<FlatRun> flat_runs(const Piece& piece);
 
 /// Calls `copy(own of wanted, own of present, count)` for what both have, and returns what of `wanted` is left.

@@ -1,6 +1,6 @@
 #pragma once
 // Any piece of any parameter out of a checkpoint, whatever pieces it was saved in. Shards are mapped, and a piece is
-// copied from as many of them as hold some of it. Called by the engine and launch export. Threads: pure after opening.
+// copied from as many of them as hold some of it. Called by the engine. Threads: pure after opening.
 // Source: DESIGN 3.9.
 #include <filesystem>
 #include <map>

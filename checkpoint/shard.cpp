@@ -1,7 +1,5 @@
 #include "checkpoint/shard.h"
 
-#include <span>
-
 #include "common/bytes_io.h"
 #include "common/ensure.h"
 

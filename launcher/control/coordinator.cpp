@@ -262,7 +262,7 @@ void Coordinator::on_worker(int number, std::string_view body, TimePoint now) {
       if (stop_signal_ != 0 && !settings_.saves && last_step_ > before) stop_everything(0, now);
       break;
     }
-    case control::WorkerReport::kSaved: on_saved(number, report.saved().SerializeAsString()); break;
+    case control::WorkerReport::kSaved: on_saved(number, report.saved().SerializeAsString(), now); break;
     case control::WorkerReport::kMeasured: measurements_.reports[index] = report.measured().SerializeAsString(); break;
     case control::WorkerReport::kChecked: measurements_.reports[index] = report.checked().SerializeAsString(); break;
     case control::WorkerReport::kFinished:
@@ -324,7 +324,7 @@ void Coordinator::flush_steps(TimePoint now) {
   }
 }
 
-void Coordinator::on_saved(int rank, std::string_view bytes) {
+void Coordinator::on_saved(int rank, std::string_view bytes, TimePoint now) {
   control::ShardSaved saved;
   saved.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()));
   OpenSave& open = open_saves_[saved.step()];
@@ -347,10 +347,12 @@ void Coordinator::on_saved(int rank, std::string_view bytes) {
   PublishCheckpoint publish{open.progress, {}};
   for (auto& shard : open.shards)
     if (shard) publish.shards.push_back(std::move(*shard));
-  if (open.error)
-    checkpoint_failed(open.progress.step, *open.error);
-  else
+  if (open.error) {
+    checkpoint_failed(open.progress.step, Error(*open.error));
+    plan_next_save(now);
+  } else {
     decisions_.emplace_back(std::move(publish));
+  }
 }
 
 void Coordinator::checkpoint_failed(std::int64_t step, const Error& error) {
@@ -390,7 +392,7 @@ void Coordinator::plan_next_save(TimePoint now) {
   save_at_.reset();
   if (!settings_.saves || settings_.save_every > 0 || phase_ != Phase::Training || !training_since_) return;
   const Seconds elapsed(std::chrono::duration<double>(now - *training_since_).count());
-  save_at_ = after(now, save_interval(save_costs_, elapsed, 0).value);
+  save_at_ = after(now, save_interval(save_costs_, elapsed, static_cast<int>(restarts_.size())).value);
 }
 
 void Coordinator::on_exit(int node, std::string_view bytes, TimePoint now) {

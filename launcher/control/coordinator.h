@@ -162,7 +162,7 @@ class Coordinator {
   void on_generation_ended(int node, int generation, TimePoint now);
   void on_step(int rank, std::string_view step, TimePoint now);
   void flush_steps(TimePoint now);
-  void on_saved(int rank, std::string_view saved);
+  void on_saved(int rank, std::string_view saved, TimePoint now);
   void checkpoint_failed(std::int64_t step, const Error& error);
   void ask_save(bool stop);
   void plan_next_save(TimePoint now);

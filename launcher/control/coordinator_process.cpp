@@ -198,7 +198,7 @@ class CoordinatorProcess {
       const std::int64_t step = manifest.progress.step;
       auto published = guard("launcher", [&]() -> Result<void> {
         COX_TRY_VOID(checkpoint::publish(start_.checkpoint_directory, manifest));
-        return checkpoint::prune(start_.checkpoint_directory, job_->checkpoint.keep);
+        return checkpoint::prune(start_.checkpoint_directory, job_->checkpoint.keep, step);
       });
       events_.push(Published{step, published ? std::nullopt : std::optional<Error>(published.error())});
     });

@@ -201,10 +201,19 @@ TEST_CASE("the newest are kept") {
   static_cast<void>(save(directory.path(), 8, layouts()[0]));
   static_cast<void>(save(directory.path(), 12, layouts()[0]));
   fs::create_directory(directory / "step_of_mine");
-  REQUIRE(prune(directory.path(), 2));
+  REQUIRE(prune(directory.path(), 2, 11));
   for (const char* name : {"step_10", "step_11", "step_12.partial", "step_of_mine"})
     CHECK(fs::exists(directory / name));
   CHECK(std::distance(fs::directory_iterator(directory.path()), fs::directory_iterator()) == 4);
+}
+
+TEST_CASE("later checkpoints, which a run went back past, take no place of those that are kept") {
+  TempDir directory;
+  for (const std::int64_t step : {8, 9, 20}) publish_step(directory.path(), step, layouts()[0]);
+  REQUIRE(prune(directory.path(), 1, 9));
+  CHECK(fs::exists(directory / "step_9"));
+  CHECK(fs::exists(directory / "step_20"));
+  CHECK_FALSE(fs::exists(directory / "step_8"));
 }
 
 TEST_CASE("a disk that is full leaves no shard behind") {

@@ -606,6 +606,11 @@ TEST_CASE("without an interval of the job, checkpoints come by what they cost", 
   CHECK(bench.sent_to(10, control::AgentCommand::kSave).size() == 1);
   bench.tick(1);
   CHECK(bench.sent_to(10, control::AgentCommand::kSave).size() == 2);
+  // One that could not be written is not the last.
+  bench.saved(10, 0, 4, 0.5, "no space");
+  bench.saved(10, 1, 4);
+  bench.tick(148);
+  CHECK(bench.sent_to(10, control::AgentCommand::kSave).size() == 3);
 }
 
 TEST_CASE("a third node, or a second one with the same rank, is sent away", "[coordinator]") {
