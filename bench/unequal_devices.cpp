@@ -1,5 +1,5 @@
 // Unequal devices (`cpu@1.0,cpu@0.4`): the found plan against the best even plan, both measured in this run,
-// interleaved. Actions last 50 ms or longer, so that a cgroup's 10 ms period averages out. Issue row g.
+// interleaved. Actions last 50 ms or longer, so that a cgroup's period of 4 or 10 ms averages out. Issue row g.
 #include <cstdio>
 
 #include "bench/support/train_runs.h"

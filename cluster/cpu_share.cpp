@@ -24,9 +24,17 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::int64_t kPeriodMicroseconds = 10000;
 // The kernel takes no quota below a millisecond.
 constexpr std::int64_t kMinQuotaMicroseconds = 1000;
+// The shorter, the less two devices wait for each other's turns. A kernel of 250 ticks a second ends a turn at a tick:
+// four milliseconds are one, and less than that is not kept to.
+constexpr std::int64_t kShortPeriodMicroseconds = 4000, kPeriodMicroseconds = 10000;
+
+/// The shortest period whose quota the kernel takes.
+std::int64_t period_of(double cores) {
+  const bool fits = std::llround(cores * static_cast<double>(kShortPeriodMicroseconds)) >= kMinQuotaMicroseconds;
+  return fits ? kShortPeriodMicroseconds : kPeriodMicroseconds;
+}
 constexpr const char* kPrefix = "coxswain-";
 constexpr double kExitSeconds = 2;
 
@@ -98,8 +106,8 @@ class CgroupShare final : public CpuShare {
   }
 
   /// 0 or errno.
-  int limit(std::int64_t quota) const {
-    const std::string period = std::to_string(kPeriodMicroseconds);
+  int limit(std::int64_t quota, std::int64_t period_us) const {
+    const std::string period = std::to_string(period_us);
     if (version_ == 2) return write_file(folder_ / "cpu.max", std::to_string(quota) + " " + period);
     const int error = write_file(folder_ / "cpu.cfs_period_us", period);
     return error != 0 ? error : write_file(folder_ / "cpu.cfs_quota_us", std::to_string(quota));
@@ -145,7 +153,8 @@ std::vector<fs::path> candidates(const CgroupController& controller) {
 }  // namespace
 
 Result<std::unique_ptr<CpuShare>> make_cpu_share(const std::string& name, double cores, const fs::path& cgroup_root) {
-  const auto quota = static_cast<std::int64_t>(std::llround(cores * static_cast<double>(kPeriodMicroseconds)));
+  const std::int64_t period = period_of(cores);
+  const auto quota = static_cast<std::int64_t>(std::llround(cores * static_cast<double>(period)));
   if (!(cores > 0) || quota < kMinQuotaMicroseconds) {
     return Error{ErrorCode::InvalidArgument,
                  "CPU share is too small to be enforced",
@@ -172,7 +181,7 @@ Result<std::unique_ptr<CpuShare>> make_cpu_share(const std::string& name, double
     int error = ::mkdir(folder.c_str(), 0755) == 0 ? 0 : errno;
     if (error == 0) {
       auto share = std::make_unique<CgroupShare>(folder, controller->version);
-      error = share->limit(quota);
+      error = share->limit(quota, period);
       if (error == 0) return std::unique_ptr<CpuShare>(std::move(share));
     }
     if (first_failure.message.empty()) first_failure = cannot("CPU share cannot be enforced", folder, error);

@@ -18,7 +18,7 @@ namespace fs = std::filesystem;
 
 void put(const fs::path& path, const std::string& text) { std::ofstream(path) << text; }
 
-TEST_CASE("version 2: a folder with a quota of 10 ms periods", "[cpu_share]") {
+TEST_CASE("version 2: a folder with a quota of 4 ms periods, 10 ms where the quota were too small", "[cpu_share]") {
   const TempDir root;
   put(root / "cgroup.controllers", "cpu memory\n");
   auto share = make_cpu_share("rank 0/x", 0.4, root.path());
@@ -27,7 +27,12 @@ TEST_CASE("version 2: a folder with a quota of 10 ms periods", "[cpu_share]") {
   CHECK(folder.parent_path() == root.path());
   CHECK(folder.filename().string().rfind("coxswain-" + std::to_string(::getpid()) + "-", 0) == 0);
   CHECK(folder.filename().string().find("rank_0_x") != std::string::npos);
-  CHECK(read_small_file(folder / "cpu.max") == "4000 10000");
+  CHECK(read_small_file(folder / "cpu.max") == "1600 4000");
+  const auto small = make_cpu_share("rank 1", 0.24, root.path());
+  REQUIRE(small);
+  const fs::path of_small = fs::path((*small)->tasks_file()).parent_path();
+  CHECK(read_small_file(of_small / "cpu.max") == "2400 10000");
+  fs::remove(of_small / "cpu.max");
   CHECK(read_small_file(root / "cgroup.subtree_control") == "+cpu");
   REQUIRE((*share)->add_process(4711));
   CHECK(read_small_file((*share)->tasks_file()) == "4711");
@@ -50,8 +55,8 @@ TEST_CASE("two shares of one name are two folders", "[cpu_share]") {
   CHECK((*first)->tasks_file() != (*second)->tasks_file());
   for (auto* share : {&first, &second}) {
     const fs::path folder = fs::path((**share)->tasks_file()).parent_path();
-    CHECK(read_small_file(folder / "cpu.cfs_period_us") == "10000");
-    CHECK(read_small_file(folder / "cpu.cfs_quota_us") == "15000");
+    CHECK(read_small_file(folder / "cpu.cfs_period_us") == "4000");
+    CHECK(read_small_file(folder / "cpu.cfs_quota_us") == "6000");
     fs::remove(folder / "cpu.cfs_period_us");
     fs::remove(folder / "cpu.cfs_quota_us");
   }
