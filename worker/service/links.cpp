@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 
 #include "common/processor_time.h"
 
@@ -15,9 +16,12 @@ constexpr int kWarmUpRounds = 5, kLatencyRounds = 40, kBandwidthRounds = 5;
 constexpr std::int64_t kFirstBytes = 256 << 10, kLastBytes = 8 << 20;
 // A message that takes this long is longer than any burst that a rate limit lets through.
 constexpr double kLongSeconds = 0.25;
+// Inside a node a message is a copy: what a device's share of the cores gives for so long, not in one turn of it.
+constexpr double kCopySeconds = 0.1;
+constexpr std::int64_t kMostCopies = 1024;
 // About what lies between two collectives of a layer, where a layer is worth to be split.
 constexpr double kBurstSeconds = 3e-3;
-constexpr int kBursts = 12, kBusyRounds = 5;
+constexpr int kBursts = 12, kBusyRounds = 15;
 
 double seconds_since(TimePoint begin) { return std::chrono::duration<double>(steady_clock().now() - begin).count(); }
 
@@ -29,8 +33,12 @@ double median(std::vector<double> values) {
 /// One side of a measured pair.
 class Pair {
  public:
-  Pair(Communicator& world, int peer, Deadline deadline)
-      : world_(world), peer_(peer), deadline_(deadline), data_(static_cast<std::size_t>(kLastBytes)) {}
+  Pair(Communicator& world, int peer, bool same_node, Deadline deadline)
+      : world_(world),
+        peer_(peer),
+        same_node_(same_node),
+        deadline_(deadline),
+        data_(static_cast<std::size_t>(kLastBytes)) {}
 
   Result<LinkMeasurement> lead() {
     std::vector<double> rounds;
@@ -46,20 +54,23 @@ class Pair {
     measured.latency = Seconds(median(rounds) / 2);
 
     std::int64_t bytes = kFirstBytes;
-    COX_TRY(double seconds, timed_message(bytes));
+    COX_TRY(double seconds, timed_messages(bytes, 1));
     while (seconds < kLongSeconds && bytes < kLastBytes) {
       bytes *= 2;
-      COX_TRY(seconds, timed_message(bytes));
+      COX_TRY(seconds, timed_messages(bytes, 1));
     }
-    std::vector<double> times{seconds};
-    for (int round = 1; round < kBandwidthRounds && seconds < kLongSeconds; ++round) {
-      COX_TRY(const double again, timed_message(bytes));
+    const auto fill = static_cast<std::int64_t>(std::ceil(kCopySeconds / seconds));
+    const std::int64_t count = same_node_ ? std::clamp<std::int64_t>(fill, 1, kMostCopies) : 1;
+    std::vector<double> times;
+    if (count == 1) times.push_back(seconds);
+    while (times.size() < kBandwidthRounds && seconds < kLongSeconds) {
+      COX_TRY(const double again, timed_messages(bytes, count));
       times.push_back(again);
     }
-    COX_TRY_VOID(announce(0));
+    COX_TRY_VOID(announce(0, 0));
     // There and the small answer back: two latencies, one of which the message's own start is.
     const double transfer = std::max(median(times) - 2 * measured.latency.value, 1e-9);
-    measured.bandwidth = BytesPerSecond(static_cast<double>(bytes) / transfer);
+    measured.bandwidth = BytesPerSecond(static_cast<double>(bytes * count) / transfer);
     return measured;
   }
 
@@ -69,24 +80,27 @@ class Pair {
       COX_TRY_VOID(send(sizeof(std::int64_t)));
     }
     for (;;) {
-      std::int64_t bytes = 0;
-      COX_TRY_VOID(world_.recv({&bytes, 1, DType::Int64}, peer_, deadline_).wait(deadline_));
+      std::int64_t next[] = {0, 0};
+      COX_TRY_VOID(world_.recv({next, 2, DType::Int64}, peer_, deadline_).wait(deadline_));
+      const auto [bytes, count] = next;
       if (bytes <= 0 || bytes > kLastBytes) return {};
-      COX_TRY_VOID(receive(bytes));
+      for (std::int64_t i = 0; i < count; ++i) COX_TRY_VOID(receive(bytes));
       COX_TRY_VOID(send(sizeof(std::int64_t)));
     }
   }
 
  private:
-  Result<double> timed_message(std::int64_t bytes) {
-    COX_TRY_VOID(announce(bytes));
+  /// So many messages one after another, and an answer to the last.
+  Result<double> timed_messages(std::int64_t bytes, std::int64_t count) {
+    COX_TRY_VOID(announce(bytes, count));
     const TimePoint begin = steady_clock().now();
-    COX_TRY_VOID(send(bytes));
+    for (std::int64_t i = 0; i < count; ++i) COX_TRY_VOID(send(bytes));
     COX_TRY_VOID(receive(sizeof(std::int64_t)));
     return seconds_since(begin);
   }
-  Result<void> announce(std::int64_t bytes) {
-    return world_.send({&bytes, 1, DType::Int64}, peer_, deadline_).wait(deadline_);
+  Result<void> announce(std::int64_t bytes, std::int64_t count) {
+    std::int64_t next[] = {bytes, count};
+    return world_.send({next, 2, DType::Int64}, peer_, deadline_).wait(deadline_);
   }
   Result<void> send(std::int64_t bytes) {
     return world_.send({data_.data(), bytes, DType::UInt8}, peer_, deadline_).wait(deadline_);
@@ -97,6 +111,7 @@ class Pair {
 
   Communicator& world_;
   int peer_;
+  bool same_node_;
   Deadline deadline_;
   std::vector<std::byte> data_;
 };
@@ -202,12 +217,13 @@ Result<std::vector<LinkMeasurement>> measure_links(Communicator& world, const st
   std::vector<LinkMeasurement> measurements;
   COX_TRY(const Seconds busy, BusyPair(world, busy_partner(nodes, world.rank()), deadline).measure());
   for (const auto& [from, to] : link_pairs(nodes)) {
+    const bool same_node = nodes[static_cast<std::size_t>(from)] == nodes[static_cast<std::size_t>(to)];
     if (world.rank() == from) {
-      COX_TRY(LinkMeasurement measured, Pair(world, to, deadline).lead());
+      COX_TRY(LinkMeasurement measured, Pair(world, to, same_node, deadline).lead());
       measured.latency = std::max(measured.latency, busy);
       measurements.push_back(measured);
     } else if (world.rank() == to) {
-      COX_TRY_VOID(Pair(world, from, deadline).follow());
+      COX_TRY_VOID(Pair(world, from, same_node, deadline).follow());
     }
     // One pair at a time, so that none measures another's traffic.
     COX_TRY_VOID(world.barrier(deadline).wait(deadline));
