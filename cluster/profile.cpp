@@ -26,6 +26,7 @@ BlockTiming read_block(JsonReader& reader) {
   block.backward = Seconds(non_negative(reader, "backward_seconds"));
   block.saved = Bytes(reader.integer("saved_bytes", 0, kMaxBytes));
   block.transient = Bytes(reader.integer("transient_bytes", 0, kMaxBytes));
+  if (reader.has("expert_load_cv")) block.expert_load_cv = non_negative(reader, "expert_load_cv");
   return block;
 }
 
@@ -45,13 +46,12 @@ Profile::DeviceRates read_device(JsonReader& reader) {
 Json to_json(const Profile& profile) {
   JsonArray blocks, devices;
   for (const BlockTiming& block : profile.blocks) {
-    blocks.push_back(JsonObject{{"backward_seconds", block.backward.value},
-                                {"device_class", block.device_class},
-                                {"forward_seconds", block.forward.value},
-                                {"samples", block.samples},
-                                {"saved_bytes", block.saved.value},
-                                {"signature", block.signature},
-                                {"transient_bytes", block.transient.value}});
+    JsonObject json{{"backward_seconds", block.backward.value}, {"device_class", block.device_class},
+                    {"forward_seconds", block.forward.value},   {"samples", block.samples},
+                    {"saved_bytes", block.saved.value},         {"signature", block.signature},
+                    {"transient_bytes", block.transient.value}};
+    if (block.expert_load_cv >= 0) json["expert_load_cv"] = block.expert_load_cv;
+    blocks.push_back(std::move(json));
   }
   for (const Profile::DeviceRates& rates : profile.devices) {
     devices.push_back(JsonObject{{"action_overhead_seconds", rates.action_overhead.value},

@@ -16,9 +16,10 @@ struct BlockTiming {
   std::string device_class;  // DeviceClass::name
   std::int64_t samples = 0;  // local samples of one micro-batch
   Seconds forward{0};
-  Seconds backward{0};  // without recompute
-  Bytes saved{0};       // allocator bytes kept between forward and backward
-  Bytes transient{0};   // allocator peak above what was there before and is kept
+  Seconds backward{0};         // without recompute
+  Bytes saved{0};              // allocator bytes kept between forward and backward
+  Bytes transient{0};          // allocator peak above what was there before and is kept
+  double expert_load_cv = -1;  // standard deviation over mean of its experts' rows; negative: no experts, not known
 };
 
 struct Profile {

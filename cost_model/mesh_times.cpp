@@ -144,7 +144,7 @@ void add_expert_axis(const CostModel& cost, const BlockWork& work, const Mesh& m
   if (work.expert == 1) return;
   const double even = static_cast<double>(
       divided(cost.facts().dispatch_bytes(work.block, work.samples, work.precision), work.tensor * work.context).value);
-  const Bytes payload(std::llround(even * kExpertImbalance));
+  const Bytes payload(std::llround(even * cost.expert_imbalance(work)));
   const Ticks exchange = collective_ticks(cost, CollectiveKind::AllToAll, payload, mesh.expert_group);
   ticks.forward += 2 * exchange;
   ticks.backward += 2 * exchange;

@@ -82,6 +82,17 @@ class ProductionModel final : public CostModel {
   }
 
   bool costs_by_signature() const override { return true; }
+
+  double expert_imbalance(const BlockWork& work) const override {
+    const int count = facts().experts(work.block).count;
+    if (work.expert == 1 || work.expert > count) return 1;
+    const auto found =
+        timings_.find({graph_.blocks[static_cast<std::size_t>(work.block)].signature, device(work.device_class).name});
+    if (found == timings_.end()) return kExpertImbalance;
+    const std::int64_t all = work.expert_samples > 0 ? work.expert_samples : work.expert * work.samples;
+    const double load_cv = expert_load_cv(found->second, all);
+    return load_cv < 0 ? kExpertImbalance : expected_imbalance(count, work.expert, load_cv);
+  }
   Bytes communicator_memory(int device_class, const cluster::LinkClass& link) const override {
     return device(device_class).kind == cluster::DeviceKind::Cuda ? communicator_buffers(link) : Bytes(0);
   }
@@ -95,7 +106,7 @@ class ProductionModel final : public CostModel {
     const std::string& signature = graph_.blocks[static_cast<std::size_t>(work.block)].signature;
     const auto found = timings_.find({signature, device(work.device_class).name});
     const cluster::DeviceClass& here = device(work.device_class);
-    if (found == timings_.end()) return estimate_block_roofline(facts(), here, work);
+    if (found == timings_.end()) return estimate_block_roofline(facts(), here, work, expert_imbalance(work));
     return share_of_measured(interpolate_block(found->second, work.samples), work);
   }
 
@@ -107,7 +118,7 @@ class ProductionModel final : public CostModel {
     whole.expert_samples = 0;
     whole.expert_index = 0;
     const cluster::DeviceClass& here = device(work.device_class);
-    const BlockTime rules = estimate_block_roofline(facts(), here, work);
+    const BlockTime rules = estimate_block_roofline(facts(), here, work, expert_imbalance(work));
     BlockTime time = rules;
     time.measured = true;
     time.forward = measured.forward;

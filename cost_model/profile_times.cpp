@@ -72,4 +72,11 @@ double interpolation_uncertainty(const std::vector<const cluster::BlockTiming*>&
   return std::max(uncertainty(points, samples, forward_of), uncertainty(points, samples, backward_of));
 }
 
+double expert_load_cv(const std::vector<const cluster::BlockTiming*>& points, std::int64_t samples) {
+  COX_ENSURE(!points.empty());
+  for (const cluster::BlockTiming* point : points)
+    if (point->samples >= samples) return point->expert_load_cv;
+  return points.back()->expert_load_cv;
+}
+
 }  // namespace coxswain::cost_model

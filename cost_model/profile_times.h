@@ -15,5 +15,8 @@ namespace coxswain::cost_model {
 /// C12: half of what forward or backward may lie apart by what the points know, over the value; 0 at a measured number.
 [[nodiscard]] double interpolation_uncertainty(const std::vector<const cluster::BlockTiming*>& points,
                                                std::int64_t samples);
+/// C32: the experts' coefficient of variation at the first point of at least `samples`, else at the last; negative
+/// where the profile says nothing.
+[[nodiscard]] double expert_load_cv(const std::vector<const cluster::BlockTiming*>& points, std::int64_t samples);
 
 }  // namespace coxswain::cost_model

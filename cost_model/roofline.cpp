@@ -132,7 +132,8 @@ bool is_ring(const MeshFacts& mesh, int op) {
 }  // namespace
 
 // C11, C54
-BlockTime estimate_block_roofline(const ModelFacts& facts, const cluster::DeviceClass& device, const BlockWork& work) {
+BlockTime estimate_block_roofline(const ModelFacts& facts, const cluster::DeviceClass& device, const BlockWork& work,
+                                  double expert_imbalance) {
   BlockTime time;
   const model::ExpertForm form = expert_form(device);
   // C54: what a device of a mesh does is read off its own graph.
@@ -153,7 +154,7 @@ BlockTime estimate_block_roofline(const ModelFacts& facts, const cluster::Device
     held_experts = static_cast<double>(num_experts_at(experts.count, work.expert, work.expert_index)) /
                    static_cast<double>(experts.count);
     const std::int64_t all = work.expert_samples > 0 ? work.expert_samples : work.expert * work.samples;
-    routed = kExpertImbalance * held_experts * static_cast<double>(all) / static_cast<double>(work.samples);
+    routed = expert_imbalance * held_experts * static_cast<double>(all) / static_cast<double>(work.samples);
   }
   for (std::size_t i = 0; i < costs.size(); ++i) {
     // Views move nothing; the action overhead holds their bookkeeping. Collectives are priced by what they send.

@@ -4,6 +4,7 @@
 // where no profile speaks. Threads: pure. Source: docs/cost_model.md, C4, C5, C11, C13, C28.
 #include "cluster/resource_graph.h"
 #include "cost_model/cost_model.h"
+#include "cost_model/expert_load.h"
 #include "model/op_cost.h"
 
 namespace coxswain::cost_model {
@@ -17,18 +18,14 @@ namespace coxswain::cost_model {
 [[nodiscard]] Seconds estimate_op(const cluster::DeviceClass& device, plan::Precision precision,
                                   model::OpClass op_class, Flop flop, Bytes bytes);
 
-/// C32: tokens of the busiest device of an expert axis over the mean. Assumed: routers are trained with a balance loss,
-/// and systems give each expert 1.25 times its even share before they drop tokens (Fedus et al. 2022, Switch
-/// Transformers, capacity factor of table 1).
-inline constexpr double kExpertImbalance = 1.25;
-
 /// Libraries for accelerators and our CPU engine group the products of each expert.
 [[nodiscard]] model::ExpertForm expert_form(const cluster::DeviceClass& device);
 
 /// C11: sum of C4 over the block's operators, backward as input gradient and weight gradient one after the other; C28:
-/// the latter's part. On a context axis attention runs in as many pieces as there are devices (C29).
+/// the latter's part. On a context axis attention runs in as many pieces as there are devices (C29); on an expert axis
+/// the busiest device has `expert_imbalance` times the mean (C32).
 [[nodiscard]] BlockTime estimate_block_roofline(const ModelFacts& facts, const cluster::DeviceClass& device,
-                                                const BlockWork& work);
+                                                const BlockWork& work, double expert_imbalance = kExpertImbalance);
 
 /// C13: clipping and AdamW move 32 bytes a parameter (read parameter, gradient, two moments; write parameter and
 /// moments; read the gradient once more for the norm).

@@ -13,7 +13,7 @@ Profile make_profile() {
   profile.model_hash = "abc";
   profile.precision = "float16";
   profile.blocks = {{"s1", "cpu", 1, Seconds(0.1), Seconds(0.2), Bytes(10), Bytes(5)},
-                    {"s1", "cpu", 4, Seconds(0.3), Seconds(0.6), Bytes(40), Bytes(20)},
+                    {"s1", "cpu", 4, Seconds(0.3), Seconds(0.6), Bytes(40), Bytes(20), 0.25},
                     {"s2", "cpu", 1, Seconds(1), Seconds(2), Bytes(3), Bytes(4)}};
   profile.devices = {{"cpu", Seconds(1e-9), Seconds(2e-9), Seconds(1e-3), Seconds(1e-6), Bytes(1 << 20)}};
   return profile;
@@ -27,6 +27,8 @@ TEST_CASE("a profile comes back from its JSON", "[profile_test]") {
   REQUIRE(back.has_value());
   CHECK(to_text(to_json(*back)) == to_text(json));
   CHECK(back->blocks[1].backward.value == 0.6);
+  CHECK(back->blocks[1].expert_load_cv == 0.25);
+  CHECK(back->blocks[0].expert_load_cv < 0);  // not known
   CHECK(back->devices[0].base_memory.value == 1 << 20);
   CHECK(back->precision == "float16");
 }

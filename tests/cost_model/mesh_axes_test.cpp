@@ -244,6 +244,31 @@ TEST_CASE("C32: on an expert axis products with experts grow by the imbalance, t
   CHECK(rows > 0);
 }
 
+TEST_CASE("C32: a profile says how unevenly experts are chosen", "[mesh_axes]") {
+  Scene scene(true);
+  const model::ModelGraph& graph = scene.graph;
+  const auto resources =
+      make_cluster({make_device("d", 1 << 30, 1e6, 1e15)}, {2}, 1, make_link("l", 0, 1e9), make_link("o", 0, 1e9));
+  cluster::Profile profile;
+  const std::string& signature = graph.blocks[1].signature;
+  profile.blocks = {{signature, "d", 4, Seconds(1), Seconds(2), Bytes(0), Bytes(0), 0.3},
+                    {signature, "d", 8, Seconds(2), Seconds(4), Bytes(0), Bytes(0), 0.2}};
+  const BlockWork two{1, 0, 4, kFull, 1, 1, 2};
+  {
+    const auto cost = make_cost_model(graph, resources, &profile);
+    // Both replicas together have 8 samples; of 4 experts, two places.
+    CHECK(cost->expert_imbalance(two) == expected_imbalance(4, 2, 0.2));
+    CHECK(cost->expert_imbalance({1, 0, 4}) == 1);
+    CHECK(cost->estimate_block(two).forward > cost->estimate_block({1, 0, 4}).forward);
+  }
+  profile.blocks[1].expert_load_cv = 0;
+  const auto balanced = make_cost_model(graph, resources, &profile);
+  CHECK(balanced->estimate_block(two).forward.value == Approx(balanced->estimate_block({1, 0, 4}).forward.value));
+  profile.blocks[1].expert_load_cv = -1;
+  CHECK(make_cost_model(graph, resources, &profile)->expert_imbalance(two) == kExpertImbalance);
+  CHECK(make_cost_model(graph, resources, nullptr)->expert_imbalance(two) == kExpertImbalance);
+}
+
 TEST_CASE("C33: experts are held in parts and split over those who hold them", "[mesh_axes]") {
   const model::ModelGraph graph = make_decoder(true);
   const ModelFacts facts(graph);

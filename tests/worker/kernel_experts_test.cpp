@@ -3,6 +3,7 @@
 #include <ATen/ops/bincount.h>
 #include <ATen/ops/bmm.h>
 #include <ATen/ops/cumsum.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/equal.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/randint.h>
@@ -13,6 +14,7 @@
 #include "tests/worker/kernel_support.h"
 #include "worker/engine/caching_allocator.h"
 #include "worker/engine/expert_linear.h"
+#include "worker/engine/expert_load.h"
 #include "worker/engine/expert_parallel.h"
 #include "worker/engine/mesh_experts.h"
 #include "worker/engine/op_call.h"
@@ -122,6 +124,26 @@ TEST_CASE("the dispatcher knows the operators") {
   std::vector<c10::IValue> stack{input, weight, ends};
   handle->callBoxed(stack);
   CHECK(largest_difference(stack.at(0).toTensor(), input.mm(weight[0])) < 1e-6);
+}
+
+TEST_CASE("a watch sees how unevenly experts are chosen, forward alone") {
+  const at::Tensor table = at::randn({2, 3, 5}).set_requires_grad(true);
+  const auto run = [&](const std::vector<std::int64_t>& chosen) {
+    const at::Tensor indices = at::empty({static_cast<std::int64_t>(chosen.size())}, at::kLong);
+    std::copy(chosen.begin(), chosen.end(), indices.mutable_data_ptr<std::int64_t>());
+    const auto rows = static_cast<std::int64_t>(chosen.size());
+    const at::Tensor output = worker::expert_linear(at::randn({rows, 5}), table, indices);
+    torch::autograd::grad({output}, {table}, {at::randn({rows, 3})});
+  };
+  run({0, 1});
+  worker::ExpertLoadWatch watch;
+  CHECK(watch.take_squared_cv() == 0);
+  run({0, 0, 1, 0});  // 3 and 1 of a mean of 2
+  CHECK(watch.take_squared_cv() == 0.25);
+  run({0, 1});
+  run({1, 1});  // 0 and 2 of a mean of 1
+  CHECK(watch.take_squared_cv() == 0.5);
+  CHECK(watch.take_squared_cv() == 0);
 }
 
 TEST_CASE("an index that is no expert is named") {

@@ -6,6 +6,7 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/mm.h>
+#include <ATen/ops/mm_cpu_dispatch.h>
 #include <ATen/ops/zeros.h>
 #include <torch/csrc/autograd/function.h>
 #include <torch/csrc/autograd/functions/utils.h>
@@ -15,6 +16,8 @@
 #include <memory>
 #include <numeric>
 #include <utility>
+
+#include "worker/engine/expert_load.h"
 
 namespace coxswain::worker {
 namespace {
@@ -52,6 +55,12 @@ void put_rows(const at::Tensor& rows, const ExpertGroups& groups, std::int64_t f
     std::memcpy(target + groups.order[first + i] * bytes, source + i * bytes, bytes);
 }
 
+/// An expert has other rows each time. oneDNN makes a kernel for every new size, which costs more than it saves
+/// (products.h), so on a CPU libtorch's own product is taken.
+at::Tensor product(const at::Tensor& left, const at::Tensor& right) {
+  return left.is_cpu() ? at::cpu::mm(left, right) : at::mm(left, right);
+}
+
 /// Rows without an expert (past the last group) stay 0.
 at::Tensor make_output(std::int64_t rows, std::int64_t columns, const ExpertGroups& groups, const at::Tensor& like) {
   const bool all = static_cast<std::int64_t>(groups.order.size()) == rows;
@@ -62,7 +71,7 @@ at::Tensor make_output(std::int64_t rows, std::int64_t columns, const ExpertGrou
 at::Tensor run_forward(const at::Tensor& input, const at::Tensor& table, const ExpertGroups& groups) {
   at::Tensor output = make_output(input.size(0), table.size(1), groups, input);
   for_experts(groups, [&](std::int64_t expert, std::int64_t first, std::int64_t count) {
-    put_rows(at::mm(take_rows(input, groups, first, count), table.select(0, expert).t()), groups, first, output);
+    put_rows(product(take_rows(input, groups, first, count), table.select(0, expert).t()), groups, first, output);
   });
   return output;
 }
@@ -86,7 +95,7 @@ struct ExpertLinearBackward final : torch::autograd::Node {
                            : at::zeros(table.transpose(1, 2).sizes(), table.options()).transpose(1, 2);
     for_experts(*groups, [&](std::int64_t expert, std::int64_t first, std::int64_t count) {
       const at::Tensor rows = take_rows(incoming, *groups, first, count);
-      if (input_gradient.defined()) put_rows(at::mm(rows, table.select(0, expert)), *groups, first, input_gradient);
+      if (input_gradient.defined()) put_rows(product(rows, table.select(0, expert)), *groups, first, input_gradient);
       if (!table_gradient.defined()) return;
       at::Tensor target = table_gradient.select(0, expert);
       at::mm_out(target, rows.t(), take_rows(input, *groups, first, count));
@@ -114,6 +123,7 @@ at::Tensor run(const at::Tensor& given, const at::Tensor& table, ExpertGroups ma
   if (requires_grad) edges = torch::autograd::collect_next_edges(given, table);
   const at::NoGradGuard no_grad;
   const auto groups = std::make_shared<const ExpertGroups>(std::move(made));
+  watch_load(*groups);
   const at::Tensor input = given.detach().contiguous();
   at::Tensor output = run_forward(input, table.detach(), *groups);
   if (requires_grad) {

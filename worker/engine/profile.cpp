@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 #include <numeric>
 #include <tuple>
@@ -12,6 +13,7 @@
 #include "common/processor_time.h"
 #include "worker/engine/caching_allocator.h"
 #include "worker/engine/engine.h"
+#include "worker/engine/expert_load.h"
 #include "worker/engine/inputs.h"
 #include "worker/engine/libtorch_setup.h"
 #include "worker/engine/local_model.h"
@@ -39,6 +41,7 @@ double seconds_now() { return std::chrono::duration<double>(steady_clock().now()
 struct BlockPass {
   double forward = 0, backward = 0;
   std::int64_t saved = 0, transient = 0;
+  double squared_load_cv = 0;  // of its experts; 0: it has none
 };
 struct Pass {
   std::vector<BlockPass> blocks;
@@ -87,6 +90,7 @@ class Profiler {
       const double start = seconds_now();
       COX_TRY_VOID(local.runner().forward(batch, b, b + 1));
       block.forward = seconds_now() - start;
+      block.squared_load_cv = load_.take_squared_cv();
       const Bytes after = memory_in_use();
       block.saved = std::max<std::int64_t>(0, (after - before).value);
       block.transient = (memory_peak() - std::max(before, after)).value;
@@ -136,6 +140,7 @@ class Profiler {
 
  private:
   const StartBarrier& start_barrier_;
+  ExpertLoadWatch load_;
   std::optional<TrainingData> data_;
   std::int64_t step_ = 0;  // of the data and of dropout
 };
@@ -150,10 +155,12 @@ Pass average(std::vector<Pass> passes) {
     for (std::size_t b = 0; b < mean.blocks.size(); ++b) {
       mean.blocks[b].forward += passes[i].blocks[b].forward;
       mean.blocks[b].backward += passes[i].blocks[b].backward;
+      mean.blocks[b].squared_load_cv += passes[i].blocks[b].squared_load_cv;
     }
   for (BlockPass& block : mean.blocks) {
     block.forward /= static_cast<double>(to - from);
     block.backward /= static_cast<double>(to - from);
+    block.squared_load_cv /= static_cast<double>(to - from);
   }
   return mean;
 }
@@ -269,6 +276,7 @@ Result<cluster::Profile> profile(const model::ModelGraph& graph, const std::vect
         const BlockPass& block = pass.blocks[b - first];
         timing.forward += Seconds(block.forward);
         timing.backward += Seconds(block.backward);
+        timing.expert_load_cv = std::max(0.0, timing.expert_load_cv) + block.squared_load_cv;
         timing.saved = std::max(timing.saved, Bytes(block.saved));
         timing.transient = std::max(timing.transient, Bytes(block.transient));
         ++blocks;
@@ -280,6 +288,8 @@ Result<cluster::Profile> profile(const model::ModelGraph& graph, const std::vect
         timing.samples = count;
         timing.forward = timing.forward / static_cast<double>(blocks);
         timing.backward = timing.backward / static_cast<double>(blocks);
+        const double squared = timing.expert_load_cv / static_cast<double>(blocks);
+        timing.expert_load_cv = squared > 0 ? std::sqrt(squared) : -1;
         result.blocks.push_back(timing);
       }
     }
