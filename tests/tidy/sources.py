@@ -21,7 +21,7 @@ _RULES = [
     ("env", r"\b(secure_)?getenv\s*\(|\b(un)?setenv\s*\(|\bputenv\s*\(|\benviron\b", _PRODUCT_AND_TESTS, ("common/env.cpp",),
      "environment only through common/env"),
     ("clock", r"\b(steady_clock|system_clock|high_resolution_clock)::now\b|\bclock_gettime\s*\(|\bgettimeofday\s*\(", _PRODUCT,
-     ("common/clock.cpp",), "time only through Clock"),
+     ("common/clock.cpp", "common/processor_time.cpp"), "time only through Clock"),
     # abort() and terminate() without a qualifier are methods of ours as well.
     ("exit", r"(?<![\w.>:])((std)?::)?(exit|_exit|_Exit|quick_exit)\s*\(|(?<![\w>])(std)?::(abort|terminate)\s*\(", _PRODUCT,
      ("main.cpp",), "only main ends a process"),

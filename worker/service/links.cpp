@@ -126,37 +126,32 @@ void compute_for(double seconds) {
   }
 }
 
-/// The other one of two ranks that come one after the other by nodes, so that most are of one node; -1: none is left.
-int busy_partner(const std::vector<std::string>& nodes, int rank) {
-  std::vector<int> order;
-  for (int r = 0; r < static_cast<int>(nodes.size()); ++r) order.push_back(r);
-  std::stable_sort(order.begin(), order.end(), [&](int a, int b) {
-    return nodes[static_cast<std::size_t>(a)] < nodes[static_cast<std::size_t>(b)];
-  });
-  const auto at = static_cast<std::size_t>(std::find(order.begin(), order.end(), rank) - order.begin());
-  const std::size_t other = at ^ 1U;
-  return other < order.size() ? order[other] : -1;
-}
-
-/// What a message each way adds to the computing between two ranks, the slower one's, all ranks being busy.
-class BusyPair {
+/// What each step of a collective adds to the computing between two of them, all ranks being busy: everyone waits for
+/// the last one's turn.
+class BusyNode {
  public:
-  BusyPair(Communicator& world, int partner, Deadline deadline)
-      : world_(world), partner_(partner), deadline_(deadline) {}
+  BusyNode(Communicator& world, const std::vector<std::string>& nodes, Deadline deadline)
+      : world_(world), deadline_(deadline) {
+    for (int rank = 0; rank < static_cast<int>(nodes.size()); ++rank) {
+      if (rank != world.rank() &&
+          nodes[static_cast<std::size_t>(rank)] == nodes[static_cast<std::size_t>(world.rank())])
+        peers_.push_back(rank);
+    }
+  }
 
-  /// The mean of all pairs: how the turns of two ranks lie to each other is chance, and another one in the next run.
+  /// The mean over all ranks: how their turns lie to each other is chance, and another one in the next run.
   Result<Seconds> measure() {
     std::vector<double> added;
     for (int i = 0; i < kBusyRounds; ++i) {
       COX_TRY(const double together, round(true));
-      COX_TRY(double alone, round(false));
-      if (partner_ < 0) continue;
-      COX_TRY(const double other, exchange(alone));
-      added.push_back(together - std::max(alone, other));
+      COX_TRY(const double alone, round(false));
+      COX_TRY(const double slowest, meet(alone));
+      added.push_back(together - slowest);
     }
     float sums[] = {0, 0};
-    if (partner_ >= 0) {
-      sums[0] = static_cast<float>(median(std::move(added)));
+    if (!peers_.empty()) {
+      // A ring of P takes P - 1 steps (docs/cost_model.md, C7).
+      sums[0] = static_cast<float>(median(std::move(added)) / static_cast<double>(peers_.size()));
       sums[1] = 1;
     }
     COX_TRY_VOID(world_.all_reduce({sums, 2, DType::Float32}, collective::ReduceOp::Sum, deadline_).wait(deadline_));
@@ -164,28 +159,34 @@ class BusyPair {
   }
 
  private:
+  /// Seconds of a burst of computing, followed by a meeting of the node's ranks where it `meets`.
   Result<double> round(bool meets) {
     const TimePoint begin = steady_clock().now();
     for (int burst = 0; burst < kBursts; ++burst) {
       compute_for(kBurstSeconds);
-      if (!meets || partner_ < 0) continue;
-      COX_TRY(const double other, exchange(0));
-      static_cast<void>(other);
+      if (!meets) continue;
+      COX_TRY(const double slowest, meet(0));
+      static_cast<void>(slowest);
     }
     return seconds_since(begin) / kBursts;
   }
-  Result<double> exchange(double value) {
-    double other = 0;
-    collective::Handle sent = world_.send({&value, sizeof value, DType::UInt8}, partner_, deadline_);
-    collective::Handle received = world_.recv({&other, sizeof other, DType::UInt8}, partner_, deadline_);
-    COX_TRY_VOID(sent.wait(deadline_));
-    COX_TRY_VOID(received.wait(deadline_));
-    return other;
+  /// The greatest of the node's values.
+  Result<double> meet(double value) {
+    if (peers_.empty()) return value;
+    std::vector<double> others(peers_.size(), 0);
+    std::vector<collective::PointToPoint> transfers;
+    using Kind = collective::PointToPoint::Kind;
+    for (std::size_t i = 0; i < peers_.size(); ++i) {
+      transfers.push_back({Kind::Send, peers_[i], {&value, sizeof value, DType::UInt8}});
+      transfers.push_back({Kind::Receive, peers_[i], {&others[i], sizeof value, DType::UInt8}});
+    }
+    COX_TRY_VOID(world_.exchange(std::move(transfers), deadline_).wait(deadline_));
+    return std::max(value, *std::max_element(others.begin(), others.end()));
   }
 
   Communicator& world_;
-  int partner_;
   Deadline deadline_;
+  std::vector<int> peers_;
 };
 
 }  // namespace
@@ -215,7 +216,7 @@ std::vector<std::pair<int, int>> link_pairs(const std::vector<std::string>& node
 Result<std::vector<LinkMeasurement>> measure_links(Communicator& world, const std::vector<std::string>& nodes,
                                                    Deadline deadline) {
   std::vector<LinkMeasurement> measurements;
-  COX_TRY(const Seconds busy, BusyPair(world, busy_partner(nodes, world.rank()), deadline).measure());
+  COX_TRY(const Seconds busy, BusyNode(world, nodes, deadline).measure());
   for (const auto& [from, to] : link_pairs(nodes)) {
     const bool same_node = nodes[static_cast<std::size_t>(from)] == nodes[static_cast<std::size_t>(to)];
     if (world.rank() == from) {

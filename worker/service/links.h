@@ -1,8 +1,8 @@
 #pragma once
 // Latency and bandwidth between ranks, measured through the communicator that training will use: for each node one pair
 // of its ranks, for each two nodes one pair across. Threads: one; every rank calls it together.
-// Latency is what a message costs ranks that compute before it and after it, as in training: a rank that has a share of
-// a core waits for its turn, and for that of the other one.
+// Latency is what a step of a collective costs ranks that compute before it and after it, as in training: a rank that
+// has a share of a core waits for its turn, and for that of the last one.
 #include <string>
 #include <vector>
 
