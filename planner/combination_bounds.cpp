@@ -223,8 +223,10 @@ Cost work_of_space(const SearchSpace& space) {
   std::vector<std::vector<UnitKind>> kinds;
   for (const Pool& pool : space.pools) {
     kinds.emplace_back();
+    const std::int64_t of_class = cluster::num_devices(space.request->cost->resources(), pool.device_class);
     for (const Axes axes : space.axes[static_cast<std::size_t>(pool.device_class)]) {
-      for (const int expert : space.experts) kinds.back().push_back({pool.device_class, axes, expert});
+      for (const int expert : space.experts)
+        if (std::int64_t{expert} * axes.size() <= of_class) kinds.back().push_back({pool.device_class, axes, expert});
     }
   }
   // The largest micro-batch has the best rates of all.

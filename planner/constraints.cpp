@@ -26,6 +26,19 @@ std::vector<std::string> split_alternatives(const std::string& text) {
   return parts;
 }
 
+/// `tensor=4,data=1,2` as `tensor=4` and `data=1,2`. What follows csv: is a file's name, whatever is in it.
+std::vector<std::string> split_constraints(const std::string& text) {
+  if (text.find("=csv:") != std::string::npos) return {text};
+  std::vector<std::string> constraints;
+  for (const std::string& part : split_alternatives(text)) {
+    if (constraints.empty() || part.find('=') != std::string::npos)
+      constraints.push_back(part);
+    else
+      constraints.back() += "," + part;
+  }
+  return constraints;
+}
+
 class Parser {
  public:
   void read(const std::string& text) {
@@ -169,7 +182,8 @@ class Parser {
 
 Result<Constraints> parse_constraints(const std::vector<std::string>& texts) {
   Parser parser;
-  for (const std::string& text : texts) parser.read(text);
+  for (const std::string& text : texts)
+    for (const std::string& constraint : split_constraints(text)) parser.read(constraint);
   return parser.finish();
 }
 

@@ -125,7 +125,8 @@ void add_plan_command(CLI::App& app, Action& action) {
   command->add_option("--devices", options->planning.devices, "devices to probe: `2xcpu`, `cpu@1.0,cpu@0.4`, `auto`");
   command
       ->add_option("--constrain", options->planning.constraints,
-                   "KEY=VALUE[,VALUE...], repeatable: data tensor pipeline context expert zero micro samples recompute "
+                   "KEY=VALUE[,VALUE...][,KEY=...], repeatable: data tensor pipeline context expert zero micro samples "
+                   "recompute "
                    "schedule offload cuts")
       ->take_all();
   command->add_option("--profile", options->planning.profile_file, "profile.json of `launch probe --job` or of a run");

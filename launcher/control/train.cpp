@@ -170,6 +170,10 @@ Result<TrainOutcome> run_train(const TrainRequest& request) {
   COX_TRY(std::string model_hash, check_files(request.job));
   // Read again by the coordinator; here it fails before anything starts.
   if (auto merged = merge_constraints(request.job.constraints, request.constraints); !merged) return merged.error();
+  const std::filesystem::path plan_file = request.plan_file.empty() ? request.job.plan_file : request.plan_file;
+  if (!plan_file.empty()) {
+    if (auto plan = load_plan(plan_file.string()); !plan) return plan.error();
+  }
   COX_TRY_VOID(check_devices(request.devices, request.processes_per_node));
   COX_TRY(Prepared prepared,
           prepare(RunMode::Train, nodes, request.devices, request.processes_per_node, request.worker_program));
@@ -181,7 +185,7 @@ Result<TrainOutcome> run_train(const TrainRequest& request) {
   coordinator.job_file = absolute_or_empty(request.job.file);
   coordinator.job_text = to_yaml(request.job);
   coordinator.constraints = with_absolute_paths(request.constraints);
-  coordinator.plan_file = absolute_or_empty(request.plan_file.empty() ? request.job.plan_file : request.plan_file);
+  coordinator.plan_file = absolute_or_empty(plan_file);
   coordinator.cluster_file = absolute_or_empty(request.cluster_file);
   COX_TRY_VOID(set_checkpoints(coordinator, request, outcome.run_dir, std::move(model_hash)));
   const bool existed = std::filesystem::exists(outcome.run_dir);

@@ -239,6 +239,11 @@ class Planning(Case):
         self.assert_fails(result, 65, "cluster", "plan.json")
         self.assert_nothing_left()
 
+    def test_a_plan_that_is_not_there_is_named_before_anything_starts(self):
+        result = launch("train", self.job(), "--plan", "nowhere.json", "--devices", "2xcpu", "--run-dir", "run", folder=self.folder)
+        self.assert_fails(result, 65, "nowhere.json")
+        self.assertFalse((self.folder / "run").exists())
+
     def test_unknown_constraints_list_the_known_ones(self):
         self.assert_fails(self.plan("--constrain", "speed=9"), 65, "schedule")
 

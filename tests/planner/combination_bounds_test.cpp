@@ -1,6 +1,8 @@
 // Bounds that order the outer loop.
 #include "planner/combination_bounds.h"
 
+#include "cost_model/cost_model.h"
+#include "model/load.h"
 #include "tests/planner/random_instance.h"
 
 #include <catch2/catch.hpp>
@@ -42,4 +44,38 @@ TEST_CASE("C24: one stage is all work on its units, more stages wait to fill", "
   CHECK(seconds(ramp_bound(*space, one)) == Approx(24 * 12 / (6 * 1.75)));
   // C23: 24 devices.
   CHECK(seconds(work_of_space(*space)) == Approx(12));
+}
+
+TEST_CASE("C23: axes that together need more devices than there are have no part in the bound",
+          "[combination_bounds_test]") {
+  const auto graph = model::build_from_config(JsonObject{{"model_type", "mixtral"},
+                                                         {"num_hidden_layers", 2},
+                                                         {"num_attention_heads", 8},
+                                                         {"num_key_value_heads", 2},
+                                                         {"hidden_size", 64},
+                                                         {"intermediate_size", 96},
+                                                         {"vocab_size", 64},
+                                                         {"max_position_embeddings", 16},
+                                                         {"num_local_experts", 4},
+                                                         {"num_experts_per_tok", 2}},
+                                              {.sequence_length = 16});
+  REQUIRE(graph);
+  const auto resources = make_cluster({make_device("d", std::int64_t{1} << 40)}, {4}, 1, make_link("l", 1e-6, 1e9),
+                                      make_link("o", 1e-6, 1e8));
+  const auto cost = cost_model::make_cost_model(*graph, resources, nullptr);
+  Request request;
+  request.cost = cost.get();
+  request.global_batch = 8;
+  request.capabilities = plan::kPlannable;
+  request.constraints.tensor = {2};
+  auto space = make_search_space(request);
+  REQUIRE(space.has_value());
+  // Two devices for each of four groups of experts would be eight.
+  REQUIRE(std::find(space->experts.begin(), space->experts.end(), 4) != space->experts.end());
+  const SpanCosts spans(*cost, request.precision, RecomputeRule::Free, {});
+  space->spans = &spans;
+  const Cost bound = work_of_space(*space);
+  CHECK(bound > 0);
+  space->experts = {1, 2};
+  CHECK(work_of_space(*space) == bound);
 }

@@ -21,6 +21,16 @@ TEST_CASE("keys, aliases, alternatives and lists are read", "[constraints_test]"
   CHECK(parse_constraints({"cuts=even"})->cuts == "even");
 }
 
+TEST_CASE("several constraints may stand in one text", "[constraints_test]") {
+  const auto found = parse_constraints({"tensor=4,data=1,2,cuts=[2,5],recompute=[0,3]", "micro=2"});
+  REQUIRE(found.has_value());
+  CHECK(found->tensor == std::vector<int>{4});
+  CHECK(found->data == std::vector<int>{1, 2});
+  CHECK(found->cuts == "[2,5]");
+  CHECK(found->recompute == "[0,3]");
+  CHECK(found->micro == std::vector<std::int64_t>{2});
+}
+
 TEST_CASE("every bad constraint is named at once", "[constraints_test]") {
   const auto found = parse_constraints({"dp", "colour=1", "micro=x", "micro=0", "schedule=best", "cuts=[5,2]",
                                         "recompute=some", "samples=20", "zero=4", "offload=disk"});
