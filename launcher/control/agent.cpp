@@ -22,6 +22,10 @@ constexpr int kEvidenceLines = 8;
 constexpr double kLastWordsSeconds = 0.3;
 // mpirun kills the other ranks itself when one dies; beyond this we do.
 constexpr double kMpiAbortSeconds = 1.0;
+// A rank that is stopped (SIGSTOP) at so many looks in a row answers nobody, and its peers wait for it. Looks are
+// counted, not seconds: an agent that was stopped with its ranks and goes on with them finds none overdue.
+constexpr double kLookSeconds = 0.5;
+constexpr int kStoppedLooks = 6;
 
 TimePoint after(TimePoint now, double seconds) {
   return now + std::chrono::duration_cast<TimePoint::duration>(std::chrono::duration<double>(seconds));
@@ -39,6 +43,7 @@ struct Agent::Rank {
   TimePoint last_words_until{};
   std::string error_json;
   bool peer_lost = false;
+  int stopped_looks = 0;  // in a row
 };
 
 struct Agent::Generation {
@@ -50,6 +55,7 @@ struct Agent::Generation {
   int first_gone = -1;  // under mpirun: the rank whose stream ended first, unfinished
   bool stopping = false;
   std::optional<TimePoint> kill_at;
+  TimePoint look_at{};  // at ranks that are stopped
   std::int64_t oom_kills = 0;
 
   [[nodiscard]] int number() const { return start.work().generation(); }
@@ -307,7 +313,7 @@ void Agent::settle(Rank& rank, TimePoint now) {
   if (!rank.exit->signalled && rank.stream_open && now < rank.last_words_until) return;
   rank.ended = true;
   const bool clean = rank.finished && !rank.exit->signalled && rank.exit->number == 0;
-  report_exit(rank, describe_exit(*rank.exit, killed_for_memory()), clean);
+  report_exit(rank, cause_of(rank, *rank.exit), clean);
   end_if_done();
 }
 
@@ -323,9 +329,14 @@ void Agent::settle_mpi(TimePoint) {
     rank.ended = true;
     const bool first = generation_->first_gone < 0 || rank.rank == generation_->first_gone;
     if (!clean && !first) rank.peer_lost = true;
-    report_exit(rank, describe_exit(of_rank, killed_for_memory()), clean && rank.finished);
+    report_exit(rank, cause_of(rank, of_rank), clean && rank.finished);
   }
   end_if_done();
+}
+
+std::string Agent::cause_of(const Rank& rank, const ProcessExit& exit) const {
+  if (rank.stopped_looks >= kStoppedLooks) return "stopped (SIGSTOP) for 3 s";
+  return describe_exit(exit, killed_for_memory());
 }
 
 void Agent::report_exit(Rank& rank, const std::string& cause, bool clean) {
@@ -355,11 +366,21 @@ void Agent::end_if_done() {
 
 void Agent::kill_all(int signal) {
   if (generation_->mpirun_pid > 0) spawner_.send_signal(generation_->mpirun_pid, signal);
-  for (const Rank& rank : generation_->ranks) {
-    if (!generation_->mpi && rank.pid > 0) spawner_.send_signal(rank.pid, signal);
-    // Under mpirun a rank is nobody's child here: killed by the pid that it gave over its authenticated stream while
-    // the stream is open, so that the number cannot have been given to another process.
-    if (generation_->mpi && rank.stream_open && rank.pid > 0) ::kill(rank.pid, signal);
+  for (const Rank& rank : generation_->ranks) kill_rank(rank, signal);
+}
+
+void Agent::kill_rank(const Rank& rank, int signal) {
+  if (!generation_->mpi && rank.pid > 0) spawner_.send_signal(rank.pid, signal);
+  // Under mpirun a rank is nobody's child here: killed by the pid that it gave over its authenticated stream while
+  // the stream is open, so that the number cannot have been given to another process.
+  if (generation_->mpi && rank.stream_open && rank.pid > 0) ::kill(rank.pid, signal);
+}
+
+void Agent::end_stopped_ranks() {
+  for (Rank& rank : generation_->ranks) {
+    if (rank.pid == 0 || rank.exit || rank.ended || rank.stopped_looks >= kStoppedLooks) continue;
+    rank.stopped_looks = spawner_.is_stopped(rank.pid) ? rank.stopped_looks + 1 : 0;
+    if (rank.stopped_looks == kStoppedLooks) kill_rank(rank, SIGKILL);
   }
 }
 
@@ -405,6 +426,10 @@ void Agent::on_tick(TimePoint now) {
   if (generation_->kill_at && now >= *generation_->kill_at) {
     generation_->kill_at.reset();
     kill_all(SIGKILL);
+  }
+  if (!generation_->stopping && now >= generation_->look_at) {
+    generation_->look_at = after(now, kLookSeconds);
+    end_stopped_ranks();
   }
   for (std::size_t i = 0; generation_ && i < generation_->ranks.size(); ++i) settle(generation_->ranks[i], now);
 }

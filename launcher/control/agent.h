@@ -46,7 +46,7 @@ class Agent {
   void on_process_exit(const ProcessExit& exit, TimePoint now);
   void on_coordinator_lost(TimePoint now);
   void on_signal(int number, TimePoint now);
-  /// Kill deadlines; call at least every 0.1 s.
+  /// Kill deadlines, and ranks that are stopped; call at least every 0.1 s.
   void on_tick(TimePoint now);
 
   /// The run is over and every worker is gone.
@@ -64,6 +64,9 @@ class Agent {
   Result<void> spawn_mpirun(Generation& generation);
   void stop(double grace_seconds, TimePoint now);
   void kill_all(int signal);
+  void kill_rank(const Rank& rank, int signal);
+  void end_stopped_ranks();
+  [[nodiscard]] std::string cause_of(const Rank& rank, const ProcessExit& exit) const;
   void settle(Rank& rank, TimePoint now);
   void settle_mpi(TimePoint now);
   void report_exit(Rank& rank, const std::string& cause, bool clean);

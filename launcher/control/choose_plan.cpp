@@ -1,5 +1,6 @@
 #include "launcher/control/choose_plan.h"
 
+#include <algorithm>
 #include <cstdio>
 
 #include "common/clock.h"
@@ -96,6 +97,16 @@ void tell_what_is_left_out(planner::Request request, const planner::PlanResult& 
   log(LogLevel::Info, "plan", "left out, " + why + ": " + wider->summary + ", a step " + percent + " % shorter");
 }
 
+double longest_compute_action(const plan::Plan& plan, const cost_model::Simulation& simulation) {
+  double longest = 0;
+  for (const cost_model::SimulatedAction& one : simulation.actions) {
+    const plan::Action& action =
+        plan.roles[static_cast<std::size_t>(one.role)].actions[static_cast<std::size_t>(one.action)];
+    if (plan::is_compute(action.kind)) longest = std::max(longest, one.end - one.start);
+  }
+  return longest;
+}
+
 /// The same simulation that the estimate is from, action by action.
 Result<cost_model::TraceBasis> prepare_trace(const TraceSteps& steps, const PlanChoice& choice,
                                              const PlanningInputs& inputs, const Measurements& measurements) {
@@ -158,6 +169,8 @@ Result<PlanChoice> choose_plan(const CoordinatorStart& start, const Job& job, co
     choice.search_seconds = result.search_seconds;
     choice.plan_file = planner::to_json(result);
   }
+  COX_TRY(const auto simulation, cost_model::simulate(*inputs.cost, choice.plan));
+  choice.chosen.longest_action_seconds = longest_compute_action(choice.plan, simulation);
   choice.summary = planner::summarize(choice.plan);
   choice.chosen.plan_json = to_text(plan::to_json(choice.plan));
   choice.chosen.steps = job.steps;

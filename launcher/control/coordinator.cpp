@@ -1,7 +1,6 @@
 #include "launcher/control/coordinator.h"
 
 #include <algorithm>
-#include <cmath>
 #include <cstdlib>
 
 #include "common/ensure.h"
@@ -21,12 +20,9 @@ constexpr double kLastWordsSeconds = 0.5;
 constexpr double kKillSeconds = 0.6;
 // Ranks that finished the last step end by themselves.
 constexpr double kGoodbyeSeconds = 10;
-// So many restarts within this time as the job allows.
-constexpr double kRestartWindowSeconds = 3600;
-// The same step failing this often in the same way will fail again.
-constexpr int kSameFailures = 3;
-// Before the second restart in a row, doubled for each further one, up to the last.
-constexpr double kFirstBackOffSeconds = 1, kLastBackOffSeconds = 60;
+// A compute action that runs longer makes no progress: so many times what the longest one is predicted to take, and
+// never so short that the first actions of a process, or a machine that is busy, look like it.
+constexpr double kHungFactor = 10, kLeastHungSeconds = 30;
 // The first checkpoint, which shows what one costs.
 constexpr double kFirstSaveSeconds = 60;
 
@@ -80,13 +76,6 @@ struct Coordinator::Node {
   bool gone = false, running = false;
 };
 
-struct Coordinator::OpenSave {
-  checkpoint::Progress progress;
-  std::vector<std::optional<checkpoint::Shard>> shards;  // by rank
-  std::vector<char> told;
-  std::optional<Error> error;  // of the first rank that could not write
-};
-
 struct Coordinator::Failure {
   int rank = -1;  // -1: of a node, or of the run itself
   int node = -1;
@@ -98,7 +87,7 @@ struct Coordinator::Failure {
 };
 
 Coordinator::Coordinator(CoordinatorSettings settings)
-    : settings_(std::move(settings)), last_step_(settings_.first_step) {}
+    : settings_(std::move(settings)), restarts_(settings_.max_restarts), last_step_(settings_.first_step) {}
 Coordinator::~Coordinator() = default;
 
 std::vector<Decision> Coordinator::take() { return std::exchange(decisions_, {}); }
@@ -215,6 +204,7 @@ void Coordinator::start_generation(const std::string& work_bytes, const std::vec
   common.mutable_work()->set_backend(backend_);
   common.mutable_work()->set_world_size(static_cast<int>(ranks.size()));
   common.mutable_work()->set_plan_json(plan_json);
+  if (phase_ == Phase::Training) common.mutable_work()->set_action_timeout_seconds(action_timeout_);
   for (const auto& [name, value] : settings_.environment) (*common.mutable_environment())[name] = value;
   common.set_master_addr(settings_.master_addr);
   common.set_num_nodes(static_cast<int>(nodes_.size()));
@@ -327,31 +317,22 @@ void Coordinator::flush_steps(TimePoint now) {
 void Coordinator::on_saved(int rank, std::string_view bytes, TimePoint now) {
   control::ShardSaved saved;
   saved.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()));
-  OpenSave& open = open_saves_[saved.step()];
-  open.shards.resize(ranks_.size());
-  open.told.resize(ranks_.size(), 0);
-  const auto index = static_cast<std::size_t>(rank);
-  open.told[index] = 1;
-  open.progress = {saved.step(),          saved.next_sample(),     saved.loss_scale(), saved.steps_since_scaled(),
-                   saved.skipped_steps(), saved.skipped_in_a_row()};
+  const checkpoint::Progress progress{saved.step(),          saved.next_sample(),
+                                      saved.loss_scale(),    saved.steps_since_scaled(),
+                                      saved.skipped_steps(), saved.skipped_in_a_row()};
   save_costs_.stall = std::max(save_costs_.stall, Seconds(saved.copy_seconds()));
   save_costs_.written = std::max(save_costs_.written, Seconds(saved.copy_seconds() + saved.write_seconds()));
-  if (saved.shard_json().empty()) {
-    if (!open.error) open.error = proto::error_from_text(saved.error_json());
-  } else if (auto shard = checkpoint::shard_from_json(parse_json(saved.shard_json()).value_or(Json()))) {
-    open.shards[index] = std::move(*shard);
-  } else if (!open.error) {
-    open.error = shard.error();
-  }
-  if (std::find(open.told.begin(), open.told.end(), 0) != open.told.end()) return;
-  PublishCheckpoint publish{open.progress, {}};
-  for (auto& shard : open.shards)
-    if (shard) publish.shards.push_back(std::move(*shard));
-  if (open.error) {
-    checkpoint_failed(open.progress.step, Error(*open.error));
+  auto shard = saved.shard_json().empty()
+                   ? Result<checkpoint::Shard>(proto::error_from_text(saved.error_json()))
+                   : checkpoint::shard_from_json(parse_json(saved.shard_json()).value_or(Json()));
+  auto complete = open_saves_.add(rank, static_cast<int>(ranks_.size()), progress, std::move(shard));
+  if (!complete) return;
+  if (complete->error) {
+    checkpoint_failed(progress.step, *complete->error);
     plan_next_save(now);
   } else {
-    decisions_.emplace_back(std::move(publish));
+    ++publishing_;
+    decisions_.emplace_back(PublishCheckpoint{progress, std::move(complete->shards)});
   }
 }
 
@@ -359,16 +340,15 @@ void Coordinator::checkpoint_failed(std::int64_t step, const Error& error) {
   JsonObject event{{"type", "checkpoint_failed"}, {"step", step}, {"cause", error.message}, {"where", error.path}};
   if (!error.got.empty()) event["got"] = error.got;
   record(std::move(event));
-  open_saves_.erase(step);
+  open_saves_.close(step);
 }
 
 std::vector<Decision> Coordinator::checkpoint_published(std::int64_t step, std::optional<Error> error, TimePoint now) {
-  const auto found = open_saves_.find(step);
-  if (found == open_saves_.end()) return take();
+  --publishing_;
   if (error) {
     checkpoint_failed(step, *error);
   } else {
-    open_saves_.erase(found);
+    open_saves_.close(step);
     last_saved_ = std::max(last_saved_, step);
     record(JsonObject{{"type", "checkpoint_saved"},
                       {"step", step},
@@ -392,7 +372,7 @@ void Coordinator::plan_next_save(TimePoint now) {
   save_at_.reset();
   if (!settings_.saves || settings_.save_every > 0 || phase_ != Phase::Training || !training_since_) return;
   const Seconds elapsed(std::chrono::duration<double>(now - *training_since_).count());
-  save_at_ = after(now, save_interval(save_costs_, elapsed, static_cast<int>(restarts_.size())).value);
+  save_at_ = after(now, save_interval(save_costs_, elapsed, restarts_.count()).value);
 }
 
 void Coordinator::on_exit(int node, std::string_view bytes, TimePoint now) {
@@ -446,24 +426,15 @@ void Coordinator::fail(Failure failure, TimePoint now) {
 bool Coordinator::may_restart(const Failure& failure, TimePoint now) const {
   if (phase_ != Phase::Training || stop_signal_ != 0 || failure.rank < 0) return false;
   if (failure.error && is_bad_input(failure.error->code)) return false;
-  if (same_failures(failure) + 1 >= kSameFailures) return false;
-  const auto recent = std::count_if(restarts_.begin(), restarts_.end(),
-                                    [&](TimePoint at) { return now < after(at, kRestartWindowSeconds); });
-  return recent < settings_.max_restarts;
+  return restarts_.allows(point_of(failure), now);
 }
 
-/// Which rank met it first is chance.
-std::string Coordinator::kind_of(const Failure& failure) {
-  return failure.error ? std::string(to_text(failure.error->code)) : failure.cause;
+FailurePoint Coordinator::point_of(const Failure& failure) const {
+  return {last_step_, failure.error ? std::string(to_text(failure.error->code)) : failure.cause};
 }
 
-/// How often before the step after the last one failed like this.
-int Coordinator::same_failures(const Failure& failure) const {
-  return static_cast<int>(std::count(failed_at_.begin(), failed_at_.end(), std::pair(last_step_, kind_of(failure))));
-}
-
-bool Coordinator::fails_the_same() const {
-  return failure_ && failure_->rank >= 0 && same_failures(*failure_) + 1 >= kSameFailures;
+bool Coordinator::is_hopeless() const {
+  return failure_ && failure_->rank >= 0 && restarts_.is_hopeless(point_of(*failure_));
 }
 
 /// A generation ends with all its processes, so that nothing of it is left to meet the next one.
@@ -473,8 +444,7 @@ void Coordinator::stop_for_restart(TimePoint now) {
     failed_since_ = now;
     failed_step_ = last_step_;
   }
-  failed_at_.emplace_back(last_step_, kind_of(*failure_));
-  restarts_.push_back(now);
+  restarts_.add(point_of(*failure_), now);
   stop_everything(0, now, Phase::Stopping);
 }
 
@@ -483,11 +453,9 @@ std::vector<Decision> Coordinator::recovery_found(const RecoveryPoint& point, Ti
   for (const Error& rejected : point.rejected)
     record(JsonObject{{"type", "checkpoint_rejected"}, {"cause", rejected.message}, {"where", rejected.path}});
   recovery_ = point;
-  double wait = 0;
-  if (failed_at_.size() > 1)
-    wait = std::min(kLastBackOffSeconds, kFirstBackOffSeconds * std::exp2(static_cast<double>(failed_at_.size() - 2)));
-  start_at_ = after(now, wait);
-  if (wait == 0) start_again(now);
+  const Seconds wait = restarts_.back_off();
+  start_at_ = after(now, wait.value);
+  if (wait == Seconds(0)) start_again(now);
   return take();
 }
 
@@ -503,7 +471,7 @@ void Coordinator::start_again(TimePoint now) {
                     {"failed_rank", failure_->rank},
                     {"failed_node", failure_->node},
                     {"cause", failure_->cause},
-                    {"restarts", static_cast<int>(restarts_.size())}});
+                    {"restarts", restarts_.count()}});
   failure_.reset();
   last_step_ = recovery_.step;
   control::Work work;
@@ -520,7 +488,7 @@ void Coordinator::tell_recovered(std::int64_t step, TimePoint now) {
                     {"seconds", std::chrono::duration<double>(now - *failed_since_).count()},
                     {"steps_lost", failed_step_ - recovery_.step}});
   failed_since_.reset();
-  failed_at_.clear();
+  restarts_.recovered();
 }
 
 void Coordinator::stop_everything(double grace_seconds, TimePoint now, Phase then) {
@@ -554,8 +522,9 @@ void Coordinator::finish_if_done(TimePoint now) {
     if (suspected_ || !open_saves_.empty()) return;
     end_run(now);
   } else if (phase_ == Phase::Stopping) {
-    phase_ = Phase::Recovering;
     end_by_.reset();
+    if (publishing_ > 0) return;
+    phase_ = Phase::Recovering;
     open_steps_.clear();
     open_saves_.clear();
     decisions_.emplace_back(FindCheckpoint{});
@@ -579,6 +548,7 @@ std::vector<Decision> Coordinator::plan_chosen(const ChosenPlan& plan, TimePoint
                     {"nodes", static_cast<int>(nodes_.size())}});
   training_since_ = now;
   plan_json_ = plan.plan_json;
+  action_timeout_ = std::max(kLeastHungSeconds, kHungFactor * plan.longest_action_seconds);
   if (settings_.saves && settings_.save_every == 0) save_at_ = after(now, kFirstSaveSeconds);
   start_generation(settings_.train_work, plan.ranks, plan.plan_json, now);
   return take();
@@ -658,7 +628,7 @@ void Coordinator::end_run(TimePoint) {
   RunEnded ended;
   if (failure_) {
     ended.error = make_error(*failure_);
-    ended.exit_code = fails_the_same() ? ExitCode::Hopeless : exit_code_for(ended.error->code);
+    ended.exit_code = is_hopeless() ? ExitCode::Hopeless : exit_code_for(ended.error->code);
   } else if (stop_signal_ != 0) {
     ended.signal = stop_signal_;
     const bool saved = last_saved_ == last_step_;
@@ -732,7 +702,7 @@ Error Coordinator::make_error(const Failure& failure) const {
     if (failure.error->code == ErrorCode::Internal) error.code = ErrorCode::Internal;
     error.details.push_back(*failure.error);
   }
-  if (fails_the_same())
+  if (is_hopeless())
     error.hint = "step " + std::to_string(last_step_ + 1) + " failed " + std::to_string(kSameFailures) +
                  " times like this: mend the cause, then " + settings_.resume_hint;
   else

@@ -18,6 +18,8 @@
 #include "common/exit_code.h"
 #include "common/json.h"
 #include "launcher/control/local_start.h"
+#include "launcher/control/open_saves.h"
+#include "launcher/control/restarts.h"
 #include "launcher/control/save_interval.h"
 
 namespace coxswain::launcher {
@@ -34,6 +36,7 @@ struct ChosenPlan {
   std::string plan_json;
   std::vector<RankBinding> ranks;
   std::int64_t steps = 0;
+  double longest_action_seconds = 0;  // predicted, of one compute action
 };
 
 /// When a rank's actions ran in a traced step; control.proto says what the clock's numbers mean.
@@ -75,8 +78,8 @@ struct PublishCheckpoint {
   checkpoint::Progress progress;
   std::vector<checkpoint::Shard> shards;
 };
-/// Every process of the generation is gone: look for the newest whole checkpoint (in another thread), then call
-/// recovery_found.
+/// Every process of the generation is gone and its checkpoints are published: look for the newest whole checkpoint (in
+/// another thread), then call recovery_found.
 struct FindCheckpoint {};
 /// Where a generation begins.
 struct RecoveryPoint {
@@ -122,7 +125,7 @@ struct CoordinatorSettings {
   std::int64_t save_every = 0;  // steps; 0: by save_interval
   std::int64_t first_step = 0;  // that was taken before this run; 0: none
   std::string resume_hint;      // how to go on from what was saved
-  int max_restarts = 0;         // within kRestartWindowSeconds
+  int max_restarts = 0;         // within an hour
 };
 
 class Coordinator {
@@ -151,7 +154,6 @@ class Coordinator {
   struct Rank;
   struct Node;
   struct Failure;
-  struct OpenSave;
   void join(int agent, std::string_view hello, TimePoint now);
   void start_measuring(TimePoint now);
   void start_planning();
@@ -170,9 +172,8 @@ class Coordinator {
   void suspect(Failure failure, TimePoint now);
   void fail(Failure failure, TimePoint now);
   [[nodiscard]] bool may_restart(const Failure& failure, TimePoint now) const;
-  [[nodiscard]] static std::string kind_of(const Failure& failure);
-  [[nodiscard]] int same_failures(const Failure& failure) const;
-  [[nodiscard]] bool fails_the_same() const;
+  [[nodiscard]] FailurePoint point_of(const Failure& failure) const;
+  [[nodiscard]] bool is_hopeless() const;
   void stop_for_restart(TimePoint now);
   void start_again(TimePoint now);
   void tell_recovered(std::int64_t step, TimePoint now);
@@ -194,14 +195,15 @@ class Coordinator {
   Measurements measurements_;
   std::unique_ptr<Failure> suspected_, failure_;
   std::string plan_json_;
-  std::vector<TimePoint> restarts_;
-  std::vector<std::pair<std::int64_t, std::string>> failed_at_;  // step and kind, since the step before went well
-  std::optional<TimePoint> failed_since_, start_at_;             // of a recovery that is under way
-  std::int64_t failed_step_ = 0;                                 // the last one taken before
+  double action_timeout_ = 0;  // seconds
+  Restarts restarts_;
+  std::optional<TimePoint> failed_since_, start_at_;  // of a recovery that is under way
+  std::int64_t failed_step_ = 0;                      // the last one taken before
   RecoveryPoint recovery_;
   std::optional<TimePoint> suspect_until_, end_by_, stop_by_;
   std::map<std::int64_t, std::vector<std::string>> open_steps_;  // serialised StepReport by rank, per step
-  std::map<std::int64_t, OpenSave> open_saves_;                  // by step, until it is published
+  OpenSaves open_saves_;
+  int publishing_ = 0;  // checkpoints, which the next generation waits for
   std::optional<TimePoint> save_at_, training_since_;
   SaveCosts save_costs_;
   std::int64_t last_step_ = 0, last_saved_ = -1, total_steps_ = 0;

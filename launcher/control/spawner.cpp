@@ -12,6 +12,7 @@
 #include <cerrno>
 #include <condition_variable>
 #include <cstring>
+#include <fstream>
 #include <mutex>
 #include <set>
 #include <thread>
@@ -193,6 +194,15 @@ class ProcessSpawner final : public Spawner {
     if (!alive_.contains(pid)) return;
     // Before the child has made its group, the signal to the group finds nobody.
     if (::kill(-pid, signal) != 0) ::kill(pid, signal);
+  }
+
+  bool is_stopped(int pid) const override {
+    // pid (name) state ...; a name may hold anything, brackets too.
+    std::ifstream file("/proc/" + std::to_string(pid) + "/stat");
+    std::string status;
+    std::getline(file, status);
+    const std::size_t name_end = status.rfind(')');
+    return name_end != std::string::npos && status.compare(name_end + 1, 2, " T") == 0;
   }
 
  private:

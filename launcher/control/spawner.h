@@ -42,6 +42,8 @@ class Spawner {
   [[nodiscard]] virtual Result<int> spawn(const SpawnRequest& request) = 0;
   /// Sends `signal` to a child and its process group; nothing when it has ended.
   virtual void send_signal(int pid, int signal) = 0;
+  /// The process stands still by a signal (SIGSTOP, a terminal); one that a debugger holds does not count.
+  [[nodiscard]] virtual bool is_stopped(int pid) const = 0;
 };
 
 /// `on_exit` runs on the spawner's own thread, once for each child. The destructor kills what still lives and waits for

@@ -2,6 +2,7 @@
 
 #include <csignal>
 #include <fstream>
+#include <set>
 
 #include "proto/control.pb.h"
 #include "proto/error_json.h"
@@ -24,9 +25,11 @@ class FakeSpawner final : public Spawner {
     return 1000 + static_cast<int>(requests.size()) - 1;
   }
   void send_signal(int pid, int signal) override { signals.emplace_back(pid, signal); }
+  bool is_stopped(int pid) const override { return stopped.contains(pid); }
 
   std::vector<SpawnRequest> requests;
   std::vector<std::pair<int, int>> signals;
+  std::set<int> stopped;
   int refuse_after = -1;
 };
 
@@ -234,6 +237,38 @@ TEST_CASE("stop is SIGTERM, then SIGKILL after the grace; with no grace SIGKILL 
   now.start(1);
   now.stop(0);
   CHECK(now.spawner.signals == std::vector<std::pair<int, int>>{{1000, SIGKILL}, {1001, SIGKILL}});
+}
+
+TEST_CASE("a rank that is stopped for 3 s is ended and named, one that goes on is not", "[agent]") {
+  Bench bench;
+  bench.start(1);
+  bench.hello(2, 1000);
+  bench.hello(3, 1001);
+  bench.spawner.stopped = {1000, 1001};
+  for (int i = 0; i < 20; ++i) bench.tick(0.1);
+  bench.spawner.stopped = {1001};
+  for (int i = 0; i < 4; ++i) bench.tick(0.1);
+  CHECK(bench.spawner.signals.empty());
+  for (int i = 0; i < 10; ++i) bench.tick(0.1);
+  REQUIRE(bench.spawner.signals == std::vector<std::pair<int, int>>{{1001, SIGKILL}});
+  bench.exits(1001, true, SIGKILL);
+  REQUIRE(bench.exit_reports.size() == 1);
+  CHECK(bench.exit_reports[0].rank() == 3);
+  CHECK(bench.exit_reports[0].cause() == "stopped (SIGSTOP) for 3 s");
+  CHECK_FALSE(bench.exit_reports[0].peer_lost());
+}
+
+TEST_CASE("an agent that stood still with its ranks ends none of them", "[agent]") {
+  Bench bench;
+  bench.start(1);
+  bench.hello(2, 1000);
+  bench.tick(0.5);
+  bench.spawner.stopped = {1000};
+  bench.tick(3600);  // one look, whatever the clock says
+  bench.tick(0.5);
+  bench.spawner.stopped.clear();
+  bench.tick(0.5);
+  CHECK(bench.spawner.signals.empty());
 }
 
 TEST_CASE("a worker that cannot be started is told, and the others are ended", "[agent]") {

@@ -302,6 +302,20 @@ TEST_CASE("kill -9 of a worker, the agent or the coordinator ends everything wit
   if (victim == "coordinator") CHECK(scene.err().find("the coordinator died: signal 9 (SIGKILL)") != std::string::npos);
 }
 
+TEST_CASE("a worker that is stopped is named, and leaves nothing behind", "[process]") {
+  Scene scene("hold");
+  const int launch = scene.start();
+  scene.await_steps();
+  const std::vector<int> pids = scene.everybody(launch);
+  const int pid = scene.find(pids, "fake_worker");
+  REQUIRE(::kill(pid, SIGSTOP) == 0);
+  CHECK(scene.wait(launch) == 1);
+  scene.none_remains(pids);
+  INFO(scene.err());
+  REQUIRE(scene.events("worker_failed").size() == 1);
+  CHECK(scene.events("worker_failed")[0]["cause"].string() == "stopped (SIGSTOP) for 3 s");
+}
+
 TEST_CASE("kill -9 of launch itself leaves no process behind", "[process]") {
   Scene scene("hold");
   const int launch = scene.start();

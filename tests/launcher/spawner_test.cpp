@@ -1,6 +1,7 @@
 #include "launcher/control/spawner.h"
 
 #include <signal.h>
+#include <sys/wait.h>
 
 #include "common/bytes_io.h"
 #include "launcher/control/event_queue.h"
@@ -91,6 +92,18 @@ TEST_CASE("a signal ends the child's whole group, the destructor ends the rest",
   REQUIRE(other);
   bench.spawner.reset();
   CHECK(::kill(*other, 0) != 0);
+}
+
+TEST_CASE("a child that a signal stopped is known, and one that goes on", "[spawner]") {
+  Bench bench;
+  const auto pid = bench.spawner->spawn(bench.shell("kill -STOP $$; exit 4"));
+  REQUIRE(pid);
+  siginfo_t info{};
+  REQUIRE(::waitid(P_PID, static_cast<id_t>(*pid), &info, WSTOPPED | WNOWAIT) == 0);
+  CHECK(bench.spawner->is_stopped(*pid));
+  bench.spawner->send_signal(*pid, SIGCONT);
+  CHECK(bench.wait().number == 4);
+  CHECK_FALSE(bench.spawner->is_stopped(*pid));
 }
 
 TEST_CASE("the last lines of a log, without control characters", "[exit_cause]") {

@@ -6,6 +6,7 @@ cox_test(launcher LABELS unit process LINK yaml-cpp)
 if(TARGET launcher_test)
   # They hold no libtorch; taken alone, so that the test needs none.
   target_sources(launcher_test PRIVATE ${PROJECT_SOURCE_DIR}/worker/service/links.cpp
-                                       ${PROJECT_SOURCE_DIR}/worker/service/clock_offset.cpp)
+                                       ${PROJECT_SOURCE_DIR}/worker/service/clock_offset.cpp
+                                       ${PROJECT_SOURCE_DIR}/worker/service/action_watch.cpp)
   add_dependencies(launcher_test launch fake_worker)
 endif()

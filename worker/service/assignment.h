@@ -32,6 +32,7 @@ struct Assignment {
   std::string checkpoint_from;        // a folder to go on from; empty: none
   std::vector<std::int64_t> profile_samples;
   Seconds rates_budget{0}, profile_budget{0}, step_timeout{0}, connect_timeout{0};
+  Seconds action_timeout{0};  // of one compute action; 0: it is not watched
 };
 
 /// `command`: a serialised WorkerCommand that holds an assignment. Errors: Internal.

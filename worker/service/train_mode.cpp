@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <chrono>
+#include <cstdio>
 #include <fstream>
 #include <optional>
 
@@ -10,7 +11,9 @@
 #include "plan/layout/mesh_groups.h"
 #include "plan/program.h"
 #include "proto/control.pb.h"
+#include "proto/error_json.h"
 #include "worker/engine/engine.h"
+#include "worker/service/action_watch.h"
 #include "worker/service/checkpoint_saver.h"
 #include "worker/service/clock_offset.h"
 #include "worker/service/modes.h"
@@ -75,8 +78,11 @@ class Trainer {
     const int stage = plan::place_of(plan_, assignment_.rank).stage;
     evaluation_program_ =
         plan::make_rank_program(plan_, graph_, assignment_.rank, plan::evaluation_actions(plan_, stage));
-    executor_.emplace(program_, *engine_, world_->communicators(), steady_clock());
-    evaluation_executor_.emplace(evaluation_program_, *engine_, world_->communicators(), steady_clock());
+    if (assignment_.action_timeout > Seconds(0))
+      watch_.emplace(*engine_, assignment_.action_timeout, [this](const HungAction& hung) { report_hung(hung); });
+    executor::Compute& compute = watch_ ? static_cast<executor::Compute&>(*watch_) : *engine_;
+    executor_.emplace(program_, compute, world_->communicators(), steady_clock());
+    evaluation_executor_.emplace(evaluation_program_, compute, world_->communicators(), steady_clock());
     if (!assignment_.checkpoint_directory.empty()) {
       COX_TRY(saver_,
               CheckpointSaver::make(assignment_.checkpoint_directory, *engine_, world_->all(), step_deadline()));
@@ -99,6 +105,23 @@ class Trainer {
 
  private:
   [[nodiscard]] Deadline step_deadline() const { return Deadline::after(steady_clock(), assignment_.step_timeout); }
+
+  /// On the watch's thread. The coordinator ends this process: nothing here can.
+  void report_hung(const HungAction& hung) {
+    char limit[48], got[64];
+    std::snprintf(limit, sizeof limit, "at most %.3g s", assignment_.action_timeout.value);
+    std::snprintf(got, sizeof got, "%.3g s so far, %s", hung.running.value, hung.spins ? "computing" : "waiting");
+    const Error error{ErrorCode::DeadlineExceeded,
+                      "an action makes no progress",
+                      "rank " + std::to_string(assignment_.rank) + ", " + plan::to_text(hung.action),
+                      limit,
+                      got,
+                      hung.spins ? "" : "see the other ranks: inside a mesh it waits for them"};
+    control::WorkerReport report;
+    report.mutable_failure()->set_error_json(proto::error_to_text(error));
+    report.mutable_failure()->set_peer_lost(!hung.spins);
+    link_.report(report);
+  }
 
   /// The coordinator has verified it.
   Result<void> load_checkpoint() {
@@ -194,6 +217,7 @@ class Trainer {
   std::unique_ptr<World> world_;
   std::unique_ptr<Engine> engine_;
   plan::RankProgram program_, evaluation_program_;
+  std::optional<ActionWatch> watch_;
   std::optional<executor::Executor> executor_, evaluation_executor_;
   ClockOffset clock_offset_;
   std::optional<CheckpointSaver> saver_;

@@ -1,0 +1,26 @@
+#include "launcher/control/open_saves.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace coxswain::launcher {
+
+std::optional<CompleteSave> OpenSaves::add(int rank, int num_ranks, const checkpoint::Progress& progress,
+                                           Result<checkpoint::Shard> shard) {
+  Save& save = saves_[progress.step];
+  save.shards.resize(static_cast<std::size_t>(num_ranks));
+  save.told.resize(static_cast<std::size_t>(num_ranks), 0);
+  const auto index = static_cast<std::size_t>(rank);
+  save.told[index] = 1;
+  if (shard)
+    save.shards[index] = std::move(*shard);
+  else if (!save.error)
+    save.error = shard.error();
+  if (std::find(save.told.begin(), save.told.end(), 0) != save.told.end()) return std::nullopt;
+  CompleteSave complete{progress, {}, save.error};
+  for (auto& written : save.shards)
+    if (written) complete.shards.push_back(std::move(*written));
+  return complete;
+}
+
+}  // namespace coxswain::launcher

@@ -1,0 +1,196 @@
+#pragma once
+// A coordinator with agents that answer as told. Used by the tests of coordinator.
+#include "launcher/control/coordinator.h"
+#include "proto/control.pb.h"
+#include "proto/error_json.h"
+#include "tests/support/manual_clock.h"
+
+#include <catch2/catch.hpp>
+
+namespace coxswain::launcher {
+
+/// Keeps what was decided.
+class Bench {
+ public:
+  explicit Bench(int num_nodes, double shutdown_timeout = 30, bool saves = false, std::int64_t save_every = 0,
+                 int max_restarts = 0)
+      : core_(settings(num_nodes, shutdown_timeout, saves, save_every, max_restarts)) {}
+
+  void join(int agent, int num_devices, int node_rank = -1) {
+    control::AgentReport report;
+    auto& hello = *report.mutable_hello();
+    hello.set_node_rank(node_rank);
+    hello.set_host("host" + std::to_string(agent));
+    hello.set_cores(2);
+    hello.set_memory_bytes(1 << 30);
+    for (int i = 0; i < num_devices; ++i) {
+      auto& device = *hello.add_devices();
+      device.set_kind("cpu");
+      device.set_cores(1.0);
+      device.set_name("model");
+      device.set_memory_bytes(1 << 29);
+    }
+    take(core_.agent_report(agent, report.SerializeAsString(), clock.now()));
+  }
+  void worker(int agent, int rank, const control::WorkerReport& worker_report) {
+    control::AgentReport report;
+    report.mutable_worker()->set_rank(rank);
+    *report.mutable_worker()->mutable_report() = worker_report;
+    take(core_.agent_report(agent, report.SerializeAsString(), clock.now()));
+  }
+  void measured(int agent, int rank) {
+    control::WorkerReport report;
+    report.mutable_measured()->set_memory_bytes_per_second(1);
+    worker(agent, rank, report);
+    finished(agent, rank);
+  }
+  void finished(int agent, int rank) {
+    control::WorkerReport report;
+    report.mutable_finished();
+    worker(agent, rank, report);
+  }
+  void step(int agent, int rank, std::int64_t number, double seconds = 0.01) {
+    control::WorkerReport report;
+    report.mutable_step()->set_step(number);
+    report.mutable_step()->set_loss(2.5);
+    report.mutable_step()->set_step_seconds(seconds);
+    report.mutable_step()->set_bubble_fraction(0.1 * (rank + 1));
+    report.mutable_step()->set_peak_memory_bytes(100 * (rank + 1));
+    worker(agent, rank, report);
+  }
+  void saved(int agent, int rank, std::int64_t step, double copy_seconds = 0.5, const std::string& error = "") {
+    control::WorkerReport report;
+    control::ShardSaved& saved = *report.mutable_saved();
+    saved.set_step(step);
+    saved.set_next_sample(8 * step);
+    saved.set_copy_seconds(copy_seconds);
+    saved.set_write_seconds(4);
+    const checkpoint::Shard shard{
+        "rank_" + std::to_string(rank), Bytes(1), "sum", {checkpoint::whole_piece("p" + std::to_string(rank), {2})}};
+    if (error.empty())
+      saved.set_shard_json(to_text(checkpoint::to_json(shard)));
+    else
+      saved.set_error_json(proto::error_to_text({ErrorCode::FailedPrecondition, error, "disk", "", "", ""}));
+    worker(agent, rank, report);
+  }
+  void published(std::int64_t step, std::optional<Error> error = {}) {
+    take(core_.checkpoint_published(step, std::move(error), clock.now()));
+  }
+  void recover(const std::string& folder, std::int64_t step) {
+    REQUIRE(looked_for_checkpoint);
+    looked_for_checkpoint = false;
+    take(core_.recovery_found({folder, step, {}}, clock.now()));
+  }
+  /// A rank dies, and its agents let the generation go.
+  void fail_and_end(int num_nodes, int rank, const std::string& cause = "signal 9") {
+    exit(10 + rank / 2, rank, cause, false);
+    for (int n = 0; n < num_nodes; ++n) ended(10 + n);
+  }
+  void failure_report(int agent, int rank, ErrorCode code, bool peer_lost) {
+    control::WorkerReport report;
+    report.mutable_failure()->set_error_json(
+        proto::error_to_text({code, "rank " + std::to_string(rank) + " says", "", "", "", ""}));
+    report.mutable_failure()->set_peer_lost(peer_lost);
+    worker(agent, rank, report);
+  }
+  void exit(int agent, int rank, const std::string& cause, bool clean, bool peer_lost = false,
+            ErrorCode said = ErrorCode::Unknown) {
+    control::AgentReport report;
+    auto& exit = *report.mutable_exit();
+    exit.set_generation(generation);
+    exit.set_rank(rank);
+    exit.set_cause(cause);
+    exit.set_clean(clean);
+    exit.set_peer_lost(peer_lost);
+    if (said != ErrorCode::Unknown)
+      exit.set_error_json(proto::error_to_text({said, "rank " + std::to_string(rank) + " says", "", "", "", ""}));
+    exit.set_evidence("last words of " + std::to_string(rank));
+    exit.set_log("logs/" + std::to_string(rank) + "/stderr");
+    take(core_.agent_report(agent, report.SerializeAsString(), clock.now()));
+  }
+  void ended(int agent) {
+    control::AgentReport report;
+    report.mutable_ended()->set_generation(generation);
+    take(core_.agent_report(agent, report.SerializeAsString(), clock.now()));
+  }
+  void gone(int agent) { take(core_.agent_gone(agent, "its agent died", clock.now())); }
+  void tick(double seconds) {
+    clock.advance(Seconds(seconds));
+    take(core_.tick(clock.now()));
+  }
+  void stop(int signal) { take(core_.stop_requested(signal, clock.now())); }
+
+  /// Agents 10, 11, ... with two devices each, measured, and a plan over all of them.
+  void train(int num_nodes) {
+    for (int n = 0; n < num_nodes; ++n) join(10 + n, 2);
+    for (int r = 0; r < 2 * num_nodes; ++r) measured(10 + r / 2, r);
+    for (int n = 0; n < num_nodes; ++n) ended(10 + n);
+    REQUIRE(asked_for_plan);
+    ChosenPlan plan;
+    plan.plan_json = "{}";
+    plan.steps = 100;
+    plan.longest_action_seconds = longest_action;
+    plan.ranks = core_.measurements().ranks;
+    generation = 1;
+    take(core_.plan_chosen(plan, clock.now()));
+  }
+
+  [[nodiscard]] std::vector<control::AgentCommand> sent_to(int agent, control::AgentCommand::KindCase kind) const {
+    std::vector<control::AgentCommand> found;
+    for (const auto& [to, command] : commands) {
+      if (to == agent && command.kind_case() == kind) found.push_back(command);
+    }
+    return found;
+  }
+  [[nodiscard]] std::vector<Json> events_of(const std::string& type) const {
+    std::vector<Json> found;
+    for (const Json& event : events) {
+      if (event["type"].string() == type) found.push_back(event);
+    }
+    return found;
+  }
+
+  ManualClock clock;
+  int generation = 0;
+  double longest_action = 0.1;
+  bool asked_for_plan = false, looked_for_checkpoint = false;
+  std::vector<std::pair<int, control::AgentCommand>> commands;
+  std::vector<Json> events;
+  std::vector<StepRow> rows;
+  std::vector<PublishCheckpoint> publications;
+  std::optional<RunEnded> result;
+  Coordinator& core() { return core_; }
+
+ private:
+  static CoordinatorSettings settings(int num_nodes, double shutdown_timeout, bool saves, std::int64_t save_every,
+                                      int max_restarts) {
+    CoordinatorSettings made;
+    made.num_nodes = num_nodes;
+    made.run_id = "run";
+    made.shutdown_timeout_seconds = shutdown_timeout;
+    made.saves = saves;
+    made.save_every = save_every;
+    made.max_restarts = max_restarts;
+    made.resume_hint = "go on";
+    return made;
+  }
+  void take(std::vector<Decision> decisions) {
+    for (Decision& decision : decisions) {
+      if (auto* send = std::get_if<SendCommand>(&decision)) {
+        control::AgentCommand command;
+        REQUIRE(command.ParseFromString(send->body));
+        commands.emplace_back(send->agent, command);
+      }
+      if (std::holds_alternative<ChoosePlan>(decision)) asked_for_plan = true;
+      if (std::holds_alternative<FindCheckpoint>(decision)) looked_for_checkpoint = true;
+      if (auto* event = std::get_if<RecordEvent>(&decision)) events.push_back(event->event);
+      if (auto* row = std::get_if<RecordStep>(&decision)) rows.push_back(row->row);
+      if (auto* publication = std::get_if<PublishCheckpoint>(&decision)) publications.push_back(*publication);
+      if (auto* ended = std::get_if<RunEnded>(&decision)) result = *ended;
+    }
+  }
+
+  Coordinator core_;
+};
+
+}  // namespace coxswain::launcher
