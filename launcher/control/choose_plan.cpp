@@ -27,7 +27,8 @@ std::vector<Error> memory_problems(const plan::Estimate& estimate) {
   return problems;
 }
 
-Result<void> take_given_plan(PlanChoice& choice, const std::string& file, const PlanningInputs& inputs) {
+Result<cost_model::Simulation> take_given_plan(PlanChoice& choice, const std::string& file,
+                                               const PlanningInputs& inputs) {
   COX_TRY(choice.plan, load_plan(file));
   const std::string model_hash = model::model_hash(inputs.graph),
                     cluster_hash = cluster::cluster_hash(inputs.resources);
@@ -62,13 +63,13 @@ Result<void> take_given_plan(PlanChoice& choice, const std::string& file, const 
                             file);
   }
   COX_TRY(auto simulation, cost_model::simulate(*inputs.cost, choice.plan));
-  choice.estimate = std::move(simulation.estimate);
+  choice.estimate = simulation.estimate;
   if (auto problems = memory_problems(choice.estimate); !problems.empty()) {
     return with_path_prefix(combine_errors(ErrorCode::ResourceExhausted, "the plan does not fit", std::move(problems)),
                             file);
   }
   choice.plan_file = JsonObject{{"plan", plan::to_json(choice.plan)}, {"estimate", plan::to_json(choice.estimate)}};
-  return {};
+  return simulation;
 }
 
 }  // namespace
@@ -109,11 +110,12 @@ double longest_compute_action(const plan::Plan& plan, const cost_model::Simulati
 
 /// The same simulation that the estimate is from, action by action.
 Result<cost_model::TraceBasis> prepare_trace(const TraceSteps& steps, const PlanChoice& choice,
-                                             const PlanningInputs& inputs, const Measurements& measurements) {
+                                             cost_model::Simulation simulation, const PlanningInputs& inputs,
+                                             const Measurements& measurements) {
   COX_TRY_VOID(check_trace_size(choice.plan, steps));
   cost_model::TraceBasis basis;
   basis.plan = choice.plan;
-  COX_TRY(basis.predicted, cost_model::simulate(*inputs.cost, choice.plan));
+  basis.predicted = std::move(simulation);
   basis.groups = plan::make_groups(choice.plan, inputs.graph);
   for (const RankBinding& binding : choice.chosen.ranks)
     basis.nodes.push_back(measurements.nodes[static_cast<std::size_t>(binding.node)].name);
@@ -153,8 +155,9 @@ Result<PlanChoice> choose_plan(const CoordinatorStart& start, const Job& job, co
       cost_model::make_cost_model(inputs.graph, inputs.resources, inputs.profile ? &*inputs.profile : nullptr);
 
   const std::filesystem::path plan_file = start.plan_file.empty() ? job.plan_file : start.plan_file;
+  cost_model::Simulation simulation;  // of the plan, action by action
   if (!plan_file.empty()) {
-    COX_TRY_VOID(take_given_plan(choice, plan_file.string(), inputs));
+    COX_TRY(simulation, take_given_plan(choice, plan_file.string(), inputs));
     choice.plan.backend = backend;
   } else {
     planner::Request request = inputs.make_request();
@@ -168,8 +171,8 @@ Result<PlanChoice> choose_plan(const CoordinatorStart& start, const Job& job, co
     choice.estimate = result.estimate;
     choice.search_seconds = result.search_seconds;
     choice.plan_file = planner::to_json(result);
+    COX_TRY(simulation, cost_model::simulate(*inputs.cost, choice.plan));
   }
-  COX_TRY(const auto simulation, cost_model::simulate(*inputs.cost, choice.plan));
   choice.chosen.longest_action_seconds = longest_compute_action(choice.plan, simulation);
   choice.summary = planner::summarize(choice.plan);
   choice.chosen.plan_json = to_text(plan::to_json(choice.plan));
@@ -178,7 +181,7 @@ Result<PlanChoice> choose_plan(const CoordinatorStart& start, const Job& job, co
     choice.chosen.ranks.push_back(bind_device(choice.cluster, measurements.ranks, plan::device_of(choice.plan, rank)));
   }
   if (start.trace_steps.any()) {
-    COX_TRY(choice.trace, prepare_trace(start.trace_steps, choice, inputs, measurements));
+    COX_TRY(choice.trace, prepare_trace(start.trace_steps, choice, std::move(simulation), inputs, measurements));
   }
   return choice;
 }

@@ -7,13 +7,10 @@
 #include <random>
 #include <vector>
 
-#include "tests/cost_model/synthetic_graph.h"
-
 #include <catch2/catch.hpp>
 
 using namespace coxswain;
 using namespace coxswain::cost_model;
-using namespace coxswain::test_support;
 
 TEST_CASE("C32: without variation, or with one place, no device is busier", "[expert_load_test]") {
   CHECK(expected_imbalance(8, 1, 0.5) == 1);

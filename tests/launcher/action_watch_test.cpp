@@ -66,7 +66,7 @@ TEST_CASE("an action that spins is told as computing, one that waits as waiting"
   CHECK(plan::to_text(told.found[0].action) == plan::to_text(kForward));
 }
 
-TEST_CASE("actions that end are not told, however many, nor the time between them", "[action_watch]") {
+TEST_CASE("actions that end are not told, however many", "[action_watch]") {
   Scripted compute;
   int told = 0, actions = 0;
   {
