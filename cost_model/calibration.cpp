@@ -191,7 +191,6 @@ class CalibratedCost final : public CostModel {
     return base_.estimate_shaped_collective(kind, payload, shape);
   }
   bool costs_by_signature() const override { return base_.costs_by_signature(); }
-  double expert_imbalance(const BlockWork& work) const override { return base_.expert_imbalance(work); }
   Bytes communicator_memory(int device_class, const cluster::LinkClass& link) const override {
     return base_.communicator_memory(device_class, link);
   }

@@ -11,7 +11,6 @@
 #include "cluster/resource_graph.h"
 #include "collective/algorithm.h"
 #include "cost_model/collective_time.h"
-#include "cost_model/expert_load.h"
 #include "cost_model/model_facts.h"
 #include "model/model_graph.h"
 #include "plan/estimate.h"
@@ -48,6 +47,7 @@ struct BlockTime {
   Seconds attention_forward{0}, attention_backward{0};  // parts of forward and backward: what hides a ring (C29)
   Seconds replayed{0};                                  // what selective recompute runs again (C31)
   Bytes selective{0};                                   // kept from forward to backward where it does
+  double expert_imbalance = 1;  // of an expert axis: load of the busiest device over the mean (C32)
 };
 
 class CostModel {
@@ -76,11 +76,6 @@ class CostModel {
   /// C35: buffers of one communicator over `link`. A model that wraps another hands this on.
   [[nodiscard]] virtual Bytes communicator_memory(int /*device_class*/, const cluster::LinkClass& /*link*/) const {
     return Bytes(0);
-  }
-  /// C32: load of the busiest device of `work.expert` over their mean; 1 for one. A model that wraps another hands this
-  /// on.
-  [[nodiscard]] virtual double expert_imbalance(const BlockWork& work) const {
-    return work.expert > 1 ? kExpertImbalance : 1;
   }
   [[nodiscard]] virtual const model::ModelGraph& model() const = 0;
   [[nodiscard]] virtual const cluster::ResourceGraph& resources() const = 0;

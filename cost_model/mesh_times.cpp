@@ -140,11 +140,12 @@ void add_context_axis(const CostModel& cost, const BlockWork& work, const BlockT
 }
 
 /// C32: tokens to their experts and back, in backward their gradients the same way.
-void add_expert_axis(const CostModel& cost, const BlockWork& work, const Mesh& mesh, MeshTicks& ticks) {
+void add_expert_axis(const CostModel& cost, const BlockWork& work, const BlockTime& time, const Mesh& mesh,
+                     MeshTicks& ticks) {
   if (work.expert == 1) return;
   const double even = static_cast<double>(
       divided(cost.facts().dispatch_bytes(work.block, work.samples, work.precision), work.tensor * work.context).value);
-  const Bytes payload(std::llround(even * cost.expert_imbalance(work)));
+  const Bytes payload(std::llround(even * time.expert_imbalance));
   const Ticks exchange = collective_ticks(cost, CollectiveKind::AllToAll, payload, mesh.expert_group);
   ticks.forward += 2 * exchange;
   ticks.backward += 2 * exchange;
@@ -226,7 +227,7 @@ MeshTicks estimate_block_on_mesh(const CostModel& cost, const BlockWork& work, c
     add_tensor_axis(cost, work, mesh, ticks);
   }
   add_context_axis(cost, work, time, mesh, ticks);
-  add_expert_axis(cost, work, mesh, ticks);
+  add_expert_axis(cost, work, time, mesh, ticks);
   if (work.recompute == plan::Recompute::Full) ticks.recompute = ticks.forward;
   ticks.input = ticks.backward - ticks.weight;
   add_host_moves(cost, work, time, mesh, ticks);

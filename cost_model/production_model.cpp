@@ -83,7 +83,16 @@ class ProductionModel final : public CostModel {
 
   bool costs_by_signature() const override { return true; }
 
-  double expert_imbalance(const BlockWork& work) const override {
+  Bytes communicator_memory(int device_class, const cluster::LinkClass& link) const override {
+    return device(device_class).kind == cluster::DeviceKind::Cuda ? communicator_buffers(link) : Bytes(0);
+  }
+
+  const model::ModelGraph& model() const override { return graph_; }
+  const cluster::ResourceGraph& resources() const override { return resources_; }
+
+ private:
+  /// C32: from the profile, where it has the block.
+  double expert_imbalance(const BlockWork& work) const {
     const int count = facts().experts(work.block).count;
     if (work.expert == 1 || work.expert > count) return 1;
     const auto found =
@@ -93,14 +102,7 @@ class ProductionModel final : public CostModel {
     const double load_cv = expert_load_cv(found->second, all);
     return load_cv < 0 ? kExpertImbalance : expected_imbalance(count, work.expert, load_cv);
   }
-  Bytes communicator_memory(int device_class, const cluster::LinkClass& link) const override {
-    return device(device_class).kind == cluster::DeviceKind::Cuda ? communicator_buffers(link) : Bytes(0);
-  }
 
-  const model::ModelGraph& model() const override { return graph_; }
-  const cluster::ResourceGraph& resources() const override { return resources_; }
-
- private:
   BlockTime compute(const BlockWork& work) const {
     if (work.samples == 0) return {};
     const std::string& signature = graph_.blocks[static_cast<std::size_t>(work.block)].signature;

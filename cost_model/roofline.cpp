@@ -154,6 +154,7 @@ BlockTime estimate_block_roofline(const ModelFacts& facts, const cluster::Device
     held_experts = static_cast<double>(num_experts_at(experts.count, work.expert, work.expert_index)) /
                    static_cast<double>(experts.count);
     const std::int64_t all = work.expert_samples > 0 ? work.expert_samples : work.expert * work.samples;
+    time.expert_imbalance = expert_imbalance;
     routed = expert_imbalance * held_experts * static_cast<double>(all) / static_cast<double>(work.samples);
   }
   for (std::size_t i = 0; i < costs.size(); ++i) {

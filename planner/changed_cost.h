@@ -49,7 +49,6 @@ class ChangedCost final : public cost_model::CostModel {
   Bytes communicator_memory(int device_class, const cluster::LinkClass& link) const override {
     return base_.communicator_memory(device_class, link);
   }
-  double expert_imbalance(const cost_model::BlockWork& work) const override { return base_.expert_imbalance(work); }
   const model::ModelGraph& model() const override { return base_.model(); }
   const cluster::ResourceGraph& resources() const override { return resources_; }
 

@@ -5,6 +5,7 @@
 
 #include "cost_model/collective_time.h"
 #include "cost_model/cost_model.h"
+#include "cost_model/expert_load.h"
 
 namespace coxswain::test_support {
 
@@ -46,6 +47,7 @@ class FakeCost : public cost_model::CostModel {
     time.replayed = time.forward * replayed_share;
     time.selective = Bytes(static_cast<std::int64_t>(static_cast<double>(time.saved.value) * selective_share));
     time.counts_shared = true;
+    if (work.expert > 1) time.expert_imbalance = cost_model::kExpertImbalance;
     return time;
   }
   Seconds estimate_transfer(Bytes bytes, plan::DeviceId from, plan::DeviceId to) const override {

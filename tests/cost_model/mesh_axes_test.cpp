@@ -257,16 +257,16 @@ TEST_CASE("C32: a profile says how unevenly experts are chosen", "[mesh_axes]") 
   {
     const auto cost = make_cost_model(graph, resources, &profile);
     // Both replicas together have 8 samples; of 4 experts, two places.
-    CHECK(cost->expert_imbalance(two) == expected_imbalance(4, 2, 0.2));
-    CHECK(cost->expert_imbalance({1, 0, 4}) == 1);
+    CHECK(cost->estimate_block(two).expert_imbalance == expected_imbalance(4, 2, 0.2));
+    CHECK(cost->estimate_block({1, 0, 4}).expert_imbalance == 1);
     CHECK(cost->estimate_block(two).forward > cost->estimate_block({1, 0, 4}).forward);
   }
   profile.blocks[1].expert_load_cv = 0;
   const auto balanced = make_cost_model(graph, resources, &profile);
   CHECK(balanced->estimate_block(two).forward.value == Approx(balanced->estimate_block({1, 0, 4}).forward.value));
   profile.blocks[1].expert_load_cv = -1;
-  CHECK(make_cost_model(graph, resources, &profile)->expert_imbalance(two) == kExpertImbalance);
-  CHECK(make_cost_model(graph, resources, nullptr)->expert_imbalance(two) == kExpertImbalance);
+  CHECK(make_cost_model(graph, resources, &profile)->estimate_block(two).expert_imbalance == kExpertImbalance);
+  CHECK(make_cost_model(graph, resources, nullptr)->estimate_block(two).expert_imbalance == kExpertImbalance);
 }
 
 TEST_CASE("C33: experts are held in parts and split over those who hold them", "[mesh_axes]") {
