@@ -118,11 +118,17 @@ Result<fs::path> make_partial_folder(const fs::path& directory, std::int64_t ste
 
 Result<void> publish(const fs::path& directory, const Manifest& manifest) {
   const fs::path partial = partial_folder(directory, manifest.progress.step);
+  const fs::path published = folder_of(directory, manifest.progress.step);
+  // Whoever was killed in here does it again, perhaps when all but its last line was done.
+  if (std::error_code none; !fs::exists(partial, none)) {
+    if (const auto text = read_file(published / kManifestFile); text && *text == to_text(manifest))
+      return sync_folder(directory);
+  }
   COX_TRY_VOID(check_sizes(partial, manifest.shards));
   COX_TRY_VOID(check_complete(manifest.shards));
   COX_TRY_VOID(write_file(partial / kManifestFile, to_text(manifest)));
   COX_TRY_VOID(sync_folder(partial));
-  COX_TRY_VOID(put_in_place(partial, folder_of(directory, manifest.progress.step)));
+  COX_TRY_VOID(put_in_place(partial, published));
   return sync_folder(directory);
 }
 

@@ -10,6 +10,7 @@
 #include "common/ensure.h"
 #include "common/log.h"
 #include "launcher/control/exit_cause.h"
+#include "launcher/control/liveness.h"
 #include "launcher/control/node_environment.h"
 #include "proto/control.pb.h"
 #include "proto/error_json.h"
@@ -22,14 +23,6 @@ constexpr int kEvidenceLines = 8;
 constexpr double kLastWordsSeconds = 0.3;
 // mpirun kills the other ranks itself when one dies; beyond this we do.
 constexpr double kMpiAbortSeconds = 1.0;
-// A rank that is stopped (SIGSTOP) at so many looks in a row answers nobody, and its peers wait for it. Looks are
-// counted, not seconds: an agent that was stopped with its ranks and goes on with them finds none overdue.
-constexpr double kLookSeconds = 0.5;
-constexpr int kStoppedLooks = 6;
-
-TimePoint after(TimePoint now, double seconds) {
-  return now + std::chrono::duration_cast<TimePoint::duration>(std::chrono::duration<double>(seconds));
-}
 
 }  // namespace
 
@@ -43,7 +36,7 @@ struct Agent::Rank {
   TimePoint last_words_until{};
   std::string error_json;
   bool peer_lost = false;
-  int stopped_looks = 0;  // in a row
+  StoppedLooks stopped_looks;
 };
 
 struct Agent::Generation {
@@ -80,6 +73,7 @@ std::string Agent::hello(int node_rank, const std::string& host, double cores, B
   hello.set_memory_bytes(memory.value);
   hello.set_cuda_note(cuda_note);
   hello.set_pid(::getpid());
+  hello.set_agent_id(setup_.node);
   for (const LocalDevice& local : setup_.devices) {
     auto& device = *hello.add_devices();
     device.set_kind(std::string(cluster::to_text(local.request.kind)));
@@ -335,7 +329,7 @@ void Agent::settle_mpi(TimePoint) {
 }
 
 std::string Agent::cause_of(const Rank& rank, const ProcessExit& exit) const {
-  if (rank.stopped_looks >= kStoppedLooks) return "stopped (SIGSTOP) for 3 s";
+  if (rank.stopped_looks.enough()) return "stopped (SIGSTOP) for 3 s";
   return describe_exit(exit, killed_for_memory());
 }
 
@@ -378,9 +372,8 @@ void Agent::kill_rank(const Rank& rank, int signal) {
 
 void Agent::end_stopped_ranks() {
   for (Rank& rank : generation_->ranks) {
-    if (rank.pid == 0 || rank.exit || rank.ended || rank.stopped_looks >= kStoppedLooks) continue;
-    rank.stopped_looks = spawner_.is_stopped(rank.pid) ? rank.stopped_looks + 1 : 0;
-    if (rank.stopped_looks == kStoppedLooks) kill_rank(rank, SIGKILL);
+    if (rank.pid == 0 || rank.exit || rank.ended || rank.stopped_looks.enough()) continue;
+    if (rank.stopped_looks.add(spawner_.is_stopped(rank.pid))) kill_rank(rank, SIGKILL);
   }
 }
 
@@ -407,7 +400,7 @@ void Agent::on_coordinator_lost(TimePoint now) {
   if (!over_) {
     exit_code_ = 1;
     final_text_ = to_text(Error{ErrorCode::Unavailable, "the coordinator is gone", setup_.node,
-                                "a coordinator that answers", "its connection ended", "see the output of node 0"});
+                                "a coordinator that answers", "nobody answers any more", "see the output of node 0"});
   }
   over_ = true;
   stop(0, now);

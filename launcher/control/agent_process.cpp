@@ -14,6 +14,7 @@
 #include "common/hash.h"
 #include "common/log.h"
 #include "launcher/control/agent.h"
+#include "launcher/control/coordinator_line.h"
 #include "launcher/control/event_queue.h"
 #include "launcher/control/liveness.h"
 #include "launcher/control/local_start.h"
@@ -25,10 +26,6 @@
 namespace coxswain::launcher {
 namespace {
 
-struct FromCoordinator {
-  std::string body;
-};
-struct CoordinatorGone {};
 struct FromWorker {
   int rank = 0;
   std::string body;
@@ -39,7 +36,7 @@ struct WorkerGone {
 struct SignalCame {
   int number = 0;
 };
-using AgentEvent = std::variant<FromCoordinator, CoordinatorGone, FromWorker, WorkerGone, ProcessExit, SignalCame>;
+using AgentEvent = std::variant<LineEvent, FromWorker, WorkerGone, ProcessExit, SignalCame>;
 
 /// Open streams of workers by rank.
 class WorkerStreams {
@@ -110,12 +107,11 @@ Result<ExitCode> run_agent_process(const AgentStart& start) {
   const cluster::Inventory inventory = cluster::take_inventory();
   const std::string socket = "unix:" + (start.scratch_dir / "agent.sock").string();
 
-  const auto coordinator = proto::connect(start.coordinator, proto::Service::Coordinator, start.secret,
-                                          Deadline::after(clock, Seconds(start.join_timeout_seconds)));
+  auto coordinator = proto::connect(start.coordinator, proto::Service::Coordinator, start.secret,
+                                    Deadline::after(clock, Seconds(start.join_timeout_seconds)));
   if (!coordinator) return coordinator.error();
-  proto::Stream& stream = **coordinator;
-  const std::string key =
-      start.secret.is_token ? hmac_sha256_hex(start.secret.text, stream.run_id()) : start.secret.text;
+  const std::string run_id = (*coordinator)->run_id();
+  const std::string key = start.secret.is_token ? hmac_sha256_hex(start.secret.text, run_id) : start.secret.text;
 
   AgentSetup setup;
   setup.key = key;
@@ -128,40 +124,34 @@ Result<ExitCode> run_agent_process(const AgentStart& start) {
     COX_TRY(setup.local_addr, address_towards(start.coordinator));
   }
   setup.node = host_name() + "/" + random_hex(4);
-  auto devices = prepare_devices(start.devices, start.processes_per_node, inventory,
-                                 "coxswain-" + stream.run_id() + "-" + random_hex(3));
+  auto devices =
+      prepare_devices(start.devices, start.processes_per_node, inventory, "coxswain-" + run_id + "-" + random_hex(3));
 
   WorkerStreams workers;
-  proto::ServerOptions options{socket, proto::Service::Agent, {key, false}, stream.run_id()};
+  proto::ServerOptions options{socket, proto::Service::Agent, {key, false}, run_id};
   COX_TRY(const auto server,
           proto::start_server(options, [&](proto::Stream& worker) { serve_worker(worker, workers, events); }));
-  std::jthread reader([&] {
-    while (auto body = stream.receive()) events.push(FromCoordinator{std::move(*body)});
-    events.push(CoordinatorGone{});
-  });
   Result<ExitCode> result = ExitCode::Failed;
   {
     if (devices) setup.devices = std::move(*devices);
     const auto spawner = make_process_spawner([&](const ProcessExit& exit) { events.push(exit); });
+    std::optional<CoordinatorLine> line;
     Agent agent(
-        std::move(setup), *spawner, [&](std::string body) { stream.send(std::move(body)); },
+        std::move(setup), *spawner, [&](std::string body) { line->send(std::move(body)); },
         [&](int rank, std::string body) { workers.send(rank, std::move(body)); });
-    stream.send(agent.hello(start.node_rank, host_name(), inventory.cores, inventory.memory, inventory.cuda_note));
-    if (!devices) stream.send(agent_error_report(devices.error()));
+    line.emplace(
+        CoordinatorLine::Target{start.coordinator, start.secret}, std::move(*coordinator),
+        agent.hello(start.node_rank, host_name(), inventory.cores, inventory.memory, inventory.cuda_note),
+        [&](LineEvent event) { events.push(std::move(event)); }, clock);
+    if (!devices) line->send(agent_error_report(devices.error()));
 
     LogCopier copier;
-    Heartbeat own(kHeartbeatSeconds, clock.now());
-    Silence silence(kSilenceSeconds, clock.now());
     bool lost = false;
     while (!agent.over()) {
       if (auto event = events.pop(Deadline::after(clock, Seconds(kTickSeconds)).at)) {
         const TimePoint now = clock.now();
-        if (auto* command = std::get_if<FromCoordinator>(&*event)) {
-          silence.heard(now);
-          agent.on_command(command->body, now);
-        } else if (std::holds_alternative<CoordinatorGone>(*event)) {
-          lost = true;
-          agent.on_coordinator_lost(now);
+        if (auto* from = std::get_if<LineEvent>(&*event)) {
+          if (const auto command = line->handle(*from)) agent.on_command(*command, now);
         } else if (auto* report = std::get_if<FromWorker>(&*event)) {
           agent.on_worker_report(report->rank, report->body, now);
         } else if (auto* gone = std::get_if<WorkerGone>(&*event)) {
@@ -174,23 +164,21 @@ Result<ExitCode> run_agent_process(const AgentStart& start) {
       }
       const TimePoint now = clock.now();
       agent.on_tick(now);
-      if (own.due(now)) stream.send(agent_heartbeat());
-      if (!lost && silence.too_long(now)) {
+      line->tick();
+      if (!lost && line->lost()) {
         lost = true;
         agent.on_coordinator_lost(now);
       }
       if (start.tee) copier.copy(agent.log_files());
     }
     result = static_cast<ExitCode>(agent.exit_code());
-    if (const auto status = stream.status(); lost && !status && status.error().code == ErrorCode::Unauthenticated) {
+    if (const auto status = line->status(); lost && !status && status.error().code == ErrorCode::Unauthenticated) {
       result = status.error();
     } else if (!start.local && !agent.final_text().empty()) {
       std::cerr << agent.final_text() << std::flush;
     }
+    events.close();  // nobody who posts waits for room any more
   }
-  stream.close();
-  stream.cancel();
-  events.close();
   server->stop();
   return result;
 }

@@ -6,7 +6,7 @@
 
 #include "cluster/resource_graph.h"
 #include "common/json.h"
-#include "launcher/control/coordinator.h"
+#include "launcher/control/step_row.h"
 #include "plan/estimate.h"
 
 namespace coxswain::launcher {

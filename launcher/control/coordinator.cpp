@@ -1,10 +1,9 @@
 #include "launcher/control/coordinator.h"
 
 #include <algorithm>
-#include <cstdlib>
 
 #include "common/ensure.h"
-#include "launcher/control/exit_cause.h"
+#include "launcher/control/liveness.h"
 #include "launcher/control/measurement.h"
 #include "proto/control.pb.h"
 #include "proto/error_json.h"
@@ -23,44 +22,19 @@ constexpr double kGoodbyeSeconds = 10;
 // A compute action that runs longer makes no progress: so many times what the longest one is predicted to take, and
 // never so short that the first actions of a process, or a machine that is busy, look like it.
 constexpr double kHungFactor = 10, kLeastHungSeconds = 30;
+// What agents kept while the coordinator was away comes within this.
+constexpr double kAgentsBackSeconds = 3;
 // The first checkpoint, which shows what one costs.
 constexpr double kFirstSaveSeconds = 60;
 
-TimePoint after(TimePoint now, double seconds) {
-  return now + std::chrono::duration_cast<TimePoint::duration>(std::chrono::duration<double>(seconds));
-}
-
-bool is_bad_input(ErrorCode code) {
-  return exit_code_for(code) == ExitCode::BadInput || exit_code_for(code) == ExitCode::MachineLacks;
-}
-
-/// Names the first rank that saw it; a loss before gradients, which follow from it.
-Json skip_event(const StepRow& row, const std::vector<std::string>& reports) {
-  int chosen = -1;
-  std::string what;
-  for (std::size_t rank = 0; rank < reports.size(); ++rank) {
-    control::StepReport report;
-    report.ParseFromString(reports[rank]);
-    if (report.not_finite().empty() || (chosen >= 0 && (report.not_finite() == what || what == "the loss is")))
-      continue;
-    chosen = static_cast<int>(rank);
-    what = report.not_finite();
-  }
+Json skip_event(const StepRow& row) {
   JsonObject event{{"type", "step_skipped"}, {"step", row.step}};
-  if (chosen >= 0) event["rank"] = chosen;
-  if (chosen >= 0) event["cause"] = what + " not finite";
+  if (row.not_finite_rank >= 0) {
+    event["rank"] = row.not_finite_rank;
+    event["cause"] = row.not_finite + " not finite";
+  }
   if (row.loss_scale > 0) event["loss_scale"] = row.loss_scale;
   return event;
-}
-
-RankTrace rank_trace(const control::StepReport& report) {
-  const control::StepTrace& trace = report.trace();
-  return {trace.begin_nanoseconds(),
-          trace.clock_offset_nanoseconds(),
-          trace.clock_error_nanoseconds(),
-          report.step_seconds(),
-          {trace.start_seconds().begin(), trace.start_seconds().end()},
-          {trace.end_seconds().begin(), trace.end_seconds().end()}};
 }
 
 }  // namespace
@@ -74,16 +48,6 @@ struct Coordinator::Node {
   int agent = 0, node_rank = -1;
   std::string host, hello;
   bool gone = false, running = false;
-};
-
-struct Coordinator::Failure {
-  int rank = -1;  // -1: of a node, or of the run itself
-  int node = -1;
-  std::string cause;
-  bool primary = true;  // false: it follows from another rank's end
-  bool node_lost = false;
-  std::optional<Error> error;  // what the worker or agent said itself
-  std::string evidence, log;
 };
 
 Coordinator::Coordinator(CoordinatorSettings settings)
@@ -275,41 +239,12 @@ void Coordinator::on_worker(int number, std::string_view body, TimePoint now) {
 }
 
 void Coordinator::on_step(int rank, std::string_view bytes, TimePoint now) {
-  control::StepReport step;
-  step.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()));
-  auto& reports = open_steps_[step.step()];
-  reports.resize(ranks_.size());
-  reports[static_cast<std::size_t>(rank)] = std::string(bytes);
-  flush_steps(now);
-}
-
-void Coordinator::flush_steps(TimePoint now) {
-  while (!open_steps_.empty()) {
-    const auto& [number, reports] = *open_steps_.begin();
-    if (std::any_of(reports.begin(), reports.end(), [](const std::string& text) { return text.empty(); })) return;
-    StepRow row;
-    row.step = number;
-    row.generation = generation_;
-    for (const std::string& text : reports) {
-      control::StepReport report;
-      report.ParseFromString(text);
-      row.loss = report.loss();
-      row.grad_norm = report.grad_norm();
-      row.learning_rate = report.learning_rate();
-      row.step_seconds = std::max(row.step_seconds, report.step_seconds());
-      row.bubble_fraction += report.bubble_fraction() / static_cast<double>(reports.size());
-      row.peak_memory_bytes.push_back(report.peak_memory_bytes());
-      row.resident_bytes.push_back(report.resident_bytes());
-      row.skipped = report.skipped();
-      row.loss_scale = report.loss_scale();
-      if (report.has_validation_loss()) row.validation_loss = report.validation_loss();
-      if (report.has_trace()) row.traces.push_back(rank_trace(report));
-    }
-    if (row.skipped) record(skip_event(row, reports));
-    last_step_ = number;
-    if (failed_since_ && number > failed_step_) tell_recovered(number, now);
-    decisions_.emplace_back(RecordStep{std::move(row)});
-    open_steps_.erase(open_steps_.begin());
+  open_steps_.add(rank, static_cast<int>(ranks_.size()), bytes);
+  while (auto row = open_steps_.next(generation_)) {
+    if (row->skipped) record(skip_event(*row));
+    last_step_ = row->step;
+    if (failed_since_ && last_step_ > failed_step_) tell_recovered(last_step_, now);
+    decisions_.emplace_back(RecordStep{std::move(*row)});
     if (stop_signal_ != 0 && !settings_.saves) return;  // later steps are not part of the run any more
   }
 }
@@ -395,7 +330,7 @@ void Coordinator::suspect(Failure failure, TimePoint now) {
   if (phase_ != Phase::Measuring && phase_ != Phase::Training) return;
   if (suspected_ && (suspected_->primary || !failure.primary)) return;
   suspect_until_ = after(now, failure.primary ? kLastWordsSeconds : kPeerLostSeconds);
-  suspected_ = std::make_unique<Failure>(std::move(failure));
+  suspected_ = std::move(failure);
   // The others would wait for a peer that is gone.
   control::AgentCommand command;
   command.set_abort("rank " + std::to_string(suspected_->rank) + " failed");
@@ -418,14 +353,14 @@ void Coordinator::fail(Failure failure, TimePoint now) {
         {"type", "worker_failed"}, {"rank", failure.rank}, {"node", failure.node}, {"cause", failure.cause}});
   }
   const bool restarts = may_restart(failure, now);
-  failure_ = std::make_unique<Failure>(std::move(failure));
+  failure_ = std::move(failure);
   if (restarts) return stop_for_restart(now);
   stop_everything(0, now);
 }
 
 bool Coordinator::may_restart(const Failure& failure, TimePoint now) const {
   if (phase_ != Phase::Training || stop_signal_ != 0 || failure.rank < 0) return false;
-  if (failure.error && is_bad_input(failure.error->code)) return false;
+  if (is_bad_input(failure)) return false;
   return restarts_.allows(point_of(failure), now);
 }
 
@@ -595,6 +530,32 @@ std::vector<Decision> Coordinator::stop_requested(int signal, TimePoint now) {
   return take();
 }
 
+std::vector<Decision> Coordinator::restarted(TimePoint now) {
+  record(JsonObject{{"type", "coordinator_restarted"}, {"generation", generation_}, {"step", last_step_}});
+  const TimePoint patient = after(now, kAgentsBackSeconds);
+  for (std::optional<TimePoint>* limit : {&suspect_until_, &end_by_, &stop_by_}) {
+    if (*limit) *limit = std::max(**limit, patient);
+  }
+  return take();
+}
+
+std::vector<Decision> Coordinator::steps_taken(std::int64_t step, TimePoint now) {
+  last_step_ = step;
+  if (failed_since_ && last_step_ > failed_step_) tell_recovered(last_step_, now);
+  return take();
+}
+
+bool Coordinator::undisturbed() const {
+  return phase_ == Phase::Training && !failed_since_ && !suspected_ && stop_signal_ == 0;
+}
+
+bool Coordinator::due(TimePoint now) const {
+  const auto passed = [now](const std::optional<TimePoint>& at) { return at && now >= *at; };
+  const bool training = phase_ == Phase::Training;
+  return passed(suspect_until_) || passed(start_at_) || passed(end_by_) ||
+         (training && (passed(stop_by_) || passed(save_at_)));
+}
+
 std::vector<Decision> Coordinator::tick(TimePoint now) {
   if (suspect_until_ && now >= *suspect_until_) {
     suspect_until_.reset();
@@ -627,13 +588,13 @@ void Coordinator::end_run(TimePoint) {
   phase_ = Phase::Ended;
   RunEnded ended;
   if (failure_) {
-    ended.error = make_error(*failure_);
+    ended.error = failure_error(*failure_, position());
     ended.exit_code = is_hopeless() ? ExitCode::Hopeless : exit_code_for(ended.error->code);
   } else if (stop_signal_ != 0) {
     ended.signal = stop_signal_;
     const bool saved = last_saved_ == last_step_;
     ended.exit_code = saved ? ExitCode::Stopped : static_cast<ExitCode>(128 + stop_signal_);
-    ended.error = stopped_error();
+    ended.error = stopped_error(stop_signal_, position());
   }
   record(JsonObject{{"type", "job_finished"}, {"exit_code", static_cast<int>(ended.exit_code)}, {"steps", last_step_}});
   control::AgentCommand command;
@@ -643,71 +604,21 @@ void Coordinator::end_run(TimePoint) {
   decisions_.emplace_back(std::move(ended));
 }
 
-Error Coordinator::stopped_error() const {
-  const std::string what = "stopped by " + signal_name(stop_signal_) + " after step " + std::to_string(last_step_);
-  if (last_saved_ == last_step_)
-    return {ErrorCode::Cancelled, what + ", which is saved", "", "", "", settings_.resume_hint};
-  if (last_saved_ >= 0)
-    return {ErrorCode::Cancelled, what + "; the last saved is " + std::to_string(last_saved_), "", "", "",
-            settings_.resume_hint};
-  return {ErrorCode::Cancelled, what, "", "", "", "nothing was saved"};
-}
-
 void Coordinator::send_to_all(const std::string& body) {
   for (const Node& node : nodes_) {
     if (!node.gone) decisions_.emplace_back(SendCommand{node.agent, body});
   }
 }
 
-Error Coordinator::make_error(const Failure& failure) const {
-  // A mistake in the user's files is told as such; the rank that met it first is of no interest.
-  if (failure.error && (failure.node < 0 || is_bad_input(failure.error->code))) return *failure.error;
-  const std::string node = failure.node < 0 ? ""
-                           : measurements_.nodes.empty()
-                               ? "node " + std::to_string(failure.node)
-                               : measurements_.nodes[static_cast<std::size_t>(failure.node)].name;
-  std::string where = node;
-  if (failure.rank >= 0) where = "rank " + std::to_string(failure.rank) + ", " + node;
-  if (failure.node_lost) {
-    std::string lost;
-    for (std::size_t rank = 0; rank < bindings_.size(); ++rank) {
-      if (bindings_[rank].node == failure.node) lost += (lost.empty() ? "rank " : ", ") + std::to_string(rank);
-    }
-    if (!lost.empty()) where = lost + ", " + node;
+RunPosition Coordinator::position() const {
+  RunPosition position{generation_, last_step_, last_saved_, "", {}, is_hopeless(), settings_.resume_hint};
+  if (!failure_ || failure_->node < 0) return position;
+  position.node = measurements_.nodes.empty() ? "node " + std::to_string(failure_->node)
+                                              : measurements_.nodes[static_cast<std::size_t>(failure_->node)].name;
+  for (std::size_t rank = 0; rank < bindings_.size(); ++rank) {
+    if (bindings_[rank].node == failure_->node) position.node_ranks.push_back(static_cast<int>(rank));
   }
-  where += generation_ == 0
-               ? ", while measuring"
-               : ", generation " + std::to_string(generation_) + ", after step " + std::to_string(last_step_);
-
-  Error error;
-  error.code = ErrorCode::Unavailable;
-  if (failure.node_lost) {
-    error.message = node + " is lost: " + failure.cause;
-  } else if (failure.rank >= 0) {
-    std::string cause = failure.cause;
-    if (cause.starts_with("signal ")) {
-      if (const std::string name = signal_name(std::atoi(cause.c_str() + 7)); !name.empty()) cause += " (" + name + ")";
-    }
-    error.message = "rank " + std::to_string(failure.rank) + " on " + node + " failed: " + cause;
-  } else {
-    error.message = node + " failed: " + failure.cause;
-  }
-  error.path = where;
-  if (!failure.evidence.empty())
-    error.got = (failure.log.empty() ? "last lines of its stderr:" : "last lines of " + failure.log + ":") +
-                std::string("\n") + failure.evidence;
-  else if (!failure.log.empty())
-    error.got = "nothing on its stderr (" + failure.log + ")";
-  if (failure.error) {
-    if (failure.error->code == ErrorCode::Internal) error.code = ErrorCode::Internal;
-    error.details.push_back(*failure.error);
-  }
-  if (is_hopeless())
-    error.hint = "step " + std::to_string(last_step_ + 1) + " failed " + std::to_string(kSameFailures) +
-                 " times like this: mend the cause, then " + settings_.resume_hint;
-  else
-    error.hint = generation_ == 0 ? "start again" : last_saved_ >= 0 ? settings_.resume_hint : "start the run again";
-  return error;
+  return position;
 }
 
 }  // namespace coxswain::launcher

@@ -1,11 +1,9 @@
 #pragma once
 // The coordinator's decisions: events in, decisions out. Knows membership, generations and which failure came first;
 // knows no socket, file, thread or clock (time is passed in), so that tests drive it with a ManualClock. Called by
-// coordinator_process.cpp and tests. Threads: one. Source: DESIGN 3.8. Foundation: one generation of training; any
-// failure ends the run. What comes later enters at `fail`, which today only ends.
+// coordinator_process.cpp and tests. Threads: one. Source: DESIGN 3.8.
 #include <cstdint>
 #include <map>
-#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -17,10 +15,13 @@
 #include "common/error.h"
 #include "common/exit_code.h"
 #include "common/json.h"
+#include "launcher/control/failure.h"
 #include "launcher/control/local_start.h"
 #include "launcher/control/open_saves.h"
+#include "launcher/control/open_steps.h"
 #include "launcher/control/restarts.h"
 #include "launcher/control/save_interval.h"
+#include "launcher/control/step_row.h"
 
 namespace coxswain::launcher {
 
@@ -37,27 +38,6 @@ struct ChosenPlan {
   std::vector<RankBinding> ranks;
   std::int64_t steps = 0;
   double longest_action_seconds = 0;  // predicted, of one compute action
-};
-
-/// When a rank's actions ran in a traced step; control.proto says what the clock's numbers mean.
-struct RankTrace {
-  std::int64_t begin_nanoseconds = 0, clock_offset_nanoseconds = 0, clock_error_nanoseconds = 0;
-  double step_seconds = 0;
-  std::vector<double> start, end;  // by action, seconds since the step's begin
-};
-
-/// One finished step, of all ranks.
-struct StepRow {
-  std::int64_t step = 0;
-  int generation = 1;
-  double loss = 0, grad_norm = 0, learning_rate = 0;
-  double step_seconds = 0;                                      // the slowest rank's
-  double bubble_fraction = 0;                                   // mean over ranks
-  std::vector<std::int64_t> peak_memory_bytes, resident_bytes;  // by rank
-  std::optional<double> validation_loss;
-  bool skipped = false;           // no parameter was updated
-  double loss_scale = 0;          // 0: not scaled
-  std::vector<RankTrace> traces;  // by rank; empty where no trace was asked for
 };
 
 /// Sends `body` (a serialised AgentCommand) to the agent.
@@ -143,7 +123,16 @@ class Coordinator {
   std::vector<Decision> recovery_found(const RecoveryPoint& point, TimePoint now);
   /// First request: ends at the next step boundary, with a checkpoint where they are saved; a second one ends now.
   std::vector<Decision> stop_requested(int signal, TimePoint now);
+  /// The coordinator was made again by its journal: what it waits for has had no chance to come.
+  std::vector<Decision> restarted(TimePoint now);
   std::vector<Decision> tick(TimePoint now);
+  /// In place of what ranks told of steps up to `step` (coordinator_input.h).
+  std::vector<Decision> steps_taken(std::int64_t step, TimePoint now);
+  /// Training goes on undisturbed: nothing failed that is not recovered, no stop was asked for.
+  [[nodiscard]] bool undisturbed() const;
+  [[nodiscard]] std::int64_t last_step() const { return last_step_; }
+  /// A tick has something to do.
+  [[nodiscard]] bool due(TimePoint now) const;
 
   [[nodiscard]] const Measurements& measurements() const { return measurements_; }
   /// Known once measuring began.
@@ -153,7 +142,6 @@ class Coordinator {
   enum class Phase { Joining, Measuring, Planning, Training, Stopping, Recovering, Ending, Ended };
   struct Rank;
   struct Node;
-  struct Failure;
   void join(int agent, std::string_view hello, TimePoint now);
   void start_measuring(TimePoint now);
   void start_planning();
@@ -163,12 +151,10 @@ class Coordinator {
   void on_exit(int node, std::string_view exit, TimePoint now);
   void on_generation_ended(int node, int generation, TimePoint now);
   void on_step(int rank, std::string_view step, TimePoint now);
-  void flush_steps(TimePoint now);
   void on_saved(int rank, std::string_view saved, TimePoint now);
   void checkpoint_failed(std::int64_t step, const Error& error);
   void ask_save(bool stop);
   void plan_next_save(TimePoint now);
-  [[nodiscard]] Error stopped_error() const;
   void suspect(Failure failure, TimePoint now);
   void fail(Failure failure, TimePoint now);
   [[nodiscard]] bool may_restart(const Failure& failure, TimePoint now) const;
@@ -183,7 +169,7 @@ class Coordinator {
   void send_to_all(const std::string& body);
   void record(Json event) { decisions_.emplace_back(RecordEvent{std::move(event)}); }
   std::vector<Decision> take();
-  [[nodiscard]] Error make_error(const Failure& failure) const;
+  [[nodiscard]] RunPosition position() const;
 
   CoordinatorSettings settings_;
   Phase phase_ = Phase::Joining;
@@ -193,7 +179,7 @@ class Coordinator {
   std::vector<Rank> ranks_;
   std::vector<RankBinding> bindings_;
   Measurements measurements_;
-  std::unique_ptr<Failure> suspected_, failure_;
+  std::optional<Failure> suspected_, failure_;
   std::string plan_json_;
   double action_timeout_ = 0;  // seconds
   Restarts restarts_;
@@ -201,7 +187,7 @@ class Coordinator {
   std::int64_t failed_step_ = 0;                      // the last one taken before
   RecoveryPoint recovery_;
   std::optional<TimePoint> suspect_until_, end_by_, stop_by_;
-  std::map<std::int64_t, std::vector<std::string>> open_steps_;  // serialised StepReport by rank, per step
+  OpenSteps open_steps_;
   OpenSaves open_saves_;
   int publishing_ = 0;  // checkpoints, which the next generation waits for
   std::optional<TimePoint> save_at_, training_since_;

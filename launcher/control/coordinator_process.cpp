@@ -1,25 +1,24 @@
-// The coordinator as a process: its server for agents, its files, and the loop that feeds Coordinator. Lines of JSON on
-// stdout tell run_train what to print and how the run ended.
+// The coordinator as a process: its server for agents, the journal, and the loop that feeds Coordinator with inputs
+// that are on the disk. Killed at any instant and started again, it makes itself anew out of the journal, and agents
+// come back. Lines of JSON on stdout tell run_train what to print and how the run ended.
 #include <sys/stat.h>
 
 #include <algorithm>
-#include <cstdio>
+#include <cstdlib>
 #include <deque>
-#include <iostream>
-#include <map>
-#include <mutex>
 #include <thread>
 #include <variant>
 
 #include "checkpoint/folder.h"
 #include "common/log.h"
+#include "launcher/control/agent_lines.h"
 #include "launcher/control/choose_plan.h"
-#include "launcher/control/console.h"
 #include "launcher/control/coordinator.h"
+#include "launcher/control/coordinator_input.h"
 #include "launcher/control/event_queue.h"
+#include "launcher/control/journal.h"
 #include "launcher/control/liveness.h"
-#include "launcher/control/run_directory.h"
-#include "launcher/control/run_trace.h"
+#include "launcher/control/run_output.h"
 #include "launcher/control/signals.h"
 #include "launcher/control/train.h"
 #include "launcher/control/work_messages.h"
@@ -29,12 +28,21 @@
 namespace coxswain::launcher {
 namespace {
 
-struct FromAgent {
-  int agent = 0;
-  std::string body;
+// Written to the journal together.
+constexpr int kMostInputs = 256;
+// Then those of finished steps give way to one that stands for them.
+constexpr int kMostStepReports = 4096;
+// Agents take their last command and hang up; who does not is cut off.
+constexpr double kGoodbyeSeconds = 1.0;
+// Agents come back to a coordinator that was restarted; who does not is lost.
+constexpr double kBackSeconds = 10.0;
+
+struct FromLine {
+  int line = 0;
+  std::string envelope;
 };
-struct AgentGone {
-  int agent = 0;
+struct LineEnded {
+  int line = 0;
 };
 struct PlanReady {
   std::shared_ptr<Result<PlanChoice>> choice;
@@ -42,52 +50,45 @@ struct PlanReady {
 struct SignalCame {
   int number = 0;
 };
-struct Published {
-  std::int64_t step = 0;
-  std::optional<Error> error;
-};
-struct RecoveryFound {
-  std::shared_ptr<RecoveryPoint> point;
-};
-using CoordinatorEvent = std::variant<FromAgent, AgentGone, PlanReady, SignalCame, Published, RecoveryFound>;
+using CoordinatorEvent = std::variant<FromLine, LineEnded, PlanReady, SignalCame, Publication, RecoveryPoint>;
 
-/// Open streams of agents by number, with when each was heard.
-class AgentStreams {
- public:
-  int add(proto::Stream* stream) {
-    const std::lock_guard lock(mutex_);
-    streams_[next_] = stream;
-    return next_++;
-  }
-  void remove(int agent) {
-    const std::lock_guard lock(mutex_);
-    streams_.erase(agent);
-  }
-  void send(int agent, const std::string& body) {
-    const std::lock_guard lock(mutex_);
-    if (const auto found = streams_.find(agent); found != streams_.end()) found->second->send(body);
-  }
-  void send_all(const std::string& body) {
-    const std::lock_guard lock(mutex_);
-    for (auto& [agent, stream] : streams_) stream->send(body);
-  }
-  void cancel(int agent) {
-    const std::lock_guard lock(mutex_);
-    if (const auto found = streams_.find(agent); found != streams_.end()) found->second->cancel();
-  }
-  [[nodiscard]] bool empty() {
-    const std::lock_guard lock(mutex_);
-    return streams_.empty();
-  }
+/// An input that is none of an agent's.
+Input told(InputKind kind, TimePoint at, std::string body = "") {
+  Input input;
+  input.kind = kind;
+  input.at = at;
+  input.body = std::move(body);
+  return input;
+}
 
- private:
-  std::mutex mutex_;
-  int next_ = 0;
-  std::map<int, proto::Stream*> streams_;
-};
+PlanRecord record_of(const PlanChoice& choice, const Job& job) {
+  PlanRecord record;
+  record.chosen = choice.chosen;
+  record.plan_text = to_text(choice.plan_file, 2) + "\n";
+  record.model_hash = choice.plan.model_hash;
+  record.plan_hash = plan::plan_hash(choice.plan);
+  record.summary = choice.summary;
+  record.backend = choice.plan.backend;
+  record.cluster = describe_cluster(choice.cluster.resources);
+  record.num_devices = cluster::num_devices(choice.cluster.resources);
+  record.num_nodes = cluster::num_nodes(choice.cluster.resources);
+  record.search_seconds = choice.search_seconds;
+  record.prediction = make_prediction(choice.estimate, plan::num_ranks(choice.plan),
+                                      job.global_batch * std::max<std::int64_t>(job.data.sequence_length, 1));
+  return record;
+}
 
-void tell(const Json& object) { std::cout << to_text(object) << "\n" << std::flush; }
-void tell_line(const std::string& text) { tell(JsonObject{{"console", text}}); }
+Json check_result(const Measurements& measurements) {
+  control::CheckReport report;
+  if (measurements.reports.empty() || !report.ParseFromString(measurements.reports.front())) return nullptr;
+  return JsonObject{{"loss", report.loss()},
+                    {"recorded_loss", report.recorded_loss()},
+                    {"grad_norm", report.grad_norm()},
+                    {"recorded_grad_norm", report.recorded_grad_norm()},
+                    {"worst_gradient_error", report.worst_gradient_error()},
+                    {"worst_parameter", report.worst_parameter()},
+                    {"passed", report.passed()}};
+}
 
 class CoordinatorProcess {
  public:
@@ -97,127 +98,265 @@ class CoordinatorProcess {
         job_(std::move(job)),
         before_(std::move(before)),
         core_(std::move(settings)),
-        files_(start_.run_dir, clock_) {}
+        output_(start_, job_ ? &*job_ : nullptr, clock_) {}
 
   Result<ExitCode> run() {
     const SignalWatcher signals([this](int number) { events_.push(SignalCame{number}); });
+    COX_TRY_VOID(restore());
     proto::ServerOptions options{start_.listen, proto::Service::Coordinator, start_.secret, start_.run_id};
-    COX_TRY(const auto server, proto::start_server(options, [this](proto::Stream& stream) { serve(stream); }));
-    tell(JsonObject{{"listening", server->port()}});
+    const auto started = proto::start_server(options, [this](proto::Stream& stream) { serve(stream); });
+    if (!started) {
+      if (journal_ && !restored_) journal_->remove();  // nothing began
+      return started.error();
+    }
+    const auto& server = *started;
+    tell(JsonObject{{"listening", server->port()}, {"stop_requests", stop_requests_}});
     const Deadline join_by = Deadline::after(clock_, Seconds(start_.join_timeout_seconds));
     Heartbeat heartbeat(kHeartbeatSeconds, clock_.now());
     while (!ended_) {
-      if (auto event = events_.pop(Deadline::after(clock_, Seconds(kTickSeconds)).at)) handle(*event);
+      take_events();
       const TimePoint now = clock_.now();
-      carry_out(core_.tick(now));
-      if (heartbeat.due(now)) agents_.send_all(coordinator_heartbeat());
-      for (auto& [agent, silence] : silences_) {
-        if (silence.too_long(now)) agents_.cancel(agent);  // its stream ends, which is then told as silence
-      }
-      if (core_.measurements().nodes.empty() && join_by.passed(clock_)) {
-        carry_out(core_.plan_failed(Error{ErrorCode::DeadlineExceeded, "not every node came", "--nnodes",
-                                          std::to_string(start_.num_nodes) + " nodes",
-                                          std::to_string(silences_.size()) + " within " +
-                                              std::to_string(static_cast<int>(start_.join_timeout_seconds)) + " s",
-                                          "start the same line on each node"},
-                                    now));
-      }
+      if (heartbeat.due(now)) lines_.beat(now);
+      for (Input& gone : lines_.not_back(now)) inputs_.push_back(std::move(gone));
+      if (core_.measurements().nodes.empty() && join_by.passed(clock_)) fail(not_all_came());
+      if (core_.due(now)) inputs_.push_back(told(InputKind::Tick, now));
     }
-    // Agents take their last command and hang up; who does not is cut off.
-    const Deadline goodbye = Deadline::after(clock_, Seconds(1.0));
-    while (!agents_.empty() && !goodbye.passed(clock_)) events_.pop(Deadline::after(clock_, Seconds(0.02)).at);
+    say_goodbye();
     events_.close();
     server->stop();
+    if (journal_) journal_->remove();
     return exit_code_;
   }
 
  private:
   void serve(proto::Stream& stream) {
-    const int agent = agents_.add(&stream);
-    while (auto body = stream.receive()) {
-      if (!events_.push(FromAgent{agent, std::move(*body)})) break;
+    const int line = lines_.open(stream);
+    while (auto envelope = stream.receive()) {
+      if (!events_.push(FromLine{line, std::move(*envelope)})) break;
     }
-    agents_.remove(agent);
-    events_.push(AgentGone{agent});
+    lines_.close(line);
+    events_.push(LineEnded{line});
   }
 
-  void handle(CoordinatorEvent& event) {
+  /// Once more through all that was told before this process began, without doing any of it again.
+  Result<void> restore() {
+    if (start_.run_dir.empty()) return {};
+    auto journal = Journal::open(start_.run_dir / "coordinator.db", start_.run_id);
+    if (!journal) return cannot_restore(journal.error());
+    journal_.emplace(std::move(*journal));
+    const auto read = journal_->inputs();
+    if (!read) return cannot_restore(read.error());
+    const std::vector<Input>& before = *read;
+    if (before.empty()) return {};
+    COX_TRY_VOID(output_.find_told());
+    for (const Input& input : before) apply(input);
+    restored_ = true;
     const TimePoint now = clock_.now();
-    if (auto* from = std::get_if<FromAgent>(&event)) {
-      silences_.insert_or_assign(from->agent, Silence(kSilenceSeconds, now));
-      carry_out(core_.agent_report(from->agent, from->body, now));
-    } else if (auto* gone = std::get_if<AgentGone>(&event)) {
-      const auto silence = silences_.find(gone->agent);
-      const bool silent = silence != silences_.end() && silence->second.too_long(now);
-      if (silence != silences_.end()) silences_.erase(silence);
-      carry_out(core_.agent_gone(gone->agent, silent ? "its agent fell silent" : "its agent died", now));
-    } else if (auto* ready = std::get_if<PlanReady>(&event)) {
-      planner_.join();
-      take_choice(*ready->choice, now);
-    } else if (auto* published = std::get_if<Published>(&event)) {
-      publisher_.join();
-      to_publish_.pop_front();
-      publish_next();
-      carry_out(core_.checkpoint_published(published->step, std::move(published->error), now));
-    } else if (auto* found = std::get_if<RecoveryFound>(&event)) {
-      finder_.join();
-      carry_out(core_.recovery_found(*found->point, now));
-    } else if (auto* signal = std::get_if<SignalCame>(&event)) {
-      carry_out(core_.stop_requested(signal->number, now));
+    lines_.expect_back(Deadline::after(clock_, Seconds(kBackSeconds)).at);
+    inputs_.push_back(told(InputKind::Restarted, now));
+    return {};
+  }
+
+  /// A disk that refuses a new journal is told as such.
+  static Error cannot_restore(const Error& why) {
+    if (why.code != ErrorCode::DataLoss) return why;
+    return {ErrorCode::Unavailable, "the coordinator died and cannot be made anew", why.path, "", "", why.hint, {why}};
+  }
+
+  /// Waits for what happens, writes it down, acts on it.
+  void take_events() {
+    const Seconds wait(inputs_.empty() ? kTickSeconds : 0);
+    auto event = events_.pop(Deadline::after(clock_, wait).at);
+    for (int count = 1; event; ++count) {
+      if (auto input = input_of(*event)) inputs_.push_back(std::move(*input));
+      event = count < kMostInputs ? events_.pop(clock_.now()) : std::nullopt;
     }
+    std::vector<Input> inputs = std::exchange(inputs_, {});
+    if (inputs.empty()) return;
+    if (journal_) {
+      if (auto written = journal_->add(inputs); !written) {
+        journal_.reset();
+        inputs.push_back(told(InputKind::RunFailed, clock_.now(), proto::error_to_text(written.error())));
+      }
+    }
+    if (!working_) begin_work();
+    for (const Input& input : inputs) {
+      apply(input);
+      if (input.step > 0) ++step_reports_;
+    }
+    if (step_reports_ >= kMostStepReports && core_.undisturbed()) drop_steps();
+    if (auto error = output_.take_disk_error(); error && !disk_failed_) {
+      disk_failed_ = true;
+      fail(*error);
+    }
+  }
+
+  /// A long run's steps would fill the disk, and the time of a restart.
+  void drop_steps() {
+    step_reports_ = 0;
+    if (!journal_) return;
+    const StepsTaken taken{core_.last_step(), output_.events(), output_.rows(), lines_.taken()};
+    const Input marker = told(InputKind::StepsTaken, clock_.now(), to_text(to_json(taken)));
+    if (auto written = journal_->replace_steps(taken.step, marker); !written) fail(written.error());
+  }
+
+  std::optional<Input> input_of(CoordinatorEvent& event) {
+    const TimePoint now = clock_.now();
+    if (auto* from = std::get_if<FromLine>(&event)) return lines_.receive(from->line, from->envelope, now);
+    if (auto* line = std::get_if<LineEnded>(&event)) {
+      lines_.ended(line->line, now);
+      return std::nullopt;
+    }
+    if (auto* ready = std::get_if<PlanReady>(&event)) return plan_input(*ready->choice, now);
+    if (auto* published = std::get_if<Publication>(&event))
+      return told(InputKind::Published, now, to_text(to_json(*published)));
+    if (auto* point = std::get_if<RecoveryPoint>(&event))
+      return told(InputKind::RecoveryFound, now, to_text(to_json(*point)));
+    return told(InputKind::StopRequested, now, std::to_string(std::get<SignalCame>(event).number));
+  }
+
+  /// The files are written first: what the journal says of a plan is then there.
+  Input plan_input(Result<PlanChoice>& choice, TimePoint now) {
+    PlanRecord record;
+    if (choice && start_.mode == RunMode::Train) {
+      if (auto written = output_.write_inputs(*choice); !written)
+        return told(InputKind::RunFailed, now, proto::error_to_text(written.error()));
+      record = record_of(*choice, *job_);
+      if (choice->trace) output_.begin_trace(std::move(*choice->trace));
+    } else if (choice && start_.mode == RunMode::Probe) {
+      output_.add_result("resources", cluster::to_json(choice->cluster.resources));
+      if (!choice->cluster.profile.blocks.empty())
+        output_.add_result("profile", cluster::to_json(choice->cluster.profile));
+    } else if (choice) {
+      if (Json check = check_result(core_.measurements()); check.is_object())
+        output_.add_result("check", std::move(check));
+    }
+    if (!choice) return told(InputKind::RunFailed, now, proto::error_to_text(choice.error()));
+    return told(InputKind::PlanChosen, now, to_text(to_json(record)));
+  }
+
+  void fail(const Error& error) {
+    inputs_.push_back(told(InputKind::RunFailed, clock_.now(), proto::error_to_text(error)));
+  }
+
+  Error not_all_came() const {
+    return {ErrorCode::DeadlineExceeded,
+            "not every node came",
+            "--nnodes",
+            std::to_string(start_.num_nodes) + " nodes",
+            std::to_string(lines_.num_agents()) + " within " +
+                std::to_string(static_cast<int>(start_.join_timeout_seconds)) + " s",
+            "start the same line on each node"};
+  }
+
+  /// The only way in which anything changes: live, and again from the journal.
+  void apply(const Input& input) {
+    lines_.took(input);
+    const auto json = [&input] { return parse_json(input.body).value_or(Json()); };
+    switch (input.kind) {
+      case InputKind::AgentReport: return carry_out(core_.agent_report(input.agent, input.body, input.at));
+      case InputKind::AgentGone: return carry_out(core_.agent_gone(input.agent, input.body, input.at));
+      case InputKind::PlanChosen: return apply_plan(plan_record_from_json(json()), input.at);
+      case InputKind::RunFailed:
+        choosing_ = false;
+        return carry_out(core_.plan_failed(proto::error_from_text(input.body), input.at));
+      case InputKind::Published: {
+        if (!to_publish_.empty()) to_publish_.pop_front();
+        if (working_) publish_next();
+        if (auto published = publication_from_json(json()))
+          carry_out(core_.checkpoint_published(published->step, std::move(published->error), input.at));
+        return;
+      }
+      case InputKind::RecoveryFound:
+        finding_ = false;
+        if (const auto point = recovery_point_from_json(json())) carry_out(core_.recovery_found(*point, input.at));
+        return;
+      case InputKind::StopRequested:
+        ++stop_requests_;
+        return carry_out(core_.stop_requested(std::atoi(input.body.c_str()), input.at));
+      case InputKind::Tick: return carry_out(core_.tick(input.at));
+      case InputKind::StepsTaken:
+        if (const auto taken = steps_taken_from_json(json())) {
+          lines_.took(*taken);
+          carry_out(core_.steps_taken(taken->step, input.at));
+          output_.skip_to(taken->events, taken->rows);
+        }
+        return;
+      case InputKind::Restarted: return carry_out(core_.restarted(input.at));
+    }
+  }
+
+  void apply_plan(const Result<PlanRecord>& record, TimePoint at) {
+    choosing_ = false;
+    if (!record) return carry_out(core_.plan_failed(record.error(), at));
+    model_hash_ = record->model_hash;
+    plan_hash_ = record->plan_hash;
+    if (start_.mode == RunMode::Train) output_.begin(*record);
+    carry_out(core_.plan_chosen(record->chosen, at));
   }
 
   void carry_out(std::vector<Decision> decisions) {
     for (Decision& decision : decisions) {
       if (auto* send = std::get_if<SendCommand>(&decision)) {
-        agents_.send(send->agent, send->body);
+        lines_.send(send->agent, std::move(send->body));
       } else if (std::holds_alternative<ChoosePlan>(decision)) {
-        begin_choosing();
+        choosing_ = true;
+        if (working_) begin_choosing();
       } else if (auto* event = std::get_if<RecordEvent>(&decision)) {
-        record(std::move(event->event));
+        output_.record(std::move(event->event));
       } else if (auto* step = std::get_if<RecordStep>(&decision)) {
-        if (trace_) trace_step(step->row);
-        record_step(step->row);
+        output_.record_step(std::move(step->row));
       } else if (auto* complete = std::get_if<PublishCheckpoint>(&decision)) {
         to_publish_.push_back(std::move(*complete));
-        if (to_publish_.size() == 1) publish_next();
+        if (working_ && to_publish_.size() == 1) publish_next();
       } else if (std::holds_alternative<FindCheckpoint>(decision)) {
-        find_recovery();
+        finding_ = true;
+        if (working_) find_recovery();
       } else if (auto* ended = std::get_if<RunEnded>(&decision)) {
-        end(*ended);
+        ended_ = true;
+        exit_code_ = ended->exit_code;
+        output_.end(*ended);
       }
     }
+  }
+
+  /// What a coordinator before this one began and did not end.
+  void begin_work() {
+    working_ = true;
+    if (choosing_) begin_choosing();
+    if (finding_) find_recovery();
+    publish_next();
   }
 
   /// A disk may take seconds; one after the other, since ranks write them in that order.
   void publish_next() {
     if (to_publish_.empty()) return;
     checkpoint::Manifest manifest{to_publish_.front().progress, job_->seed, model_hash_, plan_hash_,
-                                  std::move(to_publish_.front().shards)};
+                                  to_publish_.front().shards};
     publisher_ = std::jthread([this, manifest = std::move(manifest)] {
       const std::int64_t step = manifest.progress.step;
       auto published = guard("launcher", [&]() -> Result<void> {
         COX_TRY_VOID(checkpoint::publish(start_.checkpoint_directory, manifest));
         return checkpoint::prune(start_.checkpoint_directory, job_->checkpoint.keep, step);
       });
-      events_.push(Published{step, published ? std::nullopt : std::optional<Error>(published.error())});
+      events_.push(Publication{step, published ? std::nullopt : std::optional<Error>(published.error())});
     });
   }
 
   /// Every byte is read, which may take seconds.
   void find_recovery() {
     finder_ = std::jthread([this] {
-      auto point = std::make_shared<RecoveryPoint>();
+      RecoveryPoint point;
       checkpoint::Search search = checkpoint::find_newest(start_.checkpoint_directory);
-      point->rejected = std::move(search.rejected);
+      point.rejected = std::move(search.rejected);
       if (search.newest) {
-        point->folder = search.newest->folder.string();
-        point->step = search.newest->manifest.progress.step;
+        point.folder = search.newest->folder.string();
+        point.step = search.newest->manifest.progress.step;
       } else {
-        point->folder = start_.resume_from.string();
-        point->step = start_.resume_step;
+        point.folder = start_.resume_from.string();
+        point.step = start_.resume_step;
       }
-      events_.push(RecoveryFound{std::move(point)});
+      events_.push(std::move(point));
     });
   }
 
@@ -236,163 +375,15 @@ class CoordinatorProcess {
     });
   }
 
-  void take_choice(Result<PlanChoice>& choice, TimePoint now) {
-    if (!choice) return carry_out(core_.plan_failed(choice.error(), now));
-    if (start_.mode == RunMode::Train) {
-      if (auto written = write_inputs(*choice); !written) return carry_out(core_.plan_failed(written.error(), now));
-      announce(*choice);
-      if (choice->trace) trace_.emplace(start_.trace_steps, std::move(*choice->trace));
-    } else if (start_.mode == RunMode::Probe) {
-      result_["resources"] = cluster::to_json(choice->cluster.resources);
-      if (!choice->cluster.profile.blocks.empty()) result_["profile"] = cluster::to_json(choice->cluster.profile);
-    } else {
-      add_check();
+  void say_goodbye() {
+    const Deadline by = Deadline::after(clock_, Seconds(restored_ ? kBackSeconds : kGoodbyeSeconds));
+    while (!lines_.all_hung_up() && !by.passed(clock_)) {
+      auto event = events_.pop(Deadline::after(clock_, Seconds(0.02)).at);
+      if (!event) continue;
+      if (const auto* from = std::get_if<FromLine>(&*event))
+        lines_.receive(from->line, from->envelope, clock_.now());  // one that comes back takes its last command
+      if (const auto* line = std::get_if<LineEnded>(&*event)) lines_.ended(line->line, clock_.now());
     }
-    carry_out(core_.plan_chosen(choice->chosen, now));
-  }
-
-  Result<void> write_inputs(const PlanChoice& choice) {
-    COX_TRY_VOID(files_.write("job.yaml", start_.job_text));
-    COX_TRY_VOID(files_.write("cluster.json", to_text(cluster::to_json(choice.cluster.resources), 2) + "\n"));
-    if (!choice.cluster.profile.blocks.empty())
-      COX_TRY_VOID(files_.write("profile.json", to_text(cluster::to_json(choice.cluster.profile), 2) + "\n"));
-    plan_text_ = to_text(choice.plan_file, 2) + "\n";
-    COX_TRY_VOID(files_.write("plan-1.json", plan_text_));
-    // What happened before there was a plan was kept back, so that a run that never started leaves nothing.
-    writing_ = true;
-    for (Json& event : held_back_) COX_TRY_VOID(files_.append_event(std::move(event)));
-    held_back_.clear();
-    return {};
-  }
-
-  void announce(const PlanChoice& choice) {
-    const int ranks = plan::num_ranks(choice.plan);
-    model_hash_ = choice.plan.model_hash;
-    plan_hash_ = plan::plan_hash(choice.plan);
-    prediction_ = make_prediction(choice.estimate, ranks,
-                                  job_->global_batch * std::max<std::int64_t>(job_->data.sequence_length, 1));
-    record(JsonObject{{"type", "cluster_probed"},
-                      {"devices", cluster::num_devices(choice.cluster.resources)},
-                      {"nodes", cluster::num_nodes(choice.cluster.resources)}});
-    record(JsonObject{{"type", "plan_chosen"},
-                      {"generation", 1},
-                      {"summary", choice.summary},
-                      {"plan_hash", plan_hash_},
-                      {"predicted_step_seconds", choice.estimate.step.value},
-                      {"search_seconds", choice.search_seconds}});
-    tell_line("cluster: " + describe_cluster(choice.cluster.resources));
-    char text[64];
-    std::snprintf(text, sizeof text, "%.1f ms", choice.estimate.step.value * 1e3);
-    std::int64_t memory = 0;
-    for (std::int64_t bytes : prediction_.peak_memory_bytes) memory = std::max(memory, bytes);
-    tell_line("plan: " + choice.summary + " on " + std::to_string(ranks) + (ranks == 1 ? " rank" : " ranks") + " (" +
-              choice.plan.backend + "); predicted step " + text + ", memory " + memory_text(memory) + " a rank");
-    for (const std::string& rejected : start_.rejected)
-      record(JsonObject{{"type", "checkpoint_rejected"}, {"cause", rejected}});
-    if (!start_.resume_from.empty()) {
-      record(JsonObject{
-          {"type", "checkpoint_loaded"}, {"step", start_.resume_step}, {"folder", start_.resume_from.string()}});
-      tell_line("resume: after step " + std::to_string(start_.resume_step) + ", from " + start_.resume_from.string());
-    }
-    tell_line(console_header());
-  }
-
-  void add_check() {
-    control::CheckReport report;
-    if (core_.measurements().reports.empty() || !report.ParseFromString(core_.measurements().reports.front())) return;
-    result_["check"] = JsonObject{{"loss", report.loss()},
-                                  {"recorded_loss", report.recorded_loss()},
-                                  {"grad_norm", report.grad_norm()},
-                                  {"recorded_grad_norm", report.recorded_grad_norm()},
-                                  {"worst_gradient_error", report.worst_gradient_error()},
-                                  {"worst_parameter", report.worst_parameter()},
-                                  {"passed", report.passed()}};
-  }
-
-  void record(Json event) {
-    if (event["type"] == Json("step_skipped")) tell_skip(event);
-    if (event["type"] == Json("generation_started") && event.object().contains("restarts")) tell_restart(event);
-    if (event["type"] == Json("checkpoint_failed"))
-      log(LogLevel::Warn, "train",
-          "step " + to_text(event["step"]) + " is not saved: " + event["cause"].string() + " (" +
-              event["where"].string() + ")");
-    if (start_.run_dir.empty()) return;
-    if (!writing_) {
-      event["time"] = clock_.utc_text();
-      held_back_.push_back(std::move(event));
-      return;
-    }
-    if (auto written = files_.append_event(std::move(event)); !written) disk_failed(written.error());
-  }
-
-  void tell_restart(const Json& event) {
-    log(LogLevel::Warn, "train",
-        "rank " + to_text(event["failed_rank"]) + " on node " + to_text(event["failed_node"]) +
-            " failed: " + event["cause"].string() + "; generation " + to_text(event["generation"]) +
-            " goes on after step " + to_text(event["after_step"]));
-    const std::string file = "plan-" + to_text(event["generation"]) + ".json";
-    if (auto written = files_.write(file, plan_text_); !written) disk_failed(written.error());
-  }
-
-  /// Of float16 it is the usual way to a scale that fits; else something is wrong.
-  static void tell_skip(const Json& event) {
-    const bool scale_falls = event["loss_scale"].is_number() && event["cause"] == Json("the gradients are not finite");
-    log(scale_falls ? LogLevel::Info : LogLevel::Warn, "train", skip_line(event));
-  }
-
-  void record_step(const StepRow& row) {
-    if (auto written = files_.append("metrics.jsonl", metrics_object(row, prediction_)); !written)
-      disk_failed(written.error());
-    times_.add(row);
-    last_ = row;
-    if (row.validation_loss) validation_loss_ = row.validation_loss;
-    const bool listed =
-        row.step == 1 || row.step % std::max<std::int64_t>(job_->log_every, 1) == 0 || row.step == job_->steps;
-    if (listed || row.validation_loss) tell_line(console_line(row, prediction_));
-  }
-
-  void trace_step(StepRow& row) {
-    if (auto added = trace_->add(row); !added) log(LogLevel::Warn, "trace", to_text(added.error()));
-    if (trace_->complete()) write_trace();
-  }
-
-  /// The steps that are there: of a run that ended before its last traced step, those before.
-  void write_trace() {
-    const auto text = trace_->text();
-    const std::string file = trace_file(trace_->steps());
-    trace_.reset();
-    if (!text) return;
-    if (auto written = files_.write(file, *text); !written) return disk_failed(written.error());
-    result_["trace"] = file;
-  }
-
-  void disk_failed(const Error& error) {
-    if (disk_error_) return;
-    disk_error_ = error;
-    carry_out(core_.plan_failed(error, clock_.now()));
-  }
-
-  void end(const RunEnded& ended) {
-    ended_ = true;
-    if (trace_) write_trace();
-    exit_code_ = ended.exit_code;
-    result_["exit_code"] = static_cast<int>(ended.exit_code);
-    result_["signal"] = ended.signal;
-    if (ended.error) result_["error"] = proto::to_json(*ended.error);
-    result_["steps"] = last_.step;
-    result_["median_step_seconds"] = times_.median_seconds();
-    result_["predicted_step_seconds"] = prediction_.step_seconds;
-    result_["started"] = writing_;
-    if (last_.step > 0) result_["loss"] = last_.loss == last_.loss ? Json(last_.loss) : Json(nullptr);
-    if (validation_loss_ && *validation_loss_ == *validation_loss_) result_["validation_loss"] = *validation_loss_;
-    JsonArray measured, predicted, resident;
-    for (std::int64_t bytes : last_.peak_memory_bytes) measured.push_back(bytes);
-    for (std::int64_t bytes : last_.resident_bytes) resident.push_back(bytes);
-    for (std::int64_t bytes : prediction_.peak_memory_bytes) predicted.push_back(bytes);
-    result_["peak_memory_bytes"] = std::move(measured);
-    result_["resident_bytes"] = std::move(resident);
-    result_["predicted_peak_memory_bytes"] = std::move(predicted);
-    tell(JsonObject{{"outcome", result_}});
   }
 
   CoordinatorStart start_;
@@ -400,23 +391,20 @@ class CoordinatorProcess {
   std::optional<MeasuredBefore> before_;
   const Clock& clock_ = steady_clock();
   Coordinator core_;
-  RunDirectory files_;
+  RunOutput output_;
+  std::optional<Journal> journal_;
   EventQueue<CoordinatorEvent> events_;
-  AgentStreams agents_;
-  std::map<int, Silence> silences_;
-  std::jthread planner_, publisher_, finder_;
+  std::vector<Input> inputs_;  // not yet in the journal
+  AgentLines lines_;
+  // Under way in a thread of their own, and to be begun again after a restart.
+  bool choosing_ = false, finding_ = false;
   std::deque<PublishCheckpoint> to_publish_;  // the first one is under way
-  std::string model_hash_, plan_hash_, plan_text_;
-  Prediction prediction_;
-  StepTimes times_;
-  std::optional<RunTrace> trace_;
-  StepRow last_;
-  std::optional<double> validation_loss_;
-  std::optional<Error> disk_error_;
-  std::vector<Json> held_back_;
-  bool writing_ = false, ended_ = false;
+  bool working_ = false;                      // false: making itself anew, nothing is begun
+  bool restored_ = false, ended_ = false, disk_failed_ = false;
+  int stop_requests_ = 0, step_reports_ = 0;
+  std::string model_hash_, plan_hash_;
   ExitCode exit_code_ = ExitCode::Done;
-  JsonObject result_;
+  std::jthread planner_, publisher_, finder_;  // last: they end before what they use
 };
 
 Result<ExitCode> run_coordinator() {

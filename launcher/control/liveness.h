@@ -13,6 +13,10 @@ inline constexpr double kHeartbeatSeconds = 0.3;
 inline constexpr double kSilenceSeconds = 2.0;
 inline constexpr double kTickSeconds = 0.1;
 
+[[nodiscard]] inline TimePoint after(TimePoint now, double seconds) {
+  return now + std::chrono::duration_cast<TimePoint::duration>(std::chrono::duration<double>(seconds));
+}
+
 class Heartbeat {
  public:
   Heartbeat(double every_seconds, TimePoint now) : every_(every_seconds), last_(now) {}
@@ -38,6 +42,24 @@ class Silence {
  private:
   double limit_;
   TimePoint last_;
+};
+
+// A process that is stopped (SIGSTOP) at so many looks in a row answers nobody, and its peers wait for it. Looks are
+// counted, not seconds: a watcher that was stopped with what it watches and goes on with it finds none overdue.
+inline constexpr double kLookSeconds = 0.5;
+inline constexpr int kStoppedLooks = 6;
+
+class StoppedLooks {
+ public:
+  /// True once, at the look that makes it so many.
+  bool add(bool stopped) {
+    in_a_row_ = stopped ? in_a_row_ + 1 : 0;
+    return in_a_row_ == kStoppedLooks;
+  }
+  [[nodiscard]] bool enough() const { return in_a_row_ >= kStoppedLooks; }
+
+ private:
+  int in_a_row_ = 0;
 };
 
 /// Serialised AgentReport, AgentCommand.

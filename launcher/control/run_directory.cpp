@@ -67,6 +67,26 @@ Result<void> RunDirectory::append(const std::string& name, const Json& object) c
   return {};
 }
 
+Result<std::vector<Json>> RunDirectory::whole_lines(const std::string& name) const {
+  const std::filesystem::path file = folder_ / name;
+  std::vector<Json> objects;
+  if (!std::filesystem::exists(file)) return objects;
+  COX_TRY(const std::string text, read_file(file));
+  std::size_t begin = 0;
+  for (std::size_t end = text.find('\n'); end != std::string::npos; end = text.find('\n', begin)) {
+    auto object = parse_json(std::string_view(text).substr(begin, end - begin));
+    if (!object) return with_path_prefix(object.error(), file.string());
+    objects.push_back(std::move(*object));
+    begin = end + 1;
+  }
+  std::error_code error;
+  if (begin < text.size()) std::filesystem::resize_file(file, begin, error);
+  if (error)
+    return Error{
+        ErrorCode::FailedPrecondition, "cannot write a file of the run", file.string(), "", error.message(), ""};
+  return objects;
+}
+
 Result<void> RunDirectory::append_event(Json event) const {
   if (event["time"].is_null()) event["time"] = clock_.utc_text();
   return append("events.jsonl", event);

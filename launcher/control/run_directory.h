@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "common/clock.h"
 #include "common/json.h"
@@ -26,6 +27,9 @@ class RunDirectory {
   [[nodiscard]] Result<void> write(const std::string& name, std::string_view content) const;
   /// One line at the end of `name`; whole lines only.
   [[nodiscard]] Result<void> append(const std::string& name, const Json& object) const;
+  /// The objects of a file that append wrote; a last line that was cut short (its writer was killed) is cut off. None
+  /// where there is no such file. Errors: FailedPrecondition (disk), DataLoss (a line that is no JSON).
+  [[nodiscard]] Result<std::vector<Json>> whole_lines(const std::string& name) const;
   /// events.jsonl: `event` with its `time` (now, when it has none).
   [[nodiscard]] Result<void> append_event(Json event) const;
 

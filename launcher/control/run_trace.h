@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "cost_model/measured_trace.h"
-#include "launcher/control/coordinator.h"
+#include "launcher/control/step_row.h"
 #include "launcher/control/trace_steps.h"
 
 namespace coxswain::launcher {

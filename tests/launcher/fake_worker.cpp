@@ -1,11 +1,13 @@
 // A worker without libtorch for process tests: speaks the agent's protocol, makes up its numbers, and fails on demand.
 // COX_FAKE, from the job's `environment`, says how: "RANK:STEP:ACTION" with ACTION = kill | segv | abort | exit3 |
-// error | bad_input | exit0, or "hold" to stop stepping after step 3 until told to end. Writes its pid to
+// error | bad_input | exit0, or "hold" to stop stepping after step 3 until told to end, or
+// "pause:FILE" to stand there until FILE is. Writes its pid to
 // COX_FAKE_DIR/pid.RANK.
 #include <unistd.h>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <ctime>
 #include <fstream>
 #include <iostream>
 #include <string>
@@ -113,6 +115,7 @@ class FakeWorker {
     std::cout << "rank " << env("RANK").value_or("") << " of " << env("WORLD_SIZE").value_or("") << std::endl;
     for (std::int64_t step = 1; step <= assignment.work().train().steps(); ++step) {
       if (fault.rank == rank_ && fault.step == step) return strike(fault.action);
+      if (text.starts_with("pause:") && step == kHoldAfter + 1) await_file(text.substr(6));
       if ((text == "hold" || fault.rank >= 0) && step > kHoldAfter) return hold();
       control::WorkerReport report;
       auto& to = *report.mutable_step();
@@ -126,6 +129,11 @@ class FakeWorker {
       send(report);
     }
     return end(assignment.work().train().steps());
+  }
+
+  static void await_file(const std::string& file) {
+    const timespec look{0, 5'000'000};
+    while (::access(file.c_str(), F_OK) != 0) ::nanosleep(&look, nullptr);
   }
 
   /// As a rank whose peer no longer answers: waits until the agent says so.

@@ -55,6 +55,22 @@ TEST_CASE("a folder that holds another run is refused, an empty one is taken", "
   CHECK(not_folder.error().code == ErrorCode::FailedPrecondition);
 }
 
+TEST_CASE("whole lines come back, a torn one is cut off", "[run_directory]") {
+  TempDir temp;
+  const ManualClock clock;
+  const RunDirectory folder(temp.path(), clock);
+  CHECK(folder.whole_lines("metrics.jsonl")->empty());
+  REQUIRE(folder.append("metrics.jsonl", JsonObject{{"step", 1}}));
+  std::ofstream(temp / "metrics.jsonl", std::ios::app) << "{\"step\":";
+  const auto lines = folder.whole_lines("metrics.jsonl");
+  REQUIRE(lines);
+  REQUIRE(lines->size() == 1);
+  REQUIRE(folder.append("metrics.jsonl", JsonObject{{"step", 2}}));
+  CHECK(*read_file(temp / "metrics.jsonl") == "{\"step\":1}\n{\"step\":2}\n");
+  std::ofstream(temp / "metrics.jsonl", std::ios::app) << "no JSON\n";
+  CHECK(folder.whole_lines("metrics.jsonl").error().path.find("metrics.jsonl") != std::string::npos);
+}
+
 TEST_CASE("the default name holds the job and the time", "[run_directory]") {
   ManualClock clock;
   CHECK(default_run_directory("kjv-gpt", clock) == "runs/kjv-gpt-20000101-000000");

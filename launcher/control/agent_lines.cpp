@@ -1,0 +1,189 @@
+#include "launcher/control/agent_lines.h"
+
+#include <algorithm>
+
+#include "common/exit_code.h"
+#include "proto/control.pb.h"
+
+namespace coxswain::launcher {
+namespace {
+
+// An agent whose connection broke makes another at once.
+constexpr double kComesBackSeconds = 0.7;
+// A coordinator that gets no processor, or was stopped, hears nobody for so long.
+constexpr double kOwnPauseSeconds = 1.0;
+
+/// 0: it is no report of a step.
+std::int64_t step_of(const std::string& body) {
+  control::AgentReport report;
+  return report.ParseFromString(body) ? report.worker().report().step().step() : 0;
+}
+
+std::string taken_for_lost() {
+  control::AgentCommand command;
+  const Error error{ErrorCode::Unavailable,
+                    "this node was taken for lost while it could not be heard",
+                    "",
+                    "a heartbeat at least every 2 s",
+                    "silence",
+                    "see the output of node 0; start it again"};
+  command.mutable_over()->set_exit_code(static_cast<int>(exit_code_for(error.code)));
+  command.mutable_over()->set_text(to_text(error));
+  return command.SerializeAsString();
+}
+
+}  // namespace
+
+int AgentLines::open(proto::Stream& stream) {
+  const std::lock_guard lock(mutex_);
+  streams_[next_line_] = &stream;
+  return next_line_++;
+}
+
+void AgentLines::close(int line) {
+  const std::lock_guard lock(mutex_);
+  streams_.erase(line);
+}
+
+void AgentLines::post(int line, std::string envelope) {
+  const std::lock_guard lock(mutex_);
+  if (const auto found = streams_.find(line); found != streams_.end()) found->second->send(std::move(envelope));
+}
+
+void AgentLines::post_all(int number) {
+  Agent& agent = agents_.at(number);
+  if (agent.line < 0) return;
+  while (auto envelope = agent.mailbox.next()) post(agent.line, std::move(*envelope));
+}
+
+std::optional<Input> AgentLines::greet(int line, std::string_view envelope, TimePoint now) {
+  Mailbox unknown;
+  const auto letter = unknown.open(envelope);
+  control::AgentReport report;
+  if (!letter || letter->number != 0 || !report.ParseFromString(letter->body) || !report.has_hello())
+    return std::nullopt;
+  const auto found = known_.find(report.hello().agent_id());
+  const int number = found != known_.end() ? found->second : next_agent_++;
+  Agent& agent = agents_[number];
+  if (agent.gone) {
+    post(line, agent.mailbox.notice(taken_for_lost()));
+    return std::nullopt;
+  }
+  agent.line = line;
+  agent.back_by.reset();
+  agent.expected = false;
+  lines_.insert_or_assign(line, Line{number, Silence(kSilenceSeconds, now)});
+  if (found == known_.end()) {
+    known_[report.hello().agent_id()] = number;
+    return Input{InputKind::AgentReport, now, number, 0, 0, letter->body};
+  }
+  agent.mailbox.open(envelope);  // says what the agent took
+  agent.mailbox.send_again();
+  post_all(number);
+  return std::nullopt;
+}
+
+std::optional<Input> AgentLines::receive(int line, std::string_view envelope, TimePoint now) {
+  const auto found = lines_.find(line);
+  if (found == lines_.end()) return greet(line, envelope, now);
+  found->second.silence.heard(now);
+  const int number = found->second.agent;
+  Agent& agent = agents_.at(number);
+  if (agent.line != line) return std::nullopt;  // an older connection of an agent that has a newer one
+  auto letter = agent.mailbox.open(envelope);
+  post_all(number);  // what it took makes room for more
+  if (!letter || letter->number <= agent.heard) return std::nullopt;
+  agent.heard = letter->number;
+  const std::int64_t step = step_of(letter->body);
+  return Input{InputKind::AgentReport, now, number, letter->number, step, std::move(letter->body)};
+}
+
+void AgentLines::ended(int line, TimePoint now) {
+  const auto found = lines_.find(line);
+  if (found == lines_.end()) return;
+  const Line was = found->second;
+  lines_.erase(found);
+  Agent& agent = agents_.at(was.agent);
+  if (agent.line != line) return;  // it has a newer one
+  const bool silent = was.silence.too_long(now);
+  agent.line = -1;
+  agent.why = silent ? "its agent fell silent" : "its agent died";
+  agent.back_by = silent ? now : after(now, kComesBackSeconds);
+}
+
+void AgentLines::took(const Input& input) {
+  if (input.kind == InputKind::AgentGone) agents_[input.agent].gone = true;
+  if (input.kind != InputKind::AgentReport) return;
+  if (input.number > 0) return took_report(input.agent, input.number);
+  control::AgentReport report;
+  if (!report.ParseFromString(input.body)) return;
+  known_[report.hello().agent_id()] = input.agent;
+  agents_[input.agent];
+  next_agent_ = std::max(next_agent_, input.agent + 1);
+}
+
+void AgentLines::send(int agent, std::string body) {
+  agents_[agent].mailbox.add(std::move(body));
+  post_all(agent);
+}
+
+void AgentLines::beat(TimePoint now) {
+  const bool stood_still = last_beat_ && now > after(*last_beat_, kOwnPauseSeconds);
+  last_beat_ = now;
+  for (auto& [line, held] : lines_) {
+    if (stood_still) held.silence.heard(now);
+    post(line, agents_.at(held.agent).mailbox.notice(coordinator_heartbeat()));
+    if (!held.silence.too_long(now)) continue;
+    const std::lock_guard lock(mutex_);
+    if (const auto found = streams_.find(line); found != streams_.end()) found->second->cancel();
+  }
+}
+
+void AgentLines::expect_back(TimePoint at) {
+  for (auto& [number, agent] : agents_) {
+    if (agent.gone) continue;
+    agent.back_by = at;
+    agent.expected = true;
+    agent.why = "its agent did not come back after the coordinator did";
+  }
+}
+
+std::vector<Input> AgentLines::not_back(TimePoint now) {
+  std::vector<Input> inputs;
+  for (auto& [number, agent] : agents_) {
+    if (!agent.back_by || now < *agent.back_by) continue;
+    agent.back_by.reset();
+    inputs.push_back({InputKind::AgentGone, now, number, 0, 0, agent.why});
+  }
+  return inputs;
+}
+
+std::map<int, std::uint64_t> AgentLines::taken() const {
+  std::map<int, std::uint64_t> numbers;
+  for (const auto& [number, agent] : agents_) numbers[number] = agent.mailbox.taken();
+  return numbers;
+}
+
+void AgentLines::took(const StepsTaken& taken) {
+  for (const auto& [number, report] : taken.taken) took_report(number, report);
+}
+
+void AgentLines::took_report(int number, std::uint64_t report) {
+  Agent& agent = agents_[number];
+  agent.mailbox.took(std::max(report, agent.mailbox.taken()));
+  agent.heard = std::max(agent.heard, report);
+}
+
+std::size_t AgentLines::num_agents() const {
+  return static_cast<std::size_t>(
+      std::count_if(agents_.begin(), agents_.end(), [](const auto& entry) { return !entry.second.gone; }));
+}
+
+bool AgentLines::all_hung_up() {
+  const std::lock_guard lock(mutex_);
+  return streams_.empty() && std::none_of(agents_.begin(), agents_.end(), [](const auto& entry) {
+           return entry.second.expected && !entry.second.gone;
+         });
+}
+
+}  // namespace coxswain::launcher

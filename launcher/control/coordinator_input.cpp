@@ -1,0 +1,130 @@
+#include "launcher/control/coordinator_input.h"
+
+#include <limits>
+
+#include "proto/error_json.h"
+
+namespace coxswain::launcher {
+namespace {
+
+constexpr std::int64_t kAnyStep = std::numeric_limits<std::int64_t>::max();
+
+JsonArray to_array(const std::vector<std::int64_t>& numbers) {
+  JsonArray array;
+  for (const std::int64_t number : numbers) array.push_back(number);
+  return array;
+}
+
+}  // namespace
+
+Json to_json(const PlanRecord& record) {
+  JsonArray ranks;
+  for (const RankBinding& rank : record.chosen.ranks)
+    ranks.push_back(
+        JsonObject{{"node", rank.node}, {"local_device", rank.local_device}, {"device_class", rank.device_class}});
+  return JsonObject{{"plan_json", record.chosen.plan_json},
+                    {"ranks", std::move(ranks)},
+                    {"steps", record.chosen.steps},
+                    {"longest_action_seconds", record.chosen.longest_action_seconds},
+                    {"plan_text", record.plan_text},
+                    {"model_hash", record.model_hash},
+                    {"plan_hash", record.plan_hash},
+                    {"summary", record.summary},
+                    {"backend", record.backend},
+                    {"cluster", record.cluster},
+                    {"num_devices", record.num_devices},
+                    {"num_nodes", record.num_nodes},
+                    {"search_seconds", record.search_seconds},
+                    {"step_seconds", record.prediction.step_seconds},
+                    {"model_flops_utilization", record.prediction.model_flops_utilization},
+                    {"peak_memory_bytes", to_array(record.prediction.peak_memory_bytes)},
+                    {"tokens_per_step", record.prediction.tokens_per_step}};
+}
+
+Result<PlanRecord> plan_record_from_json(const Json& json) {
+  JsonReader reader(json, "plan_chosen");
+  PlanRecord record;
+  record.chosen.plan_json = reader.string("plan_json");
+  for (const Json& item : reader.array("ranks")) {
+    JsonReader rank(item, "plan_chosen.ranks");
+    record.chosen.ranks.push_back({static_cast<int>(rank.integer("node", 0, 1 << 20)),
+                                   static_cast<int>(rank.integer("local_device", 0, 1 << 20)),
+                                   rank.string("device_class")});
+    COX_TRY_VOID(rank.finish());
+  }
+  record.chosen.steps = reader.integer("steps", 0, kAnyStep);
+  record.chosen.longest_action_seconds = reader.number("longest_action_seconds");
+  record.plan_text = reader.string("plan_text");
+  record.model_hash = reader.string("model_hash");
+  record.plan_hash = reader.string("plan_hash");
+  record.summary = reader.string("summary");
+  record.backend = reader.string("backend");
+  record.cluster = reader.string("cluster");
+  record.num_devices = static_cast<int>(reader.integer("num_devices", 0, 1 << 30));
+  record.num_nodes = static_cast<int>(reader.integer("num_nodes", 0, 1 << 30));
+  record.search_seconds = reader.number("search_seconds");
+  record.prediction.step_seconds = reader.number("step_seconds");
+  record.prediction.model_flops_utilization = reader.number("model_flops_utilization");
+  for (const Json& bytes : reader.array("peak_memory_bytes"))
+    record.prediction.peak_memory_bytes.push_back(bytes.is_integer() ? bytes.integer() : 0);
+  record.prediction.tokens_per_step = reader.integer("tokens_per_step", 0, kAnyStep);
+  COX_TRY_VOID(reader.finish());
+  return record;
+}
+
+Json to_json(const StepsTaken& taken) {
+  JsonArray agents;
+  for (const auto& [agent, number] : taken.taken)
+    agents.push_back(JsonObject{{"agent", agent}, {"number", static_cast<std::int64_t>(number)}});
+  return JsonObject{{"step", taken.step},
+                    {"events", static_cast<std::int64_t>(taken.events)},
+                    {"rows", static_cast<std::int64_t>(taken.rows)},
+                    {"taken", std::move(agents)}};
+}
+
+Result<StepsTaken> steps_taken_from_json(const Json& json) {
+  JsonReader reader(json, "steps_taken");
+  StepsTaken taken;
+  taken.step = reader.integer("step", 0, kAnyStep);
+  taken.events = static_cast<std::size_t>(reader.integer("events", 0, kAnyStep));
+  taken.rows = static_cast<std::size_t>(reader.integer("rows", 0, kAnyStep));
+  for (const Json& item : reader.array("taken")) {
+    JsonReader agent(item, "steps_taken.taken");
+    const int number = static_cast<int>(agent.integer("agent", 0, 1 << 30));
+    taken.taken[number] = static_cast<std::uint64_t>(agent.integer("number", 0, kAnyStep));
+    COX_TRY_VOID(agent.finish());
+  }
+  COX_TRY_VOID(reader.finish());
+  return taken;
+}
+
+Json to_json(const Publication& publication) {
+  JsonObject object{{"step", publication.step}};
+  if (publication.error) object["error"] = proto::to_json(*publication.error);
+  return object;
+}
+
+Result<Publication> publication_from_json(const Json& json) {
+  Publication publication;
+  if (!json["step"].is_integer())
+    return Error{ErrorCode::DataLoss, "a publication without its step", "journal", "", "", ""};
+  publication.step = json["step"].integer();
+  if (json["error"].is_object()) publication.error = proto::error_from_json(json["error"]);
+  return publication;
+}
+
+Json to_json(const RecoveryPoint& point) {
+  JsonArray rejected;
+  for (const Error& error : point.rejected) rejected.push_back(proto::to_json(error));
+  return JsonObject{{"folder", point.folder}, {"step", point.step}, {"rejected", std::move(rejected)}};
+}
+
+Result<RecoveryPoint> recovery_point_from_json(const Json& json) {
+  if (!json["folder"].is_string() || !json["step"].is_integer() || !json["rejected"].is_array())
+    return Error{ErrorCode::DataLoss, "no recovery point", "journal", "folder, step, rejected", to_text(json), ""};
+  RecoveryPoint point{json["folder"].string(), json["step"].integer(), {}};
+  for (const Json& error : json["rejected"].array()) point.rejected.push_back(proto::error_from_json(error));
+  return point;
+}
+
+}  // namespace coxswain::launcher

@@ -1,0 +1,102 @@
+#include "launcher/control/coordinator_line.h"
+
+#include <condition_variable>
+#include <mutex>
+
+namespace coxswain::launcher {
+namespace {
+
+// A coordinator that was killed is there again within a second or two; longer than that waits only a node whose
+// network is cut, or whose node 0 is lost.
+constexpr double kComesBackSeconds = 20;
+// One try to reach it, which an agent that ends waits for; and between two that were refused at once.
+constexpr double kTrySeconds = 0.5, kPauseSeconds = 0.05;
+
+}  // namespace
+
+CoordinatorLine::CoordinatorLine(Target target, std::shared_ptr<proto::Stream> first, std::string hello, Post post,
+                                 const Clock& clock)
+    : target_(std::move(target)),
+      hello_(std::move(hello)),
+      post_(std::move(post)),
+      clock_(clock),
+      heartbeat_(kHeartbeatSeconds, clock.now()),
+      silence_(kSilenceSeconds, clock.now()) {
+  begin(std::move(first));
+}
+
+CoordinatorLine::~CoordinatorLine() { close(); }
+
+void CoordinatorLine::begin(std::shared_ptr<proto::Stream> stream) {
+  stream_ = std::move(stream);
+  ++connection_;
+  open_ = true;
+  silence_.heard(clock_.now());
+  stream_->send(mailbox_.notice(hello_));
+  mailbox_.send_again();
+  send_all();
+  reader_ = std::jthread([post = post_, stream = stream_, connection = connection_] {
+    while (auto envelope = stream->receive()) post({connection, std::move(*envelope), nullptr, false});
+    post({connection, std::nullopt, nullptr, false});
+  });
+}
+
+void CoordinatorLine::connect_again() {
+  connector_ = std::jthread([this, by = Deadline::after(clock_, Seconds(kComesBackSeconds))](std::stop_token stop) {
+    std::mutex mutex;
+    std::condition_variable_any stopped;
+    while (!stop.stop_requested() && !by.passed(clock_)) {
+      auto stream = proto::connect(target_.address, proto::Service::Coordinator, target_.secret,
+                                   Deadline::after(clock_, Seconds(kTrySeconds)));
+      if (stream) return post_({0, std::nullopt, std::shared_ptr<proto::Stream>(std::move(*stream)), false});
+      std::unique_lock lock(mutex);
+      stopped.wait_for(lock, stop, std::chrono::duration<double>(kPauseSeconds), [] { return false; });
+    }
+    post_({0, std::nullopt, nullptr, true});
+  });
+}
+
+void CoordinatorLine::send(std::string report) {
+  mailbox_.add(std::move(report));
+  send_all();
+}
+
+void CoordinatorLine::send_all() {
+  if (!open_) return;
+  while (auto envelope = mailbox_.next()) stream_->send(std::move(*envelope));
+}
+
+std::optional<std::string> CoordinatorLine::handle(const LineEvent& event) {
+  if (event.gave_up) lost_ = true;
+  if (event.fresh) begin(event.fresh);
+  if (event.connection != connection_) return std::nullopt;
+  if (event.envelope) {
+    silence_.heard(clock_.now());
+    auto letter = mailbox_.open(*event.envelope);
+    send_all();  // what it took makes room for more
+    if (!letter) return std::nullopt;
+    if (letter->number > 0) mailbox_.took(letter->number);
+    return std::move(letter->body);
+  }
+  open_ = false;
+  const auto status = stream_->status();
+  if (!status && status.error().code == ErrorCode::Unauthenticated)
+    lost_ = true;
+  else
+    connect_again();
+  return std::nullopt;
+}
+
+void CoordinatorLine::tick() {
+  const TimePoint now = clock_.now();
+  if (!open_) return;
+  if (heartbeat_.due(now)) stream_->send(mailbox_.notice(agent_heartbeat()));
+  if (silence_.too_long(now)) stream_->cancel();  // its reader then says that it ended
+}
+
+void CoordinatorLine::close() {
+  stream_->close();
+  stream_->cancel();
+}
+
+}  // namespace coxswain::launcher

@@ -1,0 +1,65 @@
+#include "launcher/control/open_steps.h"
+
+#include <algorithm>
+
+#include "proto/control.pb.h"
+
+namespace coxswain::launcher {
+namespace {
+
+RankTrace rank_trace(const control::StepReport& report) {
+  const control::StepTrace& trace = report.trace();
+  return {trace.begin_nanoseconds(),
+          trace.clock_offset_nanoseconds(),
+          trace.clock_error_nanoseconds(),
+          report.step_seconds(),
+          {trace.start_seconds().begin(), trace.start_seconds().end()},
+          {trace.end_seconds().begin(), trace.end_seconds().end()}};
+}
+
+void add_not_finite(StepRow& row, int rank, const control::StepReport& report) {
+  if (report.not_finite().empty()) return;
+  if (row.not_finite_rank >= 0 && (report.not_finite() == row.not_finite || row.not_finite == "the loss is")) return;
+  row.not_finite_rank = rank;
+  row.not_finite = report.not_finite();
+}
+
+}  // namespace
+
+void OpenSteps::add(int rank, int num_ranks, std::string_view bytes) {
+  control::StepReport report;
+  report.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()));
+  auto& reports = reports_[report.step()];
+  reports.resize(static_cast<std::size_t>(num_ranks));
+  reports[static_cast<std::size_t>(rank)] = std::string(bytes);
+}
+
+std::optional<StepRow> OpenSteps::next(int generation) {
+  if (reports_.empty()) return std::nullopt;
+  const auto& [step, reports] = *reports_.begin();
+  if (std::any_of(reports.begin(), reports.end(), [](const std::string& text) { return text.empty(); }))
+    return std::nullopt;
+  StepRow row;
+  row.step = step;
+  row.generation = generation;
+  for (std::size_t rank = 0; rank < reports.size(); ++rank) {
+    control::StepReport report;
+    report.ParseFromString(reports[rank]);
+    row.loss = report.loss();
+    row.grad_norm = report.grad_norm();
+    row.learning_rate = report.learning_rate();
+    row.step_seconds = std::max(row.step_seconds, report.step_seconds());
+    row.bubble_fraction += report.bubble_fraction() / static_cast<double>(reports.size());
+    row.peak_memory_bytes.push_back(report.peak_memory_bytes());
+    row.resident_bytes.push_back(report.resident_bytes());
+    row.skipped = report.skipped();
+    row.loss_scale = report.loss_scale();
+    add_not_finite(row, static_cast<int>(rank), report);
+    if (report.has_validation_loss()) row.validation_loss = report.validation_loss();
+    if (report.has_trace()) row.traces.push_back(rank_trace(report));
+  }
+  reports_.erase(reports_.begin());
+  return row;
+}
+
+}  // namespace coxswain::launcher

@@ -1,0 +1,27 @@
+#pragma once
+// Steps under way: what each rank told of its step, until all have and the step is one row. Called by coordinator.
+// Threads: pure.
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "launcher/control/step_row.h"
+
+namespace coxswain::launcher {
+
+class OpenSteps {
+ public:
+  /// `report`: a serialised StepReport of `rank` of `num_ranks`.
+  void add(int rank, int num_ranks, std::string_view report);
+  /// The oldest step, once every rank has told of it. Steps come in their order.
+  std::optional<StepRow> next(int generation);
+  void clear() { reports_.clear(); }
+
+ private:
+  std::map<std::int64_t, std::vector<std::string>> reports_;  // by step, then by rank
+};
+
+}  // namespace coxswain::launcher

@@ -1,0 +1,183 @@
+#include "launcher/control/run_output.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <iostream>
+#include <limits>
+
+#include "common/log.h"
+#include "proto/error_json.h"
+
+namespace coxswain::launcher {
+namespace {
+
+void tell_line(const std::string& text) { tell(JsonObject{{"console", text}}); }
+
+std::string plan_line(const PlanRecord& plan) {
+  const std::size_t ranks = plan.chosen.ranks.size();
+  char text[64];
+  std::snprintf(text, sizeof text, "%.1f ms", plan.prediction.step_seconds * 1e3);
+  std::int64_t memory = 0;
+  for (const std::int64_t bytes : plan.prediction.peak_memory_bytes) memory = std::max(memory, bytes);
+  return "plan: " + plan.summary + " on " + std::to_string(ranks) + (ranks == 1 ? " rank" : " ranks") + " (" +
+         plan.backend + "); predicted step " + text + ", memory " + memory_text(memory) + " a rank";
+}
+
+std::vector<std::int64_t> integers_of(const Json& array) {
+  std::vector<std::int64_t> numbers;
+  if (!array.is_array()) return numbers;
+  for (const Json& number : array.array()) numbers.push_back(number.is_integer() ? number.integer() : 0);
+  return numbers;
+}
+
+JsonArray array_of(const std::vector<std::int64_t>& numbers) { return {numbers.begin(), numbers.end()}; }
+
+}  // namespace
+
+void tell(const Json& object) { std::cout << to_text(object) << "\n" << std::flush; }
+
+RunOutput::RunOutput(const CoordinatorStart& start, const Job* job, const Clock& clock)
+    : start_(start), job_(job), clock_(clock), files_(start.run_dir, clock) {}
+
+Result<void> RunOutput::find_told() {
+  COX_TRY(const std::vector<Json> events, files_.whole_lines("events.jsonl"));
+  COX_TRY(const std::vector<Json> rows, files_.whole_lines("metrics.jsonl"));
+  events_told_ = events.size();
+  rows_told_ = rows.size();
+  for (const Json& object : rows) {
+    StepRow row;
+    row.step = object["step"].is_integer() ? object["step"].integer() : 0;
+    row.loss = object["loss"].is_number() ? object["loss"].number() : std::numeric_limits<double>::quiet_NaN();
+    row.step_seconds = object["step_seconds"].is_number() ? object["step_seconds"].number() : 0;
+    row.peak_memory_bytes = integers_of(object["peak_memory_bytes"]);
+    row.resident_bytes = integers_of(object["resident_bytes"]);
+    if (object["validation_loss"].is_number()) validation_loss_ = object["validation_loss"].number();
+    times_.add(row);
+    last_ = std::move(row);
+  }
+  if (start_.trace_steps.any() && !std::filesystem::exists(start_.run_dir / trace_file(start_.trace_steps)))
+    log(LogLevel::Warn, "trace",
+        "no steps are traced any more: the coordinator was restarted, and their times went with it");
+  return {};
+}
+
+Result<void> RunOutput::write_inputs(const PlanChoice& choice) const {
+  COX_TRY_VOID(files_.write("job.yaml", start_.job_text));
+  COX_TRY_VOID(files_.write("cluster.json", to_text(cluster::to_json(choice.cluster.resources), 2) + "\n"));
+  if (!choice.cluster.profile.blocks.empty())
+    COX_TRY_VOID(files_.write("profile.json", to_text(cluster::to_json(choice.cluster.profile), 2) + "\n"));
+  return files_.write("plan-1.json", to_text(choice.plan_file, 2) + "\n");
+}
+
+void RunOutput::begin(const PlanRecord& plan) {
+  writing_ = true;
+  plan_text_ = plan.plan_text;
+  prediction_ = plan.prediction;
+  for (Json& event : std::exchange(held_back_, {})) write_event(std::move(event));
+  record(JsonObject{{"type", "cluster_probed"}, {"devices", plan.num_devices}, {"nodes", plan.num_nodes}});
+  const bool told = events_ < events_told_;
+  record(JsonObject{{"type", "plan_chosen"},
+                    {"generation", 1},
+                    {"summary", plan.summary},
+                    {"plan_hash", plan.plan_hash},
+                    {"predicted_step_seconds", plan.prediction.step_seconds},
+                    {"search_seconds", plan.search_seconds}});
+  for (const std::string& rejected : start_.rejected)
+    record(JsonObject{{"type", "checkpoint_rejected"}, {"cause", rejected}});
+  const bool resumes = !start_.resume_from.empty();
+  if (resumes)
+    record(JsonObject{
+        {"type", "checkpoint_loaded"}, {"step", start_.resume_step}, {"folder", start_.resume_from.string()}});
+  if (told) return;
+  tell_line("cluster: " + plan.cluster);
+  tell_line(plan_line(plan));
+  if (resumes)
+    tell_line("resume: after step " + std::to_string(start_.resume_step) + ", from " + start_.resume_from.string());
+  tell_line(console_header());
+}
+
+void RunOutput::record(Json event) {
+  if (start_.run_dir.empty()) return;
+  if (writing_) return write_event(std::move(event));
+  event["time"] = clock_.utc_text();
+  held_back_.push_back(std::move(event));
+}
+
+void RunOutput::write_event(Json event) {
+  if (events_++ < events_told_) return;
+  tell_event(event);
+  note(files_.append_event(std::move(event)));
+}
+
+void RunOutput::tell_event(const Json& event) {
+  const Json& type = event["type"];
+  if (type == Json("step_skipped")) {
+    // Of float16 it is the usual way to a scale that fits; else something is wrong.
+    const bool scale_falls = event["loss_scale"].is_number() && event["cause"] == Json("the gradients are not finite");
+    log(scale_falls ? LogLevel::Info : LogLevel::Warn, "train", skip_line(event));
+  } else if (type == Json("generation_started") && event.object().contains("restarts")) {
+    log(LogLevel::Warn, "train",
+        "rank " + to_text(event["failed_rank"]) + " on node " + to_text(event["failed_node"]) +
+            " failed: " + event["cause"].string() + "; generation " + to_text(event["generation"]) +
+            " goes on after step " + to_text(event["after_step"]));
+    note(files_.write("plan-" + to_text(event["generation"]) + ".json", plan_text_));
+  } else if (type == Json("checkpoint_failed")) {
+    log(LogLevel::Warn, "train",
+        "step " + to_text(event["step"]) + " is not saved: " + event["cause"].string() + " (" +
+            event["where"].string() + ")");
+  } else if (type == Json("coordinator_restarted")) {
+    log(LogLevel::Warn, "train",
+        "the coordinator was restarted; it knows of step " + to_text(event["step"]) + " and what came before");
+  }
+}
+
+void RunOutput::record_step(StepRow row) {
+  if (rows_++ < rows_told_) return;
+  if (trace_) trace_step(row);
+  note(files_.append("metrics.jsonl", metrics_object(row, prediction_)));
+  times_.add(row);
+  if (row.validation_loss) validation_loss_ = row.validation_loss;
+  const bool listed =
+      row.step == 1 || row.step % std::max<std::int64_t>(job_->log_every, 1) == 0 || row.step == job_->steps;
+  if (listed || row.validation_loss) tell_line(console_line(row, prediction_));
+  last_ = std::move(row);
+}
+
+void RunOutput::trace_step(StepRow& row) {
+  if (auto added = trace_->add(row); !added) log(LogLevel::Warn, "trace", to_text(added.error()));
+  if (trace_->complete()) write_trace();
+}
+
+/// The steps that are there: of a run that ended before its last traced step, those before.
+void RunOutput::write_trace() {
+  const auto text = trace_->text();
+  const std::string file = trace_file(trace_->steps());
+  trace_.reset();
+  if (!text) return;
+  const auto written = files_.write(file, *text);
+  note(written);
+  if (written) result_["trace"] = file;
+}
+
+void RunOutput::note(const Result<void>& written) {
+  if (!written && !disk_error_) disk_error_ = written.error();
+}
+
+void RunOutput::end(const RunEnded& ended) {
+  if (trace_) write_trace();
+  result_["exit_code"] = static_cast<int>(ended.exit_code);
+  result_["signal"] = ended.signal;
+  if (ended.error) result_["error"] = proto::to_json(*ended.error);
+  result_["steps"] = last_.step;
+  result_["median_step_seconds"] = times_.median_seconds();
+  result_["predicted_step_seconds"] = prediction_.step_seconds;
+  result_["started"] = writing_;
+  if (last_.step > 0) result_["loss"] = last_.loss == last_.loss ? Json(last_.loss) : Json(nullptr);
+  if (validation_loss_ && *validation_loss_ == *validation_loss_) result_["validation_loss"] = *validation_loss_;
+  result_["peak_memory_bytes"] = array_of(last_.peak_memory_bytes);
+  result_["resident_bytes"] = array_of(last_.resident_bytes);
+  result_["predicted_peak_memory_bytes"] = array_of(prediction_.peak_memory_bytes);
+  tell(JsonObject{{"outcome", result_}});
+}
+
+}  // namespace coxswain::launcher

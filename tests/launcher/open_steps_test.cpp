@@ -1,0 +1,60 @@
+// A step is whole when every rank has told of it; what its row says of all of them.
+#include "launcher/control/open_steps.h"
+
+#include "proto/control.pb.h"
+
+#include <catch2/catch.hpp>
+
+using namespace coxswain;
+using namespace coxswain::launcher;
+
+namespace {
+
+std::string report(std::int64_t step, double seconds, const std::string& not_finite = "") {
+  control::StepReport made;
+  made.set_step(step);
+  made.set_loss(2.5);
+  made.set_step_seconds(seconds);
+  made.set_bubble_fraction(seconds);
+  made.set_peak_memory_bytes(static_cast<std::int64_t>(1000 * seconds));
+  made.set_skipped(!not_finite.empty());
+  made.set_not_finite(not_finite);
+  return made.SerializeAsString();
+}
+
+}  // namespace
+
+TEST_CASE("a step comes when its last rank has told, and steps in their order", "[open_steps]") {
+  OpenSteps steps;
+  CHECK_FALSE(steps.next(1));
+  steps.add(1, 3, report(7, 0.2));
+  steps.add(0, 3, report(7, 0.4));
+  steps.add(0, 3, report(8, 1));
+  steps.add(1, 3, report(8, 1));
+  steps.add(2, 3, report(8, 1));
+  CHECK_FALSE(steps.next(1));  // 8 is whole, 7 is not
+  steps.add(2, 3, report(7, 0.3));
+  const auto row = steps.next(4);
+  REQUIRE(row);
+  CHECK(row->step == 7);
+  CHECK(row->generation == 4);
+  CHECK(row->loss == 2.5);
+  CHECK(row->step_seconds == 0.4);                 // the slowest
+  CHECK(row->bubble_fraction == Approx(0.9 / 3));  // the mean
+  CHECK(row->peak_memory_bytes == std::vector<std::int64_t>{400, 200, 300});
+  CHECK(steps.next(4)->step == 8);
+  CHECK_FALSE(steps.next(4));
+}
+
+TEST_CASE("of what is not finite the first rank's loss is named before gradients, which follow", "[open_steps]") {
+  OpenSteps steps;
+  steps.add(0, 4, report(1, 1, "the gradients are"));
+  steps.add(1, 4, report(1, 1));
+  steps.add(2, 4, report(1, 1, "the loss is"));
+  steps.add(3, 4, report(1, 1, "the loss is"));
+  const auto row = steps.next(1);
+  REQUIRE(row);
+  CHECK(row->skipped == true);
+  CHECK(row->not_finite_rank == 2);
+  CHECK(row->not_finite == "the loss is");
+}
