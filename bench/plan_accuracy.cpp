@@ -1,9 +1,10 @@
 // Predicted beside measured, step time and peak memory of every replica, for random valid plans (issue 5, rows b and
 // c): the five families of tests/model/make_models.py, wide enough that an action that holds a layer takes 50 ms or
-// longer on its share of a core. Real processes; every plan under one measurement of its model and precision.
+// longer on its share of a core. Real processes; plans of one model and precision run one after the other, under a
+// measurement of the machine that is taken right before them.
 //   plan_accuracy [MODEL.pt2 ...] --plans N [--seed S] [--first K] [--ranks-max R] [--steps N] [--min-action S]
 //                 [--measured FOLDER]
-// With a folder the measurements stay there, and a later run of the same models goes on with them.
+// Which plans are long enough is said by an older measurement: with a folder it stays there for later runs.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -72,9 +73,14 @@ class Subject {
     return Seconds(shortest);
   }
 
-  TrainRun run(const plan::Plan& plan) {
-    return launched(plan.precision).run(job(plan.precision), plan, {}, kRunLimitSeconds);
+  /// Measures the machine as it is now: what its plans were chosen by may be half an hour old by the time they run, and
+  /// a shared machine is another one then.
+  void measure_again(plan::Precision precision) {
+    now_ = std::make_unique<LaunchedPlans>(job(precision), std::to_string(max_ranks_) + "xcpu");
   }
+  /// By the latest measurement.
+  [[nodiscard]] const cluster::ResourceGraph& cluster() const { return now_->cluster(); }
+  TrainRun run(const plan::Plan& plan) { return now_->run(job(plan.precision), plan, {}, kRunLimitSeconds); }
 
   static constexpr int kGlobalBatch = 24;
 
@@ -104,8 +110,24 @@ class Subject {
   model::ModelGraph graph_;
   int max_ranks_, steps_;
   std::filesystem::path measured_;
-  std::map<plan::Precision, std::unique_ptr<LaunchedPlans>> launched_;
+  std::map<plan::Precision, std::unique_ptr<LaunchedPlans>> launched_;  // what plans are chosen by
+  std::unique_ptr<LaunchedPlans> now_;
 };
+
+/// A plan by its number: drawn again, it is the same, on whatever cluster of such devices.
+struct Chosen {
+  int number = 0;
+  Subject* subject = nullptr;
+  plan::Precision precision = plan::Precision::Float32;
+};
+
+plan::Plan draw(const Chosen& chosen, const cluster::ResourceGraph& cluster, std::uint64_t seed, int max_ranks) {
+  RandomPlanOptions drawing;
+  drawing.seed = seed;
+  drawing.max_ranks = max_ranks;
+  drawing.global_batch = Subject::kGlobalBatch;
+  return draw_plan(chosen.subject->graph(), cluster, drawing, static_cast<std::uint64_t>(chosen.number));
+}
 
 void report_rows(const std::vector<Row>& rows, Report& report) {
   std::vector<double> memory, step, predicted, measured;
@@ -155,15 +177,27 @@ int main(int argc, char** argv) {
   Report report("plan_accuracy", options);
   std::vector<Row> rows;
   JsonArray json;
-  for (int i = first; rows.size() < wanted; ++i) {
-    Subject& subject = *subjects[static_cast<std::size_t>(i) % subjects.size()];
-    RandomPlanOptions drawing;
-    drawing.seed = options.seed;
-    drawing.max_ranks = max_ranks;
-    drawing.global_batch = Subject::kGlobalBatch;
-    const auto& cluster = subject.launched(plan::Precision::Float32).cluster();
-    const plan::Plan plan = draw_plan(subject.graph(), cluster, drawing, static_cast<std::uint64_t>(i));
-    if (subject.shortest_action(plan).value < number("--min-action", 0.05)) continue;
+  std::vector<Chosen> chosen;
+  for (int i = first; chosen.size() < wanted; ++i) {
+    Chosen one{i, subjects[static_cast<std::size_t>(i) % subjects.size()].get()};
+    const auto& cluster = one.subject->launched(plan::Precision::Float32).cluster();
+    const plan::Plan plan = draw(one, cluster, options.seed, max_ranks);
+    if (one.subject->shortest_action(plan).value < number("--min-action", 0.05)) continue;
+    one.precision = plan.precision;
+    chosen.push_back(one);
+  }
+  // Those that share a measurement follow each other.
+  std::stable_sort(chosen.begin(), chosen.end(), [&](const Chosen& a, const Chosen& b) {
+    return std::pair(a.number % subjects.size(), a.precision) < std::pair(b.number % subjects.size(), b.precision);
+  });
+  const Chosen* before = nullptr;
+  for (const Chosen& one : chosen) {
+    Subject& subject = *one.subject;
+    if (before == nullptr || before->subject != one.subject || before->precision != one.precision)
+      subject.measure_again(one.precision);
+    before = &one;
+    const int i = one.number;
+    const plan::Plan plan = draw(one, subject.cluster(), options.seed, max_ranks);
     std::printf("plan %d, seed %llu, %s: %s", i, static_cast<unsigned long long>(options.seed), subject.name().c_str(),
                 describe(plan).c_str());
     std::fflush(stdout);

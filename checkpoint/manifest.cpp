@@ -217,6 +217,9 @@ Result<Manifest> parse_manifest(const std::string& text) {
   if (!checksum.is_string() || checksum.string() != sha256_hex(coxswain::to_text(*json)))
     return damaged("the manifest is not as it was written", "its own SHA-256", "another one");
   auto manifest = read_body(*json);
+  // Blanks that JSON does not count are damage too.
+  if (manifest && to_text(*manifest) != text)
+    return damaged("the manifest is not as it was written", "its canonical text", "another one");
   if (manifest) return manifest;
   Error error = damaged("the manifest cannot be read", "", "");
   error.details = {manifest.error()};

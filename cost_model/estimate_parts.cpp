@@ -1,9 +1,11 @@
 // From a run in virtual time to the Estimate: which part of the step went where (C20), MFU (C21), memory per role.
 #include <algorithm>
+#include <map>
 #include <tuple>
 
 #include "cost_model/price.h"
 #include "cost_model/simulator.h"
+#include "plan/experts.h"
 #include "plan/rank_table.h"
 
 namespace coxswain::cost_model {
@@ -81,13 +83,26 @@ std::int64_t tokens_per_sample(const ModelFacts& facts) {
   return 1;
 }
 
+/// Replicas of a role that hold equally much, the first ones first: all, but where an expert axis does not divide the
+/// experts (their lists are equal, what is stored is not).
+std::vector<std::vector<int>> equal_replicas(const CostModel& cost, const plan::Plan& plan, const plan::Role& role) {
+  const plan::Stage& stage = plan.stages[static_cast<std::size_t>(role.stage)];
+  const int expert = stage.replicas[static_cast<std::size_t>(role.replicas.front())].expert;
+  if (expert == 1 || cost.facts().expert_splits(expert)) return {role.replicas};
+  std::map<int, std::vector<int>> by_place;
+  for (const int replica : role.replicas) by_place[plan::expert_place(stage, replica).index].push_back(replica);
+  std::vector<std::vector<int>> equal;
+  for (auto& [index, replicas] : by_place) equal.push_back(std::move(replicas));
+  return equal;
+}
+
 plan::DeviceEstimate estimate_device(const CostModel& cost, const plan::Plan& plan, const plan::RankTable& ranks,
-                                     int role, const RoleParts& parts, Ticks step) {
+                                     int role, const std::vector<int>& of_role, const RoleParts& parts, Ticks step) {
   const plan::Role& shape = plan.roles[static_cast<std::size_t>(role)];
   plan::DeviceEstimate device;
   device.role = role;
   const auto& replicas = plan.stages[static_cast<std::size_t>(shape.stage)].replicas;
-  for (const int replica : shape.replicas) {
+  for (const int replica : of_role) {
     const auto size = static_cast<int>(replicas[static_cast<std::size_t>(replica)].devices.size());
     const int first = ranks.rank_of({shape.stage, replica, 0});
     for (int position = 0; position < size; ++position) device.ranks.push_back(first + position);
@@ -95,7 +110,7 @@ plan::DeviceEstimate estimate_device(const CostModel& cost, const plan::Plan& pl
   const plan::DeviceId id = ranks.device_of(device.ranks.front());
   const cluster::DeviceClass& device_class = cost.resources().device_classes[static_cast<std::size_t>(id.device_class)];
   device.device = device_class.name;
-  device.parts = estimate_memory(cost, plan, shape.stage, shape.replicas.front());
+  device.parts = estimate_memory(cost, plan, shape.stage, of_role.front());
   device.peak_memory = device.parts.total() - device.parts.margin;
   device.capacity = device_class.memory.value;
   device.busy_fraction = step > 0 ? static_cast<double>(parts.compute.total()) / static_cast<double>(step) : 0.0;
@@ -131,9 +146,12 @@ plan::Estimate make_estimate(const CostModel& cost, const plan::Plan& plan, cons
     roles.push_back(split_parts(run.roles[role], run.makespan));
     if (roles[role].compute.total() > roles[static_cast<std::size_t>(busiest)].compute.total())
       busiest = static_cast<int>(role);
-    estimate.devices.push_back(estimate_device(cost, plan, table, static_cast<int>(role), roles.back(), step));
-    busy += estimate.devices.back().busy_fraction * static_cast<double>(estimate.devices.back().ranks.size());
-    ranks += estimate.devices.back().ranks.size();
+    for (const auto& replicas : equal_replicas(cost, plan, plan.roles[role])) {
+      estimate.devices.push_back(
+          estimate_device(cost, plan, table, static_cast<int>(role), replicas, roles.back(), step));
+      busy += estimate.devices.back().busy_fraction * static_cast<double>(estimate.devices.back().ranks.size());
+      ranks += estimate.devices.back().ranks.size();
+    }
   }
 
   const RoleParts& parts = roles[static_cast<std::size_t>(busiest)];

@@ -19,7 +19,7 @@ struct MemoryParts {
 };
 
 struct DeviceEstimate {
-  int role = 0;  // index into plan.roles
+  int role = 0;  // index into plan.roles; several entries where its replicas hold unlike shares of the experts
   std::vector<int> ranks;
   std::string device;    // device class name
   Bytes peak_memory{0};  // without margin: what the allocator is predicted to report

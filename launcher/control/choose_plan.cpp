@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "cluster/change.h"
 #include "common/clock.h"
+#include "common/ensure.h"
 #include "common/log.h"
 #include "launcher/cli/command.h"
 #include "launcher/job/job_model.h"
@@ -124,65 +126,161 @@ Result<cost_model::TraceBasis> prepare_trace(const TraceSteps& steps, const Plan
 
 }  // namespace
 
-Result<PlanChoice> choose_plan(const CoordinatorStart& start, const Job& job, const Measurements& measurements,
-                               const std::string& backend, const std::optional<MeasuredBefore>& before) {
-  PlanChoice choice;
-  COX_TRY(choice.cluster, build_cluster(measurements));
-  if (before) COX_TRY_VOID(take_measured_before(*before, choice.cluster));
+namespace {
+
+/// The devices as measured (or as files say) and all else that planning takes.
+struct Prepared {
+  MeasuredCluster cluster;
   PlanningInputs inputs;
+};
+
+Result<Prepared> prepare(const CoordinatorStart& start, const Job& job, const Measurements& measurements,
+                         const std::optional<MeasuredBefore>& before) {
+  Prepared prepared;
+  COX_TRY(prepared.cluster, build_cluster(measurements));
+  if (before) COX_TRY_VOID(take_measured_before(*before, prepared.cluster));
+  PlanningInputs& inputs = prepared.inputs;
   inputs.job = job;
   COX_TRY(inputs.job.constraints, merge_constraints(job.constraints, start.constraints));
   COX_TRY(inputs.graph, load_job_model(job));
   const std::filesystem::path cluster_file = start.cluster_file.empty() ? job.cluster_file : start.cluster_file;
   if (!cluster_file.empty()) {
     COX_TRY(auto described, load_cluster(cluster_file.string()));
-    if (cluster::cluster_hash(described) != cluster::cluster_hash(choice.cluster.resources)) {
+    if (cluster::cluster_hash(described) != cluster::cluster_hash(prepared.cluster.resources)) {
       return Error{ErrorCode::InvalidArgument,
                    "the cluster file describes other devices than there are",
                    cluster_file.string(),
-                   cluster::cluster_hash(choice.cluster.resources),
+                   cluster::cluster_hash(prepared.cluster.resources),
                    cluster::cluster_hash(described),
                    "launch probe --out " + cluster_file.string() + ", or cluster: auto"};
     }
-    choice.cluster.resources = std::move(described);
+    prepared.cluster.resources = std::move(described);
   }
-  if (auto problems = cluster::validate(choice.cluster.resources); !problems.empty()) {
+  if (auto problems = cluster::validate(prepared.cluster.resources); !problems.empty()) {
     return combine_errors(ErrorCode::Internal, "the measured cluster is not valid", std::move(problems));
   }
-  inputs.resources = choice.cluster.resources;
-  if (!choice.cluster.profile.blocks.empty()) inputs.profile = choice.cluster.profile;
+  inputs.resources = prepared.cluster.resources;
+  if (!prepared.cluster.profile.blocks.empty()) inputs.profile = prepared.cluster.profile;
+  return prepared;
+}
+
+void price(PlanningInputs& inputs) {
   inputs.cost =
       cost_model::make_cost_model(inputs.graph, inputs.resources, inputs.profile ? &*inputs.profile : nullptr);
+}
 
-  const std::filesystem::path plan_file = start.plan_file.empty() ? job.plan_file : start.plan_file;
-  cost_model::Simulation simulation;  // of the plan, action by action
-  if (!plan_file.empty()) {
-    COX_TRY(simulation, take_given_plan(choice, plan_file.string(), inputs));
-    choice.plan.backend = backend;
-  } else {
-    planner::Request request = inputs.make_request();
-    request.constraints.backend = backend;
-    request.capabilities = planner::searched_capabilities(request.constraints);
-    const TimePoint began = steady_clock().now();
-    COX_TRY(planner::PlanResult result, planner::find_plan(request));
-    result.search_seconds = std::chrono::duration<double>(steady_clock().now() - began).count();
-    tell_what_is_left_out(request, result);
-    choice.plan = result.plan;
-    choice.estimate = result.estimate;
-    choice.search_seconds = result.search_seconds;
-    choice.plan_file = planner::to_json(result);
-    COX_TRY(simulation, cost_model::simulate(*inputs.cost, choice.plan));
-  }
+/// Searches, and takes what was found. The simulation is that of the plan, action by action.
+Result<cost_model::Simulation> search(PlanChoice& choice, const PlanningInputs& inputs, planner::Request request,
+                                      bool tells_what_is_left_out) {
+  const TimePoint began = steady_clock().now();
+  COX_TRY(planner::PlanResult result, planner::find_plan(request));
+  result.search_seconds = std::chrono::duration<double>(steady_clock().now() - began).count();
+  if (tells_what_is_left_out) tell_what_is_left_out(request, result);
+  choice.plan = result.plan;
+  choice.estimate = result.estimate;
+  choice.search_seconds = result.search_seconds;
+  choice.plan_file = planner::to_json(result);
+  return cost_model::simulate(*inputs.cost, choice.plan);
+}
+
+planner::Request request_for(const PlanningInputs& inputs, const std::string& backend) {
+  planner::Request request = inputs.make_request();
+  request.constraints.backend = backend;
+  request.capabilities = planner::searched_capabilities(request.constraints);
+  return request;
+}
+
+/// What every rank is told. `bind`: a device of the plan's cluster to its place in this run.
+template <class Bind>
+void make_chosen(PlanChoice& choice, const cost_model::Simulation& simulation, const Job& job, Bind bind) {
   choice.chosen.longest_action_seconds = longest_compute_action(choice.plan, simulation);
   choice.summary = planner::summarize(choice.plan);
   choice.chosen.plan_json = to_text(plan::to_json(choice.plan));
   choice.chosen.steps = job.steps;
-  for (int rank = 0; rank < plan::num_ranks(choice.plan); ++rank) {
-    choice.chosen.ranks.push_back(bind_device(choice.cluster, measurements.ranks, plan::device_of(choice.plan, rank)));
+  for (int rank = 0; rank < plan::num_ranks(choice.plan); ++rank)
+    choice.chosen.ranks.push_back(bind(plan::device_of(choice.plan, rank)));
+}
+
+/// `all` without the nodes of this run in `lost`.
+Result<cluster::ChangedCluster> without(const MeasuredCluster& all, const std::vector<int>& lost) {
+  cluster::ClusterChange change;
+  for (std::size_t node = 0; node < all.run_node.size(); ++node) {
+    if (std::find(lost.begin(), lost.end(), all.run_node[node]) == lost.end()) continue;
+    const auto number = static_cast<std::int64_t>(node);
+    change.lost.push_back({"node", number, number});
   }
+  return cluster::apply_change(all.resources, change);
+}
+
+/// From the cluster after one change to the one after another, by way of the cluster before both.
+cluster::DeviceMap between(const cluster::ChangedCluster& from, const cluster::ChangedCluster& to) {
+  cluster::DeviceMap map(from.graph.device_classes.size());
+  for (std::size_t c = 0; c < from.devices.size(); ++c) {
+    for (std::size_t i = 0; i < from.devices[c].size(); ++i) {
+      if (!from.devices[c][i]) continue;
+      auto& of_class = map[static_cast<std::size_t>(from.devices[c][i]->device_class)];
+      const auto index = static_cast<std::size_t>(from.devices[c][i]->index);
+      of_class.resize(std::max(of_class.size(), index + 1));
+      of_class[index] = to.devices[c][i];
+    }
+  }
+  return map;
+}
+
+}  // namespace
+
+Result<PlanChoice> choose_plan(const CoordinatorStart& start, const Job& job, const Measurements& measurements,
+                               const std::string& backend, const std::optional<MeasuredBefore>& before) {
+  PlanChoice choice;
+  COX_TRY(Prepared prepared, prepare(start, job, measurements, before));
+  PlanningInputs& inputs = prepared.inputs;
+  price(inputs);
+  const std::filesystem::path plan_file = start.plan_file.empty() ? job.plan_file : start.plan_file;
+  cost_model::Simulation simulation;
+  if (!plan_file.empty()) {
+    COX_TRY(simulation, take_given_plan(choice, plan_file.string(), inputs));
+    choice.plan.backend = backend;
+  } else {
+    COX_TRY(simulation, search(choice, inputs, request_for(inputs, backend), true));
+  }
+  make_chosen(choice, simulation, job,
+              [&](plan::DeviceId device) { return bind_device(prepared.cluster, measurements.ranks, device); });
+  choice.cluster = std::move(prepared.cluster);
   if (start.trace_steps.any()) {
     COX_TRY(choice.trace, prepare_trace(start.trace_steps, choice, std::move(simulation), inputs, measurements));
   }
+  return choice;
+}
+
+Result<PlanChoice> plan_again(const CoordinatorStart& start, const Job& job, const Measurements& measurements,
+                              const std::optional<MeasuredBefore>& before, const LostNodes& lost) {
+  PlanChoice choice;
+  COX_TRY(Prepared prepared, prepare(start, job, measurements, before));
+  PlanningInputs& inputs = prepared.inputs;
+  COX_TRY(const cluster::ChangedCluster then, without(prepared.cluster, lost.then));
+  COX_TRY(cluster::ChangedCluster now, without(prepared.cluster, lost.now));
+  inputs.resources = now.graph;
+  price(inputs);
+  COX_TRY(const Json running, parse_json(lost.running_plan));
+  planner::RunningPlan from;
+  COX_TRY(from.plan, plan::plan_from_json(running));
+  from.devices = between(then, now);
+  from.horizon = lost.horizon;
+  planner::Request request = request_for(inputs, from.plan.backend);
+  request.running = std::move(from);
+  COX_TRY(const auto simulation, search(choice, inputs, std::move(request), false));
+  make_chosen(choice, simulation, job, [&](plan::DeviceId device) {
+    for (std::size_t c = 0; c < now.devices.size(); ++c) {
+      const auto& of_class = now.devices[c];
+      const auto found = std::find(of_class.begin(), of_class.end(), std::optional(device));
+      if (found == of_class.end()) continue;
+      return bind_device(prepared.cluster, measurements.ranks, {static_cast<int>(c), found - of_class.begin()});
+    }
+    COX_ENSURE(false, "no such device", device.device_class, device.index);
+    return RankBinding{};
+  });
+  choice.cluster = std::move(prepared.cluster);
+  choice.cluster.resources = std::move(now.graph);
   return choice;
 }
 

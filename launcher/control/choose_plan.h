@@ -30,4 +30,16 @@ struct PlanChoice {
                                              const Measurements& measurements, const std::string& backend,
                                              const std::optional<MeasuredBefore>& before);
 
+/// Nodes that are gone, and the plan that ran on them and the others.
+struct LostNodes {
+  std::string running_plan;    // its JSON
+  std::vector<int> then, now;  // numbers of this run's nodes: lost when that plan was chosen, and lost by now
+  Seconds horizon{0};          // for how long the next plan is to run
+};
+/// The best plan for the nodes that are left, the move to it priced (docs/replanning.md). The ranks of
+/// `measurements` are those of all nodes. Errors: of the planner (no plan for what is left).
+[[nodiscard]] Result<PlanChoice> plan_again(const CoordinatorStart& start, const Job& job,
+                                            const Measurements& measurements,
+                                            const std::optional<MeasuredBefore>& before, const LostNodes& lost);
+
 }  // namespace coxswain::launcher

@@ -341,13 +341,12 @@ void Coordinator::fail(Failure failure, TimePoint now) {
   if (phase_ == Phase::Ending || phase_ == Phase::Ended) return;
   // Whoever failed by itself and spoke first is the cause, whichever exit arrives first.
   if (suspected_ && suspected_->primary && suspected_->rank != failure.rank) failure = *suspected_;
-  if (phase_ == Phase::Stopping || phase_ == Phase::Recovering) {
-    // What follows from a generation's end; but without its agent a node cannot begin the next one.
-    if (!failure.node_lost && failure.rank >= 0) return;
-  }
+  const bool between = phase_ == Phase::Stopping || phase_ == Phase::Recovering || phase_ == Phase::Replanning;
+  if (between && !failure.node_lost && failure.rank >= 0) return;  // follows from a generation's end
   const bool training = generation_ > 0;
   if (failure.node_lost) {
     record(JsonObject{{"type", "node_lost"}, {"node", failure.node}, {"cause", failure.cause}});
+    if (between && enough_nodes()) return finish_if_done(now);  // the next generation does without it
   } else if (training && failure.rank >= 0) {
     record(JsonObject{
         {"type", "worker_failed"}, {"rank", failure.rank}, {"node", failure.node}, {"cause", failure.cause}});
@@ -358,18 +357,30 @@ void Coordinator::fail(Failure failure, TimePoint now) {
   stop_everything(0, now);
 }
 
+bool Coordinator::enough_nodes() const {
+  const auto left = static_cast<int>(nodes_.size() - lost_nodes_.size());
+  return left >= std::max(1, settings_.min_nodes);
+}
+
+bool Coordinator::plan_needs_lost() const {
+  return std::any_of(bindings_.begin(), bindings_.end(),
+                     [this](const RankBinding& rank) { return nodes_[static_cast<std::size_t>(rank.node)].gone; });
+}
+
 bool Coordinator::may_restart(const Failure& failure, TimePoint now) const {
-  if (phase_ != Phase::Training || stop_signal_ != 0 || failure.rank < 0) return false;
+  if (phase_ != Phase::Training || stop_signal_ != 0) return false;
+  if (failure.node_lost ? !enough_nodes() : failure.rank < 0) return false;
   if (is_bad_input(failure)) return false;
   return restarts_.allows(point_of(failure), now);
 }
 
 FailurePoint Coordinator::point_of(const Failure& failure) const {
+  if (failure.node_lost) return {last_step_, failure.cause + " (node " + std::to_string(failure.node) + ")"};
   return {last_step_, failure.error ? std::string(to_text(failure.error->code)) : failure.cause};
 }
 
 bool Coordinator::is_hopeless() const {
-  return failure_ && failure_->rank >= 0 && restarts_.is_hopeless(point_of(*failure_));
+  return failure_ && failure_->rank >= 0 && !failure_->node_lost && restarts_.is_hopeless(point_of(*failure_));
 }
 
 /// A generation ends with all its processes, so that nothing of it is left to meet the next one.
@@ -388,13 +399,28 @@ std::vector<Decision> Coordinator::recovery_found(const RecoveryPoint& point, Ti
   for (const Error& rejected : point.rejected)
     record(JsonObject{{"type", "checkpoint_rejected"}, {"cause", rejected.message}, {"where", rejected.path}});
   recovery_ = point;
-  const Seconds wait = restarts_.back_off();
-  start_at_ = after(now, wait.value);
-  if (wait == Seconds(0)) start_again(now);
+  if (plan_needs_lost())
+    choose_again();
+  else
+    start_when_allowed(now);
   return take();
 }
 
+void Coordinator::choose_again() {
+  phase_ = Phase::Replanning;
+  start_at_.reset();
+  asked_without_ = lost_nodes_;
+  decisions_.emplace_back(ChoosePlan{});
+}
+
+void Coordinator::start_when_allowed(TimePoint now) {
+  const Seconds wait = restarts_.back_off();
+  start_at_ = after(now, wait.value);
+  if (wait == Seconds(0)) start_again(now);
+}
+
 void Coordinator::start_again(TimePoint now) {
+  if (plan_needs_lost()) return choose_again();
   start_at_.reset();
   phase_ = Phase::Training;
   ++generation_;
@@ -468,7 +494,20 @@ void Coordinator::finish_if_done(TimePoint now) {
   }
 }
 
+void Coordinator::take_plan(const ChosenPlan& plan) {
+  bindings_ = plan.ranks;
+  plan_json_ = plan.plan_json;
+  action_timeout_ = std::max(kLeastHungSeconds, kHungFactor * plan.longest_action_seconds);
+  planned_without_ = asked_without_;
+}
+
 std::vector<Decision> Coordinator::plan_chosen(const ChosenPlan& plan, TimePoint now) {
+  if (phase_ == Phase::Replanning) {
+    take_plan(plan);
+    phase_ = Phase::Recovering;
+    start_when_allowed(now);
+    return take();
+  }
   if (phase_ != Phase::Planning) return take();
   if (plan.ranks.empty()) {
     end_run(now);
@@ -482,14 +521,18 @@ std::vector<Decision> Coordinator::plan_chosen(const ChosenPlan& plan, TimePoint
                     {"ranks", static_cast<int>(plan.ranks.size())},
                     {"nodes", static_cast<int>(nodes_.size())}});
   training_since_ = now;
-  plan_json_ = plan.plan_json;
-  action_timeout_ = std::max(kLeastHungSeconds, kHungFactor * plan.longest_action_seconds);
+  take_plan(plan);
   if (settings_.saves && settings_.save_every == 0) save_at_ = after(now, kFirstSaveSeconds);
   start_generation(settings_.train_work, plan.ranks, plan.plan_json, now);
   return take();
 }
 
 std::vector<Decision> Coordinator::plan_failed(Error error, TimePoint now) {
+  if (phase_ == Phase::Replanning) {
+    failure_->error = std::move(error);  // the node's loss is the cause; this is why the run cannot go on without it
+    stop_everything(0, now);
+    return take();
+  }
   Failure failure;
   failure.cause = error.message;
   failure.error = std::move(error);
@@ -505,6 +548,7 @@ std::vector<Decision> Coordinator::agent_gone(int agent, std::string_view why, T
     return take();
   }
   found->gone = true;
+  lost_nodes_.push_back(static_cast<int>(found - nodes_.begin()));
   if (phase_ == Phase::Ending) {
     finish_if_done(now);
     return take();

@@ -45,7 +45,8 @@ struct SendCommand {
   int agent = 0;
   std::string body;
 };
-/// Measuring is done: choose a plan from `measurements` (in another thread), then call plan_chosen or plan_failed.
+/// Measuring is done, or nodes are lost that the plan needs: choose a plan from `measurements` without `lost_nodes` (in
+/// another thread), then call plan_chosen or plan_failed.
 struct ChoosePlan {};
 struct RecordEvent {
   Json event;
@@ -106,6 +107,7 @@ struct CoordinatorSettings {
   std::int64_t first_step = 0;  // that was taken before this run; 0: none
   std::string resume_hint;      // how to go on from what was saved
   int max_restarts = 0;         // within an hour
+  int min_nodes = 1;            // with fewer left a run does not go on
 };
 
 class Coordinator {
@@ -135,11 +137,16 @@ class Coordinator {
   [[nodiscard]] bool due(TimePoint now) const;
 
   [[nodiscard]] const Measurements& measurements() const { return measurements_; }
+  [[nodiscard]] const std::vector<int>& lost_nodes() const { return lost_nodes_; }
+  /// Those that had been lost when the plan that runs was chosen.
+  [[nodiscard]] const std::vector<int>& planned_without() const { return planned_without_; }
+  /// 0 while measuring.
+  [[nodiscard]] int generation() const { return generation_; }
   /// Known once measuring began.
   [[nodiscard]] const std::string& backend() const { return backend_; }
 
  private:
-  enum class Phase { Joining, Measuring, Planning, Training, Stopping, Recovering, Ending, Ended };
+  enum class Phase { Joining, Measuring, Planning, Training, Stopping, Recovering, Replanning, Ending, Ended };
   struct Rank;
   struct Node;
   void join(int agent, std::string_view hello, TimePoint now);
@@ -157,6 +164,11 @@ class Coordinator {
   void plan_next_save(TimePoint now);
   void suspect(Failure failure, TimePoint now);
   void fail(Failure failure, TimePoint now);
+  [[nodiscard]] bool enough_nodes() const;
+  [[nodiscard]] bool plan_needs_lost() const;
+  void take_plan(const ChosenPlan& plan);
+  void choose_again();
+  void start_when_allowed(TimePoint now);
   [[nodiscard]] bool may_restart(const Failure& failure, TimePoint now) const;
   [[nodiscard]] FailurePoint point_of(const Failure& failure) const;
   [[nodiscard]] bool is_hopeless() const;
@@ -181,7 +193,8 @@ class Coordinator {
   Measurements measurements_;
   std::optional<Failure> suspected_, failure_;
   std::string plan_json_;
-  double action_timeout_ = 0;  // seconds
+  std::vector<int> lost_nodes_, planned_without_, asked_without_;  // in the order of loss
+  double action_timeout_ = 0;                                      // seconds
   Restarts restarts_;
   std::optional<TimePoint> failed_since_, start_at_;  // of a recovery that is under way
   std::int64_t failed_step_ = 0;                      // the last one taken before

@@ -34,6 +34,8 @@ constexpr int kMostInputs = 256;
 constexpr int kMostStepReports = 4096;
 // Agents take their last command and hang up; who does not is cut off.
 constexpr double kGoodbyeSeconds = 1.0;
+// A plan after a loss is for at least so long, however few steps are left.
+constexpr double kLeastHorizonSeconds = 60;
 // Agents come back to a coordinator that was restarted; who does not is lost.
 constexpr double kBackSeconds = 10.0;
 
@@ -219,8 +221,9 @@ class CoordinatorProcess {
   Input plan_input(Result<PlanChoice>& choice, TimePoint now) {
     PlanRecord record;
     if (choice && start_.mode == RunMode::Train) {
-      if (auto written = output_.write_inputs(*choice); !written)
-        return told(InputKind::RunFailed, now, proto::error_to_text(written.error()));
+      const auto written =
+          running_ ? output_.write_changed(*choice, core_.generation() + 1) : output_.write_inputs(*choice);
+      if (!written) return told(InputKind::RunFailed, now, proto::error_to_text(written.error()));
       record = record_of(*choice, *job_);
       if (choice->trace) output_.begin_trace(std::move(*choice->trace));
     } else if (choice && start_.mode == RunMode::Probe) {
@@ -289,9 +292,11 @@ class CoordinatorProcess {
   void apply_plan(const Result<PlanRecord>& record, TimePoint at) {
     choosing_ = false;
     if (!record) return carry_out(core_.plan_failed(record.error(), at));
-    model_hash_ = record->model_hash;
-    plan_hash_ = record->plan_hash;
-    if (start_.mode == RunMode::Train) output_.begin(*record);
+    if (start_.mode == RunMode::Train && running_)
+      output_.go_on(*record, core_.generation() + 1);
+    else if (start_.mode == RunMode::Train)
+      output_.begin(*record);
+    if (start_.mode == RunMode::Train) running_ = *record;
     carry_out(core_.plan_chosen(record->chosen, at));
   }
 
@@ -331,7 +336,7 @@ class CoordinatorProcess {
   /// A disk may take seconds; one after the other, since ranks write them in that order.
   void publish_next() {
     if (to_publish_.empty()) return;
-    checkpoint::Manifest manifest{to_publish_.front().progress, job_->seed, model_hash_, plan_hash_,
+    checkpoint::Manifest manifest{to_publish_.front().progress, job_->seed, running_->model_hash, running_->plan_hash,
                                   to_publish_.front().shards};
     publisher_ = std::jthread([this, manifest = std::move(manifest)] {
       const std::int64_t step = manifest.progress.step;
@@ -362,9 +367,19 @@ class CoordinatorProcess {
 
   /// Searching may take seconds; heartbeats go on meanwhile.
   void begin_choosing() {
-    planner_ = std::jthread([this] {
-      auto choice = std::make_shared<Result<PlanChoice>>(guard("launcher", [this]() -> Result<PlanChoice> {
+    std::shared_ptr<LostNodes> lost;
+    if (running_) {
+      lost = std::make_shared<LostNodes>();
+      lost->running_plan = running_->chosen.plan_json;
+      lost->then = core_.planned_without();
+      lost->now = core_.lost_nodes();
+      const auto left = static_cast<double>(std::max<std::int64_t>(job_->steps - core_.last_step(), 1));
+      lost->horizon = Seconds(std::max(kLeastHorizonSeconds, left * running_->prediction.step_seconds));
+    }
+    planner_ = std::jthread([this, lost] {
+      auto choice = std::make_shared<Result<PlanChoice>>(guard("launcher", [this, &lost]() -> Result<PlanChoice> {
         if (start_.mode == RunMode::Check) return PlanChoice{};
+        if (lost) return plan_again(start_, *job_, core_.measurements(), before_, *lost);
         if (start_.mode == RunMode::Train)
           return choose_plan(start_, *job_, core_.measurements(), core_.backend(), before_);
         PlanChoice probe;
@@ -402,7 +417,7 @@ class CoordinatorProcess {
   bool working_ = false;                      // false: making itself anew, nothing is begun
   bool restored_ = false, ended_ = false, disk_failed_ = false;
   int stop_requests_ = 0, step_reports_ = 0;
-  std::string model_hash_, plan_hash_;
+  std::optional<PlanRecord> running_;  // the latest plan
   ExitCode exit_code_ = ExitCode::Done;
   std::jthread planner_, publisher_, finder_;  // last: they end before what they use
 };
@@ -428,6 +443,7 @@ Result<ExitCode> run_coordinator() {
     settings.save_every = job->checkpoint.every_steps;
     settings.first_step = start.resume_step;
     settings.max_restarts = start.max_restarts;
+    settings.min_nodes = start.min_nodes;
     settings.resume_hint = "go on with --resume " + start.checkpoint_directory.string();
   }
   settings.measures = !before;

@@ -142,7 +142,8 @@ class Follower {
       } else if (exit->pid == agent_pid_) {
         agent_pid_ = 0;
         agent_exit_ = *exit;
-        if (!told_ && coordinator_pid_ > 0)
+        // With other nodes the run may go on.
+        if (!told_ && coordinator_pid_ > 0 && coordinator_.num_nodes == 1)
           kill_coordinator_by_ = Deadline::after(clock_, Seconds(kCoordinatorTellsSeconds));
       }
     } else if (const auto* signal = std::get_if<SignalCame>(&event)) {
@@ -154,8 +155,8 @@ class Follower {
 
   /// Killed, as opposed to ended with a word of its own: its journal makes it anew, and the ranks do not wait for it.
   bool start_again() {
-    if (told_ || agent_exit_ || !may_restart_ || !coordinator_exit_->signalled || coordinator_.run_dir.empty())
-      return false;
+    const bool alone = coordinator_.num_nodes == 1 && agent_exit_;
+    if (told_ || alone || !may_restart_ || !coordinator_exit_->signalled || coordinator_.run_dir.empty()) return false;
     false_starts_ = listening_ ? 0 : false_starts_ + 1;
     const TimePoint now = clock_.now();
     restarts_.push_back(now);

@@ -98,6 +98,7 @@ Json to_json(const CoordinatorStart& start) {
                     {"resume_from", start.resume_from.string()},
                     {"resume_step", start.resume_step},
                     {"max_restarts", start.max_restarts},
+                    {"min_nodes", start.min_nodes},
                     {"rejected", std::move(rejected)}};
   add_secret(object, start.secret);
   return object;
@@ -129,6 +130,7 @@ Result<CoordinatorStart> coordinator_start_from_json(const Json& json) {
   start.checkpoint_directory = reader.string("checkpoint_directory");
   start.resume_from = reader.string("resume_from");
   start.max_restarts = static_cast<int>(reader.integer("max_restarts", 0, 1 << 20));
+  start.min_nodes = static_cast<int>(reader.integer("min_nodes", 1, 1 << 20));
   start.resume_step = reader.integer("resume_step", 0, kMost);
   for (const Json& text : reader.array("rejected")) start.rejected.push_back(text.string());
   COX_TRY_VOID(reader.finish());

@@ -47,7 +47,7 @@ struct CoordinatorStart {
   std::filesystem::path checkpoint_directory;  // empty: nothing is saved
   std::filesystem::path resume_from;           // a verified checkpoint; empty: from the beginning
   std::int64_t resume_step = 0;
-  int max_restarts = 0;
+  int max_restarts = 0, min_nodes = 1;
   std::vector<std::string> rejected;  // checkpoints that are damaged, in words
 };
 [[nodiscard]] Json to_json(const CoordinatorStart& start);

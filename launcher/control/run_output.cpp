@@ -69,6 +69,29 @@ Result<void> RunOutput::write_inputs(const PlanChoice& choice) const {
   return files_.write("plan-1.json", to_text(choice.plan_file, 2) + "\n");
 }
 
+Result<void> RunOutput::write_changed(const PlanChoice& choice, int generation) const {
+  const std::string number = std::to_string(generation);
+  COX_TRY_VOID(
+      files_.write("cluster-" + number + ".json", to_text(cluster::to_json(choice.cluster.resources), 2) + "\n"));
+  return files_.write("plan-" + number + ".json", to_text(choice.plan_file, 2) + "\n");
+}
+
+void RunOutput::go_on(const PlanRecord& plan, int generation) {
+  plan_text_ = plan.plan_text;
+  prediction_ = plan.prediction;
+  const bool told = events_ < events_told_;
+  record(JsonObject{{"type", "replanned"},
+                    {"generation", generation},
+                    {"summary", plan.summary},
+                    {"plan_hash", plan.plan_hash},
+                    {"devices", plan.num_devices},
+                    {"nodes", plan.num_nodes},
+                    {"predicted_step_seconds", plan.prediction.step_seconds},
+                    {"search_seconds", plan.search_seconds}});
+  if (trace_) write_trace();  // later steps have other actions
+  if (!told) tell_line(plan_line(plan));
+}
+
 void RunOutput::begin(const PlanRecord& plan) {
   writing_ = true;
   plan_text_ = plan.plan_text;
@@ -116,10 +139,11 @@ void RunOutput::tell_event(const Json& event) {
     const bool scale_falls = event["loss_scale"].is_number() && event["cause"] == Json("the gradients are not finite");
     log(scale_falls ? LogLevel::Info : LogLevel::Warn, "train", skip_line(event));
   } else if (type == Json("generation_started") && event.object().contains("restarts")) {
+    const bool node = event["failed_rank"] == Json(-1);
     log(LogLevel::Warn, "train",
-        "rank " + to_text(event["failed_rank"]) + " on node " + to_text(event["failed_node"]) +
-            " failed: " + event["cause"].string() + "; generation " + to_text(event["generation"]) +
-            " goes on after step " + to_text(event["after_step"]));
+        (node ? "" : "rank " + to_text(event["failed_rank"]) + " on ") + "node " + to_text(event["failed_node"]) +
+            (node ? " is lost: " : " failed: ") + event["cause"].string() + "; generation " +
+            to_text(event["generation"]) + " goes on after step " + to_text(event["after_step"]));
     note(files_.write("plan-" + to_text(event["generation"]) + ".json", plan_text_));
   } else if (type == Json("checkpoint_failed")) {
     log(LogLevel::Warn, "train",

@@ -28,11 +28,15 @@ class RunOutput {
   [[nodiscard]] Result<void> find_told();
   /// The files that a plan follows from, and the plan. Can be repeated. Errors: FailedPrecondition (disk).
   [[nodiscard]] Result<void> write_inputs(const PlanChoice& choice) const;
+  /// The same of a plan for fewer nodes: plan-N.json, cluster-N.json.
+  [[nodiscard]] Result<void> write_changed(const PlanChoice& choice, int generation) const;
   /// Steps will be traced.
   void begin_trace(cost_model::TraceBasis basis) { trace_.emplace(start_.trace_steps, std::move(basis)); }
   /// There is a plan: from now on the run writes; what happened before was kept back, so that one that never started
   /// leaves nothing.
   void begin(const PlanRecord& plan);
+  /// Another plan from `generation` on.
+  void go_on(const PlanRecord& plan, int generation);
   void record(Json event);
   void record_step(StepRow row);
   /// Lines so far, of events and of steps: those that were passed over too.

@@ -89,6 +89,7 @@ Result<void> set_checkpoints(CoordinatorStart& coordinator, const TrainRequest& 
   coordinator.checkpoint_directory = std::filesystem::absolute(resume.directory);
   coordinator.resume_from = point.folder;
   coordinator.resume_step = point.step;
+  coordinator.min_nodes = request.job.min_nodes;
   coordinator.max_restarts = request.max_restarts.value_or(request.job.max_restarts);
   return {};
 }

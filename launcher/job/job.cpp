@@ -205,6 +205,7 @@ Result<Job> parse_job(const std::string& text, const std::filesystem::path& file
     if (message.train().has_log_every()) job.log_every = message.train().log_every();
     if (!message.checkpoint().directory().empty())
       job.checkpoint.directory = converter.resolve(message.checkpoint().directory());
+    if (message.elastic().has_min_nodes()) job.min_nodes = static_cast<int>(message.elastic().min_nodes());
     if (message.elastic().has_max_restarts()) job.max_restarts = static_cast<int>(message.elastic().max_restarts());
     job.checkpoint.every_steps = message.checkpoint().every_steps();
     if (message.checkpoint().has_keep()) job.checkpoint.keep = message.checkpoint().keep();

@@ -62,6 +62,7 @@ struct Job {
   std::uint64_t seed = 0;
   std::int64_t log_every = 10;
   JobCheckpoint checkpoint;
+  int min_nodes = 1;                          // with fewer left a run does not go on
   int max_restarts = 3;                       // within an hour
   std::filesystem::path cluster_file;         // empty: auto
   std::filesystem::path plan_file;            // empty: search

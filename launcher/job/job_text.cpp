@@ -92,8 +92,8 @@ std::string to_yaml(const Job& job) {
       << job.steps << YAML::Key << "seed" << YAML::Value << job.seed << YAML::Key << "log_every" << YAML::Value
       << job.log_every << YAML::EndMap;
   emit_checkpoint(out, job.checkpoint);
-  out << YAML::Key << "elastic" << YAML::Value << YAML::Flow << YAML::BeginMap << YAML::Key << "max_restarts"
-      << YAML::Value << job.max_restarts << YAML::EndMap;
+  out << YAML::Key << "elastic" << YAML::Value << YAML::Flow << YAML::BeginMap << YAML::Key << "min_nodes"
+      << YAML::Value << job.min_nodes << YAML::Key << "max_restarts" << YAML::Value << job.max_restarts << YAML::EndMap;
   if (!job.cluster_file.empty()) out << YAML::Key << "cluster" << YAML::Value << absolute_text(job.cluster_file);
   emit_plan(out, job);
   if (!job.environment.empty()) {

@@ -47,13 +47,10 @@ TEST_CASE("no flipped bit of a manifest goes unseen") {
       std::string flipped = text;
       flipped[i] = static_cast<char>(flipped[i] ^ (1 << bit));
       const auto read = parse_manifest(flipped);
-      if (!read)
-        CHECK(read.error().code == ErrorCode::DataLoss);
-      else
-        CHECK(*read == manifest());  // the line's end may become another blank
+      REQUIRE_FALSE(read);
+      CHECK(read.error().code == ErrorCode::DataLoss);
     }
-    // Without the line's end it is still the same text.
-    CHECK(parse_manifest(text.substr(0, i)).has_value() == (i + 1 == text.size()));
+    CHECK_FALSE(parse_manifest(text.substr(0, i)));
   }
 }
 

@@ -2,9 +2,11 @@
 #include <algorithm>
 
 #include "common/json.h"
+#include "cost_model/memory.h"
 #include "cost_model/mesh_times.h"
 #include "cost_model/offload_time.h"
 #include "cost_model/roofline.h"
+#include "cost_model/simulator.h"
 #include "model/load.h"
 #include "tests/cost_model/make_plan.h"
 #include "tests/cost_model/synthetic_graph.h"
@@ -158,6 +160,28 @@ TEST_CASE("C29: a mesh has its axes by position, and shards over replicas and pa
   CHECK(mesh.replica_group == Devices{{0, 10}, {0, 12}, {0, 0}, {0, 2}, {0, 20}, {0, 22}, {0, 30}, {0, 32}});
   CHECK(mesh.expert_group == Devices{{0, 10}, {0, 0}});
   CHECK(mesh.expert_replica_group == Devices{{0, 10}, {0, 12}, {0, 30}, {0, 32}});
+}
+
+TEST_CASE("each replica of a role is told its own memory where experts do not divide", "[mesh_axes]") {
+  Scene scene(true);
+  auto plan = make_plan(scene.graph, scene.resources,
+                        {{0, scene.graph.num_blocks(), {{0, 0}, {0, 1}, {0, 2}}, {7, 10, 7}}}, 1);
+  for (plan::Replica& replica : plan.stages[0].replicas) replica.expert = 3;
+  plan.roles.clear();
+  plan::fill_roles(plan, scene.graph, Bytes(std::int64_t{1} << 40));
+  const auto simulation = simulate(scene.cost, plan);
+  REQUIRE(simulation);
+  std::vector<std::int64_t> parameters(3, -1);  // by rank
+  for (const plan::DeviceEstimate& device : simulation->estimate.devices) {
+    for (const int rank : device.ranks) {
+      CHECK(device.parts == estimate_memory(scene.cost, plan, 0, rank));
+      parameters[static_cast<std::size_t>(rank)] = device.parts.parameters.value;
+    }
+  }
+  // Of 4 experts of each layer the first replica holds two, the others one; the first and the last have one role.
+  CHECK(parameters[0] > parameters[2]);
+  CHECK(parameters[1] == parameters[2]);
+  CHECK(plan.roles.size() == 2);
 }
 
 TEST_CASE("C30: the optimizer's memory moves to the host", "[mesh_axes]") {

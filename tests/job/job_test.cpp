@@ -113,7 +113,7 @@ TEST_CASE("an unknown key names the nearest known one") {
 }
 
 TEST_CASE("what this version cannot do is refused by name") {
-  const auto job = parse_job(kGood + "deploy: {image: i}\nelastic: {min_nodes: 1}\n", "job.yaml");
+  const auto job = parse_job(kGood + "deploy: {image: i}\nelastic: {max_nodes: 1}\n", "job.yaml");
   REQUIRE_FALSE(job.has_value());
   CHECK(job.error().code == ErrorCode::Unimplemented);
   CHECK(exit_code_for(job.error().code) == ExitCode::BadInput);

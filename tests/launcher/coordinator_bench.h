@@ -125,14 +125,28 @@ class Bench {
     for (int n = 0; n < num_nodes; ++n) join(10 + n, 2);
     for (int r = 0; r < 2 * num_nodes; ++r) measured(10 + r / 2, r);
     for (int n = 0; n < num_nodes; ++n) ended(10 + n);
+    generation = 1;
+    choose(core_.measurements().ranks);
+  }
+  /// Answers the request for a plan.
+  void choose(std::vector<RankBinding> ranks) {
     REQUIRE(asked_for_plan);
+    asked_for_plan = false;
     ChosenPlan plan;
     plan.plan_json = "{}";
     plan.steps = 100;
     plan.longest_action_seconds = longest_action;
-    plan.ranks = core_.measurements().ranks;
-    generation = 1;
+    plan.ranks = std::move(ranks);
     take(core_.plan_chosen(plan, clock.now()));
+  }
+  void no_plan(Error error) { take(core_.plan_failed(std::move(error), clock.now())); }
+  /// Of measured ranks, those on `node`.
+  [[nodiscard]] std::vector<RankBinding> ranks_on(int node) {
+    std::vector<RankBinding> ranks;
+    for (const RankBinding& rank : core_.measurements().ranks) {
+      if (rank.node == node) ranks.push_back(rank);
+    }
+    return ranks;
   }
 
   [[nodiscard]] std::vector<control::AgentCommand> sent_to(int agent, control::AgentCommand::KindCase kind) const {

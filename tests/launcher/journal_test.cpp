@@ -102,7 +102,8 @@ TEST_CASE("steps of the generation that goes on give way to one input; those bef
   const auto other = [](InputKind kind, const std::string& body) { return Input{kind, {}, 0, 1, 0, body}; };
   const auto bodies = [&] {
     std::string text;
-    for (const Input& one : *journal->inputs()) text += one.body;
+    const auto inputs = journal->inputs();
+    for (const Input& one : *inputs) text += one.body;
     return text;
   };
   REQUIRE(journal->add({report(1, "a"), report(2, "b"), other(InputKind::RecoveryFound, "R"), report(2, "c"),

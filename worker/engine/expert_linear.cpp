@@ -35,23 +35,36 @@ void for_experts(const ExpertGroups& groups, Body&& body) {
   at::parallel_for(0, groups.num_experts(), 1, some);
 }
 
-/// Rows order[first], ... of `from` as one matrix.
+/// In 16 bits libtorch's own product is oneDNN's, which makes a kernel for every new number of rows (0.1 s and more for
+/// a few milliseconds of work): numbers are rounded up to a multiple of this, with rows of zeros.
+constexpr std::int64_t kRowStep = 64;
+
+std::int64_t padded(std::int64_t count, const at::Tensor& like) {
+  const bool pads = like.is_cpu() && like.element_size() == 2;
+  return pads ? (count + kRowStep - 1) / kRowStep * kRowStep : count;
+}
+
+/// Rows order[first], ... of `from` as one matrix, padded.
 at::Tensor take_rows(const at::Tensor& from, const ExpertGroups& groups, std::int64_t first, std::int64_t count) {
-  if (groups.sorted) return from.narrow(0, first, count);
-  at::Tensor rows = at::empty({count, from.size(1)}, from.options());
+  const std::int64_t wanted = padded(count, from);
+  if (groups.sorted && wanted == count) return from.narrow(0, first, count);
+  at::Tensor rows = at::empty({wanted, from.size(1)}, from.options());
   const std::size_t bytes = static_cast<std::size_t>(from.size(1)) * from.element_size();
   const auto* source = static_cast<const char*>(from.const_data_ptr());
   auto* target = static_cast<char*>(rows.mutable_data_ptr());
   for (std::int64_t i = 0; i < count; ++i)
     std::memcpy(target + i * bytes, source + groups.order[first + i] * bytes, bytes);
+  std::memset(target + count * bytes, 0, (wanted - count) * bytes);
   return rows;
 }
 
-void put_rows(const at::Tensor& rows, const ExpertGroups& groups, std::int64_t first, const at::Tensor& to) {
+/// The first `count` of `rows`.
+void put_rows(const at::Tensor& rows, const ExpertGroups& groups, std::int64_t first, std::int64_t count,
+              const at::Tensor& to) {
   const std::size_t bytes = static_cast<std::size_t>(to.size(1)) * to.element_size();
   const auto* source = static_cast<const char*>(rows.const_data_ptr());
   auto* target = static_cast<char*>(to.mutable_data_ptr());
-  for (std::int64_t i = 0; i < rows.size(0); ++i)
+  for (std::int64_t i = 0; i < count; ++i)
     std::memcpy(target + groups.order[first + i] * bytes, source + i * bytes, bytes);
 }
 
@@ -71,7 +84,8 @@ at::Tensor make_output(std::int64_t rows, std::int64_t columns, const ExpertGrou
 at::Tensor run_forward(const at::Tensor& input, const at::Tensor& table, const ExpertGroups& groups) {
   at::Tensor output = make_output(input.size(0), table.size(1), groups, input);
   for_experts(groups, [&](std::int64_t expert, std::int64_t first, std::int64_t count) {
-    put_rows(product(take_rows(input, groups, first, count), table.select(0, expert).t()), groups, first, output);
+    put_rows(product(take_rows(input, groups, first, count), table.select(0, expert).t()), groups, first, count,
+             output);
   });
   return output;
 }
@@ -95,7 +109,8 @@ struct ExpertLinearBackward final : torch::autograd::Node {
                            : at::zeros(table.transpose(1, 2).sizes(), table.options()).transpose(1, 2);
     for_experts(*groups, [&](std::int64_t expert, std::int64_t first, std::int64_t count) {
       const at::Tensor rows = take_rows(incoming, *groups, first, count);
-      if (input_gradient.defined()) put_rows(product(rows, table.select(0, expert)), *groups, first, input_gradient);
+      if (input_gradient.defined())
+        put_rows(product(rows, table.select(0, expert)), *groups, first, count, input_gradient);
       if (!table_gradient.defined()) return;
       at::Tensor target = table_gradient.select(0, expert);
       at::mm_out(target, rows.t(), take_rows(input, *groups, first, count));
