@@ -151,6 +151,17 @@ double farthest(const Steps& got, const Steps& expected, const std::vector<std::
   return far;
 }
 
+/// "dp2 pp2 ..., then dp2 ...".
+std::string plans_of(const std::filesystem::path& run) {
+  std::string text;
+  std::ifstream in(run / "events.jsonl");
+  for (std::string line; std::getline(in, line);) {
+    const auto json = parse_json(line);
+    if (json && (*json)["summary"].is_string()) text += (text.empty() ? "" : ", then ") + (*json)["summary"].string();
+  }
+  return text;
+}
+
 struct Settings {
   std::filesystem::path example, plan;
   std::string devices;
@@ -161,13 +172,15 @@ struct Settings {
 };
 
 std::filesystem::path write_chaos_job(const Settings& settings, const std::filesystem::path& folder) {
-  std::ofstream(folder / "job.yaml")
-      << "name: chaos\nmodel: {pt2: " << (settings.example / "gpt.pt2").string()
-      << "}\ndata: {text: " << (settings.example / "kjv.txt").string()
-      << ", sequence_length: 64, seed: 7}\nbatch: {global: 8}\ntrain: {steps: " << settings.steps
-      << ", seed: 1234, log_every: 50}\noptimizer: {name: adamw, learning_rate: 1.0e-3}\n"
-      << "checkpoint: {every_steps: " << settings.save_every << "}\nelastic: {max_restarts: 100000}\n"
-      << (settings.nodes == 1 ? "plan: {data: 2, pipeline: 2}\n" : "");
+  std::ofstream(folder / "job.yaml") << "name: chaos\nmodel: {pt2: " << (settings.example / "gpt.pt2").string()
+                                     << "}\ndata: {text: " << (settings.example / "kjv.txt").string()
+                                     << ", sequence_length: 64, seed: 7}\nbatch: {global: 8}\ntrain: {steps: "
+                                     << settings.steps
+                                     << ", seed: 1234, log_every: 50}\noptimizer: {name: adamw, learning_rate: 1.0e-4, "
+                                        "warmup_steps: 100, clip_grad_norm: 1.0}\n"
+                                     << "checkpoint: {every_steps: " << settings.save_every
+                                     << "}\nelastic: {max_restarts: 100000}\n"
+                                     << (settings.nodes == 1 ? "plan: {data: 2, pipeline: 2}\n" : "");
   return folder / "job.yaml";
 }
 
@@ -187,13 +200,14 @@ int free_port() {
 std::vector<int> start_nodes(const Settings& settings, const std::filesystem::path& folder) {
   const std::string job = write_chaos_job(settings, folder).string();
   const std::string endpoint = "127.0.0.1:" + std::to_string(free_port());
-  std::filesystem::create_directories(folder / "tmp");
   std::ofstream(folder / "token") << "a token of this bench alone\n";
   std::filesystem::permissions(folder / "token", std::filesystem::perms::owner_read);
   std::vector<int> launches;
   for (int node = 0; node < settings.nodes; ++node) {
+    const auto temporary = folder / ("tmp" + std::to_string(node));
+    std::filesystem::create_directories(temporary);
     std::vector<std::string> line{"env",
-                                  "TMPDIR=" + (folder / "tmp").string(),
+                                  "TMPDIR=" + temporary.string(),
                                   (program_folder() / "launch").string(),
                                   "train",
                                   job,
@@ -257,6 +271,7 @@ class Disturber {
   std::map<std::string, int> made;
   int lost = 0;
   bool lost_nodes = false;
+  std::set<int> killed_nodes;  // pids of their `launch`
 
  private:
   bool strike(const std::string& victim, int signal) {
@@ -271,7 +286,9 @@ class Disturber {
     }
     lost_nodes = lost_nodes || victim == "node" || victim == "local-agent";
     if (pids.empty()) return false;
-    return kill(pids[random_() % pids.size()], signal) == 0;
+    const int pid = pids[random_() % pids.size()];
+    if (victim == "node") killed_nodes.insert(pid);
+    return kill(pid, signal) == 0;
   }
 
   const Settings& settings_;
@@ -337,7 +354,6 @@ int main(int argc, char** argv) {
   };
   Report report("chaos", options);
   Settings settings;
-  settings.example = make_example({.layers = 4, .width = 64, .heads = 4, .context = 64, .dropout = 0.1});
   settings.nodes = std::atoi(flag("--nodes", "1").c_str());
   settings.devices = flag("--devices", settings.nodes == 1 ? "4xcpu" : "2xcpu");
   settings.steps = std::atoi(flag("--steps", "300").c_str());
@@ -346,6 +362,10 @@ int main(int argc, char** argv) {
   settings.kinds = kinds_of(flag("--kinds", "all"));
   const int wanted = std::atoi(flag("--faults", options.quick ? "10" : "200").c_str());
 
+  // Over several nodes one that is worth them: the plan is the planner's.
+  settings.example = settings.nodes == 1
+                         ? make_example({.layers = 4, .width = 64, .heads = 4, .context = 64, .dropout = 0.1})
+                         : make_example({.layers = 8, .width = 256, .heads = 8, .context = 64, .dropout = 0.1});
   const auto calm = make_scratch_folder("calm");
   if (wait_nodes(start_nodes(settings, calm), 300) != 0) {
     std::fprintf(stderr, "the undisturbed run failed:\n%s", read_text(calm / "output0.errors").c_str());
@@ -391,12 +411,14 @@ int main(int argc, char** argv) {
     if (!same_plan) worst_change = std::max(worst_change, far);
     if (code == 0 && !same) ++unlike;
     left += static_cast<int>(std::count_if(pids.begin(), pids.end(), lives));
-    for (const auto& entry : std::filesystem::directory_iterator(folder / "tmp")) {
-      static_cast<void>(entry);
-      ++left;
+    // A node that was killed as a whole took its temporary files with it.
+    for (std::size_t node = 0; node < launches.size(); ++node) {
+      if (disturber.killed_nodes.contains(launches[node])) continue;
+      const std::filesystem::directory_iterator files(folder / ("tmp" + std::to_string(node)));
+      left += static_cast<int>(std::distance(begin(files), end(files)));
     }
-    std::printf("run %d: %d faults, exit %d, %zu rows of %zu steps, losses %s\n", runs, here, code, got.rows,
-                got.losses.size(), same ? "equal" : "UNLIKE");
+    std::printf("run %d: %d faults, exit %d, %zu rows of %zu steps, losses %s (%.1e); %s\n", runs, here, code, got.rows,
+                got.losses.size(), same ? "equal" : "UNLIKE", far, plans_of(folder / "run").c_str());
     if (code != 0) std::printf("%s", read_text(folder / "output0.errors").c_str());
     std::fflush(stdout);
     std::error_code ignored;

@@ -347,6 +347,7 @@ void Coordinator::fail(Failure failure, TimePoint now) {
   if (failure.node_lost) {
     record(JsonObject{{"type", "node_lost"}, {"node", failure.node}, {"cause", failure.cause}});
     if (between && enough_nodes()) return finish_if_done(now);  // the next generation does without it
+    if (phase_ == Phase::Training && enough_nodes() && !has_ranks(failure.node)) return;  // nobody misses it
   } else if (training && failure.rank >= 0) {
     record(JsonObject{
         {"type", "worker_failed"}, {"rank", failure.rank}, {"node", failure.node}, {"cause", failure.cause}});
@@ -360,6 +361,10 @@ void Coordinator::fail(Failure failure, TimePoint now) {
 bool Coordinator::enough_nodes() const {
   const auto left = static_cast<int>(nodes_.size() - lost_nodes_.size());
   return left >= std::max(1, settings_.min_nodes);
+}
+
+bool Coordinator::has_ranks(int node) const {
+  return std::any_of(bindings_.begin(), bindings_.end(), [node](const RankBinding& rank) { return rank.node == node; });
 }
 
 bool Coordinator::plan_needs_lost() const {

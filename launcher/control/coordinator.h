@@ -165,6 +165,7 @@ class Coordinator {
   void suspect(Failure failure, TimePoint now);
   void fail(Failure failure, TimePoint now);
   [[nodiscard]] bool enough_nodes() const;
+  [[nodiscard]] bool has_ranks(int node) const;
   [[nodiscard]] bool plan_needs_lost() const;
   void take_plan(const ChosenPlan& plan);
   void choose_again();

@@ -68,6 +68,24 @@ TEST_CASE("a second node lost on the way is left out too", "[coordinator]") {
   CHECK_FALSE(bench.result);
 }
 
+TEST_CASE("a node that has no rank is not missed", "[coordinator]") {
+  Bench bench(2, 30, true, 10, 3);
+  for (int n = 0; n < 2; ++n) bench.join(10 + n, 2);
+  for (int r = 0; r < 4; ++r) bench.measured(10 + r / 2, r);
+  for (int n = 0; n < 2; ++n) bench.ended(10 + n);
+  bench.generation = 1;
+  bench.choose(bench.ranks_on(0));
+  bench.gone(11);
+  CHECK(bench.events_of("node_lost").size() == 1);
+  CHECK(bench.sent_to(10, control::AgentCommand::kStop).empty());
+  // A rank that fails afterwards is started again under the plan that there is.
+  bench.exit(10, 0, "signal 9", false);
+  bench.ended(10);
+  bench.recover("", 0);
+  CHECK_FALSE(bench.asked_for_plan);
+  CHECK(bench.sent_to(10, control::AgentCommand::kStart).size() == 3);
+}
+
 TEST_CASE("a run ends with its last node, or with fewer nodes than it is to have", "[coordinator]") {
   Bench bench(2, 30, true, 10, 3);
   bench.train(2);
