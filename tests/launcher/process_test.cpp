@@ -83,20 +83,18 @@ int free_port() {
 /// A job on a tiny model, over two ranks.
 class Scene {
  public:
-  explicit Scene(const std::string& fake = "", int steps = 20) {
+  explicit Scene(const std::string& fake = "", int steps = 20, const std::string& width = "32",
+                 const std::string& rest = "plan: {data: 2, pipeline: 1}\nelastic: {max_restarts: 0}\n") {
     std::ofstream(folder / "text.txt") << std::string(4000, 'a');
-    std::ofstream(folder / "job.yaml")
-        << "name: scene\n"
-           "model: {config: {model_type: gpt2, n_layer: 2, n_head: 2, n_embd: 32, vocab_size: 256, n_positions: 16}}\n"
-           "data: {text: text.txt, sequence_length: 16, seed: 1}\n"
-           "batch: {global: 4}\n"
-           "train: {steps: "
-        << steps
-        << ", seed: 1, log_every: 5}\n"
-           "plan: {data: 2, pipeline: 1}\n"
-           "elastic: {max_restarts: 0}\n"
-           "environment: {COX_FAKE: \""
-        << fake << "\"}\n";
+    std::ofstream(folder / "job.yaml") << "name: scene\n"
+                                          "model: {config: {model_type: gpt2, n_layer: 2, n_head: 2, n_embd: "
+                                       << width
+                                       << ", vocab_size: 256, n_positions: 16}}\n"
+                                          "data: {text: text.txt, sequence_length: 16, seed: 1}\n"
+                                          "batch: {global: 4}\n"
+                                          "train: {steps: "
+                                       << steps << ", seed: 1, log_every: 5}\n"
+                                       << rest << "environment: {COX_FAKE: \"" << fake << "\"}\n";
   }
 
   int start(std::vector<std::string> more = {}, const std::string& name = "launch") {
@@ -486,4 +484,37 @@ TEST_CASE("two nodes on one machine share a token; another token is refused", "[
   CHECK(scene.wait(second) == 0);
   CHECK(count_lines(scene.run() / "metrics.jsonl") == 5);
   CHECK(scene.events("node_joined").size() == 2);
+}
+
+TEST_CASE("a node that is killed as a whole is left out: the other goes on under a plan of its own", "[process]") {
+  const auto go = std::filesystem::temp_directory_path() / ("coxswain-go-on-" + std::to_string(::getpid()));
+  std::filesystem::remove(go);
+  Scene scene("pause:" + go.string(), 8, "256", "elastic: {max_restarts: 3}\n");
+  REQUIRE(write_file(scene.folder / "token", "0123456789abcdef0123456789abcdef\n"));
+  const std::string endpoint = "127.0.0.1:" + std::to_string(free_port());
+  const auto flags = [&](const std::string& rank) {
+    return std::vector<std::string>{"--nnodes",        "2",      "--node-rank",  rank,
+                                    "--rdzv-endpoint", endpoint, "--token-file", (scene.folder / "token").string(),
+                                    "--devices",       "1xcpu"};
+  };
+  const int first = scene.start(flags("0"), "first");
+  const int second = scene.start(flags("1"), "second");
+  scene.await_steps();
+  const std::vector<int> lost = scene.everybody(second);
+  REQUIRE(scene.events("generation_started").at(0)["ranks"].integer() == 2);
+  REQUIRE(::kill(second, SIGKILL) == 0);
+  scene.await([&] { return scene.events("generation_started").size() == 2; });
+  std::ofstream(go) << "go";
+  INFO(scene.err("first"));
+  CHECK(scene.wait(first) == 0);
+  std::filesystem::remove(go);
+  scene.none_remains(lost);
+  CHECK(scene.events("node_lost").at(0)["node"].integer() == 1);
+  REQUIRE(scene.events("replanned").size() == 1);
+  CHECK(scene.events("replanned")[0]["devices"].integer() == 1);
+  CHECK(scene.events("generation_started")[1]["ranks"].integer() == 1);
+  CHECK(std::filesystem::exists(scene.run() / "cluster-2.json"));
+  const Json plan = *parse_json(*read_file(scene.run() / "plan-2.json"));
+  CHECK(plan["plan"]["model_hash"] == (*parse_json(*read_file(scene.run() / "plan-1.json")))["plan"]["model_hash"]);
+  CHECK(read_lines(scene.run() / "metrics.jsonl").back()["generation"].integer() == 2);
 }
