@@ -242,8 +242,10 @@ class Disturber {
     const Kind& kind = settings_.kinds[random_() % settings_.kinds.size()];
     if (!lives(launches_.front())) return false;
     const std::string sign = kind.sign;
-    // What needs a generation waits for one that steps.
-    if (sign == "recovered" && count_events(run_, "generation_started") == 0) return true;
+    // What needs a generation waits for one that steps. Before there is a plan a run writes nothing, so that what it
+    // makes of a fault then cannot be timed.
+    const bool trains = count_events(run_, "generation_started") > 0;
+    if (sign == "recovered" && !trains) return true;
     const int before = count_events(run_, sign);
     if (!strike(kind.victim, kind.signal)) return lives(launches_.front());
     const TimePoint struck = steady_clock().now();
@@ -263,7 +265,7 @@ class Disturber {
     }
     ++made[kind.name];
     // A fault in a run's last steps has nothing to go on with.
-    if (count_events(run_, sign) > before) seconds[kind.name].push_back(seconds_since(struck));
+    if (trains && count_events(run_, sign) > before) seconds[kind.name].push_back(seconds_since(struck));
     return lives(launches_.front());
   }
 

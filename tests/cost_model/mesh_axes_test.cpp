@@ -164,8 +164,8 @@ TEST_CASE("C29: a mesh has its axes by position, and shards over replicas and pa
 
 TEST_CASE("each replica of a role is told its own memory where experts do not divide", "[mesh_axes]") {
   Scene scene(true);
-  auto plan = make_plan(scene.graph, scene.resources,
-                        {{0, scene.graph.num_blocks(), {{0, 0}, {0, 1}, {0, 2}}, {7, 10, 7}}}, 1);
+  auto plan =
+      make_plan(scene.graph, scene.resources, {{0, scene.graph.num_blocks(), {{0, 0}, {0, 1}, {0, 2}}, {7, 10, 7}}}, 1);
   for (plan::Replica& replica : plan.stages[0].replicas) replica.expert = 3;
   plan.roles.clear();
   plan::fill_roles(plan, scene.graph, Bytes(std::int64_t{1} << 40));

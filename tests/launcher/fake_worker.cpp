@@ -1,13 +1,13 @@
 // A worker without libtorch for process tests: speaks the agent's protocol, makes up its numbers, and fails on demand.
 // COX_FAKE, from the job's `environment`, says how: "RANK:STEP:ACTION" with ACTION = kill | segv | abort | exit3 |
 // error | bad_input | exit0, or "hold" to stop stepping after step 3 until told to end, or
-// "pause:FILE" to stand there until FILE is. Writes its pid to
+// "pause:PIPE" to stand there until someone writes to that named pipe. Writes its pid to
 // COX_FAKE_DIR/pid.RANK.
+#include <fcntl.h>
 #include <unistd.h>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
-#include <ctime>
 #include <fstream>
 #include <iostream>
 #include <string>
@@ -115,7 +115,7 @@ class FakeWorker {
     std::cout << "rank " << env("RANK").value_or("") << " of " << env("WORLD_SIZE").value_or("") << std::endl;
     for (std::int64_t step = 1; step <= assignment.work().train().steps(); ++step) {
       if (fault.rank == rank_ && fault.step == step) return strike(fault.action);
-      if (text.starts_with("pause:") && step == kHoldAfter + 1) await_file(text.substr(6));
+      if (text.starts_with("pause:") && step == kHoldAfter + 1) await_gate(text.substr(6));
       if ((text == "hold" || fault.rank >= 0) && step > kHoldAfter) return hold();
       control::WorkerReport report;
       auto& to = *report.mutable_step();
@@ -131,9 +131,10 @@ class FakeWorker {
     return end(assignment.work().train().steps());
   }
 
-  static void await_file(const std::string& file) {
-    const timespec look{0, 5'000'000};
-    while (::access(file.c_str(), F_OK) != 0) ::nanosleep(&look, nullptr);
+  /// Opening a pipe to read lasts until someone opens it to write.
+  static void await_gate(const std::string& pipe) {
+    const int descriptor = ::open(pipe.c_str(), O_RDONLY | O_CLOEXEC);
+    if (descriptor >= 0) ::close(descriptor);
   }
 
   /// As a rank whose peer no longer answers: waits until the agent says so.

@@ -1,5 +1,6 @@
 // Real `launch` with a worker that speaks the protocol and fails on demand (fake_worker.cpp): faults, causes, exit
 // codes, files, and that no process remains.
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <signal.h>
 #include <sys/socket.h>
@@ -175,6 +176,26 @@ class Scene {
   std::unique_ptr<Spawner> spawner = make_process_spawner([this](const ProcessExit& exit) { exits.push(exit); });
 };
 
+/// Ranks stand at a named pipe ("pause:PIPE" of fake_worker) until it is opened, and pass from then on.
+class Gate {
+ public:
+  explicit Gate(const std::string& name)
+      : pipe_(std::filesystem::temp_directory_path() / (name + "-" + std::to_string(::getpid()))) {
+    std::filesystem::remove(pipe_);
+    REQUIRE(::mkfifo(pipe_.c_str(), 0600) == 0);
+  }
+  ~Gate() {
+    if (descriptor_ >= 0) ::close(descriptor_);
+    std::filesystem::remove(pipe_);
+  }
+  void open() { descriptor_ = ::open(pipe_.c_str(), O_RDWR | O_CLOEXEC); }
+  [[nodiscard]] std::string fake() const { return "pause:" + pipe_.string(); }
+
+ private:
+  std::filesystem::path pipe_;
+  int descriptor_ = -1;
+};
+
 int mode_of(const std::filesystem::path& path) {
   struct stat status{};
   REQUIRE(::stat(path.c_str(), &status) == 0);
@@ -300,17 +321,15 @@ TEST_CASE("kill -9 of a worker or the agent ends everything with exit 1", "[proc
 }
 
 TEST_CASE("kill -9 of the coordinator costs no step: they go on without it, and it learns of them", "[process]") {
-  const auto go = std::filesystem::temp_directory_path() / ("coxswain-go-" + std::to_string(::getpid()));
-  std::filesystem::remove(go);
-  Scene scene("pause:" + go.string());
+  Gate gate("coxswain-gate");
+  Scene scene(gate.fake());
   const int launch = scene.start();
   scene.await_steps();
   const std::vector<int> pids = scene.everybody(launch);
   REQUIRE(pids.size() == 5);
   REQUIRE(::kill(scene.find(pids, "coordinator"), SIGKILL) == 0);
-  std::ofstream(go) << "go";
+  gate.open();
   CHECK(scene.wait(launch) == 0);
-  std::filesystem::remove(go);
   INFO(scene.err());
   scene.none_remains(pids);
   scene.nothing_in_temporary_folder();
@@ -487,9 +506,8 @@ TEST_CASE("two nodes on one machine share a token; another token is refused", "[
 }
 
 TEST_CASE("a node that is killed as a whole is left out: the other goes on under a plan of its own", "[process]") {
-  const auto go = std::filesystem::temp_directory_path() / ("coxswain-go-on-" + std::to_string(::getpid()));
-  std::filesystem::remove(go);
-  Scene scene("pause:" + go.string(), 8, "256", "elastic: {max_restarts: 3}\n");
+  Gate gate("coxswain-gate");
+  Scene scene(gate.fake(), 8, "256", "elastic: {max_restarts: 3}\n");
   REQUIRE(write_file(scene.folder / "token", "0123456789abcdef0123456789abcdef\n"));
   const std::string endpoint = "127.0.0.1:" + std::to_string(free_port());
   const auto flags = [&](const std::string& rank) {
@@ -504,10 +522,9 @@ TEST_CASE("a node that is killed as a whole is left out: the other goes on under
   REQUIRE(scene.events("generation_started").at(0)["ranks"].integer() == 2);
   REQUIRE(::kill(second, SIGKILL) == 0);
   scene.await([&] { return scene.events("generation_started").size() == 2; });
-  std::ofstream(go) << "go";
+  gate.open();
   INFO(scene.err("first"));
   CHECK(scene.wait(first) == 0);
-  std::filesystem::remove(go);
   scene.none_remains(lost);
   CHECK(scene.events("node_lost").at(0)["node"].integer() == 1);
   REQUIRE(scene.events("replanned").size() == 1);
