@@ -1,8 +1,8 @@
 // A worker without libtorch for process tests: speaks the agent's protocol, makes up its numbers, and fails on demand.
 // COX_FAKE, from the job's `environment`, says how: "RANK:STEP:ACTION" with ACTION = kill | segv | abort | exit3 |
 // error | bad_input | exit0, or "hold" to stop stepping after step 3 until told to end, or
-// "pause:PIPE" to stand there until someone writes to that named pipe. Writes its pid to
-// COX_FAKE_DIR/pid.RANK.
+// "pause:PIPE" to stand there until someone writes to that named pipe, "pause6000:PIPE" after step 6000. Writes its pid
+// to COX_FAKE_DIR/pid.RANK.
 #include <fcntl.h>
 #include <unistd.h>
 #include <csignal>
@@ -115,7 +115,7 @@ class FakeWorker {
     std::cout << "rank " << env("RANK").value_or("") << " of " << env("WORLD_SIZE").value_or("") << std::endl;
     for (std::int64_t step = 1; step <= assignment.work().train().steps(); ++step) {
       if (fault.rank == rank_ && fault.step == step) return strike(fault.action);
-      if (text.starts_with("pause:") && step == kHoldAfter + 1) await_gate(text.substr(6));
+      if (text.starts_with("pause") && step == pause_after(text) + 1) await_gate(text.substr(text.find(':') + 1));
       if ((text == "hold" || fault.rank >= 0) && step > kHoldAfter) return hold();
       control::WorkerReport report;
       auto& to = *report.mutable_step();
@@ -129,6 +129,11 @@ class FakeWorker {
       send(report);
     }
     return end(assignment.work().train().steps());
+  }
+
+  static std::int64_t pause_after(const std::string& text) {
+    const std::int64_t step = std::atoll(text.c_str() + 5);
+    return step > 0 ? step : kHoldAfter;
   }
 
   /// Opening a pipe to read lasts until someone opens it to write.

@@ -189,7 +189,8 @@ class Gate {
     std::filesystem::remove(pipe_);
   }
   void open() { descriptor_ = ::open(pipe_.c_str(), O_RDWR | O_CLOEXEC); }
-  [[nodiscard]] std::string fake() const { return "pause:" + pipe_.string(); }
+  /// `after`: step; "": the third.
+  [[nodiscard]] std::string fake(const std::string& after = "") const { return "pause" + after + ":" + pipe_.string(); }
 
  private:
   std::filesystem::path pipe_;
@@ -344,6 +345,27 @@ TEST_CASE("kill -9 of the coordinator costs no step: they go on without it, and 
   }
   CHECK(scene.out().find("done: 20 steps") != std::string::npos);
   CHECK_FALSE(std::filesystem::exists(scene.run() / "coordinator.db"));
+}
+
+TEST_CASE("in a long run finished steps leave the journal, and a restart still repeats and loses none", "[process]") {
+  Gate gate("coxswain-gate");
+  Scene scene(gate.fake("6000"), 9000);  // all at once; more would be more than a connection of fake_worker holds
+  const int launch = scene.start();
+  scene.await([&] { return count_lines(scene.run() / "metrics.jsonl") >= 6000; });
+  for (const std::size_t restarts : {1, 2}) {
+    REQUIRE(::kill(scene.find(scene.everybody(launch), "coordinator"), SIGKILL) == 0);
+    scene.await([&] { return scene.events("coordinator_restarted").size() == restarts; });
+  }
+  gate.open();
+  INFO(scene.err());
+  CHECK(scene.wait(launch) == 0);
+  const auto metrics = read_lines(scene.run() / "metrics.jsonl");
+  REQUIRE(metrics.size() == 9000);
+  bool in_order = true;
+  for (std::size_t i = 0; i < metrics.size(); ++i)
+    in_order = in_order && metrics[i]["step"].integer() == static_cast<std::int64_t>(i) + 1;
+  CHECK(in_order);
+  CHECK(scene.events("generation_started").size() == 1);
 }
 
 TEST_CASE("a coordinator that was restarted knows the run: it names who fails, and stops when asked", "[process]") {
