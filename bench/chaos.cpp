@@ -257,7 +257,6 @@ class Disturber {
       if (!lives(launches_.front())) break;
       if (seconds_since(struck) > kSignSeconds) {
         std::printf("  %s: no %s within %.0f s\n", kind.name, kind.sign, kSignSeconds);
-        ++lost;
         kill(launches_.front(), SIGKILL);
         return false;
       }
@@ -271,7 +270,6 @@ class Disturber {
 
   std::map<std::string, std::vector<double>> seconds;
   std::map<std::string, int> made;
-  int lost = 0;
   bool lost_nodes = false;
   std::set<int> killed_nodes;  // pids of their `launch`
 

@@ -345,7 +345,6 @@ void Coordinator::fail(Failure failure, TimePoint now) {
   if (between && !failure.node_lost && failure.rank >= 0) return;  // follows from a generation's end
   const bool training = generation_ > 0;
   if (failure.node_lost) {
-    record(JsonObject{{"type", "node_lost"}, {"node", failure.node}, {"cause", failure.cause}});
     if (between && enough_nodes()) return finish_if_done(now);  // the next generation does without it
     if (phase_ == Phase::Training && enough_nodes() && !has_ranks(failure.node)) return;  // nobody misses it
   } else if (training && failure.rank >= 0) {
@@ -405,13 +404,15 @@ std::vector<Decision> Coordinator::recovery_found(const RecoveryPoint& point, Ti
     record(JsonObject{{"type", "checkpoint_rejected"}, {"cause", rejected.message}, {"where", rejected.path}});
   recovery_ = point;
   if (plan_needs_lost())
-    choose_again();
+    choose_again(now);
   else
     start_when_allowed(now);
   return take();
 }
 
-void Coordinator::choose_again() {
+void Coordinator::choose_again(TimePoint now) {
+  // A rank's own failure may have hidden the loss of its node.
+  if (!enough_nodes()) return stop_everything(0, now);
   phase_ = Phase::Replanning;
   start_at_.reset();
   asked_without_ = lost_nodes_;
@@ -425,7 +426,7 @@ void Coordinator::start_when_allowed(TimePoint now) {
 }
 
 void Coordinator::start_again(TimePoint now) {
-  if (plan_needs_lost()) return choose_again();
+  if (plan_needs_lost()) return choose_again(now);
   start_at_.reset();
   phase_ = Phase::Training;
   ++generation_;
@@ -558,8 +559,10 @@ std::vector<Decision> Coordinator::agent_gone(int agent, std::string_view why, T
     finish_if_done(now);
     return take();
   }
+  if (phase_ == Phase::Ended) return take();
+  record(JsonObject{{"type", "node_lost"}, {"node", lost_nodes_.back()}, {"cause", std::string(why)}});
   Failure failure;
-  failure.node = static_cast<int>(found - nodes_.begin());
+  failure.node = lost_nodes_.back();
   failure.cause = std::string(why);
   failure.node_lost = true;
   fail(std::move(failure), now);

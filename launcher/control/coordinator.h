@@ -168,7 +168,7 @@ class Coordinator {
   [[nodiscard]] bool has_ranks(int node) const;
   [[nodiscard]] bool plan_needs_lost() const;
   void take_plan(const ChosenPlan& plan);
-  void choose_again();
+  void choose_again(TimePoint now);
   void start_when_allowed(TimePoint now);
   [[nodiscard]] bool may_restart(const Failure& failure, TimePoint now) const;
   [[nodiscard]] FailurePoint point_of(const Failure& failure) const;

@@ -68,6 +68,19 @@ TEST_CASE("a second node lost on the way is left out too", "[coordinator]") {
   CHECK_FALSE(bench.result);
 }
 
+TEST_CASE("a rank's own failure does not hide that its node is lost", "[coordinator]") {
+  Bench bench(2, 30, true, 10, 3);
+  bench.train(2);
+  bench.failure_report(10, 0, ErrorCode::Internal, false);  // its exit is waited for
+  bench.gone(11);
+  REQUIRE(bench.events_of("node_lost").size() == 1);
+  CHECK(bench.events_of("node_lost")[0]["node"].integer() == 1);
+  CHECK(bench.events_of("worker_failed").size() == 1);
+  bench.ended(10);
+  bench.recover("", 0);
+  CHECK(bench.asked_for_plan);
+}
+
 TEST_CASE("a node that has no rank is not missed", "[coordinator]") {
   Bench bench(2, 30, true, 10, 3);
   for (int n = 0; n < 2; ++n) bench.join(10 + n, 2);
