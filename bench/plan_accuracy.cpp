@@ -1,10 +1,11 @@
 // Predicted beside measured, step time and peak memory of every replica, for random valid plans (issue 5, rows b and
 // c): the five families of tests/model/make_models.py, wide enough that an action that holds a layer takes 50 ms or
-// longer on its share of a core. Real processes; plans of one model and precision run one after the other, under a
-// measurement of the machine that is taken right before them.
+// longer on its share of a core: of each family the first ones that have. Real processes; families follow each other,
+// and so do precisions within a family, under measurements of the machine that are taken when the family begins: a
+// shared machine is another one half an hour later.
 //   plan_accuracy [MODEL.pt2 ...] --plans N [--seed S] [--first K] [--ranks-max R] [--steps N] [--min-action S]
 //                 [--measured FOLDER]
-// Which plans are long enough is said by an older measurement: with a folder it stays there for later runs.
+// With a folder measurements stay there, and those of an earlier run are taken as they are.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -73,14 +74,9 @@ class Subject {
     return Seconds(shortest);
   }
 
-  /// Measures the machine as it is now: what its plans were chosen by may be half an hour old by the time they run, and
-  /// a shared machine is another one then.
-  void measure_again(plan::Precision precision) {
-    now_ = std::make_unique<LaunchedPlans>(job(precision), std::to_string(max_ranks_) + "xcpu");
+  TrainRun run(const plan::Plan& plan) {
+    return launched(plan.precision).run(job(plan.precision), plan, {}, kRunLimitSeconds);
   }
-  /// By the latest measurement.
-  [[nodiscard]] const cluster::ResourceGraph& cluster() const { return now_->cluster(); }
-  TrainRun run(const plan::Plan& plan) { return now_->run(job(plan.precision), plan, {}, kRunLimitSeconds); }
 
   static constexpr int kGlobalBatch = 24;
 
@@ -110,8 +106,7 @@ class Subject {
   model::ModelGraph graph_;
   int max_ranks_, steps_;
   std::filesystem::path measured_;
-  std::map<plan::Precision, std::unique_ptr<LaunchedPlans>> launched_;  // what plans are chosen by
-  std::unique_ptr<LaunchedPlans> now_;
+  std::map<plan::Precision, std::unique_ptr<LaunchedPlans>> launched_;
 };
 
 /// A plan by its number: drawn again, it is the same, on whatever cluster of such devices.
@@ -127,6 +122,23 @@ plan::Plan draw(const Chosen& chosen, const cluster::ResourceGraph& cluster, std
   drawing.max_ranks = max_ranks;
   drawing.global_batch = Subject::kGlobalBatch;
   return draw_plan(chosen.subject->graph(), cluster, drawing, static_cast<std::uint64_t>(chosen.number));
+}
+
+/// The first `count` plans of the family that are long enough, those of one precision together.
+std::vector<Chosen> choose(Subject& subject, std::size_t index, std::size_t num_subjects, std::size_t count, int first,
+                           double min_action, std::uint64_t seed, int max_ranks) {
+  std::vector<Chosen> chosen;
+  auto i = static_cast<std::size_t>(first);
+  for (i += (index + num_subjects - i % num_subjects) % num_subjects; chosen.size() < count; i += num_subjects) {
+    Chosen one{static_cast<int>(i), &subject};
+    const plan::Plan plan = draw(one, subject.launched(plan::Precision::Float32).cluster(), seed, max_ranks);
+    if (subject.shortest_action(plan).value < min_action) continue;
+    one.precision = plan.precision;
+    chosen.push_back(one);
+  }
+  std::stable_sort(chosen.begin(), chosen.end(),
+                   [](const Chosen& a, const Chosen& b) { return a.precision < b.precision; });
+  return chosen;
 }
 
 void report_rows(const std::vector<Row>& rows, Report& report) {
@@ -177,34 +189,17 @@ int main(int argc, char** argv) {
   Report report("plan_accuracy", options);
   std::vector<Row> rows;
   JsonArray json;
-  std::vector<Chosen> chosen;
-  for (int i = first; chosen.size() < wanted; ++i) {
-    Chosen one{i, subjects[static_cast<std::size_t>(i) % subjects.size()].get()};
-    const auto& cluster = one.subject->launched(plan::Precision::Float32).cluster();
-    const plan::Plan plan = draw(one, cluster, options.seed, max_ranks);
-    if (one.subject->shortest_action(plan).value < number("--min-action", 0.05)) continue;
-    one.precision = plan.precision;
-    chosen.push_back(one);
-  }
-  // Those that share a measurement follow each other.
-  std::stable_sort(chosen.begin(), chosen.end(), [&](const Chosen& a, const Chosen& b) {
-    return std::pair(a.number % subjects.size(), a.precision) < std::pair(b.number % subjects.size(), b.precision);
-  });
-  const Chosen* before = nullptr;
-  for (const Chosen& one : chosen) {
+  const auto run_one = [&](const Chosen& one) {
     Subject& subject = *one.subject;
-    if (before == nullptr || before->subject != one.subject || before->precision != one.precision)
-      subject.measure_again(one.precision);
-    before = &one;
     const int i = one.number;
-    const plan::Plan plan = draw(one, subject.cluster(), options.seed, max_ranks);
+    const plan::Plan plan = draw(one, subject.launched(one.precision).cluster(), options.seed, max_ranks);
     std::printf("plan %d, seed %llu, %s: %s", i, static_cast<unsigned long long>(options.seed), subject.name().c_str(),
                 describe(plan).c_str());
     std::fflush(stdout);
     const TrainRun run = subject.run(plan);
     if (!run.ok) {
       std::printf("  FAILED\n%s\n", run.failure.c_str());
-      return 1;
+      std::exit(1);
     }
     Row row{run.predicted_step, run.measured_step, 0, std::fabs(run.predicted_step / run.measured_step - 1)};
     std::vector<double> memory_errors;  // by replica
@@ -226,6 +221,16 @@ int main(int argc, char** argv) {
                               {"measured_seconds", row.measured_step},
                               {"memory_error", row.memory_error}});
     rows.push_back(row);
+  };
+  for (std::size_t s = 0; s < subjects.size(); ++s) {
+    // As many of each family; those from plan `first` on have one more where it is uneven.
+    const std::size_t turn =
+        (s + subjects.size() - static_cast<std::size_t>(first) % subjects.size()) % subjects.size();
+    const std::size_t count = wanted / subjects.size() + (turn < wanted % subjects.size() ? 1 : 0);
+    if (count == 0) continue;
+    for (const Chosen& one :
+         choose(*subjects[s], s, subjects.size(), count, first, number("--min-action", 0.05), options.seed, max_ranks))
+      run_one(one);
   }
   report.extra()["plans"] = json;
   report_rows(rows, report);
