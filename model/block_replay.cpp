@@ -120,7 +120,22 @@ Bytes BlockReplay::selective_saved(std::vector<int>& replayed) const {
   return kept;
 }
 
+std::vector<char> BlockReplay::find_needed() const {
+  std::vector<char> used(graph_.values.size(), 0), needed(static_cast<std::size_t>(range_.end_op - range_.first_op), 0);
+  for (OpId id = range_.end_op - 1; id >= range_.first_op; --id) {
+    const Op& op = graph_.ops[id];
+    const bool is_needed = std::any_of(op.outputs.begin(), op.outputs.end(), [&](ValueId value) {
+      return value >= 0 && (used[value] != 0 || graph_.values[value].depends_on_parameter);
+    });
+    if (!is_needed) continue;
+    needed[static_cast<std::size_t>(id - range_.first_op)] = 1;
+    for_each_input(op, [&](ValueId value) { used[value] = 1; });
+  }
+  return needed;
+}
+
 Bytes BlockReplay::forward_peak(bool with_graph) const {
+  const std::vector<char> needed = find_needed();
   std::vector<OpId> last_use(graph_.values.size(), -1);
   for (OpId id = range_.first_op; id < range_.end_op; ++id) {
     for_each_input(graph_.ops[id], [&](ValueId value) { last_use[storage_.base(value)] = id; });
@@ -130,6 +145,7 @@ Bytes BlockReplay::forward_peak(bool with_graph) const {
   Bytes live{0}, peak{0};
   for (OpId id = range_.first_op; id < range_.end_op; ++id) {
     const Op& op = graph_.ops[id];
+    if (needed[static_cast<std::size_t>(id - range_.first_op)] == 0) continue;
     std::vector<ValueId> touched;
     for_each_input(op, [&](ValueId value) { touched.push_back(storage_.base(value)); });
     for (const ValueId output : op.outputs) {

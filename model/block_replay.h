@@ -50,6 +50,9 @@ class BlockReplay {
   friend class BackwardReplay;
   void assign_roles();
   [[nodiscard]] bool runs_again(const Op& op) const;
+  /// By operator: something in the block needs it, or it depends on a parameter. What only later blocks need (a mask)
+  /// is made by the stages that hold those, and counts there (Role::Shared).
+  [[nodiscard]] std::vector<char> find_needed() const;
   [[nodiscard]] bool stays(ValueId base) const { return keepers_[base] > 0 || is_sent_[base] != 0; }
   [[nodiscard]] const SavedStorages& saved_of(OpId id) const {
     return saved_[static_cast<std::size_t>(id - range_.first_op)];
