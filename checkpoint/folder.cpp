@@ -1,6 +1,7 @@
 #include "checkpoint/folder.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -88,6 +89,15 @@ Result<void> check_sizes(const fs::path& folder, const std::vector<Shard>& shard
   return combine_errors(ErrorCode::DataLoss, "the checkpoint is not complete", std::move(problems));
 }
 
+/// Those of `shards` that are there.
+std::vector<Shard> present_shards(const fs::path& folder, const std::vector<Shard>& shards) {
+  std::vector<Shard> present;
+  std::error_code ignored;
+  for (const Shard& shard : shards)
+    if (fs::exists(folder / shard.file, ignored)) present.push_back(shard);
+  return present;
+}
+
 Result<void> check_content(const fs::path& folder, const std::vector<Shard>& shards) {
   std::vector<Error> problems;
   for (const Shard& shard : shards) {
@@ -100,6 +110,43 @@ Result<void> check_content(const fs::path& folder, const std::vector<Shard>& sha
   }
   if (problems.empty()) return {};
   return combine_errors(ErrorCode::DataLoss, "the checkpoint is damaged", std::move(problems));
+}
+
+/// Held by one process at a time, for the moment of a publication. Without the folder, or on a file system without
+/// locks, by everybody.
+class FolderLock {
+ public:
+  explicit FolderLock(const fs::path& folder)
+      : descriptor_(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
+    while (descriptor_ >= 0 && ::flock(descriptor_, LOCK_EX) != 0 && errno == EINTR) {}
+  }
+  FolderLock(const FolderLock&) = delete;
+  FolderLock& operator=(const FolderLock&) = delete;
+  ~FolderLock() {
+    if (descriptor_ >= 0) ::close(descriptor_);
+  }
+
+ private:
+  int descriptor_;
+};
+
+/// Whoever was killed while it published does it again, perhaps when all but its last line was done.
+bool is_published(const fs::path& directory, const Manifest& manifest) {
+  if (std::error_code none; fs::exists(partial_folder(directory, manifest.progress.step), none)) return false;
+  const auto text = read_file(folder_of(directory, manifest.progress.step) / kManifestFile);
+  return text && *text == to_text(manifest);
+}
+
+/// `shards`: those of the manifest that have to be here.
+Result<void> publish_shards(const fs::path& directory, const Manifest& manifest, const std::vector<Shard>& shards) {
+  if (is_published(directory, manifest)) return sync_folder(directory);
+  const fs::path partial = partial_folder(directory, manifest.progress.step);
+  COX_TRY_VOID(check_sizes(partial, shards));
+  COX_TRY_VOID(check_complete(manifest.shards));
+  COX_TRY_VOID(write_file(partial / kManifestFile, to_text(manifest)));
+  COX_TRY_VOID(sync_folder(partial));
+  COX_TRY_VOID(put_in_place(partial, folder_of(directory, manifest.progress.step)));
+  return sync_folder(directory);
 }
 
 }  // namespace
@@ -117,19 +164,30 @@ Result<fs::path> make_partial_folder(const fs::path& directory, std::int64_t ste
 }
 
 Result<void> publish(const fs::path& directory, const Manifest& manifest) {
+  return publish_shards(directory, manifest, manifest.shards);
+}
+
+Result<void> publish_part(const fs::path& directory, const Manifest& manifest) {
+  const FolderLock lock(directory);
   const fs::path partial = partial_folder(directory, manifest.progress.step);
-  const fs::path published = folder_of(directory, manifest.progress.step);
-  // Whoever was killed in here does it again, perhaps when all but its last line was done.
-  if (std::error_code none; !fs::exists(partial, none)) {
-    if (const auto text = read_file(published / kManifestFile); text && *text == to_text(manifest))
-      return sync_folder(directory);
+  if (!is_published(directory, manifest)) COX_TRY_VOID(make_partial_folder(directory, manifest.progress.step));
+  return publish_shards(directory, manifest, present_shards(partial, manifest.shards));
+}
+
+std::vector<Part> list_parts(const fs::path& directory) {
+  std::vector<Part> parts;
+  const Listing listing = list(directory);
+  for (auto entry = listing.complete.rbegin(); entry != listing.complete.rend(); ++entry) {
+    const auto text = read_file(entry->second / kManifestFile);
+    if (!text) continue;
+    const auto manifest = parse_manifest(*text);
+    if (!manifest || manifest->progress.step != entry->first) continue;
+    Part part{*text, {}};
+    for (const Shard& shard : present_shards(entry->second, manifest->shards))
+      if (check_content(entry->second, {shard})) part.files.push_back(shard.file);
+    parts.push_back(std::move(part));
   }
-  COX_TRY_VOID(check_sizes(partial, manifest.shards));
-  COX_TRY_VOID(check_complete(manifest.shards));
-  COX_TRY_VOID(write_file(partial / kManifestFile, to_text(manifest)));
-  COX_TRY_VOID(sync_folder(partial));
-  COX_TRY_VOID(put_in_place(partial, published));
-  return sync_folder(directory);
+  return parts;
 }
 
 Result<Manifest> verify(const fs::path& folder) {

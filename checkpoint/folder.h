@@ -2,7 +2,8 @@
 // Checkpoints on disk: DIRECTORY/step_N/ is complete or does not exist. Ranks write their shards into
 // DIRECTORY/step_N.partial/; whoever has all their records writes the manifest there, syncs and renames. Finding one
 // reads every byte: what is torn, flipped or missing is left aside, by name, and an older one is taken.
-// Called by launcher and worker. Threads: pure but for the files; one publisher for a directory. Source: DESIGN 3.9.
+// Called by launcher and worker. Threads: pure but for the files; one publisher for a directory, but of parts. Source:
+// DESIGN 3.9.
 #include <filesystem>
 #include <optional>
 #include <vector>
@@ -36,6 +37,20 @@ struct Search {
 };
 /// An empty result where there is no directory.
 [[nodiscard]] Search find_newest(const std::filesystem::path& directory);
+
+/// A node's part of a checkpoint whose other shards lie on other nodes' disks (spread.h): as publish, but of the
+/// shards only those that are here are looked at. Where there is no partial folder, one without shards is made. Several
+/// nodes may do so at once, on disks of their own or on one: who comes second finds it done.
+/// Errors: as publish.
+[[nodiscard]] Result<void> publish_part(const std::filesystem::path& directory, const Manifest& manifest);
+
+/// What is here of a checkpoint.
+struct Part {
+  std::string manifest;            // its text
+  std::vector<std::string> files;  // shards that are as they were written
+};
+/// Of all checkpoints, newest first; every byte is read. Folders without a whole manifest are left out.
+[[nodiscard]] std::vector<Part> list_parts(const std::filesystem::path& directory);
 
 /// By its name alone; -1 where there is none.
 [[nodiscard]] std::int64_t newest_step(const std::filesystem::path& directory);

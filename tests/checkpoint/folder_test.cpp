@@ -2,8 +2,10 @@
 
 #include <sys/resource.h>
 
+#include <atomic>
 #include <csignal>
 #include <fstream>
+#include <thread>
 
 #include "checkpoint/reader.h"
 #include "checkpoint/shard.h"
@@ -241,4 +243,52 @@ TEST_CASE("a disk that is full leaves no shard behind") {
   REQUIRE_FALSE(shard);
   CHECK(shard.error().code == ErrorCode::FailedPrecondition);
   CHECK(fs::is_empty(directory.path()));
+}
+
+TEST_CASE("a node's part is published without the shards of others, and says what it holds") {
+  TempDir directory;
+  const Manifest manifest = save(directory.path(), 7, layouts()[2]);
+  const fs::path partial = directory.path() / "step_7.partial";
+  fs::remove(partial / "rank_1.safetensors");
+  fs::remove(partial / "rank_3.safetensors");
+  CHECK_FALSE(publish(directory.path(), manifest));
+  REQUIRE(publish_part(directory.path(), manifest));
+  REQUIRE(publish_part(directory.path(), manifest));  // whoever was killed in between does it again
+  CHECK_FALSE(fs::exists(partial));
+  const auto parts = list_parts(directory.path());
+  REQUIRE(parts.size() == 1);
+  CHECK(parts[0].manifest == to_text(manifest));
+  CHECK(parts[0].files == std::vector<std::string>{"rank_0.safetensors", "rank_2.safetensors"});
+  CHECK(find_newest(directory.path()).rejected.size() == 1);  // no whole checkpoint
+  // One byte that is not as it was written.
+  flip_byte(directory.path() / "step_7" / "rank_2.safetensors", 200);
+  CHECK(list_parts(directory.path())[0].files == std::vector<std::string>{"rank_0.safetensors"});
+  // A shard that came torn is not published.
+  const Manifest next = save(directory.path(), 8, layouts()[2]);
+  fs::resize_file(directory.path() / "step_8.partial" / "rank_0.safetensors", 100);
+  CHECK_FALSE(publish_part(directory.path(), next));
+  // A node that holds nothing of it takes part all the same.
+  TempDir empty;
+  REQUIRE(publish_part(empty.path(), manifest));
+  REQUIRE(list_parts(empty.path()).size() == 1);
+  CHECK(list_parts(empty.path())[0].files.empty());
+  // Newest first; a folder under another step's name is none.
+  publish_step(empty.path(), 9, layouts()[0]);
+  fs::rename(empty.path() / "step_7", empty.path() / "step_6");
+  CHECK(list_parts(empty.path()).size() == 1);
+  CHECK(list_parts(empty.path() / "nowhere").empty());
+}
+
+TEST_CASE("nodes that publish their parts into one folder after all lose nothing") {
+  for (int attempt = 0; attempt < 20; ++attempt) {
+    TempDir directory;
+    const Manifest manifest = save(directory.path(), 7, layouts()[2]);
+    std::vector<std::jthread> nodes;
+    std::atomic<int> published{0};
+    for (int node = 0; node < 4; ++node)
+      nodes.emplace_back([&] { published += publish_part(directory.path(), manifest).has_value() ? 1 : 0; });
+    nodes.clear();  // joins
+    CHECK(published == 4);
+    CHECK(verify(directory.path() / "step_7"));
+  }
 }
