@@ -74,6 +74,7 @@ std::string Agent::hello(int node_rank, const std::string& host, double cores, B
   hello.set_cuda_note(cuda_note);
   hello.set_pid(::getpid());
   hello.set_agent_id(setup_.node);
+  hello.set_files_address(setup_.files_address);
   for (const LocalDevice& local : setup_.devices) {
     auto& device = *hello.add_devices();
     device.set_kind(std::string(cluster::to_text(local.request.kind)));
@@ -120,6 +121,8 @@ void Agent::on_command(std::string_view body, TimePoint now) {
       final_text_ = command.over().text();
       stop(0, now);
       break;
+    case control::AgentCommand::kStore:  // of the CheckpointKeeper
+    case control::AgentCommand::kList:
     case control::AgentCommand::kHeartbeat:
     case control::AgentCommand::KIND_NOT_SET: break;
   }
@@ -250,6 +253,9 @@ void Agent::on_worker_report(int number, std::string_view body, TimePoint) {
     assignment.set_local_addr(setup_.local_addr);
     assignment.set_scratch_dir(setup_.scratch_dir.string());
     assignment.set_device_class(rank->device_class);
+    assignment.set_files_address(setup_.files_address);
+    assignment.set_copy_to(generation_->start.copy_to());
+    assignment.set_num_nodes(generation_->start.num_nodes());
     assignment.set_threads(device.threads);
     const auto& given = generation_->start.environment();
     if (const auto threads = given.find("OMP_NUM_THREADS"); threads != given.end()) {
@@ -407,6 +413,12 @@ void Agent::on_coordinator_lost(TimePoint now) {
 }
 
 void Agent::on_signal(int number, TimePoint now) {
+  if (!setup_.local && !over_ && !std::exchange(asked_to_stop_, true)) {
+    control::AgentReport report;
+    report.set_stop_signal(number);
+    to_coordinator_(report.SerializeAsString());
+    return;
+  }
   exit_code_ = 128 + number;
   final_text_ = to_text(
       Error{ErrorCode::Cancelled, "this agent was stopped", setup_.node, "", "signal " + std::to_string(number), ""});

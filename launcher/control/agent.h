@@ -24,6 +24,8 @@ struct AgentSetup {
   std::filesystem::path worker_program;
   std::string worker_target;     // "unix:/..." that workers connect to
   std::string local_addr, node;  // `node`: equal text = same agent
+  std::string files_address;     // of this agent's service for files of checkpoints
+  bool local = false;            // whoever started it asks the coordinator itself; a signal means now
   std::vector<LocalDevice> devices;
 };
 
@@ -45,6 +47,7 @@ class Agent {
   void on_worker_gone(int rank, int pid, TimePoint now);
   void on_process_exit(const ProcessExit& exit, TimePoint now);
   void on_coordinator_lost(TimePoint now);
+  /// The first one asks the coordinator to save and end the run, as this node's scheduler will take it away.
   void on_signal(int number, TimePoint now);
   /// Kill deadlines, and ranks that are stopped; call at least every 0.1 s.
   void on_tick(TimePoint now);
@@ -80,7 +83,7 @@ class Agent {
   ToWorker to_worker_;
   std::unique_ptr<Generation> generation_;
   std::vector<std::pair<int, std::filesystem::path>> log_files_;
-  bool over_ = false;
+  bool over_ = false, asked_to_stop_ = false;
   int exit_code_ = 1;
   std::string final_text_;
 };

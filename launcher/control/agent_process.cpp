@@ -14,6 +14,7 @@
 #include "common/hash.h"
 #include "common/log.h"
 #include "launcher/control/agent.h"
+#include "launcher/control/checkpoint_keeper.h"
 #include "launcher/control/coordinator_line.h"
 #include "launcher/control/event_queue.h"
 #include "launcher/control/liveness.h"
@@ -22,6 +23,7 @@
 #include "launcher/control/signals.h"
 #include "launcher/control/train.h"
 #include "proto/control.pb.h"
+#include "proto/file_exchange.h"
 
 namespace coxswain::launcher {
 namespace {
@@ -36,7 +38,10 @@ struct WorkerGone {
 struct SignalCame {
   int number = 0;
 };
-using AgentEvent = std::variant<LineEvent, FromWorker, WorkerGone, ProcessExit, SignalCame>;
+struct FromKeeper {
+  std::string report;
+};
+using AgentEvent = std::variant<LineEvent, FromWorker, WorkerGone, ProcessExit, SignalCame, FromKeeper>;
 
 /// Open streams of workers by rank.
 class WorkerStreams {
@@ -118,11 +123,16 @@ Result<ExitCode> run_agent_process(const AgentStart& start) {
   setup.log_dir = start.log_dir;
   setup.scratch_dir = start.scratch_dir;
   setup.worker_program = start.worker_program;
+  setup.local = start.local;
   setup.worker_target = socket;
   setup.local_addr = start.local_addr;
   if (setup.local_addr.empty()) {
     COX_TRY(setup.local_addr, address_towards(start.coordinator));
   }
+  // Where a port cannot be had, other nodes get no copies; that shows as checkpoints that are not copied.
+  const auto files = proto::start_server({setup.local_addr + ":0", proto::Service::Agent, {key, false}, run_id},
+                                         [](proto::Stream& peer) { proto::serve_files(peer); });
+  if (files) setup.files_address = setup.local_addr + ":" + std::to_string((*files)->port());
   setup.node = host_name() + "/" + random_hex(4);
   auto devices =
       prepare_devices(start.devices, start.processes_per_node, inventory, "coxswain-" + run_id + "-" + random_hex(3));
@@ -144,6 +154,7 @@ Result<ExitCode> run_agent_process(const AgentStart& start) {
         agent.hello(start.node_rank, host_name(), inventory.cores, inventory.memory, inventory.cuda_note),
         [&](LineEvent event) { events.push(std::move(event)); }, clock);
     if (!devices) line->send(agent_error_report(devices.error()));
+    CheckpointKeeper keeper([&](std::string report) { events.push(FromKeeper{std::move(report)}); });
 
     LogCopier copier;
     bool lost = false;
@@ -151,7 +162,8 @@ Result<ExitCode> run_agent_process(const AgentStart& start) {
       if (auto event = events.pop(Deadline::after(clock, Seconds(kTickSeconds)).at)) {
         const TimePoint now = clock.now();
         if (auto* from = std::get_if<LineEvent>(&*event)) {
-          if (const auto command = line->handle(*from)) agent.on_command(*command, now);
+          const auto command = line->handle(*from);
+          if (command && !keeper.take(*command)) agent.on_command(*command, now);
         } else if (auto* report = std::get_if<FromWorker>(&*event)) {
           agent.on_worker_report(report->rank, report->body, now);
         } else if (auto* gone = std::get_if<WorkerGone>(&*event)) {
@@ -160,6 +172,8 @@ Result<ExitCode> run_agent_process(const AgentStart& start) {
           agent.on_process_exit(*exit, now);
         } else if (auto* signal = std::get_if<SignalCame>(&*event)) {
           agent.on_signal(signal->number, now);
+        } else if (auto* kept = std::get_if<FromKeeper>(&*event)) {
+          line->send(std::move(kept->report));
         }
       }
       const TimePoint now = clock.now();
@@ -180,6 +194,7 @@ Result<ExitCode> run_agent_process(const AgentStart& start) {
     events.close();  // nobody who posts waits for room any more
   }
   server->stop();
+  if (files) (*files)->stop();
   return result;
 }
 

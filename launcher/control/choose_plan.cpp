@@ -279,6 +279,7 @@ Result<PlanChoice> plan_again(const CoordinatorStart& start, const Job& job, con
     COX_ENSURE(false, "no such device", device.device_class, device.index);
     return RankBinding{};
   });
+  choice.chosen.without = lost.now;
   choice.cluster = std::move(prepared.cluster);
   choice.cluster.resources = std::move(now.graph);
   return choice;

@@ -1,7 +1,8 @@
-#include "launcher/control/coordinator.h"
+#include "launcher/control/coordinator_state.h"
 
 #include <algorithm>
 
+#include "checkpoint/folder.h"
 #include "common/ensure.h"
 #include "launcher/control/liveness.h"
 #include "launcher/control/measurement.h"
@@ -11,10 +12,6 @@
 namespace coxswain::launcher {
 namespace {
 
-// A rank that lost its peer speaks first; the cause (an exit, a silent agent) may come this much later.
-constexpr double kPeerLostSeconds = 2.1;
-// A rank that failed by itself has said why; its exit with the log's last lines follows.
-constexpr double kLastWordsSeconds = 0.5;
 // SIGKILL needs no longer; agents that do not answer by then are left to their own watch.
 constexpr double kKillSeconds = 0.6;
 // Ranks that finished the last step end by themselves.
@@ -24,8 +21,6 @@ constexpr double kGoodbyeSeconds = 10;
 constexpr double kHungFactor = 10, kLeastHungSeconds = 30;
 // What agents kept while the coordinator was away comes within this.
 constexpr double kAgentsBackSeconds = 3;
-// The first checkpoint, which shows what one costs.
-constexpr double kFirstSaveSeconds = 60;
 
 Json skip_event(const StepRow& row) {
   JsonObject event{{"type", "step_skipped"}, {"step", row.step}};
@@ -38,17 +33,6 @@ Json skip_event(const StepRow& row) {
 }
 
 }  // namespace
-
-struct Coordinator::Rank {
-  std::string address;
-  bool ready = false, finished = false;
-};
-
-struct Coordinator::Node {
-  int agent = 0, node_rank = -1;
-  std::string host, hello;
-  bool gone = false, running = false;
-};
 
 Coordinator::Coordinator(CoordinatorSettings settings)
     : settings_(std::move(settings)), restarts_(settings_.max_restarts), last_step_(settings_.first_step) {}
@@ -72,6 +56,12 @@ std::vector<Decision> Coordinator::agent_report(int agent, std::string_view body
       break;
     case control::AgentReport::kExit: on_exit(node, report.exit().SerializeAsString(), now); break;
     case control::AgentReport::kEnded: on_generation_ended(node, report.ended().generation(), now); break;
+    case control::AgentReport::kStored: on_stored(node, report.stored().SerializeAsString(), now); break;
+    case control::AgentReport::kListed: on_listed(node, report.listed().SerializeAsString(), now); break;
+    case control::AgentReport::kStopSignal:
+      // Every node gets the same notice; only a user asks twice.
+      if (stop_signal_ == 0) request_stop(report.stop_signal(), now);
+      break;
     case control::AgentReport::kErrorJson: {
       Failure failure;
       failure.node = node;
@@ -88,6 +78,7 @@ std::vector<Decision> Coordinator::agent_report(int agent, std::string_view body
 void Coordinator::join(int agent, std::string_view hello_bytes, TimePoint now) {
   control::AgentHello hello;
   hello.ParseFromArray(hello_bytes.data(), static_cast<int>(hello_bytes.size()));
+  if (const auto node = returning_node(hello_bytes)) return take_back(*node, agent, hello_bytes);
   const bool taken = hello.node_rank() >= 0 && std::any_of(nodes_.begin(), nodes_.end(), [&](const Node& node) {
                        return node.node_rank == hello.node_rank();
                      });
@@ -108,6 +99,7 @@ void Coordinator::join(int agent, std::string_view hello_bytes, TimePoint now) {
   node.agent = agent;
   node.node_rank = hello.node_rank();
   node.host = hello.host();
+  node.files_address = hello.files_address();
   node.hello = std::string(hello_bytes);
   nodes_.push_back(std::move(node));
   if (static_cast<int>(nodes_.size()) < settings_.num_nodes) return;
@@ -179,6 +171,7 @@ void Coordinator::start_generation(const std::string& work_bytes, const std::vec
     auto& start = *command.mutable_start();
     start = common;
     start.set_node_rank(static_cast<int>(n));
+    start.set_copy_to(copies_go_to(static_cast<int>(n)));
     for (std::size_t r = 0; r < ranks.size(); ++r) {
       if (ranks[r].node != static_cast<int>(n)) continue;
       auto& placement = *start.add_ranks();
@@ -249,67 +242,6 @@ void Coordinator::on_step(int rank, std::string_view bytes, TimePoint now) {
   }
 }
 
-void Coordinator::on_saved(int rank, std::string_view bytes, TimePoint now) {
-  control::ShardSaved saved;
-  saved.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()));
-  const checkpoint::Progress progress{saved.step(),          saved.next_sample(),
-                                      saved.loss_scale(),    saved.steps_since_scaled(),
-                                      saved.skipped_steps(), saved.skipped_in_a_row()};
-  save_costs_.stall = std::max(save_costs_.stall, Seconds(saved.copy_seconds()));
-  save_costs_.written = std::max(save_costs_.written, Seconds(saved.copy_seconds() + saved.write_seconds()));
-  auto shard = saved.shard_json().empty()
-                   ? Result<checkpoint::Shard>(proto::error_from_text(saved.error_json()))
-                   : checkpoint::shard_from_json(parse_json(saved.shard_json()).value_or(Json()));
-  auto complete = open_saves_.add(rank, static_cast<int>(ranks_.size()), progress, std::move(shard));
-  if (!complete) return;
-  if (complete->error) {
-    checkpoint_failed(progress.step, *complete->error);
-    plan_next_save(now);
-  } else {
-    ++publishing_;
-    decisions_.emplace_back(PublishCheckpoint{progress, std::move(complete->shards)});
-  }
-}
-
-void Coordinator::checkpoint_failed(std::int64_t step, const Error& error) {
-  JsonObject event{{"type", "checkpoint_failed"}, {"step", step}, {"cause", error.message}, {"where", error.path}};
-  if (!error.got.empty()) event["got"] = error.got;
-  record(std::move(event));
-  open_saves_.close(step);
-}
-
-std::vector<Decision> Coordinator::checkpoint_published(std::int64_t step, std::optional<Error> error, TimePoint now) {
-  --publishing_;
-  if (error) {
-    checkpoint_failed(step, *error);
-  } else {
-    open_saves_.close(step);
-    last_saved_ = std::max(last_saved_, step);
-    record(JsonObject{{"type", "checkpoint_saved"},
-                      {"step", step},
-                      {"stall_seconds", save_costs_.stall.value},
-                      {"write_seconds", save_costs_.written.value}});
-  }
-  plan_next_save(now);
-  finish_if_done(now);
-  return take();
-}
-
-/// One rank of one node is asked; the others learn of it at the step's commit point.
-void Coordinator::ask_save(bool stop) {
-  control::AgentCommand command;
-  command.mutable_save()->set_stop(stop);
-  decisions_.emplace_back(
-      SendCommand{nodes_[static_cast<std::size_t>(bindings_.front().node)].agent, command.SerializeAsString()});
-}
-
-void Coordinator::plan_next_save(TimePoint now) {
-  save_at_.reset();
-  if (!settings_.saves || settings_.save_every > 0 || phase_ != Phase::Training || !training_since_) return;
-  const Seconds elapsed(std::chrono::duration<double>(now - *training_since_).count());
-  save_at_ = after(now, save_interval(save_costs_, elapsed, restarts_.count()).value);
-}
-
 void Coordinator::on_exit(int node, std::string_view bytes, TimePoint now) {
   control::WorkerExit exit;
   exit.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()));
@@ -326,136 +258,11 @@ void Coordinator::on_exit(int node, std::string_view bytes, TimePoint now) {
   suspect(std::move(failure), now);
 }
 
-void Coordinator::suspect(Failure failure, TimePoint now) {
-  if (phase_ != Phase::Measuring && phase_ != Phase::Training) return;
-  if (suspected_ && (suspected_->primary || !failure.primary)) return;
-  suspect_until_ = after(now, failure.primary ? kLastWordsSeconds : kPeerLostSeconds);
-  suspected_ = std::move(failure);
-  // The others would wait for a peer that is gone.
-  control::AgentCommand command;
-  command.set_abort("rank " + std::to_string(suspected_->rank) + " failed");
-  send_to_all(command.SerializeAsString());
-}
-
-void Coordinator::fail(Failure failure, TimePoint now) {
-  if (phase_ == Phase::Ending || phase_ == Phase::Ended) return;
-  // Whoever failed by itself and spoke first is the cause, whichever exit arrives first.
-  if (suspected_ && suspected_->primary && suspected_->rank != failure.rank) failure = *suspected_;
-  const bool between = phase_ == Phase::Stopping || phase_ == Phase::Recovering || phase_ == Phase::Replanning;
-  if (between && !failure.node_lost && failure.rank >= 0) return;  // follows from a generation's end
-  const bool training = generation_ > 0;
-  if (failure.node_lost) {
-    if (between && enough_nodes()) return finish_if_done(now);  // the next generation does without it
-    if (phase_ == Phase::Training && enough_nodes() && !has_ranks(failure.node)) return;  // nobody misses it
-  } else if (training && failure.rank >= 0) {
-    record(JsonObject{
-        {"type", "worker_failed"}, {"rank", failure.rank}, {"node", failure.node}, {"cause", failure.cause}});
-  }
-  const bool restarts = may_restart(failure, now);
-  failure_ = std::move(failure);
-  if (restarts) return stop_for_restart(now);
-  stop_everything(0, now);
-}
-
-bool Coordinator::enough_nodes() const {
-  const auto left = static_cast<int>(nodes_.size() - lost_nodes_.size());
-  return left >= std::max(1, settings_.min_nodes);
-}
-
-bool Coordinator::has_ranks(int node) const {
-  return std::any_of(bindings_.begin(), bindings_.end(), [node](const RankBinding& rank) { return rank.node == node; });
-}
-
-bool Coordinator::plan_needs_lost() const {
-  return std::any_of(bindings_.begin(), bindings_.end(),
-                     [this](const RankBinding& rank) { return nodes_[static_cast<std::size_t>(rank.node)].gone; });
-}
-
-bool Coordinator::may_restart(const Failure& failure, TimePoint now) const {
-  if (phase_ != Phase::Training || stop_signal_ != 0) return false;
-  if (failure.node_lost ? !enough_nodes() : failure.rank < 0) return false;
-  if (is_bad_input(failure)) return false;
-  return restarts_.allows(point_of(failure), now);
-}
-
-FailurePoint Coordinator::point_of(const Failure& failure) const {
-  if (failure.node_lost) return {last_step_, failure.cause + " (node " + std::to_string(failure.node) + ")"};
-  return {last_step_, failure.error ? std::string(to_text(failure.error->code)) : failure.cause};
-}
-
-bool Coordinator::is_hopeless() const {
-  return failure_ && failure_->rank >= 0 && !failure_->node_lost && restarts_.is_hopeless(point_of(*failure_));
-}
-
-/// A generation ends with all its processes, so that nothing of it is left to meet the next one.
-void Coordinator::stop_for_restart(TimePoint now) {
-  // A failure on the way to the failed step is part of the same outage.
-  if (!failed_since_) {
-    failed_since_ = now;
-    failed_step_ = last_step_;
-  }
-  restarts_.add(point_of(*failure_), now);
-  stop_everything(0, now, Phase::Stopping);
-}
-
-std::vector<Decision> Coordinator::recovery_found(const RecoveryPoint& point, TimePoint now) {
-  if (phase_ != Phase::Recovering) return take();
-  for (const Error& rejected : point.rejected)
-    record(JsonObject{{"type", "checkpoint_rejected"}, {"cause", rejected.message}, {"where", rejected.path}});
-  recovery_ = point;
-  if (plan_needs_lost())
-    choose_again(now);
-  else
-    start_when_allowed(now);
-  return take();
-}
-
-void Coordinator::choose_again(TimePoint now) {
-  // A rank's own failure may have hidden the loss of its node.
-  if (!enough_nodes()) return stop_everything(0, now);
-  phase_ = Phase::Replanning;
-  start_at_.reset();
-  asked_without_ = lost_nodes_;
-  decisions_.emplace_back(ChoosePlan{});
-}
-
-void Coordinator::start_when_allowed(TimePoint now) {
-  const Seconds wait = restarts_.back_off();
-  start_at_ = after(now, wait.value);
-  if (wait == Seconds(0)) start_again(now);
-}
-
-void Coordinator::start_again(TimePoint now) {
-  if (plan_needs_lost()) return choose_again(now);
-  start_at_.reset();
-  phase_ = Phase::Training;
-  ++generation_;
-  record(JsonObject{{"type", "generation_started"},
-                    {"generation", generation_},
-                    {"ranks", static_cast<int>(bindings_.size())},
-                    {"nodes", static_cast<int>(nodes_.size())},
-                    {"after_step", recovery_.step},
-                    {"failed_rank", failure_->rank},
-                    {"failed_node", failure_->node},
-                    {"cause", failure_->cause},
-                    {"restarts", restarts_.count()}});
-  failure_.reset();
-  last_step_ = recovery_.step;
-  control::Work work;
-  work.ParseFromString(settings_.train_work);
-  work.mutable_checkpoint()->set_from(recovery_.folder);
-  start_generation(work.SerializeAsString(), std::vector<RankBinding>(bindings_), plan_json_, now);
-  plan_next_save(now);
-}
-
-void Coordinator::tell_recovered(std::int64_t step, TimePoint now) {
-  record(JsonObject{{"type", "recovered"},
-                    {"generation", generation_},
-                    {"step", step},
-                    {"seconds", std::chrono::duration<double>(now - *failed_since_).count()},
-                    {"steps_lost", failed_step_ - recovery_.step}});
-  failed_since_.reset();
-  restarts_.recovered();
+std::set<int> Coordinator::nodes_left() const {
+  std::set<int> left;
+  for (std::size_t node = 0; node < nodes_.size(); ++node)
+    if (!nodes_[node].gone) left.insert(static_cast<int>(node));
+  return left;
 }
 
 void Coordinator::stop_everything(double grace_seconds, TimePoint now, Phase then) {
@@ -487,24 +294,26 @@ void Coordinator::finish_if_done(TimePoint now) {
     start_planning();
   } else if (phase_ == Phase::Training) {
     if (suspected_ || !open_saves_.empty()) return;
+    if (growth_ == Growth::Moving && last_step_ < total_steps_ && stop_signal_ == 0) return move_on();
     end_run(now);
   } else if (phase_ == Phase::Stopping) {
     end_by_.reset();
     if (publishing_ > 0) return;
-    phase_ = Phase::Recovering;
     open_steps_.clear();
     open_saves_.clear();
-    decisions_.emplace_back(FindCheckpoint{});
+    find_checkpoint();
   } else if (phase_ == Phase::Ending) {
     end_run(now);
   }
 }
 
 void Coordinator::take_plan(const ChosenPlan& plan) {
+  ++plans_taken_;
   bindings_ = plan.ranks;
   plan_json_ = plan.plan_json;
+  plan_hash_ = plan.plan_hash;
   action_timeout_ = std::max(kLeastHungSeconds, kHungFactor * plan.longest_action_seconds);
-  planned_without_ = asked_without_;
+  planned_without_ = plan.without;
 }
 
 std::vector<Decision> Coordinator::plan_chosen(const ChosenPlan& plan, TimePoint now) {
@@ -514,22 +323,18 @@ std::vector<Decision> Coordinator::plan_chosen(const ChosenPlan& plan, TimePoint
     start_when_allowed(now);
     return take();
   }
+  if (phase_ == Phase::Training && growth_ == Growth::Asked) consider(plan);
   if (phase_ != Phase::Planning) return take();
   if (plan.ranks.empty()) {
     end_run(now);
     return take();
   }
-  phase_ = Phase::Training;
-  generation_ = 1;
   total_steps_ = plan.steps;
-  record(JsonObject{{"type", "generation_started"},
-                    {"generation", generation_},
-                    {"ranks", static_cast<int>(plan.ranks.size())},
-                    {"nodes", static_cast<int>(nodes_.size())}});
-  training_since_ = now;
   take_plan(plan);
-  if (settings_.saves && settings_.save_every == 0) save_at_ = after(now, kFirstSaveSeconds);
-  start_generation(settings_.train_work, plan.ranks, plan.plan_json, now);
+  if (settings_.asks_nodes)
+    find_checkpoint();
+  else
+    begin_from({"", settings_.first_step, {}}, now);
   return take();
 }
 
@@ -539,6 +344,14 @@ std::vector<Decision> Coordinator::plan_failed(Error error, TimePoint now) {
     stop_everything(0, now);
     return take();
   }
+  if (growth_ == Growth::Asked) {
+    growth_ = Growth::None;  // the run goes on as it is
+    return take();
+  }
+  return run_failed(std::move(error), now);
+}
+
+std::vector<Decision> Coordinator::run_failed(Error error, TimePoint now) {
   Failure failure;
   failure.cause = error.message;
   failure.error = std::move(error);
@@ -566,11 +379,17 @@ std::vector<Decision> Coordinator::agent_gone(int agent, std::string_view why, T
   failure.cause = std::string(why);
   failure.node_lost = true;
   fail(std::move(failure), now);
+  lose_parts(lost_nodes_.back(), now);
   return take();
 }
 
 std::vector<Decision> Coordinator::stop_requested(int signal, TimePoint now) {
-  if (phase_ == Phase::Ended || phase_ == Phase::Ending) return take();
+  request_stop(signal, now);
+  return take();
+}
+
+void Coordinator::request_stop(int signal, TimePoint now) {
+  if (phase_ == Phase::Ended || phase_ == Phase::Ending) return;
   const bool again = stop_signal_ != 0;
   stop_signal_ = signal;
   if (phase_ == Phase::Training && !again) {
@@ -579,7 +398,6 @@ std::vector<Decision> Coordinator::stop_requested(int signal, TimePoint now) {
   } else {
     stop_everything(0, now);
   }
-  return take();
 }
 
 std::vector<Decision> Coordinator::restarted(TimePoint now) {
@@ -605,7 +423,7 @@ bool Coordinator::due(TimePoint now) const {
   const auto passed = [now](const std::optional<TimePoint>& at) { return at && now >= *at; };
   const bool training = phase_ == Phase::Training;
   return passed(suspect_until_) || passed(start_at_) || passed(end_by_) ||
-         (training && (passed(stop_by_) || passed(save_at_)));
+         (training && (passed(stop_by_) || passed(save_at_) || may_grow()));
 }
 
 std::vector<Decision> Coordinator::tick(TimePoint now) {
@@ -618,6 +436,10 @@ std::vector<Decision> Coordinator::tick(TimePoint now) {
   if (save_at_ && now >= *save_at_ && phase_ == Phase::Training) {
     save_at_.reset();
     ask_save(false);
+  }
+  if (may_grow()) {
+    growth_ = Growth::Asked;
+    decisions_.emplace_back(ChoosePlan{});
   }
   if (end_by_ && now >= *end_by_) {
     end_by_.reset();

@@ -21,6 +21,7 @@
 #include "launcher/control/open_steps.h"
 #include "launcher/control/restarts.h"
 #include "launcher/control/save_interval.h"
+#include "launcher/control/spread_saves.h"
 #include "launcher/control/step_row.h"
 
 namespace coxswain::launcher {
@@ -38,6 +39,8 @@ struct ChosenPlan {
   std::vector<RankBinding> ranks;
   std::int64_t steps = 0;
   double longest_action_seconds = 0;  // predicted, of one compute action
+  std::string plan_hash{};
+  std::vector<int> without{};  // nodes that were lost when it was looked for
 };
 
 /// Sends `body` (a serialised AgentCommand) to the agent.
@@ -45,8 +48,8 @@ struct SendCommand {
   int agent = 0;
   std::string body;
 };
-/// Measuring is done, or nodes are lost that the plan needs: choose a plan from `measurements` without `lost_nodes` (in
-/// another thread), then call plan_chosen or plan_failed.
+/// Measuring is done, nodes are lost that the plan needs, or some are back that it does not have: choose a plan from
+/// `measurements` without `lost_nodes` (in another thread), then call plan_chosen or plan_failed.
 struct ChoosePlan {};
 struct RecordEvent {
   Json event;
@@ -54,10 +57,13 @@ struct RecordEvent {
 struct RecordStep {
   StepRow row;
 };
-/// Every rank has written its shard: publish the checkpoint (in another thread), then call checkpoint_published.
+/// Every rank has written its shard: publish the checkpoint (in another thread), then call checkpoint_published. With
+/// `agents`, whose nodes share no disk: each is told to put its part in its place, and answers itself.
 struct PublishCheckpoint {
   checkpoint::Progress progress;
   std::vector<checkpoint::Shard> shards;
+  std::string plan_hash;
+  std::vector<int> agents;
 };
 /// Every process of the generation is gone and its checkpoints are published: look for the newest whole checkpoint (in
 /// another thread), then call recovery_found.
@@ -67,6 +73,9 @@ struct RecoveryPoint {
   std::string folder;           // of a checkpoint; empty: the model's own weights
   std::int64_t step = 0;        // that was the last
   std::vector<Error> rejected;  // newer checkpoints that are damaged
+  // Where its shards lie on several nodes:
+  std::string manifest{};                             // its text
+  std::map<std::string, std::vector<int>> holders{};  // by shard, nodes
 };
 /// The last decision: how the run ended.
 struct RunEnded {
@@ -105,9 +114,11 @@ struct CoordinatorSettings {
   bool saves = false;           // checkpoints
   std::int64_t save_every = 0;  // steps; 0: by save_interval
   std::int64_t first_step = 0;  // that was taken before this run; 0: none
-  std::string resume_hint;      // how to go on from what was saved
-  int max_restarts = 0;         // within an hour
-  int min_nodes = 1;            // with fewer left a run does not go on
+  bool asks_nodes = false;      // before it begins: they may hold a newer checkpoint together
+  std::string model_hash;
+  std::string resume_hint;  // how to go on from what was saved
+  int max_restarts = 0;     // within an hour
+  int min_nodes = 1;        // with fewer left a run does not go on
 };
 
 class Coordinator {
@@ -120,6 +131,8 @@ class Coordinator {
   std::vector<Decision> agent_gone(int agent, std::string_view why, TimePoint now);
   std::vector<Decision> plan_chosen(const ChosenPlan& plan, TimePoint now);
   std::vector<Decision> plan_failed(Error error, TimePoint now);
+  /// What the run cannot do without failed: its disk, or the wait for its nodes.
+  std::vector<Decision> run_failed(Error error, TimePoint now);
   /// `error`: it is not there.
   std::vector<Decision> checkpoint_published(std::int64_t step, std::optional<Error> error, TimePoint now);
   std::vector<Decision> recovery_found(const RecoveryPoint& point, TimePoint now);
@@ -140,16 +153,31 @@ class Coordinator {
   [[nodiscard]] const std::vector<int>& lost_nodes() const { return lost_nodes_; }
   /// Those that had been lost when the plan that runs was chosen.
   [[nodiscard]] const std::vector<int>& planned_without() const { return planned_without_; }
+  /// plan_chosen will make it the run's plan at once, not when a generation that goes on has ended.
+  [[nodiscard]] bool takes_plan_now() const { return phase_ == Phase::Planning || phase_ == Phase::Replanning; }
+  /// It will become the run's plan when the generation that goes on has ended.
+  [[nodiscard]] bool awaits(const ChosenPlan& plan) const {
+    return next_plan_ && next_plan_->plan_json == plan.plan_json;
+  }
+  /// How many plans became the run's.
+  [[nodiscard]] int plans_taken() const { return plans_taken_; }
   /// 0 while measuring.
   [[nodiscard]] int generation() const { return generation_; }
   /// Known once measuring began.
   [[nodiscard]] const std::string& backend() const { return backend_; }
 
  private:
+  /// Nodes are back: a plan with them is to be looked for, is looked for, or the generation ends for it.
+  enum class Growth { None, Wanted, Asked, Moving };
   enum class Phase { Joining, Measuring, Planning, Training, Stopping, Recovering, Replanning, Ending, Ended };
   struct Rank;
   struct Node;
   void join(int agent, std::string_view hello, TimePoint now);
+  [[nodiscard]] std::optional<std::size_t> returning_node(std::string_view hello) const;
+  void take_back(std::size_t node, int agent, std::string_view hello);
+  [[nodiscard]] bool may_grow() const;
+  void consider(const ChosenPlan& plan);
+  void move_on();
   void start_measuring(TimePoint now);
   void start_planning();
   void start_generation(const std::string& work_bytes, const std::vector<RankBinding>& ranks,
@@ -159,9 +187,23 @@ class Coordinator {
   void on_generation_ended(int node, int generation, TimePoint now);
   void on_step(int rank, std::string_view step, TimePoint now);
   void on_saved(int rank, std::string_view saved, TimePoint now);
+  void on_stored(int node, std::string_view stored, TimePoint now);
+  void on_listed(int node, std::string_view listed, TimePoint now);
+  void published(std::int64_t step, std::optional<Error> error, TimePoint now);
+  void find_checkpoint();
+  void go_on_from(const RecoveryPoint& point, TimePoint now);
+  void begin_from(const RecoveryPoint& point, TimePoint now);
+  [[nodiscard]] std::optional<Error> unfit_to_begin(const RecoveryPoint& point) const;
+  [[nodiscard]] std::string work_from(const RecoveryPoint& point) const;
+  [[nodiscard]] RecoveryPoint newest_spread() const;
+  [[nodiscard]] bool in_reach(const RecoveryPoint& point) const;
+  void lose_parts(int node, TimePoint now);
+  [[nodiscard]] std::set<int> nodes_left() const;
+  [[nodiscard]] std::string copies_go_to(int node) const;
   void checkpoint_failed(std::int64_t step, const Error& error);
   void ask_save(bool stop);
   void plan_next_save(TimePoint now);
+  void request_stop(int signal, TimePoint now);
   void suspect(Failure failure, TimePoint now);
   void fail(Failure failure, TimePoint now);
   [[nodiscard]] bool enough_nodes() const;
@@ -194,8 +236,12 @@ class Coordinator {
   Measurements measurements_;
   std::optional<Failure> suspected_, failure_;
   std::string plan_json_;
-  std::vector<int> lost_nodes_, planned_without_, asked_without_;  // in the order of loss
-  double action_timeout_ = 0;                                      // seconds
+  std::vector<int> lost_nodes_, planned_without_;  // in the order of loss
+  std::string plan_hash_;
+  int plans_taken_ = 0;
+  Growth growth_ = Growth::None;
+  std::optional<ChosenPlan> next_plan_;  // of the generation that follows this one
+  double action_timeout_ = 0;            // seconds
   Restarts restarts_;
   std::optional<TimePoint> failed_since_, start_at_;  // of a recovery that is under way
   std::int64_t failed_step_ = 0;                      // the last one taken before
@@ -203,6 +249,8 @@ class Coordinator {
   std::optional<TimePoint> suspect_until_, end_by_, stop_by_;
   OpenSteps open_steps_;
   OpenSaves open_saves_;
+  std::optional<bool> shares_disk_;  // all nodes see the same checkpoints; nothing: not known yet
+  SpreadSaves spread_saves_;
   int publishing_ = 0;  // checkpoints, which the next generation waits for
   std::optional<TimePoint> save_at_, training_since_;
   SaveCosts save_costs_;

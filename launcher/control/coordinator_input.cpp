@@ -22,10 +22,13 @@ Json to_json(const PlanRecord& record) {
   for (const RankBinding& rank : record.chosen.ranks)
     ranks.push_back(
         JsonObject{{"node", rank.node}, {"local_device", rank.local_device}, {"device_class", rank.device_class}});
+  JsonArray without;
+  for (const int node : record.chosen.without) without.push_back(node);
   return JsonObject{{"plan_json", record.chosen.plan_json},
                     {"ranks", std::move(ranks)},
                     {"steps", record.chosen.steps},
                     {"longest_action_seconds", record.chosen.longest_action_seconds},
+                    {"without", std::move(without)},
                     {"plan_text", record.plan_text},
                     {"model_hash", record.model_hash},
                     {"plan_hash", record.plan_hash},
@@ -54,9 +57,11 @@ Result<PlanRecord> plan_record_from_json(const Json& json) {
   }
   record.chosen.steps = reader.integer("steps", 0, kAnyStep);
   record.chosen.longest_action_seconds = reader.number("longest_action_seconds");
+  for (const Json& node : reader.array("without"))
+    record.chosen.without.push_back(node.is_integer() ? static_cast<int>(node.integer()) : 0);
   record.plan_text = reader.string("plan_text");
   record.model_hash = reader.string("model_hash");
-  record.plan_hash = reader.string("plan_hash");
+  record.plan_hash = record.chosen.plan_hash = reader.string("plan_hash");
   record.summary = reader.string("summary");
   record.backend = reader.string("backend");
   record.cluster = reader.string("cluster");

@@ -26,6 +26,7 @@ enum class InputKind {
   Tick = 8,
   Restarted = 9,
   StepsTaken = 10,  // StepsTaken
+  PlanFailed = 11,  // an error
 };
 
 struct Input {

@@ -68,7 +68,7 @@ PlanRecord record_of(const PlanChoice& choice, const Job& job) {
   record.chosen = choice.chosen;
   record.plan_text = to_text(choice.plan_file, 2) + "\n";
   record.model_hash = choice.plan.model_hash;
-  record.plan_hash = plan::plan_hash(choice.plan);
+  record.plan_hash = record.chosen.plan_hash = plan::plan_hash(choice.plan);
   record.summary = choice.summary;
   record.backend = choice.plan.backend;
   record.cluster = describe_cluster(choice.cluster.resources);
@@ -234,7 +234,7 @@ class CoordinatorProcess {
       if (Json check = check_result(core_.measurements()); check.is_object())
         output_.add_result("check", std::move(check));
     }
-    if (!choice) return told(InputKind::RunFailed, now, proto::error_to_text(choice.error()));
+    if (!choice) return told(InputKind::PlanFailed, now, proto::error_to_text(choice.error()));
     return told(InputKind::PlanChosen, now, to_text(to_json(record)));
   }
 
@@ -260,9 +260,12 @@ class CoordinatorProcess {
       case InputKind::AgentReport: return carry_out(core_.agent_report(input.agent, input.body, input.at));
       case InputKind::AgentGone: return carry_out(core_.agent_gone(input.agent, input.body, input.at));
       case InputKind::PlanChosen: return apply_plan(plan_record_from_json(json()), input.at);
-      case InputKind::RunFailed:
+      case InputKind::PlanFailed:
         choosing_ = false;
         return carry_out(core_.plan_failed(proto::error_from_text(input.body), input.at));
+      case InputKind::RunFailed:
+        choosing_ = false;
+        return carry_out(core_.run_failed(proto::error_from_text(input.body), input.at));
       case InputKind::Published: {
         if (!to_publish_.empty()) to_publish_.pop_front();
         if (working_) publish_next();
@@ -292,12 +295,24 @@ class CoordinatorProcess {
   void apply_plan(const Result<PlanRecord>& record, TimePoint at) {
     choosing_ = false;
     if (!record) return carry_out(core_.plan_failed(record.error(), at));
-    if (start_.mode == RunMode::Train && running_)
-      output_.go_on(*record, core_.generation() + 1);
-    else if (start_.mode == RunMode::Train)
-      output_.begin(*record);
-    if (start_.mode == RunMode::Train) running_ = *record;
+    const bool trains = start_.mode == RunMode::Train;
+    if (core_.takes_plan_now()) {
+      if (trains) next_ = *record;
+      adopt_plan();
+    }
     carry_out(core_.plan_chosen(record->chosen, at));
+    if (core_.awaits(record->chosen)) next_ = *record;
+  }
+
+  /// What was chosen last becomes the run's plan, before the events of what follows from it.
+  void adopt_plan() {
+    ++plans_adopted_;
+    if (!next_) return;
+    if (running_)
+      output_.go_on(*next_, core_.generation() + 1);
+    else
+      output_.begin(*next_);
+    running_ = std::exchange(next_, std::nullopt);
   }
 
   void carry_out(std::vector<Decision> decisions) {
@@ -311,7 +326,9 @@ class CoordinatorProcess {
         output_.record(std::move(event->event));
       } else if (auto* step = std::get_if<RecordStep>(&decision)) {
         output_.record_step(std::move(step->row));
-      } else if (auto* complete = std::get_if<PublishCheckpoint>(&decision)) {
+      } else if (auto* complete = std::get_if<PublishCheckpoint>(&decision); complete && !complete->agents.empty()) {
+        store_parts(*complete);
+      } else if (complete != nullptr) {
         to_publish_.push_back(std::move(*complete));
         if (working_ && to_publish_.size() == 1) publish_next();
       } else if (std::holds_alternative<FindCheckpoint>(decision)) {
@@ -323,6 +340,7 @@ class CoordinatorProcess {
         output_.end(*ended);
       }
     }
+    if (core_.plans_taken() > plans_adopted_) adopt_plan();  // the generation before it has ended
   }
 
   /// What a coordinator before this one began and did not end.
@@ -333,12 +351,23 @@ class CoordinatorProcess {
     publish_next();
   }
 
+  [[nodiscard]] checkpoint::Manifest manifest_of(const PublishCheckpoint& complete) const {
+    return {complete.progress, job_->seed, running_->model_hash, complete.plan_hash, complete.shards};
+  }
+
+  /// Of nodes that share no disk, each keeps its own.
+  void store_parts(const PublishCheckpoint& complete) {
+    control::AgentCommand command;
+    command.mutable_store()->set_directory(start_.checkpoint_directory.string());
+    command.mutable_store()->set_manifest(to_text(manifest_of(complete)));
+    command.mutable_store()->set_keep(job_->checkpoint.keep);
+    for (const int agent : complete.agents) lines_.send(agent, command.SerializeAsString());
+  }
+
   /// A disk may take seconds; one after the other, since ranks write them in that order.
   void publish_next() {
     if (to_publish_.empty()) return;
-    checkpoint::Manifest manifest{to_publish_.front().progress, job_->seed, running_->model_hash, running_->plan_hash,
-                                  to_publish_.front().shards};
-    publisher_ = std::jthread([this, manifest = std::move(manifest)] {
+    publisher_ = std::jthread([this, manifest = manifest_of(to_publish_.front())] {
       const std::int64_t step = manifest.progress.step;
       auto published = guard("launcher", [&]() -> Result<void> {
         COX_TRY_VOID(checkpoint::publish(start_.checkpoint_directory, manifest));
@@ -417,7 +446,8 @@ class CoordinatorProcess {
   bool working_ = false;                      // false: making itself anew, nothing is begun
   bool restored_ = false, ended_ = false, disk_failed_ = false;
   int stop_requests_ = 0, step_reports_ = 0;
-  std::optional<PlanRecord> running_;  // the latest plan
+  std::optional<PlanRecord> running_, next_;  // the run's plan; one that was chosen and is not the run's yet
+  int plans_adopted_ = 0;
   ExitCode exit_code_ = ExitCode::Done;
   std::jthread planner_, publisher_, finder_;  // last: they end before what they use
 };
@@ -442,6 +472,8 @@ Result<ExitCode> run_coordinator() {
     settings.saves = !start.checkpoint_directory.empty();
     settings.save_every = job->checkpoint.every_steps;
     settings.first_step = start.resume_step;
+    settings.asks_nodes = start.resume_asks_nodes;
+    settings.model_hash = start.model_hash;
     settings.max_restarts = start.max_restarts;
     settings.min_nodes = start.min_nodes;
     settings.resume_hint = "go on with --resume " + start.checkpoint_directory.string();

@@ -47,6 +47,7 @@ std::string signal_name(int number) {
     case SIGSEGV: return "SIGSEGV";
     case SIGPIPE: return "SIGPIPE";
     case SIGTERM: return "SIGTERM";
+    case SIGUSR1: return "SIGUSR1";
     default: return "";
   }
 }

@@ -97,6 +97,8 @@ Json to_json(const CoordinatorStart& start) {
                     {"checkpoint_directory", start.checkpoint_directory.string()},
                     {"resume_from", start.resume_from.string()},
                     {"resume_step", start.resume_step},
+                    {"resume_asks_nodes", start.resume_asks_nodes},
+                    {"model_hash", start.model_hash},
                     {"max_restarts", start.max_restarts},
                     {"min_nodes", start.min_nodes},
                     {"rejected", std::move(rejected)}};
@@ -132,6 +134,8 @@ Result<CoordinatorStart> coordinator_start_from_json(const Json& json) {
   start.max_restarts = static_cast<int>(reader.integer("max_restarts", 0, 1 << 20));
   start.min_nodes = static_cast<int>(reader.integer("min_nodes", 1, 1 << 20));
   start.resume_step = reader.integer("resume_step", 0, kMost);
+  start.resume_asks_nodes = reader.boolean("resume_asks_nodes");
+  start.model_hash = reader.string("model_hash");
   for (const Json& text : reader.array("rejected")) start.rejected.push_back(text.string());
   COX_TRY_VOID(reader.finish());
   return start;

@@ -47,6 +47,8 @@ struct CoordinatorStart {
   std::filesystem::path checkpoint_directory;  // empty: nothing is saved
   std::filesystem::path resume_from;           // a verified checkpoint; empty: from the beginning
   std::int64_t resume_step = 0;
+  bool resume_asks_nodes = false;  // they may hold together what node 0 does not hold whole
+  std::string model_hash;
   int max_restarts = 0, min_nodes = 1;
   std::vector<std::string> rejected;  // checkpoints that are damaged, in words
 };

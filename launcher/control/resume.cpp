@@ -50,16 +50,17 @@ Result<void> check_fits(const checkpoint::Found& found, const ResumeRequest& req
 
 Result<ResumePoint> find_resume_point(const ResumeRequest& request) {
   checkpoint::Search search;
+  ResumePoint point;
   if (request.resume == "auto") {
     if (!request.is_new) search = checkpoint::find_newest(request.directory);
-    if (!search.newest && !search.rejected.empty())
+    point.asks_nodes = request.num_nodes > 1 && !request.is_new && (!search.newest || !search.rejected.empty());
+    if (!search.newest && !search.rejected.empty() && !point.asks_nodes)
       return combine_errors(ErrorCode::DataLoss, "no checkpoint there is whole", std::move(search.rejected));
   } else if (request.resume != "never") {
     COX_TRY(search, search_at(request.resume));
     if (!search.newest)
       return combine_errors(ErrorCode::DataLoss, "no checkpoint there is whole", std::move(search.rejected));
   }
-  ResumePoint point;
   point.rejected = std::move(search.rejected);
   if (search.newest) {
     COX_TRY_VOID(check_fits(*search.newest, request));

@@ -1,6 +1,7 @@
 #pragma once
 // From which checkpoint a run goes on. Every byte of it is verified here, once; what is damaged is left aside for an
-// older one. Called by run_train. Threads: pure but for the files. Source: INTERFACE section 1, docs/checkpoint.md.
+// older one. A run of several nodes, whose disks may hold the shards of one checkpoint, asks them where this one's does
+// not do. Called by run_train. Threads: pure but for the files. Source: INTERFACE section 1, docs/checkpoint.md.
 #include <filesystem>
 #include <string>
 #include <vector>
@@ -13,6 +14,7 @@ struct ResumePoint {
   std::filesystem::path folder;  // empty: from the beginning
   std::int64_t step = 0;         // that was the last
   std::vector<Error> rejected;   // newer checkpoints that are damaged
+  bool asks_nodes = false;       // nodes may hold together what this one does not hold whole
 };
 
 struct ResumeRequest {
@@ -21,6 +23,7 @@ struct ResumeRequest {
   bool is_new = false;              // that folder is the run's own, and empty
   std::string model_hash;
   std::int64_t steps = 0;  // of the job
+  int num_nodes = 1;
 };
 
 /// Errors: NotFound (no checkpoint there); DataLoss (none that is whole); InvalidArgument (of another model, all steps

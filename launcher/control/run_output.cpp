@@ -105,18 +105,16 @@ void RunOutput::begin(const PlanRecord& plan) {
                     {"plan_hash", plan.plan_hash},
                     {"predicted_step_seconds", plan.prediction.step_seconds},
                     {"search_seconds", plan.search_seconds}});
+  if (!told) {
+    tell_line("cluster: " + plan.cluster);
+    tell_line(plan_line(plan));
+  }
   for (const std::string& rejected : start_.rejected)
     record(JsonObject{{"type", "checkpoint_rejected"}, {"cause", rejected}});
-  const bool resumes = !start_.resume_from.empty();
-  if (resumes)
+  if (!start_.resume_from.empty())
     record(JsonObject{
         {"type", "checkpoint_loaded"}, {"step", start_.resume_step}, {"folder", start_.resume_from.string()}});
-  if (told) return;
-  tell_line("cluster: " + plan.cluster);
-  tell_line(plan_line(plan));
-  if (resumes)
-    tell_line("resume: after step " + std::to_string(start_.resume_step) + ", from " + start_.resume_from.string());
-  tell_line(console_header());
+  if (!told) tell_line(console_header());
 }
 
 void RunOutput::record(Json event) {
@@ -145,10 +143,21 @@ void RunOutput::tell_event(const Json& event) {
             (node ? " is lost: " : " failed: ") + event["cause"].string() + "; generation " +
             to_text(event["generation"]) + " goes on after step " + to_text(event["after_step"]));
     note(files_.write("plan-" + to_text(event["generation"]) + ".json", plan_text_));
+  } else if (type == Json("generation_started") && event.object().contains("after_step")) {
+    log(LogLevel::Info, "train",
+        "generation " + to_text(event["generation"]) + " goes on after step " + to_text(event["after_step"]) +
+            ", on nodes that are back");
+    note(files_.write("plan-" + to_text(event["generation"]) + ".json", plan_text_));
   } else if (type == Json("checkpoint_failed")) {
     log(LogLevel::Warn, "train",
         "step " + to_text(event["step"]) + " is not saved: " + event["cause"].string() + " (" +
             event["where"].string() + ")");
+  } else if (type == Json("checkpoint_not_copied")) {
+    log(LogLevel::Warn, "train",
+        "step " + to_text(event["step"]) + ": no other node has a copy of what rank " + to_text(event["rank"]) +
+            " saved: " + event["cause"].string());
+  } else if (type == Json("checkpoint_loaded")) {
+    tell_line("resume: after step " + to_text(event["step"]) + ", from " + event["folder"].string());
   } else if (type == Json("coordinator_restarted")) {
     log(LogLevel::Warn, "train",
         "the coordinator was restarted; it knows of step " + to_text(event["step"]) + " and what came before");

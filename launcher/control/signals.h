@@ -1,6 +1,7 @@
 #pragma once
-// SIGINT, SIGTERM and SIGHUP as calls on an ordinary thread. Make one before any other thread starts, so that all
-// inherit the blocked mask. Used by run_train, coordinator and agent.
+// SIGINT, SIGTERM, SIGHUP and SIGUSR1 (a scheduler's notice, as of `sbatch --signal=USR1`) as calls on an ordinary
+// thread. Make one before any other thread starts, so that all inherit the blocked mask. Used by run_train, coordinator
+// and agent.
 #include <csignal>
 #include <ctime>
 #include <functional>
@@ -12,7 +13,7 @@ class SignalWatcher {
  public:
   explicit SignalWatcher(std::function<void(int)> on_signal) {
     sigemptyset(&set_);
-    for (int number : {SIGINT, SIGTERM, SIGHUP}) sigaddset(&set_, number);
+    for (int number : {SIGINT, SIGTERM, SIGHUP, SIGUSR1}) sigaddset(&set_, number);
     pthread_sigmask(SIG_BLOCK, &set_, &before_);
     thread_ = std::jthread([this, on_signal = std::move(on_signal)](const std::stop_token& stop) {
       const timespec wait{0, 100'000'000};  // how long the destructor may take

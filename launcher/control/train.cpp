@@ -74,13 +74,14 @@ Result<std::string> check_files(const Job& job) {
 
 /// Where checkpoints go and where training begins.
 Result<void> set_checkpoints(CoordinatorStart& coordinator, const TrainRequest& request,
-                             const std::filesystem::path& run_dir, std::string model_hash) {
+                             const std::filesystem::path& run_dir, std::string model_hash, int num_nodes) {
   ResumeRequest resume;
   resume.resume = request.resume;
   resume.is_new = request.job.checkpoint.directory.empty();
   resume.directory = resume.is_new ? run_dir / "checkpoints" : request.job.checkpoint.directory;
-  resume.model_hash = std::move(model_hash);
+  resume.model_hash = model_hash;
   resume.steps = request.job.steps;
+  resume.num_nodes = num_nodes;
   COX_TRY(const ResumePoint point, find_resume_point(resume));
   for (const Error& rejected : point.rejected) {
     log(LogLevel::Warn, "train", "left aside: " + rejected.message + " (" + rejected.path + ")");
@@ -89,6 +90,8 @@ Result<void> set_checkpoints(CoordinatorStart& coordinator, const TrainRequest& 
   coordinator.checkpoint_directory = std::filesystem::absolute(resume.directory);
   coordinator.resume_from = point.folder;
   coordinator.resume_step = point.step;
+  coordinator.resume_asks_nodes = point.asks_nodes;
+  coordinator.model_hash = std::move(model_hash);
   coordinator.min_nodes = request.job.min_nodes;
   coordinator.max_restarts = request.max_restarts.value_or(request.job.max_restarts);
   return {};
@@ -188,7 +191,7 @@ Result<TrainOutcome> run_train(const TrainRequest& request) {
   coordinator.constraints = with_absolute_paths(request.constraints);
   coordinator.plan_file = absolute_or_empty(plan_file);
   coordinator.cluster_file = absolute_or_empty(request.cluster_file);
-  COX_TRY_VOID(set_checkpoints(coordinator, request, outcome.run_dir, std::move(model_hash)));
+  COX_TRY_VOID(set_checkpoints(coordinator, request, outcome.run_dir, std::move(model_hash), nodes.num_nodes));
   const bool existed = std::filesystem::exists(outcome.run_dir);
   COX_TRY_VOID(make_run_directory(outcome.run_dir));
   coordinator.run_dir = std::filesystem::absolute(outcome.run_dir);

@@ -98,6 +98,7 @@ class Bench {
   std::vector<control::WorkerExit> exit_reports;
   std::vector<std::string> errors;
   std::vector<std::pair<int, control::WorkerCommand>> to_workers;
+  std::vector<int> stop_signals;  // that it passed on
   int num_ended = 0;
   Agent& agent() { return agent_; }
 
@@ -127,6 +128,7 @@ class Bench {
     if (report.has_exit()) exit_reports.push_back(report.exit());
     if (report.has_ended()) ++num_ended;
     if (!report.error_json().empty()) errors.push_back(report.error_json());
+    if (report.kind_case() == control::AgentReport::kStopSignal) stop_signals.push_back(report.stop_signal());
   }
   Agent agent_;
 };
@@ -292,6 +294,32 @@ TEST_CASE("a lost coordinator ends workers and agent with exit 1", "[agent]") {
   bench.exits(1001, true, SIGKILL);
   CHECK(bench.agent().over());
   CHECK(bench.agent().exit_code() == 1);
+}
+
+TEST_CASE("a signal to a node's agent asks for the run's end; a second one ends its ranks", "[agent]") {
+  Bench bench;
+  bench.start(1);
+  bench.agent().on_signal(SIGUSR1, bench.clock.now());
+  CHECK(bench.stop_signals == std::vector<int>{SIGUSR1});
+  CHECK(bench.spawner.signals.empty());
+  CHECK_FALSE(bench.agent().over());
+  SECTION("the coordinator ends the run") {
+    for (const int rank : {2, 3}) bench.finished(rank);
+    control::AgentCommand over;
+    over.mutable_over()->set_exit_code(75);
+    bench.send(over);
+    for (const int pid : {1000, 1001}) bench.exits(pid, false, 0);
+    CHECK(bench.agent().over());
+    CHECK(bench.agent().exit_code() == 75);
+  }
+  SECTION("a second one") {
+    bench.agent().on_signal(SIGTERM, bench.clock.now());
+    CHECK(bench.stop_signals.size() == 1);
+    CHECK(bench.spawner.signals.size() == 2);
+    for (const int pid : {1000, 1001}) bench.exits(pid, true, SIGKILL);
+    CHECK(bench.agent().over());
+    CHECK(bench.agent().exit_code() == 128 + SIGTERM);
+  }
 }
 
 TEST_CASE("under mpirun the rank whose stream ended first is the cause, with mpirun's code", "[agent]") {

@@ -13,14 +13,15 @@ namespace coxswain::launcher {
 class Bench {
  public:
   explicit Bench(int num_nodes, double shutdown_timeout = 30, bool saves = false, std::int64_t save_every = 0,
-                 int max_restarts = 0)
-      : core_(settings(num_nodes, shutdown_timeout, saves, save_every, max_restarts)) {}
+                 int max_restarts = 0, bool asks_nodes = false)
+      : core_(settings(num_nodes, shutdown_timeout, saves, save_every, max_restarts, asks_nodes)) {}
 
-  void join(int agent, int num_devices, int node_rank = -1) {
+  void join(int agent, int num_devices, int node_rank = -1, const std::string& host = "") {
     control::AgentReport report;
     auto& hello = *report.mutable_hello();
     hello.set_node_rank(node_rank);
-    hello.set_host("host" + std::to_string(agent));
+    hello.set_host(host.empty() ? "host" + std::to_string(agent) : host);
+    hello.set_files_address("files of " + std::to_string(agent));
     hello.set_cores(2);
     hello.set_memory_bytes(1 << 30);
     for (int i = 0; i < num_devices; ++i) {
@@ -30,6 +31,9 @@ class Bench {
       device.set_name("model");
       device.set_memory_bytes(1 << 29);
     }
+    take(core_.agent_report(agent, report.SerializeAsString(), clock.now()));
+  }
+  void report(int agent, const control::AgentReport& report) {
     take(core_.agent_report(agent, report.SerializeAsString(), clock.now()));
   }
   void worker(int agent, int rank, const control::WorkerReport& worker_report) {
@@ -67,11 +71,31 @@ class Bench {
     saved.set_write_seconds(4);
     const checkpoint::Shard shard{
         "rank_" + std::to_string(rank), Bytes(1), "sum", {checkpoint::whole_piece("p" + std::to_string(rank), {2})}};
+    saved.set_spread(spread);
     if (error.empty())
       saved.set_shard_json(to_text(checkpoint::to_json(shard)));
     else
       saved.set_error_json(proto::error_to_text({ErrorCode::FailedPrecondition, error, "disk", "", "", ""}));
     worker(agent, rank, report);
+  }
+  /// The agent's answers where nodes share no disk.
+  void stored(int agent, std::int64_t step, const std::string& error = "") {
+    control::AgentReport report;
+    report.mutable_stored()->set_step(step);
+    if (!error.empty())
+      report.mutable_stored()->set_error_json(
+          proto::error_to_text({ErrorCode::FailedPrecondition, error, "disk", "", "", ""}));
+    take(core_.agent_report(agent, report.SerializeAsString(), clock.now()));
+  }
+  void listed(int agent, const std::vector<std::pair<std::string, std::vector<std::string>>>& parts) {
+    control::AgentReport report;
+    report.mutable_listed()->set_generation(generation);
+    for (const auto& [manifest, files] : parts) {
+      control::CheckpointPart& part = *report.mutable_listed()->add_parts();
+      part.set_manifest(manifest);
+      for (const std::string& file : files) part.add_files(file);
+    }
+    take(core_.agent_report(agent, report.SerializeAsString(), clock.now()));
   }
   void published(std::int64_t step, std::optional<Error> error = {}) {
     take(core_.checkpoint_published(step, std::move(error), clock.now()));
@@ -129,7 +153,7 @@ class Bench {
     choose(core_.measurements().ranks);
   }
   /// Answers the request for a plan.
-  void choose(std::vector<RankBinding> ranks) {
+  void choose(std::vector<RankBinding> ranks, std::vector<int> without = {}) {
     REQUIRE(asked_for_plan);
     asked_for_plan = false;
     ChosenPlan plan;
@@ -137,6 +161,7 @@ class Bench {
     plan.steps = 100;
     plan.longest_action_seconds = longest_action;
     plan.ranks = std::move(ranks);
+    plan.without = std::move(without);
     take(core_.plan_chosen(plan, clock.now()));
   }
   void no_plan(Error error) { take(core_.plan_failed(std::move(error), clock.now())); }
@@ -167,6 +192,7 @@ class Bench {
   ManualClock clock;
   int generation = 0;
   double longest_action = 0.1;
+  bool spread = false;  // nodes share no disk
   bool asked_for_plan = false, looked_for_checkpoint = false;
   std::vector<std::pair<int, control::AgentCommand>> commands;
   std::vector<Json> events;
@@ -177,7 +203,7 @@ class Bench {
 
  private:
   static CoordinatorSettings settings(int num_nodes, double shutdown_timeout, bool saves, std::int64_t save_every,
-                                      int max_restarts) {
+                                      int max_restarts, bool asks_nodes) {
     CoordinatorSettings made;
     made.num_nodes = num_nodes;
     made.run_id = "run";
@@ -185,7 +211,13 @@ class Bench {
     made.saves = saves;
     made.save_every = save_every;
     made.max_restarts = max_restarts;
+    made.asks_nodes = asks_nodes;
+    made.model_hash = "m";
     made.resume_hint = "go on";
+    control::Work work;
+    work.mutable_checkpoint()->set_directory("/checkpoints");
+    work.mutable_checkpoint()->set_from("where it began");
+    made.train_work = work.SerializeAsString();
     return made;
   }
   void take(std::vector<Decision> decisions) {

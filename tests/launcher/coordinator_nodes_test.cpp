@@ -18,7 +18,7 @@ TEST_CASE("a lost node: the others stop, find the last checkpoint and go on unde
   bench.recover("step_0", 0);
   CHECK(bench.core().lost_nodes() == std::vector<int>{1});
   CHECK(bench.core().planned_without().empty());
-  bench.choose(bench.ranks_on(0));
+  bench.choose(bench.ranks_on(0), {1});
   bench.generation = 2;
   CHECK(bench.core().planned_without() == std::vector<int>{1});
   const auto starts = bench.sent_to(10, control::AgentCommand::kStart);

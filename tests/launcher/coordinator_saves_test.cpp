@@ -73,6 +73,29 @@ TEST_CASE("a request to stop saves the last step, and says how to go on", "[coor
   CHECK(bench.result->error->hint == "go on");
 }
 
+TEST_CASE("the same notice to several nodes is one request to save and stop", "[coordinator]") {
+  Bench bench(2, 30, true);
+  bench.train(2);
+  for (const int agent : {11, 10}) {
+    control::AgentReport report;
+    report.set_stop_signal(10);
+    bench.report(agent, report);
+  }
+  CHECK(bench.sent_to(10, control::AgentCommand::kSave).size() == 1);
+  CHECK(bench.sent_to(10, control::AgentCommand::kStop).empty());
+  for (int rank = 0; rank < 4; ++rank) {
+    bench.step(10 + rank / 2, rank, 7);
+    bench.saved(10 + rank / 2, rank, 7);
+    bench.finished(10 + rank / 2, rank);
+  }
+  bench.ended(10);
+  bench.ended(11);
+  bench.published(7);
+  REQUIRE(bench.result);
+  CHECK(bench.result->exit_code == ExitCode::Stopped);
+  CHECK(bench.result->error->message == "stopped by SIGUSR1 after step 7, which is saved");
+}
+
 TEST_CASE("a dead rank ends its generation, and the next one goes on from the newest checkpoint", "[coordinator]") {
   Bench bench(2, 30, true, 5, 3);
   bench.train(2);

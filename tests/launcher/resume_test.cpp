@@ -26,7 +26,7 @@ void save(const std::filesystem::path& directory, std::int64_t step, const std::
 }
 
 ResumeRequest request(const std::filesystem::path& directory, const std::string& resume) {
-  return {resume, directory, false, "model", 100};
+  return {resume, directory, false, "model", 100, 1};
 }
 
 ErrorCode refusal(const ResumeRequest& request) {
@@ -51,6 +51,25 @@ TEST_CASE("a run goes on from the newest whole checkpoint, or begins") {
   // Where all are damaged, it does not begin anew behind the user's back.
   std::filesystem::remove(folder / "step_10" / "rank_0.safetensors");
   CHECK(refusal(request(folder.path(), "auto")) == ErrorCode::DataLoss);
+}
+
+TEST_CASE("where this node holds no whole checkpoint, or a newer one in part, the others are asked") {
+  TempDir folder;
+  ResumeRequest of_three = request(folder.path(), "auto");
+  of_three.num_nodes = 3;
+  CHECK(find_resume_point(of_three)->asks_nodes);  // this disk may be new
+  save(folder.path(), 10);
+  CHECK_FALSE(find_resume_point(of_three)->asks_nodes);
+  save(folder.path(), 20);
+  std::filesystem::remove(folder / "step_20" / "rank_0.safetensors");
+  CHECK(find_resume_point(of_three)->asks_nodes);
+  CHECK(find_resume_point(of_three)->step == 10);
+  std::filesystem::remove(folder / "step_10" / "rank_0.safetensors");
+  CHECK(find_resume_point(of_three)->asks_nodes);
+  CHECK(find_resume_point(of_three)->folder.empty());
+  of_three.resume = "never";
+  CHECK(refusal(of_three) == ErrorCode::AlreadyExists);
+  CHECK_FALSE(find_resume_point(request(folder / "nowhere", "auto"))->asks_nodes);
 }
 
 TEST_CASE("a path names a checkpoint, a folder of them or a run") {

@@ -162,6 +162,8 @@ class TorchEngine final : public Engine {
 
   std::vector<checkpoint::Piece> pieces() const override { return pieces_of(graph_, mesh_->view, *store_); }
 
+  std::vector<checkpoint::Piece> held_pieces() const override { return held_pieces_of(graph_, mesh_->view, *store_); }
+
   std::vector<checkpoint::PieceState> copy_state(const std::vector<checkpoint::Piece>& pieces) const override {
     return worker::copy_state(graph_, *store_, pieces);
   }

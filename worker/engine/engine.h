@@ -80,6 +80,8 @@ class Engine : public executor::Compute {
   [[nodiscard]] virtual std::vector<checkpoint::Piece> pieces() const = 0;
   [[nodiscard]] virtual std::vector<checkpoint::PieceState> copy_state(
       const std::vector<checkpoint::Piece>& pieces) const = 0;
+  /// What this rank computes with, and load_state reads.
+  [[nodiscard]] virtual std::vector<checkpoint::Piece> held_pieces() const = 0;
   /// After the last step that ended.
   [[nodiscard]] virtual checkpoint::Progress progress() const = 0;
   /// Goes on as the run that saved it would have: the next step is progress.step + 1. Whatever plan that run had.

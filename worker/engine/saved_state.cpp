@@ -52,6 +52,13 @@ std::vector<Piece> pieces_of(const model::ModelGraph& graph, const LocalView& vi
   return pieces;
 }
 
+std::vector<Piece> held_pieces_of(const model::ModelGraph& graph, const LocalView& view, const ParameterStore& store) {
+  std::vector<Piece> pieces;
+  for (std::size_t p = 0; p < graph.parameters.size(); ++p)
+    if (store.has(static_cast<int>(p))) pieces.push_back(part_of(graph.parameters[p], view));
+  return pieces;
+}
+
 std::vector<checkpoint::PieceState> copy_state(const model::ModelGraph& graph, const ParameterStore& store,
                                                const std::vector<Piece>& pieces) {
   std::map<std::string, int> indices;

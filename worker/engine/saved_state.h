@@ -16,6 +16,9 @@ namespace coxswain::worker {
 /// By parameter what this rank updates; none where that is nothing. `graph`: the whole model's.
 [[nodiscard]] std::vector<checkpoint::Piece> pieces_of(const model::ModelGraph& graph, const LocalView& view,
                                                        const ParameterStore& store);
+/// By parameter what this rank computes with: what load_state reads.
+[[nodiscard]] std::vector<checkpoint::Piece> held_pieces_of(const model::ModelGraph& graph, const LocalView& view,
+                                                            const ParameterStore& store);
 /// Requires: `pieces` are of pieces_of.
 [[nodiscard]] std::vector<checkpoint::PieceState> copy_state(const model::ModelGraph& graph,
                                                              const ParameterStore& store,

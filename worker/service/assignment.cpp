@@ -51,6 +51,7 @@ Result<Assignment> decode_assignment(std::string_view bytes) {
   assignment.backend = work.backend();
   assignment.node = from.node();
   assignment.nodes = {from.nodes().begin(), from.nodes().end()};
+  assignment.num_nodes = from.num_nodes();
   assignment.local_addr = from.local_addr();
   assignment.scratch_dir = from.scratch_dir();
   assignment.device_class = from.device_class();
@@ -68,6 +69,13 @@ Result<Assignment> decode_assignment(std::string_view bytes) {
   assignment.checkpoint_directory = work.checkpoint().directory();
   assignment.checkpoint_every = work.checkpoint().every_steps();
   assignment.checkpoint_from = work.checkpoint().from();
+  if (work.checkpoint().sharing() != control::SHARING_UNKNOWN)
+    assignment.shares_checkpoints = work.checkpoint().sharing() == control::SHARING_ALL;
+  assignment.from_manifest = work.checkpoint().from_manifest();
+  for (const control::ShardHolders& shard : work.checkpoint().holders())
+    assignment.holders[shard.file()] = {shard.addresses().begin(), shard.addresses().end()};
+  assignment.files_address = from.files_address();
+  assignment.copy_to = from.copy_to();
   assignment.profile_samples = {work.measure().samples().begin(), work.measure().samples().end()};
   assignment.rates_budget = Seconds(work.measure().rates_budget_seconds());
   assignment.profile_budget = Seconds(work.measure().profile_budget_seconds());

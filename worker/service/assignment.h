@@ -1,6 +1,8 @@
 #pragma once
 // What this rank is to do, as plain values; decoded from the agent's message. Threads: pure values.
 #include <cstdint>
+#include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -20,6 +22,7 @@ struct Assignment {
   std::string run_id, backend;
   std::string node;                // ranks of one agent share it
   std::vector<std::string> nodes;  // of every rank: equal text = same node
+  int num_nodes = 1;               // of the run, with and without ranks
   std::string local_addr, scratch_dir, device_class;
   std::string pt2, config_json;  // the model: one of the two, or neither
   std::int64_t sequence_length = 0;
@@ -27,9 +30,13 @@ struct Assignment {
   TrainSettings settings;
   std::int64_t validation_every = 0;
   std::int64_t first_traced_step = 0, last_traced_step = -1;
-  std::string checkpoint_directory;   // empty: nothing is saved
-  std::int64_t checkpoint_every = 0;  // steps; 0: when the agent asks
-  std::string checkpoint_from;        // a folder to go on from; empty: none
+  std::string checkpoint_directory;        // empty: nothing is saved
+  std::int64_t checkpoint_every = 0;       // steps; 0: when the agent asks
+  std::string checkpoint_from;             // a folder to go on from; empty: none
+  std::optional<bool> shares_checkpoints;  // all nodes see the same files there; nothing: it is to be found out
+  std::string from_manifest;  // where the shards of checkpoint_from lie on several nodes: its manifest's text
+  std::map<std::string, std::vector<std::string>> holders;  // by shard, addresses of nodes that have it
+  std::string files_address, copy_to;  // of this node, and of the one that gets copies (empty: none)
   std::vector<std::int64_t> profile_samples;
   Seconds rates_budget{0}, profile_budget{0}, step_timeout{0}, connect_timeout{0};
   Seconds action_timeout{0};  // of one compute action; 0: it is not watched

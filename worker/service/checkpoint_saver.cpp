@@ -10,9 +10,13 @@
 #include "common/hash.h"
 #include "proto/control.pb.h"
 #include "proto/error_json.h"
+#include "proto/file_exchange.h"
 
 namespace coxswain::worker {
 namespace {
+
+// A copy that takes longer is given up; the next checkpoint has another one.
+constexpr double kCopySeconds = 600;
 
 double seconds_since(TimePoint begin) { return std::chrono::duration<double>(steady_clock().now() - begin).count(); }
 
@@ -37,30 +41,31 @@ control::ShardSaved report_of(const checkpoint::Progress& progress) {
   return report;
 }
 
-Result<checkpoint::Shard> write(const std::filesystem::path& directory, std::int64_t step, const std::string& file,
-                                const std::vector<checkpoint::PieceState>& states) {
-  COX_TRY(const auto folder, checkpoint::make_partial_folder(directory, step));
+Result<checkpoint::Shard> write_to(const std::filesystem::path& folder, const std::string& file,
+                                   const std::vector<checkpoint::PieceState>& states) {
   // One of an attempt before this one.
   std::error_code ignored;
   std::filesystem::remove(folder / file, ignored);
   return checkpoint::write_shard(folder, file, states);
 }
 
-/// Rank 0 leaves a file there, and all look for it.
-Result<bool> is_shared(const std::filesystem::path& directory, collective::Communicator& world, Deadline deadline) {
-  std::filesystem::path probe;
-  if (world.rank() == 0) {
-    const std::string name = ".probe_" + random_hex(8);
-    std::error_code ignored;
-    std::filesystem::create_directories(directory, ignored);
-    if (write_file(directory / name, "")) probe = name;
-  }
-  COX_TRY(const auto names, exchange_texts(world, probe.empty() ? "none" : probe.string(), deadline));
-  const bool sees = std::filesystem::exists(directory / names[0]);
-  COX_TRY(const auto votes, exchange_texts(world, sees ? "yes" : "no", deadline));
+/// All nodes of the run see the same files. The first rank of each node leaves one there, and all look for all of them;
+/// of a node without ranks nothing is known. `nodes`: of every rank.
+Result<bool> is_shared(const std::filesystem::path& directory, const std::vector<std::string>& nodes, int num_nodes,
+                       collective::Communicator& world, Deadline deadline) {
+  const auto rank = static_cast<std::size_t>(world.rank());
+  const bool is_first = std::find(nodes.begin(), nodes.end(), nodes[rank]) - nodes.begin() == world.rank();
   std::error_code ignored;
-  if (!probe.empty()) std::filesystem::remove(directory / probe, ignored);
-  return std::count(votes.begin(), votes.end(), "yes") == world.size();
+  std::filesystem::create_directories(directory, ignored);
+  const std::string own = ".probe_" + random_hex(8);
+  if (is_first) static_cast<void>(write_file(directory / own, ""));  // one that cannot write sees nothing either
+  COX_TRY(const auto names, exchange_texts(world, is_first ? own : "-", deadline));
+  std::int64_t seen = 0;
+  for (const std::string& name : names)
+    seen += name != "-" && std::filesystem::exists(directory / name, ignored) ? 1 : 0;
+  COX_TRY(const auto counts, exchange_texts(world, std::to_string(seen), deadline));
+  if (is_first) std::filesystem::remove(directory / own, ignored);
+  return std::count(counts.begin(), counts.end(), std::to_string(num_nodes)) == world.size();
 }
 
 }  // namespace
@@ -88,12 +93,18 @@ Result<std::vector<std::string>> exchange_texts(collective::Communicator& world,
   return texts;
 }
 
-Result<CheckpointSaver> CheckpointSaver::make(std::filesystem::path directory, const Engine& engine,
+Result<CheckpointSaver> CheckpointSaver::make(const Assignment& assignment, std::string job_key, const Engine& engine,
                                               collective::Communicator& world, Deadline deadline) {
   CheckpointSaver saver;
-  saver.directory_ = std::move(directory);
+  saver.directory_ = assignment.checkpoint_directory;
+  saver.copy_to_ = assignment.copy_to;
+  saver.job_key_ = std::move(job_key);
   saver.file_ = "rank_" + std::to_string(world.rank()) + ".safetensors";
-  COX_TRY(saver.shares_directory_, is_shared(saver.directory_, world, deadline));
+  if (assignment.shares_checkpoints) {
+    saver.shared_ = *assignment.shares_checkpoints;
+  } else {
+    COX_TRY(saver.shared_, is_shared(saver.directory_, assignment.nodes, assignment.num_nodes, world, deadline));
+  }
   const checkpoint::Shard held{saver.file_, Bytes(0), "", engine.pieces()};
   COX_TRY(const auto texts, exchange_texts(world, to_text(checkpoint::to_json(held)), deadline));
   COX_TRY(const auto by_rank, pieces_by_rank(texts));
@@ -101,16 +112,7 @@ Result<CheckpointSaver> CheckpointSaver::make(std::filesystem::path directory, c
   return saver;
 }
 
-void CheckpointSaver::report_unshared(AgentLink& link) const {
-  control::WorkerReport report;
-  report.mutable_saved()->set_error_json(proto::error_to_text(
-      {ErrorCode::FailedPrecondition, "not every rank sees the folder of checkpoints", directory_.string(),
-       "a file system that all nodes share", "", "set checkpoint.directory to a folder on one"}));
-  link.report(report);
-}
-
 Result<void> CheckpointSaver::save(const Engine& engine, AgentLink& link, Deadline deadline) {
-  if (!shares_directory_) return {};
   COX_TRY_VOID(finish(deadline));
   const TimePoint begin = steady_clock().now();
   auto states = engine.copy_state(pieces_);
@@ -118,11 +120,7 @@ Result<void> CheckpointSaver::save(const Engine& engine, AgentLink& link, Deadli
   saved.set_copy_seconds(seconds_since(begin));
   std::packaged_task<void()> task([this, &link, saved, states = std::move(states)]() mutable {
     const TimePoint start = steady_clock().now();
-    const auto shard = write(directory_, saved.step(), file_, states);
-    if (shard)
-      saved.set_shard_json(to_text(checkpoint::to_json(*shard)));
-    else
-      saved.set_error_json(proto::error_to_text(shard.error()));
+    write(saved, states);
     saved.set_write_seconds(seconds_since(start));
     control::WorkerReport report;
     *report.mutable_saved() = saved;
@@ -131,6 +129,22 @@ Result<void> CheckpointSaver::save(const Engine& engine, AgentLink& link, Deadli
   written_ = task.get_future();
   writer_ = std::jthread(std::move(task));
   return {};
+}
+
+/// On the writer's thread.
+void CheckpointSaver::write(control::ShardSaved& saved, const std::vector<checkpoint::PieceState>& states) const {
+  const auto folder = checkpoint::make_partial_folder(directory_, saved.step());
+  const auto shard = folder ? write_to(*folder, file_, states) : Result<checkpoint::Shard>(folder.error());
+  if (shard)
+    saved.set_shard_json(to_text(checkpoint::to_json(*shard)));
+  else
+    saved.set_error_json(proto::error_to_text(shard.error()));
+  if (shared_) return;
+  saved.set_spread(true);
+  if (!shard || copy_to_.empty()) return;
+  const auto copied = proto::put_file(*folder / file_, {copy_to_, *folder, file_}, {job_key_, false},
+                                      Deadline::after(steady_clock(), Seconds(kCopySeconds)));
+  if (!copied) saved.set_copy_error_json(proto::error_to_text(copied.error()));
 }
 
 Result<void> CheckpointSaver::finish(Deadline deadline) {

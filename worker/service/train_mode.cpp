@@ -16,6 +16,7 @@
 #include "worker/service/action_watch.h"
 #include "worker/service/checkpoint_saver.h"
 #include "worker/service/clock_offset.h"
+#include "worker/service/gather_checkpoint.h"
 #include "worker/service/modes.h"
 #include "worker/service/world.h"
 
@@ -73,7 +74,7 @@ class Trainer {
     options.communicators = world_->communicators();
     options.step_timeout = assignment_.step_timeout;
     COX_TRY(engine_, make_engine(options));
-    COX_TRY_VOID(load_checkpoint());
+    COX_TRY_VOID(load_checkpoint(job_key));
     program_ = plan::make_rank_program(plan_, graph_, assignment_.rank);
     const int stage = plan::place_of(plan_, assignment_.rank).stage;
     evaluation_program_ =
@@ -84,9 +85,7 @@ class Trainer {
     executor_.emplace(program_, compute, world_->communicators(), steady_clock());
     evaluation_executor_.emplace(evaluation_program_, compute, world_->communicators(), steady_clock());
     if (!assignment_.checkpoint_directory.empty()) {
-      COX_TRY(saver_,
-              CheckpointSaver::make(assignment_.checkpoint_directory, *engine_, world_->all(), step_deadline()));
-      if (!saver_->shares_directory()) saver_->report_unshared(link_);
+      COX_TRY(saver_, CheckpointSaver::make(assignment_, job_key, *engine_, world_->all(), step_deadline()));
     }
     return world_->all().barrier(step_deadline()).wait(step_deadline());
   }
@@ -123,10 +122,15 @@ class Trainer {
     link_.report(report);
   }
 
-  /// The coordinator has verified it.
-  Result<void> load_checkpoint() {
+  /// The coordinator, or the agents of the nodes that hold its shards, have verified it.
+  Result<void> load_checkpoint(const std::string& job_key) {
     if (assignment_.checkpoint_from.empty()) return {};
     const std::filesystem::path folder = assignment_.checkpoint_from;
+    if (!assignment_.from_manifest.empty()) {
+      COX_TRY(const auto manifest, gather_checkpoint(assignment_, engine_->held_pieces(), job_key, step_deadline()));
+      COX_TRY(const auto reader, checkpoint::Reader::open(folder, manifest));
+      return engine_->load_state(reader, manifest.progress);
+    }
     COX_TRY(const std::string text, read_file(folder / checkpoint::kManifestFile));
     COX_TRY(const auto manifest, checkpoint::parse_manifest(text));
     COX_TRY(const auto reader, checkpoint::Reader::open(folder, manifest));

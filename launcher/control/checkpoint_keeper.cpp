@@ -1,0 +1,70 @@
+#include "launcher/control/checkpoint_keeper.h"
+
+#include "checkpoint/folder.h"
+#include "common/clock.h"
+#include "launcher/control/liveness.h"
+#include "proto/control.pb.h"
+#include "proto/error_json.h"
+
+namespace coxswain::launcher {
+namespace {
+
+control::CheckpointStored store(const control::StoreCheckpoint& command) {
+  control::CheckpointStored stored;
+  const auto done = guard("launcher", [&]() -> Result<void> {
+    COX_TRY(const checkpoint::Manifest manifest, checkpoint::parse_manifest(command.manifest()));
+    stored.set_step(manifest.progress.step);
+    COX_TRY_VOID(checkpoint::publish_part(command.directory(), manifest));
+    return checkpoint::prune(command.directory(), command.keep(), manifest.progress.step);
+  });
+  if (!done) stored.set_error_json(proto::error_to_text(done.error()));
+  return stored;
+}
+
+control::CheckpointsListed list(const control::ListCheckpoints& command) {
+  control::CheckpointsListed listed;
+  listed.set_generation(command.generation());
+  for (const checkpoint::Part& part : checkpoint::list_parts(command.directory())) {
+    control::CheckpointPart& to = *listed.add_parts();
+    to.set_manifest(part.manifest);
+    for (const std::string& file : part.files) to.add_files(file);
+  }
+  return listed;
+}
+
+}  // namespace
+
+std::string keep_checkpoints(std::string_view bytes) {
+  control::AgentCommand command;
+  control::AgentReport report;
+  command.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()));
+  if (command.has_store())
+    *report.mutable_stored() = store(command.store());
+  else
+    *report.mutable_listed() = list(command.list());
+  return report.SerializeAsString();
+}
+
+CheckpointKeeper::CheckpointKeeper(Report report) : report_(std::move(report)), thread_([this] { work(); }) {}
+
+CheckpointKeeper::~CheckpointKeeper() { commands_.push(""); }
+
+bool CheckpointKeeper::take(std::string_view bytes) {
+  control::AgentCommand command;
+  if (!command.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()))) return false;
+  if (!command.has_store() && !command.has_list()) return false;
+  commands_.push(std::string(bytes));
+  return true;
+}
+
+void CheckpointKeeper::work() {
+  constexpr double kLongSeconds = 3600;  // an idle look, no limit
+  for (;;) {
+    const auto command = commands_.pop(after(steady_clock().now(), kLongSeconds));
+    if (!command) continue;
+    if (command->empty()) return;
+    report_(keep_checkpoints(*command));
+  }
+}
+
+}  // namespace coxswain::launcher

@@ -1,0 +1,79 @@
+// Nodes that come back to a run that goes on: it moves to a plan that uses them, if that does more work.
+#include <algorithm>
+
+#include "launcher/control/coordinator_state.h"
+#include "proto/control.pb.h"
+
+namespace coxswain::launcher {
+namespace {
+
+control::AgentHello parse_hello(std::string_view bytes) {
+  control::AgentHello hello;
+  hello.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()));
+  return hello;
+}
+
+/// What was measured of one holds for the other.
+bool same_devices(const control::AgentHello& a, const control::AgentHello& b) {
+  return a.devices_size() == b.devices_size() &&
+         std::equal(a.devices().begin(), a.devices().end(), b.devices().begin(),
+                    [](const control::Device& one, const control::Device& other) {
+                      return one.kind() == other.kind() && one.ordinal() == other.ordinal() &&
+                             one.cores() == other.cores() && one.name() == other.name();
+                    });
+}
+
+}  // namespace
+
+/// The lost node of this run that says hello: by its number, or where it names none by its host, and with its devices.
+std::optional<std::size_t> Coordinator::returning_node(std::string_view hello_bytes) const {
+  if (generation_ == 0 || phase_ == Phase::Ending || phase_ == Phase::Ended) return std::nullopt;
+  const control::AgentHello hello = parse_hello(hello_bytes);
+  for (std::size_t node = 0; node < nodes_.size(); ++node) {
+    const bool named =
+        hello.node_rank() < 0 ? hello.host() == nodes_[node].host : hello.node_rank() == static_cast<int>(node);
+    if (nodes_[node].gone && named && same_devices(hello, parse_hello(nodes_[node].hello))) return node;
+  }
+  return std::nullopt;
+}
+
+void Coordinator::take_back(std::size_t number, int agent, std::string_view hello) {
+  Node& node = nodes_[number];
+  node.agent = agent;
+  node.hello = std::string(hello);
+  node.files_address = parse_hello(hello).files_address();
+  node.gone = node.running = false;
+  measurements_.nodes[number].agent = agent;
+  measurements_.nodes[number].hello = node.hello;
+  std::erase(lost_nodes_, static_cast<int>(number));
+  record(JsonObject{{"type", "node_joined"}, {"node", static_cast<int>(number)}, {"host", node.host}});
+  if (growth_ == Growth::None) growth_ = Growth::Wanted;
+}
+
+/// The generation can be ended without loss: what it has done so far is known to be saved when it is asked for.
+bool Coordinator::may_grow() const {
+  return growth_ == Growth::Wanted && undisturbed() && settings_.saves && last_saved_ >= 0 && last_step_ < total_steps_;
+}
+
+/// A plan with the nodes that are back. Where the search stays with what runs, or without them, nothing changes.
+void Coordinator::consider(const ChosenPlan& plan) {
+  growth_ = Growth::None;
+  const bool uses_them = std::any_of(plan.ranks.begin(), plan.ranks.end(), [this](const RankBinding& rank) {
+    return std::find(planned_without_.begin(), planned_without_.end(), rank.node) != planned_without_.end();
+  });
+  if (!uses_them || !undisturbed()) return;
+  next_plan_ = plan;
+  growth_ = Growth::Moving;
+  ask_save(true);
+}
+
+/// The generation has saved its last step and ended.
+void Coordinator::move_on() {
+  growth_ = Growth::None;
+  end_by_.reset();
+  take_plan(*std::exchange(next_plan_, std::nullopt));
+  open_steps_.clear();
+  find_checkpoint();
+}
+
+}  // namespace coxswain::launcher

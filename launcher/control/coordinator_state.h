@@ -1,0 +1,23 @@
+#pragma once
+// What the coordinator keeps of a rank and of a node. Shared by the files that implement it: coordinator.cpp (who is
+// there, what runs), coordinator_saves.cpp (checkpoints), coordinator_recovery.cpp (failures, and how a run goes on),
+// coordinator_growth.cpp (nodes that come back).
+// Threads: one.
+#include <string>
+
+#include "launcher/control/coordinator.h"
+
+namespace coxswain::launcher {
+
+struct Coordinator::Rank {
+  std::string address;
+  bool ready = false, finished = false;
+};
+
+struct Coordinator::Node {
+  int agent = 0, node_rank = -1;
+  std::string host, hello, files_address;
+  bool gone = false, running = false;
+};
+
+}  // namespace coxswain::launcher
