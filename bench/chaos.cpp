@@ -13,11 +13,13 @@
 #include <cstdlib>
 #include <fstream>
 #include <map>
+#include <optional>
 #include <random>
 #include <set>
 #include <sstream>
 #include <thread>
 
+#include "bench/support/node_namespaces.h"
 #include "bench/support/train_runs.h"
 #include "common/clock.h"
 
@@ -27,13 +29,15 @@ using namespace coxswain::bench;
 namespace {
 
 /// `victim`: a word of the command line of the process that `signal` goes to, or "node": a whole one, but the first.
-/// `sign`: the event by which the run goes on; `then`: a second victim, killed within 1.5 s of the first.
+/// "link": the network of one, but the first. `sign`: the event by which the run goes on; `then`: a second victim,
+/// killed within 1.5 s of the first.
 struct Kind {
   const char* name;
   const char* victim;
   int signal;
   const char* sign;
   const char* then = nullptr;
+  bool returns = false;  // the node starts again
 };
 constexpr Kind kKinds[] = {
     {"coordinator-killed", "coordinator", SIGKILL, "coordinator_restarted"},
@@ -48,6 +52,10 @@ constexpr Kind kKinds[] = {
     {"node-lost", "node", SIGKILL, "recovered"},
     {"agent-killed", "local-agent", SIGKILL, "recovered"},
     {"node-then-coordinator", "node", SIGKILL, "recovered", "coordinator"},
+    {"node-returns", "node", SIGKILL, "recovered", nullptr, true},
+    {"network-cut", "link", 0, "recovered"},
+    {"rank-terminated", "worker", SIGTERM, "recovered"},
+    {"rank-then-node", "worker", SIGKILL, "recovered", "node"},
 };
 
 constexpr double kSignSeconds = 60;  // a run that does not go on within this is given up
@@ -168,8 +176,12 @@ struct Settings {
   int steps = 0, save_every = 0;
   double pause = 0;  // between faults, mean seconds
   int nodes = 1;
+  const NodeNamespaces* apart = nullptr;  // nodes share no network and no disk but through it
   std::vector<Kind> kinds;
 };
+
+/// Where each node has a disk of its own, if they are apart.
+std::filesystem::path disk_of(const std::filesystem::path& folder) { return folder / "disk"; }
 
 std::filesystem::path write_chaos_job(const Settings& settings, const std::filesystem::path& folder) {
   std::ofstream(folder / "job.yaml") << "name: chaos\nmodel: {pt2: " << (settings.example / "gpt.pt2").string()
@@ -179,6 +191,7 @@ std::filesystem::path write_chaos_job(const Settings& settings, const std::files
                                      << ", seed: 1234, log_every: 50}\noptimizer: {name: adamw, learning_rate: 1.0e-4, "
                                         "warmup_steps: 100, clip_grad_norm: 1.0}\n"
                                      << "checkpoint: {every_steps: " << settings.save_every
+                                     << (settings.apart == nullptr ? "" : ", directory: " + disk_of(folder).string())
                                      << "}\nelastic: {max_restarts: 100000}\n"
                                      << (settings.nodes == 1 ? "plan: {data: 2, pipeline: 2}\n" : "");
   return folder / "job.yaml";
@@ -196,36 +209,47 @@ int free_port() {
   return bound ? ntohs(address.sin_port) : 29400;
 }
 
-/// One `launch train` a node; the first coordinates.
-std::vector<int> start_nodes(const Settings& settings, const std::filesystem::path& folder) {
-  const std::string job = write_chaos_job(settings, folder).string();
-  const std::string endpoint = "127.0.0.1:" + std::to_string(free_port());
+/// A run over nodes, each a `launch train`; the first coordinates.
+struct Nodes {
+  std::filesystem::path folder;
+  std::string endpoint;
+  std::vector<int> launches;
+};
+
+int start_node(const Settings& settings, const Nodes& nodes, int node) {
+  const std::filesystem::path& folder = nodes.folder;
+  const auto temporary = folder / ("tmp" + std::to_string(node));
+  std::filesystem::create_directories(temporary);
+  std::vector<std::string> line;
+  if (settings.apart != nullptr) line = settings.apart->on(node, disk_of(folder));
+  const std::string run = node == 0 ? "run" : "node" + std::to_string(node);
+  line.insert(line.end(),
+              {"env", "TMPDIR=" + temporary.string(), (program_folder() / "launch").string(), "train",
+               (folder / "job.yaml").string(), "--devices", settings.devices, "--run-dir", (folder / run).string()});
+  if (settings.apart != nullptr) line.insert(line.end(), {"--local-addr", settings.apart->address(node)});
+  if (node == 0 && !settings.plan.empty()) line.insert(line.end(), {"--plan", settings.plan.string()});
+  if (settings.nodes > 1)
+    line.insert(line.end(), {"--nnodes", std::to_string(settings.nodes), "--node-rank", std::to_string(node),
+                             "--rdzv-endpoint", nodes.endpoint, "--token-file", (folder / "token").string()});
+  return start_process(line, folder / ("output" + std::to_string(node)));
+}
+
+Nodes start_nodes(const Settings& settings, const std::filesystem::path& folder) {
+  write_chaos_job(settings, folder);
+  const NodeNamespaces* apart = settings.apart;
+  const std::string endpoint = apart != nullptr ? apart->address(0) + ":29400"  // nobody else is in there
+                                                : "127.0.0.1:" + std::to_string(free_port());
+  std::filesystem::create_directories(disk_of(folder));
   std::ofstream(folder / "token") << "a token of this bench alone\n";
   std::filesystem::permissions(folder / "token", std::filesystem::perms::owner_read);
-  std::vector<int> launches;
-  for (int node = 0; node < settings.nodes; ++node) {
-    const auto temporary = folder / ("tmp" + std::to_string(node));
-    std::filesystem::create_directories(temporary);
-    std::vector<std::string> line{"env",
-                                  "TMPDIR=" + temporary.string(),
-                                  (program_folder() / "launch").string(),
-                                  "train",
-                                  job,
-                                  "--devices",
-                                  settings.devices,
-                                  "--run-dir",
-                                  (folder / (node == 0 ? "run" : "node" + std::to_string(node))).string()};
-    if (node == 0 && !settings.plan.empty()) line.insert(line.end(), {"--plan", settings.plan.string()});
-    if (settings.nodes > 1)
-      line.insert(line.end(), {"--nnodes", std::to_string(settings.nodes), "--node-rank", std::to_string(node),
-                               "--rdzv-endpoint", endpoint, "--token-file", (folder / "token").string()});
-    launches.push_back(start_process(line, folder / ("output" + std::to_string(node))));
-  }
-  return launches;
+  Nodes nodes{folder, endpoint, {}};
+  for (int node = 0; node < settings.nodes; ++node) nodes.launches.push_back(start_node(settings, nodes, node));
+  return nodes;
 }
 
 /// Exit code of the first node; the others end with it, or were killed.
-int wait_nodes(const std::vector<int>& launches, double limit_seconds) {
+int wait_nodes(const Nodes& nodes, double limit_seconds) {
+  const std::vector<int>& launches = nodes.launches;
   const int code = wait_process(launches.front(), limit_seconds);
   for (std::size_t node = 1; node < launches.size(); ++node) static_cast<void>(wait_process(launches[node], 30));
   return code;
@@ -233,8 +257,8 @@ int wait_nodes(const std::vector<int>& launches, double limit_seconds) {
 
 class Disturber {
  public:
-  Disturber(const Settings& settings, std::mt19937_64& random, std::vector<int> launches, std::filesystem::path run)
-      : settings_(settings), random_(random), launches_(std::move(launches)), run_(std::move(run)) {}
+  Disturber(const Settings& settings, std::mt19937_64& random, Nodes& nodes)
+      : settings_(settings), random_(random), nodes_(nodes), launches_(nodes.launches), run_(nodes.folder / "run") {}
 
   /// One fault, and the wait until the run goes on. False: the run has ended.
   bool disturb() {
@@ -258,12 +282,15 @@ class Disturber {
       if (seconds_since(struck) > kSignSeconds) {
         std::printf("  %s: no %s within %.0f s\n", kind.name, kind.sign, kSignSeconds);
         kill(launches_.front(), SIGKILL);
+        if (cut_ > 0) end_cut();
         return false;
       }
       wait(kLookSeconds);
     }
     ++made[kind.name];
     // A fault in a run's last steps has nothing to go on with.
+    if (cut_ > 0) end_cut();
+    if (kind.returns) return_node();
     if (trains && count_events(run_, sign) > before) seconds[kind.name].push_back(seconds_since(struck));
     return lives(launches_.front());
   }
@@ -281,9 +308,10 @@ class Disturber {
       // Not yet: the first node's own end.
       if (victim == "node" && !first && lives(launches_[node])) pids.push_back(launches_[node]);
       if (victim == "local-agent" && first) continue;
-      if (victim == "node") continue;
+      if (victim == "node" || victim == "link") continue;
       for (const int pid : victims(launches_[node], victim)) pids.push_back(pid);
     }
+    if (victim == "link") return cut_network();
     lost_nodes = lost_nodes || victim == "node" || victim == "local-agent";
     if (pids.empty()) return false;
     const int pid = pids[random_() % pids.size()];
@@ -291,9 +319,49 @@ class Disturber {
     return kill(pid, signal) == 0;
   }
 
+  /// A node that nobody reaches ends its ranks by itself; it goes on as a killed one would.
+  bool cut_network() {
+    std::vector<int> nodes;
+    for (int node = 1; settings_.apart != nullptr && node < settings_.nodes; ++node)
+      if (lives(launches_[static_cast<std::size_t>(node)])) nodes.push_back(node);
+    if (nodes.empty()) return false;
+    cut_ = nodes[random_() % nodes.size()];
+    settings_.apart->cut(cut_);
+    lost_nodes = true;
+    return true;
+  }
+  /// Once the others go on it is ended, so that the next run finds the network whole.
+  void end_cut() {
+    const int launch = launches_[static_cast<std::size_t>(cut_)];
+    killed_nodes.insert(launch);
+    kill(launch, SIGKILL);
+    settings_.apart->join(cut_);
+    cut_ = 0;
+  }
+
+  /// The node that was killed last starts again, and the run moves to a plan with it, unless it ends before.
+  void return_node() {
+    const std::string sign = "generation_started";
+    const int before = count_events(run_, sign);
+    const auto killed = std::find_if(launches_.begin() + 1, launches_.end(), [](int launch) { return !lives(launch); });
+    if (killed == launches_.end()) return;
+    static_cast<void>(wait_process(*killed, 10));
+    const auto node = static_cast<int>(killed - launches_.begin());
+    std::error_code ignored;
+    std::filesystem::remove_all(nodes_.folder / ("tmp" + std::to_string(node)), ignored);  // of the one that was killed
+    const TimePoint began = steady_clock().now();
+    *killed = start_node(settings_, nodes_, node);
+    while (lives(launches_.front()) && seconds_since(began) < kSignSeconds && count_events(run_, sign) == before)
+      wait(kLookSeconds);
+    if (count_events(run_, sign) > before) seconds["node-used-again"].push_back(seconds_since(began));
+    ++made["node-used-again"];
+  }
+
   const Settings& settings_;
   std::mt19937_64& random_;
-  std::vector<int> launches_;
+  int cut_ = 0;  // the node whose network is cut; 0: none
+  Nodes& nodes_;
+  std::vector<int>& launches_;
   std::filesystem::path run_;
 };
 
@@ -348,7 +416,7 @@ std::vector<Kind> kinds_of(const std::string& names) {
 int main(int argc, char** argv) {
   Options options = parse_options(
       argc, argv, "faults into real runs",
-      {"--faults", "--kinds", "--pause", "--steps", "--devices", "--save-every", "--nodes", "--peer-kills"});
+      {"--faults", "--kinds", "--pause", "--steps", "--devices", "--save-every", "--nodes", "--peer-kills", "--apart"});
   const auto flag = [&](const char* name, const char* otherwise) {
     return options.other.contains(name) ? options.other.at(name) : std::string(otherwise);
   };
@@ -356,6 +424,8 @@ int main(int argc, char** argv) {
   Settings settings;
   settings.nodes = std::atoi(flag("--nodes", "1").c_str());
   settings.devices = flag("--devices", settings.nodes == 1 ? "4xcpu" : "2xcpu");
+  std::optional<NodeNamespaces> apart;
+  if (flag("--apart", "0") != "0") settings.apart = &apart.emplace(settings.nodes);
   settings.steps = std::atoi(flag("--steps", "300").c_str());
   settings.save_every = std::atoi(flag("--save-every", "10").c_str());
   settings.pause = std::atof(flag("--pause", "1.5").c_str());
@@ -383,14 +453,15 @@ int main(int argc, char** argv) {
     // Every fourth run measures and plans anew, so that faults come then too.
     settings.plan = runs % 4 == 3 ? std::filesystem::path() : calm / "run" / "plan-1.json";
     const auto folder = make_scratch_folder("disturbed");
-    const std::vector<int> launches = start_nodes(settings, folder);
-    Disturber disturber(settings, random, launches, folder / "run");
+    Nodes nodes = start_nodes(settings, folder);
+    const std::vector<int>& launches = nodes.launches;
+    Disturber disturber(settings, random, nodes);
     std::set<int> pids;
     do {
       for (const int launch : launches)
         for (const int pid : family(launch)) pids.insert(pid);
     } while (disturber.disturb());
-    const int code = wait_nodes(launches, 120);
+    const int code = wait_nodes(nodes, 120);
     const Steps got = read_steps(folder / "run");
     ++runs;
     rows += got.rows;
