@@ -7,8 +7,6 @@
 namespace coxswain::launcher {
 namespace {
 
-constexpr std::int64_t kFirstSteadyStep = 5;
-
 /// JSON has no NaN; a loss that became one is written as null.
 Json number_or_null(double value) { return std::isfinite(value) ? Json(value) : Json(nullptr); }
 
@@ -99,18 +97,6 @@ std::string console_line(const StepRow& row, const Prediction& prediction) {
   if (row.validation_loss) line += format("  validation loss %.4f", *row.validation_loss);
   if (row.skipped) line += "  skipped";
   return line;
-}
-
-void StepTimes::add(const StepRow& row) {
-  (row.step < kFirstSteadyStep ? early_ : steady_).push_back(row.step_seconds);
-}
-
-double StepTimes::median_seconds() const {
-  std::vector<double> values = steady_.empty() ? early_ : steady_;
-  if (values.empty()) return 0;
-  std::sort(values.begin(), values.end());
-  const std::size_t half = values.size() / 2;
-  return values.size() % 2 == 1 ? values[half] : 0.5 * (values[half - 1] + values[half]);
 }
 
 std::string memory_text(std::int64_t bytes) {

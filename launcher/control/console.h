@@ -26,16 +26,6 @@ struct Prediction {
 [[nodiscard]] std::string console_header();
 [[nodiscard]] std::string console_line(const StepRow& row, const Prediction& prediction);
 
-/// Step times of a run; the quoted one is the median of steps 5 and later (all, when there are fewer).
-class StepTimes {
- public:
-  void add(const StepRow& row);
-  [[nodiscard]] double median_seconds() const;
-
- private:
-  std::vector<double> early_, steady_;
-};
-
 /// "1.23 GiB" or "45.6 MiB"; the devices and links in one line; for the lines before the first step.
 [[nodiscard]] std::string memory_text(std::int64_t bytes);
 [[nodiscard]] std::string describe_cluster(const cluster::ResourceGraph& resources);

@@ -268,6 +268,7 @@ std::set<int> Coordinator::nodes_left() const {
 void Coordinator::stop_everything(double grace_seconds, TimePoint now, Phase then) {
   phase_ = then;
   suspected_.reset();
+  suspected_since_.reset();
   suspect_until_.reset();
   start_at_.reset();
   control::AgentCommand command;
@@ -373,7 +374,12 @@ std::vector<Decision> Coordinator::agent_gone(int agent, std::string_view why, T
     return take();
   }
   if (phase_ == Phase::Ended) return take();
-  record(JsonObject{{"type", "node_lost"}, {"node", lost_nodes_.back()}, {"cause", std::string(why)}});
+  const std::vector<int> ranks = ranks_on(lost_nodes_.back());
+  record(JsonObject{{"type", "node_lost"},
+                    {"node", lost_nodes_.back()},
+                    {"cause", std::string(why)},
+                    {"ranks", JsonArray(ranks.begin(), ranks.end())},
+                    {"suspected_seconds", suspected_seconds(now)}});
   Failure failure;
   failure.node = lost_nodes_.back();
   failure.cause = std::string(why);
@@ -489,9 +495,7 @@ RunPosition Coordinator::position() const {
   if (!failure_ || failure_->node < 0) return position;
   position.node = measurements_.nodes.empty() ? "node " + std::to_string(failure_->node)
                                               : measurements_.nodes[static_cast<std::size_t>(failure_->node)].name;
-  for (std::size_t rank = 0; rank < bindings_.size(); ++rank) {
-    if (bindings_[rank].node == failure_->node) position.node_ranks.push_back(static_cast<int>(rank));
-  }
+  position.node_ranks = ranks_on(failure_->node);
   return position;
 }
 

@@ -206,8 +206,9 @@ class Coordinator {
   void request_stop(int signal, TimePoint now);
   void suspect(Failure failure, TimePoint now);
   void fail(Failure failure, TimePoint now);
+  [[nodiscard]] double suspected_seconds(TimePoint now) const;
   [[nodiscard]] bool enough_nodes() const;
-  [[nodiscard]] bool has_ranks(int node) const;
+  [[nodiscard]] std::vector<int> ranks_on(int node) const;
   [[nodiscard]] bool plan_needs_lost() const;
   void take_plan(const ChosenPlan& plan);
   void choose_again(TimePoint now);
@@ -235,6 +236,7 @@ class Coordinator {
   std::vector<RankBinding> bindings_;
   Measurements measurements_;
   std::optional<Failure> suspected_, failure_;
+  std::optional<TimePoint> suspected_since_;
   std::string plan_json_;
   std::vector<int> lost_nodes_, planned_without_;  // in the order of loss
   std::string plan_hash_;

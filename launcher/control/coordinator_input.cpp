@@ -81,18 +81,14 @@ Json to_json(const StepsTaken& taken) {
   JsonArray agents;
   for (const auto& [agent, number] : taken.taken)
     agents.push_back(JsonObject{{"agent", agent}, {"number", static_cast<std::int64_t>(number)}});
-  return JsonObject{{"step", taken.step},
-                    {"events", static_cast<std::int64_t>(taken.events)},
-                    {"rows", static_cast<std::int64_t>(taken.rows)},
-                    {"taken", std::move(agents)}};
+  return JsonObject{{"step", taken.step}, {"output", taken.output}, {"taken", std::move(agents)}};
 }
 
 Result<StepsTaken> steps_taken_from_json(const Json& json) {
   JsonReader reader(json, "steps_taken");
   StepsTaken taken;
   taken.step = reader.integer("step", 0, kAnyStep);
-  taken.events = static_cast<std::size_t>(reader.integer("events", 0, kAnyStep));
-  taken.rows = static_cast<std::size_t>(reader.integer("rows", 0, kAnyStep));
+  taken.output = reader.object("output");
   for (const Json& item : reader.array("taken")) {
     JsonReader agent(item, "steps_taken.taken");
     const int number = static_cast<int>(agent.integer("agent", 0, 1 << 30));

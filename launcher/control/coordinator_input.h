@@ -53,7 +53,7 @@ struct PlanRecord {
 /// In place of the reports of steps up to `step` of a generation that goes on undisturbed.
 struct StepsTaken {
   std::int64_t step = 0;
-  std::size_t events = 0, rows = 0;    // lines that events.jsonl and metrics.jsonl had then
+  Json output;                         // of RunOutput then
   std::map<int, std::uint64_t> taken;  // by agent: its last report that had been taken
 };
 [[nodiscard]] Json to_json(const StepsTaken& taken);

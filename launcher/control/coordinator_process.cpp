@@ -150,13 +150,20 @@ class CoordinatorProcess {
     if (!read) return cannot_restore(read.error());
     const std::vector<Input>& before = *read;
     if (before.empty()) return {};
-    COX_TRY_VOID(output_.find_told());
+    COX_TRY_VOID(output_.find_told(output_then(before)));
     for (const Input& input : before) apply(input);
     restored_ = true;
     const TimePoint now = clock_.now();
     lines_.expect_back(Deadline::after(clock_, Seconds(kBackSeconds)).at);
     inputs_.push_back(told(InputKind::Restarted, now));
     return {};
+  }
+
+  /// Of the newest marker; null where there is none.
+  static Json output_then(const std::vector<Input>& inputs) {
+    const auto marker = std::find_if(inputs.rbegin(), inputs.rend(),
+                                     [](const Input& input) { return input.kind == InputKind::StepsTaken; });
+    return marker == inputs.rend() ? Json() : parse_json(marker->body).value_or(Json())["output"];
   }
 
   /// A disk that refuses a new journal is told as such.
@@ -197,7 +204,7 @@ class CoordinatorProcess {
   void drop_steps() {
     step_reports_ = 0;
     if (!journal_) return;
-    const StepsTaken taken{core_.last_step(), output_.events(), output_.rows(), lines_.taken()};
+    const StepsTaken taken{core_.last_step(), output_.state(), lines_.taken()};
     const Input marker = told(InputKind::StepsTaken, clock_.now(), to_text(to_json(taken)));
     if (auto written = journal_->replace_steps(taken.step, marker); !written) fail(written.error());
   }
@@ -255,6 +262,7 @@ class CoordinatorProcess {
   /// The only way in which anything changes: live, and again from the journal.
   void apply(const Input& input) {
     lines_.took(input);
+    output_.set_time(input.at);
     const auto json = [&input] { return parse_json(input.body).value_or(Json()); };
     switch (input.kind) {
       case InputKind::AgentReport: return carry_out(core_.agent_report(input.agent, input.body, input.at));
@@ -285,7 +293,7 @@ class CoordinatorProcess {
         if (const auto taken = steps_taken_from_json(json())) {
           lines_.took(*taken);
           carry_out(core_.steps_taken(taken->step, input.at));
-          output_.skip_to(taken->events, taken->rows);
+          output_.go_on_from(taken->output);
         }
         return;
       case InputKind::Restarted: return carry_out(core_.restarted(input.at));

@@ -25,6 +25,7 @@ void Coordinator::suspect(Failure failure, TimePoint now) {
   if (suspected_ && (suspected_->primary || !failure.primary)) return;
   suspect_until_ = after(now, failure.primary ? kLastWordsSeconds : kPeerLostSeconds);
   suspected_ = std::move(failure);
+  if (!suspected_since_) suspected_since_ = now;
   // The others would wait for a peer that is gone.
   control::AgentCommand command;
   command.set_abort("rank " + std::to_string(suspected_->rank) + " failed");
@@ -41,10 +42,16 @@ void Coordinator::fail(Failure failure, TimePoint now) {
   const bool training = generation_ > 0;
   if (failure.node_lost) {
     if (between && enough_nodes()) return finish_if_done(now);  // the next generation does without it
-    if (phase_ == Phase::Training && enough_nodes() && !has_ranks(failure.node)) return;  // nobody misses it
+    if (phase_ == Phase::Training && enough_nodes() && ranks_on(failure.node).empty()) return;  // nobody misses it
   } else if (training && failure.rank >= 0) {
-    record(JsonObject{
-        {"type", "worker_failed"}, {"rank", failure.rank}, {"node", failure.node}, {"cause", failure.cause}});
+    JsonObject event{{"type", "worker_failed"},
+                     {"rank", failure.rank},
+                     {"node", failure.node},
+                     {"cause", failure.cause},
+                     {"suspected_seconds", suspected_seconds(now)}};
+    if (!failure.evidence.empty()) event["evidence"] = failure.evidence;
+    if (!failure.log.empty()) event["log"] = failure.log;
+    record(std::move(event));
   }
   const bool restarts = may_restart(failure, now);
   failure_ = std::move(failure);
@@ -52,13 +59,22 @@ void Coordinator::fail(Failure failure, TimePoint now) {
   stop_everything(0, now);
 }
 
+/// Since the first word of it.
+double Coordinator::suspected_seconds(TimePoint now) const {
+  return suspected_since_ ? std::chrono::duration<double>(now - *suspected_since_).count() : 0;
+}
+
 bool Coordinator::enough_nodes() const {
   const auto left = static_cast<int>(nodes_.size() - lost_nodes_.size());
   return left >= std::max(1, settings_.min_nodes);
 }
 
-bool Coordinator::has_ranks(int node) const {
-  return std::any_of(bindings_.begin(), bindings_.end(), [node](const RankBinding& rank) { return rank.node == node; });
+std::vector<int> Coordinator::ranks_on(int node) const {
+  std::vector<int> ranks;
+  for (std::size_t rank = 0; rank < bindings_.size(); ++rank) {
+    if (bindings_[rank].node == node) ranks.push_back(static_cast<int>(rank));
+  }
+  return ranks;
 }
 
 bool Coordinator::plan_needs_lost() const {

@@ -25,7 +25,8 @@ void Coordinator::on_saved(int rank, std::string_view bytes, TimePoint now) {
                       {"step", progress.step},
                       {"rank", rank},
                       {"cause", proto::error_from_text(saved.copy_error_json()).message}});
-  auto complete = open_saves_.add(rank, static_cast<int>(ranks_.size()), progress, std::move(shard));
+  auto complete = open_saves_.add(rank, static_cast<int>(ranks_.size()), progress, std::move(shard),
+                                 Seconds(saved.copy_seconds()));
   if (!complete) return;
   if (complete->error) {
     checkpoint_failed(progress.step, *complete->error);
@@ -53,6 +54,7 @@ void Coordinator::on_stored(int node, std::string_view bytes, TimePoint now) {
 
 void Coordinator::checkpoint_failed(std::int64_t step, const Error& error) {
   JsonObject event{{"type", "checkpoint_failed"}, {"step", step}, {"cause", error.message}, {"where", error.path}};
+  if (const Seconds copy = open_saves_.copy(step); copy > Seconds(0)) event["copy_seconds"] = copy.value;
   if (!error.got.empty()) event["got"] = error.got;
   record(std::move(event));
   open_saves_.close(step);
@@ -68,10 +70,12 @@ void Coordinator::published(std::int64_t step, std::optional<Error> error, TimeP
   if (error) {
     checkpoint_failed(step, *error);
   } else {
+    const Seconds copy = open_saves_.copy(step);
     open_saves_.close(step);
     last_saved_ = std::max(last_saved_, step);
     record(JsonObject{{"type", "checkpoint_saved"},
                       {"step", step},
+                      {"copy_seconds", copy.value},
                       {"stall_seconds", save_costs_.stall.value},
                       {"write_seconds", save_costs_.written.value}});
   }

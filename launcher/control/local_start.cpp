@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <iostream>
@@ -102,6 +103,8 @@ Json to_json(const CoordinatorStart& start) {
                     {"max_restarts", start.max_restarts},
                     {"min_nodes", start.min_nodes},
                     {"rejected", std::move(rejected)}};
+  object["began_nanoseconds"] = static_cast<std::int64_t>(
+      std::chrono::duration_cast<std::chrono::nanoseconds>(start.began.time_since_epoch()).count());
   add_secret(object, start.secret);
   return object;
 }
@@ -131,6 +134,7 @@ Result<CoordinatorStart> coordinator_start_from_json(const Json& json) {
   start.trace_steps.last = reader.integer("last_traced_step", -1, kMost);
   start.checkpoint_directory = reader.string("checkpoint_directory");
   start.resume_from = reader.string("resume_from");
+  start.began = TimePoint(std::chrono::nanoseconds(reader.integer("began_nanoseconds", 0, kMost)));
   start.max_restarts = static_cast<int>(reader.integer("max_restarts", 0, 1 << 20));
   start.min_nodes = static_cast<int>(reader.integer("min_nodes", 1, 1 << 20));
   start.resume_step = reader.integer("resume_step", 0, kMost);

@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "common/clock.h"
 #include "common/json.h"
 #include "common/result.h"
 #include "launcher/control/trace_steps.h"
@@ -51,6 +52,7 @@ struct CoordinatorStart {
   std::string model_hash;
   int max_restarts = 0, min_nodes = 1;
   std::vector<std::string> rejected;  // checkpoints that are damaged, in words
+  TimePoint began;                    // `launch` itself: the steady clock is the same in all of its children
 };
 [[nodiscard]] Json to_json(const CoordinatorStart& start);
 [[nodiscard]] Result<CoordinatorStart> coordinator_start_from_json(const Json& json);

@@ -9,6 +9,7 @@
 #include "checkpoint/manifest.h"
 #include "common/error.h"
 #include "common/result.h"
+#include "common/units.h"
 
 namespace coxswain::launcher {
 
@@ -21,9 +22,11 @@ struct CompleteSave {
 
 class OpenSaves {
  public:
-  /// What `rank` of `num_ranks` told; the whole once the last one has.
+  /// What `rank` of `num_ranks` told, `copy`: of how long the step waited; the whole once the last one has.
   std::optional<CompleteSave> add(int rank, int num_ranks, const checkpoint::Progress& progress,
-                                  Result<checkpoint::Shard> shard);
+                                  Result<checkpoint::Shard> shard, Seconds copy = Seconds(0));
+  /// What the step waited for its copy, on the rank that took longest; 0 where it is not open.
+  [[nodiscard]] Seconds copy(std::int64_t step) const;
   /// It is published, or will not be. False: it was not open.
   bool close(std::int64_t step) { return saves_.erase(step) > 0; }
   [[nodiscard]] bool empty() const { return saves_.empty(); }
@@ -34,6 +37,7 @@ class OpenSaves {
     std::vector<std::optional<checkpoint::Shard>> shards;  // by rank
     std::vector<char> told;
     std::optional<Error> error;
+    Seconds copy{0};
   };
   std::map<std::int64_t, Save> saves_;
 };

@@ -4,8 +4,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <fstream>
 
 #include "common/bytes_io.h"
 
@@ -67,24 +69,38 @@ Result<void> RunDirectory::append(const std::string& name, const Json& object) c
   return {};
 }
 
-Result<std::vector<Json>> RunDirectory::whole_lines(const std::string& name) const {
+Result<FileEnd> RunDirectory::find_end(const std::string& name, const FileEnd& known) const {
+  constexpr std::size_t kBlock = 1 << 20;
   const std::filesystem::path file = folder_ / name;
-  std::vector<Json> objects;
-  if (!std::filesystem::exists(file)) return objects;
-  COX_TRY(const std::string text, read_file(file));
-  std::size_t begin = 0;
-  for (std::size_t end = text.find('\n'); end != std::string::npos; end = text.find('\n', begin)) {
-    auto object = parse_json(std::string_view(text).substr(begin, end - begin));
-    if (!object) return with_path_prefix(object.error(), file.string());
-    objects.push_back(std::move(*object));
-    begin = end + 1;
+  const std::int64_t size = this->size(name);
+  if (size < known.bytes)
+    return Error{ErrorCode::DataLoss,  "a file of the run is shorter than it was",
+                 file.string(),        "at least " + std::to_string(known.bytes) + " bytes",
+                 std::to_string(size), "start the run again with --resume: checkpoints do not depend on it"};
+  FileEnd end = known;
+  std::ifstream in(file, std::ios::binary);
+  in.seekg(known.bytes);
+  std::string block(kBlock, '\0');
+  for (std::int64_t at = known.bytes; at < size && in;) {
+    in.read(block.data(), static_cast<std::streamsize>(kBlock));
+    const std::string_view read(block.data(), static_cast<std::size_t>(in.gcount()));
+    end.lines += std::count(read.begin(), read.end(), '\n');
+    if (const auto last = read.rfind('\n'); last != std::string_view::npos)
+      end.bytes = at + static_cast<std::int64_t>(last) + 1;
+    at += static_cast<std::int64_t>(read.size());
   }
   std::error_code error;
-  if (begin < text.size()) std::filesystem::resize_file(file, begin, error);
+  if (end.bytes < size) std::filesystem::resize_file(file, static_cast<std::uintmax_t>(end.bytes), error);
   if (error)
     return Error{
         ErrorCode::FailedPrecondition, "cannot write a file of the run", file.string(), "", error.message(), ""};
-  return objects;
+  return end;
+}
+
+std::int64_t RunDirectory::size(const std::string& name) const {
+  std::error_code none;
+  const std::uintmax_t bytes = std::filesystem::file_size(folder_ / name, none);
+  return none ? 0 : static_cast<std::int64_t>(bytes);
 }
 
 Result<void> RunDirectory::append_event(Json event) const {

@@ -1,10 +1,10 @@
 #pragma once
 // The files that a run leaves (INTERFACE section 3): one folder, 0700, files 0600; one that holds another run is
 // refused. Called by run_train (makes it) and the coordinator (writes). Threads: one writer.
+#include <cstdint>
 #include <filesystem>
 #include <string>
 #include <string_view>
-#include <vector>
 
 #include "common/clock.h"
 #include "common/json.h"
@@ -18,6 +18,11 @@ namespace coxswain::launcher {
 /// Errors: AlreadyExists (the folder is not empty), FailedPrecondition (cannot be made or written).
 [[nodiscard]] Result<void> make_run_directory(const std::filesystem::path& folder);
 
+/// So many whole lines, in so many bytes.
+struct FileEnd {
+  std::int64_t lines = 0, bytes = 0;
+};
+
 class RunDirectory {
  public:
   /// Requires: made by make_run_directory.
@@ -27,9 +32,11 @@ class RunDirectory {
   [[nodiscard]] Result<void> write(const std::string& name, std::string_view content) const;
   /// One line at the end of `name`; whole lines only.
   [[nodiscard]] Result<void> append(const std::string& name, const Json& object) const;
-  /// The objects of a file that append wrote; a last line that was cut short (its writer was killed) is cut off. None
-  /// where there is no such file. Errors: FailedPrecondition (disk), DataLoss (a line that is no JSON).
-  [[nodiscard]] Result<std::vector<Json>> whole_lines(const std::string& name) const;
+  /// Where a file that append wrote ends; a last line that was cut short (its writer was killed) is cut off. Reads only
+  /// what comes after `known`, an end that it had before. Errors: FailedPrecondition (disk), DataLoss (it is shorter).
+  [[nodiscard]] Result<FileEnd> find_end(const std::string& name, const FileEnd& known) const;
+  /// Its size in bytes; 0 where there is no such file.
+  [[nodiscard]] std::int64_t size(const std::string& name) const;
   /// events.jsonl: `event` with its `time` (now, when it has none).
   [[nodiscard]] Result<void> append_event(Json event) const;
 

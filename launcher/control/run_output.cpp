@@ -1,6 +1,7 @@
 #include "launcher/control/run_output.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <iostream>
 #include <limits>
@@ -23,10 +24,15 @@ std::string plan_line(const PlanRecord& plan) {
          plan.backend + "); predicted step " + text + ", memory " + memory_text(memory) + " a rank";
 }
 
+std::int64_t integer_of(const Json& json) { return json.is_integer() ? json.integer() : 0; }
+
+/// JSON has no NaN.
+Json number_or_null(double value) { return std::isfinite(value) ? Json(value) : Json(nullptr); }
+
 std::vector<std::int64_t> integers_of(const Json& array) {
   std::vector<std::int64_t> numbers;
   if (!array.is_array()) return numbers;
-  for (const Json& number : array.array()) numbers.push_back(number.is_integer() ? number.integer() : 0);
+  for (const Json& number : array.array()) numbers.push_back(integer_of(number));
   return numbers;
 }
 
@@ -37,28 +43,48 @@ JsonArray array_of(const std::vector<std::int64_t>& numbers) { return {numbers.b
 void tell(const Json& object) { std::cout << to_text(object) << "\n" << std::flush; }
 
 RunOutput::RunOutput(const CoordinatorStart& start, const Job* job, const Clock& clock)
-    : start_(start), job_(job), clock_(clock), files_(start.run_dir, clock) {}
+    : start_(start), job_(job), clock_(clock), files_(start.run_dir, clock), now_(start.began), goodput_(start.began) {}
 
-Result<void> RunOutput::find_told() {
-  COX_TRY(const std::vector<Json> events, files_.whole_lines("events.jsonl"));
-  COX_TRY(const std::vector<Json> rows, files_.whole_lines("metrics.jsonl"));
-  events_told_ = events.size();
-  rows_told_ = rows.size();
-  for (const Json& object : rows) {
-    StepRow row;
-    row.step = object["step"].is_integer() ? object["step"].integer() : 0;
-    row.loss = object["loss"].is_number() ? object["loss"].number() : std::numeric_limits<double>::quiet_NaN();
-    row.step_seconds = object["step_seconds"].is_number() ? object["step_seconds"].number() : 0;
-    row.peak_memory_bytes = integers_of(object["peak_memory_bytes"]);
-    row.resident_bytes = integers_of(object["resident_bytes"]);
-    if (object["validation_loss"].is_number()) validation_loss_ = object["validation_loss"].number();
-    times_.add(row);
-    last_ = std::move(row);
-  }
+Result<void> RunOutput::find_told(const Json& then) {
+  const auto end_of = [&then](const std::string& lines, const std::string& bytes) {
+    return FileEnd{integer_of(then[lines]), integer_of(then[bytes])};
+  };
+  COX_TRY(const FileEnd events, files_.find_end("events.jsonl", end_of("events", "event_bytes")));
+  COX_TRY(const FileEnd rows, files_.find_end("metrics.jsonl", end_of("rows", "row_bytes")));
+  events_told_ = events.lines;
+  rows_told_ = rows.lines;
   if (start_.trace_steps.any() && !std::filesystem::exists(start_.run_dir / trace_file(start_.trace_steps)))
     log(LogLevel::Warn, "trace",
         "no steps are traced any more: the coordinator was restarted, and their times went with it");
   return {};
+}
+
+Json RunOutput::state() const {
+  return JsonObject{{"events", events_},
+                    {"event_bytes", files_.size("events.jsonl")},
+                    {"rows", rows_},
+                    {"row_bytes", files_.size("metrics.jsonl")},
+                    {"times", times_.to_json()},
+                    {"goodput", goodput_.to_json()},
+                    {"last_step", last_.step},
+                    {"loss", number_or_null(last_.loss)},
+                    {"validation_loss", validation_loss_ ? number_or_null(*validation_loss_) : Json()},
+                    {"peak_memory_bytes", array_of(last_.peak_memory_bytes)},
+                    {"resident_bytes", array_of(last_.resident_bytes)}};
+}
+
+void RunOutput::go_on_from(const Json& state) {
+  constexpr double kNone = std::numeric_limits<double>::quiet_NaN();
+  events_ = integer_of(state["events"]);
+  rows_ = integer_of(state["rows"]);
+  times_ = StepTimes::from_json(state["times"]);
+  goodput_ = Goodput::from_json(state["goodput"]);
+  last_ = StepRow();
+  last_.step = integer_of(state["last_step"]);
+  last_.loss = state["loss"].is_number() ? state["loss"].number() : kNone;
+  if (state["validation_loss"].is_number()) validation_loss_ = state["validation_loss"].number();
+  last_.peak_memory_bytes = integers_of(state["peak_memory_bytes"]);
+  last_.resident_bytes = integers_of(state["resident_bytes"]);
 }
 
 Result<void> RunOutput::write_inputs(const PlanChoice& choice) const {
@@ -119,9 +145,19 @@ void RunOutput::begin(const PlanRecord& plan) {
 
 void RunOutput::record(Json event) {
   if (start_.run_dir.empty()) return;
+  if (writing_ && event["type"] == Json("job_finished")) record_goodput();
+  goodput_.add(event, now_);
   if (writing_) return write_event(std::move(event));
   event["time"] = clock_.utc_text();
   held_back_.push_back(std::move(event));
+}
+
+void RunOutput::record_goodput() {
+  const GoodputReport report = goodput_.report(now_);
+  JsonArray lines;
+  for (const std::string& line : goodput_lines(report)) lines.push_back(line);
+  add_result("goodput", std::move(lines));
+  record(goodput_event(report));
 }
 
 void RunOutput::write_event(Json event) {
@@ -165,15 +201,20 @@ void RunOutput::tell_event(const Json& event) {
 }
 
 void RunOutput::record_step(StepRow row) {
-  if (rows_++ < rows_told_) return;
+  const bool told = rows_++ < rows_told_;
+  times_.add(row);
+  goodput_.add(row, now_);
+  if (row.validation_loss) validation_loss_ = row.validation_loss;
+  if (!told) tell_step(row);
+  last_ = std::move(row);
+}
+
+void RunOutput::tell_step(StepRow& row) {
   if (trace_) trace_step(row);
   note(files_.append("metrics.jsonl", metrics_object(row, prediction_)));
-  times_.add(row);
-  if (row.validation_loss) validation_loss_ = row.validation_loss;
   const bool listed =
       row.step == 1 || row.step % std::max<std::int64_t>(job_->log_every, 1) == 0 || row.step == job_->steps;
   if (listed || row.validation_loss) tell_line(console_line(row, prediction_));
-  last_ = std::move(row);
 }
 
 void RunOutput::trace_step(StepRow& row) {

@@ -10,8 +10,10 @@
 #include "launcher/control/choose_plan.h"
 #include "launcher/control/console.h"
 #include "launcher/control/coordinator_input.h"
+#include "launcher/control/goodput.h"
 #include "launcher/control/run_directory.h"
 #include "launcher/control/run_trace.h"
+#include "launcher/control/step_times.h"
 #include "launcher/job/job.h"
 
 namespace coxswain::launcher {
@@ -24,8 +26,11 @@ class RunOutput {
   /// `start`, `job` and `clock` outlive it. `job`: nullptr where there is none.
   RunOutput(const CoordinatorStart& start, const Job* job, const Clock& clock);
 
-  /// The coordinator was restarted: finds out what was told before. Errors: FailedPrecondition, DataLoss.
-  [[nodiscard]] Result<void> find_told();
+  /// The coordinator was restarted: finds out what was told before. `then`: a state of the run so far, the newest;
+  /// null: none. Errors: FailedPrecondition, DataLoss.
+  [[nodiscard]] Result<void> find_told(const Json& then);
+  /// What the next lines are told at.
+  void set_time(TimePoint now) { now_ = now; }
   /// The files that a plan follows from, and the plan. Can be repeated. Errors: FailedPrecondition (disk).
   [[nodiscard]] Result<void> write_inputs(const PlanChoice& choice) const;
   /// The same of a plan for fewer nodes: plan-N.json, cluster-N.json.
@@ -39,14 +44,10 @@ class RunOutput {
   void go_on(const PlanRecord& plan, int generation);
   void record(Json event);
   void record_step(StepRow row);
-  /// Lines so far, of events and of steps: those that were passed over too.
-  [[nodiscard]] std::size_t events() const { return events_; }
-  [[nodiscard]] std::size_t rows() const { return rows_; }
-  /// Stands for so many, which were told before.
-  void skip_to(std::size_t events, std::size_t rows) {
-    events_ = events;
-    rows_ = rows;
-  }
+  /// Of what was told so far, all that later lines and the outcome need; small, however long the run.
+  [[nodiscard]] Json state() const;
+  /// In place of all that was told until `state` was made.
+  void go_on_from(const Json& state);
   /// A member of the outcome.
   void add_result(const std::string& key, Json value) { result_[key] = std::move(value); }
   /// Tells the outcome.
@@ -55,8 +56,10 @@ class RunOutput {
   [[nodiscard]] std::optional<Error> take_disk_error() { return std::exchange(disk_error_, std::nullopt); }
 
  private:
+  void record_goodput();
   void write_event(Json event);
   void tell_event(const Json& event);
+  void tell_step(StepRow& row);
   void trace_step(StepRow& row);
   void write_trace();
   void note(const Result<void>& written);
@@ -65,13 +68,15 @@ class RunOutput {
   const Job* job_;
   const Clock& clock_;
   RunDirectory files_;
-  std::size_t events_ = 0, rows_ = 0;            // so far
-  std::size_t events_told_ = 0, rows_told_ = 0;  // by the coordinator before this one: the first so many
+  TimePoint now_;
+  std::int64_t events_ = 0, rows_ = 0;            // so far
+  std::int64_t events_told_ = 0, rows_told_ = 0;  // by the coordinator before this one: the first so many
   std::vector<Json> held_back_;
   bool writing_ = false;
   std::string plan_text_;
   Prediction prediction_;
   StepTimes times_;
+  Goodput goodput_;
   std::optional<RunTrace> trace_;
   StepRow last_;
   std::optional<double> validation_loss_;

@@ -130,6 +130,13 @@ std::string bytes_by_rank(const JsonObject& outcome, const std::string& key) {
   return text;
 }
 
+void print_goodput(const JsonObject& told) {
+  const auto lines = told.find("goodput");
+  if (lines == told.end() || !lines->second.is_array()) return;
+  for (const Json& line : lines->second.array()) std::cout << line.string() << "\n";
+  std::cout << std::flush;
+}
+
 void print_report(const TrainOutcome& outcome, const JsonObject& told) {
   char line[256];
   std::snprintf(line, sizeof line, "done: %lld steps, loss %.4f", static_cast<long long>(outcome.steps), outcome.loss);
@@ -146,6 +153,7 @@ void print_report(const TrainOutcome& outcome, const JsonObject& told) {
             << bytes_by_rank(told, "predicted_peak_memory_bytes") << "; resident set "
             << bytes_by_rank(told, "resident_bytes") << ")\n"
             << "files: " << outcome.run_dir.string() << "\n";
+  print_goodput(told);
   if (const auto trace = told.find("trace"); trace != told.end())
     std::cout << "trace: " << (outcome.run_dir / trace->second.string()).string()
               << " (open it in ui.perfetto.dev or chrome://tracing)\n";
@@ -156,6 +164,7 @@ void print_report(const TrainOutcome& outcome, const JsonObject& told) {
 
 Result<TrainOutcome> run_train(const TrainRequest& request) {
   ::umask(0077);
+  const TimePoint began = steady_clock().now();
   NodeOptions nodes = request.nodes;
   COX_TRY(const auto resolved, resolve_nodes(nodes));
   TrainOutcome outcome;
@@ -182,6 +191,7 @@ Result<TrainOutcome> run_train(const TrainRequest& request) {
   COX_TRY(Prepared prepared,
           prepare(RunMode::Train, nodes, request.devices, request.processes_per_node, request.worker_program));
   CoordinatorStart& coordinator = prepared.coordinator;
+  coordinator.began = began;
   coordinator.join_timeout_seconds = request.join_timeout_seconds;
   coordinator.shutdown_timeout_seconds = request.shutdown_timeout_seconds;
   coordinator.backend = request.backend;
@@ -212,6 +222,7 @@ Result<TrainOutcome> run_train(const TrainRequest& request) {
   if (told.contains("validation_loss")) outcome.validation_loss = number_in(told, "validation_loss");
   outcome.median_step_seconds = number_in(told, "median_step_seconds");
   outcome.predicted_step_seconds = number_in(told, "predicted_step_seconds");
+  if (followed->signal != 0 || followed->error) print_goodput(told);
   if (followed->signal != 0) {
     if (followed->error) std::cerr << to_text(*followed->error) << std::flush;
     const double told_code = number_in(told, "exit_code");

@@ -60,15 +60,6 @@ TEST_CASE("the console line has the fields in their order", "[console]") {
         "     10    2.5000    1.2500       1600  625.0 (500.0, -20.0 %)           1.000 (1.000)           32.0%");
 }
 
-TEST_CASE("the quoted step time is the median of steps from 5 on", "[console]") {
-  StepTimes times;
-  times.add(row_of(1, 9.0));
-  times.add(row_of(2, 7.0));
-  CHECK(times.median_seconds() == 8.0);
-  for (int step = 5; step < 8; ++step) times.add(row_of(step, 0.1 * step));
-  CHECK(times.median_seconds() == Approx(0.6));
-}
-
 TEST_CASE("a skipped step is told with its cause, and marked in metrics", "[console]") {
   const Json event = JsonObject{{"type", "step_skipped"},
                                 {"step", 7},

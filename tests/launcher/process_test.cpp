@@ -229,6 +229,16 @@ TEST_CASE("a run trains, leaves its files to the owner only, and exits 0", "[pro
     CHECK(scene.events(type).size() == 1);
   }
   CHECK(scene.out().find("done: 20 steps") != std::string::npos);
+  CHECK(scene.out().find("\ngoodput: ") != std::string::npos);
+  const auto goodput = scene.events("goodput");
+  REQUIRE(goodput.size() == 1);
+  CHECK(goodput[0]["num_failures"].integer() == 0);
+  CHECK(goodput[0]["start_seconds"].number() > 0);
+  double classes = 0;
+  for (const char* name : {"useful_seconds", "start_seconds", "checkpoint_seconds", "detection_seconds",
+                           "recovery_seconds", "recomputed_seconds", "slower_plan_seconds", "other_seconds"})
+    classes += goodput[0][name].number();
+  CHECK(classes == Approx(goodput[0]["total_seconds"].number()));
   scene.nothing_in_temporary_folder();
 }
 
@@ -290,6 +300,13 @@ TEST_CASE("a rank that ends names rank, node and cause, and ends the run with ex
   CHECK(scene.err().find(cause) != std::string::npos);
   CHECK(scene.err().find("about to " + action) != std::string::npos);
   CHECK(count_lines(scene.run() / "metrics.jsonl") <= 3);
+  INFO(scene.out());
+  CHECK(scene.out().find("failure 1: rank 1 on node 0: " + cause + "; generation 1, after step ") != std::string::npos);
+  CHECK(scene.out().find("evidence: about to " + action) != std::string::npos);
+  CHECK(scene.out().find("action:   the run ended; ") != std::string::npos);
+  const auto goodput = scene.events("goodput");
+  REQUIRE(goodput.size() == 1);
+  CHECK(goodput[0]["failures"].array().at(0)["log"] == failed[0]["log"]);
   scene.nothing_in_temporary_folder();
 }
 
@@ -366,6 +383,10 @@ TEST_CASE("in a long run finished steps leave the journal, and a restart still r
     in_order = in_order && metrics[i]["step"].integer() == static_cast<std::int64_t>(i) + 1;
   CHECK(in_order);
   CHECK(scene.events("generation_started").size() == 1);
+  // What the outcome says is of all steps, of those too that no coordinator but the first one knew.
+  CHECK(scene.out().find("done: 9000 steps, loss 0.0011") != std::string::npos);
+  CHECK(scene.out().find("step: median 2.0 ms") != std::string::npos);
+  CHECK(scene.events("goodput").size() == 1);
 }
 
 TEST_CASE("a coordinator that was restarted knows the run: it names who fails, and stops when asked", "[process]") {

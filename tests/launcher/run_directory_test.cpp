@@ -55,20 +55,41 @@ TEST_CASE("a folder that holds another run is refused, an empty one is taken", "
   CHECK(not_folder.error().code == ErrorCode::FailedPrecondition);
 }
 
-TEST_CASE("whole lines come back, a torn one is cut off", "[run_directory]") {
+TEST_CASE("the end of a file is found from a known one on, and a torn line is cut off", "[run_directory]") {
   TempDir temp;
   const ManualClock clock;
   const RunDirectory folder(temp.path(), clock);
-  CHECK(folder.whole_lines("metrics.jsonl")->empty());
+  CHECK(folder.find_end("metrics.jsonl", {})->lines == 0);
+  CHECK(folder.size("metrics.jsonl") == 0);
   REQUIRE(folder.append("metrics.jsonl", JsonObject{{"step", 1}}));
-  std::ofstream(temp / "metrics.jsonl", std::ios::app) << "{\"step\":";
-  const auto lines = folder.whole_lines("metrics.jsonl");
-  REQUIRE(lines);
-  REQUIRE(lines->size() == 1);
+  const FileEnd first = *folder.find_end("metrics.jsonl", {});
+  CHECK(first.lines == 1);
+  CHECK(first.bytes == 11);  // {"step":1} and its end
   REQUIRE(folder.append("metrics.jsonl", JsonObject{{"step", 2}}));
-  CHECK(*read_file(temp / "metrics.jsonl") == "{\"step\":1}\n{\"step\":2}\n");
-  std::ofstream(temp / "metrics.jsonl", std::ios::app) << "no JSON\n";
-  CHECK(folder.whole_lines("metrics.jsonl").error().path.find("metrics.jsonl") != std::string::npos);
+  std::ofstream(temp / "metrics.jsonl", std::ios::app) << "{\"step\":";
+  CHECK(folder.size("metrics.jsonl") == 30);
+  const FileEnd known = GENERATE_COPY(FileEnd{}, first);
+  const auto end = folder.find_end("metrics.jsonl", known);
+  REQUIRE(end);
+  CHECK(end->lines == 2);
+  CHECK(end->bytes == 22);
+  REQUIRE(folder.append("metrics.jsonl", JsonObject{{"step", 3}}));
+  CHECK(*read_file(temp / "metrics.jsonl") == "{\"step\":1}\n{\"step\":2}\n{\"step\":3}\n");
+  const auto shorter = folder.find_end("metrics.jsonl", {9, 99});
+  REQUIRE_FALSE(shorter);
+  CHECK(shorter.error().code == ErrorCode::DataLoss);
+}
+
+TEST_CASE("lines that are longer than what is read at once are counted", "[run_directory]") {
+  TempDir temp;
+  const ManualClock clock;
+  const RunDirectory folder(temp.path(), clock);
+  for (int i = 0; i < 3; ++i) REQUIRE(folder.append("metrics.jsonl", JsonObject{{"text", std::string(1500000, 'a')}}));
+  std::ofstream(temp / "metrics.jsonl", std::ios::app) << std::string(2500000, 'b');
+  const auto end = folder.find_end("metrics.jsonl", {});
+  REQUIRE(end);
+  CHECK(end->lines == 3);
+  CHECK(folder.size("metrics.jsonl") == end->bytes);
 }
 
 TEST_CASE("the default name holds the job and the time", "[run_directory]") {
