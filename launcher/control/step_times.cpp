@@ -56,17 +56,19 @@ double RunningMedian::value() const {
 
 Json RunningMedian::to_json() const {
   JsonArray values(values_.begin(), values_.end()), counts;
-  for (const auto& [bin, count] : counts_) counts.push_back(JsonArray{bin, count});
+  for (const auto& [bin, count] : counts_) {
+    counts.push_back(bin);
+    counts.push_back(count);
+  }
   return JsonObject{{"values", std::move(values)}, {"counts", std::move(counts)}};
 }
 
 RunningMedian RunningMedian::from_json(const Json& json) {
   RunningMedian median;
   for (const Json& value : array_of(json["values"])) median.values_.push_back(number_of(value));
-  for (const Json& pair : array_of(json["counts"])) {
-    if (const JsonArray& both = array_of(pair); both.size() == 2)
-      median.counts_[integer_of(both[0])] = integer_of(both[1]);
-  }
+  const JsonArray& counts = array_of(json["counts"]);
+  for (std::size_t i = 0; i + 1 < counts.size(); i += 2)
+    median.counts_[integer_of(counts[i])] = integer_of(counts[i + 1]);
   return median;
 }
 
@@ -113,16 +115,19 @@ StepSeconds StepSums::total() const { return until_.empty() ? StepSeconds{} : un
 
 Json StepSums::to_json() const {
   JsonArray entries;
-  for (const auto& [step, seconds] : until_) entries.push_back(JsonArray{step, seconds.all, seconds.slower});
+  for (const auto& [step, seconds] : until_) {
+    entries.push_back(step);
+    entries.push_back(seconds.all);
+    entries.push_back(seconds.slower);
+  }
   return entries;
 }
 
 StepSums StepSums::from_json(const Json& json) {
   StepSums sums;
-  for (const Json& entry : array_of(json)) {
-    if (const JsonArray& three = array_of(entry); three.size() == 3)
-      sums.until_[integer_of(three[0])] = {number_of(three[1]), number_of(three[2])};
-  }
+  const JsonArray& entries = array_of(json);
+  for (std::size_t i = 0; i + 2 < entries.size(); i += 3)
+    sums.until_[integer_of(entries[i])] = {number_of(entries[i + 1]), number_of(entries[i + 2])};
   return sums;
 }
 

@@ -7,9 +7,9 @@ using namespace coxswain::launcher;
 TEST_CASE("a checkpoint is published when every rank's shard is there", "[coordinator]") {
   Bench bench(1, 30, true, 5);
   bench.train(1);
-  bench.saved(10, 1, 5);
+  bench.saved(10, 1, 5, 0.25);
   CHECK(bench.publications.empty());
-  bench.saved(10, 0, 5);
+  bench.saved(10, 0, 5, 0.125);
   REQUIRE(bench.publications.size() == 1);
   CHECK(bench.publications[0].progress.step == 5);
   CHECK(bench.publications[0].progress.next_sample == 40);
@@ -19,12 +19,14 @@ TEST_CASE("a checkpoint is published when every rank's shard is there", "[coordi
   bench.published(5);
   REQUIRE(bench.events_of("checkpoint_saved").size() == 1);
   CHECK(bench.events_of("checkpoint_saved")[0]["step"] == Json(5));
+  CHECK(bench.events_of("checkpoint_saved")[0]["copy_seconds"] == Json(0.25));  // the step waits for the slowest
   // One that a rank could not write is told and costs nothing more.
   bench.saved(10, 0, 10, 0.5, "no space");
   bench.saved(10, 1, 10);
   CHECK(bench.publications.size() == 1);
   REQUIRE(bench.events_of("checkpoint_failed").size() == 1);
   CHECK(bench.events_of("checkpoint_failed")[0]["cause"] == Json("no space"));
+  CHECK(bench.events_of("checkpoint_failed")[0]["copy_seconds"] == Json(0.5));
   CHECK_FALSE(bench.result);
 }
 

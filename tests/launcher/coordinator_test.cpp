@@ -91,6 +91,7 @@ TEST_CASE("a killed rank is named although its peer spoke first", "[coordinator]
   bench.exit(10, 0, "exit 1", false, true, ErrorCode::Unavailable);
   CHECK_FALSE(bench.result);
   CHECK(bench.sent_to(11, control::AgentCommand::kAbort).size() == 1);
+  bench.clock.advance(Seconds(0.25));
   bench.exit(11, 3, "signal 9", false);
   CHECK(bench.sent_to(11, control::AgentCommand::kStop).size() == 1);
   bench.ended(10);
@@ -106,6 +107,9 @@ TEST_CASE("a killed rank is named although its peer spoke first", "[coordinator]
   CHECK(failed[0]["rank"].integer() == 3);
   CHECK(failed[0]["node"].integer() == 1);
   CHECK(failed[0]["cause"].string() == "signal 9");
+  CHECK(failed[0]["suspected_seconds"].number() == 0.25);
+  CHECK(failed[0]["evidence"].string() == "last words of 3");
+  CHECK(failed[0]["log"].string() == "logs/3/stderr");
 }
 
 TEST_CASE("a compute action may take ten times its prediction, and half a minute", "[coordinator]") {
@@ -161,6 +165,7 @@ TEST_CASE("an agent that dies ends the run and names the node", "[coordinator]")
   CHECK(bench.result->error->path == "rank 2, 3, node 1 (host11), generation 1, after step 1");
   REQUIRE(bench.events_of("node_lost").size() == 1);
   CHECK(bench.events_of("node_lost")[0]["node"].integer() == 1);
+  CHECK(bench.events_of("node_lost")[0]["ranks"] == Json(JsonArray{2, 3}));
   CHECK(bench.events_of("worker_failed").empty());
 }
 

@@ -13,10 +13,10 @@ checkpoint::Shard shard(const std::string& file) { return {file, Bytes(1), "sum"
 
 TEST_CASE("a checkpoint is complete when every rank has told, in the order of ranks", "[open_saves]") {
   OpenSaves saves;
-  CHECK_FALSE(saves.add(1, 2, {5}, shard("b")));
+  CHECK_FALSE(saves.add(1, 2, {5}, shard("b"), Seconds(0.25)));
   // The next one begins before all have told of this one.
   CHECK_FALSE(saves.add(1, 2, {10}, shard("d")));
-  const auto complete = saves.add(0, 2, {5}, shard("a"));
+  const auto complete = saves.add(0, 2, {5}, shard("a"), Seconds(0.125));
   REQUIRE(complete);
   CHECK(complete->progress.step == 5);
   REQUIRE(complete->shards.size() == 2);
@@ -24,7 +24,9 @@ TEST_CASE("a checkpoint is complete when every rank has told, in the order of ra
   CHECK(complete->shards[1].file == "b");
   CHECK_FALSE(complete->error);
   // Until it is published it stays open.
+  CHECK(saves.copy(5) == Seconds(0.25));
   CHECK(saves.close(5));
+  CHECK(saves.copy(5) == Seconds(0));
   CHECK_FALSE(saves.close(5));
   CHECK_FALSE(saves.empty());
   saves.clear();
