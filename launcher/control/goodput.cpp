@@ -66,7 +66,7 @@ void Goodput::add(const Json& event, TimePoint at) {
   if (type == "worker_failed" || type == "node_lost") {
     failed(event, at);
   } else if (type == "generation_started") {
-    generation_started(event, at);
+    generation_started(event);
   } else if (type == "checkpoint_saved" || type == "checkpoint_failed") {
     spent_.checkpoint += number_of(event["copy_seconds"]);
   } else if (type == "replanned") {
@@ -102,7 +102,7 @@ void Goodput::failed(const Json& event, TimePoint at) {
   block_open_ = missed;
 }
 
-void Goodput::generation_started(const Json& event, TimePoint) {
+void Goodput::generation_started(const Json& event) {
   generation_ = static_cast<int>(integer_of(event["generation"]));
   if (!event["after_step"].is_integer()) return;
   const std::int64_t after_step = event["after_step"].integer();

@@ -32,7 +32,7 @@ class Goodput {
  private:
   enum class Phase { Starting, Stepping, Down };
   void failed(const Json& event, TimePoint at);
-  void generation_started(const Json& event, TimePoint at);
+  void generation_started(const Json& event);
   double pass(TimePoint until);
   void recovering(double seconds);
 
