@@ -36,6 +36,7 @@ struct Kind {
   const char* victim;
   int signal;
   const char* sign;
+  const char* cause = nullptr;  // that the run must name, with the rank or the node
   const char* then = nullptr;
   bool returns = false;  // the node starts again
 };
@@ -43,19 +44,19 @@ constexpr Kind kKinds[] = {
     {"coordinator-killed", "coordinator", SIGKILL, "coordinator_restarted"},
     {"coordinator-aborted", "coordinator", SIGABRT, "coordinator_restarted"},
     {"coordinator-stopped", "coordinator", SIGSTOP, "coordinator_restarted"},
-    {"rank-killed", "worker", SIGKILL, "recovered"},
-    {"rank-segfault", "worker", SIGSEGV, "recovered"},
-    {"rank-aborted", "worker", SIGABRT, "recovered"},
-    {"rank-stopped", "worker", SIGSTOP, "recovered"},
-    {"rank-then-coordinator", "worker", SIGKILL, "recovered", "coordinator"},
-    {"rank-then-rank", "worker", SIGKILL, "recovered", "worker"},
-    {"node-lost", "node", SIGKILL, "recovered"},
-    {"agent-killed", "local-agent", SIGKILL, "recovered"},
-    {"node-then-coordinator", "node", SIGKILL, "recovered", "coordinator"},
-    {"node-returns", "node", SIGKILL, "recovered", nullptr, true},
-    {"network-cut", "link", 0, "recovered"},
-    {"rank-terminated", "worker", SIGTERM, "recovered"},
-    {"rank-then-node", "worker", SIGKILL, "recovered", "node"},
+    {"rank-killed", "worker", SIGKILL, "recovered", "signal 9"},
+    {"rank-segfault", "worker", SIGSEGV, "recovered", "signal 11"},
+    {"rank-aborted", "worker", SIGABRT, "recovered", "signal 6"},
+    {"rank-terminated", "worker", SIGTERM, "recovered", "signal 15"},
+    {"rank-stopped", "worker", SIGSTOP, "recovered", "stopped (SIGSTOP) for 3 s"},
+    {"rank-then-coordinator", "worker", SIGKILL, "recovered", nullptr, "coordinator"},
+    {"rank-then-rank", "worker", SIGKILL, "recovered", nullptr, "worker"},
+    {"rank-then-node", "worker", SIGKILL, "recovered", nullptr, "node"},
+    {"node-lost", "node", SIGKILL, "recovered", "its agent died"},
+    {"agent-killed", "local-agent", SIGKILL, "recovered", "its agent died"},
+    {"node-then-coordinator", "node", SIGKILL, "recovered", nullptr, "coordinator"},
+    {"node-returns", "node", SIGKILL, "recovered", "its agent died", nullptr, true},
+    {"network-cut", "link", 0, "recovered", "its agent fell silent"},
 };
 
 constexpr double kSignSeconds = 60;  // a run that does not go on within this is given up
@@ -111,6 +112,37 @@ int count_events(const std::filesystem::path& run, const std::string& type) {
   int count = 0;
   for (auto at = text.find(mark); at != std::string::npos; at = text.find(mark, at + 1)) ++count;
   return count;
+}
+
+/// The last event of a run that names a failure.
+Json last_failure(const std::filesystem::path& run) {
+  std::ifstream in(run / "events.jsonl");
+  Json last;
+  for (std::string line; std::getline(in, line);) {
+    auto json = parse_json(line);
+    if (json && ((*json)["type"] == Json("worker_failed") || (*json)["type"] == Json("node_lost")))
+      last = std::move(*json);
+  }
+  return last;
+}
+
+/// The rank that a worker is.
+int rank_of(int pid) {
+  const std::string text = '\0' + read_text("/proc/" + std::to_string(pid) + "/environ");
+  const std::string mark = std::string(1, '\0') + "RANK=";
+  const auto at = text.find(mark);
+  return at == std::string::npos ? -1 : std::atoi(text.c_str() + at + mark.size());
+}
+
+/// Seconds by class, as the run's own report has them.
+void add_goodput(const std::filesystem::path& run, std::map<std::string, double>& seconds) {
+  std::ifstream in(run / "events.jsonl");
+  for (std::string line; std::getline(in, line);) {
+    const auto json = parse_json(line);
+    if (!json || (*json)["type"] != Json("goodput")) continue;
+    for (const auto& [name, value] : json->object())
+      if (name.ends_with("_seconds") && value.is_number()) seconds[name] += value.number();
+  }
 }
 
 /// The loss of every step as text, the last time that it was taken; how often steps were taken.
@@ -289,6 +321,7 @@ class Disturber {
     }
     ++made[kind.name];
     // A fault in a run's last steps has nothing to go on with.
+    if (kind.cause != nullptr && count_events(run_, sign) > before) check_cause(kind);
     if (cut_ > 0) end_cut();
     if (kind.returns) return_node();
     if (trains && count_events(run_, sign) > before) seconds[kind.name].push_back(seconds_since(struck));
@@ -297,6 +330,7 @@ class Disturber {
 
   std::map<std::string, std::vector<double>> seconds;
   std::map<std::string, int> made;
+  int named = 0, named_rightly = 0;
   std::vector<double> used_again;  // from the start of a node that returns to the generation that has it
   bool lost_nodes = false;
   std::set<int> killed_nodes;  // pids of their `launch`
@@ -317,7 +351,19 @@ class Disturber {
     if (pids.empty()) return false;
     const int pid = pids[random_() % pids.size()];
     if (victim == "node") killed_nodes.insert(pid);
+    struck_rank_ = victim == "worker" ? rank_of(pid) : -1;
     return kill(pid, signal) == 0;
+  }
+
+  void check_cause(const Kind& kind) {
+    const Json failure = last_failure(run_);
+    const bool right =
+        failure.is_object() && failure["cause"] == Json(kind.cause) &&
+        (struck_rank_ < 0 ? failure["type"] == Json("node_lost")
+                          : failure["type"] == Json("worker_failed") && failure["rank"] == Json(struck_rank_));
+    ++named;
+    named_rightly += right ? 1 : 0;
+    if (!right) std::printf("  %s of rank %d was named %s\n", kind.name, struck_rank_, to_text(failure).c_str());
   }
 
   /// A node that nobody reaches ends its ranks by itself; it goes on as a killed one would.
@@ -326,6 +372,7 @@ class Disturber {
     for (int node = 1; settings_.apart != nullptr && node < settings_.nodes; ++node)
       if (lives(launches_[static_cast<std::size_t>(node)])) nodes.push_back(node);
     if (nodes.empty()) return false;
+    struck_rank_ = -1;
     cut_ = nodes[random_() % nodes.size()];
     settings_.apart->cut(cut_);
     lost_nodes = true;
@@ -362,7 +409,8 @@ class Disturber {
 
   const Settings& settings_;
   std::mt19937_64& random_;
-  int cut_ = 0;  // the node whose network is cut; 0: none
+  int cut_ = 0;           // the node whose network is cut; 0: none
+  int struck_rank_ = -1;  // -1: another process
   Nodes& nodes_;
   std::vector<int>& launches_;
   std::filesystem::path run_;
@@ -450,6 +498,8 @@ int main(int argc, char** argv) {
   std::map<std::string, std::vector<double>> seconds;
   std::map<std::string, int> made;
   std::vector<double> used_again;
+  std::map<std::string, double> goodput;
+  int named = 0, named_rightly = 0;
   double worst_change = 0;
   int faults = 0, runs = 0, failed = 0, unlike = 0, left = 0;
   std::size_t rows = 0;
@@ -471,6 +521,9 @@ int main(int argc, char** argv) {
     rows += got.rows;
     for (const auto& [name, values] : disturber.seconds)
       seconds[name].insert(seconds[name].end(), values.begin(), values.end());
+    named += disturber.named;
+    named_rightly += disturber.named_rightly;
+    add_goodput(folder / "run", goodput);
     used_again.insert(used_again.end(), disturber.used_again.begin(), disturber.used_again.end());
     int here = 0;
     for (const auto& [name, count] : disturber.made) {
@@ -521,6 +574,15 @@ int main(int argc, char** argv) {
     std::printf("%-24s %4zu times: median %.2f s, 95 %% %.2f s, worst %.2f s\n", "node used again", used_again.size(),
                 median(used_again), most, at_share(used_again, 1));
     report.add({"node that is back: used again, 95 %", most, 10, most / 10, "s", "<= 10", most <= 10});
+  }
+  std::string classes;
+  for (const auto& [name, value] : goodput)
+    classes += (classes.empty() ? "" : ", ") + name + " " + std::to_string(value);
+  std::printf("seconds by class: %s\n", classes.c_str());
+  if (named > 0) {
+    const double share = static_cast<double>(named_rightly) / named;
+    report.add({"root causes named rightly, of " + std::to_string(named), share, 0.99, share / 0.99, "fraction",
+                ">= 0.99", share >= 0.99});
   }
   report.add({"runs that ended otherwise than with exit 0", 1.0 * failed, 0, 0, "runs", "0", failed == 0});
   report.add({"runs with other losses than undisturbed", 1.0 * unlike, 0, 0, "runs", "0", unlike == 0});
