@@ -48,6 +48,12 @@ Result<void> check_fits(const checkpoint::Found& found, const ResumeRequest& req
 
 }  // namespace
 
+Result<checkpoint::Found> find_checkpoint_at(const fs::path& path) {
+  COX_TRY(checkpoint::Search search, search_at(path));
+  if (search.newest) return std::move(*search.newest);
+  return combine_errors(ErrorCode::DataLoss, "no checkpoint there is whole", std::move(search.rejected));
+}
+
 Result<ResumePoint> find_resume_point(const ResumeRequest& request) {
   checkpoint::Search search;
   ResumePoint point;

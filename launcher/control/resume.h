@@ -1,11 +1,13 @@
 #pragma once
 // From which checkpoint a run goes on. Every byte of it is verified here, once; what is damaged is left aside for an
 // older one. A run of several nodes, whose disks may hold the shards of one checkpoint, asks them where this one's does
-// not do. Called by run_train. Threads: pure but for the files. Source: INTERFACE section 1, docs/checkpoint.md.
+// not do. Called by run_train and `launch export`. Threads: pure but for the files. Source: INTERFACE section 1,
+// docs/checkpoint.md.
 #include <filesystem>
 #include <string>
 #include <vector>
 
+#include "checkpoint/folder.h"
 #include "common/result.h"
 
 namespace coxswain::launcher {
@@ -16,6 +18,10 @@ struct ResumePoint {
   std::vector<Error> rejected;   // newer checkpoints that are damaged
   bool asks_nodes = false;       // nodes may hold together what this one does not hold whole
 };
+
+/// The newest whole checkpoint at a path that names one, a folder of them or a run's folder.
+/// Errors: NotFound; DataLoss (none is whole, with every problem).
+[[nodiscard]] Result<checkpoint::Found> find_checkpoint_at(const std::filesystem::path& path);
 
 struct ResumeRequest {
   std::string resume = "auto";      // "never", or a checkpoint, a folder of checkpoints, or a run's folder

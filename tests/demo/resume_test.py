@@ -249,6 +249,42 @@ def check_other_plan(runs, whole, directory):
     check_near(whole, runs.losses(), NUM_STEPS - EVERY + 1)
 
 
+def check_export(runs, directory):
+    """transformers reads what `launch export` writes: every parameter, as the shards have it, and it predicts the text that was trained on."""
+    import torch
+    import transformers
+    from safetensors.torch import load_file
+
+    saved = directory / f"step_{NUM_STEPS - EVERY}"
+    out = runs.folder / "exported"
+    # The run's own folder names the model; a checkpoint in a folder of its own does not.
+    own = runs.folder / "run-of-export"
+    shutil.copytree(saved, own / "checkpoints" / saved.name)
+    shutil.copy(runs.folder / "run-1" / "job.yaml", own)
+    done = subprocess.run([runs.launch, "export", own, "--out", out], capture_output=True, text=True)
+    check(done.returncode == 0 and f"step {NUM_STEPS - EVERY}" in done.stdout, done)
+    model, loading = transformers.GPT2LMHeadModel.from_pretrained(out, output_loading_info=True)
+    check(not any(loading.values()), loading)
+    weights = model.state_dict()
+    shards = {}
+    for file in saved.glob("*.safetensors"):
+        shards |= load_file(file)
+    values = {name.removeprefix("values/"): tensor for name, tensor in shards.items() if name.startswith("values/")}
+    check(set(values) | {"lm_head.weight"} == set(weights), sorted(set(values) ^ set(weights)))
+    for name, tensor in values.items():
+        check(torch.equal(weights[name], tensor), name)
+    text = torch.tensor([list((runs.folder / "text.txt").read_bytes()[:16])])
+    trained, untrained = model.eval()(text, labels=text).loss, transformers.GPT2LMHeadModel(model.config).eval()(text, labels=text).loss
+    check(trained < 0.8 * untrained, (trained, untrained))
+
+    again = subprocess.run([runs.launch, "export", own, "--out", out], capture_output=True, text=True)
+    check(again.returncode == 71 and "not empty" in again.stderr, again)
+    plain = subprocess.run([runs.launch, "export", saved, "--format", "safetensors", "--out", runs.folder / "plain"], capture_output=True, text=True)
+    check(plain.returncode == 0 and [file.name for file in (runs.folder / "plain").iterdir()] == ["model.safetensors"], plain)
+    damaged = subprocess.run([runs.launch, "export", runs.folder / "killed" / "nowhere", "--out", runs.folder / "none"], capture_output=True, text=True)
+    check(damaged.returncode == 65 and not (runs.folder / "none").exists(), damaged)
+
+
 def check_refused(runs, directory):
     saved = directory / f"step_{NUM_STEPS - EVERY}"
     for flags, options, words in (
@@ -286,6 +322,7 @@ def main():
         check_nodes_apart(runs, whole)
         check_notice(runs)
         check_other_plan(runs, whole, directory)
+        check_export(runs, directory)
         check_refused(runs, directory)
     except BaseException:
         print(f"kept for a look: {folder}", file=sys.stderr)
