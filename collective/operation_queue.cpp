@@ -1,5 +1,7 @@
 #include "collective/operation_queue.h"
 
+#include "common/thread_name.h"
+
 namespace coxswain::collective {
 
 void OperationQueue::push(std::shared_ptr<Operation> operation, Body body) {
@@ -17,6 +19,7 @@ bool OperationQueue::pending() const {
 }
 
 void OperationQueue::run() {
+  name_thread("operations");
   std::unique_lock lock(mutex_);
   while (true) {
     changed_.wait(lock, [&] { return stopping_ || !queue_.empty(); });

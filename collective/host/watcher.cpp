@@ -6,6 +6,8 @@
 
 #include <array>
 
+#include "common/thread_name.h"
+
 namespace coxswain::collective {
 
 Result<std::shared_ptr<Watcher>> Watcher::start() {
@@ -61,6 +63,7 @@ void Watcher::dispatch(std::uint64_t id) {
 }
 
 void Watcher::run() {
+  name_thread("peer watch");
   std::array<epoll_event, 16> events;
   while (true) {
     const int ready = ::epoll_wait(poller_.value(), events.data(), static_cast<int>(events.size()), -1);

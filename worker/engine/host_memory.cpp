@@ -11,6 +11,7 @@
 #include <map>
 #include <new>
 
+#include "common/thread_name.h"
 #include "worker/engine/tensor_types.h"
 
 namespace coxswain::worker {
@@ -134,6 +135,7 @@ void HostMover::wait(const std::shared_ptr<MovedStorages>& moved) {
 }
 
 void HostMover::run(const std::stop_token& stop) {
+  name_thread("host memory");
   std::unique_lock lock(mutex_);
   while (changed_.wait(lock, stop, [&] { return !jobs_.empty(); })) {
     const auto [moved, out] = std::move(jobs_.front());

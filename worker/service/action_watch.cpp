@@ -4,6 +4,7 @@
 #include <chrono>
 
 #include "common/processor_time.h"
+#include "common/thread_name.h"
 
 namespace coxswain::worker {
 namespace {
@@ -49,6 +50,7 @@ Result<bool> ActionWatch::finished() {
 }
 
 void ActionWatch::watch() {
+  name_thread("action watch");
   const double look = std::min(limit_.value * kLookFraction, kLongestLookSeconds);
   std::optional<TimePoint> seen;  // when the action that was looked at before began
   double computed = 0;            // by its thread, then

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "common/thread_name.h"
 #include "proto/control.pb.h"
 
 namespace coxswain::worker {
@@ -41,6 +42,7 @@ AgentLink::~AgentLink() {
 void AgentLink::report(const control::WorkerReport& report) { stream_->send(report.SerializeAsString()); }
 
 void AgentLink::read_commands() {
+  name_thread("agent link");
   while (auto body = stream_->receive()) {
     control::WorkerCommand command;
     if (!command.ParseFromString(*body)) continue;

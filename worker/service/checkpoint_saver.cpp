@@ -8,6 +8,7 @@
 #include "checkpoint/folder.h"
 #include "common/bytes_io.h"
 #include "common/hash.h"
+#include "common/thread_name.h"
 #include "proto/control.pb.h"
 #include "proto/error_json.h"
 #include "proto/file_exchange.h"
@@ -119,6 +120,7 @@ Result<void> CheckpointSaver::save(const Engine& engine, AgentLink& link, Deadli
   control::ShardSaved saved = report_of(engine.progress());
   saved.set_copy_seconds(seconds_since(begin));
   std::packaged_task<void()> task([this, &link, saved, states = std::move(states)]() mutable {
+    name_thread("checkpoint");
     const TimePoint start = steady_clock().now();
     write(saved, states);
     saved.set_write_seconds(seconds_since(start));
