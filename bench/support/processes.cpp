@@ -1,0 +1,73 @@
+#include "bench/support/processes.h"
+
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+
+namespace coxswain::bench {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string text_of(const fs::path& file) {
+  std::ifstream in(file, std::ios::binary);
+  std::stringstream text;
+  text << in.rdbuf();
+  return text.str();
+}
+
+/// Name, user and system time of a `stat` file. The name stands in parentheses and may hold anything.
+ThreadTime read_stat(const fs::path& file) {
+  const std::string text = text_of(file);
+  const auto open = text.find('('), close = text.rfind(')');
+  if (open == std::string::npos || close == std::string::npos) return {};
+  ThreadTime time{text.substr(open + 1, close - open - 1)};
+  std::istringstream fields(text.substr(close + 1));
+  std::string skipped;
+  for (int field = 3; field < 14; ++field) fields >> skipped;
+  double user = 0, system = 0;
+  fields >> user >> system;
+  time.seconds = (user + system) / static_cast<double>(::sysconf(_SC_CLK_TCK));
+  return time;
+}
+
+fs::path folder_of(int pid) { return fs::path("/proc") / std::to_string(pid); }
+
+}  // namespace
+
+std::vector<int> family_of(int root) {
+  std::vector<int> all{root};
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    std::error_code ended;
+    for (const auto& thread : fs::directory_iterator(folder_of(all[i]) / "task", ended)) {
+      std::ifstream children(thread.path() / "children");
+      for (int child = 0; children >> child;) all.push_back(child);
+    }
+  }
+  return all;
+}
+
+std::string role_of(int pid) {
+  std::istringstream words(text_of(folder_of(pid) / "cmdline"));
+  std::string program, verb;
+  std::getline(words, program, '\0');
+  std::getline(words, verb, '\0');
+  program = fs::path(program).filename();
+  if (program != "launch") return program;
+  if (verb == "local-agent") return "agent";
+  return verb == "coordinator" ? verb : program;
+}
+
+double processor_seconds(int pid) { return read_stat(folder_of(pid) / "stat").seconds; }
+
+std::map<int, ThreadTime> threads_of(int pid) {
+  std::map<int, ThreadTime> threads;
+  std::error_code ended;
+  for (const auto& thread : fs::directory_iterator(folder_of(pid) / "task", ended))
+    threads[std::stoi(thread.path().filename())] = read_stat(thread.path() / "stat");
+  return threads;
+}
+
+}  // namespace coxswain::bench
