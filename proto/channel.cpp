@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "common/hash.h"
+#include "common/thread_name.h"
 #include "proto/control.grpc.pb.h"
 
 namespace coxswain::proto {
@@ -157,6 +158,7 @@ class FrameStream : public Stream {
 
  private:
   void write_all() {
+    name_thread("stream writer");
     std::unique_lock lock(mutex_);
     for (;;) {
       changed_.wait(lock, [this] { return closing_ || broken_ || !queue_.empty(); });
