@@ -1,11 +1,11 @@
 // What checkpoints cost a run that nothing disturbs: two ranks train a GPT of 31.6 million parameters, saving when the
 // run itself chooses to (no checkpoint.every_steps). Issue row f: the share of time in which steps wait for a copy.
 //
-// It is taken twice. As told: `stall_seconds` of the events, the longest copy that any rank has made so far, so that
-// the sum over checkpoints is an upper bound. As seen: from a trace of every step, the time between the end of a step
-// and the begin of the next on the same rank, where that is longer than after steps that are not saved; the slowest
-// rank's. Time runs from the first checkpoint that the run makes by its interval to the last, so that each
-// interval counts with the checkpoint at its end.
+// It is taken twice. As told: `stall_seconds` of the events, the longest copy that any rank has made so far. As seen:
+// from a trace of every step, the time between the end of a step and the begin of the next on the same rank, where that
+// is longer than after steps that are not saved; the slowest rank's. It holds what the copy's own clock does not see (a
+// wait for the checkpoint before, a core that another process has). Time runs from the first checkpoint that the run
+// makes by its interval to the last, so that each interval counts with the checkpoint at its end.
 //
 // What the row does not ask for, but a user pays: steps beside which a shard is written take longer, since two ranks
 // that compute leave no core for the two threads that hash and write.
@@ -143,7 +143,7 @@ int traceable_steps(const std::filesystem::path& plan_file) {
   const std::string text{std::istreambuf_iterator<char>(in), {}};
   const Json plan = or_end(parse_json(text));
   std::size_t actions = 0;
-  for (const Json& role : plan["roles"].array())
+  for (const Json& role : plan["plan"]["roles"].array())
     actions += role["actions"].array().size() * role["replicas"].array().size();
   if (actions == 0) fail("a plan without actions: " + plan_file.string());
   return static_cast<int>(kTracedActions / actions);
