@@ -10,8 +10,6 @@ namespace {
 
 // An agent whose connection broke makes another at once.
 constexpr double kComesBackSeconds = 0.7;
-// A coordinator that gets no processor, or was stopped, hears nobody for so long.
-constexpr double kOwnPauseSeconds = 1.0;
 
 /// 0: it is no report of a step.
 std::int64_t step_of(const std::string& body) {
@@ -105,7 +103,8 @@ void AgentLines::ended(int line, TimePoint now) {
   lines_.erase(found);
   Agent& agent = agents_.at(was.agent);
   if (agent.line != line) return;  // it has a newer one
-  const bool silent = was.silence.too_long(now);
+  // One that stood still as this process did cuts a connection that it hears nothing on: both went on, nobody was lost.
+  const bool silent = was.silence.too_long(now) && !pause_.stood_still(now);
   agent.line = -1;
   agent.why = silent ? "its agent fell silent" : "its agent died";
   agent.back_by = silent ? now : after(now, kComesBackSeconds);
@@ -128,8 +127,8 @@ void AgentLines::send(int agent, std::string body) {
 }
 
 void AgentLines::beat(TimePoint now) {
-  const bool stood_still = last_beat_ && now > after(*last_beat_, kOwnPauseSeconds);
-  last_beat_ = now;
+  const bool stood_still = pause_.stood_still(now);
+  pause_.look(now);
   for (auto& [line, held] : lines_) {
     if (stood_still) held.silence.heard(now);
     post(line, agents_.at(held.agent).mailbox.notice(coordinator_heartbeat()));

@@ -72,7 +72,7 @@ class AgentLines {
   std::map<int, Agent> agents_;       // by number
   std::map<std::string, int> known_;  // agent_id -> number
   int next_agent_ = 0;
-  std::optional<TimePoint> last_beat_;
+  OwnPause pause_;  // between beats
 };
 
 }  // namespace coxswain::launcher

@@ -89,6 +89,8 @@ std::optional<std::string> CoordinatorLine::handle(const LineEvent& event) {
 
 void CoordinatorLine::tick() {
   const TimePoint now = clock_.now();
+  if (pause_.stood_still(now)) silence_.heard(now);
+  pause_.look(now);
   if (!open_) return;
   if (heartbeat_.due(now)) stream_->send(mailbox_.notice(agent_heartbeat()));
   if (silence_.too_long(now)) stream_->cancel();  // its reader then says that it ended

@@ -68,6 +68,7 @@ class CoordinatorLine {
   bool open_ = false, lost_ = false;
   Heartbeat heartbeat_;
   Silence silence_;
+  OwnPause pause_;  // between ticks
   std::jthread reader_, connector_;
 };
 

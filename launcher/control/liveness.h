@@ -2,6 +2,7 @@
 // Heartbeats between coordinator and agents: liveness of a process, separate from the progress of its work.
 // With these numbers a silent peer (half-open connection, stopped process) is found within 2.3 s; a dead one at once,
 // by the end of its connection. Threads: pure values.
+#include <optional>
 #include <string>
 
 #include "common/clock.h"
@@ -42,6 +43,20 @@ class Silence {
  private:
   double limit_;
   TimePoint last_;
+};
+
+// A process that gets no processor, or is stopped, hears nobody for so long, whoever spoke.
+inline constexpr double kOwnPauseSeconds = 1.0;
+
+/// Whether this process stood still: it looks more often than that. Then nobody else was silent.
+class OwnPause {
+ public:
+  /// Since the look before, until now.
+  [[nodiscard]] bool stood_still(TimePoint now) const { return last_ && now > after(*last_, kOwnPauseSeconds); }
+  void look(TimePoint now) { last_ = now; }
+
+ private:
+  std::optional<TimePoint> last_;
 };
 
 // A process that is stopped (SIGSTOP) at so many looks in a row answers nobody, and its peers wait for it. Looks are
