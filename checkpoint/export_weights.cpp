@@ -5,6 +5,7 @@
 #include <map>
 
 #include "checkpoint/reader.h"
+#include "checkpoint/safetensors_header.h"
 #include "common/bytes_io.h"
 
 namespace coxswain::checkpoint {
@@ -13,7 +14,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::int64_t kPartElements = std::int64_t{1} << 20;
-constexpr std::size_t kAlignment = 8;
 
 using Parameters = std::map<std::string, std::vector<std::int64_t>>;  // dims by name
 using File = std::vector<Parameters::const_iterator>;
@@ -59,11 +59,7 @@ std::string header_of(const File& file, const std::string& prefix) {
     tensors.emplace(parameter->first.substr(prefix.size()), std::move(entry));
     offset = end;
   }
-  std::string text = coxswain::to_text(Json(std::move(tensors)));
-  text.append((kAlignment - text.size() % kAlignment) % kAlignment, ' ');
-  std::string header;
-  for (std::size_t i = 0; i < sizeof(std::uint64_t); ++i) header += static_cast<char>(text.size() >> (8 * i) & 0xff);
-  return header + text;
+  return safetensors_header(std::move(tensors));
 }
 
 Result<void> write_parameter(NewFile& out, const Reader& reader, const std::string& name,

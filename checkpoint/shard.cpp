@@ -1,14 +1,12 @@
 #include "checkpoint/shard.h"
 
+#include "checkpoint/safetensors_header.h"
 #include "common/bytes_io.h"
 #include "common/ensure.h"
 
 namespace coxswain::checkpoint {
 namespace {
 
-constexpr std::size_t kAlignment = 8;
-
-/// Eight bytes of length, then the header, padded with spaces.
 std::string header_of(const std::vector<PieceState>& pieces) {
   JsonObject tensors;
   std::int64_t offset = 0;
@@ -28,11 +26,7 @@ std::string header_of(const std::vector<PieceState>& pieces) {
       offset = end;
     }
   }
-  std::string text = coxswain::to_text(Json(std::move(tensors)));
-  text.append((kAlignment - text.size() % kAlignment) % kAlignment, ' ');
-  std::string header;
-  for (std::size_t i = 0; i < sizeof(std::uint64_t); ++i) header += static_cast<char>(text.size() >> (8 * i) & 0xff);
-  return header + text;
+  return safetensors_header(std::move(tensors));
 }
 
 }  // namespace

@@ -12,6 +12,7 @@
 
 #include "common/hash.h"
 #include "common/thread_name.h"
+#include "proto/cancel_at.h"
 #include "proto/control.grpc.pb.h"
 
 namespace coxswain::proto {
@@ -47,32 +48,6 @@ std::string session_key(const std::string& key, Service service, const std::stri
 std::string frame_mac(const std::string& session, char direction, std::uint64_t sequence, const std::string& body) {
   return hmac_sha256_hex(session, std::string(1, direction) + std::to_string(sequence) + " " + body);
 }
-
-/// Cancels `context` when not dismissed by `deadline`.
-template <class Context>
-class CancelAt {
- public:
-  CancelAt(Context& context, TimePoint at)
-      : thread_([this, &context, at] {
-          std::unique_lock lock(mutex_);
-          if (!changed_.wait_until(lock, at, [this] { return dismissed_; })) context.TryCancel();
-        }) {}
-  CancelAt(const CancelAt&) = delete;
-  CancelAt& operator=(const CancelAt&) = delete;
-  ~CancelAt() {
-    {
-      const std::lock_guard lock(mutex_);
-      dismissed_ = true;
-    }
-    changed_.notify_one();
-  }
-
- private:
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  bool dismissed_ = false;
-  std::jthread thread_;
-};
 
 /// What both ends share: the queue with its writing thread, and the check of every frame.
 class FrameStream : public Stream {
@@ -208,7 +183,7 @@ class ClientStream final : public FrameStream {
     const std::string nonce = random_hex(16);
     context_.AddMetadata(kNonceKey, nonce);
     {
-      const CancelAt watch(context_, deadline.at);
+      const CancelAt watch([this] { context_.TryCancel(); }, deadline.at);
       if (service_ == Service::Coordinator) {
         coordinator_ = control::Coordinator::NewStub(channel_);
         stream_ = coordinator_->Join(&context_);
@@ -279,7 +254,8 @@ class ServerStream final : public FrameStream {
     const std::string key = job_key(options.secret, options.run_id);
     begin(session_key(key, options.service, std::string(nonce->second.data(), nonce->second.size()), own_nonce), 's',
           options.run_id);
-    const CancelAt watch(context_, Deadline::after(steady_clock(), Seconds(kAuthenticationSeconds)).at);
+    const CancelAt watch([this] { context_.TryCancel(); },
+                         Deadline::after(steady_clock(), Seconds(kAuthenticationSeconds)).at);
     first_ = FrameStream::receive();
     authenticated_ = first_.has_value();
     return authenticated_;

@@ -1,12 +1,10 @@
 #include "proto/file_exchange.h"
 
-#include <condition_variable>
 #include <fstream>
-#include <mutex>
 #include <optional>
-#include <thread>
 
 #include "common/bytes_io.h"
+#include "proto/cancel_at.h"
 #include "proto/control.pb.h"
 #include "proto/error_json.h"
 
@@ -95,31 +93,6 @@ Result<std::string> read_part(const fs::path& path, std::int64_t offset, std::in
   return data;
 }
 
-/// Ends the stream at the deadline, whatever it waits for.
-class CancelAt {
- public:
-  CancelAt(Stream& stream, TimePoint at)
-      : thread_([this, &stream, at] {
-          std::unique_lock lock(mutex_);
-          if (!changed_.wait_until(lock, at, [this] { return dismissed_; })) stream.cancel();
-        }) {}
-  CancelAt(const CancelAt&) = delete;
-  CancelAt& operator=(const CancelAt&) = delete;
-  ~CancelAt() {
-    {
-      const std::lock_guard lock(mutex_);
-      dismissed_ = true;
-    }
-    changed_.notify_one();
-  }
-
- private:
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  bool dismissed_ = false;
-  std::jthread thread_;
-};
-
 /// Requests in order, a few ahead of their answers.
 class Conversation {
  public:
@@ -184,7 +157,7 @@ void serve_files(Stream& stream) {
 
 Result<void> put_file(const fs::path& source, const FilePlace& to, const Secret& secret, Deadline deadline) {
   COX_TRY(const auto stream, connect(to.address, Service::Agent, secret, deadline));
-  const CancelAt watch(*stream, deadline.at);
+  const CancelAt watch([&stream] { stream->cancel(); }, deadline.at);
   Conversation conversation(*stream, to);
   const auto nothing = [](const std::string&) { return Result<void>(); };
   std::error_code code;
@@ -209,7 +182,7 @@ Result<void> put_file(const fs::path& source, const FilePlace& to, const Secret&
 Result<void> get_file(const FilePlace& from, Bytes size, const std::string& sha256, const fs::path& target,
                       const Secret& secret, Deadline deadline) {
   COX_TRY(const auto stream, connect(from.address, Service::Agent, secret, deadline));
-  const CancelAt watch(*stream, deadline.at);
+  const CancelAt watch([&stream] { stream->cancel(); }, deadline.at);
   Conversation conversation(*stream, from);
   const fs::path part = target.string() + "." + random_hex(4) + ".part";
   COX_TRY(NewFile file, NewFile::create(part));

@@ -25,8 +25,8 @@ void Coordinator::on_saved(int rank, std::string_view bytes, TimePoint now) {
                       {"step", progress.step},
                       {"rank", rank},
                       {"cause", proto::error_from_text(saved.copy_error_json()).message}});
-  auto complete = open_saves_.add(rank, static_cast<int>(ranks_.size()), progress, std::move(shard),
-                                 Seconds(saved.copy_seconds()));
+  auto complete =
+      open_saves_.add(rank, static_cast<int>(ranks_.size()), progress, std::move(shard), Seconds(saved.copy_seconds()));
   if (!complete) return;
   if (complete->error) {
     checkpoint_failed(progress.step, *complete->error);
@@ -102,7 +102,7 @@ void Coordinator::plan_next_save(TimePoint now) {
 std::string Coordinator::copies_go_to(int node) const {
   for (std::size_t further = 1; further < nodes_.size(); ++further) {
     const Node& other = nodes_[(static_cast<std::size_t>(node) + further) % nodes_.size()];
-    if (!other.gone) return other.files_address;
+    if (!other.gone && !other.files_address.empty()) return other.files_address;
   }
   return "";
 }
