@@ -231,10 +231,14 @@ Agent::Rank* Agent::find_rank(int number) {
   return nullptr;
 }
 
-void Agent::on_worker_report(int number, std::string_view body, TimePoint) {
+void Agent::on_worker_report(int number, int pid, std::string_view body, TimePoint) {
   Rank* rank = find_rank(number);
   control::WorkerReport report;
   if (rank == nullptr || !report.ParseFromArray(body.data(), static_cast<int>(body.size()))) return;
+  // What an earlier generation's worker of this number still had in its stream is none of this one's. Under mpirun a
+  // pid is known by the hello.
+  const bool known = rank->pid != 0 || !report.has_hello();
+  if (known && rank->pid != pid) return;
   if (report.has_hello()) {
     rank->stream_open = true;
     LocalDevice& device = setup_.devices.at(static_cast<std::size_t>(rank->local_device));
@@ -273,6 +277,7 @@ void Agent::on_worker_report(int number, std::string_view body, TimePoint) {
   if (report.has_finished()) rank->finished = true;
   control::AgentReport up;
   up.mutable_worker()->set_rank(number);
+  up.mutable_worker()->set_generation(generation_->number());
   *up.mutable_worker()->mutable_report() = std::move(report);
   to_coordinator_(up.SerializeAsString());
 }

@@ -42,7 +42,8 @@ class Agent {
                                   const std::string& cuda_note) const;
 
   void on_command(std::string_view body, TimePoint now);                  // AgentCommand
-  void on_worker_report(int rank, std::string_view body, TimePoint now);  // WorkerReport
+  /// A WorkerReport over the stream of the worker that said hello with `pid`.
+  void on_worker_report(int rank, int pid, std::string_view body, TimePoint now);
   /// The stream of the worker that said hello with `pid` ended.
   void on_worker_gone(int rank, int pid, TimePoint now);
   void on_process_exit(const ProcessExit& exit, TimePoint now);

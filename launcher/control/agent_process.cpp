@@ -29,7 +29,7 @@ namespace coxswain::launcher {
 namespace {
 
 struct FromWorker {
-  int rank = 0;
+  int rank = 0, pid = 0;
   std::string body;
 };
 struct WorkerGone {
@@ -72,8 +72,8 @@ void serve_worker(proto::Stream& stream, WorkerStreams& streams, EventQueue<Agen
   const int rank = report.hello().rank();
   const int pid = static_cast<int>(report.hello().pid());
   streams.add(rank, &stream);
-  events.push(FromWorker{rank, std::move(*first)});
-  while (auto body = stream.receive()) events.push(FromWorker{rank, std::move(*body)});
+  events.push(FromWorker{rank, pid, std::move(*first)});
+  while (auto body = stream.receive()) events.push(FromWorker{rank, pid, std::move(*body)});
   streams.remove(rank, &stream);
   events.push(WorkerGone{rank, pid});
 }
@@ -165,7 +165,7 @@ Result<ExitCode> run_agent_process(const AgentStart& start) {
           const auto command = line->handle(*from);
           if (command && !keeper.take(*command)) agent.on_command(*command, now);
         } else if (auto* report = std::get_if<FromWorker>(&*event)) {
-          agent.on_worker_report(report->rank, report->body, now);
+          agent.on_worker_report(report->rank, report->pid, report->body, now);
         } else if (auto* gone = std::get_if<WorkerGone>(&*event)) {
           agent.on_worker_gone(gone->rank, gone->pid, now);
         } else if (auto* exit = std::get_if<ProcessExit>(&*event)) {

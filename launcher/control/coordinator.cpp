@@ -52,7 +52,8 @@ std::vector<Decision> Coordinator::agent_report(int agent, std::string_view body
   if (found == nodes_.end()) return take();
   switch (report.kind_case()) {
     case control::AgentReport::kWorker:
-      on_worker(report.worker().rank(), report.worker().report().SerializeAsString(), now);
+      if (report.worker().generation() == generation_)
+        on_worker(report.worker().rank(), report.worker().report().SerializeAsString(), now);
       break;
     case control::AgentReport::kExit: on_exit(node, report.exit().SerializeAsString(), now); break;
     case control::AgentReport::kEnded: on_generation_ended(node, report.ended().generation(), now); break;

@@ -2,6 +2,7 @@
 
 #include <csignal>
 #include <fstream>
+#include <map>
 #include <set>
 
 #include "proto/control.pb.h"
@@ -73,18 +74,19 @@ class Bench {
     control::WorkerReport report;
     report.mutable_hello()->set_rank(rank);
     report.mutable_hello()->set_pid(pid);
-    agent_.on_worker_report(rank, report.SerializeAsString(), clock.now());
+    pids[rank] = pid;
+    agent_.on_worker_report(rank, pid, report.SerializeAsString(), clock.now());
   }
   void finished(int rank) {
     control::WorkerReport report;
     report.mutable_finished();
-    agent_.on_worker_report(rank, report.SerializeAsString(), clock.now());
+    agent_.on_worker_report(rank, pids[rank], report.SerializeAsString(), clock.now());
   }
   void failure(int rank, bool peer_lost) {
     control::WorkerReport report;
     report.mutable_failure()->set_error_json(proto::error_to_text({ErrorCode::Unavailable, "x", "", "", "", ""}));
     report.mutable_failure()->set_peer_lost(peer_lost);
-    agent_.on_worker_report(rank, report.SerializeAsString(), clock.now());
+    agent_.on_worker_report(rank, pids[rank], report.SerializeAsString(), clock.now());
   }
   void exits(int pid, bool signalled, int number) { agent_.on_process_exit({pid, signalled, number}, clock.now()); }
   void tick(double seconds) {
@@ -99,6 +101,8 @@ class Bench {
   std::vector<std::string> errors;
   std::vector<std::pair<int, control::WorkerCommand>> to_workers;
   std::vector<int> stop_signals;  // that it passed on
+  std::map<int, int> pids;  // by rank, of the last hello
+  std::vector<control::WorkerMessage> passed_on;
   int num_ended = 0;
   Agent& agent() { return agent_; }
 
@@ -126,6 +130,7 @@ class Bench {
     control::AgentReport report;
     REQUIRE(report.ParseFromString(body));
     if (report.has_exit()) exit_reports.push_back(report.exit());
+    if (report.has_worker()) passed_on.push_back(report.worker());
     if (report.has_ended()) ++num_ended;
     if (!report.error_json().empty()) errors.push_back(report.error_json());
     if (report.kind_case() == control::AgentReport::kStopSignal) stop_signals.push_back(report.stop_signal());
@@ -208,6 +213,21 @@ TEST_CASE("an exit waits shortly for the last words that are still on their way"
   bench.tick(0.4);
   REQUIRE(bench.exit_reports.size() == 2);
   CHECK_FALSE(bench.exit_reports[1].clean());  // exit 0 without having finished
+}
+
+TEST_CASE("what a worker of an earlier generation still had in its stream is not passed on", "[agent]") {
+  Bench bench;
+  bench.start(1);
+  bench.hello(2, 1000);
+  for (const int pid : {1000, 1001}) bench.exits(pid, true, SIGKILL);
+  CHECK(bench.num_ended == 1);
+  bench.start(2);
+  bench.failure(2, false);  // over the stream of 1000
+  CHECK(bench.passed_on.empty());
+  bench.hello(2, 1002);
+  bench.failure(2, false);
+  REQUIRE(bench.passed_on.size() == 1);
+  CHECK(bench.passed_on[0].generation() == 2);
 }
 
 TEST_CASE("a finished worker that exits 0 is clean", "[agent]") {

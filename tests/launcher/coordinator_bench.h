@@ -39,6 +39,7 @@ class Bench {
   void worker(int agent, int rank, const control::WorkerReport& worker_report) {
     control::AgentReport report;
     report.mutable_worker()->set_rank(rank);
+    report.mutable_worker()->set_generation(generation);
     *report.mutable_worker()->mutable_report() = worker_report;
     take(core_.agent_report(agent, report.SerializeAsString(), clock.now()));
   }

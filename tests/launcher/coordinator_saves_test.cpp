@@ -234,3 +234,18 @@ TEST_CASE("without an interval of the job, checkpoints come by what they cost", 
   bench.tick(148);
   CHECK(bench.sent_to(10, control::AgentCommand::kSave).size() == 3);
 }
+
+TEST_CASE("a report of an older generation that comes late counts for nothing", "[coordinator]") {
+  Bench bench(1, 30, true, 5, 3);
+  bench.train(1);
+  bench.fail_and_end(1, 0);
+  bench.recover("", 0);  // generation 2 begins
+  for (int rank : {0, 1}) bench.step(10, rank, 1);
+  CHECK(bench.rows.empty());
+  for (int rank : {0, 1}) bench.saved(10, rank, 1);
+  CHECK(bench.publications.empty());
+  bench.generation = 2;
+  for (int rank : {0, 1}) bench.step(10, rank, 1);
+  REQUIRE(bench.rows.size() == 1);
+  CHECK(bench.rows[0].generation == 2);
+}
