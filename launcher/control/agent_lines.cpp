@@ -67,6 +67,7 @@ std::optional<Input> AgentLines::greet(int line, std::string_view envelope, Time
     post(line, agent.mailbox.notice(taken_for_lost()));
     return std::nullopt;
   }
+  if (!pause_.looked()) pause_.look(now);
   agent.line = line;
   agent.back_by.reset();
   agent.expected = false;
@@ -103,7 +104,7 @@ void AgentLines::ended(int line, TimePoint now) {
   lines_.erase(found);
   Agent& agent = agents_.at(was.agent);
   if (agent.line != line) return;  // it has a newer one
-  // One that stood still as this process did cuts a connection that it hears nothing on: both went on, nobody was lost.
+  // Who was not heard while this process stood still may have hung up for that, and comes back.
   const bool silent = was.silence.too_long(now) && !pause_.stood_still(now);
   agent.line = -1;
   agent.why = silent ? "its agent fell silent" : "its agent died";
@@ -111,7 +112,7 @@ void AgentLines::ended(int line, TimePoint now) {
 }
 
 void AgentLines::took(const Input& input) {
-  if (input.kind == InputKind::AgentGone) agents_[input.agent].gone = true;
+  if (input.kind == InputKind::AgentGone) took_gone(agents_[input.agent]);
   if (input.kind != InputKind::AgentReport) return;
   if (input.number > 0) return took_report(input.agent, input.number);
   control::AgentReport report;
@@ -121,16 +122,29 @@ void AgentLines::took(const Input& input) {
   next_agent_ = std::max(next_agent_, input.agent + 1);
 }
 
+/// One that came back just after it was given up is told so, as it would be on the next connection.
+void AgentLines::took_gone(Agent& agent) {
+  agent.gone = true;
+  agent.back_by.reset();
+  if (agent.line < 0) return;
+  post(agent.line, agent.mailbox.notice(taken_for_lost()));
+  lines_.erase(agent.line);
+  agent.line = -1;
+}
+
 void AgentLines::send(int agent, std::string body) {
   agents_[agent].mailbox.add(std::move(body));
   post_all(agent);
 }
 
 void AgentLines::beat(TimePoint now) {
-  const bool stood_still = pause_.stood_still(now);
+  const bool paused = pause_.stood_still(now);
   pause_.look(now);
+  for (auto& [number, agent] : agents_) {
+    if (paused && agent.back_by) agent.back_by = std::max(*agent.back_by, after(now, kComesBackSeconds));
+  }
   for (auto& [line, held] : lines_) {
-    if (stood_still) held.silence.heard(now);
+    if (paused) held.silence.heard(now);
     post(line, agents_.at(held.agent).mailbox.notice(coordinator_heartbeat()));
     if (!held.silence.too_long(now)) continue;
     const std::lock_guard lock(mutex_);

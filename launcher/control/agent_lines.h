@@ -62,6 +62,7 @@ class AgentLines {
   };
   std::optional<Input> greet(int line, std::string_view envelope, TimePoint now);
   void took_report(int number, std::uint64_t report);
+  void took_gone(Agent& agent);
   void post(int line, std::string envelope);
   void post_all(int number);
 

@@ -54,6 +54,7 @@ class OwnPause {
   /// Since the look before, until now.
   [[nodiscard]] bool stood_still(TimePoint now) const { return last_ && now > after(*last_, kOwnPauseSeconds); }
   void look(TimePoint now) { last_ = now; }
+  [[nodiscard]] bool looked() const { return last_.has_value(); }
 
  private:
   std::optional<TimePoint> last_;
