@@ -16,11 +16,14 @@ namespace {
 constexpr double kKillSeconds = 0.6;
 // Ranks that finished the last step end by themselves.
 constexpr double kGoodbyeSeconds = 10;
+// A generation that another one follows may take longer to go: what is left of it would meet the next. A node that was
+// lost while this process was away counts as lost after kAgentsBackSeconds, or later if it then stood still for a while.
+constexpr double kStoppedSeconds = 2 * kAgentsBackSeconds;
 // A compute action that runs longer makes no progress: so many times what the longest one is predicted to take, and
 // never so short that the first actions of a process, or a machine that is busy, look like it.
 constexpr double kHungFactor = 10, kLeastHungSeconds = 30;
 // What agents kept while the coordinator was away comes within this.
-constexpr double kAgentsBackSeconds = 3;
+constexpr double kKeptSeconds = 3;
 
 Json skip_event(const StepRow& row) {
   JsonObject event{{"type", "step_skipped"}, {"step", row.step}};
@@ -49,7 +52,8 @@ std::vector<Decision> Coordinator::agent_report(int agent, std::string_view body
     if (found == nodes_.end()) join(agent, report.hello().SerializeAsString(), now);
     return take();
   }
-  if (found == nodes_.end()) return take();
+  // A node that was taken for lost has no part in what goes on without it.
+  if (found == nodes_.end() || found->gone) return take();
   switch (report.kind_case()) {
     case control::AgentReport::kWorker:
       if (report.worker().generation() == generation_)
@@ -278,8 +282,7 @@ void Coordinator::stop_everything(double grace_seconds, TimePoint now, Phase the
   for (const Node& node : nodes_) {
     if (node.running && !node.gone) decisions_.emplace_back(SendCommand{node.agent, command.SerializeAsString()});
   }
-  // A generation that another one follows may take longer to go: what is left of it would meet the next.
-  end_by_ = after(now, grace_seconds + (then == Phase::Stopping ? kGoodbyeSeconds : kKillSeconds));
+  end_by_ = after(now, grace_seconds + (then == Phase::Stopping ? kStoppedSeconds : kKillSeconds));
   finish_if_done(now);
 }
 
@@ -409,7 +412,7 @@ void Coordinator::request_stop(int signal, TimePoint now) {
 
 std::vector<Decision> Coordinator::restarted(TimePoint now) {
   record(JsonObject{{"type", "coordinator_restarted"}, {"generation", generation_}, {"step", last_step_}});
-  const TimePoint patient = after(now, kAgentsBackSeconds);
+  const TimePoint patient = after(now, phase_ == Phase::Stopping ? kStoppedSeconds : kKeptSeconds);
   for (std::optional<TimePoint>* limit : {&suspect_until_, &end_by_, &stop_by_}) {
     if (*limit) *limit = std::max(**limit, patient);
   }

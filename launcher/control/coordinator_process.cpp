@@ -36,8 +36,6 @@ constexpr int kMostStepReports = 4096;
 constexpr double kGoodbyeSeconds = 1.0;
 // A plan after a loss is for at least so long, however few steps are left.
 constexpr double kLeastHorizonSeconds = 60;
-// Agents come back to a coordinator that was restarted; who does not is lost.
-constexpr double kBackSeconds = 10.0;
 
 struct FromLine {
   int line = 0;
@@ -154,7 +152,7 @@ class CoordinatorProcess {
     for (const Input& input : before) apply(input);
     restored_ = true;
     const TimePoint now = clock_.now();
-    lines_.expect_back(Deadline::after(clock_, Seconds(kBackSeconds)).at);
+    lines_.expect_back(Deadline::after(clock_, Seconds(kAgentsBackSeconds)).at);
     inputs_.push_back(told(InputKind::Restarted, now));
     return {};
   }
@@ -428,7 +426,7 @@ class CoordinatorProcess {
   }
 
   void say_goodbye() {
-    const Deadline by = Deadline::after(clock_, Seconds(restored_ ? kBackSeconds : kGoodbyeSeconds));
+    const Deadline by = Deadline::after(clock_, Seconds(restored_ ? kAgentsBackSeconds : kGoodbyeSeconds));
     while (!lines_.all_hung_up() && !by.passed(clock_)) {
       auto event = events_.pop(Deadline::after(clock_, Seconds(0.02)).at);
       if (!event) continue;

@@ -13,6 +13,8 @@ namespace coxswain::launcher {
 inline constexpr double kHeartbeatSeconds = 0.3;
 inline constexpr double kSilenceSeconds = 2.0;
 inline constexpr double kTickSeconds = 0.1;
+// Agents come back to a coordinator that was restarted; who does not is lost.
+inline constexpr double kAgentsBackSeconds = 10.0;
 
 [[nodiscard]] inline TimePoint after(TimePoint now, double seconds) {
   return now + std::chrono::duration_cast<TimePoint::duration>(std::chrono::duration<double>(seconds));

@@ -143,6 +143,7 @@ class Bench {
     clock.advance(Seconds(seconds));
     take(core_.tick(clock.now()));
   }
+  void restart() { take(core_.restarted(clock.now())); }
   void stop(int signal) { take(core_.stop_requested(signal, clock.now())); }
 
   /// Agents 10, 11, ... with two devices each, measured, and a plan over all of them.

@@ -123,3 +123,35 @@ TEST_CASE("where no plan is left the loss of the node is told, with the reason",
   REQUIRE(bench.result->error->details.size() == 1);
   CHECK(bench.result->error->details[0].message == "nothing fits");
 }
+
+TEST_CASE("what a node that was taken for lost still says counts for nothing", "[coordinator]") {
+  Bench bench(2, 30, true, 10, 3);
+  bench.train(2);
+  bench.gone(11);
+  bench.ended(10);
+  bench.recover("", 0);
+  bench.choose(bench.ranks_on(0));
+  bench.generation = 2;
+  control::AgentReport report;
+  report.set_error_json(proto::error_to_text({ErrorCode::FailedPrecondition, "no more processes", "", "", "", ""}));
+  CHECK(bench.core().agent_report(11, report.SerializeAsString(), bench.clock.now()).empty());
+  for (int rank = 0; rank < 2; ++rank) bench.step(11, rank, 1);
+  CHECK(bench.rows.empty());
+  for (int rank = 0; rank < 2; ++rank) bench.step(10, rank, 1);
+  CHECK(bench.rows.size() == 1);
+}
+
+TEST_CASE("a coordinator that was killed in a recovery waits until a node that is lost too counts as such",
+          "[coordinator]") {
+  Bench bench(2, 30, true, 10, 3);
+  bench.train(2);
+  bench.exit(10, 0, "signal 9", false);
+  bench.ended(10);
+  bench.clock.advance(Seconds(8));
+  bench.restart();  // node 1 died meanwhile: that is known 10 s later
+  bench.tick(9.9);
+  CHECK_FALSE(bench.result);
+  bench.gone(11);
+  bench.recover("", 0);
+  CHECK(bench.asked_for_plan);
+}
