@@ -266,7 +266,7 @@ void Agent::on_worker_report(int number, int pid, std::string_view body, TimePoi
       if (const int wanted = std::atoi(threads->second.c_str()); wanted > 0) assignment.set_threads(wanted);
     }
     assignment.set_cuda_ordinal(device.request.kind == cluster::DeviceKind::Cuda ? device.request.index : -1);
-    *assignment.mutable_nodes() = generation_->start.nodes();
+    for (const int node : generation_->start.rank_nodes()) assignment.add_nodes(std::to_string(node));
     to_worker_(number, command.SerializeAsString());
     return;
   }

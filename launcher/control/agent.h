@@ -41,7 +41,7 @@ class Agent {
   [[nodiscard]] std::string hello(int node_rank, const std::string& host, double cores, Bytes memory,
                                   const std::string& cuda_note) const;
 
-  void on_command(std::string_view body, TimePoint now);                  // AgentCommand
+  void on_command(std::string_view body, TimePoint now);  // AgentCommand
   /// A WorkerReport over the stream of the worker that said hello with `pid`.
   void on_worker_report(int rank, int pid, std::string_view body, TimePoint now);
   /// The stream of the worker that said hello with `pid` ended.

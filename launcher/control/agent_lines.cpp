@@ -1,6 +1,7 @@
 #include "launcher/control/agent_lines.h"
 
 #include <algorithm>
+#include <memory>
 
 #include "common/exit_code.h"
 #include "proto/control.pb.h"
@@ -109,6 +110,7 @@ void AgentLines::ended(int line, TimePoint now) {
   agent.line = -1;
   agent.why = silent ? "its agent fell silent" : "its agent died";
   agent.back_by = silent ? now : after(now, kComesBackSeconds);
+  look_at_ = std::min(look_at_, *agent.back_by);
 }
 
 void AgentLines::took(const Input& input) {
@@ -132,17 +134,21 @@ void AgentLines::took_gone(Agent& agent) {
   agent.line = -1;
 }
 
-void AgentLines::send(int agent, std::string body) {
-  agents_[agent].mailbox.add(std::move(body));
-  post_all(agent);
+void AgentLines::send(const std::vector<int>& agents, std::string body) {
+  const auto shared = std::make_shared<const std::string>(std::move(body));
+  for (const int agent : agents) {
+    agents_[agent].mailbox.add(shared);
+    post_all(agent);
+  }
 }
 
 void AgentLines::beat(TimePoint now) {
   const bool paused = pause_.stood_still(now);
   pause_.look(now);
-  for (auto& [number, agent] : agents_) {
-    if (paused && agent.back_by) agent.back_by = std::max(*agent.back_by, after(now, kComesBackSeconds));
-  }
+  if (paused)
+    for (auto& [number, agent] : agents_) {
+      if (agent.back_by) agent.back_by = std::max(*agent.back_by, after(now, kComesBackSeconds));
+    }
   for (auto& [line, held] : lines_) {
     if (paused) held.silence.heard(now);
     post(line, agents_.at(held.agent).mailbox.notice(coordinator_heartbeat()));
@@ -159,12 +165,19 @@ void AgentLines::expect_back(TimePoint at) {
     agent.expected = true;
     agent.why = "its agent did not come back after the coordinator did";
   }
+  look_at_ = std::min(look_at_, at);
 }
 
 std::vector<Input> AgentLines::not_back(TimePoint now) {
   std::vector<Input> inputs;
+  if (now < look_at_) return inputs;  // asked for after each message
+  look_at_ = TimePoint::max();
   for (auto& [number, agent] : agents_) {
-    if (!agent.back_by || now < *agent.back_by) continue;
+    if (!agent.back_by) continue;
+    if (now < *agent.back_by) {
+      look_at_ = std::min(look_at_, *agent.back_by);
+      continue;
+    }
     agent.back_by.reset();
     inputs.push_back({InputKind::AgentGone, now, number, 0, 0, agent.why});
   }

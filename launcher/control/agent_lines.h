@@ -29,8 +29,8 @@ class AgentLines {
   void ended(int line, TimePoint now);
   /// `input` is safe: the agent need not send it again. Also how agents are known after a restart.
   void took(const Input& input);
-  /// Kept until the agent took it.
-  void send(int agent, std::string body);
+  /// Kept, once for all, until each of the agents took it.
+  void send(const std::vector<int>& agents, std::string body);
   /// To all; connections that are silent are cut. Call every kHeartbeatSeconds: a longer pause is this process's own,
   /// in which nobody was silent.
   void beat(TimePoint now);
@@ -73,7 +73,8 @@ class AgentLines {
   std::map<int, Agent> agents_;       // by number
   std::map<std::string, int> known_;  // agent_id -> number
   int next_agent_ = 0;
-  OwnPause pause_;  // between beats
+  TimePoint look_at_ = TimePoint::max();  // at agents that are away: none has to be back sooner
+  OwnPause pause_;                        // between beats
 };
 
 }  // namespace coxswain::launcher

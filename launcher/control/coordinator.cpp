@@ -17,7 +17,8 @@ constexpr double kKillSeconds = 0.6;
 // Ranks that finished the last step end by themselves.
 constexpr double kGoodbyeSeconds = 10;
 // A generation that another one follows may take longer to go: what is left of it would meet the next. A node that was
-// lost while this process was away counts as lost after kAgentsBackSeconds, or later if it then stood still for a while.
+// lost while this process was away counts as lost after kAgentsBackSeconds, or later if it then stood still for a
+// while.
 constexpr double kStoppedSeconds = 2 * kAgentsBackSeconds;
 // A compute action that runs longer makes no progress: so many times what the longest one is predicted to take, and
 // never so short that the first actions of a process, or a machine that is busy, look like it.
@@ -46,14 +47,13 @@ std::vector<Decision> Coordinator::take() { return std::exchange(decisions_, {})
 std::vector<Decision> Coordinator::agent_report(int agent, std::string_view body, TimePoint now) {
   control::AgentReport report;
   if (!report.ParseFromArray(body.data(), static_cast<int>(body.size()))) return take();
-  const auto found = std::find_if(nodes_.begin(), nodes_.end(), [&](const Node& node) { return node.agent == agent; });
-  const int node = static_cast<int>(found - nodes_.begin());
+  const int node = node_of(agent);
   if (report.has_hello()) {
-    if (found == nodes_.end()) join(agent, report.hello().SerializeAsString(), now);
+    if (node < 0) join(agent, report.hello().SerializeAsString(), now);
     return take();
   }
   // A node that was taken for lost has no part in what goes on without it.
-  if (found == nodes_.end() || found->gone) return take();
+  if (node < 0 || nodes_[static_cast<std::size_t>(node)].gone) return take();
   switch (report.kind_case()) {
     case control::AgentReport::kWorker:
       if (report.worker().generation() == generation_)
@@ -106,6 +106,7 @@ void Coordinator::join(int agent, std::string_view hello_bytes, TimePoint now) {
   node.host = hello.host();
   node.files_address = hello.files_address();
   node.hello = std::string(hello_bytes);
+  places_[agent] = static_cast<int>(nodes_.size());
   nodes_.push_back(std::move(node));
   if (static_cast<int>(nodes_.size()) < settings_.num_nodes) return;
 
@@ -124,12 +125,23 @@ void Coordinator::join(int agent, std::string_view hello_bytes, TimePoint now) {
     ordered[gap] = joined;
   }
   nodes_ = std::move(ordered);
+  number_places();
   for (std::size_t i = 0; i < nodes_.size(); ++i) {
     record(JsonObject{{"type", "node_joined"}, {"node", static_cast<int>(i)}, {"host", nodes_[i].host}});
     measurements_.nodes.push_back(
         {nodes_[i].agent, nodes_[i].host, "node " + std::to_string(i) + " (" + nodes_[i].host + ")", nodes_[i].hello});
   }
   start_measuring(now);
+}
+
+void Coordinator::number_places() {
+  places_.clear();
+  for (std::size_t i = 0; i < nodes_.size(); ++i) places_[nodes_[i].agent] = static_cast<int>(i);
+}
+
+int Coordinator::node_of(int agent) const {
+  const auto found = places_.find(agent);
+  return found == places_.end() ? -1 : found->second;
 }
 
 void Coordinator::start_measuring(TimePoint now) {
@@ -158,7 +170,9 @@ void Coordinator::start_generation(const std::string& work_bytes, const std::vec
                                    const std::string& plan_json, TimePoint) {
   bindings_ = ranks;
   ranks_.assign(ranks.size(), Rank{});
-  control::StartGeneration common;
+  num_ready_ = num_finished_ = num_running_ = 0;
+  control::AgentCommand to_all;
+  control::StartGeneration& common = *to_all.mutable_start();
   common.mutable_work()->ParseFromString(work_bytes);
   common.mutable_work()->set_generation(generation_);
   common.mutable_work()->set_run_id(settings_.run_id);
@@ -169,23 +183,23 @@ void Coordinator::start_generation(const std::string& work_bytes, const std::vec
   for (const auto& [name, value] : settings_.environment) (*common.mutable_environment())[name] = value;
   common.set_master_addr(settings_.master_addr);
   common.set_num_nodes(static_cast<int>(nodes_.size()));
-  for (const RankBinding& binding : ranks)
-    common.add_nodes(measurements_.nodes[static_cast<std::size_t>(binding.node)].name);
+  std::vector<control::AgentCommand> commands(nodes_.size());
+  for (std::size_t r = 0; r < ranks.size(); ++r) {
+    common.add_rank_nodes(ranks[r].node);
+    auto& placement = *commands[static_cast<std::size_t>(ranks[r].node)].mutable_start()->add_ranks();
+    placement.set_rank(static_cast<int>(r));
+    placement.set_local_device(ranks[r].local_device);
+    placement.set_device_class(ranks[r].device_class);
+  }
+  // Serialised messages one behind the other are one: what all have in common is written once.
+  const std::string common_bytes = to_all.SerializeAsString();
   for (std::size_t n = 0; n < nodes_.size(); ++n) {
-    control::AgentCommand command;
-    auto& start = *command.mutable_start();
-    start = common;
-    start.set_node_rank(static_cast<int>(n));
-    start.set_copy_to(copies_go_to(static_cast<int>(n)));
-    for (std::size_t r = 0; r < ranks.size(); ++r) {
-      if (ranks[r].node != static_cast<int>(n)) continue;
-      auto& placement = *start.add_ranks();
-      placement.set_rank(static_cast<int>(r));
-      placement.set_local_device(ranks[r].local_device);
-      placement.set_device_class(ranks[r].device_class);
-    }
-    nodes_[n].running = start.ranks_size() > 0;
-    if (nodes_[n].running) decisions_.emplace_back(SendCommand{nodes_[n].agent, command.SerializeAsString()});
+    nodes_[n].running = commands[n].start().ranks_size() > 0;
+    if (!nodes_[n].running) continue;
+    ++num_running_;
+    commands[n].mutable_start()->set_node_rank(static_cast<int>(n));
+    commands[n].mutable_start()->set_copy_to(copies_go_to(static_cast<int>(n)));
+    decisions_.emplace_back(SendCommand{nodes_[n].agent, common_bytes + commands[n].SerializeAsString()});
   }
 }
 
@@ -200,8 +214,8 @@ void Coordinator::on_worker(int number, std::string_view body, TimePoint now) {
   switch (report.kind_case()) {
     case control::WorkerReport::kReady: {
       rank.address = report.ready();
-      rank.ready = true;
-      if (!std::all_of(ranks_.begin(), ranks_.end(), [](const Rank& r) { return r.ready; })) return;
+      if (!std::exchange(rank.ready, true)) ++num_ready_;
+      if (num_ready_ < ranks_.size()) return;
       control::AgentCommand command;
       command.mutable_addresses()->set_generation(generation_);
       for (const Rank& r : ranks_) command.mutable_addresses()->add_addresses(r.address);
@@ -218,9 +232,8 @@ void Coordinator::on_worker(int number, std::string_view body, TimePoint now) {
     case control::WorkerReport::kMeasured: measurements_.reports[index] = report.measured().SerializeAsString(); break;
     case control::WorkerReport::kChecked: measurements_.reports[index] = report.checked().SerializeAsString(); break;
     case control::WorkerReport::kFinished:
-      rank.finished = true;
-      if (std::all_of(ranks_.begin(), ranks_.end(), [](const Rank& r) { return r.finished; }))
-        end_by_ = after(now, kGoodbyeSeconds);
+      if (!std::exchange(rank.finished, true)) ++num_finished_;
+      if (num_finished_ == ranks_.size()) end_by_ = after(now, kGoodbyeSeconds);
       break;
     case control::WorkerReport::kFailure: {
       Failure failure;
@@ -279,21 +292,28 @@ void Coordinator::stop_everything(double grace_seconds, TimePoint now, Phase the
   control::AgentCommand command;
   command.mutable_stop()->set_generation(generation_);
   command.mutable_stop()->set_grace_seconds(grace_seconds);
+  SendToAll send{{}, command.SerializeAsString()};
   for (const Node& node : nodes_) {
-    if (node.running && !node.gone) decisions_.emplace_back(SendCommand{node.agent, command.SerializeAsString()});
+    if (node.running) send.agents.push_back(node.agent);
   }
+  if (!send.agents.empty()) decisions_.emplace_back(std::move(send));
   end_by_ = after(now, grace_seconds + (then == Phase::Stopping ? kStoppedSeconds : kKillSeconds));
   finish_if_done(now);
 }
 
 void Coordinator::on_generation_ended(int node, int generation, TimePoint now) {
   if (generation != generation_) return;
-  nodes_[static_cast<std::size_t>(node)].running = false;
+  let_go(nodes_[static_cast<std::size_t>(node)]);
   finish_if_done(now);
 }
 
+/// It has no rank of the generation any more, or is not waited for.
+void Coordinator::let_go(Node& node) {
+  if (std::exchange(node.running, false)) --num_running_;
+}
+
 void Coordinator::finish_if_done(TimePoint now) {
-  if (std::any_of(nodes_.begin(), nodes_.end(), [](const Node& node) { return node.running && !node.gone; })) return;
+  if (num_running_ > 0) return;
   if (phase_ == Phase::Measuring) {
     if (suspected_) return;
     start_planning();
@@ -365,14 +385,16 @@ std::vector<Decision> Coordinator::run_failed(Error error, TimePoint now) {
 }
 
 std::vector<Decision> Coordinator::agent_gone(int agent, std::string_view why, TimePoint now) {
-  const auto found = std::find_if(nodes_.begin(), nodes_.end(), [&](const Node& node) { return node.agent == agent; });
-  if (found == nodes_.end()) return take();
+  const int place = node_of(agent);
+  if (place < 0) return take();
   if (phase_ == Phase::Joining) {
-    nodes_.erase(found);
+    nodes_.erase(nodes_.begin() + place);
+    number_places();
     return take();
   }
-  found->gone = true;
-  lost_nodes_.push_back(static_cast<int>(found - nodes_.begin()));
+  nodes_[static_cast<std::size_t>(place)].gone = true;
+  let_go(nodes_[static_cast<std::size_t>(place)]);
+  lost_nodes_.push_back(place);
   if (phase_ == Phase::Ending) {
     finish_if_done(now);
     return take();
@@ -489,9 +511,11 @@ void Coordinator::end_run(TimePoint) {
 }
 
 void Coordinator::send_to_all(const std::string& body) {
+  SendToAll send{{}, body};
   for (const Node& node : nodes_) {
-    if (!node.gone) decisions_.emplace_back(SendCommand{node.agent, body});
+    if (!node.gone) send.agents.push_back(node.agent);
   }
+  decisions_.emplace_back(std::move(send));
 }
 
 RunPosition Coordinator::position() const {

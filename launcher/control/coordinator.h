@@ -48,6 +48,11 @@ struct SendCommand {
   int agent = 0;
   std::string body;
 };
+/// Sends `body` to each of them.
+struct SendToAll {
+  std::vector<int> agents;
+  std::string body;
+};
 /// Measuring is done, nodes are lost that the plan needs, or some are back that it does not have: choose a plan from
 /// `measurements` without `lost_nodes` (in another thread), then call plan_chosen or plan_failed.
 struct ChoosePlan {};
@@ -83,8 +88,8 @@ struct RunEnded {
   std::optional<Error> error;
   int signal = 0;  // stopped on request by this signal
 };
-using Decision =
-    std::variant<SendCommand, ChoosePlan, RecordEvent, RecordStep, PublishCheckpoint, FindCheckpoint, RunEnded>;
+using Decision = std::variant<SendCommand, SendToAll, ChoosePlan, RecordEvent, RecordStep, PublishCheckpoint,
+                              FindCheckpoint, RunEnded>;
 
 /// What is known of a node once its agent joined.
 struct NodeView {
@@ -161,6 +166,7 @@ class Coordinator {
   }
   /// How many plans became the run's.
   [[nodiscard]] int plans_taken() const { return plans_taken_; }
+  [[nodiscard]] int num_ranks() const { return static_cast<int>(bindings_.size()); }
   /// 0 while measuring.
   [[nodiscard]] int generation() const { return generation_; }
   /// Known once measuring began.
@@ -172,6 +178,8 @@ class Coordinator {
   enum class Phase { Joining, Measuring, Planning, Training, Stopping, Recovering, Replanning, Ending, Ended };
   struct Rank;
   struct Node;
+  [[nodiscard]] int node_of(int agent) const;  // -1: none
+  void number_places();
   void join(int agent, std::string_view hello, TimePoint now);
   [[nodiscard]] std::optional<std::size_t> returning_node(std::string_view hello) const;
   void take_back(std::size_t node, int agent, std::string_view hello);
@@ -185,6 +193,7 @@ class Coordinator {
   void on_worker(int rank, std::string_view report, TimePoint now);
   void on_exit(int node, std::string_view exit, TimePoint now);
   void on_generation_ended(int node, int generation, TimePoint now);
+  void let_go(Node& node);
   void on_step(int rank, std::string_view step, TimePoint now);
   void on_saved(int rank, std::string_view saved, TimePoint now);
   void on_stored(int node, std::string_view stored, TimePoint now);
@@ -232,7 +241,10 @@ class Coordinator {
   int generation_ = 0;
   std::string backend_;
   std::vector<Node> nodes_;
+  std::map<int, int> places_;  // in nodes_, by agent
   std::vector<Rank> ranks_;
+  std::size_t num_ready_ = 0, num_finished_ = 0;  // ranks
+  int num_running_ = 0;                           // nodes
   std::vector<RankBinding> bindings_;
   Measurements measurements_;
   std::optional<Failure> suspected_, failure_;

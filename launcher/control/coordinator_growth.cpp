@@ -42,7 +42,8 @@ void Coordinator::take_back(std::size_t number, int agent, std::string_view hell
   node.agent = agent;
   node.hello = std::string(hello);
   node.files_address = parse_hello(hello).files_address();
-  node.gone = node.running = false;
+  node.gone = false;
+  number_places();
   measurements_.nodes[number].agent = agent;
   measurements_.nodes[number].hello = node.hello;
   std::erase(lost_nodes_, static_cast<int>(number));

@@ -31,7 +31,7 @@ namespace {
 // Written to the journal together.
 constexpr int kMostInputs = 256;
 // Then those of finished steps give way to one that stands for them.
-constexpr int kMostStepReports = 4096;
+constexpr int kMostStepReports = 4096, kMostStepsPerRank = 4;  // the larger
 // Agents take their last command and hang up; who does not is cut off.
 constexpr double kGoodbyeSeconds = 1.0;
 // A plan after a loss is for at least so long, however few steps are left.
@@ -191,7 +191,8 @@ class CoordinatorProcess {
       apply(input);
       if (input.step > 0) ++step_reports_;
     }
-    if (step_reports_ >= kMostStepReports && core_.undisturbed()) drop_steps();
+    const int most = std::max(kMostStepReports, kMostStepsPerRank * core_.num_ranks());
+    if (step_reports_ >= most && core_.undisturbed()) drop_steps();
     if (auto error = output_.take_disk_error(); error && !disk_failed_) {
       disk_failed_ = true;
       fail(*error);
@@ -324,7 +325,9 @@ class CoordinatorProcess {
   void carry_out(std::vector<Decision> decisions) {
     for (Decision& decision : decisions) {
       if (auto* send = std::get_if<SendCommand>(&decision)) {
-        lines_.send(send->agent, std::move(send->body));
+        lines_.send({send->agent}, std::move(send->body));
+      } else if (auto* to_all = std::get_if<SendToAll>(&decision)) {
+        lines_.send(to_all->agents, std::move(to_all->body));
       } else if (std::holds_alternative<ChoosePlan>(decision)) {
         choosing_ = true;
         if (working_) begin_choosing();
@@ -367,7 +370,7 @@ class CoordinatorProcess {
     command.mutable_store()->set_directory(start_.checkpoint_directory.string());
     command.mutable_store()->set_manifest(to_text(manifest_of(complete)));
     command.mutable_store()->set_keep(job_->checkpoint.keep);
-    for (const int agent : complete.agents) lines_.send(agent, command.SerializeAsString());
+    lines_.send(complete.agents, command.SerializeAsString());
   }
 
   /// A disk may take seconds; one after the other, since ranks write them in that order.

@@ -9,6 +9,7 @@
 
 namespace coxswain::launcher {
 
+// How many are what they are is counted: a report may not cost a look at all of them.
 struct Coordinator::Rank {
   std::string address;
   bool ready = false, finished = false;

@@ -20,13 +20,11 @@ std::string envelope(std::uint64_t number, std::uint64_t taken, std::string_view
 
 }  // namespace
 
-void Mailbox::add(std::string body) { kept_.push_back(std::move(body)); }
-
 std::optional<std::string> Mailbox::next() {
   const std::uint64_t offset = sent_ - taken_by_other_;
   if (offset >= kept_.size() || offset >= kMostUnanswered) return std::nullopt;
   ++sent_;
-  return envelope(sent_, taken_here_, kept_[offset]);
+  return envelope(sent_, taken_here_, *kept_[offset]);
 }
 
 std::string Mailbox::notice(std::string_view body) const { return envelope(0, taken_here_, body); }

@@ -4,6 +4,7 @@
 // Between agent and coordinator, either of which may be away. Threads: one.
 #include <cstdint>
 #include <deque>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -12,8 +13,9 @@ namespace coxswain::launcher {
 
 class Mailbox {
  public:
-  /// A message to be delivered.
-  void add(std::string body);
+  /// A message to be delivered; `body` may lie in other mailboxes too.
+  void add(std::shared_ptr<const std::string> body) { kept_.push_back(std::move(body)); }
+  void add(std::string body) { add(std::make_shared<const std::string>(std::move(body))); }
   /// The next envelope for the connection that is; nullopt: all are sent, or the other side has many to answer.
   std::optional<std::string> next();
   /// There is a new connection: what the other side did not take is sent again.
@@ -34,7 +36,7 @@ class Mailbox {
   [[nodiscard]] std::size_t waiting() const { return kept_.size(); }
 
  private:
-  std::deque<std::string> kept_;  // from number taken_by_other_ + 1 on
+  std::deque<std::shared_ptr<const std::string>> kept_;  // from number taken_by_other_ + 1 on
   std::uint64_t taken_by_other_ = 0, sent_ = 0, taken_here_ = 0;
 };
 

@@ -1,6 +1,5 @@
 #include "launcher/control/open_saves.h"
 
-#include <algorithm>
 #include <utility>
 
 namespace coxswain::launcher {
@@ -11,13 +10,13 @@ std::optional<CompleteSave> OpenSaves::add(int rank, int num_ranks, const checkp
   save.shards.resize(static_cast<std::size_t>(num_ranks));
   save.told.resize(static_cast<std::size_t>(num_ranks), 0);
   const auto index = static_cast<std::size_t>(rank);
-  save.told[index] = 1;
+  if (std::exchange(save.told[index], 1) == 0) ++save.num_told;
   save.copy = std::max(save.copy, copy);
   if (shard)
     save.shards[index] = std::move(*shard);
   else if (!save.error)
     save.error = shard.error();
-  if (std::find(save.told.begin(), save.told.end(), 0) != save.told.end()) return std::nullopt;
+  if (save.num_told < save.told.size()) return std::nullopt;
   CompleteSave complete{progress, {}, save.error};
   for (auto& written : save.shards)
     if (written) complete.shards.push_back(std::move(*written));

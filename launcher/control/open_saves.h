@@ -36,6 +36,7 @@ class OpenSaves {
   struct Save {
     std::vector<std::optional<checkpoint::Shard>> shards;  // by rank
     std::vector<char> told;
+    std::size_t num_told = 0;
     std::optional<Error> error;
     Seconds copy{0};
   };

@@ -29,16 +29,18 @@ void add_not_finite(StepRow& row, int rank, const control::StepReport& report) {
 void OpenSteps::add(int rank, int num_ranks, std::string_view bytes) {
   control::StepReport report;
   report.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()));
-  auto& reports = reports_[report.step()];
-  reports.resize(static_cast<std::size_t>(num_ranks));
-  reports[static_cast<std::size_t>(rank)] = std::string(bytes);
+  Open& open = open_[report.step()];
+  open.reports.resize(static_cast<std::size_t>(num_ranks));
+  std::string& told = open.reports[static_cast<std::size_t>(rank)];
+  if (told.empty()) ++open.num_told;
+  told = std::string(bytes);
 }
 
 std::optional<StepRow> OpenSteps::next(int generation) {
-  if (reports_.empty()) return std::nullopt;
-  const auto& [step, reports] = *reports_.begin();
-  if (std::any_of(reports.begin(), reports.end(), [](const std::string& text) { return text.empty(); }))
-    return std::nullopt;
+  if (open_.empty()) return std::nullopt;
+  const auto& [step, open] = *open_.begin();
+  const std::vector<std::string>& reports = open.reports;
+  if (open.num_told < reports.size()) return std::nullopt;
   StepRow row;
   row.step = step;
   row.generation = generation;
@@ -58,7 +60,7 @@ std::optional<StepRow> OpenSteps::next(int generation) {
     if (report.has_validation_loss()) row.validation_loss = report.validation_loss();
     if (report.has_trace()) row.traces.push_back(rank_trace(report));
   }
-  reports_.erase(reports_.begin());
+  open_.erase(open_.begin());
   return row;
 }
 

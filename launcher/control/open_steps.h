@@ -18,10 +18,14 @@ class OpenSteps {
   void add(int rank, int num_ranks, std::string_view report);
   /// The oldest step, once every rank has told of it. Steps come in their order.
   std::optional<StepRow> next(int generation);
-  void clear() { reports_.clear(); }
+  void clear() { open_.clear(); }
 
  private:
-  std::map<std::int64_t, std::vector<std::string>> reports_;  // by step, then by rank
+  struct Open {
+    std::vector<std::string> reports;  // by rank; empty: not yet told
+    std::size_t num_told = 0;
+  };
+  std::map<std::int64_t, Open> open_;  // by step
 };
 
 }  // namespace coxswain::launcher

@@ -229,6 +229,11 @@ class Bench {
         REQUIRE(command.ParseFromString(send->body));
         commands.emplace_back(send->agent, command);
       }
+      if (auto* send = std::get_if<SendToAll>(&decision)) {
+        control::AgentCommand command;
+        REQUIRE(command.ParseFromString(send->body));
+        for (const int agent : send->agents) commands.emplace_back(agent, command);
+      }
       if (std::holds_alternative<ChoosePlan>(decision)) asked_for_plan = true;
       if (std::holds_alternative<FindCheckpoint>(decision)) looked_for_checkpoint = true;
       if (auto* event = std::get_if<RecordEvent>(&decision)) events.push_back(event->event);
