@@ -191,7 +191,9 @@ std::optional<Input> SimulatedCoordinator::input_of(Happening& happening) {
 /// As CoordinatorProcess::drop_steps and Journal::replace_steps.
 void SimulatedCoordinator::drop_steps() {
   step_reports_ = 0;
-  const launcher::StepsTaken taken{core_.last_step(), num_events_, num_rows_, lines_.taken()};
+  const Json output =
+      JsonObject{{"events", static_cast<std::int64_t>(num_events_)}, {"rows", static_cast<std::int64_t>(num_rows_)}};
+  const launcher::StepsTaken taken{core_.last_step(), output, lines_.taken()};
   auto& journal = world_.disk.journal;
   const auto recovered = std::find_if(journal.rbegin(), journal.rend(), [](const Disk::Entry& entry) {
     return entry.input.kind == InputKind::RecoveryFound;
@@ -221,8 +223,8 @@ void SimulatedCoordinator::apply(std::size_t index) {
   if (entry.input.kind != InputKind::StepsTaken) return;
   if (const auto taken = launcher::steps_taken_from_json(parse_json(entry.input.body).value_or(Json()))) {
     lines_.took(*taken);
-    num_events_ = taken->events;
-    num_rows_ = taken->rows;
+    num_events_ = static_cast<std::size_t>(taken->output["events"].integer());
+    num_rows_ = static_cast<std::size_t>(taken->output["rows"].integer());
   }
 }
 
@@ -232,7 +234,8 @@ std::vector<Decision> SimulatedCoordinator::decide(const Input& input) {
     case InputKind::AgentReport: return core_.agent_report(input.agent, input.body, input.at);
     case InputKind::AgentGone: return core_.agent_gone(input.agent, input.body, input.at);
     case InputKind::PlanChosen: return decide_plan(input);
-    case InputKind::RunFailed:
+    case InputKind::RunFailed: choosing_ = false; return core_.run_failed(proto::error_from_text(input.body), input.at);
+    case InputKind::PlanFailed:
       choosing_ = false;
       return core_.plan_failed(proto::error_from_text(input.body), input.at);
     case InputKind::Published: {
@@ -425,7 +428,7 @@ void SimulatedCoordinator::begin_choosing() {
   record.chosen.longest_action_seconds = 0.1;
   later(world_.random.between(0.05, 0.5), [this, fails, body = to_text(to_json(record))]() mutable {
     if (fails)
-      push(Told{InputKind::RunFailed,
+      push(Told{InputKind::PlanFailed,
                 proto::error_to_text({ErrorCode::ResourceExhausted, "no plan fits", "", "", "", ""})});
     else
       push(Told{InputKind::PlanChosen, std::move(body)});

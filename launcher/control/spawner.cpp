@@ -107,7 +107,8 @@ void write_own_pid(const ChildPlan& plan) {
   sigprocmask(SIG_SETMASK, &none, nullptr);
   struct sigaction standard{};
   standard.sa_handler = SIG_DFL;
-  for (int number : {SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGQUIT, SIGPIPE, SIGCHLD}) sigaction(number, &standard, nullptr);
+  for (int number : {SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGQUIT, SIGPIPE, SIGCHLD})
+    sigaction(number, &standard, nullptr);
   if (plan.tasks_file != nullptr) write_own_pid(plan);
   if (plan.cpus != nullptr && ::sched_setaffinity(0, sizeof(cpu_set_t), plan.cpus) != 0) fail_child(plan.report, errno);
   // Our descriptors lie high (moved there by the parent), so that no dup2 overwrites one that is still needed.

@@ -101,7 +101,7 @@ class Bench {
   std::vector<std::string> errors;
   std::vector<std::pair<int, control::WorkerCommand>> to_workers;
   std::vector<int> stop_signals;  // that it passed on
-  std::map<int, int> pids;  // by rank, of the last hello
+  std::map<int, int> pids;        // by rank, of the last hello
   std::vector<control::WorkerMessage> passed_on;
   int num_ended = 0;
   Agent& agent() { return agent_; }

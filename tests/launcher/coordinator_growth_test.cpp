@@ -99,7 +99,9 @@ TEST_CASE("a node that is back is used once a plan with it does more", "[coordin
     run.tick(10);
     CHECK(run.num_starts(10) == 4);
     CHECK_FALSE(run.asked_for_plan);
-    run.step_all(6, 10);
+    run.generation = 3;
+    for (std::int64_t number = 6; number <= 10; ++number)
+      for (int rank : {0, 1}) run.step(10, rank, number);
     run.tick(0.1);
     CHECK(run.asked_for_plan);
   }

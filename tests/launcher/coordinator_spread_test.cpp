@@ -182,6 +182,7 @@ TEST_CASE("before a run begins its nodes are asked, where one alone holds no who
     CHECK(start.work().checkpoint().holders_size() == 4);
     REQUIRE(bench.events_of("checkpoint_loaded").size() == 1);
     CHECK(bench.events_of("checkpoint_loaded")[0]["step"] == Json(10));
+    bench.generation = 1;
     bench.step(10, 0, 11);
     CHECK(bench.rows.empty());
     for (int rank = 1; rank < 4; ++rank) bench.step(10 + rank / 2, rank, 11);

@@ -42,10 +42,10 @@ TEST_CASE("a seed makes the same run again", "[simulation]") {
 
 TEST_CASE("a planted defect is found", "[simulation]") {
   const auto [planted, words] = GENERATE(table<Planted, std::string>({
-      {Planted::EndsTooEarly, "still runs"},      // an agent says that its ranks are gone, and they are not
-      {Planted::ForgetsAnInput, "made anew"},     // the journal lacks what was acted on
-      {Planted::RecordsTwice, "follows step 7"},  // one line too many
-      {Planted::LosesAnEvent, "line"},            // one too few
+      {Planted::EndsTooEarly, "still runs"},   // an agent says that its ranks are gone, and they are not
+      {Planted::ForgetsAnInput, "made anew"},  // the journal lacks what was acted on
+      {Planted::RecordsTwice, "step 7"},       // one line too many
+      {Planted::LosesAnEvent, "line"},         // one too few
   }));
   std::string found;
   for (std::uint64_t seed = 1; seed <= 20 && found.empty(); ++seed)
