@@ -15,7 +15,8 @@ using launcher::after;
 // As launcher/control/coordinator_line.cpp.
 constexpr double kComesBackSeconds = 20, kPauseSeconds = 0.05;
 
-std::string make_hello(const std::string& id, int index, int node_rank, int num_devices) {
+/// `fits`: its devices could be those of a node that was lost.
+std::string make_hello(const std::string& id, int index, int node_rank, int num_devices, bool fits) {
   control::AgentReport report;
   control::AgentHello& hello = *report.mutable_hello();
   hello.set_agent_id(id);
@@ -27,7 +28,7 @@ std::string make_hello(const std::string& id, int index, int node_rank, int num_
     control::Device& device = *hello.add_devices();
     device.set_kind("cpu");
     device.set_cores(1);
-    device.set_name("c");
+    device.set_name(fits ? "c" : "another");
     device.set_memory_bytes(1 << 29);
   }
   return report.SerializeAsString();
@@ -48,7 +49,7 @@ SimulatedAgent::SimulatedAgent(World& world, int index, int node_rank)
     : world_(world),
       index_(index),
       id_("agent" + std::to_string(index)),
-      hello_(make_hello(id_, index, node_rank, world.scenario.devices_per_node)),
+      hello_(make_hello(id_, index, node_rank, world.scenario.devices_per_node, index < world.scenario.num_nodes)),
       give_up_at_(TimePoint::max()) {}
 
 void SimulatedAgent::connect() {
