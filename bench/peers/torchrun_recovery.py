@@ -2,9 +2,10 @@
 transformer of the same size, a checkpoint by rank 0 every so many steps, ranks killed at random instants. Prints one
 line of JSON: the seconds of each kill, from the signal until every rank has taken the step that the killed one would
 have taken next, and of their medians up to where a new attempt came: `started` (its last rank's first line of Python),
-`imported` (torch), `connected` (process group), `loaded` (DDP, optimizer, checkpoint).
+`imported` (torch), `connected` (process group), `loaded` (DDP, optimizer, checkpoint). `attempts`: how many torchrun
+made after each; more than one where the ranks of an attempt failed to come together.
 
-torchrun at its best for this: one node (no wait for late nodes), its shortest look at processes, one thread a rank,
+torchrun at its best for this: one node (no wait for late nodes), a look at processes every 0.1 s, one thread a rank,
 restarts without end, every rank loads the newest checkpoint from a warm page cache.
 
 In PyTorch 2.13 a restarted attempt shares one TCPStore with those before it and `env://` puts no prefix before its keys
@@ -77,7 +78,7 @@ def train(folder, store_kind):
         step = state["step"]
     marks.append(time.monotonic())
     with open(os.path.join(folder, f"rank.{rank}.new"), "w") as out:
-        json.dump({"pid": os.getpid(), "marks": marks}, out)
+        json.dump({"pid": os.getpid(), "marks": marks, "attempt": int(os.environ["TORCHELASTIC_RESTART_COUNT"])}, out)
     os.replace(out.name, os.path.join(folder, f"rank.{rank}"))
     log = open(os.path.join(folder, f"steps.{rank}"), "a", buffering=1)
     while True:
@@ -117,7 +118,7 @@ class Run:
         return largest
 
     def newest(self, rank):
-        """Pid and marks of a rank's process that was loaded last."""
+        """Pid, marks and attempt of a rank's process that was loaded last."""
         with open(os.path.join(self.folder, f"rank.{rank}")) as text:
             return json.load(text)
 
@@ -135,8 +136,10 @@ class Run:
         sys.exit(f"{what}\n{self.errors.read()[-4000:]}")
 
     def kill(self, rank):
-        """`kill -9`; seconds until every rank is past the killed one's next step, and the marks before that."""
-        pid = self.newest(rank)["pid"]
+        """`kill -9`; seconds until every rank is past the killed one's next step, the marks before that, and how many
+        attempts torchrun made of it."""
+        killed = self.newest(rank)
+        pid = killed["pid"]
         struck = time.monotonic()
         os.kill(pid, signal.SIGKILL)
         self.wait_for(lambda: not lives(pid))
@@ -144,7 +147,7 @@ class Run:
         self.wait_for(lambda: min(self.last_steps()) > taken)
         seconds = time.monotonic() - struck
         marks = [self.newest(each)["marks"] for each in range(self.ranks)]
-        return seconds, [max(times) - struck for times in zip(*marks)]
+        return seconds, [max(times) - struck for times in zip(*marks)], self.newest(rank)["attempt"] - killed["attempt"]
 
     def end(self):
         self.launcher.terminate()
@@ -173,22 +176,25 @@ def main():
     options = parser.parse_args()
     if options.train:
         train(options.train, options.store)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # torchrun and its ranks end too
     rng = random.Random(options.seed)
     with tempfile.TemporaryDirectory(prefix="torchrun-recovery-") as folder:
         run = Run(folder, options.ranks, options.store)
-        seconds, marks = [], []
+        seconds, marks, attempts = [], [], []
         try:
             run.wait_for(lambda: min(run.last_steps()) >= 5)
             for _ in range(options.kills):
                 time.sleep(rng.expovariate(1 / 1.5))
-                one, parts = run.kill(rng.randrange(options.ranks))
+                one, parts, needed = run.kill(rng.randrange(options.ranks))
                 seconds.append(one)
                 marks.append(parts)
+                attempts.append(needed)
         finally:
             run.end()
     from torch.version import __version__
     middle = [statistics.median(times) for times in zip(*marks)]
-    print(json.dumps({"version": __version__, "seconds": seconds, "median_until": dict(zip(MARKS, middle))}))
+    print(json.dumps({"version": __version__, "seconds": seconds, "attempts": attempts,
+                      "median_until": dict(zip(MARKS, middle))}))
 
 
 if __name__ == "__main__":
