@@ -104,6 +104,14 @@ std::string host_name() {
   return name;
 }
 
+/// A coordinator that dies while it answers is started again: another one will.
+Result<std::unique_ptr<proto::Stream>> connect_first(const AgentStart& start, Deadline deadline) {
+  for (;;) {
+    auto stream = proto::connect(start.coordinator, proto::Service::Coordinator, start.secret, deadline);
+    if (stream || stream.error().code != ErrorCode::Unavailable || deadline.passed(steady_clock())) return stream;
+  }
+}
+
 Result<ExitCode> run_agent_process(const AgentStart& start) {
   ::umask(0077);
   const Clock& clock = steady_clock();
@@ -112,8 +120,7 @@ Result<ExitCode> run_agent_process(const AgentStart& start) {
   const cluster::Inventory inventory = cluster::take_inventory();
   const std::string socket = "unix:" + (start.scratch_dir / "agent.sock").string();
 
-  auto coordinator = proto::connect(start.coordinator, proto::Service::Coordinator, start.secret,
-                                    Deadline::after(clock, Seconds(start.join_timeout_seconds)));
+  auto coordinator = connect_first(start, Deadline::after(clock, Seconds(start.join_timeout_seconds)));
   if (!coordinator) return coordinator.error();
   const std::string run_id = (*coordinator)->run_id();
   const std::string key = start.secret.is_token ? hmac_sha256_hex(start.secret.text, run_id) : start.secret.text;
