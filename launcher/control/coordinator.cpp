@@ -447,7 +447,7 @@ std::vector<Decision> Coordinator::steps_taken(std::int64_t step, TimePoint now)
   return take();
 }
 
-bool Coordinator::undisturbed() const {
+bool Coordinator::steps_well() const {
   return phase_ == Phase::Training && !failed_since_ && !suspected_ && stop_signal_ == 0;
 }
 

@@ -148,8 +148,9 @@ class Coordinator {
   std::vector<Decision> tick(TimePoint now);
   /// In place of what ranks told of steps up to `step` (coordinator_input.h).
   std::vector<Decision> steps_taken(std::int64_t step, TimePoint now);
-  /// Training goes on undisturbed: nothing failed that is not recovered, no stop was asked for.
-  [[nodiscard]] bool undisturbed() const;
+  /// Training goes on undisturbed: nothing failed that is not recovered, no stop was asked for, no other plan is on its
+  /// way. What comes in a time of which this does not hold depends on the steps between.
+  [[nodiscard]] bool undisturbed() const { return steps_well() && growth_ == Growth::None; }
   [[nodiscard]] std::int64_t last_step() const { return last_step_; }
   /// A tick has something to do.
   [[nodiscard]] bool due(TimePoint now) const;
@@ -183,6 +184,7 @@ class Coordinator {
   void join(int agent, std::string_view hello, TimePoint now);
   [[nodiscard]] std::optional<std::size_t> returning_node(std::string_view hello) const;
   void take_back(std::size_t node, int agent, std::string_view hello);
+  [[nodiscard]] bool steps_well() const;
   [[nodiscard]] bool may_grow() const;
   void consider(const ChosenPlan& plan);
   void move_on();

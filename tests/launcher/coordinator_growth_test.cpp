@@ -54,6 +54,7 @@ TEST_CASE("a node that is back is used once a plan with it does more", "[coordin
   CHECK(run.core().lost_nodes().empty());
   CHECK(run.core().planned_without() == std::vector<int>{1});
   CHECK_FALSE(run.core().takes_plan_now());
+  CHECK_FALSE(run.core().undisturbed());  // its steps are not dropped from the journal now
   run.step_all(9, 9);
   run.choose(run.core().measurements().ranks);
   REQUIRE(run.sent_to(10, control::AgentCommand::kSave).size() == 1);
