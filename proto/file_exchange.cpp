@@ -1,5 +1,6 @@
 #include "proto/file_exchange.h"
 
+#include <algorithm>
 #include <fstream>
 #include <optional>
 
@@ -20,6 +21,12 @@ constexpr std::string_view kFolderPrefix = "step_";
 
 Error disk_error(const char* message, const fs::path& path, const std::string& got = "") {
   return {ErrorCode::FailedPrecondition, message, path.string(), "", got, "check free space and permissions"};
+}
+
+/// A node that is there answers within this; one that is not is not waited for.
+Deadline soon(Deadline deadline) {
+  constexpr double kConnectSeconds = 5;
+  return {std::min(deadline.at, Deadline::after(steady_clock(), Seconds(kConnectSeconds)).at)};
 }
 
 /// Nothing but files in folders of checkpoints.
@@ -156,7 +163,7 @@ void serve_files(Stream& stream) {
 }
 
 Result<void> put_file(const fs::path& source, const FilePlace& to, const Secret& secret, Deadline deadline) {
-  COX_TRY(const auto stream, connect(to.address, Service::Agent, secret, deadline));
+  COX_TRY(const auto stream, connect(to.address, Service::Agent, secret, soon(deadline)));
   const CancelAt watch([&stream] { stream->cancel(); }, deadline.at);
   Conversation conversation(*stream, to);
   const auto nothing = [](const std::string&) { return Result<void>(); };
@@ -181,7 +188,7 @@ Result<void> put_file(const fs::path& source, const FilePlace& to, const Secret&
 
 Result<void> get_file(const FilePlace& from, Bytes size, const std::string& sha256, const fs::path& target,
                       const Secret& secret, Deadline deadline) {
-  COX_TRY(const auto stream, connect(from.address, Service::Agent, secret, deadline));
+  COX_TRY(const auto stream, connect(from.address, Service::Agent, secret, soon(deadline)));
   const CancelAt watch([&stream] { stream->cancel(); }, deadline.at);
   Conversation conversation(*stream, from);
   const fs::path part = target.string() + "." + random_hex(4) + ".part";

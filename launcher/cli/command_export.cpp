@@ -78,7 +78,9 @@ class NewFolder {
 Result<ExitCode> run(const Options& options) {
   COX_TRY(const checkpoint::Found found, find_checkpoint_at(options.checkpoint));
   const bool huggingface = options.format == "huggingface";
-  COX_TRY(NewFolder out, NewFolder::make(fs::path(options.out).lexically_normal()));
+  fs::path name = fs::path(options.out).lexically_normal();
+  if (!name.has_filename()) name = name.parent_path();  // DIR/
+  COX_TRY(NewFolder out, NewFolder::make(name));
   checkpoint::ExportOptions how;
   how.strips_common_prefix = huggingface;
   COX_TRY(const auto exported, checkpoint::export_weights(found.folder, found.manifest, out.path(), how));

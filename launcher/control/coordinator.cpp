@@ -365,7 +365,8 @@ std::vector<Decision> Coordinator::plan_chosen(const ChosenPlan& plan, TimePoint
 
 std::vector<Decision> Coordinator::plan_failed(Error error, TimePoint now) {
   if (phase_ == Phase::Replanning) {
-    failure_->error = std::move(error);  // the node's loss is the cause; this is why the run cannot go on without it
+    if (!failure_) failure_ = Failure{};  // nodes were lost while the run moved to another plan
+    failure_->error = std::move(error);   // the node's loss is the cause; this is why the run cannot go on without it
     stop_everything(0, now);
     return take();
   }

@@ -150,7 +150,10 @@ class Coordinator {
   std::vector<Decision> steps_taken(std::int64_t step, TimePoint now);
   /// Training goes on undisturbed: nothing failed that is not recovered, no stop was asked for, no other plan is on its
   /// way. What comes in a time of which this does not hold depends on the steps between.
-  [[nodiscard]] bool undisturbed() const { return steps_well() && growth_ == Growth::None; }
+  [[nodiscard]] bool undisturbed() const {
+    // Where nodes share no disk a recovery leaves no input that says so, up to which steps could be dropped.
+    return steps_well() && growth_ == Growth::None && (generation_ <= 1 || shares_disk_.value_or(true));
+  }
   [[nodiscard]] std::int64_t last_step() const { return last_step_; }
   /// A tick has something to do.
   [[nodiscard]] bool due(TimePoint now) const;

@@ -53,7 +53,8 @@ void Coordinator::take_back(std::size_t number, int agent, std::string_view hell
 
 /// The generation can be ended without loss: what it has done so far is known to be saved when it is asked for.
 bool Coordinator::may_grow() const {
-  return growth_ == Growth::Wanted && steps_well() && settings_.saves && last_saved_ >= 0 && last_step_ < total_steps_;
+  return growth_ == Growth::Wanted && steps_well() && settings_.saves && last_saved_ >= 0 &&
+         last_step_ > recovery_.step && last_step_ < total_steps_;
 }
 
 /// A plan with the nodes that are back. Where the search stays with what runs, or without them, nothing changes.
@@ -62,6 +63,7 @@ void Coordinator::consider(const ChosenPlan& plan) {
   const bool uses_them = std::any_of(plan.ranks.begin(), plan.ranks.end(), [this](const RankBinding& rank) {
     return std::find(planned_without_.begin(), planned_without_.end(), rank.node) != planned_without_.end();
   });
+  if (!steps_well()) growth_ = Growth::Wanted;  // once it does again
   if (!uses_them || !steps_well()) return;
   next_plan_ = plan;
   growth_ = Growth::Moving;

@@ -414,14 +414,14 @@ class CoordinatorProcess {
       const auto left = static_cast<double>(std::max<std::int64_t>(job_->steps - core_.last_step(), 1));
       lost->horizon = Seconds(std::max(kLeastHorizonSeconds, left * running_->prediction.step_seconds));
     }
-    planner_ = std::jthread([this, lost] {
-      auto choice = std::make_shared<Result<PlanChoice>>(guard("launcher", [this, &lost]() -> Result<PlanChoice> {
+    // Copies: a node that comes back meanwhile changes what is known of it.
+    planner_ = std::jthread([this, lost, measured = core_.measurements(), backend = core_.backend()] {
+      auto choice = std::make_shared<Result<PlanChoice>>(guard("launcher", [&]() -> Result<PlanChoice> {
         if (start_.mode == RunMode::Check) return PlanChoice{};
-        if (lost) return plan_again(start_, *job_, core_.measurements(), before_, *lost);
-        if (start_.mode == RunMode::Train)
-          return choose_plan(start_, *job_, core_.measurements(), core_.backend(), before_);
+        if (lost) return plan_again(start_, *job_, measured, before_, *lost);
+        if (start_.mode == RunMode::Train) return choose_plan(start_, *job_, measured, backend, before_);
         PlanChoice probe;
-        COX_TRY(probe.cluster, build_cluster(core_.measurements()));
+        COX_TRY(probe.cluster, build_cluster(measured));
         return probe;
       }));
       events_.push(PlanReady{std::move(choice)});
