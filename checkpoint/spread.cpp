@@ -18,7 +18,8 @@ bool have_common(const std::vector<FlatRun>& wanted, const std::vector<FlatRun>&
 
 }  // namespace
 
-std::optional<SpreadCheckpoint> find_newest_spread(const std::vector<HeldPart>& parts) {
+std::optional<SpreadCheckpoint> find_newest_spread(const std::vector<HeldPart>& parts,
+                                                   const std::function<bool(const Manifest&)>& accepts) {
   std::map<std::string, SpreadCheckpoint> checkpoints;  // by text: a step that was saved twice is two
   for (const HeldPart& part : parts) {
     auto [entry, is_new] = checkpoints.try_emplace(part.manifest);
@@ -35,7 +36,7 @@ std::optional<SpreadCheckpoint> find_newest_spread(const std::vector<HeldPart>& 
   }
   std::optional<SpreadCheckpoint> newest;
   for (auto& [text, checkpoint] : checkpoints) {
-    if (!is_whole(checkpoint)) continue;
+    if (!is_whole(checkpoint) || !accepts(checkpoint.manifest)) continue;
     for (auto& [file, nodes] : checkpoint.holders) std::sort(nodes.begin(), nodes.end());
     if (!newest || checkpoint.manifest.progress.step > newest->manifest.progress.step) newest = std::move(checkpoint);
   }

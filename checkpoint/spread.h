@@ -2,6 +2,7 @@
 // Checkpoints of nodes that share no disk: each node holds some of the shards, in a folder of the same name, under the
 // same manifest. Which is the newest that all of them together hold whole, who holds what of it, and which of its
 // shards a rank needs. Called by coordinator and worker. Threads: pure. Source: docs/checkpoint.md.
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
@@ -24,8 +25,11 @@ struct SpreadCheckpoint {
   std::map<std::string, std::vector<int>> holders;  // by shard, ascending nodes
 };
 
-/// The newest of which each shard is somewhere; of equal steps any. A manifest that cannot be read is left out.
-[[nodiscard]] std::optional<SpreadCheckpoint> find_newest_spread(const std::vector<HeldPart>& parts);
+/// The newest that `accepts` of which each shard is somewhere; of equal steps any. A manifest that cannot be read is
+/// left out.
+[[nodiscard]] std::optional<SpreadCheckpoint> find_newest_spread(
+    const std::vector<HeldPart>& parts,
+    const std::function<bool(const Manifest&)>& accepts = [](const Manifest&) { return true; });
 
 /// The shards that hold an element of one of `pieces`, in the manifest's order.
 [[nodiscard]] std::vector<Shard> needed_shards(const Manifest& manifest, const std::vector<Piece>& pieces);

@@ -106,9 +106,10 @@ std::string host_name() {
 
 /// A coordinator that dies while it answers is started again: another one will.
 Result<std::unique_ptr<proto::Stream>> connect_first(const AgentStart& start, Deadline deadline) {
-  for (;;) {
+  constexpr int kMostTries = 5;
+  for (int tries = 1;; ++tries) {
     auto stream = proto::connect(start.coordinator, proto::Service::Coordinator, start.secret, deadline);
-    if (stream || stream.error().code != ErrorCode::Unavailable || deadline.passed(steady_clock())) return stream;
+    if (stream || stream.error().code != ErrorCode::Unavailable || tries == kMostTries) return stream;
   }
 }
 

@@ -2,6 +2,7 @@
 
 #include "checkpoint/folder.h"
 #include "common/clock.h"
+#include "common/log.h"
 #include "launcher/control/liveness.h"
 #include "proto/control.pb.h"
 #include "proto/error_json.h"
@@ -24,7 +25,11 @@ control::CheckpointStored store(const control::StoreCheckpoint& command) {
 control::CheckpointsListed list(const control::ListCheckpoints& command) {
   control::CheckpointsListed listed;
   listed.set_generation(command.generation());
-  for (const checkpoint::Part& part : checkpoint::list_parts(command.directory())) {
+  const auto parts = guard("launcher", [&]() -> Result<std::vector<checkpoint::Part>> {
+    return checkpoint::list_parts(command.directory());
+  });
+  if (!parts) log(LogLevel::Warn, "agent", "cannot look for checkpoints: " + parts.error().message);
+  for (const checkpoint::Part& part : parts ? *parts : std::vector<checkpoint::Part>()) {
     control::CheckpointPart& to = *listed.add_parts();
     to.set_manifest(part.manifest);
     for (const std::string& file : part.files) to.add_files(file);

@@ -189,6 +189,7 @@ class Coordinator {
   void take_back(std::size_t node, int agent, std::string_view hello);
   [[nodiscard]] bool steps_well() const;
   [[nodiscard]] bool may_grow() const;
+  [[nodiscard]] bool came_back(const std::vector<int>& without) const;
   void consider(const ChosenPlan& plan);
   void move_on();
   void start_measuring(TimePoint now);

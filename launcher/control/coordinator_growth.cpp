@@ -51,6 +51,13 @@ void Coordinator::take_back(std::size_t number, int agent, std::string_view hell
   if (growth_ == Growth::None) growth_ = Growth::Wanted;
 }
 
+/// One of `without`, which were lost when a plan was asked for, is here again.
+bool Coordinator::came_back(const std::vector<int>& without) const {
+  return std::any_of(without.begin(), without.end(), [this](int node) {
+    return std::find(lost_nodes_.begin(), lost_nodes_.end(), node) == lost_nodes_.end();
+  });
+}
+
 /// The generation can be ended without loss: what it has done so far is known to be saved when it is asked for.
 bool Coordinator::may_grow() const {
   return growth_ == Growth::Wanted && steps_well() && settings_.saves && last_saved_ >= 0 &&
@@ -59,12 +66,13 @@ bool Coordinator::may_grow() const {
 
 /// A plan with the nodes that are back. Where the search stays with what runs, or without them, nothing changes.
 void Coordinator::consider(const ChosenPlan& plan) {
-  growth_ = Growth::None;
+  // Who came back since it was asked for belongs into it too; a run that is disturbed asks when it no longer is.
+  growth_ = came_back(plan.without) || !steps_well() ? Growth::Wanted : Growth::None;
+  if (growth_ != Growth::None) return;
   const bool uses_them = std::any_of(plan.ranks.begin(), plan.ranks.end(), [this](const RankBinding& rank) {
     return std::find(planned_without_.begin(), planned_without_.end(), rank.node) != planned_without_.end();
   });
-  if (!steps_well()) growth_ = Growth::Wanted;  // once it does again
-  if (!uses_them || !steps_well()) return;
+  if (!uses_them) return;
   next_plan_ = plan;
   growth_ = Growth::Moving;
   ask_save(true);
@@ -72,9 +80,9 @@ void Coordinator::consider(const ChosenPlan& plan) {
 
 /// The generation has saved its last step and ended.
 void Coordinator::move_on() {
-  growth_ = Growth::None;
   end_by_.reset();
   take_plan(*std::exchange(next_plan_, std::nullopt));
+  growth_ = came_back(planned_without_) ? Growth::Wanted : Growth::None;
   open_steps_.clear();
   find_checkpoint();
 }

@@ -45,6 +45,7 @@ struct LineEnded {
   int line = 0;
 };
 struct PlanReady {
+  int search = 0;  // which one it answers
   std::shared_ptr<Result<PlanChoice>> choice;
 };
 struct SignalCame {
@@ -215,7 +216,10 @@ class CoordinatorProcess {
       lines_.ended(line->line, now);
       return std::nullopt;
     }
-    if (auto* ready = std::get_if<PlanReady>(&event)) return plan_input(*ready->choice, now);
+    if (auto* ready = std::get_if<PlanReady>(&event)) {
+      if (ready->search != searches_) return std::nullopt;  // another one was asked for meanwhile
+      return plan_input(*ready->choice, now);
+    }
     if (auto* published = std::get_if<Publication>(&event))
       return told(InputKind::Published, now, to_text(to_json(*published)));
     if (auto* point = std::get_if<RecoveryPoint>(&event))
@@ -330,6 +334,7 @@ class CoordinatorProcess {
         lines_.send(to_all->agents, std::move(to_all->body));
       } else if (std::holds_alternative<ChoosePlan>(decision)) {
         choosing_ = true;
+        ++searches_;
         if (working_) begin_choosing();
       } else if (auto* event = std::get_if<RecordEvent>(&decision)) {
         output_.record(std::move(event->event));
@@ -415,17 +420,19 @@ class CoordinatorProcess {
       lost->horizon = Seconds(std::max(kLeastHorizonSeconds, left * running_->prediction.step_seconds));
     }
     // Copies: a node that comes back meanwhile changes what is known of it.
-    planner_ = std::jthread([this, lost, measured = core_.measurements(), backend = core_.backend()] {
-      auto choice = std::make_shared<Result<PlanChoice>>(guard("launcher", [&]() -> Result<PlanChoice> {
-        if (start_.mode == RunMode::Check) return PlanChoice{};
-        if (lost) return plan_again(start_, *job_, measured, before_, *lost);
-        if (start_.mode == RunMode::Train) return choose_plan(start_, *job_, measured, backend, before_);
-        PlanChoice probe;
-        COX_TRY(probe.cluster, build_cluster(measured));
-        return probe;
-      }));
-      events_.push(PlanReady{std::move(choice)});
-    });
+    // One that is still running is not waited for: agents would hear nothing meanwhile.
+    planners_.emplace_back(
+        [this, lost, search = searches_, measured = core_.measurements(), backend = core_.backend()] {
+          auto choice = std::make_shared<Result<PlanChoice>>(guard("launcher", [&]() -> Result<PlanChoice> {
+            if (start_.mode == RunMode::Check) return PlanChoice{};
+            if (lost) return plan_again(start_, *job_, measured, before_, *lost);
+            if (start_.mode == RunMode::Train) return choose_plan(start_, *job_, measured, backend, before_);
+            PlanChoice probe;
+            COX_TRY(probe.cluster, build_cluster(measured));
+            return probe;
+          }));
+          events_.push(PlanReady{search, std::move(choice)});
+        });
   }
 
   void say_goodbye() {
@@ -451,6 +458,7 @@ class CoordinatorProcess {
   AgentLines lines_;
   // Under way in a thread of their own, and to be begun again after a restart.
   bool choosing_ = false, finding_ = false;
+  int searches_ = 0;                          // asked for so far
   std::deque<PublishCheckpoint> to_publish_;  // the first one is under way
   bool working_ = false;                      // false: making itself anew, nothing is begun
   bool restored_ = false, ended_ = false, disk_failed_ = false;
@@ -458,7 +466,8 @@ class CoordinatorProcess {
   std::optional<PlanRecord> running_, next_;  // the run's plan; one that was chosen and is not the run's yet
   int plans_adopted_ = 0;
   ExitCode exit_code_ = ExitCode::Done;
-  std::jthread planner_, publisher_, finder_;  // last: they end before what they use
+  std::vector<std::jthread> planners_;
+  std::jthread publisher_, finder_;  // last: they end before what they use
 };
 
 Result<ExitCode> run_coordinator() {

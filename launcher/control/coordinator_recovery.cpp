@@ -140,7 +140,11 @@ void Coordinator::on_listed(int node, std::string_view bytes, TimePoint now) {
 RecoveryPoint Coordinator::newest_spread() const {
   control::Work work;
   work.ParseFromString(settings_.train_work);
-  const auto newest = checkpoint::find_newest_spread(spread_saves_.parts());
+  // Disks may hold checkpoints of other runs, and of what this one went back from.
+  const auto is_own = [this](const checkpoint::Manifest& manifest) {
+    return generation_ == 0 || (manifest.model_hash == settings_.model_hash && manifest.progress.step <= last_step_);
+  };
+  const auto newest = checkpoint::find_newest_spread(spread_saves_.parts(), is_own);
   if (!newest) return {work.checkpoint().from(), settings_.first_step, {}, "", {}};
   const std::int64_t step = newest->manifest.progress.step;
   return {checkpoint::folder_of(work.checkpoint().directory(), step).string(), step, {}, newest->text, newest->holders};
@@ -264,7 +268,7 @@ std::optional<Error> Coordinator::unfit_to_begin(const RecoveryPoint& point) con
 
 /// The first generation. `point` without a folder: from where settings_.train_work says.
 void Coordinator::begin_from(const RecoveryPoint& point, TimePoint now) {
-  const bool found = !point.manifest.empty() && point.step > settings_.first_step;
+  const bool found = !point.manifest.empty() && point.step >= settings_.first_step;
   if (found) {
     if (auto unfit = unfit_to_begin(point)) {
       Failure failure;
@@ -272,7 +276,8 @@ void Coordinator::begin_from(const RecoveryPoint& point, TimePoint now) {
       failure.error = std::move(unfit);
       return fail(std::move(failure), now);
     }
-    record(JsonObject{{"type", "checkpoint_loaded"}, {"step", point.step}, {"folder", point.folder}});
+    if (point.step > settings_.first_step)  // else node 0 alone found it, and it is told
+      record(JsonObject{{"type", "checkpoint_loaded"}, {"step", point.step}, {"folder", point.folder}});
     last_step_ = point.step;
   }
   phase_ = Phase::Training;

@@ -59,7 +59,7 @@ Result<ResumePoint> find_resume_point(const ResumeRequest& request) {
   ResumePoint point;
   if (request.resume == "auto") {
     if (!request.is_new) search = checkpoint::find_newest(request.directory);
-    point.asks_nodes = request.num_nodes > 1 && !request.is_new && (!search.newest || !search.rejected.empty());
+    point.asks_nodes = request.num_nodes > 1 && !request.is_new;
     if (!search.newest && !search.rejected.empty() && !point.asks_nodes)
       return combine_errors(ErrorCode::DataLoss, "no checkpoint there is whole", std::move(search.rejected));
   } else if (request.resume != "never") {

@@ -1,7 +1,7 @@
 #pragma once
 // From which checkpoint a run goes on. Every byte of it is verified here, once; what is damaged is left aside for an
-// older one. A run of several nodes, whose disks may hold the shards of one checkpoint, asks them where this one's does
-// not do. Called by run_train and `launch export`. Threads: pure but for the files. Source: INTERFACE section 1,
+// older one. A run of several nodes, whose disks may hold the shards of one checkpoint, or nothing yet, asks them
+// too. Called by run_train and `launch export`. Threads: pure but for the files. Source: INTERFACE section 1,
 // docs/checkpoint.md.
 #include <filesystem>
 #include <string>

@@ -198,6 +198,17 @@ def check_nodes_apart(runs, whole):
         check(shards == ["manifest.json", "rank_0.safetensors", "rank_1.safetensors"], shards)
 
 
+def check_new_disk(runs, whole):
+    """The same run again from step 56, after node 1's disk was replaced: its rank fetches what it needs from node 0."""
+    disks = [runs.folder / "disk-0", runs.folder / "disk-1"]
+    shutil.rmtree(disks[0] / f"step_{NUM_STEPS}")
+    for folder in disks[1].iterdir():
+        shutil.rmtree(folder)
+    finish_nodes(start_nodes(runs, "new-disk", disks))
+    check_near(whole, runs.losses(), NUM_STEPS - EVERY + 1)
+    check([event["step"] for event in runs.events("checkpoint_loaded")] == [NUM_STEPS - EVERY], runs.events("checkpoint_loaded"))
+
+
 def check_notice(runs):
     """A scheduler's notice to one node: the run is saved, and all of it ends."""
     directory = runs.folder / "noticed"
@@ -320,6 +331,7 @@ def main():
         check_restart(runs, whole)
         check_two_nodes(runs, whole)
         check_nodes_apart(runs, whole)
+        check_new_disk(runs, whole)
         check_notice(runs)
         check_other_plan(runs, whole, directory)
         check_export(runs, directory)

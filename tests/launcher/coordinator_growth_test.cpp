@@ -150,3 +150,32 @@ TEST_CASE("a node that is back while the others are still being stopped is not m
   REQUIRE(bench.sent_to(21, control::AgentCommand::kStart).size() == 1);
   CHECK(bench.sent_to(21, control::AgentCommand::kStart)[0].start().ranks_size() == 2);
 }
+
+TEST_CASE("who is back while a plan is looked for belongs into it", "[coordinator]") {
+  Bench bench(3, 30, true, 5, 3);
+  bench.train(3);
+  for (int rank = 0; rank < 6; ++rank) {
+    bench.step(10 + rank / 2, rank, 1);
+    bench.saved(10 + rank / 2, rank, 1);
+  }
+  bench.published(1);
+  bench.gone(11);
+  bench.gone(12);
+  bench.ended(10);
+  bench.recover("folder", 1);
+  bench.choose(bench.ranks_on(0), {1, 2});
+  bench.tick(10);
+  bench.generation = 2;
+  for (int rank : {0, 1}) bench.step(10, rank, 2);
+  bench.join(21, 2, 1);
+  bench.tick(0.1);
+  REQUIRE(bench.asked_for_plan);  // without node 2
+  bench.join(22, 2, 2);
+  bench.choose(bench.core().measurements().ranks, {2});
+  CHECK(bench.sent_to(10, control::AgentCommand::kSave).empty());
+  bench.tick(0.1);
+  REQUIRE(bench.asked_for_plan);  // with both
+  CHECK(bench.core().lost_nodes().empty());
+  bench.choose(bench.core().measurements().ranks);
+  CHECK(bench.sent_to(10, control::AgentCommand::kSave).size() == 1);
+}

@@ -99,6 +99,13 @@ TEST_CASE("a run goes on from the newest checkpoint that its nodes hold together
     bench.listed(11, {{manifest_of(10), {"rank_2"}}, {manifest_of(5), {"rank_2", "rank_3"}}});
     CHECK(last_start(bench, 10).work().checkpoint().from() == "/checkpoints/step_5");
   }
+  SECTION("one of another model, or ahead of what this run has taken, is none of its own") {
+    checkpoint::Manifest other = *checkpoint::parse_manifest(manifest_of(11));
+    other.model_hash = "another";
+    const std::vector<std::string> all = {"rank_0", "rank_1", "rank_2", "rank_3"};
+    bench.listed(11, {{to_text(other), all}, {manifest_of(13), all}, {manifest_of(10), {"rank_2", "rank_3"}}});
+    CHECK(last_start(bench, 10).work().checkpoint().from() == "/checkpoints/step_10");
+  }
   SECTION("none is whole: where the run began") {
     bench.listed(11, {});
     CHECK(last_start(bench, 10).work().generation() == 2);
