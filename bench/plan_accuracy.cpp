@@ -5,8 +5,9 @@
 // shared machine is another one half an hour later. It is another one some minutes later too, so a fixed piece of work
 // is timed around each measurement and each run: steps are compared as they are, and at one pace of the machine.
 //   plan_accuracy [MODEL.pt2 ...] --plans N [--seed S] [--first K] [--ranks-max R] [--steps N] [--min-action S]
-//                 [--measured FOLDER]
-// With a folder measurements stay there, and those of an earlier run are taken as they are.
+//                 [--measured FOLDER] [--only FAMILY] [--earlier FILE.json]
+// With a folder measurements stay there, and those of an earlier run are taken as they are. In parts: one family of all
+// that are named, and the rows that other parts left in a file of --json.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -203,9 +204,9 @@ int main(int argc, char** argv) {
     else
       rest.push_back(argv[i]);
   }
-  const Options options =
-      parse_options(static_cast<int>(rest.size()), rest.data(), "predicted beside measured for random valid plans",
-                    {"--plans", "--first", "--ranks-max", "--steps", "--min-action", "--measured"});
+  const Options options = parse_options(
+      static_cast<int>(rest.size()), rest.data(), "predicted beside measured for random valid plans",
+      {"--plans", "--first", "--ranks-max", "--steps", "--min-action", "--measured", "--only", "--earlier"});
   const auto number = [&](const char* name, double otherwise) {
     return options.other.contains(name) ? std::stod(options.other.at(name)) : otherwise;
   };
@@ -221,6 +222,15 @@ int main(int argc, char** argv) {
   Report report("plan_accuracy", options);
   std::vector<Row> rows;
   JsonArray json;
+  if (options.other.contains("--earlier")) {
+    const Json earlier = or_end(parse_json(or_end(read_file(options.other.at("--earlier")))));
+    for (const Json& plan : earlier["extra"]["plans"].array()) {
+      rows.push_back({plan["predicted_seconds"].number(), plan["measured_seconds"].number(), plan["pace"].number(),
+                      plan["memory_error"].number()});
+      json.push_back(plan);
+    }
+    std::printf("%zu plans of earlier parts\n", rows.size());
+  }
   const auto run_one = [&](const Chosen& one) {
     Subject& subject = *one.subject;
     const int i = one.number;
@@ -263,7 +273,8 @@ int main(int argc, char** argv) {
     const std::size_t turn =
         (s + subjects.size() - static_cast<std::size_t>(first) % subjects.size()) % subjects.size();
     const std::size_t count = wanted / subjects.size() + (turn < wanted % subjects.size() ? 1 : 0);
-    if (count == 0) continue;
+    const auto only = options.other.find("--only");
+    if (count == 0 || (only != options.other.end() && only->second != subjects[s]->name())) continue;
     for (const Chosen& one :
          choose(*subjects[s], s, subjects.size(), count, first, number("--min-action", 0.05), options.seed, max_ranks))
       run_one(one);

@@ -5,6 +5,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <charconv>
 #include <map>
@@ -89,13 +90,33 @@ Result<void> check_sizes(const fs::path& folder, const std::vector<Shard>& shard
   return combine_errors(ErrorCode::DataLoss, "the checkpoint is not complete", std::move(problems));
 }
 
-/// Those of `shards` that are there.
+/// Those of `shards` that are there in their size.
 std::vector<Shard> present_shards(const fs::path& folder, const std::vector<Shard>& shards) {
   std::vector<Shard> present;
-  std::error_code ignored;
-  for (const Shard& shard : shards)
-    if (fs::exists(folder / shard.file, ignored)) present.push_back(shard);
+  std::error_code code;
+  for (const Shard& shard : shards) {
+    const auto size = fs::file_size(folder / shard.file, code);
+    if (!code && static_cast<std::int64_t>(size) == shard.size.value) present.push_back(shard);
+  }
   return present;
+}
+
+Result<void> remove_others(const fs::path& folder, const std::vector<Shard>& kept) {
+  std::error_code code;
+  for (const auto& entry : fs::directory_iterator(folder, code)) {
+    const std::string name = entry.path().filename().string();
+    if (std::any_of(kept.begin(), kept.end(), [&](const Shard& shard) { return shard.file == name; })) continue;
+    fs::remove_all(entry.path(), code);
+    if (code) break;
+  }
+  if (code) return disk_error("cannot remove what is left of an older attempt", folder, code);
+  return {};
+}
+
+std::vector<std::string> files_of(const std::vector<Shard>& shards) {
+  std::vector<std::string> files;
+  for (const Shard& shard : shards) files.push_back(shard.file);
+  return files;
 }
 
 Result<void> check_content(const fs::path& folder, const std::vector<Shard>& shards) {
@@ -167,11 +188,18 @@ Result<void> publish(const fs::path& directory, const Manifest& manifest) {
   return publish_shards(directory, manifest, manifest.shards);
 }
 
-Result<void> publish_part(const fs::path& directory, const Manifest& manifest) {
+Result<std::vector<std::string>> publish_part(const fs::path& directory, const Manifest& manifest) {
   const FolderLock lock(directory);
-  const fs::path partial = partial_folder(directory, manifest.progress.step);
-  if (!is_published(directory, manifest)) COX_TRY_VOID(make_partial_folder(directory, manifest.progress.step));
-  return publish_shards(directory, manifest, present_shards(partial, manifest.shards));
+  const std::int64_t step = manifest.progress.step;
+  if (!is_published(directory, manifest)) {
+    COX_TRY(const fs::path partial, make_partial_folder(directory, step));
+    const std::vector<Shard> present = present_shards(partial, manifest.shards);
+    COX_TRY_VOID(remove_others(partial, present));
+    COX_TRY_VOID(publish_shards(directory, manifest, present));
+  } else {
+    COX_TRY_VOID(sync_folder(directory));
+  }
+  return files_of(present_shards(folder_of(directory, step), manifest.shards));
 }
 
 std::vector<Part> list_parts(const fs::path& directory) {

@@ -38,11 +38,13 @@ struct Search {
 /// An empty result where there is no directory.
 [[nodiscard]] Search find_newest(const std::filesystem::path& directory);
 
-/// A node's part of a checkpoint whose other shards lie on other nodes' disks (spread.h): as publish, but of the
-/// shards only those that are here are looked at. Where there is no partial folder, one without shards is made. Several
-/// nodes may do so at once, on disks of their own or on one: who comes second finds it done.
-/// Errors: as publish.
-[[nodiscard]] Result<void> publish_part(const std::filesystem::path& directory, const Manifest& manifest);
+/// A node's part of a checkpoint whose other shards lie on other nodes' disks (spread.h): as publish, but without the
+/// shards that are not here. One of another size is not here either (it came torn, or is left from an attempt before):
+/// it is removed. Where there is no partial folder, one without shards is made. Several nodes may do so at once, on
+/// disks of their own or on one: who comes second finds it done. Returns the files of the shards that are here.
+/// Errors: FailedPrecondition (disk), DataLoss (a parameter that no shard of the manifest holds whole).
+[[nodiscard]] Result<std::vector<std::string>> publish_part(const std::filesystem::path& directory,
+                                                            const Manifest& manifest);
 
 /// What is here of a checkpoint.
 struct Part {

@@ -1,6 +1,7 @@
 #include "proto/file_exchange.h"
 
 #include <algorithm>
+#include <cmath>
 #include <fstream>
 #include <optional>
 
@@ -144,9 +145,12 @@ void serve_files(Stream& stream) {
     control::FileRequest request;
     control::FileReply reply;
     if (!request.ParseFromString(*body)) return;
-    const auto path = path_of(request);
+    const bool echo = request.kind_case() == control::FileRequest::kEcho;
+    const auto path = echo ? Result<fs::path>(fs::path()) : path_of(request);
     Result<void> done;
-    if (!path) {
+    if (echo) {
+      reply.set_data(std::string(static_cast<std::size_t>(std::clamp<std::int64_t>(request.echo(), 0, kPartBytes)), 0));
+    } else if (!path) {
       done = path.error();
     } else if (request.kind_case() == control::FileRequest::kRead) {
       auto data = read_part(*path, request.offset(), request.read());
@@ -210,6 +214,39 @@ Result<void> get_file(const FilePlace& from, Bytes size, const std::string& sha2
   fs::rename(part, target, code);
   if (code) return disk_error("cannot put the file in its place", target, code.message());
   return {};
+}
+
+Result<LinkRate> measure_link(const std::string& address, const Secret& secret, Deadline deadline) {
+  constexpr int kRoundTrips = 20;
+  constexpr std::int64_t kFirstBytes = 64 << 10, kMostBytes = 64 << 20;
+  constexpr double kLongEnoughSeconds = 0.1;
+  COX_TRY(const auto stream, connect(address, Service::Agent, secret, soon(deadline)));
+  const CancelAt watch([&stream] { stream->cancel(); }, deadline.at);
+  const FilePlace place{address, "", ""};
+  Conversation conversation(*stream, place);
+  const auto nothing = [](const std::string&) { return Result<void>(); };
+  const auto seconds_for = [&](std::int64_t bytes) -> Result<double> {
+    const TimePoint began = steady_clock().now();
+    do {
+      control::FileRequest request;
+      request.set_echo(std::min(bytes, kPartBytes));
+      bytes -= request.echo();
+      COX_TRY_VOID(conversation.ask(std::move(request), nothing));
+    } while (bytes > 0);
+    COX_TRY_VOID(conversation.answers(0, nothing));
+    return std::chrono::duration<double>(steady_clock().now() - began).count();
+  };
+  double round_trip = HUGE_VAL;
+  for (int i = 0; i < kRoundTrips; ++i) {
+    COX_TRY(const double seconds, seconds_for(0));
+    round_trip = std::min(round_trip, seconds);
+  }
+  for (std::int64_t bytes = kFirstBytes;; bytes *= 4) {
+    COX_TRY(const double seconds, seconds_for(bytes));
+    if (seconds < kLongEnoughSeconds && bytes < kMostBytes) continue;
+    const double carried = std::max(seconds - round_trip, seconds / 2);
+    return LinkRate{Seconds(round_trip / 2), BytesPerSecond(static_cast<double>(bytes) / carried)};
+  }
 }
 
 }  // namespace coxswain::proto

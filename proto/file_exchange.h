@@ -28,4 +28,13 @@ struct FilePlace {
 [[nodiscard]] Result<void> get_file(const FilePlace& from, Bytes size, const std::string& sha256,
                                     const std::filesystem::path& target, const Secret& secret, Deadline deadline);
 
+struct LinkRate {
+  Seconds latency{0};
+  BytesPerSecond bandwidth{0};
+};
+/// How fast a server is reached: half of the shortest round trip, and the rate of up to 64 MiB. It takes some tenths of
+/// a second. Frames are authenticated, which costs processor time: a link faster than some 500 MB/s looks like that.
+/// Errors: Unavailable, DeadlineExceeded.
+[[nodiscard]] Result<LinkRate> measure_link(const std::string& address, const Secret& secret, Deadline deadline);
+
 }  // namespace coxswain::proto

@@ -2,10 +2,12 @@
 #include <CLI/CLI.hpp>
 
 #include <cstdio>
+#include <tuple>
 
 #include "common/bytes_io.h"
 #include "launcher/cli/command.h"
 #include "launcher/cli/hostfile.h"
+#include "launcher/control/node_environment.h"
 #include "launcher/control/train.h"
 #include "launcher/job/job_model.h"
 
@@ -20,17 +22,12 @@ void add_node_options(CLI::App& command, NodeOptions& nodes) {
   command.add_option_function<std::string>(
       "--nnodes",
       [&nodes](const std::string& text) {
-        if (text.find(':') != std::string::npos)
-          throw CLI::ValidationError(
-              "--nnodes",
-              "this version cannot change the number of nodes while training; give one number instead of `" + text +
-                  "`");
-        if (text.empty() || text.find_first_not_of("0123456789") != std::string::npos || text.size() > 6 ||
-            std::stoi(text) < 1)
-          throw CLI::ValidationError("--nnodes", "expected a number of nodes, got `" + text + "`");
-        nodes.num_nodes = std::stoi(text);
+        const auto range = parse_node_range(text);
+        if (!range) throw CLI::ValidationError("--nnodes", "expected a number of nodes or MIN:MAX, got `" + text + "`");
+        std::tie(nodes.num_nodes, nodes.max_nodes) = *range;
       },
-      "number of nodes; the same line runs on each (1)");
+      "number of nodes; the same line runs on each (1). MIN:MAX: begins with MIN or more, takes up to MAX while it "
+      "trains");
   command.add_option("--node-rank", nodes.node_rank, "this node's rank; rank 0 coordinates")
       ->check(CLI::NonNegativeNumber);
   command.add_option("--rdzv-endpoint,--master-addr", nodes.rdzv_endpoint, "HOST:PORT of node 0 (port 29400)");
@@ -74,7 +71,7 @@ Result<ExitCode> train(const TrainOptions& options) {
       return usage_error("wrong --nproc-per-node", "a number or `auto`", options.processes, "");
     request.processes_per_node = std::stoi(options.processes);
   }
-  if (options.standalone && request.nodes.num_nodes > 1)
+  if (options.standalone && std::max(request.nodes.num_nodes, request.nodes.max_nodes) > 1)
     return usage_error("--standalone means one node", "no --nnodes", std::to_string(request.nodes.num_nodes),
                        "leave one of them out");
   if (options.traces) {

@@ -23,6 +23,9 @@ constexpr int kEvidenceLines = 8;
 constexpr double kLastWordsSeconds = 0.3;
 // mpirun kills the other ranks itself when one dies; beyond this we do.
 constexpr double kMpiAbortSeconds = 1.0;
+// A rank that lost a peer lets go of its generation within this, or its process ends: about what a new one takes to
+// come as far.
+constexpr double kParkSeconds = 1.0;
 
 }  // namespace
 
@@ -32,6 +35,8 @@ struct Agent::Rank {
   std::filesystem::path out_file, error_file;
   int pid = 0;
   bool stream_open = false, finished = false, ended = false;
+  bool kept = false;    // taken over from the generation before
+  bool parked = false;  // it let go of this one
   std::optional<ProcessExit> exit;
   TimePoint last_words_until{};
   std::string error_json;
@@ -47,6 +52,7 @@ struct Agent::Generation {
   std::optional<ProcessExit> mpirun_exit;
   int first_gone = -1;  // under mpirun: the rank whose stream ended first, unfinished
   bool stopping = false;
+  bool keeps = false;  // processes that let go of it, for the next one
   std::optional<TimePoint> kill_at;
   TimePoint look_at{};  // at ranks that are stopped
   std::int64_t oom_kills = 0;
@@ -114,7 +120,7 @@ void Agent::on_command(std::string_view body, TimePoint now) {
         to_worker_(generation_->ranks.front().rank, to_worker.SerializeAsString());
       }
       break;
-    case control::AgentCommand::kStop: stop(command.stop().grace_seconds(), now); break;
+    case control::AgentCommand::kStop: stop(command.stop().grace_seconds(), now, command.stop().keeps()); break;
     case control::AgentCommand::kOver:
       over_ = true;
       exit_code_ = command.over().exit_code();
@@ -123,6 +129,8 @@ void Agent::on_command(std::string_view body, TimePoint now) {
       break;
     case control::AgentCommand::kStore:  // of the CheckpointKeeper
     case control::AgentCommand::kList:
+    case control::AgentCommand::kPrune:
+    case control::AgentCommand::kMeasureLink:  // of the LinkProbe
     case control::AgentCommand::kHeartbeat:
     case control::AgentCommand::KIND_NOT_SET: break;
   }
@@ -151,6 +159,12 @@ void Agent::start(std::string_view start_bytes, TimePoint now) {
     generation->ranks.push_back(std::move(rank));
   }
   generation_ = std::move(generation);
+  for (Rank& rank : generation_->ranks) {
+    rank.pid = take_kept(rank);
+    rank.kept = rank.stream_open = rank.pid > 0;
+    if (rank.kept) to_worker_(rank.rank, assignment_of(rank));
+  }
+  end_kept();
   if (generation_->ranks.empty()) return end_if_done();
   const auto spawned = generation_->mpi ? spawn_mpirun(*generation_) : spawn_ranks(*generation_);
   if (!spawned) {
@@ -186,6 +200,7 @@ std::map<std::string, std::string> environment_of(const control::StartGeneration
 Result<void> Agent::spawn_ranks(Generation& generation) {
   for (std::size_t i = 0; i < generation.ranks.size(); ++i) {
     Rank& rank = generation.ranks[i];
+    if (rank.kept) continue;
     LocalDevice& device = setup_.devices.at(static_cast<std::size_t>(rank.local_device));
     SpawnRequest request;
     request.program = setup_.worker_program;
@@ -249,26 +264,14 @@ void Agent::on_worker_report(int number, int pid, std::string_view body, TimePoi
           log(LogLevel::Warn, "agent", added.error().message);
       }
     }
-    control::WorkerCommand command;
-    auto& assignment = *command.mutable_assignment();
-    *assignment.mutable_work() = generation_->start.work();
-    assignment.set_rank(number);
-    assignment.set_node(setup_.node);
-    assignment.set_local_addr(setup_.local_addr);
-    assignment.set_scratch_dir(setup_.scratch_dir.string());
-    assignment.set_device_class(rank->device_class);
-    assignment.set_files_address(setup_.files_address);
-    assignment.set_copy_to(generation_->start.copy_to());
-    assignment.set_num_nodes(generation_->start.num_nodes());
-    assignment.set_threads(device.threads);
-    const auto& given = generation_->start.environment();
-    if (const auto threads = given.find("OMP_NUM_THREADS"); threads != given.end()) {
-      if (const int wanted = std::atoi(threads->second.c_str()); wanted > 0) assignment.set_threads(wanted);
-    }
-    assignment.set_cuda_ordinal(device.request.kind == cluster::DeviceKind::Cuda ? device.request.index : -1);
-    for (const int node : generation_->start.rank_nodes()) assignment.add_nodes(std::to_string(node));
-    to_worker_(number, command.SerializeAsString());
+    to_worker_(number, assignment_of(*rank));
     return;
+  }
+  if (report.has_parked()) {
+    rank->parked = true;
+    if (!generation_->stopping) return;  // the coordinator says what becomes of it
+    rank->ended = true;
+    return end_if_done();
   }
   if (report.has_failure()) {
     rank->error_json = report.failure().error_json();
@@ -280,6 +283,46 @@ void Agent::on_worker_report(int number, int pid, std::string_view body, TimePoi
   up.mutable_worker()->set_generation(generation_->number());
   *up.mutable_worker()->mutable_report() = std::move(report);
   to_coordinator_(up.SerializeAsString());
+}
+
+std::string Agent::assignment_of(const Rank& rank) const {
+  const LocalDevice& device = setup_.devices.at(static_cast<std::size_t>(rank.local_device));
+  control::WorkerCommand command;
+  auto& assignment = *command.mutable_assignment();
+  *assignment.mutable_work() = generation_->start.work();
+  assignment.set_rank(rank.rank);
+  assignment.set_node(setup_.node);
+  assignment.set_local_addr(setup_.local_addr);
+  assignment.set_scratch_dir(setup_.scratch_dir.string());
+  assignment.set_device_class(rank.device_class);
+  assignment.set_files_address(setup_.files_address);
+  assignment.set_copy_to(generation_->start.copy_to());
+  assignment.set_num_nodes(generation_->start.num_nodes());
+  if (rank.kept) assignment.set_log_folder(rank.error_file.parent_path().string());
+  assignment.set_threads(device.threads);
+  const auto& given = generation_->start.environment();
+  if (const auto threads = given.find("OMP_NUM_THREADS"); threads != given.end()) {
+    if (const int wanted = std::atoi(threads->second.c_str()); wanted > 0) assignment.set_threads(wanted);
+  }
+  assignment.set_cuda_ordinal(device.request.kind == cluster::DeviceKind::Cuda ? device.request.index : -1);
+  for (const int node : generation_->start.rank_nodes()) assignment.add_nodes(std::to_string(node));
+  return command.SerializeAsString();
+}
+
+/// The process that was kept of the same rank on the same device; 0: none. Under another number its stream, and its
+/// environment, would be another rank's.
+int Agent::take_kept(const Rank& rank) {
+  const auto found = std::find_if(kept_.begin(), kept_.end(), [&](const Kept& kept) {
+    return kept.rank == rank.rank && kept.local_device == rank.local_device;
+  });
+  if (found == kept_.end() || generation_->mpi) return 0;
+  const int pid = found->pid;
+  kept_.erase(found);
+  return pid;
+}
+
+void Agent::end_kept() {
+  for (const Kept& kept : std::exchange(kept_, {})) spawner_.send_signal(kept.pid, SIGKILL);
 }
 
 void Agent::on_worker_gone(int number, int pid, TimePoint now) {
@@ -297,6 +340,7 @@ void Agent::on_worker_gone(int number, int pid, TimePoint now) {
 }
 
 void Agent::on_process_exit(const ProcessExit& exit, TimePoint now) {
+  std::erase_if(kept_, [&exit](const Kept& kept) { return kept.pid == exit.pid; });
   if (!generation_) return;
   if (generation_->mpi && exit.pid == generation_->mpirun_pid) {
     generation_->mpirun_exit = exit;
@@ -365,13 +409,17 @@ void Agent::end_if_done() {
   }
   control::AgentReport report;
   report.mutable_ended()->set_generation(generation_->number());
+  for (const Rank& rank : generation_->ranks)
+    if (rank.parked && !rank.exit && generation_->keeps) kept_.push_back({rank.rank, rank.local_device, rank.pid});
+  report.mutable_ended()->set_kept(static_cast<int>(kept_.size()));
   generation_.reset();
   to_coordinator_(report.SerializeAsString());
 }
 
 void Agent::kill_all(int signal) {
   if (generation_->mpirun_pid > 0) spawner_.send_signal(generation_->mpirun_pid, signal);
-  for (const Rank& rank : generation_->ranks) kill_rank(rank, signal);
+  for (const Rank& rank : generation_->ranks)
+    if (!generation_->keeps || !rank.parked) kill_rank(rank, signal);
 }
 
 void Agent::kill_rank(const Rank& rank, int signal) {
@@ -383,18 +431,27 @@ void Agent::kill_rank(const Rank& rank, int signal) {
 
 void Agent::end_stopped_ranks() {
   for (Rank& rank : generation_->ranks) {
-    if (rank.pid == 0 || rank.exit || rank.ended || rank.stopped_looks.enough()) continue;
+    if (rank.pid == 0 || rank.exit || rank.ended || rank.parked || rank.stopped_looks.enough()) continue;
     if (rank.stopped_looks.add(spawner_.is_stopped(rank.pid))) kill_rank(rank, SIGKILL);
   }
 }
 
-void Agent::stop(double grace_seconds, TimePoint now) {
+void Agent::stop(double grace_seconds, TimePoint now, bool keeps) {
+  if (!keeps) end_kept();
   if (!generation_) return;
   generation_->stopping = true;
+  generation_->keeps = keeps && !generation_->mpi;
   for (Rank& rank : generation_->ranks) {
     if (rank.pid == 0 && !generation_->mpi) rank.ended = true;  // was never started
+    if (rank.parked) rank.ended = generation_->keeps;
   }
-  if (grace_seconds > 0) {
+  if (generation_->keeps) {
+    control::WorkerCommand command;
+    command.set_abort("another generation follows");
+    for (const Rank& rank : generation_->ranks)
+      if (rank.stream_open && !rank.exit && !rank.parked) to_worker_(rank.rank, command.SerializeAsString());
+    generation_->kill_at = after(now, kParkSeconds);
+  } else if (grace_seconds > 0) {
     kill_all(SIGTERM);
     generation_->kill_at = after(now, grace_seconds);
   } else {

@@ -63,10 +63,17 @@ class Agent {
  private:
   struct Rank;
   struct Generation;
+  /// A process that let go of its generation and waits for the next one.
+  struct Kept {
+    int rank = 0, local_device = 0, pid = 0;
+  };
   void start(std::string_view start_bytes, TimePoint now);
   Result<void> spawn_ranks(Generation& generation);
   Result<void> spawn_mpirun(Generation& generation);
-  void stop(double grace_seconds, TimePoint now);
+  [[nodiscard]] std::string assignment_of(const Rank& rank) const;
+  [[nodiscard]] int take_kept(const Rank& rank);
+  void end_kept();
+  void stop(double grace_seconds, TimePoint now, bool keeps = false);
   void kill_all(int signal);
   void kill_rank(const Rank& rank, int signal);
   void end_stopped_ranks();
@@ -83,6 +90,7 @@ class Agent {
   ToCoordinator to_coordinator_;
   ToWorker to_worker_;
   std::unique_ptr<Generation> generation_;
+  std::vector<Kept> kept_;
   std::vector<std::pair<int, std::filesystem::path>> log_files_;
   bool over_ = false, asked_to_stop_ = false;
   int exit_code_ = 1;

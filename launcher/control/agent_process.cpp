@@ -17,6 +17,7 @@
 #include "launcher/control/checkpoint_keeper.h"
 #include "launcher/control/coordinator_line.h"
 #include "launcher/control/event_queue.h"
+#include "launcher/control/link_probe.h"
 #include "launcher/control/liveness.h"
 #include "launcher/control/local_start.h"
 #include "launcher/control/run_directory.h"
@@ -38,10 +39,11 @@ struct WorkerGone {
 struct SignalCame {
   int number = 0;
 };
-struct FromKeeper {
+/// By what works beside the loop.
+struct Told {
   std::string report;
 };
-using AgentEvent = std::variant<LineEvent, FromWorker, WorkerGone, ProcessExit, SignalCame, FromKeeper>;
+using AgentEvent = std::variant<LineEvent, FromWorker, WorkerGone, ProcessExit, SignalCame, Told>;
 
 /// Open streams of workers by rank.
 class WorkerStreams {
@@ -162,7 +164,9 @@ Result<ExitCode> run_agent_process(const AgentStart& start) {
         agent.hello(start.node_rank, host_name(), inventory.cores, inventory.memory, inventory.cuda_note),
         [&](LineEvent event) { events.push(std::move(event)); }, clock);
     if (!devices) line->send(agent_error_report(devices.error()));
-    CheckpointKeeper keeper([&](std::string report) { events.push(FromKeeper{std::move(report)}); });
+    const auto tell = [&](std::string report) { events.push(Told{std::move(report)}); };
+    CheckpointKeeper keeper(tell);
+    LinkProbe links({key, false}, tell);
 
     LogCopier copier;
     bool lost = false;
@@ -171,7 +175,7 @@ Result<ExitCode> run_agent_process(const AgentStart& start) {
         const TimePoint now = clock.now();
         if (auto* from = std::get_if<LineEvent>(&*event)) {
           const auto command = line->handle(*from);
-          if (command && !keeper.take(*command)) agent.on_command(*command, now);
+          if (command && !keeper.take(*command) && !links.take(*command)) agent.on_command(*command, now);
         } else if (auto* report = std::get_if<FromWorker>(&*event)) {
           agent.on_worker_report(report->rank, report->pid, report->body, now);
         } else if (auto* gone = std::get_if<WorkerGone>(&*event)) {
@@ -180,8 +184,8 @@ Result<ExitCode> run_agent_process(const AgentStart& start) {
           agent.on_process_exit(*exit, now);
         } else if (auto* signal = std::get_if<SignalCame>(&*event)) {
           agent.on_signal(signal->number, now);
-        } else if (auto* kept = std::get_if<FromKeeper>(&*event)) {
-          line->send(std::move(kept->report));
+        } else if (auto* told = std::get_if<Told>(&*event)) {
+          line->send(std::move(told->report));
         }
       }
       const TimePoint now = clock.now();

@@ -12,14 +12,24 @@ namespace {
 
 control::CheckpointStored store(const control::StoreCheckpoint& command) {
   control::CheckpointStored stored;
-  const auto done = guard("launcher", [&]() -> Result<void> {
+  const auto files = guard("launcher", [&]() -> Result<std::vector<std::string>> {
     COX_TRY(const checkpoint::Manifest manifest, checkpoint::parse_manifest(command.manifest()));
     stored.set_step(manifest.progress.step);
-    COX_TRY_VOID(checkpoint::publish_part(command.directory(), manifest));
-    return checkpoint::prune(command.directory(), command.keep(), manifest.progress.step);
+    return checkpoint::publish_part(command.directory(), manifest);
   });
-  if (!done) stored.set_error_json(proto::error_to_text(done.error()));
+  if (!files) {
+    stored.set_error_json(proto::error_to_text(files.error()));
+    return stored;
+  }
+  for (const std::string& file : *files) stored.add_files(file);
   return stored;
+}
+
+void prune(const control::PruneCheckpoints& command) {
+  const auto done = guard("launcher", [&]() -> Result<void> {
+    return checkpoint::prune(command.directory(), command.keep(), command.step());
+  });
+  if (!done) log(LogLevel::Warn, "agent", "old checkpoints stay: " + done.error().message + ": " + done.error().path);
 }
 
 control::CheckpointsListed list(const control::ListCheckpoints& command) {
@@ -43,6 +53,10 @@ std::string keep_checkpoints(std::string_view bytes) {
   control::AgentCommand command;
   control::AgentReport report;
   command.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()));
+  if (command.has_prune()) {
+    prune(command.prune());
+    return "";
+  }
   if (command.has_store())
     *report.mutable_stored() = store(command.store());
   else
@@ -57,7 +71,7 @@ CheckpointKeeper::~CheckpointKeeper() { commands_.push(""); }
 bool CheckpointKeeper::take(std::string_view bytes) {
   control::AgentCommand command;
   if (!command.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()))) return false;
-  if (!command.has_store() && !command.has_list()) return false;
+  if (!command.has_store() && !command.has_list() && !command.has_prune()) return false;
   commands_.push(std::string(bytes));
   return true;
 }
@@ -68,7 +82,7 @@ void CheckpointKeeper::work() {
     const auto command = commands_.pop(after(steady_clock().now(), kLongSeconds));
     if (!command) continue;
     if (command->empty()) return;
-    report_(keep_checkpoints(*command));
+    if (std::string report = keep_checkpoints(*command); !report.empty()) report_(std::move(report));
   }
 }
 

@@ -30,7 +30,8 @@ class CheckpointKeeper {
   std::jthread thread_;  // last: it uses the others
 };
 
-/// What the keeper answers to StoreCheckpoint and ListCheckpoints. Threads: pure but for the files.
+/// What the keeper answers to StoreCheckpoint and ListCheckpoints; empty after PruneCheckpoints. Threads: pure but for
+/// the files.
 [[nodiscard]] std::string keep_checkpoints(std::string_view command);
 
 }  // namespace coxswain::launcher

@@ -60,9 +60,10 @@ std::vector<Decision> Coordinator::agent_report(int agent, std::string_view body
         on_worker(report.worker().rank(), report.worker().report().SerializeAsString(), now);
       break;
     case control::AgentReport::kExit: on_exit(node, report.exit().SerializeAsString(), now); break;
-    case control::AgentReport::kEnded: on_generation_ended(node, report.ended().generation(), now); break;
+    case control::AgentReport::kEnded: on_generation_ended(node, report.ended().SerializeAsString(), now); break;
     case control::AgentReport::kStored: on_stored(node, report.stored().SerializeAsString(), now); break;
     case control::AgentReport::kListed: on_listed(node, report.listed().SerializeAsString(), now); break;
+    case control::AgentReport::kLink: on_link(node, report.link().SerializeAsString()); break;
     case control::AgentReport::kStopSignal:
       // Every node gets the same notice; only a user asks twice.
       if (stop_signal_ == 0) request_stop(report.stop_signal(), now);
@@ -78,70 +79,6 @@ std::vector<Decision> Coordinator::agent_report(int agent, std::string_view body
     default: break;
   }
   return take();
-}
-
-void Coordinator::join(int agent, std::string_view hello_bytes, TimePoint now) {
-  control::AgentHello hello;
-  hello.ParseFromArray(hello_bytes.data(), static_cast<int>(hello_bytes.size()));
-  if (const auto node = returning_node(hello_bytes)) return take_back(*node, agent, hello_bytes);
-  const bool taken = hello.node_rank() >= 0 && std::any_of(nodes_.begin(), nodes_.end(), [&](const Node& node) {
-                       return node.node_rank == hello.node_rank();
-                     });
-  if (phase_ != Phase::Joining || taken || hello.node_rank() >= settings_.num_nodes) {
-    const Error refused{ErrorCode::AlreadyExists,
-                        "this run has all its nodes",
-                        "--node-rank",
-                        taken ? "a rank that no other node has" : std::to_string(settings_.num_nodes) + " nodes",
-                        std::to_string(hello.node_rank()),
-                        "give each node its own --node-rank"};
-    control::AgentCommand command;
-    command.mutable_over()->set_exit_code(static_cast<int>(exit_code_for(refused.code)));
-    command.mutable_over()->set_text(to_text(refused));
-    decisions_.emplace_back(SendCommand{agent, command.SerializeAsString()});
-    return;
-  }
-  Node node;
-  node.agent = agent;
-  node.node_rank = hello.node_rank();
-  node.host = hello.host();
-  node.files_address = hello.files_address();
-  node.hello = std::string(hello_bytes);
-  places_[agent] = static_cast<int>(nodes_.size());
-  nodes_.push_back(std::move(node));
-  if (static_cast<int>(nodes_.size()) < settings_.num_nodes) return;
-
-  // Node numbers are those that were asked for; agents that named none fill the gaps in the order in which they came.
-  std::vector<Node> ordered(nodes_.size());
-  std::vector<char> used(nodes_.size(), 0);
-  for (Node& joined : nodes_) {
-    if (joined.node_rank < 0) continue;
-    used[static_cast<std::size_t>(joined.node_rank)] = 1;
-    ordered[static_cast<std::size_t>(joined.node_rank)] = joined;
-  }
-  for (Node& joined : nodes_) {
-    if (joined.node_rank >= 0) continue;
-    const auto gap = static_cast<std::size_t>(std::find(used.begin(), used.end(), 0) - used.begin());
-    used[gap] = 1;
-    ordered[gap] = joined;
-  }
-  nodes_ = std::move(ordered);
-  number_places();
-  for (std::size_t i = 0; i < nodes_.size(); ++i) {
-    record(JsonObject{{"type", "node_joined"}, {"node", static_cast<int>(i)}, {"host", nodes_[i].host}});
-    measurements_.nodes.push_back(
-        {nodes_[i].agent, nodes_[i].host, "node " + std::to_string(i) + " (" + nodes_[i].host + ")", nodes_[i].hello});
-  }
-  start_measuring(now);
-}
-
-void Coordinator::number_places() {
-  places_.clear();
-  for (std::size_t i = 0; i < nodes_.size(); ++i) places_[nodes_[i].agent] = static_cast<int>(i);
-}
-
-int Coordinator::node_of(int agent) const {
-  const auto found = places_.find(agent);
-  return found == places_.end() ? -1 : found->second;
 }
 
 void Coordinator::start_measuring(TimePoint now) {
@@ -170,7 +107,7 @@ void Coordinator::start_generation(const std::string& work_bytes, const std::vec
                                    const std::string& plan_json, TimePoint) {
   bindings_ = ranks;
   ranks_.assign(ranks.size(), Rank{});
-  num_ready_ = num_finished_ = num_running_ = 0;
+  num_ready_ = num_finished_ = num_running_ = num_kept_ = 0;
   control::AgentCommand to_all;
   control::StartGeneration& common = *to_all.mutable_start();
   common.mutable_work()->ParseFromString(work_bytes);
@@ -289,9 +226,12 @@ void Coordinator::stop_everything(double grace_seconds, TimePoint now, Phase the
   suspected_since_.reset();
   suspect_until_.reset();
   start_at_.reset();
+  list_by_.reset();
+  begin_at_.reset();
   control::AgentCommand command;
   command.mutable_stop()->set_generation(generation_);
   command.mutable_stop()->set_grace_seconds(grace_seconds);
+  command.mutable_stop()->set_keeps(then == Phase::Stopping);
   SendToAll send{{}, command.SerializeAsString()};
   for (const Node& node : nodes_) {
     if (node.running) send.agents.push_back(node.agent);
@@ -301,8 +241,11 @@ void Coordinator::stop_everything(double grace_seconds, TimePoint now, Phase the
   finish_if_done(now);
 }
 
-void Coordinator::on_generation_ended(int node, int generation, TimePoint now) {
-  if (generation != generation_) return;
+void Coordinator::on_generation_ended(int node, std::string_view bytes, TimePoint now) {
+  control::GenerationEnded ended;
+  ended.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()));
+  if (ended.generation() != generation_) return;
+  num_kept_ += ended.kept();
   let_go(nodes_[static_cast<std::size_t>(node)]);
   finish_if_done(now);
 }
@@ -319,14 +262,14 @@ void Coordinator::finish_if_done(TimePoint now) {
     start_planning();
   } else if (phase_ == Phase::Training) {
     if (suspected_ || !open_saves_.empty()) return;
-    if (growth_ == Growth::Moving && last_step_ < total_steps_ && stop_signal_ == 0) return move_on();
+    if (growth_ == Growth::Moving && last_step_ < total_steps_ && stop_signal_ == 0) return move_on(now);
     end_run(now);
   } else if (phase_ == Phase::Stopping) {
     end_by_.reset();
     if (publishing_ > 0) return;
     open_steps_.clear();
     open_saves_.clear();
-    find_checkpoint();
+    find_checkpoint(now);
   } else if (phase_ == Phase::Ending) {
     end_run(now);
   }
@@ -357,7 +300,7 @@ std::vector<Decision> Coordinator::plan_chosen(const ChosenPlan& plan, TimePoint
   total_steps_ = plan.steps;
   take_plan(plan);
   if (settings_.asks_nodes)
-    find_checkpoint();
+    find_checkpoint(now);
   else
     begin_from({"", settings_.first_step, {}}, now);
   return take();
@@ -387,10 +330,12 @@ std::vector<Decision> Coordinator::run_failed(Error error, TimePoint now) {
 
 std::vector<Decision> Coordinator::agent_gone(int agent, std::string_view why, TimePoint now) {
   const int place = node_of(agent);
+  std::erase_if(newcomers_, [agent](const Newcomer& newcomer) { return newcomer.agent == agent; });
   if (place < 0) return take();
   if (phase_ == Phase::Joining) {
     nodes_.erase(nodes_.begin() + place);
     number_places();
+    if (static_cast<int>(nodes_.size()) < settings_.num_nodes) begin_at_.reset();
     return take();
   }
   nodes_[static_cast<std::size_t>(place)].gone = true;
@@ -436,7 +381,7 @@ void Coordinator::request_stop(int signal, TimePoint now) {
 std::vector<Decision> Coordinator::restarted(TimePoint now) {
   record(JsonObject{{"type", "coordinator_restarted"}, {"generation", generation_}, {"step", last_step_}});
   const TimePoint patient = after(now, phase_ == Phase::Stopping ? kStoppedSeconds : kKeptSeconds);
-  for (std::optional<TimePoint>* limit : {&suspect_until_, &end_by_, &stop_by_}) {
+  for (std::optional<TimePoint>* limit : {&suspect_until_, &end_by_, &stop_by_, &list_by_}) {
     if (*limit) *limit = std::max(**limit, patient);
   }
   return take();
@@ -455,8 +400,8 @@ bool Coordinator::steps_well() const {
 bool Coordinator::due(TimePoint now) const {
   const auto passed = [now](const std::optional<TimePoint>& at) { return at && now >= *at; };
   const bool training = phase_ == Phase::Training;
-  return passed(suspect_until_) || passed(start_at_) || passed(end_by_) ||
-         (training && (passed(stop_by_) || passed(save_at_) || may_grow()));
+  return passed(suspect_until_) || passed(start_at_) || passed(end_by_) || passed(list_by_) || passed(begin_at_) ||
+         (training && (passed(stop_by_) || passed(save_at_) || may_grow() || needs_first_save()));
 }
 
 std::vector<Decision> Coordinator::tick(TimePoint now) {
@@ -464,10 +409,16 @@ std::vector<Decision> Coordinator::tick(TimePoint now) {
     suspect_until_.reset();
     fail(*suspected_, now);
   }
+  if (begin_at_ && now >= *begin_at_) begin_with_nodes(now);
   if (stop_by_ && phase_ == Phase::Training && now >= *stop_by_) stop_everything(0, now);
   if (start_at_ && now >= *start_at_) start_again(now);
+  if (list_by_ && now >= *list_by_) end_listing(now);
   if (save_at_ && now >= *save_at_ && phase_ == Phase::Training) {
     save_at_.reset();
+    ask_save(false);
+  }
+  if (needs_first_save()) {
+    first_save_asked_ = true;
     ask_save(false);
   }
   if (may_grow()) {

@@ -2,6 +2,7 @@
 // The coordinator's decisions: events in, decisions out. Knows membership, generations and which failure came first;
 // knows no socket, file, thread or clock (time is passed in), so that tests drive it with a ManualClock. Called by
 // coordinator_process.cpp and tests. Threads: one. Source: DESIGN 3.8.
+#include <algorithm>
 #include <cstdint>
 #include <map>
 #include <optional>
@@ -107,7 +108,8 @@ struct Measurements {
 
 struct CoordinatorSettings {
   RunMode mode = RunMode::Train;
-  int num_nodes = 1;
+  int num_nodes = 1;  // that it begins with
+  int max_nodes = 0;  // that it takes while it trains; less than num_nodes: no more than those
   std::string run_id;
   double shutdown_timeout_seconds = 30;
   std::string measure_work;  // serialised Work of the first phase (measure or check), without world size
@@ -118,6 +120,7 @@ struct CoordinatorSettings {
   std::string master_addr;
   bool saves = false;           // checkpoints
   std::int64_t save_every = 0;  // steps; 0: by save_interval
+  std::int64_t keep = 1;        // newest checkpoints that stay
   std::int64_t first_step = 0;  // that was taken before this run; 0: none
   bool asks_nodes = false;      // before it begins: they may hold a newer checkpoint together
   std::string model_hash;
@@ -179,33 +182,49 @@ class Coordinator {
  private:
   /// Nodes are back: a plan with them is to be looked for, is looked for, or the generation ends for it.
   enum class Growth { None, Wanted, Asked, Moving };
+  struct Newcomer {
+    int agent = 0;
+    std::string hello;
+  };
   enum class Phase { Joining, Measuring, Planning, Training, Stopping, Recovering, Replanning, Ending, Ended };
   struct Rank;
   struct Node;
   [[nodiscard]] int node_of(int agent) const;  // -1: none
   void number_places();
   void join(int agent, std::string_view hello, TimePoint now);
+  [[nodiscard]] int most_nodes() const { return std::max(settings_.num_nodes, settings_.max_nodes); }
+  [[nodiscard]] std::optional<Error> refusal_of(std::string_view hello) const;
+  [[nodiscard]] int rank_of_node(std::size_t node) const;
+  void refuse(int agent, const Error& why);
+  int add_node(int agent, std::string_view hello);
+  void begin_with_nodes(TimePoint now);
+  void take_in(const Newcomer& newcomer);
+  [[nodiscard]] NodeView view_of(int number) const;
+  void on_link(int node, std::string_view link);
   [[nodiscard]] std::optional<std::size_t> returning_node(std::string_view hello) const;
   void take_back(std::size_t node, int agent, std::string_view hello);
   [[nodiscard]] bool steps_well() const;
   [[nodiscard]] bool may_grow() const;
+  [[nodiscard]] bool needs_first_save() const;
   [[nodiscard]] bool came_back(const std::vector<int>& without) const;
   void consider(const ChosenPlan& plan);
-  void move_on();
+  void move_on(TimePoint now);
   void start_measuring(TimePoint now);
   void start_planning();
   void start_generation(const std::string& work_bytes, const std::vector<RankBinding>& ranks,
                         const std::string& plan_json, TimePoint now);
   void on_worker(int rank, std::string_view report, TimePoint now);
   void on_exit(int node, std::string_view exit, TimePoint now);
-  void on_generation_ended(int node, int generation, TimePoint now);
+  void on_generation_ended(int node, std::string_view ended, TimePoint now);
   void let_go(Node& node);
   void on_step(int rank, std::string_view step, TimePoint now);
   void on_saved(int rank, std::string_view saved, TimePoint now);
   void on_stored(int node, std::string_view stored, TimePoint now);
   void on_listed(int node, std::string_view listed, TimePoint now);
   void published(std::int64_t step, std::optional<Error> error, TimePoint now);
-  void find_checkpoint();
+  void spread_stored(SpreadSaves::Stored done, TimePoint now);
+  void find_checkpoint(TimePoint now);
+  void end_listing(TimePoint now);
   void go_on_from(const RecoveryPoint& point, TimePoint now);
   void begin_from(const RecoveryPoint& point, TimePoint now);
   [[nodiscard]] std::optional<Error> unfit_to_begin(const RecoveryPoint& point) const;
@@ -247,10 +266,15 @@ class Coordinator {
   int generation_ = 0;
   std::string backend_;
   std::vector<Node> nodes_;
-  std::map<int, int> places_;  // in nodes_, by agent
+  std::map<int, int> places_;          // in nodes_, by agent
+  std::optional<TimePoint> begin_at_;  // with the nodes that are there
+  std::vector<Newcomer> newcomers_;    // that came before the first generation began, and too late for it
+  bool first_save_asked_ = false;      // in this generation, so that the run may grow
+  bool asks_newcomers_ = false;        // a node is there that has not trained yet: what disks it shares is not known
   std::vector<Rank> ranks_;
   std::size_t num_ready_ = 0, num_finished_ = 0;  // ranks
   int num_running_ = 0;                           // nodes
+  int num_kept_ = 0;                              // processes, from the generation before
   std::vector<RankBinding> bindings_;
   Measurements measurements_;
   std::optional<Failure> suspected_, failure_;
@@ -271,7 +295,8 @@ class Coordinator {
   OpenSaves open_saves_;
   std::optional<bool> shares_disk_;  // all nodes see the same checkpoints; nothing: not known yet
   SpreadSaves spread_saves_;
-  int publishing_ = 0;  // checkpoints, which the next generation waits for
+  std::optional<TimePoint> list_by_;  // nodes tell what they hold
+  int publishing_ = 0;                // checkpoints, which the next generation waits for
   std::optional<TimePoint> save_at_, training_since_;
   SaveCosts save_costs_;
   std::int64_t last_step_ = 0, last_saved_ = -1, total_steps_ = 0;

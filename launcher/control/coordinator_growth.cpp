@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "launcher/control/coordinator_state.h"
+#include "launcher/control/measurement.h"
 #include "proto/control.pb.h"
 
 namespace coxswain::launcher {
@@ -13,16 +14,6 @@ control::AgentHello parse_hello(std::string_view bytes) {
   return hello;
 }
 
-/// What was measured of one holds for the other.
-bool same_devices(const control::AgentHello& a, const control::AgentHello& b) {
-  return a.devices_size() == b.devices_size() &&
-         std::equal(a.devices().begin(), a.devices().end(), b.devices().begin(),
-                    [](const control::Device& one, const control::Device& other) {
-                      return one.kind() == other.kind() && one.ordinal() == other.ordinal() &&
-                             one.cores() == other.cores() && one.name() == other.name();
-                    });
-}
-
 }  // namespace
 
 /// The lost node of this run that says hello: by its number, or where it names none by its host, and with its devices.
@@ -31,8 +22,8 @@ std::optional<std::size_t> Coordinator::returning_node(std::string_view hello_by
   const control::AgentHello hello = parse_hello(hello_bytes);
   for (std::size_t node = 0; node < nodes_.size(); ++node) {
     const bool named =
-        hello.node_rank() < 0 ? hello.host() == nodes_[node].host : hello.node_rank() == static_cast<int>(node);
-    if (nodes_[node].gone && named && same_devices(hello, parse_hello(nodes_[node].hello))) return node;
+        hello.node_rank() < 0 ? hello.host() == nodes_[node].host : hello.node_rank() == rank_of_node(node);
+    if (nodes_[node].gone && named && has_same_devices(hello_bytes, nodes_[node].hello)) return node;
   }
   return std::nullopt;
 }
@@ -64,6 +55,12 @@ bool Coordinator::may_grow() const {
          last_step_ > recovery_.step && last_step_ < total_steps_;
 }
 
+/// Nothing is saved yet: who knows whether it can be.
+bool Coordinator::needs_first_save() const {
+  return growth_ == Growth::Wanted && steps_well() && settings_.saves && last_saved_ < 0 && !first_save_asked_ &&
+         last_step_ > recovery_.step && last_step_ < total_steps_;
+}
+
 /// A plan with the nodes that are back. Where the search stays with what runs, or without them, nothing changes.
 void Coordinator::consider(const ChosenPlan& plan) {
   // Who came back since it was asked for belongs into it too; a run that is disturbed asks when it no longer is.
@@ -79,12 +76,12 @@ void Coordinator::consider(const ChosenPlan& plan) {
 }
 
 /// The generation has saved its last step and ended.
-void Coordinator::move_on() {
+void Coordinator::move_on(TimePoint now) {
   end_by_.reset();
   take_plan(*std::exchange(next_plan_, std::nullopt));
   growth_ = came_back(planned_without_) ? Growth::Wanted : Growth::None;
   open_steps_.clear();
-  find_checkpoint();
+  find_checkpoint(now);
 }
 
 }  // namespace coxswain::launcher

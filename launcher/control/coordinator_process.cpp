@@ -374,7 +374,6 @@ class CoordinatorProcess {
     control::AgentCommand command;
     command.mutable_store()->set_directory(start_.checkpoint_directory.string());
     command.mutable_store()->set_manifest(to_text(manifest_of(complete)));
-    command.mutable_store()->set_keep(job_->checkpoint.keep);
     lines_.send(complete.agents, command.SerializeAsString());
   }
 
@@ -481,6 +480,7 @@ Result<ExitCode> run_coordinator() {
   CoordinatorSettings settings;
   settings.mode = start.mode;
   settings.num_nodes = start.num_nodes;
+  settings.max_nodes = start.max_nodes;
   settings.run_id = start.run_id;
   settings.shutdown_timeout_seconds = start.shutdown_timeout_seconds;
   std::optional<MeasuredBefore> before;
@@ -489,6 +489,7 @@ Result<ExitCode> run_coordinator() {
     settings.train_work = make_train_work(*job, start.trace_steps, start.checkpoint_directory, start.resume_from);
     settings.saves = !start.checkpoint_directory.empty();
     settings.save_every = job->checkpoint.every_steps;
+    settings.keep = job->checkpoint.keep;
     settings.first_step = start.resume_step;
     settings.asks_nodes = start.resume_asks_nodes;
     settings.model_hash = start.model_hash;

@@ -17,6 +17,8 @@ constexpr double kPeerLostSeconds = 2.1;
 constexpr double kLastWordsSeconds = 0.5;
 // The first checkpoint, which shows what one costs.
 constexpr double kFirstSaveSeconds = 60;
+// Nodes read every byte of their checkpoints before they tell what they hold.
+constexpr double kListSeconds = 600;
 
 }  // namespace
 
@@ -111,9 +113,9 @@ void Coordinator::stop_for_restart(TimePoint now) {
   stop_everything(0, now, Phase::Stopping);
 }
 
-void Coordinator::find_checkpoint() {
+void Coordinator::find_checkpoint(TimePoint now) {
   phase_ = Phase::Recovering;
-  const bool asks_nodes = shares_disk_ ? !*shares_disk_ : settings_.asks_nodes;
+  const bool asks_nodes = asks_newcomers_ || (shares_disk_ ? !*shares_disk_ : settings_.asks_nodes);
   if (!asks_nodes) {
     decisions_.emplace_back(FindCheckpoint{});
     return;
@@ -124,7 +126,18 @@ void Coordinator::find_checkpoint() {
   command.mutable_list()->set_generation(generation_);
   command.mutable_list()->set_directory(work.checkpoint().directory());
   spread_saves_.begin_listing(nodes_left());
+  list_by_ = after(now, kListSeconds);
   send_to_all(command.SerializeAsString());
+}
+
+/// Whoever has not told by now holds nothing.
+void Coordinator::end_listing(TimePoint now) {
+  for (const int node : spread_saves_.end_listing())
+    record(JsonObject{{"type", "checkpoint_rejected"},
+                      {"cause", "node " + std::to_string(node) + " did not tell in time what it holds"},
+                      {"where", nodes_[static_cast<std::size_t>(node)].host}});
+  list_by_.reset();
+  if (phase_ == Phase::Recovering) go_on_from(newest_spread(), now);
 }
 
 void Coordinator::on_listed(int node, std::string_view bytes, TimePoint now) {
@@ -134,7 +147,7 @@ void Coordinator::on_listed(int node, std::string_view bytes, TimePoint now) {
   std::vector<checkpoint::HeldPart> parts;
   for (const control::CheckpointPart& part : listed.parts())
     parts.push_back({node, part.manifest(), {part.files().begin(), part.files().end()}});
-  if (spread_saves_.listed(node, std::move(parts))) go_on_from(newest_spread(), now);
+  if (spread_saves_.listed(node, std::move(parts))) end_listing(now);
 }
 
 RecoveryPoint Coordinator::newest_spread() const {
@@ -160,8 +173,8 @@ bool Coordinator::in_reach(const RecoveryPoint& point) const {
 
 /// What a node that is lost held, or was still to answer.
 void Coordinator::lose_parts(int node, TimePoint now) {
-  for (auto& done : spread_saves_.lose(node)) published(done.step, std::move(done.error), now);
-  if (spread_saves_.lose_listing(node) && phase_ == Phase::Recovering) go_on_from(newest_spread(), now);
+  for (auto& done : spread_saves_.lose(node)) spread_stored(std::move(done), now);
+  if (spread_saves_.lose_listing(node)) end_listing(now);
 }
 
 std::vector<Decision> Coordinator::recovery_found(const RecoveryPoint& point, TimePoint now) {
@@ -197,14 +210,15 @@ void Coordinator::start_when_allowed(TimePoint now) {
 void Coordinator::start_again(TimePoint now) {
   if (plan_needs_lost()) return choose_again(now);
   start_at_.reset();
-  if (!in_reach(recovery_)) return find_checkpoint();
+  if (!in_reach(recovery_)) return find_checkpoint(now);
   phase_ = Phase::Training;
   ++generation_;
   JsonObject event{{"type", "generation_started"},
                    {"generation", generation_},
                    {"ranks", static_cast<int>(bindings_.size())},
                    {"nodes", static_cast<int>(nodes_.size())},
-                   {"after_step", recovery_.step}};
+                   {"after_step", recovery_.step},
+                   {"kept_processes", num_kept_}};
   if (failure_) {
     event["failed_rank"] = failure_->rank;
     event["failed_node"] = failure_->node;
@@ -214,6 +228,9 @@ void Coordinator::start_again(TimePoint now) {
   record(std::move(event));
   failure_.reset();
   last_step_ = recovery_.step;
+  first_save_asked_ = false;
+  if (asks_newcomers_) shares_disk_.reset();
+  asks_newcomers_ = false;
   start_generation(work_from(recovery_), std::vector<RankBinding>(bindings_), plan_json_, now);
   plan_next_save(now);
 }
@@ -290,6 +307,7 @@ void Coordinator::begin_from(const RecoveryPoint& point, TimePoint now) {
   if (settings_.saves && settings_.save_every == 0) save_at_ = after(now, kFirstSaveSeconds);
   start_generation(found ? work_from(point) : settings_.train_work, std::vector<RankBinding>(bindings_), plan_json_,
                    now);
+  for (const Newcomer& newcomer : std::exchange(newcomers_, {})) take_in(newcomer);
 }
 
 }  // namespace coxswain::launcher

@@ -37,7 +37,9 @@ void Coordinator::on_saved(int rank, std::string_view bytes, TimePoint now) {
     if (!*shares_disk_) {
       const std::set<int> nodes = nodes_left();
       for (const int node : nodes) publish.agents.push_back(nodes_[static_cast<std::size_t>(node)].agent);
-      spread_saves_.begin_storing(progress.step, nodes);
+      std::vector<std::string> files;
+      for (const checkpoint::Shard& each : publish.shards) files.push_back(each.file);
+      spread_saves_.begin_storing(progress.step, nodes, std::move(files));
     }
     decisions_.emplace_back(std::move(publish));
   }
@@ -46,10 +48,27 @@ void Coordinator::on_saved(int rank, std::string_view bytes, TimePoint now) {
 void Coordinator::on_stored(int node, std::string_view bytes, TimePoint now) {
   control::CheckpointStored stored;
   stored.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()));
-  std::optional<Error> error;
-  if (!stored.error_json().empty()) error = proto::error_from_text(stored.error_json());
-  if (auto done = spread_saves_.stored(node, stored.step(), std::move(error)))
-    published(done->step, std::move(done->error), now);
+  Result<std::vector<std::string>> files(std::vector<std::string>(stored.files().begin(), stored.files().end()));
+  if (!stored.error_json().empty()) {
+    files = proto::error_from_text(stored.error_json());
+    record(JsonObject{
+        {"type", "checkpoint_not_copied"}, {"step", stored.step()}, {"node", node}, {"cause", files.error().message}});
+  }
+  if (auto done = spread_saves_.stored(node, stored.step(), std::move(files))) spread_stored(std::move(*done), now);
+}
+
+/// Only then may older ones go.
+void Coordinator::spread_stored(SpreadSaves::Stored done, TimePoint now) {
+  if (!done.error) {
+    control::Work work;
+    work.ParseFromString(settings_.train_work);
+    control::AgentCommand command;
+    command.mutable_prune()->set_directory(work.checkpoint().directory());
+    command.mutable_prune()->set_keep(settings_.keep);
+    command.mutable_prune()->set_step(done.step);
+    send_to_all(command.SerializeAsString());
+  }
+  published(done.step, std::move(done.error), now);
 }
 
 void Coordinator::checkpoint_failed(std::int64_t step, const Error& error) {

@@ -1,8 +1,8 @@
 #pragma once
 // What the coordinator keeps of a rank and of a node. Shared by the files that implement it: coordinator.cpp (who is
-// there, what runs), coordinator_saves.cpp (checkpoints), coordinator_recovery.cpp (failures, and how a run goes on),
-// coordinator_growth.cpp (nodes that come back).
-// Threads: one.
+// there, what runs), coordinator_joining.cpp (nodes that come for the first time), coordinator_saves.cpp (checkpoints),
+// coordinator_recovery.cpp (failures, and how a run goes on), coordinator_growth.cpp (nodes that come back, and the
+// move to a plan with more nodes). Threads: one.
 #include <string>
 
 #include "launcher/control/coordinator.h"

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <cstring>
@@ -143,7 +144,7 @@ class Follower {
         agent_pid_ = 0;
         agent_exit_ = *exit;
         // With other nodes the run may go on.
-        if (!told_ && coordinator_pid_ > 0 && coordinator_.num_nodes == 1)
+        if (!told_ && coordinator_pid_ > 0 && is_alone())
           kill_coordinator_by_ = Deadline::after(clock_, Seconds(kCoordinatorTellsSeconds));
       }
     } else if (const auto* signal = std::get_if<SignalCame>(&event)) {
@@ -153,9 +154,12 @@ class Follower {
     }
   }
 
+  /// No other node can carry the run.
+  [[nodiscard]] bool is_alone() const { return std::max(coordinator_.num_nodes, coordinator_.max_nodes) == 1; }
+
   /// Killed, as opposed to ended with a word of its own: its journal makes it anew, and the ranks do not wait for it.
   bool start_again() {
-    const bool alone = coordinator_.num_nodes == 1 && agent_exit_;
+    const bool alone = is_alone() && agent_exit_;
     if (told_ || alone || !may_restart_ || !coordinator_exit_->signalled || coordinator_.run_dir.empty()) return false;
     false_starts_ = listening_ ? 0 : false_starts_ + 1;
     const TimePoint now = clock_.now();

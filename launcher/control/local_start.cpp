@@ -82,6 +82,7 @@ Json to_json(const CoordinatorStart& start) {
                     {"listen", start.listen},
                     {"run_id", start.run_id},
                     {"num_nodes", start.num_nodes},
+                    {"max_nodes", start.max_nodes},
                     {"join_timeout_seconds", start.join_timeout_seconds},
                     {"shutdown_timeout_seconds", start.shutdown_timeout_seconds},
                     {"backend", start.backend},
@@ -118,6 +119,7 @@ Result<CoordinatorStart> coordinator_start_from_json(const Json& json) {
   start.secret = read_secret(reader);
   start.run_id = reader.string("run_id");
   start.num_nodes = static_cast<int>(reader.integer("num_nodes", 1, 1 << 20));
+  start.max_nodes = static_cast<int>(reader.integer("max_nodes", 0, 1 << 20));
   start.join_timeout_seconds = reader.number("join_timeout_seconds");
   start.shutdown_timeout_seconds = reader.number("shutdown_timeout_seconds");
   start.backend = reader.string("backend");

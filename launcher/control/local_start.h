@@ -36,7 +36,7 @@ struct CoordinatorStart {
   std::string listen;  // "host:port", port 0: any
   proto::Secret secret;
   std::string run_id;
-  int num_nodes = 1;
+  int num_nodes = 1, max_nodes = 0;  // to begin with; that it takes
   double join_timeout_seconds = 600;
   double shutdown_timeout_seconds = 30;
   std::string backend = "auto";

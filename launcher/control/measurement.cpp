@@ -183,6 +183,88 @@ std::vector<RankBinding> bind_all_devices(const std::vector<NodeView>& nodes) {
   return ranks;
 }
 
+bool has_same_devices(std::string_view hello, std::string_view other) {
+  control::AgentHello a, b;
+  a.ParseFromArray(hello.data(), static_cast<int>(hello.size()));
+  b.ParseFromArray(other.data(), static_cast<int>(other.size()));
+  return a.devices_size() == b.devices_size() &&
+         std::equal(a.devices().begin(), a.devices().end(), b.devices().begin(),
+                    [](const control::Device& one, const control::Device& two) {
+                      return one.kind() == two.kind() && one.ordinal() == two.ordinal() && one.cores() == two.cores() &&
+                             one.name() == two.name();
+                    });
+}
+
+namespace {
+
+int first_rank_of(const Measurements& measurements, int node) {
+  const auto& ranks = measurements.ranks;
+  const auto found = std::find_if(ranks.begin(), ranks.end(), [&](const RankBinding& r) { return r.node == node; });
+  COX_ENSURE(found != ranks.end(), "a node without devices", node);
+  return static_cast<int>(found - ranks.begin());
+}
+
+/// The report of rank `of` as one of rank `of` + `shift`, whose node is like its own.
+std::string report_of_like_rank(const Measurements& measurements, std::size_t of, int shift) {
+  control::MeasureReport report;
+  report.ParseFromString(measurements.reports[of]);
+  control::MeasureReport made = report;
+  made.clear_links();
+  const int node = measurements.ranks[of].node;
+  const auto is_inside = [&](int rank) { return measurements.ranks[static_cast<std::size_t>(rank)].node == node; };
+  for (control::MeasuredLink link : report.links()) {
+    if (!is_inside(link.from()) || !is_inside(link.to())) continue;
+    link.set_from(link.from() + shift);
+    link.set_to(link.to() + shift);
+    *made.add_links() = link;
+  }
+  return made.SerializeAsString();
+}
+
+LinkSamples links_between_nodes(const Measurements& measurements) {
+  LinkSamples between;
+  for (const std::string& bytes : measurements.reports) {
+    control::MeasureReport report;
+    report.ParseFromString(bytes);
+    for (const control::MeasuredLink& link : report.links()) {
+      const auto node_of = [&](int rank) { return measurements.ranks[static_cast<std::size_t>(rank)].node; };
+      if (node_of(link.from()) != node_of(link.to())) between.add(link);
+    }
+  }
+  return between;
+}
+
+}  // namespace
+
+bool add_like_node(Measurements& measurements, NodeView node, int like) {
+  const auto number = static_cast<int>(measurements.nodes.size());
+  const LinkSamples between = links_between_nodes(measurements);
+  measurements.nodes.push_back(std::move(node));
+  measurements.ranks = bind_all_devices(measurements.nodes);  // those that were there keep their places
+  const int first_like = first_rank_of(measurements, like), first = first_rank_of(measurements, number);
+  COX_ENSURE(static_cast<std::size_t>(first) == measurements.reports.size());
+  for (std::size_t rank = static_cast<std::size_t>(first); rank < measurements.ranks.size(); ++rank) {
+    const int shift = first - first_like;
+    measurements.reports.push_back(report_of_like_rank(measurements, rank - static_cast<std::size_t>(shift), shift));
+  }
+  if (between.latencies.empty()) return false;
+  const LinkClass link = between.link("", 0);
+  add_link(measurements, number, 0, link.latency.value, link.bandwidth.value);
+  return true;
+}
+
+void add_link(Measurements& measurements, int node, int other, Seconds latency, BytesPerSecond bandwidth) {
+  const int from = first_rank_of(measurements, node);
+  control::MeasureReport report;
+  report.ParseFromString(measurements.reports[static_cast<std::size_t>(from)]);
+  control::MeasuredLink& link = *report.add_links();
+  link.set_from(from);
+  link.set_to(first_rank_of(measurements, other));
+  link.set_latency_seconds(latency.value);
+  link.set_bytes_per_second(bandwidth.value);
+  measurements.reports[static_cast<std::size_t>(from)] = report.SerializeAsString();
+}
+
 Result<std::string> resolve_backend(const std::string& asked, const std::vector<NodeView>& nodes) {
   if (asked == "mpi" && nodes.size() > 1) {
     return Error{

@@ -2,6 +2,7 @@
 // From what every rank measured to the ResourceGraph and the profile that planning works on, and back from the
 // planner's canonical devices to the agents' devices. Threads: pure. Source: DESIGN 3.2.
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "cluster/profile.h"
@@ -17,6 +18,16 @@ namespace coxswain::launcher {
 
 /// "auto" resolved: nccl where every device is CUDA, else host. Errors: Unimplemented (mpi over several nodes).
 [[nodiscard]] Result<std::string> resolve_backend(const std::string& asked, const std::vector<NodeView>& nodes);
+
+/// Whether what was measured of the devices of one agent holds for those of the other (serialised AgentHello): as many,
+/// of the same kinds, models and cores, in the same order.
+[[nodiscard]] bool has_same_devices(std::string_view hello, std::string_view other);
+
+/// A node that comes when the run goes on, with devices like those of the run's node `like`: rates and links of those
+/// hold for it, and its links to others are as theirs. False where no link between nodes is known: see add_link.
+[[nodiscard]] bool add_like_node(Measurements& measurements, NodeView node, int like);
+/// Between two nodes of the run, each with a device.
+void add_link(Measurements& measurements, int node, int other, Seconds latency, BytesPerSecond bandwidth);
 
 struct MeasuredCluster {
   cluster::ResourceGraph resources;

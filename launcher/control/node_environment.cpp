@@ -40,21 +40,18 @@ Result<int> whole_number(const Found& found, int min) {
   return number;
 }
 
-/// "2:4" (elastic) is cut to "2:2" only when both are equal.
-Result<int> node_count(Found found) {
-  const auto colon = found.value.find(':');
-  if (colon != std::string::npos) {
-    if (found.value.substr(0, colon) != found.value.substr(colon + 1)) {
-      return Error{ErrorCode::Unimplemented,
-                   "a range of nodes needs elastic training, which this version cannot do",
-                   found.source,
-                   "one number",
-                   found.value,
-                   "give --nnodes N"};
-    }
-    found.value.resize(colon);
+Result<void> set_node_count(NodeOptions& nodes, const Found& found) {
+  if (const auto range = parse_node_range(found.value)) {
+    nodes.num_nodes = range->first;
+    nodes.max_nodes = std::max(nodes.max_nodes, range->second);
+    return {};
   }
-  return whole_number(found, 1);
+  return Error{ErrorCode::InvalidArgument,
+               "an environment variable has a value that cannot be used",
+               found.source,
+               "N, or MIN:MAX, numbers of nodes",
+               found.value,
+               "unset it or give the flag"};
 }
 
 std::optional<Found> endpoint_from(const EnvironmentLookup& lookup, bool under_slurm) {
@@ -75,6 +72,19 @@ std::optional<Found> endpoint_from(const EnvironmentLookup& lookup, bool under_s
 
 }  // namespace
 
+std::optional<std::pair<int, int>> parse_node_range(std::string_view text) {
+  constexpr int kMostNodes = 1 << 20;
+  const auto number = [](std::string_view part) -> int {
+    int value = 0;
+    const auto [stop, error] = std::from_chars(part.data(), part.data() + part.size(), value);
+    return error == std::errc() && stop == part.data() + part.size() && value >= 1 && value <= kMostNodes ? value : 0;
+  };
+  const auto colon = text.find(':');
+  const int least = number(text.substr(0, colon)), most = colon == text.npos ? least : number(text.substr(colon + 1));
+  if (least == 0 || most < least) return std::nullopt;
+  return std::pair(least, most);
+}
+
 std::string first_slurm_host(const std::string& list) {
   const auto bracket = list.find('[');
   const auto comma = list.find(',');
@@ -93,12 +103,12 @@ Result<std::vector<ResolvedValue>> resolve_nodes_from(NodeOptions& nodes, const 
     if (!found && under_slurm) found = first_of(lookup, {"SLURM_JOB_NUM_NODES", "SLURM_NNODES"});
     source = found ? found->source : "default";
     nodes.num_nodes = 1;
-    if (found) {
-      COX_TRY(nodes.num_nodes, node_count(*found));
-    }
+    if (found) COX_TRY_VOID(set_node_count(nodes, *found));
   }
-  values.push_back({"nnodes", std::to_string(nodes.num_nodes), source});
-  if (nodes.num_nodes == 1) {
+  const int most = std::max(nodes.num_nodes, nodes.max_nodes);
+  values.push_back(
+      {"nnodes", std::to_string(nodes.num_nodes) + (most > nodes.num_nodes ? ":" + std::to_string(most) : ""), source});
+  if (most == 1) {
     nodes.node_rank = 0;
     return values;
   }
@@ -112,7 +122,7 @@ Result<std::vector<ResolvedValue>> resolve_nodes_from(NodeOptions& nodes, const 
       return Error{ErrorCode::InvalidArgument,
                    "which node this is cannot be told",
                    "--node-rank",
-                   "0 to " + std::to_string(nodes.num_nodes - 1),
+                   "0 to " + std::to_string(most - 1),
                    "nothing",
                    "give --node-rank; node 0 coordinates"};
     }
@@ -120,13 +130,9 @@ Result<std::vector<ResolvedValue>> resolve_nodes_from(NodeOptions& nodes, const 
     COX_TRY(nodes.node_rank, whole_number(*found, 0));
   }
   values.push_back({"node_rank", std::to_string(nodes.node_rank), source});
-  if (nodes.node_rank >= nodes.num_nodes) {
-    return Error{ErrorCode::InvalidArgument,
-                 "the node's rank is outside the range",
-                 "--node-rank",
-                 "0 to " + std::to_string(nodes.num_nodes - 1),
-                 std::to_string(nodes.node_rank),
-                 ""};
+  if (nodes.node_rank >= most) {
+    return Error{ErrorCode::InvalidArgument,         "the node's rank is outside the range", "--node-rank",
+                 "0 to " + std::to_string(most - 1), std::to_string(nodes.node_rank),        ""};
   }
 
   source = "flag";

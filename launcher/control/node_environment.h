@@ -5,6 +5,8 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
+#include <utility>
 
 #include "launcher/control/train.h"
 
@@ -15,6 +17,9 @@ using EnvironmentLookup = std::function<std::optional<std::string>(const std::st
 /// As resolve_nodes, reading through `lookup`.
 [[nodiscard]] Result<std::vector<ResolvedValue>> resolve_nodes_from(NodeOptions& nodes,
                                                                     const EnvironmentLookup& lookup);
+
+/// "N" or "MIN:MAX", both from 1; nothing where it is neither.
+[[nodiscard]] std::optional<std::pair<int, int>> parse_node_range(std::string_view text);
 
 /// First host of a Slurm node list: "node[03-07,9],x" -> "node03".
 [[nodiscard]] std::string first_slurm_host(const std::string& list);

@@ -188,10 +188,17 @@ void RunOutput::tell_event(const Json& event) {
     log(LogLevel::Warn, "train",
         "step " + to_text(event["step"]) + " is not saved: " + event["cause"].string() + " (" +
             event["where"].string() + ")");
+  } else if (type == Json("checkpoint_not_copied") && event.object().contains("node")) {
+    log(LogLevel::Warn, "train",
+        "step " + to_text(event["step"]) + ": node " + to_text(event["node"]) +
+            " could not put its part in its place: " + event["cause"].string());
   } else if (type == Json("checkpoint_not_copied")) {
     log(LogLevel::Warn, "train",
         "step " + to_text(event["step"]) + ": no other node has a copy of what rank " + to_text(event["rank"]) +
             " saved: " + event["cause"].string());
+  } else if (type == Json("node_not_used")) {
+    log(LogLevel::Warn, "train",
+        "node " + to_text(event["node"]) + " came, but its link cannot be measured: " + event["cause"].string());
   } else if (type == Json("checkpoint_loaded")) {
     tell_line("resume: after step " + to_text(event["step"]) + ", from " + event["folder"].string());
   } else if (type == Json("coordinator_restarted")) {

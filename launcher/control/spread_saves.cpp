@@ -5,12 +5,31 @@
 
 namespace coxswain::launcher {
 
-std::optional<SpreadSaves::Stored> SpreadSaves::stored(int node, std::int64_t step, std::optional<Error> error) {
-  const auto open = storing_.find(step);
-  if (open == storing_.end() || open->second.nodes.erase(node) == 0) return std::nullopt;
-  if (error && !open->second.error) open->second.error = std::move(error);
-  if (!open->second.nodes.empty()) return std::nullopt;
-  Stored done{step, std::move(open->second.error)};
+void SpreadSaves::begin_storing(std::int64_t step, std::set<int> nodes, std::vector<std::string> files) {
+  Open& open = storing_[step] = {std::move(nodes), {}, {}};
+  for (std::string& file : files) open.holders[std::move(file)];
+}
+
+std::optional<SpreadSaves::Stored> SpreadSaves::stored(int node, std::int64_t step,
+                                                       Result<std::vector<std::string>> files) {
+  const auto found = storing_.find(step);
+  if (found == storing_.end() || found->second.nodes.erase(node) == 0) return std::nullopt;
+  Open& open = found->second;
+  if (!files && !open.error) open.error = files.error();
+  for (const std::string& file : files ? *files : std::vector<std::string>())
+    if (const auto shard = open.holders.find(file); shard != open.holders.end()) shard->second.insert(node);
+  return finish_if_told(found);
+}
+
+std::optional<SpreadSaves::Stored> SpreadSaves::finish_if_told(std::map<std::int64_t, Open>::iterator open) {
+  auto& [step, told] = *open;
+  if (!told.nodes.empty()) return std::nullopt;
+  Stored done{step, {}};
+  for (const auto& [file, nodes] : told.holders) {
+    if (!nodes.empty() || done.error) continue;
+    done.error = told.error ? told.error
+                            : Error{ErrorCode::DataLoss, "no node that is left holds a shard of it", file, "", "", ""};
+  }
   storing_.erase(open);
   return done;
 }
@@ -27,11 +46,14 @@ bool SpreadSaves::listed(int node, std::vector<checkpoint::HeldPart> parts) {
 }
 
 std::vector<SpreadSaves::Stored> SpreadSaves::lose(int node) {
-  std::vector<std::int64_t> steps;
-  for (const auto& [step, open] : storing_) steps.push_back(step);
   std::vector<Stored> done;
-  for (const std::int64_t step : steps)
-    if (auto stored = this->stored(node, step, std::nullopt)) done.push_back(std::move(*stored));
+  for (auto next = storing_.begin(); next != storing_.end();) {
+    const auto open = next++;
+    const bool waited_for = open->second.nodes.erase(node) > 0;
+    for (auto& [file, nodes] : open->second.holders) nodes.erase(node);
+    if (!waited_for) continue;
+    if (auto stored = finish_if_told(open)) done.push_back(std::move(*stored));
+  }
   return done;
 }
 

@@ -53,6 +53,7 @@ Result<Prepared> prepare(RunMode mode, const NodeOptions& nodes, const std::stri
   prepared.coordinator.mode = mode;
   prepared.coordinator.run_id = random_hex(8);
   prepared.coordinator.num_nodes = nodes.num_nodes;
+  prepared.coordinator.max_nodes = nodes.max_nodes;
   prepared.coordinator.listen = nodes.rdzv_endpoint.empty() ? "127.0.0.1:0" : nodes.rdzv_endpoint;
   return prepared;
 }
@@ -74,14 +75,14 @@ Result<std::string> check_files(const Job& job) {
 
 /// Where checkpoints go and where training begins.
 Result<void> set_checkpoints(CoordinatorStart& coordinator, const TrainRequest& request,
-                             const std::filesystem::path& run_dir, std::string model_hash, int num_nodes) {
+                             const std::filesystem::path& run_dir, std::string model_hash, const NodeOptions& nodes) {
   ResumeRequest resume;
   resume.resume = request.resume;
   resume.is_new = request.job.checkpoint.directory.empty();
   resume.directory = resume.is_new ? run_dir / "checkpoints" : request.job.checkpoint.directory;
   resume.model_hash = model_hash;
   resume.steps = request.job.steps;
-  resume.num_nodes = num_nodes;
+  resume.num_nodes = std::max(nodes.num_nodes, nodes.max_nodes);
   COX_TRY(const ResumePoint point, find_resume_point(resume));
   for (const Error& rejected : point.rejected) {
     log(LogLevel::Warn, "train", "left aside: " + rejected.message + " (" + rejected.path + ")");
@@ -92,7 +93,9 @@ Result<void> set_checkpoints(CoordinatorStart& coordinator, const TrainRequest& 
   coordinator.resume_step = point.step;
   coordinator.resume_asks_nodes = point.asks_nodes;
   coordinator.model_hash = std::move(model_hash);
-  coordinator.min_nodes = request.job.min_nodes;
+  // With MIN:MAX nodes, MIN is also what a run needs to go on.
+  const bool is_range = nodes.max_nodes > nodes.num_nodes;
+  coordinator.min_nodes = is_range ? std::max(request.job.min_nodes, nodes.num_nodes) : request.job.min_nodes;
   coordinator.max_restarts = request.max_restarts.value_or(request.job.max_restarts);
   return {};
 }
@@ -166,6 +169,8 @@ Result<TrainOutcome> run_train(const TrainRequest& request) {
   ::umask(0077);
   const TimePoint began = steady_clock().now();
   NodeOptions nodes = request.nodes;
+  // A job may let more nodes in than it begins with; where they meet is said on the command line.
+  if (!nodes.rdzv_endpoint.empty()) nodes.max_nodes = std::max(nodes.max_nodes, request.job.max_nodes);
   COX_TRY(const auto resolved, resolve_nodes(nodes));
   TrainOutcome outcome;
   outcome.run_dir = request.run_dir.empty() ? default_run_directory(request.job.name, steady_clock()) : request.run_dir;
@@ -201,7 +206,7 @@ Result<TrainOutcome> run_train(const TrainRequest& request) {
   coordinator.constraints = with_absolute_paths(request.constraints);
   coordinator.plan_file = absolute_or_empty(plan_file);
   coordinator.cluster_file = absolute_or_empty(request.cluster_file);
-  COX_TRY_VOID(set_checkpoints(coordinator, request, outcome.run_dir, std::move(model_hash), nodes.num_nodes));
+  COX_TRY_VOID(set_checkpoints(coordinator, request, outcome.run_dir, std::move(model_hash), nodes));
   const bool existed = std::filesystem::exists(outcome.run_dir);
   COX_TRY_VOID(make_run_directory(outcome.run_dir));
   coordinator.run_dir = std::filesystem::absolute(outcome.run_dir);

@@ -19,7 +19,8 @@ namespace coxswain::launcher {
 /// Where this process stands among the nodes of the run. Values come from flags; resolve_nodes fills gaps from the
 /// environment.
 struct NodeOptions {
-  int num_nodes = 0;                 // 0: not given
+  int num_nodes = 0;                 // that the run begins with; 0: not given
+  int max_nodes = 0;                 // that it takes while it trains; 0: num_nodes
   int node_rank = -1;                // -1: not given
   std::string rdzv_endpoint;         // "HOST:PORT" of node 0; empty: loopback, any port (one node)
   std::string local_addr;            // where `host` TCP binds; empty: the address that reaches the coordinator

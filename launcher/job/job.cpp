@@ -206,6 +206,10 @@ Result<Job> parse_job(const std::string& text, const std::filesystem::path& file
     if (!message.checkpoint().directory().empty())
       job.checkpoint.directory = converter.resolve(message.checkpoint().directory());
     if (message.elastic().has_min_nodes()) job.min_nodes = static_cast<int>(message.elastic().min_nodes());
+    if (message.elastic().has_max_nodes()) job.max_nodes = static_cast<int>(message.elastic().max_nodes());
+    if (job.max_nodes > 0 && job.max_nodes < job.min_nodes)
+      converter.problem("elastic.max_nodes", "fewer nodes than elastic.min_nodes",
+                        std::to_string(job.min_nodes) + " or more", std::to_string(job.max_nodes), "");
     if (message.elastic().has_max_restarts()) job.max_restarts = static_cast<int>(message.elastic().max_restarts());
     job.checkpoint.every_steps = message.checkpoint().every_steps();
     if (message.checkpoint().has_keep()) job.checkpoint.keep = message.checkpoint().keep();

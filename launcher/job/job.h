@@ -63,6 +63,7 @@ struct Job {
   std::int64_t log_every = 10;
   JobCheckpoint checkpoint;
   int min_nodes = 1;                          // with fewer left a run does not go on
+  int max_nodes = 0;                          // more are taken while it trains; 0: those that it begins with
   int max_restarts = 3;                       // within an hour
   std::filesystem::path cluster_file;         // empty: auto
   std::filesystem::path plan_file;            // empty: search

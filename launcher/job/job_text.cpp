@@ -93,7 +93,9 @@ std::string to_yaml(const Job& job) {
       << job.log_every << YAML::EndMap;
   emit_checkpoint(out, job.checkpoint);
   out << YAML::Key << "elastic" << YAML::Value << YAML::Flow << YAML::BeginMap << YAML::Key << "min_nodes"
-      << YAML::Value << job.min_nodes << YAML::Key << "max_restarts" << YAML::Value << job.max_restarts << YAML::EndMap;
+      << YAML::Value << job.min_nodes;
+  if (job.max_nodes > 0) out << YAML::Key << "max_nodes" << YAML::Value << job.max_nodes;
+  out << YAML::Key << "max_restarts" << YAML::Value << job.max_restarts << YAML::EndMap;
   if (!job.cluster_file.empty()) out << YAML::Key << "cluster" << YAML::Value << absolute_text(job.cluster_file);
   emit_plan(out, job);
   if (!job.environment.empty()) {

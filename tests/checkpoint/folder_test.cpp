@@ -252,21 +252,32 @@ TEST_CASE("a node's part is published without the shards of others, and says wha
   fs::remove(partial / "rank_1.safetensors");
   fs::remove(partial / "rank_3.safetensors");
   CHECK_FALSE(publish(directory.path(), manifest));
-  REQUIRE(publish_part(directory.path(), manifest));
-  REQUIRE(publish_part(directory.path(), manifest));  // whoever was killed in between does it again
+  const std::vector<std::string> here = {"rank_0.safetensors", "rank_2.safetensors"};
+  for (int time = 0; time < 2; ++time) {  // whoever was killed in between does it again
+    const auto files = publish_part(directory.path(), manifest);
+    REQUIRE(files);
+    CHECK(*files == here);
+  }
   CHECK_FALSE(fs::exists(partial));
   const auto parts = list_parts(directory.path());
   REQUIRE(parts.size() == 1);
   CHECK(parts[0].manifest == to_text(manifest));
-  CHECK(parts[0].files == std::vector<std::string>{"rank_0.safetensors", "rank_2.safetensors"});
+  CHECK(parts[0].files == here);
   CHECK(find_newest(directory.path()).rejected.size() == 1);  // no whole checkpoint
   // One byte that is not as it was written.
   flip_byte(directory.path() / "step_7" / "rank_2.safetensors", 200);
   CHECK(list_parts(directory.path())[0].files == std::vector<std::string>{"rank_0.safetensors"});
-  // A shard that came torn is not published.
+  // A shard of another size came torn, or an attempt before this one left it: it goes, with all else of that attempt.
   const Manifest next = save(directory.path(), 8, layouts()[2]);
-  fs::resize_file(directory.path() / "step_8.partial" / "rank_0.safetensors", 100);
-  CHECK_FALSE(publish_part(directory.path(), next));
+  const fs::path again = directory.path() / "step_8.partial";
+  fs::resize_file(again / "rank_0.safetensors", 100);
+  fs::copy_file(again / "rank_1.safetensors", again / "rank_9.safetensors");
+  const auto left = publish_part(directory.path(), next);
+  REQUIRE(left);
+  CHECK(*left == std::vector<std::string>{"rank_1.safetensors", "rank_2.safetensors", "rank_3.safetensors"});
+  CHECK_FALSE(fs::exists(directory.path() / "step_8" / "rank_0.safetensors"));
+  CHECK_FALSE(fs::exists(directory.path() / "step_8" / "rank_9.safetensors"));
+  fs::remove_all(directory.path() / "step_8");
   // A node that holds nothing of it takes part all the same.
   TempDir empty;
   REQUIRE(publish_part(empty.path(), manifest));

@@ -156,10 +156,18 @@ def workers_of(pid):
 def check_restart(runs, whole):
     """`kill -9` of a rank, twice: the run goes on by itself."""
     run = runs.start(REPLICAS, runs.folder / "restarted")
+    ranks = []
     for step in (10, 30):
         runs.wait_for_step(run, step)
-        os.kill(workers_of(run.pid)[0], signal.SIGKILL)
+        ranks.append(workers_of(run.pid))
+        os.kill(ranks[-1][0], signal.SIGKILL)
     output = runs.finish(run, 0)
+    # The first one is new, the other is the process that lost it; then that one is killed, and the new one stays.
+    check(len(ranks[1]) == 2 and ranks[1][0] == ranks[0][1], ranks)
+    again = [event for event in runs.events("generation_started") if event["generation"] > 1]
+    check([event["kept_processes"] for event in again] == [1, 1], again)
+    logs = [[(runs.results / f"logs/generation_{generation}/{rank}/stderr").exists() for rank in (0, 1)] for generation in (1, 2, 3)]
+    check(all(all(generation) for generation in logs), logs)
     check_continues(whole, runs.losses(), 1)
     failed, recovered = runs.events("worker_failed"), runs.events("recovered")
     check([event["cause"] for event in failed] == ["signal 9"] * 2, failed)

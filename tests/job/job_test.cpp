@@ -113,12 +113,22 @@ TEST_CASE("an unknown key names the nearest known one") {
 }
 
 TEST_CASE("what this version cannot do is refused by name") {
-  const auto job = parse_job(kGood + "deploy: {image: i}\nelastic: {max_nodes: 1}\n", "job.yaml");
+  const auto job = parse_job(kGood + "deploy: {image: i}\n", "job.yaml");
   REQUIRE_FALSE(job.has_value());
   CHECK(job.error().code == ErrorCode::Unimplemented);
   CHECK(exit_code_for(job.error().code) == ExitCode::BadInput);
-  REQUIRE(job.error().details.size() == 2);
-  CHECK(job.error().details[0].message == "this version cannot submit to Kubernetes or Slurm");
+  CHECK(job.error().message == "this version cannot submit to Kubernetes or Slurm");
+}
+
+TEST_CASE("a job says how many nodes it takes, and with how few it goes on") {
+  const auto job = parse_job(kGood + "elastic: {min_nodes: 2, max_nodes: 4}\n", "job.yaml");
+  REQUIRE(job.has_value());
+  const auto again = parse_job(to_yaml(*job), "job.yaml");
+  REQUIRE(again.has_value());
+  CHECK(again->min_nodes == 2);
+  CHECK(again->max_nodes == 4);
+  CHECK(parse_job(kGood, "job.yaml")->max_nodes == 0);
+  CHECK(problems_of(kGood + "elastic: {min_nodes: 3, max_nodes: 2}\n").size() == 1);
 }
 
 TEST_CASE("checkpoints have a folder, an interval and a number that is kept") {

@@ -65,10 +65,16 @@ class Bench {
     send(command);
   }
   void send(const control::AgentCommand& command) { agent_.on_command(command.SerializeAsString(), clock.now()); }
-  void stop(double grace) {
+  void stop(double grace, bool keeps = false) {
     control::AgentCommand command;
     command.mutable_stop()->set_grace_seconds(grace);
+    command.mutable_stop()->set_keeps(keeps);
     send(command);
+  }
+  void parked(int rank) {
+    control::WorkerReport report;
+    report.mutable_parked();
+    agent_.on_worker_report(rank, pids[rank], report.SerializeAsString(), clock.now());
   }
   void hello(int rank, int pid) {
     control::WorkerReport report;
@@ -103,7 +109,7 @@ class Bench {
   std::vector<int> stop_signals;  // that it passed on
   std::map<int, int> pids;        // by rank, of the last hello
   std::vector<control::WorkerMessage> passed_on;
-  int num_ended = 0;
+  int num_ended = 0, num_kept = 0;
   Agent& agent() { return agent_; }
 
  private:
@@ -131,7 +137,10 @@ class Bench {
     REQUIRE(report.ParseFromString(body));
     if (report.has_exit()) exit_reports.push_back(report.exit());
     if (report.has_worker()) passed_on.push_back(report.worker());
-    if (report.has_ended()) ++num_ended;
+    if (report.has_ended()) {
+      ++num_ended;
+      num_kept = report.ended().kept();
+    }
     if (!report.error_json().empty()) errors.push_back(report.error_json());
     if (report.kind_case() == control::AgentReport::kStopSignal) stop_signals.push_back(report.stop_signal());
   }
@@ -259,6 +268,87 @@ TEST_CASE("stop is SIGTERM, then SIGKILL after the grace; with no grace SIGKILL 
   now.start(1);
   now.stop(0);
   CHECK(now.spawner.signals == std::vector<std::pair<int, int>>{{1000, SIGKILL}, {1001, SIGKILL}});
+}
+
+TEST_CASE("a rank that lost its peer keeps its process for the next generation", "[agent]") {
+  Bench bench;
+  bench.start(1);
+  bench.hello(2, 1000);
+  bench.hello(3, 1001);
+  bench.exits(1000, true, SIGKILL);
+  bench.to_workers.clear();
+  const auto starts_again = [&] {
+    bench.to_workers.clear();
+    bench.start(2);
+    REQUIRE(bench.spawner.requests.size() == 3);  // one new process, rank 2
+    CHECK(bench.spawner.requests[2].environment.at("RANK") == "2");
+    REQUIRE(bench.to_workers.size() == 1);
+    CHECK(bench.to_workers[0].first == 3);
+    const auto& assignment = bench.to_workers[0].second.assignment();
+    CHECK(assignment.work().generation() == 2);
+    CHECK(assignment.log_folder() == (bench.folder / "logs/generation_2/3").string());
+    CHECK(bench.spawner.signals.empty());
+    // It is watched as any other.
+    bench.exits(1001, true, SIGSEGV);
+    CHECK(bench.exit_reports.back().rank() == 3);
+    CHECK(bench.exit_reports.back().cause() == "signal 11");
+  };
+  SECTION("it lets go when it is told to") {
+    bench.stop(0, true);
+    REQUIRE(bench.to_workers.size() == 1);  // not the one that is gone
+    CHECK(bench.to_workers[0].second.has_abort());
+    CHECK(bench.num_ended == 0);
+    bench.parked(3);
+    CHECK(bench.num_ended == 1);
+    CHECK(bench.num_kept == 1);
+    bench.tick(1);
+    starts_again();
+  }
+  SECTION("it had let go before") {
+    bench.parked(3);
+    CHECK(bench.num_ended == 0);
+    bench.stop(0, true);
+    CHECK(bench.num_ended == 1);
+    CHECK(bench.passed_on.empty());
+    starts_again();
+  }
+  SECTION("it does not let go in time") {
+    bench.stop(0, true);
+    bench.tick(0.9);
+    CHECK(bench.spawner.signals.empty());
+    bench.tick(0.2);
+    CHECK(bench.spawner.signals.back() == std::pair<int, int>{1001, SIGKILL});
+    bench.exits(1001, true, SIGKILL);
+    CHECK(bench.num_ended == 1);
+    CHECK(bench.num_kept == 0);
+    bench.start(2);
+    CHECK(bench.spawner.requests.size() == 4);
+  }
+  SECTION("it dies while it waits") {
+    bench.stop(0, true);
+    bench.parked(3);
+    bench.exits(1001, true, SIGKILL);
+    bench.start(2);
+    CHECK(bench.spawner.requests.size() == 4);
+  }
+  SECTION("no other generation follows") {
+    bench.parked(3);
+    bench.stop(0);
+    CHECK(bench.spawner.signals.back() == std::pair<int, int>{1001, SIGKILL});
+    CHECK(bench.num_ended == 0);
+    bench.exits(1001, true, SIGKILL);
+    CHECK(bench.num_ended == 1);
+    CHECK(bench.num_kept == 0);
+  }
+  SECTION("the run is over before the next one") {
+    bench.stop(0, true);
+    bench.parked(3);
+    control::AgentCommand over;
+    over.mutable_over()->set_exit_code(1);
+    bench.send(over);
+    CHECK(bench.spawner.signals == std::vector<std::pair<int, int>>{{1001, SIGKILL}});
+    CHECK(bench.agent().over());
+  }
 }
 
 TEST_CASE("a rank that is stopped for 3 s is ended and named, one that goes on is not", "[agent]") {

@@ -8,6 +8,7 @@
 #include "tests/support/temp_dir.h"
 
 #include <catch2/catch.hpp>
+#include <fstream>
 
 using namespace coxswain;
 using namespace coxswain::launcher;
@@ -30,7 +31,6 @@ std::string store_command(const std::filesystem::path& directory, const checkpoi
   control::AgentCommand command;
   command.mutable_store()->set_directory(directory.string());
   command.mutable_store()->set_manifest(to_text(manifest));
-  command.mutable_store()->set_keep(2);
   return command.SerializeAsString();
 }
 
@@ -55,7 +55,14 @@ TEST_CASE("a node keeps its newest parts and tells what it holds", "[checkpoint_
     const auto report = next_report();
     CHECK(report.stored().step() == step);
     CHECK(report.stored().error_json().empty());
+    REQUIRE(report.stored().files_size() == 1);
+    CHECK(report.stored().files(0) == "rank_0");
   }
+  control::AgentCommand prune;
+  prune.mutable_prune()->set_directory(directory.path().string());
+  prune.mutable_prune()->set_keep(2);
+  prune.mutable_prune()->set_step(15);
+  CHECK(keeper.take(prune.SerializeAsString()));
   control::AgentCommand list;
   list.mutable_list()->set_directory(directory.path().string());
   list.mutable_list()->set_generation(7);
@@ -73,12 +80,18 @@ TEST_CASE("a node keeps its newest parts and tells what it holds", "[checkpoint_
   CHECK_FALSE(keeper.take(other.SerializeAsString()));
 }
 
-TEST_CASE("a part that cannot be put in its place is an answer too", "[checkpoint_keeper]") {
+TEST_CASE("a shard that came torn is not held, a part that cannot be put in its place is told", "[checkpoint_keeper]") {
   TempDir directory;
   const checkpoint::Manifest manifest = write_part(directory.path(), 5);
   std::filesystem::resize_file(directory.path() / "step_5.partial" / "rank_0", 10);
   control::AgentReport report;
   REQUIRE(report.ParseFromString(keep_checkpoints(store_command(directory.path(), manifest))));
   CHECK(report.stored().step() == 5);
-  CHECK(report.stored().error_json().find("not whole") != std::string::npos);
+  CHECK(report.stored().error_json().empty());
+  CHECK(report.stored().files_size() == 0);
+  // A file where the folder should be.
+  const std::filesystem::path file = directory.path() / "file";
+  std::ofstream(file) << "x";
+  REQUIRE(report.ParseFromString(keep_checkpoints(store_command(file, manifest))));
+  CHECK(report.stored().error_json().find("cannot make") != std::string::npos);
 }

@@ -13,8 +13,8 @@ namespace coxswain::launcher {
 class Bench {
  public:
   explicit Bench(int num_nodes, double shutdown_timeout = 30, bool saves = false, std::int64_t save_every = 0,
-                 int max_restarts = 0, bool asks_nodes = false)
-      : core_(settings(num_nodes, shutdown_timeout, saves, save_every, max_restarts, asks_nodes)) {}
+                 int max_restarts = 0, bool asks_nodes = false, int max_nodes = 0)
+      : core_(settings(num_nodes, shutdown_timeout, saves, save_every, max_restarts, asks_nodes, max_nodes)) {}
 
   void join(int agent, int num_devices, int node_rank = -1, const std::string& host = "") {
     control::AgentReport report;
@@ -80,9 +80,10 @@ class Bench {
     worker(agent, rank, report);
   }
   /// The agent's answers where nodes share no disk.
-  void stored(int agent, std::int64_t step, const std::string& error = "") {
+  void stored(int agent, std::int64_t step, const std::vector<std::string>& files, const std::string& error = "") {
     control::AgentReport report;
     report.mutable_stored()->set_step(step);
+    for (const std::string& file : files) report.mutable_stored()->add_files(file);
     if (!error.empty())
       report.mutable_stored()->set_error_json(
           proto::error_to_text({ErrorCode::FailedPrecondition, error, "disk", "", "", ""}));
@@ -205,13 +206,15 @@ class Bench {
 
  private:
   static CoordinatorSettings settings(int num_nodes, double shutdown_timeout, bool saves, std::int64_t save_every,
-                                      int max_restarts, bool asks_nodes) {
+                                      int max_restarts, bool asks_nodes, int max_nodes) {
     CoordinatorSettings made;
     made.num_nodes = num_nodes;
+    made.max_nodes = max_nodes;
     made.run_id = "run";
     made.shutdown_timeout_seconds = shutdown_timeout;
     made.saves = saves;
     made.save_every = save_every;
+    made.keep = 3;
     made.max_restarts = max_restarts;
     made.asks_nodes = asks_nodes;
     made.model_hash = "m";

@@ -132,10 +132,23 @@ TEST_CASE("who was not lost, or is another node, is refused", "[coordinator]") {
   run.step_all(6, 8);
   SECTION("the number of a node that is here") { run.join(21, 2, 0); }
   SECTION("other devices") { run.join(21, 3, 1); }
-  SECTION("neither number nor host") { run.join(21, 2); }
+  SECTION("one too many") {
+    run.join(11, 2, 1);
+    run.join(21, 2);
+  }
   CHECK(run.sent_to(21, control::AgentCommand::kOver).size() == 1);
   run.tick(0.1);
   CHECK_FALSE(run.asked_for_plan);
+}
+
+TEST_CASE("another node takes the place of a lost one", "[coordinator]") {
+  LonelyRun run;
+  run.step_all(6, 8);
+  run.join(21, 2);  // neither its number nor its host
+  CHECK(run.sent_to(21, control::AgentCommand::kOver).empty());
+  CHECK(run.events_of("node_joined").size() == 3);
+  CHECK(run.core().planned_without() == std::vector<int>{1, 2});
+  CHECK(run.core().lost_nodes() == std::vector<int>{1});
 }
 
 TEST_CASE("a node that is back while the others are still being stopped is not missed", "[coordinator]") {

@@ -8,6 +8,8 @@ namespace {
 
 using Parts = std::vector<std::pair<std::string, std::vector<std::string>>>;
 
+const std::vector<std::string> kAll = {"rank_0", "rank_1", "rank_2", "rank_3"};
+
 /// Of four ranks, as Bench::saved makes their shards.
 std::string manifest_of(std::int64_t step) {
   checkpoint::Manifest manifest;
@@ -47,33 +49,72 @@ TEST_CASE("every node keeps its part, and then the checkpoint is there", "[coord
   CHECK(last_start(bench, 11).copy_to() == "files of 10");
   REQUIRE(bench.publications.size() == 1);
   CHECK(bench.publications[0].agents == std::vector<int>{10, 11});
-  bench.stored(10, 10);
-  bench.stored(10, 10);  // said twice
-  CHECK(bench.events_of("checkpoint_saved").empty());
-  SECTION("both have it") {
-    bench.stored(11, 10);
+  const std::vector<std::string> some = {"rank_0", "rank_1", "rank_3"};
+  SECTION("both hold some, together all") {
+    bench.stored(10, 10, some);
+    bench.stored(10, 10, kAll);  // said twice
+    CHECK(bench.events_of("checkpoint_saved").empty());
+    CHECK(bench.sent_to(10, control::AgentCommand::kPrune).empty());
+    bench.stored(11, 10, {"rank_2"});
     CHECK(bench.events_of("checkpoint_saved").size() == 1);
+    // No node has removed anything before.
+    for (const int agent : {10, 11}) {
+      const auto prunes = bench.sent_to(agent, control::AgentCommand::kPrune);
+      REQUIRE(prunes.size() == 1);
+      CHECK(prunes[0].prune().directory() == "/checkpoints");
+      CHECK(prunes[0].prune().step() == 10);
+      CHECK(prunes[0].prune().keep() == 3);
+    }
   }
-  SECTION("one's disk is full") {
-    bench.stored(11, 10, "no space");
+  SECTION("one's disk is full, and the other has no copy") {
+    bench.stored(10, 10, some);
+    bench.stored(11, 10, {}, "no space");
     CHECK(bench.events_of("checkpoint_saved").empty());
     REQUIRE(bench.events_of("checkpoint_failed").size() == 1);
     CHECK(bench.events_of("checkpoint_failed")[0]["cause"] == Json("no space"));
+    CHECK(bench.sent_to(10, control::AgentCommand::kPrune).empty());
   }
-  SECTION("one is lost meanwhile") {
+  SECTION("one's disk is full, and the other has copies") {
+    bench.stored(10, 10, kAll);
+    bench.stored(11, 10, {}, "no space");
+    CHECK(bench.events_of("checkpoint_saved").size() == 1);
+    REQUIRE(bench.events_of("checkpoint_not_copied").size() == 1);
+    CHECK(bench.events_of("checkpoint_not_copied")[0]["node"] == Json(1));
+  }
+  SECTION("a shard is nowhere") {
+    bench.stored(10, 10, some);
+    bench.stored(11, 10, some);
+    REQUIRE(bench.events_of("checkpoint_failed").size() == 1);
+    CHECK(bench.events_of("checkpoint_failed")[0]["where"] == Json("rank_2"));
+  }
+  SECTION("one is lost meanwhile, of which the other has copies") {
+    bench.stored(10, 10, kAll);
     bench.gone(11);
     CHECK(bench.events_of("checkpoint_saved").size() == 1);
+  }
+  SECTION("one is lost meanwhile, with what it alone held") {
+    bench.stored(10, 10, some);
+    bench.gone(11);
+    CHECK(bench.events_of("checkpoint_saved").empty());
+    CHECK(bench.events_of("checkpoint_failed").size() == 1);
+  }
+  SECTION("one is lost after it answered") {
+    bench.stored(11, 10, kAll);
+    bench.gone(11);
+    bench.stored(10, 10, some);
+    CHECK(bench.events_of("checkpoint_saved").empty());
+    CHECK(bench.events_of("checkpoint_failed").size() == 1);
   }
   CHECK_FALSE(bench.result);
 }
 
 TEST_CASE("a run goes on from the newest checkpoint that its nodes hold together", "[coordinator]") {
   SavedRun bench;
-  bench.stored(10, 10);
+  bench.stored(10, 10, kAll);
   bench.fail_and_end(2, 3);
   // Not before node 1 has its part in its place, or has failed to.
   CHECK(bench.sent_to(10, control::AgentCommand::kList).empty());
-  bench.stored(11, 10);
+  bench.stored(11, 10, kAll);
   REQUIRE(bench.sent_to(10, control::AgentCommand::kList).size() == 1);
   REQUIRE(bench.sent_to(11, control::AgentCommand::kList).size() == 1);
   CHECK(bench.sent_to(11, control::AgentCommand::kList)[0].list().directory() == "/checkpoints");
@@ -106,6 +147,16 @@ TEST_CASE("a run goes on from the newest checkpoint that its nodes hold together
     bench.listed(11, {{to_text(other), all}, {manifest_of(13), all}, {manifest_of(10), {"rank_2", "rank_3"}}});
     CHECK(last_start(bench, 10).work().checkpoint().from() == "/checkpoints/step_10");
   }
+  SECTION("the other never tells") {
+    bench.tick(599);
+    CHECK(last_start(bench, 10).work().generation() == 1);
+    bench.tick(2);
+    CHECK(last_start(bench, 10).work().generation() == 2);
+    CHECK(last_start(bench, 10).work().checkpoint().from() == "where it began");
+    REQUIRE(bench.events_of("checkpoint_rejected").size() == 1);
+    bench.listed(11, {{manifest_of(10), kAll}});  // too late
+    CHECK(last_start(bench, 10).work().generation() == 2);
+  }
   SECTION("none is whole: where the run began") {
     bench.listed(11, {});
     CHECK(last_start(bench, 10).work().generation() == 2);
@@ -116,8 +167,8 @@ TEST_CASE("a run goes on from the newest checkpoint that its nodes hold together
 
 TEST_CASE("of a lost node the others hold copies", "[coordinator]") {
   SavedRun bench;
-  bench.stored(10, 10);
-  bench.stored(11, 10);
+  bench.stored(10, 10, kAll);
+  bench.stored(11, 10, kAll);
   const Parts all = {{manifest_of(10), {"rank_0", "rank_1", "rank_2", "rank_3"}}};
   SECTION("lost while training") {
     bench.gone(11);
@@ -139,8 +190,8 @@ TEST_CASE("of a lost node the others hold copies", "[coordinator]") {
 TEST_CASE("what only a node holds that is lost before the next generation starts is looked for again",
           "[coordinator]") {
   SavedRun bench;
-  bench.stored(10, 10);
-  bench.stored(11, 10);
+  bench.stored(10, 10, kAll);
+  bench.stored(11, 10, kAll);
   bench.fail_and_end(2, 0);
   bench.listed(10,
                {{manifest_of(10), {"rank_0", "rank_1"}}, {manifest_of(5), {"rank_0", "rank_1", "rank_2", "rank_3"}}});

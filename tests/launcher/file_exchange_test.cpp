@@ -122,3 +122,13 @@ TEST_CASE("a node that is gone, or holds another key, is an error", "[file_excha
   REQUIRE_FALSE(gone);
   CHECK(gone.error().code == ErrorCode::DeadlineExceeded);
 }
+
+TEST_CASE("the way to another node is measured without a file", "[file_exchange]") {
+  const FileNode node;
+  const auto rate = measure_link(node.address, kSecret, soon());
+  REQUIRE(rate);
+  CHECK(rate->latency > Seconds(0));
+  CHECK(rate->bandwidth > BytesPerSecond(0));
+  CHECK_FALSE(measure_link(node.address, {"another", false}, soon()));
+  CHECK_FALSE(measure_link("127.0.0.1:1", kSecret, Deadline::after(steady_clock(), Seconds(0.2))));
+}

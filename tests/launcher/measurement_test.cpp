@@ -121,3 +121,39 @@ TEST_CASE("backend auto is host on CPU; mpi stays on one node", "[measurement]")
   const auto two = make_measurements({{{1}}, {{1}}}, {});
   CHECK(resolve_backend("mpi", two.nodes).error().code == ErrorCode::Unimplemented);
 }
+
+TEST_CASE("a node that comes later is as one that was measured with the others", "[measurement]") {
+  // Node 0 has two devices, node 1 one; a second node like node 0 comes.
+  const std::vector<FakeDevice> pair{{1, "a", 2e9}, {0.5, "a", 1e9}}, single{{1, "b", 3e9}};
+  const std::vector<std::tuple<int, int, double, double>> links{{0, 1, 1e-6, 5e9}, {0, 2, 1e-4, 1e8}};
+  auto later = make_measurements({pair, single}, links);
+  NodeView node = later.nodes[0];
+  node.agent = 7;
+  CHECK(has_same_devices(node.hello, later.nodes[0].hello));
+  CHECK_FALSE(has_same_devices(node.hello, later.nodes[1].hello));
+  REQUIRE(add_like_node(later, node, 0));
+  auto all_links = links;
+  all_links.insert(all_links.end(), {{3, 4, 1e-6, 5e9}, {0, 3, 1e-4, 1e8}});
+  const auto expected = build_cluster(make_measurements({pair, single, pair}, all_links));
+  const auto cluster = build_cluster(later);
+  REQUIRE(expected);
+  REQUIRE(cluster);
+  CHECK(cluster->resources == expected->resources);
+  CHECK(cluster->run_node == expected->run_node);
+  CHECK(later.nodes[2].agent == 7);
+  CHECK(later.ranks[4].node == 2);
+}
+
+TEST_CASE("where no link between nodes is known it has to be added", "[measurement]") {
+  auto measurements = make_measurements({{{1, "a"}, {1, "a"}}}, {{0, 1, 1e-6, 5e9}});
+  CHECK_FALSE(add_like_node(measurements, measurements.nodes[0], 0));
+  add_link(measurements, 1, 0, Seconds(2e-4), BytesPerSecond(3e8));
+  const auto cluster = build_cluster(measurements);
+  REQUIRE(cluster);
+  REQUIRE(cluster->resources.tiers.size() == 1);
+  CHECK(cluster->resources.tiers[0].link.latency.value.value == 2e-4);
+  CHECK(cluster->resources.tiers[0].link.bandwidth.value.value == 3e8);
+  CHECK(cluster->resources.node_classes[0].link.bandwidth.value.value == 5e9);
+  CHECK(cluster->resources.nodes[0].count == 2);
+  CHECK(cluster::validate(cluster->resources).empty());
+}

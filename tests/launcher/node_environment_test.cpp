@@ -86,10 +86,32 @@ TEST_CASE("what cannot be resolved is refused and says what to give", "[node_env
   NodeOptions outside = no_token;
   outside.node_rank = 2;
   CHECK(resolve_nodes_from(outside, variables({})).error().got == "2");
-  NodeOptions range;
-  CHECK(resolve_nodes_from(range, variables({{"PET_NNODES", "1:4"}})).error().code == ErrorCode::Unimplemented);
+  NodeOptions backwards;
+  CHECK(resolve_nodes_from(backwards, variables({{"PET_NNODES", "4:1"}})).error().path == "PET_NNODES");
   NodeOptions bad;
   CHECK(resolve_nodes_from(bad, variables({{"PET_NNODES", "two"}})).error().path == "PET_NNODES");
+}
+
+TEST_CASE("a range of nodes is the fewest and the most", "[node_environment]") {
+  CHECK(parse_node_range("3") == std::pair(3, 3));
+  CHECK(parse_node_range("1:4") == std::pair(1, 4));
+  for (const char* text : {"", ":", "1:", ":4", "0", "0:2", "4:1", "1:2:3", "-1", "1 : 2", "99999999"})
+    CHECK_FALSE(parse_node_range(text));
+  NodeOptions nodes;
+  nodes.token_file = "token";
+  const auto resolved = resolve_nodes_from(
+      nodes, variables({{"PET_NNODES", "1:4"}, {"PET_NODE_RANK", "3"}, {"PET_RDZV_ENDPOINT", "a:1"}}));
+  REQUIRE(resolved);
+  CHECK(nodes.num_nodes == 1);
+  CHECK(nodes.max_nodes == 4);
+  CHECK(nodes.node_rank == 3);
+  CHECK(resolved->front().value == "1:4");
+  // One node of a run that takes more has to be found by them.
+  NodeOptions first;
+  first.num_nodes = 1;
+  first.max_nodes = 2;
+  first.node_rank = 0;
+  CHECK(resolve_nodes_from(first, variables({})).error().path == "--rdzv-endpoint");
 }
 
 TEST_CASE("a hostfile gives order, slots and the meeting point", "[node_environment]") {

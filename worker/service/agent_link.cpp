@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "common/ensure.h"
 #include "common/thread_name.h"
 #include "proto/control.pb.h"
 
@@ -45,7 +46,7 @@ void AgentLink::read_commands() {
   name_thread("agent link");
   while (auto body = stream_->receive()) {
     control::WorkerCommand command;
-    if (!command.ParseFromString(*body)) continue;
+    if (!command.ParseFromString(*body) || late(command.has_assignment())) continue;
     if (command.has_abort()) {
       abort_all(command.abort());
       continue;
@@ -70,6 +71,29 @@ void AgentLink::read_commands() {
     changed_.notify_all();
   }
   if (!expected) abort_all("the agent is gone");
+}
+
+/// Of the assignment before a park.
+bool AgentLink::late(bool is_assignment) {
+  const std::lock_guard lock(mutex_);
+  if (is_assignment) parked_ = false;
+  return parked_;
+}
+
+bool AgentLink::wait_abort(Deadline deadline) {
+  std::unique_lock lock(mutex_);
+  changed_.wait_until(lock, deadline.at, [this] { return abort_reason_ || closed_; });
+  return abort_reason_ && !closed_;
+}
+
+void AgentLink::park() {
+  const std::lock_guard lock(mutex_);
+  COX_ENSURE(watched_.empty());
+  parked_ = true;
+  assignment_.reset();
+  addresses_.reset();
+  abort_reason_.reset();
+  save_asked_ = stop_asked_ = false;
 }
 
 void AgentLink::abort_all(const std::string& reason) {

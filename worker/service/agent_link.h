@@ -41,6 +41,11 @@ class AgentLink {
   void forget(collective::Communicator* communicator);
   /// A peer or the agent died.
   [[nodiscard]] bool aborted() const;
+  /// The agent says by then that this rank's generation is given up, and is still there.
+  [[nodiscard]] bool wait_abort(Deadline deadline);
+  /// The assignment is given up, with all that was said of it: another one may come, and what is said before it does
+  /// counts for nothing. No communicator may be watched.
+  void park();
   /// What the agent has asked for so far; `take_save` forgets it.
   [[nodiscard]] bool take_save() { return save_asked_.exchange(false); }
   [[nodiscard]] bool stop_asked() const { return stop_asked_; }
@@ -52,6 +57,7 @@ class AgentLink {
   explicit AgentLink(std::unique_ptr<proto::Stream> stream);
   void read_commands();
   void abort_all(const std::string& reason);
+  [[nodiscard]] bool late(bool is_assignment);
 
   std::unique_ptr<proto::Stream> stream_;
   mutable std::mutex mutex_;
@@ -59,7 +65,7 @@ class AgentLink {
   std::optional<std::string> assignment_;
   std::optional<std::vector<std::string>> addresses_;
   std::optional<std::string> abort_reason_;
-  bool finishing_ = false, closed_ = false;
+  bool finishing_ = false, closed_ = false, parked_ = false;
   std::atomic<bool> save_asked_ = false, stop_asked_ = false;
   std::vector<collective::Communicator*> watched_;
   std::jthread reader_;

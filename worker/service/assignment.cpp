@@ -55,6 +55,7 @@ Result<Assignment> decode_assignment(std::string_view bytes) {
   assignment.local_addr = from.local_addr();
   assignment.scratch_dir = from.scratch_dir();
   assignment.device_class = from.device_class();
+  assignment.log_folder = from.log_folder();
   assignment.pt2 = work.model().pt2();
   assignment.config_json = work.model().config_json();
   assignment.sequence_length = work.model().sequence_length();

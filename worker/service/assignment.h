@@ -24,6 +24,7 @@ struct Assignment {
   std::vector<std::string> nodes;  // of every rank: equal text = same node
   int num_nodes = 1;               // of the run, with and without ranks
   std::string local_addr, scratch_dir, device_class;
+  std::string log_folder;        // where the output of a process that is kept goes on; empty: where it goes
   std::string pt2, config_json;  // the model: one of the two, or neither
   std::int64_t sequence_length = 0;
   std::string plan_json;

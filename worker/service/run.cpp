@@ -25,6 +25,8 @@ namespace coxswain::worker {
 namespace {
 
 constexpr double kConnectSeconds = 30;
+// From the loss of a peer to the word that the generation is given up: the coordinator says so once it knows the cause.
+constexpr double kAbortSeconds = 5;
 
 std::optional<int> number_from(const char* variable) {
   const auto text = env(variable);
@@ -51,12 +53,8 @@ Result<std::string> read_key() {
   return key;
 }
 
-/// Under mpirun: own log files, and the end of mpirun ends this rank too.
-void settle_under_mpirun(int rank) {
-  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-  const auto folder = env("COX_LOG_DIR");
-  if (!folder) return;
-  const std::filesystem::path logs = std::filesystem::path(*folder) / std::to_string(rank);
+/// From here on output goes to files there.
+void write_logs_to(const std::filesystem::path& logs) {
   std::error_code ignored;
   std::filesystem::create_directories(logs, ignored);
   for (const auto& [name, descriptor] : {std::pair{"stdout", 1}, std::pair{"stderr", 2}}) {
@@ -67,9 +65,13 @@ void settle_under_mpirun(int rank) {
   }
 }
 
-Result<void> work(AgentLink& link, const std::string& key) {
-  COX_TRY(const std::string bytes, link.wait_assignment(Deadline::after(steady_clock(), Seconds(kConnectSeconds))));
-  COX_TRY(const Assignment assignment, decode_assignment(bytes));
+/// Under mpirun: own log files, and the end of mpirun ends this rank too.
+void settle_under_mpirun(int rank) {
+  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (const auto folder = env("COX_LOG_DIR")) write_logs_to(std::filesystem::path(*folder) / std::to_string(rank));
+}
+
+Result<void> carry_out(AgentLink& link, const Assignment& assignment, const std::string& key) {
   // Before the first parallel region; libtorch reads it when it starts its pool.
   set_env("OMP_NUM_THREADS", std::to_string(assignment.settings.threads));
   switch (assignment.mode) {
@@ -82,6 +84,42 @@ Result<void> work(AgentLink& link, const std::string& key) {
 
 bool follows_from_peer(const Error& error, const AgentLink& link) {
   return link.aborted() || error.code == ErrorCode::Unavailable || error.code == ErrorCode::Aborted;
+}
+
+Error told(AgentLink& link, Error error) {
+  std::cerr << to_text(error) << std::flush;
+  control::WorkerReport report;
+  report.mutable_failure()->set_error_json(proto::error_to_text(error));
+  report.mutable_failure()->set_peer_lost(follows_from_peer(error, link));
+  link.report(report);
+  return error;
+}
+
+/// Training ended because of another rank, and has let go of all it had. `host` alone: what NCCL and MPI keep in a
+/// process after the loss of a peer is theirs to know.
+bool may_stay(const Assignment& assignment, const Error& error) {
+  return assignment.mode == Mode::Train && assignment.backend == "host" &&
+         (error.code == ErrorCode::Unavailable || error.code == ErrorCode::Aborted);
+}
+
+/// Assignment after assignment: whoever lost a peer and nothing else stays for the next generation.
+Result<void> work(AgentLink& link, const std::string& key) {
+  for (Deadline deadline = Deadline::after(steady_clock(), Seconds(kConnectSeconds));; deadline = Deadline::never()) {
+    const auto bytes = link.wait_assignment(deadline);
+    if (!bytes) return told(link, bytes.error());
+    const auto assignment = decode_assignment(*bytes);
+    if (!assignment) return told(link, assignment.error());
+    if (!assignment->log_folder.empty()) write_logs_to(assignment->log_folder);
+    const auto done = guard("worker", [&] { return carry_out(link, *assignment, key); });
+    if (done) return {};
+    const Error error = told(link, done.error());
+    if (!may_stay(*assignment, error) || !link.wait_abort(Deadline::after(steady_clock(), Seconds(kAbortSeconds))))
+      return error;
+    link.park();
+    control::WorkerReport report;
+    report.mutable_parked();
+    link.report(report);
+  }
 }
 
 }  // namespace
@@ -102,18 +140,9 @@ ExitCode run_worker(const std::string& agent) {
     std::cerr << to_text(link.error());
     return exit_code_for(link.error().code);
   }
-  const auto worked = guard("worker", [&] { return work(**link, *key); });
-  ExitCode code = ExitCode::Done;
-  if (!worked) {
-    code = exit_code_for(worked.error().code);
-    std::cerr << to_text(worked.error()) << std::flush;
-    control::WorkerReport report;
-    report.mutable_failure()->set_error_json(proto::error_to_text(worked.error()));
-    report.mutable_failure()->set_peer_lost(follows_from_peer(worked.error(), **link));
-    (*link)->report(report);
-  }
+  const auto worked = work(**link, *key);
   (*link)->finish();
-  return code;
+  return worked ? ExitCode::Done : exit_code_for(worked.error().code);
 }
 
 }  // namespace coxswain::worker
