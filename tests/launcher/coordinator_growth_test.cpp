@@ -133,7 +133,7 @@ TEST_CASE("who was not lost, or is another node, is refused", "[coordinator]") {
   SECTION("the number of a node that is here") { run.join(21, 2, 0); }
   SECTION("other devices") { run.join(21, 3, 1); }
   SECTION("one too many") {
-    run.join(11, 2, 1);
+    run.join(20, 2, 1);
     run.join(21, 2);
   }
   CHECK(run.sent_to(21, control::AgentCommand::kOver).size() == 1);
