@@ -74,7 +74,7 @@ class Follower {
     spawner_ = spawner.get();
     COX_TRY_VOID(start_coordinator());
     while (!over()) {
-      if (auto event = events_.pop(Deadline::after(clock_, Seconds(kTickSeconds)).at)) handle(*event);
+      if (auto event = events_.pop(next_look())) handle(*event);
       look_at_coordinator();
       if (kill_agent_by_ && kill_agent_by_->passed(clock_)) kill(agent_pid_, kill_agent_by_);
       if (kill_coordinator_by_ && kill_coordinator_by_->passed(clock_)) kill(coordinator_pid_, kill_coordinator_by_);
@@ -85,6 +85,15 @@ class Follower {
   }
 
  private:
+  /// When there is something to do, if nothing happens before.
+  [[nodiscard]] TimePoint next_look() const {
+    TimePoint next = Deadline::after(clock_, Seconds(kLookSeconds)).at;
+    if (coordinator_pid_ > 0) next = std::min(next, look_at_);
+    for (const auto& by : {kill_agent_by_, kill_coordinator_by_})
+      if (by) next = std::min(next, by->at);
+    return next;
+  }
+
   [[nodiscard]] bool over() const { return coordinator_pid_ == 0 && agent_pid_ == 0 && pipe_closed_; }
 
   void kill(int pid, std::optional<Deadline>& by) {

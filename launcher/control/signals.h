@@ -3,7 +3,6 @@
 // thread. Make one before any other thread starts, so that all inherit the blocked mask. Used by run_train, coordinator
 // and agent.
 #include <csignal>
-#include <ctime>
 #include <functional>
 #include <thread>
 
@@ -16,9 +15,9 @@ class SignalWatcher {
     for (int number : {SIGINT, SIGTERM, SIGHUP, SIGUSR1}) sigaddset(&set_, number);
     pthread_sigmask(SIG_BLOCK, &set_, &before_);
     thread_ = std::jthread([this, on_signal = std::move(on_signal)](const std::stop_token& stop) {
-      const timespec wait{0, 100'000'000};  // how long the destructor may take
       while (!stop.stop_requested()) {
-        if (const int number = sigtimedwait(&set_, nullptr, &wait); number > 0) on_signal(number);
+        const int number = sigwaitinfo(&set_, nullptr);
+        if (number > 0 && !stop.stop_requested()) on_signal(number);
       }
     });
   }
@@ -26,6 +25,7 @@ class SignalWatcher {
   SignalWatcher& operator=(const SignalWatcher&) = delete;
   ~SignalWatcher() {
     thread_.request_stop();
+    pthread_kill(thread_.native_handle(), SIGUSR1);  // to that thread alone, which does not pass it on any more
     thread_.join();
     pthread_sigmask(SIG_SETMASK, &before_, nullptr);
   }
