@@ -53,10 +53,10 @@ class LargeRun {
     const launcher::Mailbox agent;
     for (int node = 0; node < num_nodes; ++node) {
       const int line = lines_.open(sinks_[static_cast<std::size_t>(node)]);
-      const auto input = lines_.receive(line, agent.notice(hello_of(node)), now_);
-      COX_ENSURE(input.has_value());
-      lines_.took(*input);
-      take(core_.agent_report(input->agent, input->body, now_));
+      const auto inputs = lines_.receive(line, agent.notice(hello_of(node)), now_);
+      COX_ENSURE(inputs.size() == 1);
+      lines_.took(inputs[0]);
+      take(core_.agent_report(inputs[0].agent, inputs[0].body, now_));
     }
     launcher::ChosenPlan plan;
     plan.ranks = core_.measurements().ranks;
@@ -71,8 +71,8 @@ class LargeRun {
     const TimePoint begin = steady_clock().now();
     lines_.beat(now_);
     for (int line = 0; line < static_cast<int>(sinks_.size()); ++line) {
-      const auto input = lines_.receive(line, heartbeat_, now_);
-      COX_ENSURE(!input);
+      const auto inputs = lines_.receive(line, heartbeat_, now_);
+      COX_ENSURE(inputs.empty());
     }
     COX_ENSURE(lines_.not_back(now_).empty());
     take(core_.tick(now_));

@@ -170,7 +170,7 @@ void Agent::start(std::string_view start_bytes, TimePoint now) {
   if (!spawned) {
     control::AgentReport report;
     report.set_error_json(proto::error_to_text(spawned.error()));
-    to_coordinator_(report.SerializeAsString());
+    to_coordinator_(report.SerializeAsString(), Haste::AtOnce);
     stop(0, now);
   }
 }
@@ -246,7 +246,7 @@ Agent::Rank* Agent::find_rank(int number) {
   return nullptr;
 }
 
-void Agent::on_worker_report(int number, int pid, std::string_view body, TimePoint) {
+void Agent::on_worker_report(int number, int pid, std::string_view body, Haste haste, TimePoint) {
   Rank* rank = find_rank(number);
   control::WorkerReport report;
   if (rank == nullptr || !report.ParseFromArray(body.data(), static_cast<int>(body.size()))) return;
@@ -282,7 +282,7 @@ void Agent::on_worker_report(int number, int pid, std::string_view body, TimePoi
   up.mutable_worker()->set_rank(number);
   up.mutable_worker()->set_generation(generation_->number());
   *up.mutable_worker()->mutable_report() = std::move(report);
-  to_coordinator_(up.SerializeAsString());
+  to_coordinator_(up.SerializeAsString(), haste);
 }
 
 std::string Agent::assignment_of(const Rank& rank) const {
@@ -400,7 +400,7 @@ void Agent::report_exit(Rank& rank, const std::string& cause, bool clean) {
   exit.set_error_json(rank.error_json);
   if (!clean) exit.set_evidence(last_lines(rank.error_file, kEvidenceLines));
   if (generation_->number() > 0) exit.set_log(rank.error_file.string());
-  to_coordinator_(report.SerializeAsString());
+  to_coordinator_(report.SerializeAsString(), Haste::AtOnce);
 }
 
 void Agent::end_if_done() {
@@ -413,7 +413,7 @@ void Agent::end_if_done() {
     if (rank.parked && !rank.exit && generation_->keeps) kept_.push_back({rank.rank, rank.local_device, rank.pid});
   report.mutable_ended()->set_kept(static_cast<int>(kept_.size()));
   generation_.reset();
-  to_coordinator_(report.SerializeAsString());
+  to_coordinator_(report.SerializeAsString(), Haste::AtOnce);
 }
 
 void Agent::kill_all(int signal) {
@@ -478,7 +478,7 @@ void Agent::on_signal(int number, TimePoint now) {
   if (!setup_.local && !over_ && !std::exchange(asked_to_stop_, true)) {
     control::AgentReport report;
     report.set_stop_signal(number);
-    to_coordinator_(report.SerializeAsString());
+    to_coordinator_(report.SerializeAsString(), Haste::AtOnce);
     return;
   }
   exit_code_ = 128 + number;
@@ -499,6 +499,16 @@ void Agent::on_tick(TimePoint now) {
     end_stopped_ranks();
   }
   for (std::size_t i = 0; generation_ && i < generation_->ranks.size(); ++i) settle(generation_->ranks[i], now);
+}
+
+TimePoint Agent::next_tick() const {
+  if (!generation_) return TimePoint::max();
+  TimePoint next = generation_->kill_at.value_or(TimePoint::max());
+  if (!generation_->stopping) next = std::min(next, generation_->look_at);
+  for (const Rank& rank : generation_->ranks) {
+    if (rank.exit && !rank.ended) next = std::min(next, rank.last_words_until);
+  }
+  return next;
 }
 
 }  // namespace coxswain::launcher

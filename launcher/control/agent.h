@@ -13,6 +13,7 @@
 
 #include "common/clock.h"
 #include "launcher/control/devices.h"
+#include "launcher/control/haste.h"
 #include "launcher/control/spawner.h"
 
 namespace coxswain::launcher {
@@ -31,7 +32,7 @@ struct AgentSetup {
 
 class Agent {
  public:
-  using ToCoordinator = std::function<void(std::string)>;
+  using ToCoordinator = std::function<void(std::string, Haste)>;
   using ToWorker = std::function<void(int rank, std::string)>;
 
   Agent(AgentSetup setup, Spawner& spawner, ToCoordinator to_coordinator, ToWorker to_worker);
@@ -42,16 +43,17 @@ class Agent {
                                   const std::string& cuda_note) const;
 
   void on_command(std::string_view body, TimePoint now);  // AgentCommand
-  /// A WorkerReport over the stream of the worker that said hello with `pid`.
-  void on_worker_report(int rank, int pid, std::string_view body, TimePoint now);
+  /// A WorkerReport over the stream of the worker that said hello with `pid`; it travels on with `haste`.
+  void on_worker_report(int rank, int pid, std::string_view body, Haste haste, TimePoint now);
   /// The stream of the worker that said hello with `pid` ended.
   void on_worker_gone(int rank, int pid, TimePoint now);
   void on_process_exit(const ProcessExit& exit, TimePoint now);
   void on_coordinator_lost(TimePoint now);
   /// The first one asks the coordinator to save and end the run, as this node's scheduler will take it away.
   void on_signal(int number, TimePoint now);
-  /// Kill deadlines, and ranks that are stopped; call at least every 0.1 s.
+  /// Kill deadlines, and ranks that are stopped; call at `next_tick`, which what it is told brings nearer.
   void on_tick(TimePoint now);
+  [[nodiscard]] TimePoint next_tick() const;
 
   /// The run is over and every worker is gone.
   [[nodiscard]] bool over() const { return over_ && !generation_; }

@@ -55,18 +55,18 @@ void AgentLines::post_all(int number) {
   while (auto envelope = agent.mailbox.next()) post(agent.line, std::move(*envelope));
 }
 
-std::optional<Input> AgentLines::greet(int line, std::string_view envelope, TimePoint now) {
+std::vector<Input> AgentLines::greet(int line, std::string_view envelope, TimePoint now) {
   Mailbox unknown;
-  const auto letter = unknown.open(envelope);
+  const auto letters = unknown.open(envelope);
   control::AgentReport report;
-  if (!letter || letter->number != 0 || !report.ParseFromString(letter->body) || !report.has_hello())
-    return std::nullopt;
+  if (letters.empty() || letters[0].number != 0 || !report.ParseFromString(letters[0].body) || !report.has_hello())
+    return {};
   const auto found = known_.find(report.hello().agent_id());
   const int number = found != known_.end() ? found->second : next_agent_++;
   Agent& agent = agents_[number];
   if (agent.gone) {
     post(line, agent.mailbox.notice(taken_for_lost()));
-    return std::nullopt;
+    return {};
   }
   if (!pause_.looked()) pause_.look(now);
   agent.line = line;
@@ -75,27 +75,31 @@ std::optional<Input> AgentLines::greet(int line, std::string_view envelope, Time
   lines_.insert_or_assign(line, Line{number, Silence(kSilenceSeconds, now)});
   if (found == known_.end()) {
     known_[report.hello().agent_id()] = number;
-    return Input{InputKind::AgentReport, now, number, 0, 0, letter->body};
+    return {Input{InputKind::AgentReport, now, number, 0, 0, letters[0].body}};
   }
   agent.mailbox.open(envelope);  // says what the agent took
   agent.mailbox.send_again();
   post_all(number);
-  return std::nullopt;
+  return {};
 }
 
-std::optional<Input> AgentLines::receive(int line, std::string_view envelope, TimePoint now) {
+std::vector<Input> AgentLines::receive(int line, std::string_view envelope, TimePoint now) {
   const auto found = lines_.find(line);
   if (found == lines_.end()) return greet(line, envelope, now);
   found->second.silence.heard(now);
   const int number = found->second.agent;
   Agent& agent = agents_.at(number);
-  if (agent.line != line) return std::nullopt;  // an older connection of an agent that has a newer one
-  auto letter = agent.mailbox.open(envelope);
+  if (agent.line != line) return {};  // an older connection of an agent that has a newer one
+  auto letters = agent.mailbox.open(envelope);
   post_all(number);  // what it took makes room for more
-  if (!letter || letter->number <= agent.heard) return std::nullopt;
-  agent.heard = letter->number;
-  const std::int64_t step = step_of(letter->body);
-  return Input{InputKind::AgentReport, now, number, letter->number, step, std::move(letter->body)};
+  std::vector<Input> inputs;
+  for (Mailbox::Letter& letter : letters) {
+    if (letter.number <= agent.heard) continue;
+    agent.heard = letter.number;
+    const std::int64_t step = step_of(letter.body);
+    inputs.push_back({InputKind::AgentReport, now, number, letter.number, step, std::move(letter.body)});
+  }
+  return inputs;
 }
 
 void AgentLines::ended(int line, TimePoint now) {

@@ -22,9 +22,9 @@ class AgentLines {
   int open(proto::Stream& stream);
   void close(int line);
 
-  /// What came over a connection, as an input; nullopt: nothing new (a heartbeat, what was taken before, an agent that
-  /// is back).
-  std::optional<Input> receive(int line, std::string_view envelope, TimePoint now);
+  /// What came over a connection, as inputs, in order; none: nothing new (a heartbeat, what was taken before, an agent
+  /// that is back). Those of one envelope become safe together.
+  std::vector<Input> receive(int line, std::string_view envelope, TimePoint now);
   /// A connection ended; its agent has a moment to come back, unless it was silent.
   void ended(int line, TimePoint now);
   /// `input` is safe: the agent need not send it again. Also how agents are known after a restart.
@@ -36,6 +36,8 @@ class AgentLines {
   void beat(TimePoint now);
   /// Agents that had time to come back and did not. Each is told once.
   std::vector<Input> not_back(TimePoint now);
+  /// When not_back may have something to tell.
+  [[nodiscard]] TimePoint next_look() const { return look_at_; }
   /// After a restart: all that are known come back until `at`.
   void expect_back(TimePoint at);
   /// By agent: its last report that is safe.
@@ -60,7 +62,7 @@ class AgentLines {
     int agent = 0;
     Silence silence;
   };
-  std::optional<Input> greet(int line, std::string_view envelope, TimePoint now);
+  std::vector<Input> greet(int line, std::string_view envelope, TimePoint now);
   void took_report(int number, std::uint64_t report);
   void took_gone(Agent& agent);
   void post(int line, std::string envelope);

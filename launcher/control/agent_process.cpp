@@ -29,9 +29,13 @@
 namespace coxswain::launcher {
 namespace {
 
+// Between two looks at clocks.
+constexpr int kMostEvents = 256;
+
 struct FromWorker {
   int rank = 0, pid = 0;
   std::string body;
+  Haste haste = Haste::AtOnce;
 };
 struct WorkerGone {
   int rank = 0, pid = 0;
@@ -75,7 +79,16 @@ void serve_worker(proto::Stream& stream, WorkerStreams& streams, EventQueue<Agen
   const int pid = static_cast<int>(report.hello().pid());
   streams.add(rank, &stream);
   events.push(FromWorker{rank, pid, std::move(*first)});
-  while (auto body = stream.receive()) events.push(FromWorker{rank, pid, std::move(*body)});
+  ReportHaste report_haste;
+  while (auto body = stream.receive()) {
+    const Haste haste = report_haste.of(*body, steady_clock().now());
+    FromWorker event{rank, pid, std::move(*body), haste};
+    // One that waits for the heartbeat need not wake the loop before.
+    if (haste == Haste::AtOnce)
+      events.push(std::move(event));
+    else
+      events.push_later(std::move(event));
+  }
   streams.remove(rank, &stream);
   events.push(WorkerGone{rank, pid});
 }
@@ -157,7 +170,7 @@ Result<ExitCode> run_agent_process(const AgentStart& start) {
     const auto spawner = make_process_spawner([&](const ProcessExit& exit) { events.push(exit); });
     std::optional<CoordinatorLine> line;
     Agent agent(
-        std::move(setup), *spawner, [&](std::string body) { line->send(std::move(body)); },
+        std::move(setup), *spawner, [&](std::string body, Haste haste) { line->send(std::move(body), haste); },
         [&](int rank, std::string body) { workers.send(rank, std::move(body)); });
     line.emplace(
         CoordinatorLine::Target{start.coordinator, start.secret}, std::move(*coordinator),
@@ -171,13 +184,20 @@ Result<ExitCode> run_agent_process(const AgentStart& start) {
     LogCopier copier;
     bool lost = false;
     while (!agent.over()) {
-      if (auto event = events.pop(Deadline::after(clock, Seconds(kTickSeconds)).at)) {
+      TimePoint wake = std::min(line->next_tick(), agent.next_tick());
+      if (start.tee) wake = std::min(wake, Deadline::after(clock, Seconds(kTickSeconds)).at);
+      // All that wait, before what they bring leaves together.
+      for (int count = 0; count < kMostEvents; ++count) {
+        auto event = events.pop(wake);
+        if (!event) break;
         const TimePoint now = clock.now();
+        wake = now;
         if (auto* from = std::get_if<LineEvent>(&*event)) {
-          const auto command = line->handle(*from);
-          if (command && !keeper.take(*command) && !links.take(*command)) agent.on_command(*command, now);
+          for (const std::string& command : line->handle(*from)) {
+            if (!keeper.take(command) && !links.take(command)) agent.on_command(command, now);
+          }
         } else if (auto* report = std::get_if<FromWorker>(&*event)) {
-          agent.on_worker_report(report->rank, report->pid, report->body, now);
+          agent.on_worker_report(report->rank, report->pid, report->body, report->haste, now);
         } else if (auto* gone = std::get_if<WorkerGone>(&*event)) {
           agent.on_worker_gone(gone->rank, gone->pid, now);
         } else if (auto* exit = std::get_if<ProcessExit>(&*event)) {

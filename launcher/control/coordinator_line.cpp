@@ -1,5 +1,6 @@
 #include "launcher/control/coordinator_line.h"
 
+#include <algorithm>
 #include <condition_variable>
 #include <mutex>
 
@@ -56,27 +57,34 @@ void CoordinatorLine::connect_again() {
   });
 }
 
-void CoordinatorLine::send(std::string report) {
+void CoordinatorLine::send(std::string report, Haste haste) {
   mailbox_.add(std::move(report));
-  send_all();
+  if (haste == Haste::AtOnce) send_all();
 }
 
-void CoordinatorLine::send_all() {
-  if (!open_) return;
-  while (auto envelope = mailbox_.next()) stream_->send(std::move(*envelope));
+/// False when nothing was sent.
+bool CoordinatorLine::send_all() {
+  if (!open_) return false;
+  bool sent = false;
+  while (auto envelope = mailbox_.next()) sent = stream_->send(std::move(*envelope)) || sent;
+  full_ = mailbox_.unsent() > 0;
+  if (sent) heartbeat_.sent(clock_.now());
+  return sent;
 }
 
-std::optional<std::string> CoordinatorLine::handle(const LineEvent& event) {
+std::vector<std::string> CoordinatorLine::handle(const LineEvent& event) {
   if (event.gave_up) lost_ = true;
   if (event.fresh) begin(event.fresh);
-  if (event.connection != connection_) return std::nullopt;
+  if (event.connection != connection_) return {};
   if (event.envelope) {
     silence_.heard(clock_.now());
-    auto letter = mailbox_.open(*event.envelope);
-    send_all();  // what it took makes room for more
-    if (!letter) return std::nullopt;
-    if (letter->number > 0) mailbox_.took(letter->number);
-    return std::move(letter->body);
+    std::vector<std::string> commands;
+    for (Mailbox::Letter& letter : mailbox_.open(*event.envelope)) {
+      if (letter.number > 0) mailbox_.took(letter.number);
+      commands.push_back(std::move(letter.body));
+    }
+    if (full_) send_all();  // what it took makes room for more
+    return commands;
   }
   open_ = false;
   const auto status = stream_->status();
@@ -84,7 +92,7 @@ std::optional<std::string> CoordinatorLine::handle(const LineEvent& event) {
     lost_ = true;
   else
     connect_again();
-  return std::nullopt;
+  return {};
 }
 
 void CoordinatorLine::tick() {
@@ -92,8 +100,14 @@ void CoordinatorLine::tick() {
   if (pause_.stood_still(now)) silence_.heard(now);
   pause_.look(now);
   if (!open_) return;
-  if (heartbeat_.due(now)) stream_->send(mailbox_.notice(agent_heartbeat()));
-  if (silence_.too_long(now)) stream_->cancel();  // its reader then says that it ended
+  if (heartbeat_.due(now) && !send_all()) stream_->send(mailbox_.notice(agent_heartbeat()));
+  if (!silence_.too_long(now)) return;
+  stream_->cancel();  // its reader then says that it ended
+  silence_.heard(now);
+}
+
+TimePoint CoordinatorLine::next_tick() const {
+  return open_ ? std::min(heartbeat_.next(), silence_.until()) : after(clock_.now(), kTickSeconds);
 }
 
 void CoordinatorLine::close() {

@@ -8,9 +8,11 @@
 #include <string>
 #include <string_view>
 #include <thread>
+#include <vector>
 
 #include "common/clock.h"
 #include "common/result.h"
+#include "launcher/control/haste.h"
 #include "launcher/control/liveness.h"
 #include "launcher/control/mailbox.h"
 #include "proto/channel.h"
@@ -40,12 +42,14 @@ class CoordinatorLine {
   CoordinatorLine(const CoordinatorLine&) = delete;
   CoordinatorLine& operator=(const CoordinatorLine&) = delete;
 
-  /// Kept until the coordinator has it on its disk.
-  void send(std::string report);
-  /// A command, when the event brought one that is new.
-  std::optional<std::string> handle(const LineEvent& event);
-  /// Heartbeats; a silent connection is cut. Call at least every 0.1 s.
+  /// Kept until the coordinator has it on its disk. Reports arrive in order: what waits for a heartbeat leaves before
+  /// one that does not.
+  void send(std::string report, Haste haste = Haste::AtOnce);
+  /// Commands that are new, in order, when the event brought some.
+  std::vector<std::string> handle(const LineEvent& event);
+  /// Heartbeats, where nothing else was sent; a silent connection is cut. Call at `next_tick`.
   void tick();
+  [[nodiscard]] TimePoint next_tick() const;
   /// The coordinator is gone for good.
   [[nodiscard]] bool lost() const { return lost_; }
   /// Why, where the connection itself says it. Errors: Unauthenticated, Unavailable.
@@ -56,7 +60,7 @@ class CoordinatorLine {
  private:
   void begin(std::shared_ptr<proto::Stream> stream);
   void connect_again();
-  void send_all();
+  bool send_all();
 
   Target target_;
   std::string hello_;
@@ -66,6 +70,7 @@ class CoordinatorLine {
   std::shared_ptr<proto::Stream> stream_;
   int connection_ = 0;
   bool open_ = false, lost_ = false;
+  bool full_ = false;  // there was more to send than may be on its way
   Heartbeat heartbeat_;
   Silence silence_;
   OwnPause pause_;  // between ticks

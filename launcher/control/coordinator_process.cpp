@@ -29,7 +29,7 @@ namespace coxswain::launcher {
 namespace {
 
 // Written to the journal together.
-constexpr int kMostInputs = 256;
+constexpr int kMostEvents = 256;
 // Then those of finished steps give way to one that stands for them.
 constexpr int kMostStepReports = 4096, kMostStepsPerRank = 4;  // the larger
 // Agents take their last command and hang up; who does not is cut off.
@@ -113,11 +113,10 @@ class CoordinatorProcess {
     const auto& server = *started;
     tell(JsonObject{{"listening", server->port()}, {"stop_requests", stop_requests_}});
     const Deadline join_by = Deadline::after(clock_, Seconds(start_.join_timeout_seconds));
-    Heartbeat heartbeat(kHeartbeatSeconds, clock_.now());
     while (!ended_) {
       take_events();
       const TimePoint now = clock_.now();
-      if (heartbeat.due(now)) lines_.beat(now);
+      if (heartbeat_.due(now)) lines_.beat(now);
       for (Input& gone : lines_.not_back(now)) inputs_.push_back(std::move(gone));
       if (core_.measurements().nodes.empty() && join_by.passed(clock_)) fail(not_all_came());
       if (core_.due(now)) inputs_.push_back(told(InputKind::Tick, now));
@@ -171,13 +170,21 @@ class CoordinatorProcess {
     return {ErrorCode::Unavailable, "the coordinator died and cannot be made anew", why.path, "", "", why.hint, {why}};
   }
 
+  /// When there is something to do, if nothing happens before. In a run that goes well only checkpoints are due now and
+  /// then: they can wait for a heartbeat.
+  [[nodiscard]] TimePoint next_look() const {
+    const TimePoint now = clock_.now();
+    if (!inputs_.empty()) return now;
+    const TimePoint next = std::min(heartbeat_.next(), lines_.next_look());
+    return core_.undisturbed() ? next : std::min(next, after(now, kTickSeconds));
+  }
+
   /// Waits for what happens, writes it down, acts on it.
   void take_events() {
-    const Seconds wait(inputs_.empty() ? kTickSeconds : 0);
-    auto event = events_.pop(Deadline::after(clock_, wait).at);
+    auto event = events_.pop(next_look());
     for (int count = 1; event; ++count) {
-      if (auto input = input_of(*event)) inputs_.push_back(std::move(*input));
-      event = count < kMostInputs ? events_.pop(clock_.now()) : std::nullopt;
+      for (Input& input : inputs_of(*event)) inputs_.push_back(std::move(input));
+      event = count < kMostEvents ? events_.pop(clock_.now()) : std::nullopt;
     }
     std::vector<Input> inputs = std::exchange(inputs_, {});
     if (inputs.empty()) return;
@@ -209,22 +216,22 @@ class CoordinatorProcess {
     if (auto written = journal_->replace_steps(taken.step, marker); !written) fail(written.error());
   }
 
-  std::optional<Input> input_of(CoordinatorEvent& event) {
+  std::vector<Input> inputs_of(CoordinatorEvent& event) {
     const TimePoint now = clock_.now();
     if (auto* from = std::get_if<FromLine>(&event)) return lines_.receive(from->line, from->envelope, now);
     if (auto* line = std::get_if<LineEnded>(&event)) {
       lines_.ended(line->line, now);
-      return std::nullopt;
+      return {};
     }
     if (auto* ready = std::get_if<PlanReady>(&event)) {
-      if (ready->search != searches_) return std::nullopt;  // another one was asked for meanwhile
-      return plan_input(*ready->choice, now);
+      if (ready->search != searches_) return {};  // another one was asked for meanwhile
+      return {plan_input(*ready->choice, now)};
     }
     if (auto* published = std::get_if<Publication>(&event))
-      return told(InputKind::Published, now, to_text(to_json(*published)));
+      return {told(InputKind::Published, now, to_text(to_json(*published)))};
     if (auto* point = std::get_if<RecoveryPoint>(&event))
-      return told(InputKind::RecoveryFound, now, to_text(to_json(*point)));
-    return told(InputKind::StopRequested, now, std::to_string(std::get<SignalCame>(event).number));
+      return {told(InputKind::RecoveryFound, now, to_text(to_json(*point)))};
+    return {told(InputKind::StopRequested, now, std::to_string(std::get<SignalCame>(event).number))};
   }
 
   /// The files are written first: what the journal says of a plan is then there.
@@ -455,6 +462,7 @@ class CoordinatorProcess {
   EventQueue<CoordinatorEvent> events_;
   std::vector<Input> inputs_;  // not yet in the journal
   AgentLines lines_;
+  Heartbeat heartbeat_{kHeartbeatSeconds, clock_.now()};
   // Under way in a thread of their own, and to be begun again after a restart.
   bool choosing_ = false, finding_ = false;
   int searches_ = 0;                          // asked for so far

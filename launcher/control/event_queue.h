@@ -14,15 +14,10 @@ template <class Event>
 class EventQueue {
  public:
   /// False once closed; the event is dropped then.
-  bool push(Event event) {
-    std::unique_lock lock(mutex_);
-    room_.wait(lock, [this] { return closed_ || events_.size() < kCapacity; });
-    if (closed_) return false;
-    events_.push_back(std::move(event));
-    lock.unlock();
-    filled_.notify_one();
-    return true;
-  }
+  bool push(Event event) { return add(std::move(event), true); }
+
+  /// The same, and wakes nobody, unless many wait: popped with the next event, or when the wait for one ends.
+  bool push_later(Event event) { return add(std::move(event), false); }
 
   /// The next event; nullopt when none came until `at`.
   std::optional<Event> pop(TimePoint at) {
@@ -44,7 +39,18 @@ class EventQueue {
   }
 
  private:
-  static constexpr std::size_t kCapacity = 65536;
+  bool add(Event event, bool wakes) {
+    std::unique_lock lock(mutex_);
+    room_.wait(lock, [this] { return closed_ || events_.size() < kCapacity; });
+    if (closed_) return false;
+    events_.push_back(std::move(event));
+    wakes = wakes || events_.size() >= kMany;
+    lock.unlock();
+    if (wakes) filled_.notify_one();
+    return true;
+  }
+
+  static constexpr std::size_t kCapacity = 65536, kMany = 256;
   std::mutex mutex_;
   std::condition_variable filled_, room_;
   std::deque<Event> events_;

@@ -28,6 +28,9 @@ class Heartbeat {
     last_ = now;
     return true;
   }
+  /// Something else was sent, which says the same.
+  void sent(TimePoint now) { last_ = now; }
+  [[nodiscard]] TimePoint next() const { return after(last_, every_); }
 
  private:
   double every_;
@@ -41,6 +44,8 @@ class Silence {
   [[nodiscard]] bool too_long(TimePoint now) const {
     return std::chrono::duration<double>(now - last_).count() > limit_;
   }
+  /// From then on it is.
+  [[nodiscard]] TimePoint until() const { return after(last_, limit_) + TimePoint::duration(1); }
 
  private:
   double limit_;

@@ -37,15 +37,15 @@ struct Wire {
   int line = -1;
   TimePoint now{};
 
-  /// What the hello brought, safe at once.
-  std::optional<Input> connect() {
+  /// Whether the agent is a new one; what its hello brought is safe at once.
+  bool connect() {
     control::AgentReport report;
     report.mutable_hello()->set_agent_id("one");
     streams.emplace_back();
     line = lines.open(streams.back());
-    auto input = lines.receive(line, agent.notice(report.SerializeAsString()), now);
-    if (input) lines.took(*input);
-    return input;
+    const auto inputs = lines.receive(line, agent.notice(report.SerializeAsString()), now);
+    for (const Input& input : inputs) lines.took(input);
+    return !inputs.empty();
   }
   void beat_for(double seconds) {
     for (double passed = 0; passed < seconds; passed += kHeartbeatSeconds) {
@@ -60,9 +60,9 @@ struct Wire {
   /// The last command over the newest connection.
   [[nodiscard]] control::AgentCommand last() {
     control::AgentCommand command;
-    const auto letter = Mailbox().open(streams.back().sent.back());
-    REQUIRE(letter);
-    REQUIRE(command.ParseFromString(letter->body));
+    const auto letters = Mailbox().open(streams.back().sent.back());
+    REQUIRE(letters.size() == 1);
+    REQUIRE(command.ParseFromString(letters[0].body));
     return command;
   }
 };
@@ -122,7 +122,40 @@ TEST_CASE("an agent that is back just after it was given up is told that it is l
   CHECK(wire.last().over().exit_code() == 1);
   // What it says on that connection is heard no more, and it is told again on the next one.
   wire.agent.add(agent_error_report({ErrorCode::Unknown, "x", "", "", "", ""}));
-  CHECK_FALSE(wire.lines.receive(wire.line, *wire.agent.next(), wire.now));
+  CHECK(wire.lines.receive(wire.line, *wire.agent.next(), wire.now).empty());
   CHECK_FALSE(wire.connect());
   CHECK(wire.last().has_over());
+}
+
+TEST_CASE("reports of one envelope become inputs of their own, in order, each once", "[agent_lines]") {
+  Wire wire;
+  REQUIRE(wire.connect());
+  const auto step = [](std::int64_t number) {
+    control::AgentReport report;
+    report.mutable_worker()->mutable_report()->mutable_step()->set_step(number);
+    return report.SerializeAsString();
+  };
+  wire.agent.add(step(7));
+  wire.agent.add(agent_error_report({ErrorCode::Unknown, "x", "", "", "", ""}));
+  wire.agent.add(step(8));
+  const std::string envelope = *wire.agent.next();
+  CHECK_FALSE(wire.agent.next());
+  const auto inputs = wire.lines.receive(wire.line, envelope, wire.now);
+  REQUIRE(inputs.size() == 3);
+  const std::int64_t steps[] = {7, 0, 8};
+  for (std::size_t i = 0; i < 3; ++i) {
+    CHECK(inputs[i].number == i + 1);
+    CHECK(inputs[i].step == steps[i]);
+  }
+  CHECK(wire.lines.receive(wire.line, envelope, wire.now).empty());  // though not yet safe
+  // A connection later the agent sends again what was not safe, and what came after it.
+  wire.lines.took(inputs[0]);
+  wire.hang_up();
+  CHECK_FALSE(wire.connect());
+  wire.agent.send_again();
+  wire.agent.add(step(9));
+  const auto rest = wire.lines.receive(wire.line, *wire.agent.next(), wire.now);
+  REQUIRE(rest.size() == 1);
+  CHECK(rest[0].number == 4);
+  CHECK(rest[0].step == 9);
 }

@@ -38,7 +38,7 @@ class Bench {
  public:
   Bench()
       : agent_(
-            setup(), spawner, [this](std::string body) { take(body); },
+            setup(), spawner, [this](const std::string& body, Haste haste) { take(body, haste); },
             [this](int rank, std::string body) {
               control::WorkerCommand command;
               command.ParseFromString(body);
@@ -81,18 +81,23 @@ class Bench {
     report.mutable_hello()->set_rank(rank);
     report.mutable_hello()->set_pid(pid);
     pids[rank] = pid;
-    agent_.on_worker_report(rank, pid, report.SerializeAsString(), clock.now());
+    agent_.on_worker_report(rank, pid, report.SerializeAsString(), Haste::AtOnce, clock.now());
+  }
+  void step(int rank, Haste haste) {
+    control::WorkerReport report;
+    report.mutable_step()->set_step(1);
+    agent_.on_worker_report(rank, pids[rank], report.SerializeAsString(), haste, clock.now());
   }
   void finished(int rank) {
     control::WorkerReport report;
     report.mutable_finished();
-    agent_.on_worker_report(rank, pids[rank], report.SerializeAsString(), clock.now());
+    agent_.on_worker_report(rank, pids[rank], report.SerializeAsString(), Haste::AtOnce, clock.now());
   }
   void failure(int rank, bool peer_lost) {
     control::WorkerReport report;
     report.mutable_failure()->set_error_json(proto::error_to_text({ErrorCode::Unavailable, "x", "", "", "", ""}));
     report.mutable_failure()->set_peer_lost(peer_lost);
-    agent_.on_worker_report(rank, pids[rank], report.SerializeAsString(), clock.now());
+    agent_.on_worker_report(rank, pids[rank], report.SerializeAsString(), Haste::AtOnce, clock.now());
   }
   void exits(int pid, bool signalled, int number) { agent_.on_process_exit({pid, signalled, number}, clock.now()); }
   void tick(double seconds) {
@@ -109,6 +114,7 @@ class Bench {
   std::vector<int> stop_signals;  // that it passed on
   std::map<int, int> pids;        // by rank, of the last hello
   std::vector<control::WorkerMessage> passed_on;
+  std::vector<Haste> hastes;  // of all that it said
   int num_ended = 0, num_kept = 0;
   Agent& agent() { return agent_; }
 
@@ -132,7 +138,8 @@ class Bench {
     }
     return made;
   }
-  void take(const std::string& body) {
+  void take(const std::string& body, Haste haste) {
+    hastes.push_back(haste);
     control::AgentReport report;
     REQUIRE(report.ParseFromString(body));
     if (report.has_exit()) exit_reports.push_back(report.exit());
@@ -452,4 +459,36 @@ TEST_CASE("under mpirun the rank whose stream ended first is the cause, with mpi
   CHECK_FALSE(bench.exit_reports[1].peer_lost());
   CHECK(bench.exit_reports[1].cause() == "signal 9");
   CHECK(bench.num_ended == 1);
+}
+
+TEST_CASE("a report travels on with the haste that it came with, what the agent itself says at once", "[agent]") {
+  Bench bench;
+  bench.start(1);
+  bench.hello(2, 1000);
+  bench.step(2, Haste::WithNextBeat);
+  bench.step(2, Haste::AtOnce);
+  bench.exits(1000, true, 9);
+  CHECK(bench.hastes == std::vector{Haste::WithNextBeat, Haste::AtOnce, Haste::AtOnce});
+}
+
+TEST_CASE("an agent is to be called when the first of its limits is over", "[agent]") {
+  Bench bench;
+  CHECK(bench.agent().next_tick() == TimePoint::max());
+  bench.start(1);
+  CHECK(bench.agent().next_tick() <= bench.clock.now());  // to look at stopped ranks
+  bench.tick(0.1);
+  const auto in = [&](double seconds) {
+    ManualClock later;
+    later.advance(Seconds(seconds));
+    return later.now();
+  };
+  CHECK(bench.agent().next_tick() == in(0.6));
+  bench.hello(2, 1000);
+  bench.exits(1000, false, 3);  // its last words may follow for 0.3 s
+  CHECK(bench.agent().next_tick() == in(0.4));
+  bench.tick(0.3);
+  CHECK(bench.exit_reports.size() == 1);
+  CHECK(bench.agent().next_tick() == in(0.6));
+  bench.stop(5);
+  CHECK(bench.agent().next_tick() == in(5.4));
 }

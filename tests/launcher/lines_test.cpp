@@ -1,7 +1,9 @@
 // Who counts as silent: nobody while the one that listens stood still itself (stopped, suspended, without a processor).
+// And what an agent says when.
 #include <condition_variable>
 #include <mutex>
 #include <thread>
+#include <vector>
 
 #include "launcher/control/agent_lines.h"
 #include "launcher/control/coordinator_line.h"
@@ -19,7 +21,10 @@ namespace {
 /// Over which nothing comes, until it is cancelled.
 class QuietStream final : public proto::Stream {
  public:
-  bool send(std::string) override { return true; }
+  bool send(std::string body) override {
+    sent.push_back(std::move(body));
+    return true;
+  }
   std::optional<std::string> receive() override {
     std::unique_lock lock(mutex_);
     changed_.wait(lock, [this] { return cancelled_; });
@@ -37,6 +42,8 @@ class QuietStream final : public proto::Stream {
     const std::lock_guard lock(mutex_);
     return cancelled_;
   }
+
+  std::vector<std::string> sent;
 
  private:
   mutable std::mutex mutex_;
@@ -60,7 +67,7 @@ struct Listener {
 
   Listener() {
     lines.beat(clock.now());
-    REQUIRE(lines.receive(line, hello(), clock.now()));
+    REQUIRE(lines.receive(line, hello(), clock.now()).size() == 1);
   }
   ~Listener() { lines.close(line); }
   void beat_for(double seconds) {
@@ -112,4 +119,89 @@ TEST_CASE("an agent cuts a connection that is silent, not one that it did not li
     line.tick();
   }
   CHECK(stream->cancelled());
+}
+
+namespace {
+
+/// A line over a stream that keeps what is sent.
+struct Speaker {
+  ManualClock clock;
+  std::shared_ptr<QuietStream> stream = std::make_shared<QuietStream>();
+  CoordinatorLine line{{}, stream, "hello", [](const LineEvent&) {}, clock};
+  std::size_t seen = 1;  // the hello
+
+  /// Bodies of each envelope that was sent since the last call.
+  std::vector<std::vector<std::string>> sent() {
+    std::vector<std::vector<std::string>> envelopes;
+    for (; seen < stream->sent.size(); ++seen) {
+      envelopes.emplace_back();
+      for (auto& letter : Mailbox().open(stream->sent[seen])) envelopes.back().push_back(std::move(letter.body));
+    }
+    return envelopes;
+  }
+  void pass(double seconds) {
+    clock.advance(Seconds(seconds));
+    line.tick();
+  }
+};
+
+using Envelopes = std::vector<std::vector<std::string>>;
+
+}  // namespace
+
+TEST_CASE("reports that wait leave with the next heartbeat, together, in its place") {
+  Speaker speaker;
+  speaker.pass(0.3);
+  CHECK(speaker.sent() == Envelopes{{agent_heartbeat()}});
+  speaker.line.send("one", Haste::WithNextBeat);
+  speaker.pass(0.2);
+  speaker.line.send("two", Haste::WithNextBeat);
+  CHECK(speaker.sent().empty());
+  CHECK(speaker.line.next_tick() == after(speaker.clock.now(), 0.1));
+  speaker.pass(0.1);
+  CHECK(speaker.sent() == Envelopes{{"one", "two"}});
+  speaker.pass(0.3);
+  CHECK(speaker.sent() == Envelopes{{agent_heartbeat()}});
+}
+
+TEST_CASE("a report that does not wait takes along what waits, before it") {
+  Speaker speaker;
+  speaker.line.send("step", Haste::WithNextBeat);
+  speaker.line.send("failure");
+  CHECK(speaker.sent() == Envelopes{{"step", "failure"}});
+  speaker.line.send("exit");
+  CHECK(speaker.sent() == Envelopes{{"exit"}});
+}
+
+TEST_CASE("what is sent says that this side lives: the next heartbeat is due 0.3 s later") {
+  Speaker speaker;
+  speaker.pass(0.2);
+  speaker.line.send("report");
+  speaker.sent();
+  speaker.pass(0.2);
+  CHECK(speaker.sent().empty());
+  speaker.pass(0.1);
+  CHECK(speaker.sent() == Envelopes{{agent_heartbeat()}});
+}
+
+TEST_CASE("a word of the coordinator does not make reports leave that wait") {
+  Speaker speaker;
+  speaker.line.send("step", Haste::WithNextBeat);
+  CHECK(speaker.line.handle({1, Mailbox().notice("command"), nullptr, false}) == std::vector<std::string>{"command"});
+  CHECK(speaker.sent().empty());
+}
+
+TEST_CASE("an agent with more to say than may be on its way goes on when some is taken, and beats meanwhile") {
+  Speaker speaker;
+  for (int i = 0; i < 5000; ++i) speaker.line.send("report", Haste::WithNextBeat);
+  speaker.line.send("last");
+  std::size_t letters = 0;
+  for (const auto& envelope : speaker.sent()) letters += envelope.size();
+  CHECK(letters == 4096);
+  speaker.pass(0.3);
+  CHECK(speaker.sent() == Envelopes{{agent_heartbeat()}});
+  Mailbox coordinator;
+  coordinator.took(4096);
+  speaker.line.handle({1, coordinator.notice("heartbeat"), nullptr, false});
+  CHECK(speaker.sent().back().back() == "last");
 }

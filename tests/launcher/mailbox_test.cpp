@@ -22,19 +22,19 @@ struct Wire {
   }
   void deliver() {
     if (on_its_way.empty()) return;
-    if (auto letter = there.open(on_its_way.front()); letter && letter->number > 0) {
-      arrived.push_back(letter->body);
-      there.took(letter->number);
+    for (auto& letter : there.open(on_its_way.front())) {
+      arrived.push_back(letter.body);
+      there.took(letter.number);
     }
     on_its_way.pop_front();
     answers.push_back(there.notice("heartbeat"));
   }
   void answer() {
     if (answers.empty()) return;
-    const auto letter = here.open(answers.front());
-    REQUIRE(letter);
-    CHECK(letter->number == 0);
-    CHECK(letter->body == "heartbeat");
+    const auto letters = here.open(answers.front());
+    REQUIRE(letters.size() == 1);
+    CHECK(letters[0].number == 0);
+    CHECK(letters[0].body == "heartbeat");
     answers.pop_front();
   }
   void cut() {
@@ -78,22 +78,25 @@ TEST_CASE("who comes back without its memory is sent everything; what it took be
   Mailbox agent, coordinator;
   agent.add("first");
   agent.add("second");
-  const auto first = coordinator.open(*agent.next());
-  coordinator.took(first->number);
+  const auto both = coordinator.open(*agent.next());
+  REQUIRE(both.size() == 2);
+  coordinator.took(both[0].number);
   // The coordinator is made again out of its journal, which knows of "first".
   Mailbox again;
   again.took(1);
   again.add("a command that was decided before");
   agent.open(again.notice("heartbeat"));
   agent.send_again();
-  CHECK(again.open(*agent.next())->body == "second");
+  const auto rest = again.open(*agent.next());
+  REQUIRE(rest.size() == 1);
+  CHECK(rest[0].body == "second");
   CHECK_FALSE(agent.next());
-  CHECK(agent.open(*again.next())->body == "a command that was decided before");
+  CHECK(agent.open(*again.next()).at(0).body == "a command that was decided before");
 }
 
 TEST_CASE("an envelope that is broken holds nothing, and a word about letters never sent is none", "[mailbox]") {
   Mailbox here, boaster;
-  CHECK_FALSE(here.open("\xff\xff\xff"));
+  CHECK(here.open("\xff\xff\xff").empty());
   boaster.took(7);
   here.add("one");
   here.open(boaster.notice(""));
@@ -105,15 +108,32 @@ TEST_CASE("an envelope that is broken holds nothing, and a word about letters ne
 TEST_CASE("no more is on its way than a connection holds", "[mailbox]") {
   Mailbox here, there;
   for (int i = 0; i < 10000; ++i) here.add("x");
-  int sent = 0;
-  std::string last;
+  std::vector<Mailbox::Letter> sent;
   while (auto envelope = here.next()) {
-    ++sent;
-    last = *envelope;
+    for (auto& letter : there.open(*envelope)) sent.push_back(std::move(letter));
   }
-  CHECK(sent == 4096);
-  const auto letter = there.open(last);
-  there.took(letter->number);
+  CHECK(sent.size() == 4096);
+  CHECK(here.unsent() == 10000 - 4096);
+  there.took(sent.back().number);
   here.open(there.notice(""));
   CHECK(here.next());
+}
+
+TEST_CASE("letters that are not sent travel together, as many as an envelope holds", "[mailbox]") {
+  Mailbox here, there;
+  const std::string half(512 << 10, 'x');
+  for (const char* small : {"a", "b"}) here.add(small);
+  for (int i = 0; i < 3; ++i) here.add(half);
+  const auto first = there.open(*here.next());
+  REQUIRE(first.size() == 4);
+  CHECK(first[0].body == "a");
+  CHECK(first[1].body == "b");
+  CHECK(first[3].number == 4);
+  here.add("c");
+  const auto second = there.open(*here.next());
+  REQUIRE(second.size() == 2);
+  CHECK(second[0].number == 5);
+  CHECK(second[0].body == half);
+  CHECK(second[1].body == "c");
+  CHECK_FALSE(here.next());
 }
