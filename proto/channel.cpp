@@ -14,13 +14,13 @@
 #include "common/thread_name.h"
 #include "proto/cancel_at.h"
 #include "proto/control.grpc.pb.h"
+#include "proto/session.h"
+#include "proto/unix_stream.h"
 
 namespace coxswain::proto {
 namespace {
 
-constexpr std::size_t kMaxQueued = 10000;
-constexpr int kMaxMessageBytes = 256 << 20;
-constexpr double kAuthenticationSeconds = 10;
+constexpr std::string_view kUnixPrefix = "unix:";
 constexpr const char* kNonceKey = "cox-nonce";
 constexpr const char* kRunKey = "cox-run";
 
@@ -33,20 +33,6 @@ void quiet_grpc() {
 gpr_timespec after(Seconds seconds) {
   const auto milliseconds = static_cast<std::int64_t>(std::min(seconds.value, 1e6) * 1e3);
   return gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC), gpr_time_from_millis(milliseconds, GPR_TIMESPAN));
-}
-
-std::string job_key(const Secret& secret, std::string_view run_id) {
-  return secret.is_token ? hmac_sha256_hex(secret.text, run_id) : secret.text;
-}
-
-std::string session_key(const std::string& key, Service service, const std::string& client_nonce,
-                        const std::string& server_nonce) {
-  const char* name = service == Service::Coordinator ? "coordinator" : "agent";
-  return hmac_sha256_hex(key, std::string("session ") + name + " " + client_nonce + " " + server_nonce);
-}
-
-std::string frame_mac(const std::string& session, char direction, std::uint64_t sequence, const std::string& body) {
-  return hmac_sha256_hex(session, std::string(1, direction) + std::to_string(sequence) + " " + body);
 }
 
 /// What both ends share: the queue with its writing thread, and the check of every frame.
@@ -76,9 +62,7 @@ class FrameStream : public Stream {
     }
     const std::string expected = frame_mac(session_, receive_direction_, received_, frame.body());
     if (frame.sequence() != received_ || !equal_constant_time(expected, frame.mac())) {
-      set_status(Error{ErrorCode::Unauthenticated, "a peer does not hold this run's key", "",
-                       "a frame signed with the run's key", "another signature",
-                       "give every node the same token file"});
+      set_status(wrong_key());
       refuse();
       end();
       return std::nullopt;
@@ -180,7 +164,7 @@ class ClientStream final : public FrameStream {
   }
 
   Result<void> open(const Secret& secret, Deadline deadline) {
-    const std::string nonce = random_hex(16);
+    const std::string nonce = random_hex(kNonceBytes);
     context_.AddMetadata(kNonceKey, nonce);
     {
       const CancelAt watch([this] { context_.TryCancel(); }, deadline.at);
@@ -198,7 +182,7 @@ class ClientStream final : public FrameStream {
     const auto run = metadata.find(kRunKey);
     if (server_nonce == metadata.end() || run == metadata.end()) {
       context_.TryCancel();
-      return Error{ErrorCode::Unavailable, "the peer ended the connection before it began", "", "", "", ""};
+      return ended_early();
     }
     const std::string run_id(run->second.data(), run->second.size());
     begin(session_key(job_key(secret, run_id), service_, nonce,
@@ -218,8 +202,7 @@ class ClientStream final : public FrameStream {
     finished_ = true;
     const grpc::Status status = stream_->Finish();
     if (status.error_code() == grpc::StatusCode::UNAUTHENTICATED) {
-      set_status(Error{ErrorCode::Unauthenticated, "refused: this process does not hold the run's key", "", "", "",
-                       "give every node the same token file"});
+      set_status(refused());
     } else if (!status.ok()) {
       set_status(Error{ErrorCode::Unavailable, "the connection ended", "", "", status.error_message(), ""});
     }
@@ -246,7 +229,7 @@ class ServerStream final : public FrameStream {
   bool authenticate(const ServerOptions& options) {
     const auto& metadata = context_.client_metadata();
     const auto nonce = metadata.find(kNonceKey);
-    const std::string own_nonce = random_hex(16);
+    const std::string own_nonce = random_hex(kNonceBytes);
     context_.AddInitialMetadata(kNonceKey, own_nonce);
     context_.AddInitialMetadata(kRunKey, options.run_id);
     stream_.SendInitialMetadata();
@@ -336,16 +319,7 @@ class GrpcServer final : public Server {
       builder.RegisterService(&agent_);
     }
     server_ = builder.BuildAndStart();
-    const bool unix_socket = options_.listen.starts_with("unix:");
-    if (server_ == nullptr || (!unix_socket && port_ == 0)) {
-      return Error{ErrorCode::FailedPrecondition,
-                   "cannot listen",
-                   options_.listen,
-                   "a free port on an address of this machine",
-                   "taken, or no such address here",
-                   "choose another port or address"};
-    }
-    if (unix_socket) port_ = 0;
+    if (server_ == nullptr || port_ == 0) return cannot_listen(options_.listen);
     return {};
   }
 
@@ -370,6 +344,8 @@ class GrpcServer final : public Server {
 
 Result<std::unique_ptr<Stream>> connect(const std::string& target, Service service, const Secret& secret,
                                         Deadline deadline) {
+  if (target.starts_with(kUnixPrefix))
+    return connect_unix(target.substr(kUnixPrefix.size()), service, secret, deadline);
   quiet_grpc();
   grpc::ChannelArguments arguments;
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
@@ -380,12 +356,7 @@ Result<std::unique_ptr<Stream>> connect(const std::string& target, Service servi
   arguments.SetMaxReceiveMessageSize(kMaxMessageBytes);
   auto channel = grpc::CreateCustomChannel(target, grpc::InsecureChannelCredentials(), arguments);
   if (!channel->WaitForConnected(after(deadline.remaining(steady_clock())))) {
-    return Error{ErrorCode::DeadlineExceeded,
-                 "nobody answers",
-                 target,
-                 "a coordinator or agent listening there",
-                 "no connection",
-                 "check the address and that it runs"};
+    return nobody_answers(target);
   }
   auto stream = std::make_unique<ClientStream>(std::move(channel), service);
   COX_TRY_VOID(stream->open(secret, deadline));
@@ -393,6 +364,11 @@ Result<std::unique_ptr<Stream>> connect(const std::string& target, Service servi
 }
 
 Result<std::unique_ptr<Server>> start_server(const ServerOptions& options, std::function<void(Stream&)> handler) {
+  if (options.listen.starts_with(kUnixPrefix)) {
+    ServerOptions local = options;
+    local.listen.erase(0, kUnixPrefix.size());
+    return start_unix_server(std::move(local), std::move(handler));
+  }
   quiet_grpc();
   auto server = std::make_unique<GrpcServer>(options, std::move(handler));
   COX_TRY_VOID(server->start());

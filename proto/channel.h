@@ -1,8 +1,9 @@
 #pragma once
-// One authenticated, ordered, two-way stream of byte messages between two processes of a run, over gRPC (kept out of
-// this header). Both ends prove that they hold the job's key by an HMAC on every frame; nonces of both ends go into the
-// session key, so that nothing recorded can be replayed. Used by coordinator, agents and workers. Threads: send, close
-// and cancel from any thread, receive from one. Source: DESIGN 3.8 (trust), proto/control.proto.
+// One authenticated, ordered, two-way stream of byte messages between two processes of a run: over gRPC, within a node
+// over a Unix socket (both kept out of this header). Both ends prove that they hold the job's key by an HMAC on every
+// frame; nonces of both ends go into the session key, so that nothing recorded can be replayed. Used by coordinator,
+// agents and workers. Threads: send, close and cancel from any thread, receive from one. Source: DESIGN 3.8 (trust),
+// proto/control.proto.
 #include <functional>
 #include <memory>
 #include <optional>
