@@ -74,7 +74,7 @@ class Bench {
   void parked(int rank) {
     control::WorkerReport report;
     report.mutable_parked();
-    agent_.on_worker_report(rank, pids[rank], report.SerializeAsString(), clock.now());
+    agent_.on_worker_report(rank, pids[rank], report.SerializeAsString(), Haste::AtOnce, clock.now());
   }
   void hello(int rank, int pid) {
     control::WorkerReport report;

@@ -43,6 +43,18 @@ TEST_CASE("steps of a rank that stepped for 10 s wait for the heartbeat", "[hast
   CHECK(haste.of(step(), clock.now()) == Haste::WithNextBeat);
 }
 
+TEST_CASE("a process that goes on in another generation is young again", "[haste]") {
+  ManualClock clock;
+  ReportHaste haste;
+  CHECK(haste.of(step(), clock.now()) == Haste::AtOnce);
+  clock.advance(Seconds(60));
+  CHECK(haste.of(step(), clock.now()) == Haste::WithNextBeat);
+  control::WorkerReport parked;
+  parked.mutable_parked();
+  CHECK(haste.of(parked.SerializeAsString(), clock.now()) == Haste::AtOnce);
+  CHECK(haste.of(step(), clock.now()) == Haste::AtOnce);
+}
+
 TEST_CASE("what is no step never waits", "[haste]") {
   ManualClock clock;
   ReportHaste haste;
