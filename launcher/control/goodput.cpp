@@ -56,6 +56,20 @@ double Goodput::pass(TimePoint until) {
   return seconds_between(std::exchange(classed_until_, to), to);
 }
 
+/// Of `seconds` what nothing else has taken.
+double Goodput::claim(double seconds) {
+  const double taken = std::min(seconds, unclassed_seconds_);
+  unclassed_seconds_ -= taken;
+  return taken;
+}
+
+/// Steps wait for a copy, so it comes before the next of them.
+void Goodput::claim_copies() {
+  const double taken = claim(copy_seconds_);
+  copy_seconds_ -= taken;
+  spent_.checkpoint += taken;
+}
+
 void Goodput::recovering(double seconds) {
   spent_.recovery += seconds;
   if (block_open_) spent_.failures.back().recovery_seconds += seconds;
@@ -68,9 +82,10 @@ void Goodput::add(const Json& event, TimePoint at) {
   } else if (type == "generation_started") {
     generation_started(event);
   } else if (type == "checkpoint_saved" || type == "checkpoint_failed") {
-    spent_.checkpoint += number_of(event["copy_seconds"]);
+    copy_seconds_ += number_of(event["copy_seconds"]);
+    claim_copies();
   } else if (type == "replanned") {
-    if (!reference_seconds_) reference_seconds_ = plan_times_.median_seconds();
+    if (!reference_seconds_ && plan_times_.median_seconds() > 0) reference_seconds_ = plan_times_.median_seconds();
     plan_times_ = StepTimes();
   } else if (type == "checkpoint_loaded") {
     last_step_ = integer_of(event["step"]);
@@ -89,7 +104,11 @@ void Goodput::failed(const Json& event, TimePoint at) {
     if (phase_ == Phase::Stepping) sign = std::min(sign, after(classed_until_, plan_times_.median_seconds()));
     const double before = pass(std::min(sign, at));
     if (phase_ == Phase::Starting) spent_.start += before;
-    if (phase_ == Phase::Stepping) spent_.recomputed += before;  // the step under way, which is lost
+    if (phase_ == Phase::Stepping) {  // a copy that steps waited for, and the step under way, which is lost
+      const double copy = std::min(before, std::exchange(copy_seconds_, 0));
+      spent_.checkpoint += copy;
+      spent_.recomputed += before - copy;
+    }
     if (phase_ == Phase::Down) recovering(before);
     if (block_open_) spent_.failures.back().action = "another failure followed";
     block.detection_seconds = pass(at);
@@ -122,10 +141,14 @@ void Goodput::add(const StepRow& row, TimePoint at) {
   if (phase_ == Phase::Down) recovering(before);
   phase_ = Phase::Stepping;
   block_open_ = false;
-  pass(at);
-  const double slower = reference_seconds_ ? std::max(row.step_seconds - *reference_seconds_, 0.0) : 0;
-  counted_.add(row.step, {row.step_seconds, slower});
-  plan_times_.add(row);
+  unclassed_seconds_ += pass(at);
+  claim_copies();
+  StepRow own;
+  own.step = row.step;
+  own.step_seconds = claim(row.step_seconds);
+  const double slower = reference_seconds_ ? std::max(own.step_seconds - *reference_seconds_, 0.0) : 0;
+  counted_.add(own.step, {own.step_seconds, slower});
+  plan_times_.add(own);
   last_step_ = row.step;
 }
 
@@ -137,14 +160,14 @@ GoodputReport Goodput::report(TimePoint end) const {
     report.recovery += rest;
     if (block_open_) report.failures.back().recovery_seconds += rest;
   }
+  if (phase_ == Phase::Stepping) report.checkpoint += std::min(copy_seconds_, rest);
   const StepSeconds counted = counted_.total();
   report.total = std::max(seconds_between(begin_, end), 0.0);
   report.slower_plan = counted.slower;
   const double lost =
       report.start + report.checkpoint + report.detection + report.recovery + report.recomputed + report.slower_plan;
-  // Ranks' steps overlap: the longest of each can add up to more than the run took.
-  report.useful = std::clamp(report.total - lost, 0.0, std::max(counted.all - counted.slower, 0.0));
-  report.other = report.total - report.useful - lost;
+  report.useful = counted.all - counted.slower;
+  report.other = std::max(report.total - report.useful - lost, 0.0);  // less by rounding alone
   return report;
 }
 
@@ -153,6 +176,8 @@ Json Goodput::to_json() const {
   for (const FailureBlock& block : spent_.failures) blocks.push_back(launcher::to_json(block));
   return JsonObject{{"begin_nanoseconds", nanoseconds_of(begin_)},
                     {"classed_until_nanoseconds", nanoseconds_of(classed_until_)},
+                    {"unclassed_seconds", unclassed_seconds_},
+                    {"copy_seconds", copy_seconds_},
                     {"phase", static_cast<int>(phase_)},
                     {"generation", generation_},
                     {"last_step", last_step_},
@@ -172,6 +197,8 @@ Json Goodput::to_json() const {
 Goodput Goodput::from_json(const Json& json) {
   Goodput made(time_of(json["begin_nanoseconds"]));
   made.classed_until_ = time_of(json["classed_until_nanoseconds"]);
+  made.unclassed_seconds_ = number_of(json["unclassed_seconds"]);
+  made.copy_seconds_ = number_of(json["copy_seconds"]);
   made.phase_ = static_cast<Phase>(integer_of(json["phase"]));
   made.generation_ = static_cast<int>(integer_of(json["generation"]));
   made.last_step_ = integer_of(json["last_step"]);

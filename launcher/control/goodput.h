@@ -34,16 +34,22 @@ class Goodput {
   void failed(const Json& event, TimePoint at);
   void generation_started(const Json& event);
   double pass(TimePoint until);
+  double claim(double seconds);
+  void claim_copies();
   void recovering(double seconds);
 
   TimePoint begin_, classed_until_;
+  // Each second has one class, so that they add up: ranks' steps overlap, and a coordinator that stood still hears of
+  // several at once. What passed between the first and the last of them is taken out of `unclassed_seconds_`.
+  double unclassed_seconds_ = 0;
+  double copy_seconds_ = 0;  // of checkpoints, not taken out of it yet
   Phase phase_ = Phase::Starting;
   int generation_ = 0;
   std::int64_t last_step_ = 0;
   GoodputReport spent_;                      // so far; without total, useful, slower_plan and other
   StepSums counted_;                         // the steps that count
   StepTimes plan_times_;                     // under the plan that runs
-  std::optional<double> reference_seconds_;  // a step under the first plan; once there is another
+  std::optional<double> reference_seconds_;  // a step under the first plan that took one; once there is another
   bool block_open_ = false;                  // the newest one waits for the next generation
 };
 

@@ -230,6 +230,65 @@ TEST_CASE("steps that overlap are not told as more time than there was", "[goodp
   CHECK(report.other == 0);
 }
 
+TEST_CASE("a plan that took no step is no measure of the others", "[goodput]") {
+  const bool restarts = GENERATE(false, true);
+  Run run(restarts);
+  run.node_is_lost(1000, {Json(2)});
+  run.event(1100, {{"type", "replanned"}});
+  run.goes_on(1100, 2, 0);
+  for (int step = 1; step <= 3; ++step) run.step(1100 + 10 * step, step, 10);
+  const GoodputReport report = run.end(1130);
+  CHECK(report.start == 1000);
+  CHECK(report.recovery == 100);
+  CHECK(report.slower_plan == 0);
+  CHECK(report.useful == 30);
+  CHECK(report.other == 0);
+}
+
+TEST_CASE("what is lost of steps that overlap is no more than the time there was", "[goodput]") {
+  const bool restarts = GENERATE(false, true);
+  Run run(restarts);
+  run.step(10, 1, 10);
+  run.step(15, 2, 10);
+  SECTION("taken again") {
+    run.rank_fails(15, 0);
+    run.goes_on(115, 2, 0);
+    run.step(125, 1, 10);
+    const GoodputReport report = run.end(125);
+    CHECK(report.recomputed == 15);
+    CHECK(report.recovery == 100);
+    CHECK(report.useful == 10);
+    CHECK(report.other == 0);
+  }
+  SECTION("under a slower plan") {
+    run.event(15, {{"type", "replanned"}});
+    run.goes_on(15, 2, 2);
+    run.step(115, 3, 100);
+    run.step(145, 4, 100);  // 30 of it are its own: 22.5 beyond the 7.5 of the first plan
+    const GoodputReport report = run.end(145);
+    CHECK(report.slower_plan == 92.5 + 22.5);
+    CHECK(report.useful == 15 + 7.5 + 7.5);
+    CHECK(report.other == 0);
+  }
+  SECTION("beside a copy") {
+    run.saved(15, 4);  // steps take all the time there is: the copy was beside them
+    const GoodputReport report = run.end(17);
+    CHECK(report.checkpoint == 2);
+    CHECK(report.useful == 15);
+    CHECK(report.other == 0);
+  }
+}
+
+TEST_CASE("steps that are told late, all at once, keep their times", "[goodput]") {
+  const bool restarts = GENERATE(false, true);
+  Run run(restarts);
+  run.step(10, 1, 10);
+  for (int step = 2; step <= 4; ++step) run.step(45, step, 10);  // the coordinator stood still
+  const GoodputReport report = run.end(46);
+  CHECK(report.useful == 40);
+  CHECK(report.other == 6);
+}
+
 TEST_CASE("a run with many failures keeps the newest and counts all", "[goodput]") {
   Run run;
   std::int64_t step = 0;
