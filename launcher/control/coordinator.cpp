@@ -207,6 +207,8 @@ void Coordinator::on_exit(int node, std::string_view bytes, TimePoint now) {
   failure.cause = exit.cause();
   failure.primary = !exit.peer_lost();
   if (!exit.error_json().empty()) failure.error = proto::error_from_text(exit.error_json());
+  // What it said of itself tells more than the exit code that followed.
+  if (failure.error && failure.primary) failure.cause = failure.error->message;
   failure.evidence = exit.evidence();
   failure.log = exit.log();
   if (failure.primary) return fail(std::move(failure), now);

@@ -148,6 +148,17 @@ TEST_CASE("the rank that failed by itself first is the cause, whichever exit com
   CHECK(bench.result->exit_code == ExitCode::Hopeless);
 }
 
+TEST_CASE("what a rank said of itself is the cause, not the exit code that followed", "[coordinator]") {
+  Bench bench(1);
+  bench.train(1);
+  bench.failure_report(10, 1, ErrorCode::Internal, false);
+  bench.exit(10, 1, "exit 93", false, false, ErrorCode::Internal);
+  const auto failed = bench.events_of("worker_failed");
+  REQUIRE(failed.size() == 1);
+  CHECK(failed[0]["rank"] == Json(1));
+  CHECK(failed[0]["cause"] == Json("rank 1 says"));
+}
+
 TEST_CASE("an agent that dies ends the run and names the node", "[coordinator]") {
   Bench bench(2);
   bench.train(2);
