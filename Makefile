@@ -21,11 +21,14 @@ JOBS ?= $(shell awk -v cores="$$(nproc)" '/^MemAvailable:/ { fit = int($$2 / 157
 # The demo's length; empty: as examples/gpt/job.yaml says.
 COX_DEMO_STEPS ?=
 DEVICES ?= 2xcpu
+# A call of `make soak` ends by itself after about so long, half for each of its parts; the next one goes on.
+SOAK_SECONDS ?= 1800
+SOAK_PARTS ?= build/soak
 
 SOURCES = $$(git ls-files -co --exclude-standard '*.cpp' '*.h')
 CTEST := ctest --test-dir $(BUILD) --output-on-failure --no-tests=error -j$(TEST_JOBS)
 
-.PHONY: help build demo test test-all bench lint format golden example install clean deps-build deps-test deps-lint deps-bench
+.PHONY: help build demo test test-all bench soak lint format golden example install clean deps-build deps-test deps-lint deps-bench
 
 help:
 	@echo "make demo       install, probe, plan and train the example on $(DEVICES)  (COX_DEMO_STEPS=20: a short one)"
@@ -34,6 +37,7 @@ help:
 	@echo "make build      install, configure preset release, build            -> $(BUILD)/bin"
 	@echo "make example    the example's model and text                        -> $(EXAMPLE)"
 	@echo "make bench      every program of bench/ beside its peer              -> build/bench  (QUICK=1: shorter)"
+	@echo "make soak       1,000 faults, then 60 rare ones, in parts       -> $(SOAK_PARTS)  (SOAK_SECONDS=600: a shorter part; root)"
 	@echo "make lint format golden      check style, rewrite style, rewrite recorded expectations"
 	@echo "make install PREFIX=/usr/local"
 
@@ -83,17 +87,25 @@ test: deps-test build example
 test-all: deps-test build example
 	$(CTEST)
 
-# Every program runs, whatever another one finds; the target fails when one failed. `contests` and `cost_accuracy` need a directory.
+# Every program runs, whatever another one finds; the target fails when one failed. `contests` and `cost_accuracy` need a directory, `soak` hours.
 bench: deps-test deps-bench build example
 	mkdir -p build/bench
 	failed=; \
 	for source in bench/*.cpp; do \
 	  name=$$(basename "$$source" .cpp); \
-	  [ -x "$(BUILD)/bin/$$name" ] && [ "$$name" != contests ] && [ "$$name" != cost_accuracy ] || continue; \
+	  [ -x "$(BUILD)/bin/$$name" ] && [ "$$name" != contests ] && [ "$$name" != cost_accuracy ] && [ "$$name" != soak ] || continue; \
 	  echo "== $$name"; \
 	  "$(BUILD)/bin/$$name" --json "build/bench/$$name.json" $(if $(QUICK),--quick) || failed="$$failed $$name"; \
 	done; \
 	if [ -n "$$failed" ]; then echo "bench: checks failed in:$$failed" >&2; exit 1; fi
+
+# Says what remains; root, for nodes in namespaces of their own.
+soak: deps-test build
+	mkdir -p $(SOAK_PARTS)
+	failed=; \
+	"$(BUILD)/bin/soak" --parts $(SOAK_PARTS) --faults 1000 --every 5 --seconds $$(($(SOAK_SECONDS) / 2)) || failed=1; \
+	"$(BUILD)/bin/soak" --parts $(SOAK_PARTS) --faults 60 --every 30 --seconds $$(($(SOAK_SECONDS) / 2)) || failed=1; \
+	if [ -n "$$failed" ]; then echo "soak: checks failed" >&2; exit 1; fi
 
 lint: deps-lint $(BUILD)/build.ninja
 	/usr/bin/python3 tests/tidy/tidy.py --outliers

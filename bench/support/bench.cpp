@@ -32,12 +32,6 @@ std::string first_line_of(const std::string& file, const std::string& prefix) {
   return "";
 }
 
-std::string commit() {
-  auto result = run_process({"git", "-C", source_folder().string(), "rev-parse", "--short", "HEAD"}, 10);
-  while (!result.output.empty() && result.output.back() == '\n') result.output.pop_back();
-  return result.exit_code == 0 ? result.output : "unknown";
-}
-
 std::string machine() {
   return std::to_string(sysconf(_SC_NPROCESSORS_ONLN)) + " cores, " + first_line_of("/proc/cpuinfo", "model name") +
          ", shared";
@@ -125,10 +119,11 @@ int Report::finish() const {
   }
   JsonObject peers;
   for (const auto& [name, version] : peers_) peers[name] = version;
-  const Json json = JsonObject{{"program", program_}, {"commit", commit()},    {"machine", machine()}, {"peers", peers},
-                               {"checks", rows},      {"seed", options_.seed}, {"extra", extra_}};
+  const Json json =
+      JsonObject{{"program", program_}, {"commit", source_commit()}, {"machine", machine()}, {"peers", peers},
+                 {"checks", rows},      {"seed", options_.seed},     {"extra", extra_}};
   std::printf("%s: %zu checks, %s; commit %s; %s\n", program_.c_str(), checks_.size(),
-              all ? "all passed" : "SOME FAILED", commit().c_str(), machine().c_str());
+              all ? "all passed" : "SOME FAILED", source_commit().c_str(), machine().c_str());
   if (!options_.json.empty()) {
     const auto written = write_file(options_.json, to_text(json, 2) + "\n");
     if (!written) std::fputs(to_text(written.error()).c_str(), stderr);
@@ -193,9 +188,19 @@ ProcessResult run_process(const std::vector<std::string>& arguments, double limi
   return result;
 }
 
-std::filesystem::path program_folder() { return std::filesystem::read_symlink("/proc/self/exe").parent_path(); }
+std::filesystem::path program_folder() {
+  // Kept: in a mount namespace of its own a program may find the link without the mounts above it.
+  static const std::filesystem::path folder = std::filesystem::read_symlink("/proc/self/exe").parent_path();
+  return folder;
+}
 
 std::filesystem::path source_folder() { return COX_SOURCE_DIR; }
+
+std::string source_commit() {
+  auto result = run_process({"git", "-C", source_folder().string(), "rev-parse", "--short", "HEAD"}, 10);
+  while (!result.output.empty() && result.output.back() == '\n') result.output.pop_back();
+  return result.exit_code == 0 ? result.output : "unknown";
+}
 
 std::filesystem::path make_scratch_folder(const std::string& name) {
   static ScratchFolders folders;

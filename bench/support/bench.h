@@ -78,6 +78,8 @@ struct ProcessResult {
 /// Folder of this program's siblings: `launch`, `worker`.
 [[nodiscard]] std::filesystem::path program_folder();
 [[nodiscard]] std::filesystem::path source_folder();
+/// Of the sources, short; "unknown" outside of git.
+[[nodiscard]] std::string source_commit();
 /// A fresh folder, removed at the end of the process.
 [[nodiscard]] std::filesystem::path make_scratch_folder(const std::string& name);
 

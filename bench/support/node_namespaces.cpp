@@ -1,5 +1,7 @@
 #include "bench/support/node_namespaces.h"
 
+#include <sched.h>
+#include <sys/mount.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -13,7 +15,7 @@ namespace {
 void shell(const std::string& command, bool must_work = true) {
   const auto result = run_process({"sh", "-c", command}, 20);
   if (result.exit_code == 0 || !must_work) return;
-  std::fprintf(stderr, "`%s` failed: %s\nthis bench needs root with ip, nsenter and unshare\n", command.c_str(),
+  std::fprintf(stderr, "`%s` failed: %s\nthis bench needs root with ip, tc, nsenter and unshare\n", command.c_str(),
                result.errors.c_str());
   std::exit(77);
 }
@@ -21,6 +23,11 @@ void shell(const std::string& command, bool must_work = true) {
 }  // namespace
 
 NodeNamespaces::NodeNamespaces(int num_nodes) : prefix_("cox-" + std::to_string(getpid())), num_nodes_(num_nodes) {
+  static_cast<void>(program_folder());  // as long as it can be found
+  if (unshare(CLONE_NEWNS) != 0 || mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) {
+    std::perror("this bench needs root for namespaces");
+    std::exit(77);
+  }
   const std::string bridge = prefix_ + "-bridge";
   shell("ip netns add " + bridge + " && ip -n " + bridge + " link add nodes type bridge && ip -n " + bridge +
         " link set nodes up");
@@ -44,7 +51,8 @@ std::string NodeNamespaces::name(int node) const { return prefix_ + "-" + std::t
 
 std::string NodeNamespaces::address(int node) const { return "10.78.0." + std::to_string(node + 1); }
 
-std::vector<std::string> NodeNamespaces::on(int node, const std::filesystem::path& disk) const {
+std::vector<std::string> NodeNamespaces::on(int node, const std::filesystem::path& own,
+                                            const std::filesystem::path& disk) const {
   // Not `ip netns exec`: it mounts another /sys, in which no cgroup is to be found.
   return {"nsenter",
           "--net=/run/netns/" + name(node),
@@ -52,7 +60,8 @@ std::vector<std::string> NodeNamespaces::on(int node, const std::filesystem::pat
           "--mount",
           "sh",
           "-c",
-          "mount -t tmpfs none \"$0\" && exec \"$@\"",
+          "mount --bind \"$0\" \"$1\" && shift && exec \"$@\"",
+          own.string(),
           disk.string()};
 }
 
@@ -62,6 +71,45 @@ void NodeNamespaces::cut(int node) const {
 
 void NodeNamespaces::join(int node) const {
   shell("ip -n " + prefix_ + "-bridge link set port" + std::to_string(node) + " master nodes");
+}
+
+std::vector<std::string> NodeNamespaces::in_network(int node) const {
+  return {"nsenter", "--net=/run/netns/" + name(node)};
+}
+
+void NodeNamespaces::deafen(int node) const {
+  // A queue that no packet fits into.
+  shell("tc -n " + prefix_ + "-bridge qdisc replace dev port" + std::to_string(node) + " root bfifo limit 1");
+}
+
+void NodeNamespaces::slow(int node, const std::string& rate) const {
+  const std::string limit = " root tbf rate " + rate + " burst 32kb latency 100ms";
+  shell("tc -n " + prefix_ + "-bridge qdisc replace dev port" + std::to_string(node) + limit + " && tc -n " +
+        name(node) + " qdisc replace dev wire" + limit);
+}
+
+void NodeNamespaces::mend(int node) const {
+  shell("tc -n " + prefix_ + "-bridge qdisc del dev port" + std::to_string(node) + " root", false);
+  shell("tc -n " + name(node) + " qdisc del dev wire root", false);
+}
+
+void NodeNamespaces::mount_disk(const std::filesystem::path& folder) const {
+  shell("mount -t tmpfs none " + folder.string());
+}
+
+void NodeNamespaces::unmount_disk(const std::filesystem::path& folder) const { shell("umount " + folder.string()); }
+
+bool NodeNamespaces::limit_disk(const std::filesystem::path& folder, int kibibytes) const {
+  const std::string used =
+      "$(($(df -k --output=used " + folder.string() + " | tail -n 1) + " + std::to_string(kibibytes) + "))k";
+  const std::string size = kibibytes < 0 ? "50%" : used;  // tmpfs begins with half of the memory
+  return run_process({"sh", "-c", "mount -o remount,size=" + size + " " + folder.string()}, 20).exit_code == 0;
+}
+
+int NodeNamespaces::count_listening(int node) const {
+  std::vector<std::string> line = in_network(node);
+  line.insert(line.end(), {"sh", "-c", "cat /proc/net/tcp /proc/net/tcp6 | grep -c ' 0A '"});
+  return std::atoi(run_process(line, 20).output.c_str());
 }
 
 }  // namespace coxswain::bench

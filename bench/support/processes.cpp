@@ -35,14 +35,22 @@ ThreadTime read_stat(const fs::path& file) {
 
 fs::path folder_of(int pid) { return fs::path("/proc") / std::to_string(pid); }
 
+/// Of a process that ends meanwhile those that were still there.
+std::vector<fs::path> thread_folders(int pid) {
+  std::vector<fs::path> folders;
+  std::error_code ended;
+  for (fs::directory_iterator at(folder_of(pid) / "task", ended), end; !ended && at != end; at.increment(ended))
+    folders.push_back(at->path());
+  return folders;
+}
+
 }  // namespace
 
 std::vector<int> family_of(int root) {
   std::vector<int> all{root};
   for (std::size_t i = 0; i < all.size(); ++i) {
-    std::error_code ended;
-    for (const auto& thread : fs::directory_iterator(folder_of(all[i]) / "task", ended)) {
-      std::ifstream children(thread.path() / "children");
+    for (const fs::path& thread : thread_folders(all[i])) {
+      std::ifstream children(thread / "children");
       for (int child = 0; children >> child;) all.push_back(child);
     }
   }
@@ -64,9 +72,7 @@ double processor_seconds(int pid) { return read_stat(folder_of(pid) / "stat").se
 
 std::map<int, ThreadTime> threads_of(int pid) {
   std::map<int, ThreadTime> threads;
-  std::error_code ended;
-  for (const auto& thread : fs::directory_iterator(folder_of(pid) / "task", ended))
-    threads[std::stoi(thread.path().filename())] = read_stat(thread.path() / "stat");
+  for (const fs::path& thread : thread_folders(pid)) threads[std::stoi(thread.filename())] = read_stat(thread / "stat");
   return threads;
 }
 
