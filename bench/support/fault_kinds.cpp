@@ -11,7 +11,9 @@ namespace {
 constexpr const char* kDied = "its agent died";
 // Which of the two it is depends on who hangs up first.
 constexpr const char* kDeaf = "its agent fell silent|its agent died";
-constexpr const char* kNoMemory = "out of memory|allocate memory|signal 6";
+// Without memory a rank may not even be able to say so; then there is its exit code (69) and the last line of its
+// stderr.
+constexpr const char* kNoMemory = "out of memory|allocate memory|exit 69|signal 6";
 
 constexpr FaultKind kKinds[] = {
     {"coordinator-killed", Act::Signal, Victim::Coordinator, SIGKILL, "coordinator_restarted"},
