@@ -140,7 +140,7 @@ Reference make_reference(const Soak& soak, int nodes, const NodeNamespaces* apar
   settings.save_every = 10;
   settings.keep = soak.parts / "kept";
   // About a dozen faults in a run, of those that are rare five.
-  const int by_itself = soak.every < kRareFrom ? (nodes > 1 ? 500 : 1000) : 1500;
+  const int by_itself = soak.every < kRareFrom ? 1000 : 2000;
   settings.steps = soak.steps > 0 ? soak.steps : by_itself;
   const fs::path folder = soak.parts / ("reference-" + std::to_string(nodes) + "-" + std::to_string(settings.steps) +
                                         "-" + source_commit());

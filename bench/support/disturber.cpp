@@ -20,6 +20,7 @@ namespace coxswain::bench {
 namespace {
 
 constexpr double kSignSeconds = 60;  // a run that does not go on within this is given up
+constexpr double kUsedSeconds = 10;  // a node that is back is used within this, if it helps
 constexpr double kTrainsLookSeconds = 0.1;
 constexpr double kMostThenSeconds = 1.5;  // between two faults of one kind
 
@@ -239,7 +240,7 @@ void Disturber::return_node() {
   const int before = count_events(run_.run(), sign);
   const TimePoint began = steady_clock().now();
   *killed = start_node(settings_, run_, node);
-  while (still_lives() && seconds_since(began) < kSignSeconds && count_events(run_.run(), sign) == before)
+  while (still_lives() && seconds_since(began) < kUsedSeconds && count_events(run_.run(), sign) == before)
     wait(kLookSeconds);
   if (count_events(run_.run(), sign) > before) result_.used_again.push_back(seconds_since(began));
   if (still_lives()) return;
