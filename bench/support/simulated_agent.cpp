@@ -103,11 +103,12 @@ void SimulatedAgent::send_worker(int rank, control::WorkerReport report) {
 void SimulatedAgent::arrived(Connection& connection, std::string body) {
   if (!alive_ || &connection != connection_.get()) return;
   heard_ = world_.time.now();
-  auto letter = mailbox_.open(body);
+  auto letters = mailbox_.open(body);
   send_all();  // what was taken makes room for more
-  if (!letter) return;
-  if (letter->number > 0) mailbox_.took(letter->number);
-  if (const control::AgentCommand* command = world_.parse_command(std::move(letter->body))) on_command(*command);
+  for (launcher::Mailbox::Letter& letter : letters) {
+    if (letter.number > 0) mailbox_.took(letter.number);
+    if (const control::AgentCommand* command = world_.parse_command(std::move(letter.body))) on_command(*command);
+  }
 }
 
 void SimulatedAgent::on_command(const control::AgentCommand& command) {

@@ -156,7 +156,7 @@ void SimulatedCoordinator::take_events() {
   for (std::size_t i = 0; i < kMostInputs && !events_.empty(); ++i) {
     Happening happening = std::move(events_.front());
     events_.pop_front();
-    if (auto input = input_of(happening)) inputs_.push_back(std::move(*input));
+    for (Input& input : inputs_of(happening)) inputs_.push_back(std::move(input));
   }
   const std::vector<Input> inputs = std::exchange(inputs_, {});
   if (inputs.empty() || dies(Moment::BeforeJournal)) return;
@@ -177,15 +177,15 @@ void SimulatedCoordinator::take_events() {
   if (step_reports_ >= world_.scenario.steps_kept && core_.undisturbed()) drop_steps();
 }
 
-std::optional<Input> SimulatedCoordinator::input_of(Happening& happening) {
+std::vector<Input> SimulatedCoordinator::inputs_of(Happening& happening) {
   const TimePoint now = world_.time.now();
   if (auto* from = std::get_if<FromLine>(&happening)) return lines_.receive(from->line, from->envelope, now);
   if (const auto* line = std::get_if<LineEnded>(&happening)) {
     lines_.ended(line->line, now);
-    return std::nullopt;
+    return {};
   }
   auto& told = std::get<Told>(happening);
-  return Input{told.kind, now, 0, 0, 0, std::move(told.body)};
+  return {Input{told.kind, now, 0, 0, 0, std::move(told.body)}};
 }
 
 /// As CoordinatorProcess::drop_steps and Journal::replace_steps.

@@ -55,7 +55,7 @@ class SimulatedCoordinator final : public ConnectionEnd, public std::enable_shar
   void wake_in(double seconds);
   void wake();
   void take_events();
-  std::optional<launcher::Input> input_of(Happening& happening);
+  std::vector<launcher::Input> inputs_of(Happening& happening);
   void drop_steps();
   void apply(std::size_t entry);
   std::vector<launcher::Decision> decide(const launcher::Input& input);
