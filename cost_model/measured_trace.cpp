@@ -268,6 +268,28 @@ class MeasuredTrace::Writer {
   std::string events_;
 };
 
+std::vector<std::vector<double>> moving_seconds(const TraceBasis& basis, const TracedStep& step) {
+  std::vector<std::vector<double>> seconds = moving_starts(basis.plan, view_ranks(basis.plan, basis.groups), step);
+  for (std::size_t rank = 0; rank < seconds.size(); ++rank) {
+    for (std::size_t i = 0; i < seconds[rank].size(); ++i) seconds[rank][i] = step.ranks[rank].end[i] - seconds[rank][i];
+  }
+  return seconds;
+}
+
+std::vector<std::vector<double>> moving_seconds(const plan::Plan& plan, const Simulation& predicted) {
+  std::vector<std::size_t> first(plan.roles.size() + 1, 0);
+  for (std::size_t role = 0; role < plan.roles.size(); ++role)
+    first[role + 1] = first[role] + plan.roles[role].actions.size();
+  COX_ENSURE(predicted.actions.size() == first.back(), predicted.actions.size(), first.back());
+  std::vector<std::vector<double>> seconds(static_cast<std::size_t>(plan::num_ranks(plan)));
+  for (std::size_t rank = 0; rank < seconds.size(); ++rank) {
+    const std::size_t role = role_of(plan, plan::place_of(plan, static_cast<int>(rank)));
+    for (std::size_t at = first[role]; at < first[role + 1]; ++at)
+      seconds[rank].push_back(predicted.actions[at].end - predicted.actions[at].transfer_start);
+  }
+  return seconds;
+}
+
 std::vector<std::size_t> num_actions_by_rank(const plan::Plan& plan) {
   std::vector<std::size_t> counts;
   for (int rank = 0; rank < plan::num_ranks(plan); ++rank)

@@ -36,6 +36,12 @@ struct TraceBasis {
 /// Length of every rank's list, which `start` and `end` must have.
 [[nodiscard]] std::vector<std::size_t> num_actions_by_rank(const plan::Plan& plan);
 
+/// By rank and action: seconds from when all partners of a communication had come to its end; of a computation, and of
+/// what was buffered before a partner came, from its own start. Requires: as MeasuredTrace::add.
+[[nodiscard]] std::vector<std::vector<double>> moving_seconds(const TraceBasis& basis, const TracedStep& step);
+/// The same as `predicted`, a simulation of `plan`, has it.
+[[nodiscard]] std::vector<std::vector<double>> moving_seconds(const plan::Plan& plan, const Simulation& predicted);
+
 /// Grows step by step, so that nothing is left to do but writing when the last one is in.
 class MeasuredTrace {
  public:

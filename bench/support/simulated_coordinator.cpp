@@ -259,6 +259,13 @@ std::vector<Decision> SimulatedCoordinator::decide(const Input& input) {
       return taken ? core_.steps_taken(taken->step, input.at) : std::vector<Decision>();
     }
     case InputKind::Restarted: return core_.restarted(input.at);
+    case InputKind::Calibrated: {
+      const auto record = launcher::calibration_record_from_json(json());
+      if (!record) return {};
+      std::optional<launcher::ChosenPlan> plan;
+      if (record->plan) plan = record->plan->chosen;
+      return core_.calibrated(record->generation, record->findings, plan, input.at);
+    }
   }
   return {};
 }
@@ -328,6 +335,7 @@ void SimulatedCoordinator::record(const Json& event) {
 
 void SimulatedCoordinator::record_step(const launcher::StepRow& row) {
   if (num_rows_++ < rows_told_) return;
+  calibrate_by_chance();
   ++world_.disk.rows;
   ++world_.result.steps;
   world_.progressed();
@@ -416,6 +424,18 @@ void SimulatedCoordinator::begin_choosing() {
     const auto spare = world_.random.below(used.size());
     used[spare] = 0;
   }
+  const launcher::PlanRecord record = plan_on(used);
+  later(world_.random.between(0.05, 0.5), [this, fails, body = to_text(to_json(record))]() mutable {
+    if (fails)
+      push(Told{InputKind::PlanFailed,
+                proto::error_to_text({ErrorCode::ResourceExhausted, "no plan fits", "", "", "", ""})});
+    else
+      push(Told{InputKind::PlanChosen, std::move(body)});
+  });
+}
+
+/// All devices of the nodes that are `used`, beginning with any of them.
+launcher::PlanRecord SimulatedCoordinator::plan_on(const std::vector<char>& used) {
   launcher::PlanRecord record;
   for (const launcher::RankBinding& rank : core_.measurements().ranks)
     if (used[static_cast<std::size_t>(rank.node)] != 0) record.chosen.ranks.push_back(rank);
@@ -427,13 +447,21 @@ void SimulatedCoordinator::begin_choosing() {
   record.chosen.plan_json = "{}";
   record.chosen.steps = 1000;
   record.chosen.longest_action_seconds = 0.1;
-  later(world_.random.between(0.05, 0.5), [this, fails, body = to_text(to_json(record))]() mutable {
-    if (fails)
-      push(Told{InputKind::PlanFailed,
-                proto::error_to_text({ErrorCode::ResourceExhausted, "no plan fits", "", "", "", ""})});
-    else
-      push(Told{InputKind::PlanChosen, std::move(body)});
-  });
+  return record;
+}
+
+/// Now and then steps show that the cluster is another one, and mostly there is a plan for that. It may come when the
+/// run has long been disturbed.
+void SimulatedCoordinator::calibrate_by_chance() {
+  if (!world_.random.chance(0.002)) return;
+  launcher::CalibrationRecord record;
+  record.generation = core_.generation();
+  record.findings.push_back(JsonObject{{"what", "link"}});
+  std::vector<char> used(static_cast<std::size_t>(world_.scenario.num_nodes), 1);
+  for (const int node : core_.lost_nodes()) used[static_cast<std::size_t>(node)] = 0;
+  if (world_.random.chance(0.8) && std::find(used.begin(), used.end(), 1) != used.end()) record.plan = plan_on(used);
+  later(world_.random.between(0.05, 0.5),
+        [this, body = to_text(to_json(record))]() mutable { push(Told{InputKind::Calibrated, std::move(body)}); });
 }
 
 /// As CoordinatorProcess::say_goodbye.

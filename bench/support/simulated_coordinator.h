@@ -14,6 +14,7 @@
 #include "bench/support/coordinator_world.h"
 #include "launcher/control/agent_lines.h"
 #include "launcher/control/coordinator.h"
+#include "launcher/control/coordinator_input.h"
 
 namespace coxswain::bench {
 
@@ -68,6 +69,8 @@ class SimulatedCoordinator final : public ConnectionEnd, public std::enable_shar
   void lose_agent(const launcher::Input& input);
   void begin_work();
   void begin_choosing();
+  launcher::PlanRecord plan_on(const std::vector<char>& used);
+  void calibrate_by_chance();
   void publish_next();
   void find_recovery();
   void later(double seconds, std::function<void()> act);

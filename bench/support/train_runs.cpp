@@ -68,6 +68,7 @@ std::filesystem::path write_job(const TrainJob& job, const std::filesystem::path
       << job.warmup << "}\n"
       << "train: {steps: " << job.steps << ", seed: 1234, log_every: 5}\n";
   if (!job.plan.empty()) out << "plan: " << job.plan << "\n";
+  if (!job.cluster.empty()) out << "cluster: " << job.cluster.string() << "\n";
   return folder / "job.yaml";
 }
 

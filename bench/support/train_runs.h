@@ -36,6 +36,7 @@ struct TrainJob {
   std::filesystem::path model = {}, text = {}, tensors = {};
   int warmup = 20;
   std::string precision = "float32";
+  std::filesystem::path cluster = {};  // file; empty: measured
 };
 
 struct TrainRun {

@@ -138,7 +138,9 @@ Result<Prepared> prepare(const CoordinatorStart& start, const Job& job, const Me
                          const std::optional<MeasuredBefore>& before) {
   Prepared prepared;
   COX_TRY(prepared.cluster, build_cluster(measurements));
-  if (before) COX_TRY_VOID(take_measured_before(*before, prepared.cluster));
+  const bool plan_given = !start.plan_file.empty() || !job.plan_file.empty();
+  if (before && plan_given) COX_TRY_VOID(take_measured_before(*before, prepared.cluster));
+  if (before) prepared.cluster.profile = before->profile;
   PlanningInputs& inputs = prepared.inputs;
   inputs.job = job;
   COX_TRY(inputs.job.constraints, merge_constraints(job.constraints, start.constraints));
@@ -179,6 +181,7 @@ Result<cost_model::Simulation> search(PlanChoice& choice, const PlanningInputs& 
   choice.plan = result.plan;
   choice.estimate = result.estimate;
   choice.search_seconds = result.search_seconds;
+  choice.move = result.move;
   choice.plan_file = planner::to_json(result);
   return cost_model::simulate(*inputs.cost, choice.plan);
 }
@@ -201,12 +204,22 @@ void make_chosen(PlanChoice& choice, const cost_model::Simulation& simulation, c
     choice.chosen.ranks.push_back(bind(plan::device_of(choice.plan, rank)));
 }
 
-/// `all` without the nodes of this run in `lost`.
-Result<cluster::ChangedCluster> without(const MeasuredCluster& all, const std::vector<int>& lost) {
+/// `all` without the nodes of this run in `lost`, and with the `slower` devices that are left.
+Result<cluster::ChangedCluster> changed(const MeasuredCluster& all, const std::vector<int>& lost,
+                                        const std::vector<cluster::ClusterChange::Slower>& slower) {
   cluster::ClusterChange change;
+  const auto is_lost = [&](std::int64_t node) {
+    return std::find(lost.begin(), lost.end(), all.run_node[static_cast<std::size_t>(node)]) != lost.end();
+  };
+  const auto& classes = all.resources.device_classes;
+  for (const cluster::ClusterChange::Slower& device : slower) {
+    const auto of = std::find_if(classes.begin(), classes.end(), [&](const auto& c) { return c.name == device.name; });
+    const cluster::DeviceId id{static_cast<int>(of - classes.begin()), device.first};
+    if (!is_lost(cluster::locate(all.resources, id).node)) change.slower.push_back(device);
+  }
   for (std::size_t node = 0; node < all.run_node.size(); ++node) {
-    if (std::find(lost.begin(), lost.end(), all.run_node[node]) == lost.end()) continue;
     const auto number = static_cast<std::int64_t>(node);
+    if (!is_lost(number)) continue;
     change.lost.push_back({"node", number, number});
   }
   return cluster::apply_change(all.resources, change);
@@ -227,6 +240,45 @@ cluster::DeviceMap between(const cluster::ChangedCluster& from, const cluster::C
   return map;
 }
 
+/// The cluster with what is known of it, and what of it is left.
+struct KnownCluster {
+  MeasuredCluster all;
+  cluster::ChangedCluster left;
+};
+Result<KnownCluster> known_cluster(const MeasuredCluster& measured, const std::vector<RankBinding>& all_devices,
+                                   const Corrections& known, const std::vector<int>& lost) {
+  KnownCluster made{measured, {}};
+  const auto slower = correct(made.all, all_devices, known);
+  COX_TRY(made.left, changed(made.all, lost, slower));
+  if (!made.all.profile.blocks.empty()) cluster::add_slowed(made.all.profile, made.left);
+  return made;
+}
+
+void plan_on(PlanningInputs& inputs, const KnownCluster& known) {
+  inputs.resources = known.left.graph;
+  if (!known.all.profile.blocks.empty()) inputs.profile = known.all.profile;
+  price(inputs);
+}
+
+/// No plan that the user gave is left for another, and steps of plans too large to be traced are not told.
+bool is_looked_at(const CoordinatorStart& start, const Job& job, const plan::Plan& plan) {
+  constexpr TraceSteps kOneLook{1, 4};
+  const bool given = !start.plan_file.empty() || !job.plan_file.empty();
+  return !given && check_trace_size(plan, kOneLook).has_value();
+}
+
+/// Links that take their latency, however much they carry.
+cluster::ResourceGraph without_bandwidth(cluster::ResourceGraph graph) {
+  const auto widen = [](cluster::LinkClass& link) { link.bandwidth.value = link.bandwidth.value * 1e6; };
+  for (cluster::NodeClass& node : graph.node_classes) widen(node.link);
+  for (cluster::NetworkTier& tier : graph.tiers) widen(tier.link);
+  for (cluster::NodeGroup& group : graph.nodes) {
+    for (cluster::NetworkTier& tier : group.tiers) widen(tier.link);
+  }
+  for (cluster::LinkOverride& link : graph.link_overrides) widen(link.link);
+  return graph;
+}
+
 }  // namespace
 
 Result<PlanChoice> choose_plan(const CoordinatorStart& start, const Job& job, const Measurements& measurements,
@@ -245,6 +297,7 @@ Result<PlanChoice> choose_plan(const CoordinatorStart& start, const Job& job, co
   }
   make_chosen(choice, simulation, job,
               [&](plan::DeviceId device) { return bind_device(prepared.cluster, measurements.ranks, device); });
+  choice.chosen.looked_at = is_looked_at(start, job, choice.plan);
   choice.cluster = std::move(prepared.cluster);
   if (start.trace_steps.any()) {
     COX_TRY(choice.trace, prepare_trace(start.trace_steps, choice, std::move(simulation), inputs, measurements));
@@ -257,32 +310,49 @@ Result<PlanChoice> plan_again(const CoordinatorStart& start, const Job& job, con
   PlanChoice choice;
   COX_TRY(Prepared prepared, prepare(start, job, measurements, before));
   PlanningInputs& inputs = prepared.inputs;
-  COX_TRY(const cluster::ChangedCluster then, without(prepared.cluster, lost.then));
-  COX_TRY(cluster::ChangedCluster now, without(prepared.cluster, lost.now));
-  inputs.resources = now.graph;
-  price(inputs);
+  COX_TRY(const KnownCluster then, known_cluster(prepared.cluster, measurements.ranks, lost.known_then, lost.then));
+  COX_TRY(KnownCluster now, known_cluster(prepared.cluster, measurements.ranks, lost.known_now, lost.now));
+  plan_on(inputs, now);
   COX_TRY(const Json running, parse_json(lost.running_plan));
   planner::RunningPlan from;
   COX_TRY(from.plan, plan::plan_from_json(running));
-  from.devices = between(then, now);
+  from.devices = between(then.left, now.left);
   from.horizon = lost.horizon;
   planner::Request request = request_for(inputs, from.plan.backend);
   request.running = std::move(from);
   COX_TRY(const auto simulation, search(choice, inputs, std::move(request), false));
   make_chosen(choice, simulation, job, [&](plan::DeviceId device) {
-    for (std::size_t c = 0; c < now.devices.size(); ++c) {
-      const auto& of_class = now.devices[c];
+    for (std::size_t c = 0; c < now.left.devices.size(); ++c) {
+      const auto& of_class = now.left.devices[c];
       const auto found = std::find(of_class.begin(), of_class.end(), std::optional(device));
       if (found == of_class.end()) continue;
-      return bind_device(prepared.cluster, measurements.ranks, {static_cast<int>(c), found - of_class.begin()});
+      return bind_device(now.all, measurements.ranks, {static_cast<int>(c), found - of_class.begin()});
     }
     COX_ENSURE(false, "no such device", device.device_class, device.index);
     return RankBinding{};
   });
   choice.chosen.without = lost.now;
-  choice.cluster = std::move(prepared.cluster);
-  choice.cluster.resources = std::move(now.graph);
+  choice.chosen.looked_at = is_looked_at(start, job, choice.plan);
+  choice.cluster = std::move(now.all);
+  choice.cluster.resources = std::move(now.left.graph);
   return choice;
+}
+
+Result<LookedRun> predict_running(const CoordinatorStart& start, const Job& job, const Measurements& measurements,
+                                  const std::optional<MeasuredBefore>& before, const LostNodes& lost) {
+  LookedRun run;
+  COX_TRY(Prepared prepared, prepare(start, job, measurements, before));
+  PlanningInputs& inputs = prepared.inputs;
+  COX_TRY(const KnownCluster then, known_cluster(prepared.cluster, measurements.ranks, lost.known_then, lost.then));
+  COX_TRY(const Json running, parse_json(lost.running_plan));
+  COX_TRY(run.basis.plan, plan::plan_from_json(running));
+  plan_on(inputs, then);
+  COX_TRY(run.basis.predicted, cost_model::simulate(*inputs.cost, run.basis.plan));
+  inputs.resources = without_bandwidth(then.left.graph);
+  price(inputs);
+  COX_TRY(run.latencies, cost_model::simulate(*inputs.cost, run.basis.plan));
+  run.basis.groups = plan::make_groups(run.basis.plan, inputs.graph);
+  return run;
 }
 
 }  // namespace coxswain::launcher

@@ -77,6 +77,20 @@ std::string skip_line(const Json& event) {
   return line;
 }
 
+std::string calibration_line(const Json& event) {
+  const std::string node = std::to_string(event["node"].integer());
+  std::string where = "device " + to_text(event["local_device"]) + " of node " + node;
+  if (event["what"] == Json("link")) {
+    const std::string other = std::to_string(event["other_node"].integer());
+    where = node == other ? "the link inside node " + node : "the link between nodes " + node + " and " + other;
+  } else if (event["device_class"].is_string()) {
+    where += " (" + event["device_class"].string() + ", rank " + to_text(event["ranks"].array().front()) + ")";
+  }
+  return "calibrated: " + where + format(" does %.2f times what it is said to (", event["rate_ratio"].number()) +
+         format("%.1f ms a step, predicted %.1f ms)", event["measured_seconds"].number() * 1e3,
+                event["predicted_seconds"].number() * 1e3);
+}
+
 std::string console_header() {
   return format("%7s %9s %9s %10s  %-32s %-22s %6s", "step", "loss", "grad_norm", "tokens/s",
                 "step ms (predicted, error)", "memory GiB (predicted)", "mfu");

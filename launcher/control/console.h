@@ -23,6 +23,8 @@ struct Prediction {
 [[nodiscard]] Json metrics_object(const StepRow& row, const Prediction& prediction);
 /// A `step_skipped` event in words: what was not finite, on which rank.
 [[nodiscard]] std::string skip_line(const Json& event);
+/// A `calibrated` event in words.
+[[nodiscard]] std::string calibration_line(const Json& event);
 [[nodiscard]] std::string console_header();
 [[nodiscard]] std::string console_line(const StepRow& row, const Prediction& prediction);
 

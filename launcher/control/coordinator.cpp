@@ -116,7 +116,15 @@ void Coordinator::start_generation(const std::string& work_bytes, const std::vec
   common.mutable_work()->set_backend(backend_);
   common.mutable_work()->set_world_size(static_cast<int>(ranks.size()));
   common.mutable_work()->set_plan_json(plan_json);
-  if (phase_ == Phase::Training) common.mutable_work()->set_action_timeout_seconds(action_timeout_);
+  if (phase_ == Phase::Training) {
+    common.mutable_work()->set_action_timeout_seconds(action_timeout_);
+    looks_ = looked_at_ ? looked_steps(last_step_ + 1, total_steps_) : std::vector<TraceSteps>();
+    for (const TraceSteps& look : looks_) {
+      control::TraceSettings& steps = *common.mutable_work()->add_looks();
+      steps.set_first_step(look.first);
+      steps.set_last_step(look.last);
+    }
+  }
   for (const auto& [name, value] : settings_.environment) (*common.mutable_environment())[name] = value;
   common.set_master_addr(settings_.master_addr);
   common.set_num_nodes(static_cast<int>(nodes_.size()));
@@ -284,6 +292,7 @@ void Coordinator::take_plan(const ChosenPlan& plan) {
   plan_hash_ = plan.plan_hash;
   action_timeout_ = std::max(kLeastHungSeconds, kHungFactor * plan.longest_action_seconds);
   planned_without_ = plan.without;
+  looked_at_ = plan.looked_at;
 }
 
 std::vector<Decision> Coordinator::plan_chosen(const ChosenPlan& plan, TimePoint now) {

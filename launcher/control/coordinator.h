@@ -24,6 +24,7 @@
 #include "launcher/control/save_interval.h"
 #include "launcher/control/spread_saves.h"
 #include "launcher/control/step_row.h"
+#include "launcher/control/trace_steps.h"
 
 namespace coxswain::launcher {
 
@@ -42,6 +43,7 @@ struct ChosenPlan {
   double longest_action_seconds = 0;  // predicted, of one compute action
   std::string plan_hash{};
   std::vector<int> without{};  // nodes that were lost when it was looked for
+  bool looked_at = false;      // ranks tell the times of a few of its steps (looked_steps)
 };
 
 /// Sends `body` (a serialised AgentCommand) to the agent.
@@ -144,6 +146,11 @@ class Coordinator {
   /// `error`: it is not there.
   std::vector<Decision> checkpoint_published(std::int64_t step, std::optional<Error> error, TimePoint now);
   std::vector<Decision> recovery_found(const RecoveryPoint& point, TimePoint now);
+  /// Devices or links of `generation` are other than its plan took them for: `findings`, members of events. `plan`: one
+  /// that does more on what there really is. The run moves to it unless it is disturbed, or has moved so kMostMoves
+  /// times.
+  std::vector<Decision> calibrated(int generation, const JsonArray& findings, const std::optional<ChosenPlan>& plan,
+                                   TimePoint now);
   /// First request: ends at the next step boundary, with a checkpoint where they are saved; a second one ends now.
   std::vector<Decision> stop_requested(int signal, TimePoint now);
   /// The coordinator was made again by its journal: what it waits for has had no chance to come.
@@ -171,6 +178,10 @@ class Coordinator {
   [[nodiscard]] bool awaits(const ChosenPlan& plan) const {
     return next_plan_ && next_plan_->plan_json == plan.plan_json;
   }
+  /// It would move to a plan that does more on the same nodes.
+  [[nodiscard]] bool may_move() const;
+  /// Of the generation that trains.
+  [[nodiscard]] const std::vector<TraceSteps>& looks() const { return looks_; }
   /// How many plans became the run's.
   [[nodiscard]] int plans_taken() const { return plans_taken_; }
   [[nodiscard]] int num_ranks() const { return static_cast<int>(bindings_.size()); }
@@ -180,7 +191,8 @@ class Coordinator {
   [[nodiscard]] const std::string& backend() const { return backend_; }
 
  private:
-  /// Nodes are back: a plan with them is to be looked for, is looked for, or the generation ends for it.
+  /// Nodes are back: a plan with them is to be looked for, is looked for, or the generation ends for it. The last also
+  /// for a plan that does more on the same nodes.
   enum class Growth { None, Wanted, Asked, Moving };
   struct Newcomer {
     int agent = 0;
@@ -208,6 +220,7 @@ class Coordinator {
   [[nodiscard]] bool needs_first_save() const;
   [[nodiscard]] bool came_back(const std::vector<int>& without) const;
   void consider(const ChosenPlan& plan);
+  void move_to(const ChosenPlan& plan);
   void move_on(TimePoint now);
   void start_measuring(TimePoint now);
   void start_planning();
@@ -283,6 +296,9 @@ class Coordinator {
   std::vector<int> lost_nodes_, planned_without_;  // in the order of loss
   std::string plan_hash_;
   int plans_taken_ = 0;
+  bool looked_at_ = false;          // the plan
+  std::vector<TraceSteps> looks_;   // of this generation
+  int moves_ = 0;                   // to plans that do more on the same nodes
   Growth growth_ = Growth::None;
   std::optional<ChosenPlan> next_plan_;  // of the generation that follows this one
   double action_timeout_ = 0;            // seconds

@@ -1,4 +1,5 @@
-// Nodes that come back to a run that goes on: it moves to a plan that uses them, if that does more work.
+// A run that goes on moves to another plan, at a step boundary: to one that uses nodes that are back, or to one that does
+// more on what its devices and links proved to be.
 #include <algorithm>
 
 #include "launcher/control/coordinator_state.h"
@@ -7,6 +8,10 @@
 
 namespace coxswain::launcher {
 namespace {
+
+// One move, one more where the first look was wrong, one for what changes later: a machine whose pace wanders shall not
+// make the run wander.
+constexpr int kMostMoves = 3;
 
 control::AgentHello parse_hello(std::string_view bytes) {
   control::AgentHello hello;
@@ -69,10 +74,36 @@ void Coordinator::consider(const ChosenPlan& plan) {
   const bool uses_them = std::any_of(plan.ranks.begin(), plan.ranks.end(), [this](const RankBinding& rank) {
     return std::find(planned_without_.begin(), planned_without_.end(), rank.node) != planned_without_.end();
   });
-  if (!uses_them) return;
+  if (uses_them) move_to(plan);
+}
+
+void Coordinator::move_to(const ChosenPlan& plan) {
   next_plan_ = plan;
   growth_ = Growth::Moving;
   ask_save(true);
+}
+
+bool Coordinator::may_move() const {
+  return steps_well() && growth_ == Growth::None && settings_.saves && settings_.max_restarts > 0 &&
+         moves_ < kMostMoves && last_step_ < total_steps_;
+}
+
+std::vector<Decision> Coordinator::calibrated(int generation, const JsonArray& findings,
+                                              const std::optional<ChosenPlan>& plan, TimePoint) {
+  for (const Json& finding : findings) {
+    JsonObject event = finding.object();
+    event["type"] = "calibrated";
+    event["generation"] = generation;
+    record(std::move(event));
+  }
+  if (!plan || generation != generation_ || !may_move()) return take();
+  const bool needs_lost = std::any_of(plan->ranks.begin(), plan->ranks.end(), [this](const RankBinding& rank) {
+    return nodes_[static_cast<std::size_t>(rank.node)].gone;
+  });
+  if (needs_lost) return take();
+  ++moves_;
+  move_to(*plan);
+  return take();
 }
 
 /// The generation has saved its last step and ended.

@@ -29,6 +29,8 @@ Json to_json(const PlanRecord& record) {
                     {"steps", record.chosen.steps},
                     {"longest_action_seconds", record.chosen.longest_action_seconds},
                     {"without", std::move(without)},
+                    {"looked_at", record.chosen.looked_at},
+                    {"known", to_json(record.known)},
                     {"plan_text", record.plan_text},
                     {"model_hash", record.model_hash},
                     {"plan_hash", record.plan_hash},
@@ -59,6 +61,8 @@ Result<PlanRecord> plan_record_from_json(const Json& json) {
   record.chosen.longest_action_seconds = reader.number("longest_action_seconds");
   for (const Json& node : reader.array("without"))
     record.chosen.without.push_back(node.is_integer() ? static_cast<int>(node.integer()) : 0);
+  record.chosen.looked_at = reader.boolean("looked_at");
+  COX_TRY(record.known, corrections_from_json(reader.object("known")));
   record.plan_text = reader.string("plan_text");
   record.model_hash = reader.string("model_hash");
   record.plan_hash = record.chosen.plan_hash = reader.string("plan_hash");
@@ -73,6 +77,27 @@ Result<PlanRecord> plan_record_from_json(const Json& json) {
   for (const Json& bytes : reader.array("peak_memory_bytes"))
     record.prediction.peak_memory_bytes.push_back(bytes.is_integer() ? bytes.integer() : 0);
   record.prediction.tokens_per_step = reader.integer("tokens_per_step", 0, kAnyStep);
+  COX_TRY_VOID(reader.finish());
+  return record;
+}
+
+Json to_json(const CalibrationRecord& record) {
+  JsonObject object{{"generation", record.generation}, {"findings", record.findings}, {"known", to_json(record.known)}};
+  if (record.plan) object["plan"] = to_json(*record.plan);
+  return object;
+}
+
+Result<CalibrationRecord> calibration_record_from_json(const Json& json) {
+  JsonReader reader(json, "calibrated");
+  CalibrationRecord record;
+  record.generation = static_cast<int>(reader.integer("generation", 0, 1 << 30));
+  for (const Json& finding : reader.array("findings")) {
+    if (finding.is_object()) record.findings.push_back(finding);
+  }
+  COX_TRY(record.known, corrections_from_json(reader.object("known")));
+  if (reader.has("plan")) {
+    COX_TRY(record.plan, plan_record_from_json(reader.object("plan")));
+  }
   COX_TRY_VOID(reader.finish());
   return record;
 }

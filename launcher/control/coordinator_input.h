@@ -11,6 +11,7 @@
 #include "common/result.h"
 #include "launcher/control/console.h"
 #include "launcher/control/coordinator.h"
+#include "launcher/control/corrections.h"
 
 namespace coxswain::launcher {
 
@@ -27,6 +28,7 @@ enum class InputKind {
   Restarted = 9,
   StepsTaken = 10,  // StepsTaken
   PlanFailed = 11,  // an error
+  Calibrated = 12,  // CalibrationRecord
 };
 
 struct Input {
@@ -46,9 +48,20 @@ struct PlanRecord {
   int num_devices = 0, num_nodes = 0;
   double search_seconds = 0;
   Prediction prediction;
+  Corrections known;  // of devices and links, when it was chosen
 };
 [[nodiscard]] Json to_json(const PlanRecord& record);
 [[nodiscard]] Result<PlanRecord> plan_record_from_json(const Json& json);
+
+/// What a few steps of a generation showed.
+struct CalibrationRecord {
+  int generation = 0;
+  JsonArray findings;              // members of events
+  Corrections known;               // from now on
+  std::optional<PlanRecord> plan;  // that does more
+};
+[[nodiscard]] Json to_json(const CalibrationRecord& record);
+[[nodiscard]] Result<CalibrationRecord> calibration_record_from_json(const Json& json);
 
 /// In place of the reports of steps up to `step` of a generation that goes on undisturbed.
 struct StepsTaken {

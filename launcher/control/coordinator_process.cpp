@@ -18,6 +18,7 @@
 #include "launcher/control/event_queue.h"
 #include "launcher/control/journal.h"
 #include "launcher/control/liveness.h"
+#include "launcher/control/recalibration.h"
 #include "launcher/control/run_output.h"
 #include "launcher/control/signals.h"
 #include "launcher/control/train.h"
@@ -48,10 +49,14 @@ struct PlanReady {
   int search = 0;  // which one it answers
   std::shared_ptr<Result<PlanChoice>> choice;
 };
+struct LookReady {
+  int generation = 0;
+  std::shared_ptr<Result<Recalibration>> made;
+};
 struct SignalCame {
   int number = 0;
 };
-using CoordinatorEvent = std::variant<FromLine, LineEnded, PlanReady, SignalCame, Publication, RecoveryPoint>;
+using CoordinatorEvent = std::variant<FromLine, LineEnded, PlanReady, LookReady, SignalCame, Publication, RecoveryPoint>;
 
 /// An input that is none of an agent's.
 Input told(InputKind kind, TimePoint at, std::string body = "") {
@@ -62,8 +67,9 @@ Input told(InputKind kind, TimePoint at, std::string body = "") {
   return input;
 }
 
-PlanRecord record_of(const PlanChoice& choice, const Job& job) {
+PlanRecord record_of(const PlanChoice& choice, const Job& job, const Corrections& known) {
   PlanRecord record;
+  record.known = known;
   record.chosen = choice.chosen;
   record.plan_text = to_text(choice.plan_file, 2) + "\n";
   record.model_hash = choice.plan.model_hash;
@@ -227,6 +233,7 @@ class CoordinatorProcess {
       if (ready->search != searches_) return {};  // another one was asked for meanwhile
       return {plan_input(*ready->choice, now)};
     }
+    if (auto* look = std::get_if<LookReady>(&event)) return look_input(look->generation, *look->made, now);
     if (auto* published = std::get_if<Publication>(&event))
       return {told(InputKind::Published, now, to_text(to_json(*published)))};
     if (auto* point = std::get_if<RecoveryPoint>(&event))
@@ -241,7 +248,7 @@ class CoordinatorProcess {
       const auto written =
           running_ ? output_.write_changed(*choice, core_.generation() + 1) : output_.write_inputs(*choice);
       if (!written) return told(InputKind::RunFailed, now, proto::error_to_text(written.error()));
-      record = record_of(*choice, *job_);
+      record = record_of(*choice, *job_, known_at_search_);
       if (choice->trace) output_.begin_trace(std::move(*choice->trace));
     } else if (choice && start_.mode == RunMode::Probe) {
       output_.add_result("resources", cluster::to_json(choice->cluster.resources));
@@ -253,6 +260,24 @@ class CoordinatorProcess {
     }
     if (!choice) return told(InputKind::PlanFailed, now, proto::error_to_text(choice.error()));
     return told(InputKind::PlanChosen, now, to_text(to_json(record)));
+  }
+
+  /// Nothing where nothing is off.
+  std::optional<Input> look_input(int generation, Result<Recalibration>& made, TimePoint now) {
+    if (look_ && look_->generation == generation) look_.reset();
+    if (!made) {
+      log(LogLevel::Warn, "train", "steps are not compared with what was predicted: " + to_text(made.error()));
+      return std::nullopt;
+    }
+    if (made->differences.findings.empty() && !made->choice) return std::nullopt;
+    CalibrationRecord record{generation, {}, std::move(made->differences.corrections), std::nullopt};
+    for (const Finding& finding : made->differences.findings) record.findings.push_back(to_json(finding));
+    if (made->choice && core_.may_move()) {
+      if (auto written = output_.write_changed(*made->choice, generation + 1); !written)
+        return told(InputKind::RunFailed, now, proto::error_to_text(written.error()));
+      record.plan = record_of(*made->choice, *job_, record.known);
+    }
+    return told(InputKind::Calibrated, now, to_text(to_json(record)));
   }
 
   void fail(const Error& error) {
@@ -307,7 +332,56 @@ class CoordinatorProcess {
         }
         return;
       case InputKind::Restarted: return carry_out(core_.restarted(input.at));
+      case InputKind::Calibrated: return apply_calibration(calibration_record_from_json(json()), input.at);
     }
+  }
+
+  void apply_calibration(const Result<CalibrationRecord>& record, TimePoint at) {
+    if (!record) return;  // of this version's own journal
+    if (look_ && look_->generation == record->generation) look_.reset();
+    known_ = record->known;
+    std::optional<ChosenPlan> plan;
+    if (record->plan) plan = record->plan->chosen;
+    carry_out(core_.calibrated(record->generation, record->findings, plan, at));
+    if (plan && core_.awaits(*plan)) next_ = record->plan;
+  }
+
+  /// Gathers the steps of a look; with the last one they are compared with what was predicted.
+  void look_at(const StepRow& row) {
+    if (row.traces.empty() || !running_) return;
+    for (const TraceSteps& look : core_.looks()) {
+      if (row.step < look.first || row.step > look.last) continue;
+      if (row.step == look.first) looked_.clear();
+      looked_.push_back(row);
+      if (row.step < look.last || static_cast<std::int64_t>(looked_.size()) < look.count()) return;
+      look_.emplace();
+      look_->generation = row.generation;
+      look_->rows = std::exchange(looked_, {});
+      look_->ranks = running_->chosen.ranks;
+      if (working_) begin_look();
+    }
+  }
+
+  /// May search; heartbeats go on meanwhile.
+  void begin_look() {
+    look_->running = running_state();
+    look_->steps_left = std::max<std::int64_t>(job_->steps - core_.last_step(), 0);
+    look_->may_move = core_.may_move();
+    planners_.emplace_back([this, look = *look_, measured = core_.measurements()] {
+      auto made = std::make_shared<Result<Recalibration>>(
+          guard("launcher", [&] { return recalibrate(start_, *job_, measured, before_, look); }));
+      events_.push(LookReady{look.generation, std::move(made)});
+    });
+  }
+
+  [[nodiscard]] LostNodes running_state() const {
+    LostNodes state;
+    state.running_plan = running_->chosen.plan_json;
+    state.then = core_.planned_without();
+    state.now = core_.lost_nodes();
+    state.known_then = running_->known;
+    state.known_now = known_;
+    return state;
   }
 
   void apply_plan(const Result<PlanRecord>& record, TimePoint at) {
@@ -346,6 +420,7 @@ class CoordinatorProcess {
       } else if (auto* event = std::get_if<RecordEvent>(&decision)) {
         output_.record(std::move(event->event));
       } else if (auto* step = std::get_if<RecordStep>(&decision)) {
+        look_at(step->row);
         output_.record_step(std::move(step->row));
       } else if (auto* complete = std::get_if<PublishCheckpoint>(&decision); complete && !complete->agents.empty()) {
         store_parts(*complete);
@@ -368,6 +443,7 @@ class CoordinatorProcess {
   void begin_work() {
     working_ = true;
     if (choosing_) begin_choosing();
+    if (look_ && look_->generation == core_.generation()) begin_look();
     if (finding_) find_recovery();
     publish_next();
   }
@@ -416,12 +492,10 @@ class CoordinatorProcess {
 
   /// Searching may take seconds; heartbeats go on meanwhile.
   void begin_choosing() {
+    known_at_search_ = known_;
     std::shared_ptr<LostNodes> lost;
     if (running_) {
-      lost = std::make_shared<LostNodes>();
-      lost->running_plan = running_->chosen.plan_json;
-      lost->then = core_.planned_without();
-      lost->now = core_.lost_nodes();
+      lost = std::make_shared<LostNodes>(running_state());
       const auto left = static_cast<double>(std::max<std::int64_t>(job_->steps - core_.last_step(), 1));
       lost->horizon = Seconds(std::max(kLeastHorizonSeconds, left * running_->prediction.step_seconds));
     }
@@ -465,6 +539,7 @@ class CoordinatorProcess {
   Heartbeat heartbeat_{kHeartbeatSeconds, clock_.now()};
   // Under way in a thread of their own, and to be begun again after a restart.
   bool choosing_ = false, finding_ = false;
+  std::optional<LookRequest> look_;           // not answered
   int searches_ = 0;                          // asked for so far
   std::deque<PublishCheckpoint> to_publish_;  // the first one is under way
   bool working_ = false;                      // false: making itself anew, nothing is begun
@@ -472,10 +547,20 @@ class CoordinatorProcess {
   int stop_requests_ = 0, step_reports_ = 0;
   std::optional<PlanRecord> running_, next_;  // the run's plan; one that was chosen and is not the run's yet
   int plans_adopted_ = 0;
+  std::vector<StepRow> looked_;           // of the look that is under way
+  Corrections known_, known_at_search_;   // of devices and links: by now, and when the newest search began
   ExitCode exit_code_ = ExitCode::Done;
   std::vector<std::jthread> planners_;
   std::jthread publisher_, finder_;  // last: they end before what they use
 };
+
+/// Beside the plan that is given, else beside the cluster file.
+std::optional<MeasuredBefore> find_before(const CoordinatorStart& start, const Job& job) {
+  const std::filesystem::path plan_file = start.plan_file.empty() ? job.plan_file : start.plan_file;
+  if (!plan_file.empty()) return find_measured_before(plan_file);
+  const std::filesystem::path cluster_file = start.cluster_file.empty() ? job.cluster_file : start.cluster_file;
+  return find_measured_with(cluster_file, start.model_hash, std::string(plan::to_text(job.precision)));
+}
 
 Result<ExitCode> run_coordinator() {
   ::umask(0077);
@@ -493,7 +578,7 @@ Result<ExitCode> run_coordinator() {
   settings.shutdown_timeout_seconds = start.shutdown_timeout_seconds;
   std::optional<MeasuredBefore> before;
   if (start.mode == RunMode::Train) {
-    before = find_measured_before(start.plan_file.empty() ? job->plan_file : start.plan_file);
+    before = find_before(start, *job);
     settings.train_work = make_train_work(*job, start.trace_steps, start.checkpoint_directory, start.resume_from);
     settings.saves = !start.checkpoint_directory.empty();
     settings.save_every = job->checkpoint.every_steps;

@@ -19,11 +19,10 @@ bool covers(const cluster::Profile& profile, const cluster::ResourceGraph& resou
                      });
 }
 
-Result<MeasuredBefore> read_beside(const std::filesystem::path& plan_file) {
-  const std::filesystem::path folder = plan_file.parent_path();
+Result<MeasuredBefore> read_with_profile(const std::filesystem::path& cluster_file) {
   MeasuredBefore before;
-  COX_TRY(before.resources, load_cluster((folder / "cluster.json").string()));
-  COX_TRY(const Json profile, load_json((folder / "profile.json").string()));
+  COX_TRY(before.resources, load_cluster(cluster_file.string()));
+  COX_TRY(const Json profile, load_json((cluster_file.parent_path() / "profile.json").string()));
   COX_TRY(before.profile, cluster::profile_from_json(profile));
   return before;
 }
@@ -34,7 +33,7 @@ std::optional<MeasuredBefore> find_measured_before(const std::filesystem::path& 
   if (plan_file.empty() || !std::filesystem::exists(plan_file.parent_path() / "profile.json")) return std::nullopt;
   const auto plan = load_plan(plan_file.string());
   if (!plan) return std::nullopt;  // choose_plan says why
-  auto before = read_beside(plan_file);
+  auto before = read_with_profile(plan_file.parent_path() / "cluster.json");
   const auto other_precision = [&] {
     const std::string& precision = before->profile.precision;
     return !precision.empty() && precision != plan::to_text(plan->precision);
@@ -46,6 +45,22 @@ std::optional<MeasuredBefore> find_measured_before(const std::filesystem::path& 
   }
   log(LogLevel::Info, "plan",
       "taking what was measured before from " + plan_file.parent_path().string() + "; nothing is measured anew");
+  return std::move(*before);
+}
+
+std::optional<MeasuredBefore> find_measured_with(const std::filesystem::path& cluster_file,
+                                                 const std::string& model_hash, const std::string& precision) {
+  const std::filesystem::path profile = cluster_file.parent_path() / "profile.json";
+  if (cluster_file.empty() || !std::filesystem::exists(cluster_file) || !std::filesystem::exists(profile))
+    return std::nullopt;
+  auto before = read_with_profile(cluster_file);
+  if (!before || before->profile.model_hash != model_hash || before->profile.precision != precision ||
+      !covers(before->profile, before->resources)) {
+    log(LogLevel::Info, "plan", profile.string() + " is not for this job and " + cluster_file.string() +
+                                    ": measuring anew");
+    return std::nullopt;
+  }
+  log(LogLevel::Info, "plan", "taking the times of " + profile.string() + "; nothing is measured anew");
   return std::move(*before);
 }
 

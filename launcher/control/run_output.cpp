@@ -182,8 +182,10 @@ void RunOutput::tell_event(const Json& event) {
   } else if (type == Json("generation_started") && event.object().contains("after_step")) {
     log(LogLevel::Info, "train",
         "generation " + to_text(event["generation"]) + " goes on after step " + to_text(event["after_step"]) +
-            ", on nodes that are back");
+            " under another plan");
     note(files_.write("plan-" + to_text(event["generation"]) + ".json", plan_text_));
+  } else if (type == Json("calibrated")) {
+    tell_line(calibration_line(event));
   } else if (type == Json("checkpoint_failed")) {
     log(LogLevel::Warn, "train",
         "step " + to_text(event["step"]) + " is not saved: " + event["cause"].string() + " (" +

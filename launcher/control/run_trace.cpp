@@ -10,6 +10,7 @@ namespace {
 // 55 MB of JSON. All of them in one step are 0.7 s of text (one core of 2, loaded): less than agents wait for a
 // heartbeat.
 constexpr std::size_t kMaxActions = 100'000;
+constexpr double kNanosecond = 1e-9;
 
 bool is_sound(const RankTrace& trace, std::size_t num_actions) {
   if (trace.start.size() != num_actions || trace.end.size() != num_actions) return false;
@@ -42,31 +43,39 @@ RunTrace::RunTrace(TraceSteps steps, cost_model::TraceBasis basis)
       predicted_seconds_(basis.predicted.estimate.step.value),
       trace_(std::move(basis)) {}
 
-Result<void> RunTrace::add(StepRow& row) {
-  if (row.step < steps_.first || row.step > steps_.last) return {};
-  complete_ = row.step == steps_.last;
-  const std::vector<RankTrace> traces = std::exchange(row.traces, {});
+Result<cost_model::TracedStep> traced_step(const StepRow& row, const std::vector<std::size_t>& num_actions) {
   cost_model::TracedStep step;
   step.step = row.step;
-  JsonArray clocks;
-  for (std::size_t rank = 0; rank < num_actions_.size(); ++rank) {
-    if (rank >= traces.size() || !is_sound(traces[rank], num_actions_[rank]))
+  for (std::size_t rank = 0; rank < num_actions.size(); ++rank) {
+    if (rank >= row.traces.size() || !is_sound(row.traces[rank], num_actions[rank]))
       return Error{ErrorCode::InvalidArgument,
                    "a rank's times are not those of its actions",
                    "rank " + std::to_string(rank) + ", step " + std::to_string(row.step),
-                   std::to_string(num_actions_[rank]) + " actions, each with start and end",
-                   std::to_string(rank < traces.size() ? traces[rank].start.size() : 0),
+                   std::to_string(num_actions[rank]) + " actions, each with start and end",
+                   std::to_string(rank < row.traces.size() ? row.traces[rank].start.size() : 0),
                    ""};
-    const RankTrace& trace = traces[rank];
-    constexpr double kNanosecond = 1e-9;
+    const RankTrace& trace = row.traces[rank];
     step.ranks.push_back({static_cast<double>(trace.begin_nanoseconds - trace.clock_offset_nanoseconds) * kNanosecond,
                           trace.step_seconds, trace.start, trace.end});
+  }
+  return step;
+}
+
+Result<void> RunTrace::add(StepRow& row) {
+  if (row.step < steps_.first || row.step > steps_.last) return {};
+  complete_ = row.step == steps_.last;
+  auto step = traced_step(row, num_actions_);
+  const std::vector<RankTrace> traces = std::exchange(row.traces, {});
+  if (!step) return step.error();
+  JsonArray clocks;
+  for (std::size_t rank = 0; rank < num_actions_.size(); ++rank) {
+    const RankTrace& trace = traces[rank];
     clocks.push_back(JsonObject{{"error_seconds", static_cast<double>(trace.clock_error_nanoseconds) * kNanosecond},
                                 {"node", nodes_[rank]},
                                 {"offset_seconds", static_cast<double>(trace.clock_offset_nanoseconds) * kNanosecond},
                                 {"rank", static_cast<std::int64_t>(rank)}});
   }
-  trace_.add(step);
+  trace_.add(*step);
   in_.push_back(row.step);
   clocks_ = std::move(clocks);
   return {};

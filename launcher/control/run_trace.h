@@ -14,6 +14,10 @@ namespace coxswain::launcher {
 /// A trace of more actions than viewers open is refused. Errors: InvalidArgument.
 [[nodiscard]] Result<void> check_trace_size(const plan::Plan& plan, const TraceSteps& steps);
 
+/// A row's times on the clock of rank 0's node. `num_actions`: by rank. Errors: InvalidArgument (a rank sent other
+/// actions than it has).
+[[nodiscard]] Result<cost_model::TracedStep> traced_step(const StepRow& row, const std::vector<std::size_t>& num_actions);
+
 class RunTrace {
  public:
   RunTrace(TraceSteps steps, cost_model::TraceBasis basis);

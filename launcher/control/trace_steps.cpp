@@ -44,6 +44,14 @@ Result<TraceSteps> parse_trace_steps(const std::string& text, std::int64_t num_s
                fix};
 }
 
+std::vector<TraceSteps> looked_steps(std::int64_t first, std::int64_t num_steps) {
+  constexpr std::int64_t kBefore = 3, kSteps = 4, kLeastAfter = 10;
+  std::vector<TraceSteps> looks;
+  for (std::int64_t before = kBefore; first + before + kSteps - 1 + kLeastAfter <= num_steps; before *= 10)
+    looks.push_back({first + before, first + before + kSteps - 1});
+  return looks;
+}
+
 std::string trace_file(const TraceSteps& steps) { return "trace/steps_" + to_text(steps.first, steps.last) + ".json"; }
 
 }  // namespace coxswain::launcher

@@ -1,6 +1,7 @@
 // The trace of a run: two ranks on paper, and runs that went exactly as predicted.
 #include "cost_model/measured_trace.h"
 
+#include <algorithm>
 #include <map>
 #include <set>
 
@@ -159,6 +160,30 @@ TEST_CASE("two ranks on paper: when partners came, predicted beside measured", "
   check_span(find(json, 0, "SEND_F0", "predicted"), 7, 1);
   check_span(find(json, 1, "step 7"), 1, 79);
   CHECK(find(json, 1, "step 7")["args"]["predicted_ms"].number() == Approx(60));
+}
+
+TEST_CASE("what each action took without waiting, as it was and as it was predicted", "[measured_trace]") {
+  const Fixture fixture;
+  const Simulation simulation = prediction(fixture.plan);
+  const TracedStep step{
+      1,
+      {measured(fixture.plan.roles[0], 5, 0.1, {{"F0[0,2)", {0, 9}}, {"SEND_F0", {10, 14}}}),
+       measured(fixture.plan.roles[1], 5, 0.1, {{"RECV_F0", {2, 15}}})}};
+  const auto took = moving_seconds(fixture.basis(simulation), step);
+  const auto predicted = moving_seconds(fixture.plan, simulation);
+  const auto at = [&](std::size_t role, const std::string& text) {
+    const auto& actions = fixture.plan.roles[role].actions;
+    const auto found =
+        std::find_if(actions.begin(), actions.end(), [&](const plan::Action& one) { return to_text(one) == text; });
+    REQUIRE(found != actions.end());
+    return static_cast<std::size_t>(found - actions.begin());
+  };
+  REQUIRE(took.size() == 2);
+  CHECK(took[0][at(0, "F0[0,2)")] == Approx(0.009));
+  CHECK(took[1][at(1, "RECV_F0")] == Approx(0.005));  // from 10, when its sender came
+  CHECK(predicted[0][at(0, "F0[0,2)")] == Approx(0.005));
+  CHECK(predicted[0][at(0, "SEND_F0")] == Approx(0.001));
+  CHECK(predicted[1][at(1, "F0[2,4)")] == 0);
 }
 
 TEST_CASE("a message that was gone before its receiver came did not wait for it", "[measured_trace]") {

@@ -165,7 +165,20 @@ class Bench {
     plan.longest_action_seconds = longest_action;
     plan.ranks = std::move(ranks);
     plan.without = std::move(without);
+    plan.looked_at = looked_at;
     take(core_.plan_chosen(plan, clock.now()));
+  }
+  /// `ranks`: of a plan that does more; empty: there is none.
+  void calibrate(int of_generation, const JsonArray& findings, std::vector<RankBinding> ranks) {
+    std::optional<ChosenPlan> plan;
+    if (!ranks.empty()) {
+      plan.emplace();
+      plan->plan_json = "{\"better\":true}";
+      plan->steps = 100;
+      plan->looked_at = looked_at;
+      plan->ranks = std::move(ranks);
+    }
+    take(core_.calibrated(of_generation, findings, plan, clock.now()));
   }
   void no_plan(Error error) { take(core_.plan_failed(std::move(error), clock.now())); }
   /// Of measured ranks, those on `node`.
@@ -196,6 +209,7 @@ class Bench {
   int generation = 0;
   double longest_action = 0.1;
   bool spread = false;  // nodes share no disk
+  bool looked_at = false;
   bool asked_for_plan = false, looked_for_checkpoint = false;
   std::vector<std::pair<int, control::AgentCommand>> commands;
   std::vector<Json> events;

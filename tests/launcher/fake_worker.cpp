@@ -1,8 +1,9 @@
 // A worker without libtorch for process tests: speaks the agent's protocol, makes up its numbers, and fails on demand.
 // COX_FAKE, from the job's `environment`, says how: "RANK:STEP:ACTION" with ACTION = kill | segv | abort | exit3 |
 // error | bad_input | exit0, or "hold" to stop stepping after step 3 until told to end, or
-// "pause:PIPE" to stand there until someone writes to that named pipe, "pause6000:PIPE" after step 6000. Writes its pid
-// to COX_FAKE_DIR/pid.RANK.
+// "pause:PIPE" to stand there until someone writes to that named pipe, "pause6000:PIPE" after step 6000, or "slow" for a
+// rank 1 whose actions take a hundred times as long as those of rank 0, as it tells. Writes its pid to
+// COX_FAKE_DIR/pid.RANK.
 #include <fcntl.h>
 #include <unistd.h>
 #include <csignal>
@@ -14,6 +15,7 @@
 
 #include "common/clock.h"
 #include "common/env.h"
+#include "common/json.h"
 #include "proto/channel.h"
 #include "proto/control.pb.h"
 #include "proto/error_json.h"
@@ -126,9 +128,26 @@ class FakeWorker {
       to.set_step_seconds(0.001 * (rank_ + 1));
       to.set_bubble_fraction(0.25);
       to.set_peak_memory_bytes(1000000 * (rank_ + 1));
+      if (text == "slow" && is_looked_at(assignment.work(), step)) add_trace(assignment.work(), *to.mutable_trace());
       send(report);
     }
     return end(assignment.work().train().steps());
+  }
+
+  static bool is_looked_at(const control::Work& work, std::int64_t step) {
+    for (const control::TraceSettings& look : work.looks())
+      if (step >= look.first_step() && step <= look.last_step()) return true;
+    return false;
+  }
+
+  /// All actions of the plan's only role, at once.
+  void add_trace(const control::Work& work, control::StepTrace& trace) const {
+    const auto plan = parse_json(work.plan_json());
+    if (!plan) return;
+    for (std::size_t i = 0; i < (*plan)["roles"].array().front()["actions"].array().size(); ++i) {
+      trace.add_start_seconds(0);
+      trace.add_end_seconds(rank_ == 1 ? 0.1 : 0.001);
+    }
   }
 
   static std::int64_t pause_after(const std::string& text) {

@@ -283,6 +283,46 @@ TEST_CASE("a plan with its cluster and profile beside it runs without measuring 
   }
 }
 
+TEST_CASE("a rank that is slower than predicted is told of", "[process]") {
+  Scene scene("slow", 30);
+  REQUIRE(scene.wait(scene.start()) == 0);
+  CHECK(read_lines(scene.run() / "metrics.jsonl").size() == 30);
+  const auto found = scene.events("calibrated");
+  const auto slow = std::find_if(found.begin(), found.end(), [](const Json& event) {
+    return event["what"] == Json("device") && event["ranks"] == Json(JsonArray{Json(1)});
+  });
+  REQUIRE(slow != found.end());
+  CHECK((*slow)["generation"] == Json(1));
+  CHECK((*slow)["local_device"] == Json(1));
+  CHECK((*slow)["rate_ratio"].number() < 0.1);
+  CHECK((*slow)["measured_seconds"].number() == Approx(0.2));  // a forward and a backward
+  CHECK(scene.out().find("calibrated: device 1 of node 0") != std::string::npos);
+  CHECK(scene.events("replanned").empty());  // the job allows no restarts
+}
+
+TEST_CASE("a cluster file with a profile of the job beside it: nothing is measured", "[process]") {
+  Scene scene("", 20);
+  REQUIRE(scene.wait(scene.start({}, "first")) == 0);
+  const auto before = scene.folder / "before";
+  std::filesystem::rename(scene.run(), before);
+  const Json plan = *parse_json(*read_file(before / "plan-1.json"));
+  const Json cluster = *parse_json(*read_file(before / "cluster.json"));
+  const std::string device_class = cluster["device_classes"].array()[0]["name"].string();
+  cluster::Profile profile;
+  profile.precision = "float32";
+  profile.blocks.push_back({"some block", device_class, 1, Seconds(1e-3), Seconds(2e-3), Bytes(10), Bytes(20)});
+  profile.devices.push_back({device_class, Seconds(1e-9), Seconds(1e-9), Seconds(0), Seconds(0), Bytes(0)});
+  const auto start = [&](const std::string& model_hash) {
+    profile.model_hash = model_hash;
+    REQUIRE(write_file(before / "profile.json", to_text(cluster::to_json(profile))));
+    std::ofstream(scene.folder / "job.yaml", std::ios::app) << "cluster: " << (before / "cluster.json").string() << "\n";
+    REQUIRE(scene.wait(scene.start({}, "second")) == 0);
+    return scene.err("second").find("nothing is measured anew") != std::string::npos;
+  };
+  SECTION("of this model") { CHECK(start(plan["plan"]["model_hash"].string())); }
+  SECTION("of another one") { CHECK_FALSE(start("another")); }
+}
+
 TEST_CASE("a rank that ends names rank, node and cause, and ends the run with exit 1", "[process]") {
   const auto [action, cause] = GENERATE(table<std::string, std::string>(
       {{"kill", "signal 9"}, {"segv", "signal 11"}, {"abort", "signal 6"}, {"exit3", "exit 3"}, {"exit0", "exit 0"}}));

@@ -29,3 +29,13 @@ TEST_CASE("anything else is refused with the range that would do", "[trace_steps
   CHECK(parse_trace_steps("18-22", 20).error().hint == "--trace-steps 18-20, or more train.steps in the job");
   CHECK(parse_trace_steps("0-3", 2).error().hint == "two steps of the job, the earlier one first: --trace-steps 1-2");
 }
+
+TEST_CASE("a generation is looked at early, and again ten times as late, while enough steps follow", "[trace_steps]") {
+  using Looks = std::vector<TraceSteps>;
+  CHECK(looked_steps(1, 16).empty());
+  CHECK(looked_steps(1, 17) == Looks{{4, 7}});
+  CHECK(looked_steps(1, 43) == Looks{{4, 7}});
+  CHECK(looked_steps(1, 44) == Looks{{4, 7}, {31, 34}});
+  CHECK(looked_steps(101, 1000) == Looks{{104, 107}, {131, 134}, {401, 404}});
+  CHECK(looked_steps(1, 1'000'000).size() == 6);
+}

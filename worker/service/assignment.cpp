@@ -63,10 +63,10 @@ Result<Assignment> decode_assignment(std::string_view bytes) {
   assignment.settings = decode_settings(work.train(), from.threads());
   assignment.settings.precision = plan::parse_precision(work.measure().precision()).value_or(plan::Precision::Float32);
   assignment.validation_every = work.train().validation_every();
-  if (work.trace().first_step() > 0) {
-    assignment.first_traced_step = work.trace().first_step();
-    assignment.last_traced_step = work.trace().last_step();
-  }
+  if (work.trace().first_step() > 0)
+    assignment.traced_steps.emplace_back(work.trace().first_step(), work.trace().last_step());
+  for (const control::TraceSettings& look : work.looks())
+    assignment.traced_steps.emplace_back(look.first_step(), look.last_step());
   assignment.checkpoint_directory = work.checkpoint().directory();
   assignment.checkpoint_every = work.checkpoint().every_steps();
   assignment.checkpoint_from = work.checkpoint().from();

@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "common/result.h"
@@ -30,7 +31,8 @@ struct Assignment {
   std::string plan_json;
   TrainSettings settings;
   std::int64_t validation_every = 0;
-  std::int64_t first_traced_step = 0, last_traced_step = -1;
+  /// Steps with the times of their actions: [first, last] of each, which may overlap.
+  std::vector<std::pair<std::int64_t, std::int64_t>> traced_steps;
   std::string checkpoint_directory;        // empty: nothing is saved
   std::int64_t checkpoint_every = 0;       // steps; 0: when the agent asks
   std::string checkpoint_from;             // a folder to go on from; empty: none

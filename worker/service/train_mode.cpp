@@ -147,7 +147,8 @@ class Trainer {
   }
 
   [[nodiscard]] bool traced(std::int64_t step) const {
-    return step >= assignment_.first_traced_step && step <= assignment_.last_traced_step;
+    return std::any_of(assignment_.traced_steps.begin(), assignment_.traced_steps.end(),
+                       [step](const auto& steps) { return step >= steps.first && step <= steps.second; });
   }
 
   /// The executor's times, which it keeps in one place for every step, moved to the step's begin.
@@ -164,9 +165,12 @@ class Trainer {
   }
 
   Result<void> run_step(std::int64_t step) {
-    if (step == assignment_.first_traced_step) {
+    if (traced(step)) {
       // Clocks drift: the offset is measured when it is needed.
-      COX_TRY(clock_offset_, measure_clock_offset(world_->all(), assignment_.nodes, steady_clock(), step_deadline()));
+      if (last_traced_ != step - 1) {
+        COX_TRY(clock_offset_, measure_clock_offset(world_->all(), assignment_.nodes, steady_clock(), step_deadline()));
+      }
+      last_traced_ = step;
     }
     const TimePoint begin = steady_clock().now();
     engine_->ask(link_.take_save(), link_.stop_asked());
@@ -224,6 +228,7 @@ class Trainer {
   std::optional<ActionWatch> watch_;
   std::optional<executor::Executor> executor_, evaluation_executor_;
   ClockOffset clock_offset_;
+  std::int64_t last_traced_ = -1;
   std::optional<CheckpointSaver> saver_;
   bool stops_ = false;  // after this step
 };
