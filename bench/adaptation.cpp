@@ -41,8 +41,10 @@ std::vector<Json> read_lines(const std::filesystem::path& file) {
 
 void scale(Json& object, const std::string& key, double factor) {
   Json& value = object.object()[key];
-  if (value.is_number()) value = value.number() * factor;
-  else value.object()["value"] = value.object()["value"].number() * factor;
+  if (value.is_number())
+    value = value.number() * factor;
+  else
+    value.object()["value"] = value.object()["value"].number() * factor;
 }
 
 /// Links between nodes have ten times the bandwidth.
@@ -58,8 +60,8 @@ void falsify_links(Json& cluster) {
 void falsify_device(Json& cluster, Json& profile, const std::string& device_class) {
   for (Json& device : cluster.object()["device_classes"].array()) {
     if (device["name"].string() != device_class) continue;
-    for (const char* key : {"memory_bandwidth_bytes_per_second", "peak_float32_flop_per_second",
-                            "peak_bfloat16_flop_per_second"})
+    for (const char* key :
+         {"memory_bandwidth_bytes_per_second", "peak_float32_flop_per_second", "peak_bfloat16_flop_per_second"})
       scale(device, key, kWrong);
   }
   for (Json& block : profile.object()["blocks"].array()) {

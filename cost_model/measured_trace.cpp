@@ -271,7 +271,8 @@ class MeasuredTrace::Writer {
 std::vector<std::vector<double>> moving_seconds(const TraceBasis& basis, const TracedStep& step) {
   std::vector<std::vector<double>> seconds = moving_starts(basis.plan, view_ranks(basis.plan, basis.groups), step);
   for (std::size_t rank = 0; rank < seconds.size(); ++rank) {
-    for (std::size_t i = 0; i < seconds[rank].size(); ++i) seconds[rank][i] = step.ranks[rank].end[i] - seconds[rank][i];
+    for (std::size_t i = 0; i < seconds[rank].size(); ++i)
+      seconds[rank][i] = step.ranks[rank].end[i] - seconds[rank][i];
   }
   return seconds;
 }

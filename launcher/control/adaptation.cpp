@@ -12,7 +12,8 @@
 namespace coxswain::launcher {
 namespace {
 
-// A profile knows a step within a tenth, and devices of a busy machine differ by less than half (bench/unequal_devices).
+// A profile knows a step within a tenth, and devices of a busy machine differ by less than half
+// (bench/unequal_devices).
 constexpr double kOffRatio = 2, kStandsOutRatio = 1.5;
 constexpr double kLeastMessageSeconds = 1e-3;
 // Measured bandwidth is no more than so many times the predicted one: a message that was in a buffer took no time.
@@ -51,7 +52,8 @@ class Look {
         latencies_(cost_model::moving_seconds(run.basis.plan, run.latencies)) {
     for (const cost_model::TracedStep& step : run.steps)
       measured_.push_back(cost_model::moving_seconds(run.basis, step));
-    for (std::size_t rank = 0; rank < predicted_.size(); ++rank) places_.push_back(plan::place_of(run.basis.plan, rank_number(rank)));
+    for (std::size_t rank = 0; rank < predicted_.size(); ++rank)
+      places_.push_back(plan::place_of(run.basis.plan, rank_number(rank)));
     for (std::size_t rank = 0; rank < predicted_.size(); ++rank) actions_.push_back(&actions_of(places_[rank]));
   }
 

@@ -2,11 +2,11 @@
 // Measured against predicted: which devices and links of a run are other than they are said to be. Called by
 // recalibration with a few steps that all ranks told the times of. Threads: pure. Source: docs/replanning.md.
 //
-// What is compared with what. A device: the forwards and backwards of its rank, each the median over the steps, with what
-// the simulator took for them, that is with its class's profile, or where there is none with the roofline. It is off
-// where it takes twice as long or half as long as that; or one and a half times, if it then also stands out by as much
-// from the middle one of the devices: a machine that is busy slows all alike, and that says nothing of one of them.
-// Ranks that share a mesh, or that gather parameters while they compute, wait for each other inside their
+// What is compared with what. A device: the forwards and backwards of its rank, each the median over the steps, with
+// what the simulator took for them, that is with its class's profile, or where there is none with the roofline. It is
+// off where it takes twice as long or half as long as that; or one and a half times, if it then also stands out by as
+// much from the middle one of the devices: a machine that is busy slows all alike, and that says nothing of one of
+// them. Ranks that share a mesh, or that gather parameters while they compute, wait for each other inside their
 // computations: nothing is said of their devices.
 // A link: what its receives and collectives took from when the last partner had come to the end (on one clock), each
 // the least over the steps, since waiting only adds, with the same of the simulator; from both what latency takes is

@@ -36,13 +36,14 @@ struct PlanChoice {
 
 /// Nodes that are gone, what was learnt of the others, and the plan that ran on all of them.
 struct LostNodes {
-  std::string running_plan;             // its JSON
-  std::vector<int> then, now;           // numbers of this run's nodes: lost when that plan was chosen, and lost by now
-  Seconds horizon{0};                   // for how long the next plan is to run
+  std::string running_plan;    // its JSON
+  std::vector<int> then, now;  // numbers of this run's nodes: lost when that plan was chosen, and lost by now
+  Seconds horizon{0};          // for how long the next plan is to run
   Corrections known_then{}, known_now{};  // of devices and links
 };
-/// The best plan for the nodes that are left, as what is known now has them, the move to it priced (docs/replanning.md).
-/// The ranks of `measurements` are those of all nodes. Errors: of the planner (no plan for what is left).
+/// The best plan for the nodes that are left, as what is known now has them, the move to it priced
+/// (docs/replanning.md). The ranks of `measurements` are those of all nodes. Errors: of the planner (no plan for what
+/// is left).
 [[nodiscard]] Result<PlanChoice> plan_again(const CoordinatorStart& start, const Job& job,
                                             const Measurements& measurements,
                                             const std::optional<MeasuredBefore>& before, const LostNodes& lost);

@@ -296,9 +296,9 @@ class Coordinator {
   std::vector<int> lost_nodes_, planned_without_;  // in the order of loss
   std::string plan_hash_;
   int plans_taken_ = 0;
-  bool looked_at_ = false;          // the plan
-  std::vector<TraceSteps> looks_;   // of this generation
-  int moves_ = 0;                   // to plans that do more on the same nodes
+  bool looked_at_ = false;         // the plan
+  std::vector<TraceSteps> looks_;  // of this generation
+  int moves_ = 0;                  // to plans that do more on the same nodes
   Growth growth_ = Growth::None;
   std::optional<ChosenPlan> next_plan_;  // of the generation that follows this one
   double action_timeout_ = 0;            // seconds

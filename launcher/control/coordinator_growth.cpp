@@ -1,5 +1,5 @@
-// A run that goes on moves to another plan, at a step boundary: to one that uses nodes that are back, or to one that does
-// more on what its devices and links proved to be.
+// A run that goes on moves to another plan, at a step boundary: to one that uses nodes that are back, or to one that
+// does more on what its devices and links proved to be.
 #include <algorithm>
 
 #include "launcher/control/coordinator_state.h"

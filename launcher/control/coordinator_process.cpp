@@ -56,7 +56,8 @@ struct LookReady {
 struct SignalCame {
   int number = 0;
 };
-using CoordinatorEvent = std::variant<FromLine, LineEnded, PlanReady, LookReady, SignalCame, Publication, RecoveryPoint>;
+using CoordinatorEvent =
+    std::variant<FromLine, LineEnded, PlanReady, LookReady, SignalCame, Publication, RecoveryPoint>;
 
 /// An input that is none of an agent's.
 Input told(InputKind kind, TimePoint at, std::string body = "") {
@@ -547,8 +548,8 @@ class CoordinatorProcess {
   int stop_requests_ = 0, step_reports_ = 0;
   std::optional<PlanRecord> running_, next_;  // the run's plan; one that was chosen and is not the run's yet
   int plans_adopted_ = 0;
-  std::vector<StepRow> looked_;           // of the look that is under way
-  Corrections known_, known_at_search_;   // of devices and links: by now, and when the newest search began
+  std::vector<StepRow> looked_;          // of the look that is under way
+  Corrections known_, known_at_search_;  // of devices and links: by now, and when the newest search began
   ExitCode exit_code_ = ExitCode::Done;
   std::vector<std::jthread> planners_;
   std::jthread publisher_, finder_;  // last: they end before what they use

@@ -192,11 +192,11 @@ void Corrections::multiply_bandwidth(int node_a, int node_b, double ratio) {
 Json to_json(const Corrections& corrections) {
   JsonArray devices, links;
   for (const DeviceCorrection& device : corrections.devices)
-    devices.push_back(JsonObject{
-        {"node", device.node}, {"local_device", device.local_device}, {"rate_ratio", device.rate_ratio}});
+    devices.push_back(
+        JsonObject{{"node", device.node}, {"local_device", device.local_device}, {"rate_ratio", device.rate_ratio}});
   for (const LinkCorrection& link : corrections.links)
-    links.push_back(JsonObject{
-        {"node_a", link.node_a}, {"node_b", link.node_b}, {"bandwidth_ratio", link.bandwidth_ratio}});
+    links.push_back(
+        JsonObject{{"node_a", link.node_a}, {"node_b", link.node_b}, {"bandwidth_ratio", link.bandwidth_ratio}});
   return JsonObject{{"devices", std::move(devices)}, {"links", std::move(links)}};
 }
 

@@ -1,7 +1,8 @@
 #pragma once
 // What a run learnt of its devices and links against what its cluster file (or the measurement at its start) says of
 // them. Kept by the run's own numbers of nodes and devices, so that they hold for every later search, whoever is lost
-// by then. Made by adaptation, used by choose_plan, kept in the journal. Threads: pure values. Source: docs/replanning.md.
+// by then. Made by adaptation, used by choose_plan, kept in the journal. Threads: pure values. Source:
+// docs/replanning.md.
 #include <vector>
 
 #include "cluster/change.h"
@@ -43,10 +44,9 @@ struct Corrections {
 
 /// Puts `corrections` into `cluster`. The fastest measured device of a class gives the rates (and times of the profile)
 /// of the whole class; those that are slower than it by a quarter or more are returned, as a fraction of them, by their
-/// numbers in the class: another class, for apply_change. Who was not measured counts as the fastest. A link's bandwidth
-/// becomes that of its tier where all pairs of nodes are corrected alike, else an override; inside nodes it is the
-/// median of the node class. `all_devices`: of the run.
-/// Cost: O(devices^2) where devices are corrected.
+/// numbers in the class: another class, for apply_change. Who was not measured counts as the fastest. A link's
+/// bandwidth becomes that of its tier where all pairs of nodes are corrected alike, else an override; inside nodes it
+/// is the median of the node class. `all_devices`: of the run. Cost: O(devices^2) where devices are corrected.
 std::vector<cluster::ClusterChange::Slower> correct(MeasuredCluster& cluster,
                                                     const std::vector<RankBinding>& all_devices,
                                                     const Corrections& corrections);

@@ -56,8 +56,8 @@ std::optional<MeasuredBefore> find_measured_with(const std::filesystem::path& cl
   auto before = read_with_profile(cluster_file);
   if (!before || before->profile.model_hash != model_hash || before->profile.precision != precision ||
       !covers(before->profile, before->resources)) {
-    log(LogLevel::Info, "plan", profile.string() + " is not for this job and " + cluster_file.string() +
-                                    ": measuring anew");
+    log(LogLevel::Info, "plan",
+        profile.string() + " is not for this job and " + cluster_file.string() + ": measuring anew");
     return std::nullopt;
   }
   log(LogLevel::Info, "plan", "taking the times of " + profile.string() + "; nothing is measured anew");

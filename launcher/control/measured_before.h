@@ -1,7 +1,8 @@
 #pragma once
-// What was measured before: cluster.json and profile.json beside a plan file (of the run or probe that it came from), as
-// `explain` and `simulate` take them, or a cluster file with profile.json beside it. With them a run starts without
-// measuring anew, and the prediction of a given plan is the one that it was chosen by. Called by the coordinator process. Threads: pure apart from reading files.
+// What was measured before: cluster.json and profile.json beside a plan file (of the run or probe that it came from),
+// as `explain` and `simulate` take them, or a cluster file with profile.json beside it. With them a run starts without
+// measuring anew, and the prediction of a given plan is the one that it was chosen by. Called by the coordinator
+// process. Threads: pure apart from reading files.
 #include <filesystem>
 #include <optional>
 

@@ -1,6 +1,6 @@
 #pragma once
-// From a few steps of a run to what its devices and links really are, and to a plan for that where one does more. Called
-// by the coordinator in a thread of its own. Threads: pure apart from reading files. Source: docs/replanning.md.
+// From a few steps of a run to what its devices and links really are, and to a plan for that where one does more.
+// Called by the coordinator in a thread of its own. Threads: pure apart from reading files. Source: docs/replanning.md.
 #include <optional>
 #include <vector>
 

@@ -16,7 +16,8 @@ namespace coxswain::launcher {
 
 /// A row's times on the clock of rank 0's node. `num_actions`: by rank. Errors: InvalidArgument (a rank sent other
 /// actions than it has).
-[[nodiscard]] Result<cost_model::TracedStep> traced_step(const StepRow& row, const std::vector<std::size_t>& num_actions);
+[[nodiscard]] Result<cost_model::TracedStep> traced_step(const StepRow& row,
+                                                         const std::vector<std::size_t>& num_actions);
 
 class RunTrace {
  public:

@@ -1,5 +1,6 @@
 #pragma once
-// Which steps of a run are traced: `--trace-steps A-B`, and those that are compared with their prediction. Threads: pure values. Source: INTERFACE sections 1 and 3.
+// Which steps of a run are traced: `--trace-steps A-B`, and those that are compared with their prediction. Threads:
+// pure values. Source: INTERFACE sections 1 and 3.
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -19,8 +20,8 @@ struct TraceSteps {
 /// "A-B" with 1 <= A <= B <= num_steps. Errors: InvalidArgument.
 [[nodiscard]] Result<TraceSteps> parse_trace_steps(const std::string& text, std::int64_t num_steps);
 
-/// Which steps of a generation that takes step `first` first are compared with what its plan predicts: 4 after the third,
-/// and 4 after the 30th, the 300th, ..., while at least ten steps of `num_steps` follow.
+/// Which steps of a generation that takes step `first` first are compared with what its plan predicts: 4 after the
+/// third, and 4 after the 30th, the 300th, ..., while at least ten steps of `num_steps` follow.
 [[nodiscard]] std::vector<TraceSteps> looked_steps(std::int64_t first, std::int64_t num_steps);
 
 /// "trace/steps_3-4.json", beneath the run directory.

@@ -165,10 +165,9 @@ TEST_CASE("two ranks on paper: when partners came, predicted beside measured", "
 TEST_CASE("what each action took without waiting, as it was and as it was predicted", "[measured_trace]") {
   const Fixture fixture;
   const Simulation simulation = prediction(fixture.plan);
-  const TracedStep step{
-      1,
-      {measured(fixture.plan.roles[0], 5, 0.1, {{"F0[0,2)", {0, 9}}, {"SEND_F0", {10, 14}}}),
-       measured(fixture.plan.roles[1], 5, 0.1, {{"RECV_F0", {2, 15}}})}};
+  const TracedStep step{1,
+                        {measured(fixture.plan.roles[0], 5, 0.1, {{"F0[0,2)", {0, 9}}, {"SEND_F0", {10, 14}}}),
+                         measured(fixture.plan.roles[1], 5, 0.1, {{"RECV_F0", {2, 15}}})}};
   const auto took = moving_seconds(fixture.basis(simulation), step);
   const auto predicted = moving_seconds(fixture.plan, simulation);
   const auto at = [&](std::size_t role, const std::string& text) {

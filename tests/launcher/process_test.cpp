@@ -315,7 +315,8 @@ TEST_CASE("a cluster file with a profile of the job beside it: nothing is measur
   const auto start = [&](const std::string& model_hash) {
     profile.model_hash = model_hash;
     REQUIRE(write_file(before / "profile.json", to_text(cluster::to_json(profile))));
-    std::ofstream(scene.folder / "job.yaml", std::ios::app) << "cluster: " << (before / "cluster.json").string() << "\n";
+    std::ofstream(scene.folder / "job.yaml", std::ios::app)
+        << "cluster: " << (before / "cluster.json").string() << "\n";
     REQUIRE(scene.wait(scene.start({}, "second")) == 0);
     return scene.err("second").find("nothing is measured anew") != std::string::npos;
   };
