@@ -1,7 +1,7 @@
 #pragma once
 // Streams over a Unix socket, between a rank and its agent: frames with their length before them, straight into the
 // socket by whoever sends, so that a report costs its sender one system call and its receiver one wake-up. Private to
-// this folder: reached through channel.h. Source: ADR 0020.
+// this folder: reached through channel.h. Source: ADR 0023.
 #include <filesystem>
 #include <functional>
 #include <memory>
