@@ -264,21 +264,21 @@ class CoordinatorProcess {
   }
 
   /// Nothing where nothing is off.
-  std::optional<Input> look_input(int generation, Result<Recalibration>& made, TimePoint now) {
+  std::vector<Input> look_input(int generation, Result<Recalibration>& made, TimePoint now) {
     if (look_ && look_->generation == generation) look_.reset();
     if (!made) {
       log(LogLevel::Warn, "train", "steps are not compared with what was predicted: " + to_text(made.error()));
-      return std::nullopt;
+      return {};
     }
-    if (made->differences.findings.empty() && !made->choice) return std::nullopt;
+    if (made->differences.findings.empty() && !made->choice) return {};
     CalibrationRecord record{generation, {}, std::move(made->differences.corrections), std::nullopt};
     for (const Finding& finding : made->differences.findings) record.findings.push_back(to_json(finding));
     if (made->choice && core_.may_move()) {
       if (auto written = output_.write_changed(*made->choice, generation + 1); !written)
-        return told(InputKind::RunFailed, now, proto::error_to_text(written.error()));
+        return {told(InputKind::RunFailed, now, proto::error_to_text(written.error()))};
       record.plan = record_of(*made->choice, *job_, record.known);
     }
-    return told(InputKind::Calibrated, now, to_text(to_json(record)));
+    return {told(InputKind::Calibrated, now, to_text(to_json(record)))};
   }
 
   void fail(const Error& error) {
