@@ -453,7 +453,7 @@ launcher::PlanRecord SimulatedCoordinator::plan_on(const std::vector<char>& used
 /// Now and then steps show that the cluster is another one, and mostly there is a plan for that. It may come when the
 /// run has long been disturbed.
 void SimulatedCoordinator::calibrate_by_chance() {
-  if (!world_.random.chance(0.002)) return;
+  if (!world_.random.chance(0.02)) return;
   launcher::CalibrationRecord record;
   record.generation = core_.generation();
   record.findings.push_back(JsonObject{{"what", "link"}});
