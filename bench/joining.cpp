@@ -26,7 +26,7 @@ using namespace coxswain::bench;
 namespace {
 
 constexpr const char* kDevices = "cpu@0.4,cpu@0.4";
-constexpr int kStepsBefore = 40, kStepsAfter = 60, kComparedSteps = 20;
+constexpr int kNodes = 2, kStepsBefore = 40, kStepsAfter = 60, kComparedSteps = 20;
 constexpr double kStartSeconds = 240, kUsedSeconds = 90, kLookSeconds = 0.01;
 constexpr double kMostSeconds = 10, kMostError = 0.15, kMostLossChange = 1e-5;
 
@@ -36,6 +36,10 @@ class TwoNodes {
   TwoNodes(const NodeNamespaces& apart, const std::filesystem::path& example)
       : apart_(apart), folder_(make_scratch_folder("joining")) {
     std::filesystem::create_directories(folder_ / "disk");
+    for (int node = 0; node < kNodes; ++node) {
+      std::filesystem::create_directories(own_disk(node));
+      apart_.mount_disk(own_disk(node));
+    }
     std::ofstream(folder_ / "job.yaml") << "name: joining\nmodel: {pt2: " << (example / "gpt.pt2").string()
                                         << "}\ndata: {text: " << (example / "kjv.txt").string()
                                         << ", sequence_length: 64, seed: 7}\nbatch: {global: 8}\ntrain: {steps: "
@@ -51,6 +55,7 @@ class TwoNodes {
       kill(launch, SIGKILL);  // everything beneath it ends with it
       static_cast<void>(wait_process(launch, 10));
     }
+    for (int node = 0; node < kNodes; ++node) apart_.unmount_disk(own_disk(node));
   }
   TwoNodes(const TwoNodes&) = delete;
   TwoNodes& operator=(const TwoNodes&) = delete;
@@ -59,7 +64,7 @@ class TwoNodes {
     const std::string number = std::to_string(node);
     const auto temporary = folder_ / ("tmp" + number);
     std::filesystem::create_directories(temporary);
-    std::vector<std::string> line = apart_.on(node, folder_ / "disk");
+    std::vector<std::string> line = apart_.on(node, own_disk(node), folder_ / "disk");
     line.insert(line.end(), {"env", "TMPDIR=" + temporary.string(), (program_folder() / "launch").string(), "train",
                              (folder_ / "job.yaml").string(), "--devices", kDevices, "--run-dir",
                              (node == 0 ? run() : folder_ / ("node" + number)).string(), "--local-addr",
@@ -98,6 +103,8 @@ class TwoNodes {
     for (const auto& [node, launch] : launches_) kill(launch, SIGKILL);
     std::exit(1);
   }
+
+  [[nodiscard]] std::filesystem::path own_disk(int node) const { return folder_ / ("disk" + std::to_string(node)); }
 
   const NodeNamespaces& apart_;
   std::filesystem::path folder_;
@@ -164,7 +171,7 @@ std::map<std::int64_t, double> losses_alone(const NodeNamespaces& apart, const s
 int main(int argc, char** argv) {
   const Options options = parse_options(argc, argv, "a node that comes while a run trains", {"--rounds"});
   const int rounds = options.other.contains("--rounds") ? std::stoi(options.other.at("--rounds")) : 10;
-  const NodeNamespaces apart(2);
+  const NodeNamespaces apart(kNodes);
   const auto example = make_example({.layers = 8, .width = 256, .heads = 8, .context = 64, .dropout = 0.1});
   Report report("joining", options);
   std::vector<Round> all;

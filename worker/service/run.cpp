@@ -82,15 +82,16 @@ Result<void> carry_out(AgentLink& link, const Assignment& assignment, const std:
   return {};
 }
 
-bool follows_from_peer(const Error& error, const AgentLink& link) {
-  return link.aborted() || error.code == ErrorCode::Unavailable || error.code == ErrorCode::Aborted;
+/// An error of this rank's own is one also where another rank's comes first: it may be why that one lost a peer.
+bool follows_from_peer(const Error& error) {
+  return error.code == ErrorCode::Unavailable || error.code == ErrorCode::Aborted;
 }
 
 Error told(AgentLink& link, Error error) {
   std::cerr << to_text(error) << std::flush;
   control::WorkerReport report;
   report.mutable_failure()->set_error_json(proto::error_to_text(error));
-  report.mutable_failure()->set_peer_lost(follows_from_peer(error, link));
+  report.mutable_failure()->set_peer_lost(follows_from_peer(error));
   link.report(report);
   return error;
 }
@@ -98,8 +99,7 @@ Error told(AgentLink& link, Error error) {
 /// Training ended because of another rank, and has let go of all it had. `host` alone: what NCCL and MPI keep in a
 /// process after the loss of a peer is theirs to know.
 bool may_stay(const Assignment& assignment, const Error& error) {
-  return assignment.mode == Mode::Train && assignment.backend == "host" &&
-         (error.code == ErrorCode::Unavailable || error.code == ErrorCode::Aborted);
+  return assignment.mode == Mode::Train && assignment.backend == "host" && follows_from_peer(error);
 }
 
 /// Assignment after assignment: whoever lost a peer and nothing else stays for the next generation.
