@@ -132,13 +132,18 @@ TEST_CASE("who was not lost, or is another node, is refused", "[coordinator]") {
   run.step_all(6, 8);
   SECTION("the number of a node that is here") { run.join(21, 2, 0); }
   SECTION("other devices") { run.join(21, 3, 1); }
-  SECTION("one too many") {
-    run.join(20, 2, 1);
-    run.join(21, 2);
-  }
   CHECK(run.sent_to(21, control::AgentCommand::kOver).size() == 1);
   run.tick(0.1);
   CHECK_FALSE(run.asked_for_plan);
+}
+
+TEST_CASE("a node beyond those that a run takes is refused", "[coordinator]") {
+  LonelyRun run;
+  run.step_all(6, 8);
+  run.join(20, 2, 1);
+  run.join(21, 2);
+  CHECK(run.sent_to(20, control::AgentCommand::kOver).empty());
+  CHECK(run.sent_to(21, control::AgentCommand::kOver).size() == 1);
 }
 
 TEST_CASE("another node takes the place of a lost one", "[coordinator]") {
