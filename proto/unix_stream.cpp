@@ -92,12 +92,15 @@ class UnixStream final : public Stream {
   /// The client's half of the greeting. Errors: Unavailable.
   Result<void> greet(Service service, const Secret& secret, Deadline deadline) {
     control::Greeting own, other;
+    most_bytes_ = kMostUnknownBytes;
     own.set_service(std::string(to_text(service)));
     own.set_nonce(random_hex(kNonceBytes));
     socket_.limit(SO_RCVTIMEO, wait_of(deadline));
     if (!write(with_length(own)) || !read_message(other) || other.nonce().empty()) return ended_early();
     socket_.limit(SO_RCVTIMEO, Seconds(0));
     begin(session_key(job_key(secret, other.run_id()), service, own.nonce(), other.nonce()), 'c', other.run_id());
+    start_writer();
+    most_bytes_ = kMaxMessageBytes;
     return {};
   }
 
@@ -119,6 +122,7 @@ class UnixStream final : public Stream {
     }
     socket_.limit(SO_RCVTIMEO, Seconds(0));
     most_bytes_ = kMaxMessageBytes;
+    start_writer();
     return true;
   }
 
@@ -129,7 +133,7 @@ class UnixStream final : public Stream {
     if (queue_.empty() && !writing_) {
       const ssize_t written = ::send(socket_.number(), frame.data(), frame.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
       if (written == static_cast<ssize_t>(frame.size())) return true;
-      if (written < 0 && errno != EAGAIN && errno != EINTR) broken_ = true;
+      if (written < 0 && errno != EAGAIN && errno != EINTR) hang_up();
       if (written > 0) frame.erase(0, static_cast<std::size_t>(written));
     }
     if (queue_.size() >= kMaxQueued) hang_up();
@@ -190,6 +194,9 @@ class UnixStream final : public Stream {
     send_direction_ = send_direction;
     receive_direction_ = send_direction == 'c' ? 's' : 'c';
     run_id_ = std::move(run_id);
+  }
+  /// Of a server not before the client has proved its key: a refusal is the last that it writes.
+  void start_writer() {
     writer_ = std::jthread([this] { write_all(); });
   }
 
@@ -233,7 +240,7 @@ class UnixStream final : public Stream {
       const bool written = write(frame);
       lock.lock();
       writing_ = false;
-      broken_ = broken_ || !written;
+      if (!written) hang_up();
     }
     ::shutdown(socket_.number(), SHUT_WR);
   }

@@ -27,6 +27,12 @@ constexpr double kMpiAbortSeconds = 1.0;
 // come as far.
 constexpr double kParkSeconds = 1.0;
 
+std::string abort_for_next() {
+  control::WorkerCommand command;
+  command.set_abort("another generation follows");
+  return command.SerializeAsString();
+}
+
 }  // namespace
 
 struct Agent::Rank {
@@ -37,6 +43,7 @@ struct Agent::Rank {
   bool stream_open = false, finished = false, ended = false;
   bool kept = false;    // taken over from the generation before
   bool parked = false;  // it let go of this one
+  bool killed = false;  // by us: whatever it still says, it ends
   std::optional<ProcessExit> exit;
   TimePoint last_words_until{};
   std::string error_json;
@@ -265,9 +272,11 @@ void Agent::on_worker_report(int number, int pid, std::string_view body, Haste h
       }
     }
     to_worker_(number, assignment_of(*rank));
+    if (generation_->keeps) to_worker_(number, abort_for_next());
     return;
   }
   if (report.has_parked()) {
+    if (rank->killed) return;
     rank->parked = true;
     if (!generation_->stopping) return;  // the coordinator says what becomes of it
     rank->ended = true;
@@ -418,11 +427,12 @@ void Agent::end_if_done() {
 
 void Agent::kill_all(int signal) {
   if (generation_->mpirun_pid > 0) spawner_.send_signal(generation_->mpirun_pid, signal);
-  for (const Rank& rank : generation_->ranks)
+  for (Rank& rank : generation_->ranks)
     if (!generation_->keeps || !rank.parked) kill_rank(rank, signal);
 }
 
-void Agent::kill_rank(const Rank& rank, int signal) {
+void Agent::kill_rank(Rank& rank, int signal) {
+  rank.killed = rank.killed || signal == SIGKILL;
   if (!generation_->mpi && rank.pid > 0) spawner_.send_signal(rank.pid, signal);
   // Under mpirun a rank is nobody's child here: killed by the pid that it gave over its authenticated stream while
   // the stream is open, so that the number cannot have been given to another process.
@@ -446,10 +456,8 @@ void Agent::stop(double grace_seconds, TimePoint now, bool keeps) {
     if (rank.parked) rank.ended = generation_->keeps;
   }
   if (generation_->keeps) {
-    control::WorkerCommand command;
-    command.set_abort("another generation follows");
     for (const Rank& rank : generation_->ranks)
-      if (rank.stream_open && !rank.exit && !rank.parked) to_worker_(rank.rank, command.SerializeAsString());
+      if (rank.stream_open && !rank.exit && !rank.parked) to_worker_(rank.rank, abort_for_next());
     generation_->kill_at = after(now, kParkSeconds);
   } else if (grace_seconds > 0) {
     kill_all(SIGTERM);

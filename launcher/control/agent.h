@@ -77,7 +77,7 @@ class Agent {
   void end_kept();
   void stop(double grace_seconds, TimePoint now, bool keeps = false);
   void kill_all(int signal);
-  void kill_rank(const Rank& rank, int signal);
+  void kill_rank(Rank& rank, int signal);
   void end_stopped_ranks();
   [[nodiscard]] std::string cause_of(const Rank& rank, const ProcessExit& exit) const;
   void settle(Rank& rank, TimePoint now);

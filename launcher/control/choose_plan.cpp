@@ -297,6 +297,7 @@ Result<PlanChoice> choose_plan(const CoordinatorStart& start, const Job& job, co
   }
   make_chosen(choice, simulation, job,
               [&](plan::DeviceId device) { return bind_device(prepared.cluster, measurements.ranks, device); });
+  choice.chosen.known_nodes = static_cast<int>(measurements.nodes.size());
   choice.chosen.looked_at = is_looked_at(start, job, choice.plan);
   choice.cluster = std::move(prepared.cluster);
   if (start.trace_steps.any()) {
@@ -332,6 +333,7 @@ Result<PlanChoice> plan_again(const CoordinatorStart& start, const Job& job, con
     return RankBinding{};
   });
   choice.chosen.without = lost.now;
+  choice.chosen.known_nodes = static_cast<int>(measurements.nodes.size());
   choice.chosen.looked_at = is_looked_at(start, job, choice.plan);
   choice.cluster = std::move(now.all);
   choice.cluster.resources = std::move(now.left.graph);

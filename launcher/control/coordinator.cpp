@@ -291,7 +291,7 @@ void Coordinator::take_plan(const ChosenPlan& plan) {
   plan_json_ = plan.plan_json;
   plan_hash_ = plan.plan_hash;
   action_timeout_ = std::max(kLeastHungSeconds, kHungFactor * plan.longest_action_seconds);
-  planned_without_ = plan.without;
+  planned_without_ = missing_from(plan);
   looked_at_ = plan.looked_at;
 }
 
@@ -470,6 +470,8 @@ void Coordinator::end_run(TimePoint) {
   command.mutable_over()->set_exit_code(static_cast<int>(ended.exit_code));
   if (ended.error) command.mutable_over()->set_text(to_text(*ended.error));
   send_to_all(command.SerializeAsString());
+  for (const Newcomer& newcomer : newcomers_)
+    decisions_.emplace_back(SendCommand{newcomer.agent, command.SerializeAsString()});
   decisions_.emplace_back(std::move(ended));
 }
 

@@ -43,6 +43,7 @@ struct ChosenPlan {
   double longest_action_seconds = 0;  // predicted, of one compute action
   std::string plan_hash{};
   std::vector<int> without{};  // nodes that were lost when it was looked for
+  int known_nodes = 0;         // of the run at that time, lost or not; later ones came since. 0: all
   bool looked_at = false;      // ranks tell the times of a few of its steps (looked_steps)
 };
 
@@ -110,8 +111,9 @@ struct Measurements {
 
 struct CoordinatorSettings {
   RunMode mode = RunMode::Train;
-  int num_nodes = 1;  // that it begins with
-  int max_nodes = 0;  // that it takes while it trains; less than num_nodes: no more than those
+  int num_nodes = 1;            // that it begins with
+  int max_nodes = 0;            // that it takes while it trains; less than num_nodes: no more than those
+  bool takes_newcomers = true;  // false: files say what devices there are
   std::string run_id;
   double shutdown_timeout_seconds = 30;
   std::string measure_work;  // serialised Work of the first phase (measure or check), without world size
@@ -161,15 +163,16 @@ class Coordinator {
   /// Training goes on undisturbed: nothing failed that is not recovered, no stop was asked for, no other plan is on its
   /// way. What comes in a time of which this does not hold depends on the steps between.
   [[nodiscard]] bool undisturbed() const {
-    // Where nodes share no disk a recovery leaves no input that says so, up to which steps could be dropped.
-    return steps_well() && growth_ == Growth::None && (generation_ <= 1 || shares_disk_.value_or(true));
+    // A generation whose begin nodes told together has no input that says so, up to which steps could be dropped.
+    return steps_well() && growth_ == Growth::None && !begun_by_listing_;
   }
   [[nodiscard]] std::int64_t last_step() const { return last_step_; }
   /// A tick has something to do.
   [[nodiscard]] bool due(TimePoint now) const;
 
   [[nodiscard]] const Measurements& measurements() const { return measurements_; }
-  [[nodiscard]] const std::vector<int>& lost_nodes() const { return lost_nodes_; }
+  /// With those that cannot be used yet: no link to them is known.
+  [[nodiscard]] std::vector<int> lost_nodes() const;
   /// Those that had been lost when the plan that runs was chosen.
   [[nodiscard]] const std::vector<int>& planned_without() const { return planned_without_; }
   /// plan_chosen will make it the run's plan at once, not when a generation that goes on has ended.
@@ -211,6 +214,7 @@ class Coordinator {
   int add_node(int agent, std::string_view hello);
   void begin_with_nodes(TimePoint now);
   void take_in(const Newcomer& newcomer);
+  void measure_link_of(int number);
   [[nodiscard]] NodeView view_of(int number) const;
   void on_link(int node, std::string_view link);
   [[nodiscard]] std::optional<std::size_t> returning_node(std::string_view hello) const;
@@ -219,6 +223,8 @@ class Coordinator {
   [[nodiscard]] bool may_grow() const;
   [[nodiscard]] bool needs_first_save() const;
   [[nodiscard]] bool came_back(const std::vector<int>& without) const;
+  [[nodiscard]] std::vector<int> missing_from(const ChosenPlan& plan) const;
+  [[nodiscard]] bool needs_lost(const ChosenPlan& plan) const;
   void consider(const ChosenPlan& plan);
   void move_to(const ChosenPlan& plan);
   void move_on(TimePoint now);
@@ -282,7 +288,9 @@ class Coordinator {
   std::map<int, int> places_;          // in nodes_, by agent
   std::optional<TimePoint> begin_at_;  // with the nodes that are there
   std::vector<Newcomer> newcomers_;    // that came before the first generation began, and too late for it
+  bool begun_by_listing_ = false;      // this generation, after another one
   bool first_save_asked_ = false;      // in this generation, so that the run may grow
+  std::set<int> unlinked_;             // newcomers, until a link to them is known
   bool asks_newcomers_ = false;        // a node is there that has not trained yet: what disks it shares is not known
   std::vector<Rank> ranks_;
   std::size_t num_ready_ = 0, num_finished_ = 0;  // ranks

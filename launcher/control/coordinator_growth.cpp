@@ -44,14 +44,23 @@ void Coordinator::take_back(std::size_t number, int agent, std::string_view hell
   measurements_.nodes[number].hello = node.hello;
   std::erase(lost_nodes_, static_cast<int>(number));
   record(JsonObject{{"type", "node_joined"}, {"node", static_cast<int>(number)}, {"host", node.host}});
+  if (unlinked_.contains(static_cast<int>(number))) return measure_link_of(static_cast<int>(number));
   if (growth_ == Growth::None) growth_ = Growth::Wanted;
 }
 
 /// One of `without`, which were lost when a plan was asked for, is here again.
 bool Coordinator::came_back(const std::vector<int>& without) const {
-  return std::any_of(without.begin(), without.end(), [this](int node) {
-    return std::find(lost_nodes_.begin(), lost_nodes_.end(), node) == lost_nodes_.end();
-  });
+  const std::vector<int> lost = lost_nodes();
+  return std::any_of(without.begin(), without.end(),
+                     [&lost](int node) { return std::find(lost.begin(), lost.end(), node) == lost.end(); });
+}
+
+/// Nodes that could not be in it: lost when it was looked for, or not yet come.
+std::vector<int> Coordinator::missing_from(const ChosenPlan& plan) const {
+  std::vector<int> missing = plan.without;
+  const int known = plan.known_nodes > 0 ? plan.known_nodes : static_cast<int>(nodes_.size());
+  for (int node = known; node < static_cast<int>(nodes_.size()); ++node) missing.push_back(node);
+  return missing;
 }
 
 /// The generation can be ended without loss: what it has done so far is known to be saved when it is asked for.
@@ -69,12 +78,18 @@ bool Coordinator::needs_first_save() const {
 /// A plan with the nodes that are back. Where the search stays with what runs, or without them, nothing changes.
 void Coordinator::consider(const ChosenPlan& plan) {
   // Who came back since it was asked for belongs into it too; a run that is disturbed asks when it no longer is.
-  growth_ = came_back(plan.without) || !steps_well() ? Growth::Wanted : Growth::None;
+  growth_ = came_back(missing_from(plan)) || !steps_well() ? Growth::Wanted : Growth::None;
   if (growth_ != Growth::None) return;
   const bool uses_them = std::any_of(plan.ranks.begin(), plan.ranks.end(), [this](const RankBinding& rank) {
     return std::find(planned_without_.begin(), planned_without_.end(), rank.node) != planned_without_.end();
   });
-  if (uses_them) move_to(plan);
+  if (uses_them && !needs_lost(plan)) move_to(plan);
+}
+
+/// A node without ranks may go while a plan with it is looked for.
+bool Coordinator::needs_lost(const ChosenPlan& plan) const {
+  return std::any_of(plan.ranks.begin(), plan.ranks.end(),
+                     [this](const RankBinding& rank) { return nodes_[static_cast<std::size_t>(rank.node)].gone; });
 }
 
 void Coordinator::move_to(const ChosenPlan& plan) {
@@ -96,11 +111,7 @@ std::vector<Decision> Coordinator::calibrated(int generation, const JsonArray& f
     event["generation"] = generation;
     record(std::move(event));
   }
-  if (!plan || generation != generation_ || !may_move()) return take();
-  const bool needs_lost = std::any_of(plan->ranks.begin(), plan->ranks.end(), [this](const RankBinding& rank) {
-    return nodes_[static_cast<std::size_t>(rank.node)].gone;
-  });
-  if (needs_lost) return take();
+  if (!plan || generation != generation_ || !may_move() || needs_lost(*plan)) return take();
   ++moves_;
   move_to(*plan);
   return take();

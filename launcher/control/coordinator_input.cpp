@@ -29,6 +29,7 @@ Json to_json(const PlanRecord& record) {
                     {"steps", record.chosen.steps},
                     {"longest_action_seconds", record.chosen.longest_action_seconds},
                     {"without", std::move(without)},
+                    {"known_nodes", record.chosen.known_nodes},
                     {"looked_at", record.chosen.looked_at},
                     {"known", to_json(record.known)},
                     {"plan_text", record.plan_text},
@@ -61,6 +62,7 @@ Result<PlanRecord> plan_record_from_json(const Json& json) {
   record.chosen.longest_action_seconds = reader.number("longest_action_seconds");
   for (const Json& node : reader.array("without"))
     record.chosen.without.push_back(node.is_integer() ? static_cast<int>(node.integer()) : 0);
+  record.chosen.known_nodes = static_cast<int>(reader.integer("known_nodes", 0, 1 << 30));
   record.chosen.looked_at = reader.boolean("looked_at");
   COX_TRY(record.known, corrections_from_json(reader.object("known")));
   record.plan_text = reader.string("plan_text");

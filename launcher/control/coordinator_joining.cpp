@@ -24,13 +24,13 @@ control::AgentHello parse_hello(std::string_view bytes) {
 }  // namespace
 
 void Coordinator::join(int agent, std::string_view hello, TimePoint now) {
-  if (const auto node = returning_node(hello)) return take_back(*node, agent, hello);
+  const auto there = static_cast<int>(nodes_.size() - lost_nodes_.size() + newcomers_.size());
+  if (const auto node = returning_node(hello); node && there < most_nodes()) return take_back(*node, agent, hello);
   if (const auto why = refusal_of(hello)) return refuse(agent, *why);
   if (phase_ == Phase::Joining) {
     add_node(agent, hello);
-    const auto there = static_cast<int>(nodes_.size());
-    if (there == most_nodes()) return begin_with_nodes(now);
-    if (there >= settings_.num_nodes) begin_at_ = after(now, kLastCallSeconds);
+    if (static_cast<int>(nodes_.size()) == most_nodes()) return begin_with_nodes(now);
+    if (static_cast<int>(nodes_.size()) >= settings_.num_nodes) begin_at_ = after(now, kLastCallSeconds);
   } else if (generation_ == 0) {
     newcomers_.push_back({agent, std::string(hello)});
   } else {
@@ -113,6 +113,12 @@ NodeView Coordinator::view_of(int number) const {
 }
 
 void Coordinator::take_in(const Newcomer& newcomer) {
+  if (!settings_.takes_newcomers || backend_ == "mpi")
+    return refuse(newcomer.agent,
+                  {ErrorCode::Unimplemented, "this run takes no node while it trains",
+                   parse_hello(newcomer.hello).host(), "a run that measured its devices, over host or nccl",
+                   backend_ == "mpi" ? "--backend mpi" : "devices by a cluster file or a plan's measurements",
+                   "start the run again with this node"});
   const bool has_devices = parse_hello(newcomer.hello).devices_size() > 0;
   const auto like = std::find_if(nodes_.begin(), nodes_.end(), [&](const Node& node) {
     return has_devices && has_same_devices(newcomer.hello, node.hello);
@@ -131,11 +137,25 @@ void Coordinator::take_in(const Newcomer& newcomer) {
     if (growth_ == Growth::None) growth_ = Growth::Wanted;
     return;
   }
-  const auto other = std::find_if(nodes_.begin(), nodes_.end() - 1, [](const Node& each) { return !each.gone; });
-  if (other == nodes_.end() - 1) return;  // the run ends
-  control::AgentCommand command;
-  command.mutable_measure_link()->set_files_address(other->files_address);
-  decisions_.emplace_back(SendCommand{node.agent, command.SerializeAsString()});
+  unlinked_.insert(number);
+  measure_link_of(number);
+}
+
+void Coordinator::measure_link_of(int number) {
+  for (std::size_t other = 0; other < nodes_.size(); ++other) {
+    if (nodes_[other].gone || static_cast<int>(other) == number) continue;
+    control::AgentCommand command;
+    command.mutable_measure_link()->set_files_address(nodes_[other].files_address);
+    decisions_.emplace_back(SendCommand{nodes_[static_cast<std::size_t>(number)].agent, command.SerializeAsString()});
+    return;
+  }
+}
+
+std::vector<int> Coordinator::lost_nodes() const {
+  std::vector<int> lost = lost_nodes_;
+  for (const int node : unlinked_)
+    if (std::find(lost.begin(), lost.end(), node) == lost.end()) lost.push_back(node);
+  return lost;
 }
 
 /// It was asked for where no link between nodes was known.
@@ -147,6 +167,7 @@ void Coordinator::on_link(int node, std::string_view bytes) {
         {"type", "node_not_used"}, {"node", node}, {"cause", proto::error_from_text(link.error_json()).message}});
     return;
   }
+  if (unlinked_.erase(node) == 0) return;
   add_link(measurements_, node, 0, Seconds(link.latency_seconds()), BytesPerSecond(link.bytes_per_second()));
   if (growth_ == Growth::None) growth_ = Growth::Wanted;
 }

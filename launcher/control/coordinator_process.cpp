@@ -270,6 +270,7 @@ class CoordinatorProcess {
       log(LogLevel::Warn, "train", "steps are not compared with what was predicted: " + to_text(made.error()));
       return {};
     }
+    if (generation != core_.generation()) return {};  // what newer steps show counts
     if (made->differences.findings.empty() && !made->choice) return {};
     CalibrationRecord record{generation, {}, std::move(made->differences.corrections), std::nullopt};
     for (const Finding& finding : made->differences.findings) record.findings.push_back(to_json(finding));
@@ -592,6 +593,7 @@ Result<ExitCode> run_coordinator() {
     settings.resume_hint = "go on with --resume " + start.checkpoint_directory.string();
   }
   settings.measures = !before;
+  settings.takes_newcomers = !before && start.cluster_file.empty() && (!job || job->cluster_file.empty());
   settings.measure_work = start.mode == RunMode::Check ? make_check_work(start.pt2) : make_measure_work(job);
   if (job) settings.environment = job->environment;
   settings.backend = start.mode == RunMode::Check ? "host" : start.backend;

@@ -138,7 +138,9 @@ void Coordinator::end_listing(TimePoint now) {
                       {"cause", "node " + std::to_string(node) + " did not tell in time what it holds"},
                       {"where", nodes_[static_cast<std::size_t>(node)].host}});
   list_by_.reset();
-  if (phase_ == Phase::Recovering) go_on_from(newest_spread(), now);
+  if (phase_ != Phase::Recovering) return;
+  begun_by_listing_ = generation_ > 0;
+  go_on_from(newest_spread(), now);
 }
 
 void Coordinator::on_listed(int node, std::string_view bytes, TimePoint now) {
@@ -179,7 +181,10 @@ void Coordinator::lose_parts(int node, TimePoint now) {
 }
 
 std::vector<Decision> Coordinator::recovery_found(const RecoveryPoint& point, TimePoint now) {
-  if (phase_ == Phase::Recovering) go_on_from(point, now);
+  if (phase_ == Phase::Recovering) {
+    begun_by_listing_ = false;
+    go_on_from(point, now);
+  }
   return take();
 }
 

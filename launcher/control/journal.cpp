@@ -128,14 +128,18 @@ Result<void> Journal::add(const std::vector<Input>& inputs) {
 
 Result<void> Journal::replace_steps(std::int64_t step, const Input& taken) {
   return in_transaction([&] {
-    // A generation begins with the place that it recovers to; the first one has none.
+    // A generation begins with the place that it recovers to; the first one has none. What followed from a plan, or
+    // from a look at steps, depended on the steps before it.
     const Statement drop = prepare(database_.get(),
                                    "DELETE FROM inputs WHERE ((step > 0 AND step <= ?) OR kind = ?) AND sequence >"
-                                   " (SELECT coalesce(max(sequence), 0) FROM inputs WHERE kind = ?)");
+                                   " (SELECT coalesce(max(sequence), 0) FROM inputs WHERE kind IN (?, ?, ?, ?))");
     if (!drop) return false;
     sqlite3_bind_int64(drop.get(), 1, step);
     sqlite3_bind_int(drop.get(), 2, static_cast<int>(InputKind::StepsTaken));
-    sqlite3_bind_int(drop.get(), 3, static_cast<int>(InputKind::RecoveryFound));
+    int place = 3;
+    for (const InputKind kind :
+         {InputKind::RecoveryFound, InputKind::PlanChosen, InputKind::PlanFailed, InputKind::Calibrated})
+      sqlite3_bind_int(drop.get(), place++, static_cast<int>(kind));
     return sqlite3_step(drop.get()) == SQLITE_DONE && insert(database_.get(), {taken});
   });
 }

@@ -325,6 +325,8 @@ TEST_CASE("a rank that lost its peer keeps its process for the next generation",
     CHECK(bench.spawner.signals.empty());
     bench.tick(0.2);
     CHECK(bench.spawner.signals.back() == std::pair<int, int>{1001, SIGKILL});
+    bench.parked(3);  // too late: it is on its way out
+    CHECK(bench.num_ended == 0);
     bench.exits(1001, true, SIGKILL);
     CHECK(bench.num_ended == 1);
     CHECK(bench.num_kept == 0);

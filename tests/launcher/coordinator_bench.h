@@ -156,7 +156,7 @@ class Bench {
     choose(core_.measurements().ranks);
   }
   /// Answers the request for a plan.
-  void choose(std::vector<RankBinding> ranks, std::vector<int> without = {}) {
+  void choose(std::vector<RankBinding> ranks, std::vector<int> without = {}, int known_nodes = 0) {
     REQUIRE(asked_for_plan);
     asked_for_plan = false;
     ChosenPlan plan;
@@ -165,6 +165,7 @@ class Bench {
     plan.longest_action_seconds = longest_action;
     plan.ranks = std::move(ranks);
     plan.without = std::move(without);
+    plan.known_nodes = known_nodes;
     plan.looked_at = looked_at;
     take(core_.plan_chosen(plan, clock.now()));
   }

@@ -123,6 +123,8 @@ TEST_CASE("a node that comes while a run trains is used once a plan with it does
     CHECK(start.ranks_size() == 2);
     CHECK(start.work().checkpoint().from() == "/checkpoints/step_9");
     CHECK(start.work().checkpoint().sharing() == control::SHARING_UNKNOWN);
+    // No input says where the generation begins: its steps stay in the journal.
+    CHECK_FALSE(run.core().undisturbed());
     REQUIRE(start.work().checkpoint().holders_size() == 1);
     CHECK(start.work().checkpoint().holders(0).addresses(0) == "files of 10");
     CHECK_FALSE(run.result);
@@ -151,14 +153,54 @@ TEST_CASE("a node that comes while a run trains is used once a plan with it does
   }
 }
 
+TEST_CASE("a node that comes while a plan is looked for belongs into the next one", "[coordinator]") {
+  SmallRun run;
+  run.join(11, 2);
+  run.link_measured(11, 2e8);
+  run.step_all(8, 8);
+  run.tick(1);
+  run.save_all(8);
+  run.tick(0.1);
+  REQUIRE(run.asked_for_plan);
+  SECTION("while it is looked for") {
+    run.join(12, 2);
+    run.choose(run.ranks_on(0), {}, 2);
+    run.tick(0.1);
+    CHECK(run.asked_for_plan);
+  }
+  SECTION("while the run moves") {
+    auto ranks = run.ranks_on(0);
+    for (const RankBinding& rank : run.ranks_on(1)) ranks.push_back(rank);
+    run.choose(ranks, {}, 2);
+    run.join(12, 2);
+    run.step_all(9, 9);
+    run.save_all(9);
+    for (int rank : {0, 1}) run.finished(10, rank);
+    run.ended(10);
+    CHECK(run.core().planned_without() == std::vector<int>{2});
+  }
+  SECTION("before it was looked for") {
+    run.choose(run.ranks_on(0), {}, 2);
+    run.tick(0.1);
+    CHECK_FALSE(run.asked_for_plan);
+  }
+}
+
 TEST_CASE("a node whose link cannot be measured is not used", "[coordinator]") {
   SmallRun run;
   run.join(11, 2);
   run.link_measured(11, 0, "nobody answers");
   run.tick(60);
   CHECK_FALSE(run.asked_for_plan);
+  CHECK(run.core().lost_nodes() == std::vector<int>{1});  // no search may count on it
   REQUIRE(run.events_of("node_not_used").size() == 1);
   CHECK(run.events_of("node_not_used")[0]["node"] == Json(1));
+  // It goes and comes again: its link is measured once more.
+  run.gone(11);
+  run.join(21, 2, 1);
+  REQUIRE(run.sent_to(21, control::AgentCommand::kMeasureLink).size() == 1);
+  run.link_measured(21, 2e8);
+  CHECK(run.core().lost_nodes().empty());
 }
 
 TEST_CASE("a node that comes too late for the start is taken in when the run trains", "[coordinator]") {

@@ -113,6 +113,12 @@ TEST_CASE("steps of the generation that goes on give way to one input; those bef
   REQUIRE(journal->add({report(5, "f")}));
   REQUIRE(journal->replace_steps(5, other(InputKind::StepsTaken, "5")));
   CHECK(bodies() == "abRS5");
+  // What a plan or a look at steps brought depended on the steps before it.
+  for (const InputKind kind : {InputKind::PlanChosen, InputKind::PlanFailed, InputKind::Calibrated}) {
+    REQUIRE(journal->add({report(6, "g"), other(kind, "P"), report(6, "h")}));
+    REQUIRE(journal->replace_steps(6, other(InputKind::StepsTaken, "6")));
+  }
+  CHECK(bodies() == "abRS5gP6gP6gP6");
 }
 
 TEST_CASE("a journal that is damaged or of another run is refused", "[journal]") {

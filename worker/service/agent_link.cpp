@@ -46,17 +46,16 @@ void AgentLink::read_commands() {
   name_thread("agent link");
   while (auto body = stream_->receive()) {
     control::WorkerCommand command;
-    if (!command.ParseFromString(*body) || late(command.has_assignment())) continue;
-    if (command.has_abort()) {
-      abort_all(command.abort());
-      continue;
-    }
+    if (!command.ParseFromString(*body)) continue;
+    // With what it does under one lock: a rank that parks in between would take it for the next assignment's.
+    const std::lock_guard lock(mutex_);
+    if (command.has_assignment()) parked_ = false;
+    if (parked_) continue;
+    if (command.has_abort()) abort_locked(command.abort());
     if (command.has_save()) {
       save_asked_ = true;
       if (command.save().stop()) stop_asked_ = true;
-      continue;
     }
-    const std::lock_guard lock(mutex_);
     if (command.has_assignment()) assignment_ = std::move(*body);
     if (command.has_addresses())
       addresses_ =
@@ -71,13 +70,6 @@ void AgentLink::read_commands() {
     changed_.notify_all();
   }
   if (!expected) abort_all("the agent is gone");
-}
-
-/// Of the assignment before a park.
-bool AgentLink::late(bool is_assignment) {
-  const std::lock_guard lock(mutex_);
-  if (is_assignment) parked_ = false;
-  return parked_;
 }
 
 bool AgentLink::wait_abort(Deadline deadline) {
@@ -98,6 +90,10 @@ void AgentLink::park() {
 
 void AgentLink::abort_all(const std::string& reason) {
   const std::lock_guard lock(mutex_);
+  abort_locked(reason);
+}
+
+void AgentLink::abort_locked(const std::string& reason) {
   if (!abort_reason_) abort_reason_ = reason;
   for (collective::Communicator* communicator : watched_) communicator->abort(reason);
   changed_.notify_all();

@@ -57,7 +57,7 @@ class AgentLink {
   explicit AgentLink(std::unique_ptr<proto::Stream> stream);
   void read_commands();
   void abort_all(const std::string& reason);
-  [[nodiscard]] bool late(bool is_assignment);
+  void abort_locked(const std::string& reason);
 
   std::unique_ptr<proto::Stream> stream_;
   mutable std::mutex mutex_;
