@@ -1,8 +1,8 @@
 // A worker without libtorch for process tests: speaks the agent's protocol, makes up its numbers, and fails on demand.
 // COX_FAKE, from the job's `environment`, says how: "RANK:STEP:ACTION" with ACTION = kill | segv | abort | exit3 |
 // error | bad_input | exit0, or "hold" to stop stepping after step 3 until told to end, or
-// "pause:PIPE" to stand there until someone writes to that named pipe, "pause6000:PIPE" after step 6000, or "slow" for
-// a rank 1 whose actions take a hundred times as long as those of rank 0, as it tells. Writes its pid to
+// "pause:PIPE" to stand there until someone writes to that named pipe, or "pause6000:PIPE" after step 6000. With "slow "
+// before it, rank 1 tells that its actions take a hundred times as long as those of rank 0. Writes its pid to
 // COX_FAKE_DIR/pid.RANK.
 #include <fcntl.h>
 #include <unistd.h>
@@ -12,6 +12,7 @@
 #include <fstream>
 #include <iostream>
 #include <string>
+#include <string_view>
 
 #include "common/clock.h"
 #include "common/env.h"
@@ -25,6 +26,7 @@ namespace {
 using namespace coxswain;
 
 constexpr std::int64_t kHoldAfter = 3;
+constexpr std::string_view kSlow = "slow ";
 
 struct Fault {
   int rank = -1;
@@ -110,7 +112,9 @@ class FakeWorker {
   }
 
   int train(const control::Assignment& assignment) {
-    const std::string text = env("COX_FAKE").value_or("");
+    std::string text = env("COX_FAKE").value_or("");
+    const bool is_slow = text.starts_with(kSlow);
+    if (is_slow) text.erase(0, kSlow.size());
     const Fault fault = parse_fault(text);
     if (const auto folder = env("COX_FAKE_DIR"))
       std::ofstream(*folder + "/pid." + std::to_string(rank_)) << ::getpid() << std::flush;
@@ -128,7 +132,7 @@ class FakeWorker {
       to.set_step_seconds(0.001 * (rank_ + 1));
       to.set_bubble_fraction(0.25);
       to.set_peak_memory_bytes(1000000 * (rank_ + 1));
-      if (text == "slow" && is_looked_at(assignment.work(), step)) add_trace(assignment.work(), *to.mutable_trace());
+      if (is_slow && is_looked_at(assignment.work(), step)) add_trace(assignment.work(), *to.mutable_trace());
       send(report);
     }
     return end(assignment.work().train().steps());

@@ -284,8 +284,12 @@ TEST_CASE("a plan with its cluster and profile beside it runs without measuring 
 }
 
 TEST_CASE("a rank that is slower than predicted is told of", "[process]") {
-  Scene scene("slow", 30);
-  REQUIRE(scene.wait(scene.start()) == 0);
+  Gate gate("coxswain-gate");
+  Scene scene("slow " + gate.fake("20"), 30);
+  const int launch = scene.start();
+  scene.await([&] { return !scene.events("calibrated").empty(); });
+  gate.open();
+  REQUIRE(scene.wait(launch) == 0);
   CHECK(read_lines(scene.run() / "metrics.jsonl").size() == 30);
   const auto found = scene.events("calibrated");
   const auto slow = std::find_if(found.begin(), found.end(), [](const Json& event) {
