@@ -39,7 +39,9 @@ struct ListEdges {
 /// C15, C16: what is there beside the run at work, action by action.
 class ListWalk {
  public:
-  ListWalk(const std::vector<plan::Action>& list, int num_chunks, const ListEdges& edges) : list_(list), edges_(edges) {
+  /// `outruns_link`: results are made faster than they leave.
+  ListWalk(const std::vector<plan::Action>& list, int num_chunks, const ListEdges& edges, bool outruns_link)
+      : list_(list), edges_(edges), outruns_link_(outruns_link) {
     before.resize(static_cast<std::size_t>(num_chunks), 0);
     owed = before;
     receive_activations.resize(edges.credits_in.size(), 0);
@@ -61,14 +63,20 @@ class ListWalk {
   std::vector<std::int64_t> receive_activations, send_gradients;  // by edge in
   std::vector<std::int64_t> receive_gradients, send_activations;  // by edge out
 
-  /// Calls `visit(action)` for the first part of every F, B, I and W: in its later parts less is there.
-  template <class Visit>
-  void walk(Visit visit) {
+  /// Calls `visit(action)` for the first part of every F, B, I and W: in its later parts less is there. Calls
+  /// `after(action)` when a forward has made what is sent, which is on its way then.
+  template <class Visit, class After>
+  void walk(Visit visit, After after) {
     for (const plan::Action& action : list_) {
       if (!begins(action)) continue;
       const auto chunk = static_cast<std::size_t>(action.chunk);
       const int in = edges_.in_of_chunk[chunk], out = edges_.out_of_chunk[chunk];
       if (action.kind == plan::ActionKind::Forward && in >= 0) --forwards_left_[static_cast<std::size_t>(in)];
+      // A forward waits for the result that left as many turns ago as there are credits.
+      if (action.kind == plan::ActionKind::Forward && out >= 0) {
+        const auto e = static_cast<std::size_t>(out);
+        send_activations[e] = std::min<std::int64_t>(send_activations[e], edges_.credits_out[e] - 1);
+      }
       if (is_backward(action)) {
         --before[chunk];
         if (out >= 0) {
@@ -80,11 +88,14 @@ class ListWalk {
       if (action.kind == plan::ActionKind::BackwardWeight) --owed[chunk];
       count_receives();
       visit(action);
-      std::fill(send_activations.begin(), send_activations.end(), 0);
+      if (!outruns_link_) std::fill(send_activations.begin(), send_activations.end(), 0);
       std::fill(send_gradients.begin(), send_gradients.end(), 0);
       if (action.kind == plan::ActionKind::Forward) {
         ++before[chunk];
-        if (out >= 0) send_activations[static_cast<std::size_t>(out)] = 1;
+        if (out >= 0) {
+          ++send_activations[static_cast<std::size_t>(out)];
+          after(action);
+        }
       }
       if (is_backward(action) && in >= 0) send_gradients[static_cast<std::size_t>(in)] = 1;
       if (action.kind == plan::ActionKind::BackwardInput) ++owed[chunk];
@@ -115,6 +126,7 @@ class ListWalk {
 
   const std::vector<plan::Action>& list_;
   const ListEdges& edges_;
+  const bool outruns_link_;
   std::vector<std::int64_t> forwards_left_, backwards_left_;
 };
 
@@ -184,6 +196,17 @@ std::vector<StageWork::EdgeWork> edges_out_of(const StageWork& work) {
   return {{{work.end_block}, work.receive_credits, {0}}};
 }
 
+/// C16: looks up and adds (an embedding), multiplies next to nothing, and waits for no other device: results are made
+/// faster than a link takes them.
+bool outruns_link(const ModelFacts& facts, const StageWork& work) {
+  if (work.tensor > 1 || work.zero_stage >= 3 || !work.chunks.empty()) return false;
+  Flop flop{0};
+  for (int block = work.first_block; block < work.end_block; ++block)
+    flop += facts.totals(block, work.samples).matmul_flop;
+  const Bytes result = facts.activation_bytes(work.end_block, work.samples, plan::Precision::Float32);
+  return flop.value < static_cast<double>(result.value);
+}
+
 /// C15, C16, C34: activations with what is shared, buffers of edges, and what is there only while a block runs, at the
 /// moment at which they are most; and what a host would take.
 struct Peak {
@@ -226,8 +249,22 @@ Peak find_peak(const CostModel& cost, const StageWork& work, Bytes gradients, By
   const bool moves = work.offload == plan::Offload::Activations;
   const std::vector<plan::Action> actions = work.first_stage ? with_whole_backwards(work.list) : work.list;
   bool goes_back = false;  // so far
-  ListWalk list(actions, static_cast<int>(kept.runs.size()), edges);
-  list.walk([&](const plan::Action& action) {
+  ListWalk list(actions, static_cast<int>(kept.runs.size()), edges, outruns_link(facts, work));
+  const auto held_by_others = [&] {
+    std::int64_t before = 0;
+    for (std::size_t chunk = 0; chunk < kept.runs.size(); ++chunk)
+      before += list.before[chunk] * kept.runs[chunk].all.kept + list.owed[chunk] * kept.runs[chunk].all.owed;
+    return before;
+  };
+  const auto count_transfers = [&] {
+    Bytes bytes(0);
+    for (std::size_t e = 0; e < edges_in.size(); ++e)
+      bytes += activation_in[e] * list.receive_activations[e] + gradient_in[e] * list.send_gradients[e];
+    for (std::size_t e = 0; e < edges_out.size(); ++e)
+      bytes += gradient_out[e] * list.receive_gradients[e] + activation_out[e] * list.send_activations[e];
+    return bytes;
+  };
+  const auto visit = [&](const plan::Action& action) {
     const HeldRun& run = kept.runs[static_cast<std::size_t>(action.chunk)];
     goes_back = goes_back || action.kind != plan::ActionKind::Forward;
     const bool weights = action.kind == plan::ActionKind::BackwardWeight;
@@ -243,13 +280,21 @@ Peak find_peak(const CostModel& cost, const StageWork& work, Bytes gradients, By
     here.gradients = goes_back ? gradients : gradients - late;
     here.transient = Bytes(std::clamp<std::int64_t>(run.all.peak(action.kind) - own, 0, held));
     here.activations = Bytes(held) - here.transient + kept.shared;
-    for (std::size_t e = 0; e < edges_in.size(); ++e)
-      here.transfers += activation_in[e] * list.receive_activations[e] + gradient_in[e] * list.send_gradients[e];
-    for (std::size_t e = 0; e < edges_out.size(); ++e)
-      here.transfers += gradient_out[e] * list.receive_gradients[e] + activation_out[e] * list.send_activations[e];
+    here.transfers = count_transfers();
     if (here.total() > peak.total()) peak = here;
     peak.host = host;
-  });
+  };
+  // Pieces of their own are there beside the whole only when the action that made it is over.
+  const auto after = [&](const plan::Action& action) {
+    Peak here;
+    here.gradients = goes_back ? gradients : gradients - late;
+    here.activations =
+        Bytes(moves ? kept.runs[static_cast<std::size_t>(action.chunk)].moved.last : held_by_others()) + kept.shared;
+    here.transfers = count_transfers();
+    here.host = peak.host;
+    if (here.total() > peak.total()) peak = here;
+  };
+  list.walk(visit, after);
   return peak;
 }
 
@@ -332,7 +377,7 @@ std::int64_t HeldRun::held(plan::ActionKind kind, std::int64_t before, std::int6
 std::vector<Moment> moments_of(const std::vector<plan::Action>& list, int credits, bool first) {
   const ListEdges edges{{0}, {0}, {credits}, {credits}};
   const std::vector<plan::Action> actions = first ? with_whole_backwards(list) : list;
-  ListWalk walk(actions, 1, edges);
+  ListWalk walk(actions, 1, edges, false);
   std::vector<Moment> moments;
   const auto parts = {
       &Moment::before,           &Moment::owed,          &Moment::receive_activations, &Moment::receive_gradients,
@@ -340,7 +385,7 @@ std::vector<Moment> moments_of(const std::vector<plan::Action>& list, int credit
   const auto no_more = [&](const Moment& a, const Moment& b) {
     return a.kind == b.kind && std::all_of(parts.begin(), parts.end(), [&](auto part) { return a.*part <= b.*part; });
   };
-  walk.walk([&](const plan::Action& action) {
+  const auto visit = [&](const plan::Action& action) {
     const Moment now{action.kind,
                      walk.before[0],
                      walk.owed[0],
@@ -351,7 +396,8 @@ std::vector<Moment> moments_of(const std::vector<plan::Action>& list, int credit
     if (std::any_of(moments.begin(), moments.end(), [&](const Moment& other) { return no_more(now, other); })) return;
     std::erase_if(moments, [&](const Moment& other) { return no_more(other, now); });
     moments.push_back(now);
-  });
+  };
+  walk.walk(visit, [](const plan::Action&) {});
   return moments;
 }
 

@@ -3,6 +3,7 @@
 
 #include <array>
 
+#include "model/load.h"
 #include "tests/cost_model/make_plan.h"
 #include "tests/cost_model/synthetic_graph.h"
 
@@ -252,6 +253,32 @@ TEST_CASE("C15-C17: each part of a stage's memory", "[memory_test]") {
   first = estimate_memory(cost, plan, 0, 0);
   CHECK(first.activations.value == 2 * 5 * cut);
   CHECK(first.workspace.value == 5000);
+}
+
+// What the engine's allocator held in such a stage: one buffer for the first gradient, and as many results as there are
+// credits, since the next stage computes while they come (memory_truth, an embedding of three micro-batches).
+TEST_CASE("C16: results of an embedding alone wait one behind the other, as far as there are credits",
+          "[memory_test]") {
+  constexpr std::int64_t kTokens = 16, kHidden = 64;
+  const JsonObject config{{"model_type", "gpt2"}, {"n_layer", 3},       {"n_head", 4},
+                          {"n_embd", kHidden},    {"vocab_size", 1000}, {"n_positions", kTokens}};
+  const auto graph = model::build_from_config(config, {.sequence_length = kTokens});
+  REQUIRE(graph);
+  const auto resources = two_devices();
+  const FakeCost cost(*graph, resources);
+  const std::int64_t cut = 5 * kTokens * kHidden * 4;
+  const auto buffers = [&](int end_block, int credits) {
+    auto plan = make_plan(*graph, resources, {{0, end_block, {{0, 0}}, {5}}, {end_block, 5, {{0, 1}}, {5}}}, 4);
+    plan.schedule = plan::ScheduleKind::GPipe;
+    plan.receive_credits = credits;
+    plan.roles.clear();
+    return estimate_memory(cost, plan, 0, 0).transfers.value / cut;
+  };
+  CHECK(buffers(1, 1) == 1 + 1);
+  CHECK(buffers(1, 2) == 1 + 2);
+  CHECK(buffers(1, 3) == 1 + 3);
+  CHECK(buffers(1, 9) == 1 + 4);  // there are no more
+  CHECK(buffers(3, 3) == 1 + 1);  // a layer takes longer than its result's way
 }
 
 TEST_CASE("C35: each communicator of an accelerator has buffers for the channels of its link", "[memory_test]") {

@@ -1,8 +1,8 @@
 // A worker without libtorch for process tests: speaks the agent's protocol, makes up its numbers, and fails on demand.
 // COX_FAKE, from the job's `environment`, says how: "RANK:STEP:ACTION" with ACTION = kill | segv | abort | exit3 |
 // error | bad_input | exit0, or "hold" to stop stepping after step 3 until told to end, or
-// "pause:PIPE" to stand there until someone writes to that named pipe, or "pause6000:PIPE" after step 6000. With "slow "
-// before it, rank 1 tells that its actions take a hundred times as long as those of rank 0. Writes its pid to
+// "pause:PIPE" to stand there until someone writes to that named pipe, or "pause6000:PIPE" after step 6000. With "slow
+// " before it, rank 1 tells that its actions take a hundred times as long as those of rank 0. Writes its pid to
 // COX_FAKE_DIR/pid.RANK.
 #include <fcntl.h>
 #include <unistd.h>
