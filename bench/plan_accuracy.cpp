@@ -3,9 +3,11 @@
 // longer on its share of a core: of each family the first ones that have. Real processes; families follow each other,
 // and so do precisions within a family, under measurements of the machine that are taken when the family begins: a
 // shared machine is another one half an hour later. It is another one some minutes later too, so a fixed piece of work
-// is timed around each measurement and each run: steps are compared as they are, and at one pace of the machine.
+// is timed around each measurement and each run: steps are compared as they are, and at one pace of the machine. In
+// several rounds all is done again, measurements of the machine too, as much later as a round takes; what is compared
+// of a plan is the mean of its predictions with the mean of its runs, and its worst memory.
 //   plan_accuracy [MODEL.pt2 ...] --plans N [--seed S] [--first K] [--ranks-max R] [--steps N] [--min-action S]
-//                 [--measured FOLDER] [--only FAMILY] [--earlier FILE.json]
+//                 [--rounds N] [--measured FOLDER] [--only FAMILY] [--earlier FILE.json]
 // With a folder measurements stay there, and those of an earlier run are taken as they are. In parts: one family of all
 // that are named, and the rows that other parts left in a file of --json.
 #include <algorithm>
@@ -39,6 +41,20 @@ struct Row {
   double memory_error = 0;  // of the worst replica
 };
 
+/// Of one plan in all rounds.
+Row mean_of(const std::vector<Row>& rounds) {
+  Row mean;
+  double at_pace = 0;
+  for (const Row& row : rounds) {
+    mean.predicted_step += row.predicted_step / static_cast<double>(rounds.size());
+    mean.measured_step += row.measured_step / static_cast<double>(rounds.size());
+    at_pace += row.measured_step / row.pace / static_cast<double>(rounds.size());
+    mean.memory_error = std::max(mean.memory_error, row.memory_error);
+  }
+  mean.pace = mean.measured_step / at_pace;
+  return mean;
+}
+
 class Subject {
  public:
   Subject(std::filesystem::path file, int max_ranks, int steps, std::filesystem::path measured)
@@ -55,13 +71,19 @@ class Subject {
     auto& one = launched_[precision];
     if (!one) {
       const auto folder =
-          measured_.empty() ? measured_ : measured_ / (name() + "-" + std::string(plan::to_text(precision)));
+          measured_.empty() ? measured_ : measured_ / (name() + "-" + std::string(plan::to_text(precision)) + round_);
       const auto measure = [&] {
         one = std::make_unique<LaunchedPlans>(job(precision), std::to_string(max_ranks_) + "xcpu", folder);
       };
       pace_[precision] = pace_of(folder, measure);
     }
     return *one;
+  }
+
+  /// What is launched after this has measurements of its own, in another folder.
+  void measure_anew(int round) {
+    launched_.clear();
+    if (!measured_.empty()) round_ = "-" + std::to_string(round);
   }
 
   /// The shortest forward of a stage that holds a whole layer, as it is predicted.
@@ -131,6 +153,7 @@ class Subject {
   model::ModelGraph graph_;
   int max_ranks_, steps_;
   std::filesystem::path measured_;
+  std::string round_;  // part of a folder's name
   std::map<plan::Precision, std::unique_ptr<LaunchedPlans>> launched_;
   std::map<plan::Precision, double> pace_;
 };
@@ -204,9 +227,10 @@ int main(int argc, char** argv) {
     else
       rest.push_back(argv[i]);
   }
-  const Options options = parse_options(
-      static_cast<int>(rest.size()), rest.data(), "predicted beside measured for random valid plans",
-      {"--plans", "--first", "--ranks-max", "--steps", "--min-action", "--measured", "--only", "--earlier"});
+  const Options options =
+      parse_options(static_cast<int>(rest.size()), rest.data(), "predicted beside measured for random valid plans",
+                    {"--plans", "--first", "--ranks-max", "--steps", "--min-action", "--rounds", "--measured", "--only",
+                     "--earlier"});
   const auto number = [&](const char* name, double otherwise) {
     return options.other.contains(name) ? std::stod(options.other.at(name)) : otherwise;
   };
@@ -259,15 +283,14 @@ int main(int argc, char** argv) {
     for (const double error : memory_errors) std::printf(" %+.1f", 100 * error);
     std::printf(" %%\n");
     std::fflush(stdout);
-    json.push_back(JsonObject{{"plan", i},
-                              {"model", subject.name()},
-                              {"text", describe(plan)},
-                              {"predicted_seconds", row.predicted_step},
-                              {"measured_seconds", row.measured_step},
-                              {"pace", row.pace},
-                              {"memory_error", row.memory_error}});
-    rows.push_back(row);
+    return row;
   };
+  struct Family {
+    std::size_t subject = 0, count = 0;
+    std::vector<Chosen> plans;
+    std::vector<std::vector<Row>> rows;  // by plan, then round
+  };
+  std::vector<Family> families;
   for (std::size_t s = 0; s < subjects.size(); ++s) {
     // As many of each family; those from plan `first` on have one more where it is uneven.
     const std::size_t turn =
@@ -275,9 +298,34 @@ int main(int argc, char** argv) {
     const std::size_t count = wanted / subjects.size() + (turn < wanted % subjects.size() ? 1 : 0);
     const auto only = options.other.find("--only");
     if (count == 0 || (only != options.other.end() && only->second != subjects[s]->name())) continue;
-    for (const Chosen& one :
-         choose(*subjects[s], s, subjects.size(), count, first, number("--min-action", 0.05), options.seed, max_ranks))
-      run_one(one);
+    families.push_back({s, count, {}, {}});
+  }
+  const int num_rounds = std::max(1, static_cast<int>(number("--rounds", 1)));
+  for (int round = 1; round <= num_rounds; ++round) {
+    if (num_rounds > 1) std::printf("round %d\n", round);
+    for (Family& family : families) {
+      Subject& subject = *subjects[family.subject];
+      if (round > 1) subject.measure_anew(round);
+      if (round == 1) {
+        family.plans = choose(subject, family.subject, subjects.size(), family.count, first,
+                              number("--min-action", 0.05), options.seed, max_ranks);
+        family.rows.resize(family.plans.size());
+      }
+      for (std::size_t i = 0; i < family.plans.size(); ++i) family.rows[i].push_back(run_one(family.plans[i]));
+    }
+  }
+  for (const Family& family : families) {
+    for (std::size_t i = 0; i < family.plans.size(); ++i) {
+      const Row row = mean_of(family.rows[i]);
+      const Chosen& one = family.plans[i];
+      json.push_back(JsonObject{{"plan", one.number},
+                                {"model", one.subject->name()},
+                                {"predicted_seconds", row.predicted_step},
+                                {"measured_seconds", row.measured_step},
+                                {"pace", row.pace},
+                                {"memory_error", row.memory_error}});
+      rows.push_back(row);
+    }
   }
   report.extra()["plans"] = json;
   report_rows(rows, report);

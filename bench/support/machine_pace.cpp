@@ -9,7 +9,7 @@
 namespace coxswain::bench {
 namespace {
 
-constexpr int kSize = 192, kProducts = 60, kPasses = 12, kRounds = 100;
+constexpr int kSize = 192, kProducts = 60, kPasses = 12, kRounds = 15;
 constexpr std::size_t kStreamed = std::size_t{12} << 20;  // floats: 48 MiB
 
 using Matrix = std::array<float, std::size_t{kSize} * kSize>;

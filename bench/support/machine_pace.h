@@ -6,7 +6,7 @@
 namespace coxswain::bench {
 
 /// Seconds that the work takes when all cores do it: products of matrices that stay in a core's cache, and a pass over
-/// memory that none holds, about as long as each other. Mean of five seconds or so.
+/// memory that none holds, about as long as each other. Mean of two or three seconds.
 [[nodiscard]] double machine_pace();
 
 }  // namespace coxswain::bench
