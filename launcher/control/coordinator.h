@@ -195,8 +195,8 @@ class Coordinator {
 
  private:
   /// Nodes are back: a plan with them is to be looked for, is looked for, or the generation ends for it. The last also
-  /// for a plan that does more on the same nodes.
-  enum class Growth { None, Wanted, Asked, Moving };
+  /// for a plan that does more on the same nodes, before which a first checkpoint proves that one can be made.
+  enum class Growth { None, Wanted, Asked, Proving, Moving };
   struct Newcomer {
     int agent = 0;
     std::string hello;
@@ -227,6 +227,7 @@ class Coordinator {
   [[nodiscard]] bool needs_lost(const ChosenPlan& plan) const;
   void consider(const ChosenPlan& plan);
   void move_to(const ChosenPlan& plan);
+  void first_save_ended(bool saved);
   void move_on(TimePoint now);
   void start_measuring(TimePoint now);
   void start_planning();

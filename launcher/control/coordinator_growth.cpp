@@ -94,8 +94,20 @@ bool Coordinator::needs_lost(const ChosenPlan& plan) const {
 
 void Coordinator::move_to(const ChosenPlan& plan) {
   next_plan_ = plan;
-  growth_ = Growth::Moving;
-  ask_save(true);
+  const bool can_save = last_saved_ >= 0;
+  growth_ = can_save ? Growth::Moving : Growth::Proving;
+  ask_save(can_save);
+}
+
+/// Without a checkpoint the run stays as it is: a generation that ends would take all it has done with it.
+void Coordinator::first_save_ended(bool saved) {
+  if (growth_ != Growth::Proving) return;
+  if (saved && steps_well() && last_step_ < total_steps_ && !needs_lost(*next_plan_)) {
+    growth_ = Growth::Moving;
+    return ask_save(true);
+  }
+  growth_ = came_back(planned_without_) ? Growth::Wanted : Growth::None;
+  next_plan_.reset();
 }
 
 bool Coordinator::may_move() const {

@@ -108,7 +108,8 @@ void Coordinator::stop_for_restart(TimePoint now) {
     failed_step_ = last_step_;
   }
   restarts_.add(point_of(*failure_), now);
-  const bool for_same_nodes = growth_ == Growth::Moving && !came_back(planned_without_);
+  const bool on_its_way = growth_ == Growth::Proving || growth_ == Growth::Moving;
+  const bool for_same_nodes = on_its_way && !came_back(planned_without_);
   if (growth_ != Growth::None) growth_ = for_same_nodes ? Growth::None : Growth::Wanted;  // once the run goes on
   next_plan_.reset();
   stop_everything(0, now, Phase::Stopping);

@@ -77,6 +77,7 @@ void Coordinator::checkpoint_failed(std::int64_t step, const Error& error) {
   if (!error.got.empty()) event["got"] = error.got;
   record(std::move(event));
   open_saves_.close(step);
+  first_save_ended(false);
 }
 
 std::vector<Decision> Coordinator::checkpoint_published(std::int64_t step, std::optional<Error> error, TimePoint now) {
@@ -97,6 +98,7 @@ void Coordinator::published(std::int64_t step, std::optional<Error> error, TimeP
                       {"copy_seconds", copy.value},
                       {"stall_seconds", save_costs_.stall.value},
                       {"write_seconds", save_costs_.written.value}});
+    first_save_ended(true);
   }
   plan_next_save(now);
   finish_if_done(now);

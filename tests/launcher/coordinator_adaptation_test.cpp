@@ -22,6 +22,12 @@ class LookedRun : public Bench {
     for (int rank = 0; rank < num_ranks; ++rank) saved(10 + rank / 2, rank, number);
     published(number);
   }
+  /// Far enough that it can be looked at, with a checkpoint behind it.
+  void reach_look(std::int64_t first = 1) {
+    step_all(first, first + 4);
+    save_all(first + 4);
+    step_all(first + 5, first + 6);
+  }
   /// The ranks save after `number` and end, and the next generation goes on from there.
   void move_after(std::int64_t number) {
     step_all(number, number);
@@ -63,7 +69,7 @@ TEST_CASE("ranks are asked for the times of a few early steps, and later ones", 
 
 TEST_CASE("a plan that does more on what there is takes over at a step boundary", "[coordinator]") {
   LookedRun run;
-  run.step_all(1, 7);
+  run.reach_look();
   const std::size_t starts = run.num_starts();
   CHECK(run.core().may_move());
   run.find();
@@ -96,6 +102,40 @@ TEST_CASE("what was found is told, and without a better plan nothing else happen
   CHECK(run.events_of("calibrated").size() == 1);
   CHECK(run.num_saves() == 0);
   CHECK(run.core().undisturbed());
+}
+
+TEST_CASE("a generation does not end for another plan before there is a checkpoint", "[coordinator]") {
+  LookedRun run;
+  run.step_all(1, 7);
+  run.find();
+  REQUIRE(run.num_saves() == 1);
+  CHECK_FALSE(run.sent_to(10, control::AgentCommand::kSave)[0].save().stop());
+  run.step_all(8, 8);
+  SECTION("made: it ends with the next") {
+    run.save_all(8);
+    REQUIRE(run.num_saves() == 2);
+    CHECK(run.sent_to(10, control::AgentCommand::kSave)[1].save().stop());
+    run.move_after(9);
+    CHECK(run.core().plans_taken() == 2);
+  }
+  SECTION("not made: it goes on as it is") {
+    for (int rank = 0; rank < run.num_ranks; ++rank)
+      run.saved(10 + rank / 2, rank, 8, 0.5, rank == 3 ? "disk full" : "");
+    CHECK(run.events_of("checkpoint_failed").size() == 1);
+    CHECK(run.num_saves() == 1);
+    CHECK(run.core().undisturbed());
+    run.step_all(9, 10);
+    run.save_all(10);
+    CHECK(run.num_saves() == 1);
+  }
+  SECTION("a rank ends meanwhile: the plan that ran goes on") {
+    run.exit(11, 2, "signal 9", false);
+    for (int agent : {10, 11}) run.ended(agent);
+    run.recover("", 0);
+    run.tick(10);
+    CHECK(run.core().plans_taken() == 1);
+    CHECK(run.sent_to(11, control::AgentCommand::kStart).back().start().work().generation() == 2);
+  }
 }
 
 TEST_CASE("a run does not move when it is disturbed, or may not", "[coordinator]") {
@@ -141,7 +181,7 @@ TEST_CASE("a run moves at most three times", "[coordinator]") {
   LookedRun run;
   std::int64_t step = 0;
   for (int move = 1; move <= 4; ++move) {
-    run.step_all(step + 1, step + 7);
+    run.reach_look(step + 1);
     run.calibrate(run.generation, {}, run.core().measurements().ranks);
     CHECK(run.num_saves() == static_cast<std::size_t>(std::min(move, 3)));
     step += 8;
