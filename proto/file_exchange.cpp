@@ -216,12 +216,14 @@ Result<void> get_file(const FilePlace& from, Bytes size, const std::string& sha2
   return {};
 }
 
-Result<LinkRate> measure_link(const std::string& address, const Secret& secret, Deadline deadline) {
+Result<LinkRate> measure_link(const std::string& address, const Secret& secret, Deadline deadline,
+                              const std::stop_token& stop) {
   constexpr int kRoundTrips = 20;
   constexpr std::int64_t kFirstBytes = 64 << 10, kMostBytes = 64 << 20;
   constexpr double kLongEnoughSeconds = 0.1;
   COX_TRY(const auto stream, connect(address, Service::Agent, secret, soon(deadline)));
   const CancelAt watch([&stream] { stream->cancel(); }, deadline.at);
+  const std::stop_callback end(stop, [&stream] { stream->cancel(); });
   const FilePlace place{address, "", ""};
   Conversation conversation(*stream, place);
   const auto nothing = [](const std::string&) { return Result<void>(); };

@@ -4,6 +4,7 @@
 // arrives is verified, synced and then gets its name, so that a reader sees all of it or none. Called by agents (serve)
 // and workers. Threads: each call on its own stream. Source: docs/checkpoint.md.
 #include <filesystem>
+#include <stop_token>
 #include <string>
 
 #include "common/units.h"
@@ -34,7 +35,8 @@ struct LinkRate {
 };
 /// How fast a server is reached: half of the shortest round trip, and the rate of up to 64 MiB. It takes some tenths of
 /// a second. Frames are authenticated, which costs processor time: a link faster than some 500 MB/s looks like that.
-/// Errors: Unavailable, DeadlineExceeded.
-[[nodiscard]] Result<LinkRate> measure_link(const std::string& address, const Secret& secret, Deadline deadline);
+/// `stop` ends it once it is connected. Errors: Unavailable, DeadlineExceeded.
+[[nodiscard]] Result<LinkRate> measure_link(const std::string& address, const Secret& secret, Deadline deadline,
+                                            const std::stop_token& stop = {});
 
 }  // namespace coxswain::proto

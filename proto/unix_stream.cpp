@@ -24,7 +24,8 @@
 namespace coxswain::proto {
 namespace {
 
-constexpr std::size_t kReadBytes = 4096;
+// At once: room for more is made as it comes, so that a message costs its length once.
+constexpr std::size_t kReadBytes = 4096, kMostReadBytes = 256 << 10;
 constexpr int kBacklog = 1024;  // ranks of a node that come at once
 // Of a peer that has not proved its key.
 constexpr std::uint32_t kMostUnknownBytes = 64 << 10;
@@ -271,7 +272,7 @@ class UnixStream final : public Stream {
     while (buffer_.size() - read_ < wanted) {
       buffer_.erase(0, std::exchange(read_, 0));
       const std::size_t had = buffer_.size();
-      buffer_.resize(had + std::max(kReadBytes, wanted - had));
+      buffer_.resize(had + std::clamp(wanted - had, kReadBytes, kMostReadBytes));
       const ssize_t came = ::recv(socket_.number(), buffer_.data() + had, buffer_.size() - had, 0);
       const int number = errno;
       buffer_.resize(had + static_cast<std::size_t>(std::max<ssize_t>(came, 0)));

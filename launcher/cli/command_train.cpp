@@ -2,7 +2,6 @@
 #include <CLI/CLI.hpp>
 
 #include <cstdio>
-#include <tuple>
 
 #include "common/bytes_io.h"
 #include "launcher/cli/command.h"
@@ -24,7 +23,7 @@ void add_node_options(CLI::App& command, NodeOptions& nodes) {
       [&nodes](const std::string& text) {
         const auto range = parse_node_range(text);
         if (!range) throw CLI::ValidationError("--nnodes", "expected a number of nodes or MIN:MAX, got `" + text + "`");
-        std::tie(nodes.num_nodes, nodes.max_nodes) = *range;
+        set_node_range(nodes, *range);
       },
       "number of nodes; the same line runs on each (1). MIN:MAX: begins with MIN or more, takes up to MAX while it "
       "trains");

@@ -100,6 +100,8 @@ std::string Agent::hello(int node_rank, const std::string& host, double cores, B
   return report.SerializeAsString();
 }
 
+void Agent::tell(const Rank& rank, std::string body) { to_worker_(rank.rank, rank.pid, std::move(body)); }
+
 void Agent::on_command(std::string_view body, TimePoint now) {
   control::AgentCommand command;
   if (!command.ParseFromArray(body.data(), static_cast<int>(body.size()))) return;
@@ -109,14 +111,14 @@ void Agent::on_command(std::string_view body, TimePoint now) {
       if (generation_ && generation_->number() == command.addresses().generation()) {
         control::WorkerCommand to_worker;
         *to_worker.mutable_addresses()->mutable_addresses() = command.addresses().addresses();
-        for (const Rank& rank : generation_->ranks) to_worker_(rank.rank, to_worker.SerializeAsString());
+        for (const Rank& rank : generation_->ranks) tell(rank, to_worker.SerializeAsString());
       }
       break;
     case control::AgentCommand::kAbort:
       if (generation_) {
         control::WorkerCommand to_worker;
         to_worker.set_abort(command.abort());
-        for (const Rank& rank : generation_->ranks) to_worker_(rank.rank, to_worker.SerializeAsString());
+        for (const Rank& rank : generation_->ranks) tell(rank, to_worker.SerializeAsString());
       }
       break;
     case control::AgentCommand::kSave:
@@ -124,7 +126,7 @@ void Agent::on_command(std::string_view body, TimePoint now) {
       if (generation_ && !generation_->ranks.empty()) {
         control::WorkerCommand to_worker;
         *to_worker.mutable_save() = command.save();
-        to_worker_(generation_->ranks.front().rank, to_worker.SerializeAsString());
+        tell(generation_->ranks.front(), to_worker.SerializeAsString());
       }
       break;
     case control::AgentCommand::kStop: stop(command.stop().grace_seconds(), now, command.stop().keeps()); break;
@@ -169,7 +171,7 @@ void Agent::start(std::string_view start_bytes, TimePoint now) {
   for (Rank& rank : generation_->ranks) {
     rank.pid = take_kept(rank);
     rank.kept = rank.stream_open = rank.pid > 0;
-    if (rank.kept) to_worker_(rank.rank, assignment_of(rank));
+    if (rank.kept) tell(rank, assignment_of(rank));
   }
   end_kept();
   if (generation_->ranks.empty()) return end_if_done();
@@ -271,8 +273,8 @@ void Agent::on_worker_report(int number, int pid, std::string_view body, Haste h
           log(LogLevel::Warn, "agent", added.error().message);
       }
     }
-    to_worker_(number, assignment_of(*rank));
-    if (generation_->keeps) to_worker_(number, abort_for_next());
+    tell(*rank, assignment_of(*rank));
+    if (generation_->keeps) tell(*rank, abort_for_next());
     return;
   }
   if (report.has_parked()) {
@@ -442,7 +444,7 @@ void Agent::kill_rank(Rank& rank, int signal) {
 void Agent::end_stopped_ranks() {
   for (Rank& rank : generation_->ranks) {
     if (rank.pid == 0 || rank.exit || rank.ended || rank.parked || rank.stopped_looks.enough()) continue;
-    if (rank.stopped_looks.add(spawner_.is_stopped(rank.pid))) kill_rank(rank, SIGKILL);
+    if (rank.stopped_looks.add(spawner_.stopped_at(rank.pid))) kill_rank(rank, SIGKILL);
   }
 }
 
@@ -457,7 +459,7 @@ void Agent::stop(double grace_seconds, TimePoint now, bool keeps) {
   }
   if (generation_->keeps) {
     for (const Rank& rank : generation_->ranks)
-      if (rank.stream_open && !rank.exit && !rank.parked) to_worker_(rank.rank, abort_for_next());
+      if (rank.stream_open && !rank.exit && !rank.parked) tell(rank, abort_for_next());
     generation_->kill_at = after(now, kParkSeconds);
   } else if (grace_seconds > 0) {
     kill_all(SIGTERM);

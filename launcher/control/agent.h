@@ -33,7 +33,8 @@ struct AgentSetup {
 class Agent {
  public:
   using ToCoordinator = std::function<void(std::string, Haste)>;
-  using ToWorker = std::function<void(int rank, std::string)>;
+  /// To the worker of `rank` that is process `pid`; 0: none has said hello.
+  using ToWorker = std::function<void(int rank, int pid, std::string)>;
 
   Agent(AgentSetup setup, Spawner& spawner, ToCoordinator to_coordinator, ToWorker to_worker);
   ~Agent();
@@ -69,6 +70,7 @@ class Agent {
   struct Kept {
     int rank = 0, local_device = 0, pid = 0;
   };
+  void tell(const Rank& rank, std::string body);
   void start(std::string_view start_bytes, TimePoint now);
   Result<void> spawn_ranks(Generation& generation);
   Result<void> spawn_mpirun(Generation& generation);

@@ -49,21 +49,21 @@ struct Told {
 };
 using AgentEvent = std::variant<LineEvent, FromWorker, WorkerGone, ProcessExit, SignalCame, Told>;
 
-/// Open streams of workers by rank.
+/// Open streams of workers by process: one of an earlier generation may say hello late, with a rank that another has.
 class WorkerStreams {
  public:
-  void add(int rank, proto::Stream* stream) {
+  void add(int pid, proto::Stream* stream) {
     const std::lock_guard lock(mutex_);
-    streams_[rank] = stream;
+    streams_[pid] = stream;
   }
-  void remove(int rank, proto::Stream* stream) {
+  void remove(int pid, proto::Stream* stream) {
     const std::lock_guard lock(mutex_);
-    if (const auto found = streams_.find(rank); found != streams_.end() && found->second == stream)
+    if (const auto found = streams_.find(pid); found != streams_.end() && found->second == stream)
       streams_.erase(found);
   }
-  void send(int rank, std::string body) {
+  void send(int pid, std::string body) {
     const std::lock_guard lock(mutex_);
-    if (const auto found = streams_.find(rank); found != streams_.end()) found->second->send(std::move(body));
+    if (const auto found = streams_.find(pid); found != streams_.end()) found->second->send(std::move(body));
   }
 
  private:
@@ -77,7 +77,7 @@ void serve_worker(proto::Stream& stream, WorkerStreams& streams, EventQueue<Agen
   if (!first || !report.ParseFromString(*first) || !report.has_hello()) return;
   const int rank = report.hello().rank();
   const int pid = static_cast<int>(report.hello().pid());
-  streams.add(rank, &stream);
+  streams.add(pid, &stream);
   events.push(FromWorker{rank, pid, std::move(*first)});
   ReportHaste report_haste;
   while (auto body = stream.receive()) {
@@ -89,7 +89,7 @@ void serve_worker(proto::Stream& stream, WorkerStreams& streams, EventQueue<Agen
     else
       events.push_later(std::move(event));
   }
-  streams.remove(rank, &stream);
+  streams.remove(pid, &stream);
   events.push(WorkerGone{rank, pid});
 }
 
@@ -171,7 +171,7 @@ Result<ExitCode> run_agent_process(const AgentStart& start) {
     std::optional<CoordinatorLine> line;
     Agent agent(
         std::move(setup), *spawner, [&](std::string body, Haste haste) { line->send(std::move(body), haste); },
-        [&](int rank, std::string body) { workers.send(rank, std::move(body)); });
+        [&](int, int pid, std::string body) { workers.send(pid, std::move(body)); });
     line.emplace(
         CoordinatorLine::Target{start.coordinator, start.secret}, std::move(*coordinator),
         agent.hello(start.node_rank, host_name(), inventory.cores, inventory.memory, inventory.cuda_note),

@@ -13,12 +13,6 @@ namespace {
 // make the run wander.
 constexpr int kMostMoves = 3;
 
-control::AgentHello parse_hello(std::string_view bytes) {
-  control::AgentHello hello;
-  hello.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()));
-  return hello;
-}
-
 }  // namespace
 
 /// The lost node of this run that says hello: by its number, or where it names none by its host, and with its devices.

@@ -15,13 +15,13 @@ namespace {
 // With enough nodes to begin, but fewer than the most, a run waits for so long after the last one that came.
 constexpr double kLastCallSeconds = 3;
 
+}  // namespace
+
 control::AgentHello parse_hello(std::string_view bytes) {
   control::AgentHello hello;
   hello.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()));
   return hello;
 }
-
-}  // namespace
 
 void Coordinator::join(int agent, std::string_view hello, TimePoint now) {
   const auto there = static_cast<int>(nodes_.size() - lost_nodes_.size() + newcomers_.size());

@@ -4,10 +4,18 @@
 // coordinator_recovery.cpp (failures, and how a run goes on), coordinator_growth.cpp (nodes that come back, and the
 // move to a plan with more nodes). Threads: one.
 #include <string>
+#include <string_view>
 
 #include "launcher/control/coordinator.h"
 
+namespace coxswain::control {
+class AgentHello;
+}
+
 namespace coxswain::launcher {
+
+/// Empty where `bytes` are none.
+[[nodiscard]] control::AgentHello parse_hello(std::string_view bytes);
 
 // How many are what they are is counted: a report may not cost a look at all of them.
 struct Coordinator::Rank {

@@ -134,7 +134,7 @@ class Follower {
     const TimePoint now = clock_.now();
     if (coordinator_pid_ == 0 || now < look_at_) return;
     look_at_ = Deadline::after(clock_, Seconds(kLookSeconds)).at;
-    if (looks_.add(spawner_->is_stopped(coordinator_pid_))) spawner_->send_signal(coordinator_pid_, SIGKILL);
+    if (looks_.add(spawner_->stopped_at(coordinator_pid_))) spawner_->send_signal(coordinator_pid_, SIGKILL);
   }
 
   void handle(const FollowEvent& event) {

@@ -17,7 +17,7 @@ class LinkProbe {
   using Report = std::function<void(std::string)>;
   LinkProbe(proto::Secret secret, Report report) : secret_(std::move(secret)), report_(std::move(report)) {}
 
-  /// A serialised AgentCommand; false: it is not one for it. One at a time: a second one waits for the first.
+  /// A serialised AgentCommand; false: it is not one for it. One at a time: a second one ends the first.
   bool take(std::string_view command);
 
  private:

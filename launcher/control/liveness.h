@@ -2,6 +2,7 @@
 // Heartbeats between coordinator and agents: liveness of a process, separate from the progress of its work.
 // With these numbers a silent peer (half-open connection, stopped process) is found within 2.3 s; a dead one at once,
 // by the end of its connection. Threads: pure values.
+#include <cstdint>
 #include <optional>
 #include <string>
 
@@ -67,22 +68,25 @@ class OwnPause {
   std::optional<TimePoint> last_;
 };
 
-// A process that is stopped (SIGSTOP) at so many looks in a row answers nobody, and its peers wait for it. Looks are
-// counted, not seconds: a watcher that was stopped with what it watches and goes on with it finds none overdue.
+// A process that is stopped (SIGSTOP) at so many looks in a row, and did nothing between them, answers nobody, and its
+// peers wait for it. Looks are counted, not seconds: a watcher that was stopped with what it watches and goes on with
+// it finds none overdue.
 inline constexpr double kLookSeconds = 0.5;
 inline constexpr int kStoppedLooks = 6;
 
 class StoppedLooks {
  public:
-  /// True once, at the look that makes it so many.
-  bool add(bool stopped) {
-    in_a_row_ = stopped ? in_a_row_ + 1 : 0;
+  /// Of Spawner::stopped_at. True once, at the look that makes it so many.
+  bool add(std::optional<std::int64_t> stopped_at) {
+    in_a_row_ = !stopped_at ? 0 : stopped_at == last_ ? in_a_row_ + 1 : 1;
+    last_ = stopped_at;
     return in_a_row_ == kStoppedLooks;
   }
   [[nodiscard]] bool enough() const { return in_a_row_ >= kStoppedLooks; }
 
  private:
   int in_a_row_ = 0;
+  std::optional<std::int64_t> last_;
 };
 
 /// Serialised AgentReport, AgentCommand.

@@ -42,8 +42,7 @@ Result<int> whole_number(const Found& found, int min) {
 
 Result<void> set_node_count(NodeOptions& nodes, const Found& found) {
   if (const auto range = parse_node_range(found.value)) {
-    nodes.num_nodes = range->first;
-    nodes.max_nodes = std::max(nodes.max_nodes, range->second);
+    set_node_range(nodes, *range);
     return {};
   }
   return Error{ErrorCode::InvalidArgument,
@@ -83,6 +82,12 @@ std::optional<std::pair<int, int>> parse_node_range(std::string_view text) {
   const int least = number(text.substr(0, colon)), most = colon == text.npos ? least : number(text.substr(colon + 1));
   if (least == 0 || most < least) return std::nullopt;
   return std::pair(least, most);
+}
+
+void set_node_range(NodeOptions& nodes, std::pair<int, int> range) {
+  nodes.num_nodes = range.first;
+  nodes.max_nodes = std::max(nodes.max_nodes, range.second);
+  if (range.second > range.first) nodes.min_nodes = range.first;
 }
 
 std::string first_slurm_host(const std::string& list) {

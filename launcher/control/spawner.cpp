@@ -15,6 +15,7 @@
 #include <fstream>
 #include <mutex>
 #include <set>
+#include <sstream>
 #include <thread>
 
 #include "common/env.h"
@@ -197,13 +198,20 @@ class ProcessSpawner final : public Spawner {
     if (::kill(-pid, signal) != 0) ::kill(pid, signal);
   }
 
-  bool is_stopped(int pid) const override {
+  std::optional<std::int64_t> stopped_at(int pid) const override {
     // pid (name) state ...; a name may hold anything, brackets too.
+    constexpr int kBetween = 10;  // fields from the state to the ticks in user mode, which those of the system follow
     std::ifstream file("/proc/" + std::to_string(pid) + "/stat");
     std::string status;
     std::getline(file, status);
     const std::size_t name_end = status.rfind(')');
-    return name_end != std::string::npos && status.compare(name_end + 1, 2, " T") == 0;
+    if (name_end == std::string::npos || status.compare(name_end + 1, 2, " T") != 0) return std::nullopt;
+    std::istringstream fields(status.substr(name_end + 3));
+    std::string other;
+    for (int field = 0; field < kBetween; ++field) fields >> other;
+    std::int64_t user = 0, system = 0;
+    fields >> user >> system;
+    return user + system;
   }
 
  private:

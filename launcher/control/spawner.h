@@ -3,6 +3,7 @@
 // is called from a thread that lives as long as the process. Secrets travel by an inherited descriptor, never by
 // argument. Seam: process_spawner (real) and a fake in tests. Called by the agent (workers) and run_train (coordinator,
 // agent).
+#include <cstdint>
 #include <filesystem>
 #include <functional>
 #include <map>
@@ -42,8 +43,9 @@ class Spawner {
   [[nodiscard]] virtual Result<int> spawn(const SpawnRequest& request) = 0;
   /// Sends `signal` to a child and its process group; nothing when it has ended.
   virtual void send_signal(int pid, int signal) = 0;
-  /// The process stands still by a signal (SIGSTOP, a terminal); one that a debugger holds does not count.
-  [[nodiscard]] virtual bool is_stopped(int pid) const = 0;
+  /// Processor time (clock ticks) of a process that a signal stopped (SIGSTOP, a terminal); nothing of one that goes
+  /// on, or that a debugger holds.
+  [[nodiscard]] virtual std::optional<std::int64_t> stopped_at(int pid) const = 0;
 };
 
 /// `on_exit` runs on the spawner's own thread, once for each child. The destructor kills what still lives and waits for

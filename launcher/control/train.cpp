@@ -93,9 +93,7 @@ Result<void> set_checkpoints(CoordinatorStart& coordinator, const TrainRequest& 
   coordinator.resume_step = point.step;
   coordinator.resume_asks_nodes = point.asks_nodes;
   coordinator.model_hash = std::move(model_hash);
-  // With MIN:MAX nodes, MIN is also what a run needs to go on.
-  const bool is_range = nodes.max_nodes > nodes.num_nodes && nodes.max_nodes != request.job.max_nodes;
-  coordinator.min_nodes = is_range ? std::max(request.job.min_nodes, nodes.num_nodes) : request.job.min_nodes;
+  coordinator.min_nodes = std::max(request.job.min_nodes, nodes.min_nodes);
   coordinator.max_restarts = request.max_restarts.value_or(request.job.max_restarts);
   return {};
 }

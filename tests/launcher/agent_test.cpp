@@ -26,11 +26,16 @@ class FakeSpawner final : public Spawner {
     return 1000 + static_cast<int>(requests.size()) - 1;
   }
   void send_signal(int pid, int signal) override { signals.emplace_back(pid, signal); }
-  bool is_stopped(int pid) const override { return stopped.contains(pid); }
+  std::optional<std::int64_t> stopped_at(int pid) const override {
+    if (!stopped.contains(pid)) return std::nullopt;
+    return works_between_looks ? ++ticks : ticks;
+  }
 
   std::vector<SpawnRequest> requests;
   std::vector<std::pair<int, int>> signals;
   std::set<int> stopped;
+  bool works_between_looks = false;
+  mutable std::int64_t ticks = 7;
   int refuse_after = -1;
 };
 
@@ -39,10 +44,11 @@ class Bench {
   Bench()
       : agent_(
             setup(), spawner, [this](const std::string& body, Haste haste) { take(body, haste); },
-            [this](int rank, std::string body) {
+            [this](int rank, int pid, std::string body) {
               control::WorkerCommand command;
               command.ParseFromString(body);
               to_workers.emplace_back(rank, command);
+              told_pids.push_back(pid);
             }) {}
 
   void start(int generation, const std::string& backend = "host") {
@@ -111,6 +117,7 @@ class Bench {
   std::vector<control::WorkerExit> exit_reports;
   std::vector<std::string> errors;
   std::vector<std::pair<int, control::WorkerCommand>> to_workers;
+  std::vector<int> told_pids;     // by to_workers
   std::vector<int> stop_signals;  // that it passed on
   std::map<int, int> pids;        // by rank, of the last hello
   std::vector<control::WorkerMessage> passed_on;
@@ -187,6 +194,7 @@ TEST_CASE("a hello is answered with the rank's assignment", "[agent]") {
   bench.hello(3, 1001);
   REQUIRE(bench.to_workers.size() == 1);
   CHECK(bench.to_workers[0].first == 3);
+  CHECK(bench.told_pids == std::vector<int>{1001});
   const auto& assignment = bench.to_workers[0].second.assignment();
   CHECK(assignment.rank() == 3);
   CHECK(assignment.threads() == 3);
@@ -377,6 +385,20 @@ TEST_CASE("a rank that is stopped for 3 s is ended and named, one that goes on i
   CHECK(bench.exit_reports[0].rank() == 3);
   CHECK(bench.exit_reports[0].cause() == "stopped (SIGSTOP) for 3 s");
   CHECK_FALSE(bench.exit_reports[0].peer_lost());
+}
+
+TEST_CASE("a rank that is found stopped at every look but works between them goes on", "[agent]") {
+  Bench bench;
+  bench.start(1);
+  bench.hello(2, 1000);
+  bench.hello(3, 1001);
+  bench.spawner.stopped = {1001};
+  bench.spawner.works_between_looks = true;
+  for (int i = 0; i < 100; ++i) bench.tick(0.1);
+  CHECK(bench.spawner.signals.empty());
+  bench.spawner.works_between_looks = false;
+  for (int i = 0; i < 34; ++i) bench.tick(0.1);
+  CHECK(bench.spawner.signals == std::vector<std::pair<int, int>>{{1001, SIGKILL}});
 }
 
 TEST_CASE("an agent that stood still with its ranks ends none of them", "[agent]") {

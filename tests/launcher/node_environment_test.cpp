@@ -104,8 +104,13 @@ TEST_CASE("a range of nodes is the fewest and the most", "[node_environment]") {
   REQUIRE(resolved);
   CHECK(nodes.num_nodes == 1);
   CHECK(nodes.max_nodes == 4);
+  CHECK(nodes.min_nodes == 1);
   CHECK(nodes.node_rank == 3);
   CHECK(resolved->front().value == "1:4");
+  NodeOptions fixed;
+  set_node_range(fixed, *parse_node_range("3"));
+  CHECK(fixed.num_nodes == 3);
+  CHECK(fixed.min_nodes == 0);
   // One node of a run that takes more has to be found by them.
   NodeOptions first;
   first.num_nodes = 1;
