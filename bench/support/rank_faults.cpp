@@ -2,15 +2,18 @@
 // `exit`: the process ends with exit code 3. `throws`, to one thread: its next `new` throws. `grows`, the
 // same: it wants so much more memory that a limit below what the process has is felt. `clock`: the process's clock of
 // the day goes so many seconds on (the signal's value), the one that counts from the start does not; what `faketime`
-// does, without its file that is looked at on each call. Nothing else changes. Threads: handlers set flags only.
-// Source: man 2 sigqueue, man 2 tgkill.
+// does, without its file that is looked at on each call. The kernel's clock is not touched: a wait until a time of the
+// day (gRPC's, by absl) is told to it by that. Nothing else changes. Threads: handlers set flags only.
+// Source: man 2 sigqueue, man 2 tgkill, man 2 futex.
 #include <dlfcn.h>
+#include <linux/futex.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <csignal>
+#include <cstdarg>
 #include <cstdlib>
 #include <ctime>
 #include <new>
@@ -83,6 +86,24 @@ int clock_gettime(clockid_t clock, timespec* at) noexcept {
   if (code == 0 && (clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE))
     at->tv_sec += ahead_seconds.load(std::memory_order_relaxed);
   return code;
+}
+
+/// As the kernel takes it: six words, whatever the call wants. absl waits by it.
+long syscall(long number, ...) noexcept {
+  std::va_list arguments;
+  va_start(arguments, number);
+  long word[6];
+  for (long& each : word) each = va_arg(arguments, long);
+  va_end(arguments);
+  using Function = long (*)(long, ...);
+  static const auto real = reinterpret_cast<Function>(::dlsym(RTLD_NEXT, "syscall"));
+  timespec until{};
+  if (number == SYS_futex && (word[1] & FUTEX_CLOCK_REALTIME) != 0 && word[3] != 0) {
+    until = *reinterpret_cast<const timespec*>(word[3]);
+    until.tv_sec -= ahead_seconds.load(std::memory_order_relaxed);
+    word[3] = reinterpret_cast<long>(&until);
+  }
+  return real(number, word[0], word[1], word[2], word[3], word[4], word[5]);
 }
 
 int gettimeofday(timeval* __restrict at, void* __restrict) noexcept {
