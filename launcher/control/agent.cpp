@@ -57,7 +57,8 @@ struct Agent::Generation {
   bool mpi = false;
   int mpirun_pid = 0;
   std::optional<ProcessExit> mpirun_exit;
-  int first_gone = -1;  // under mpirun: the rank whose stream ended first, unfinished
+  int first_gone = -1;                      // under mpirun: the rank whose stream ended first, unfinished
+  std::optional<std::string> waiting_save;  // a WorkerCommand for the first rank, which has not said hello
   bool stopping = false;
   bool keeps = false;  // processes that let go of it, for the next one
   std::optional<TimePoint> kill_at;
@@ -124,9 +125,13 @@ void Agent::on_command(std::string_view body, TimePoint now) {
     case control::AgentCommand::kSave:
       // One rank is enough: it tells the others at the step's commit point.
       if (generation_ && !generation_->ranks.empty()) {
+        const Rank& first = generation_->ranks.front();
         control::WorkerCommand to_worker;
         *to_worker.mutable_save() = command.save();
-        tell(generation_->ranks.front(), to_worker.SerializeAsString());
+        if (first.stream_open)
+          tell(first, to_worker.SerializeAsString());
+        else if (!generation_->waiting_save || command.save().stop())
+          generation_->waiting_save = to_worker.SerializeAsString();
       }
       break;
     case control::AgentCommand::kStop: stop(command.stop().grace_seconds(), now, command.stop().keeps()); break;
@@ -274,6 +279,7 @@ void Agent::on_worker_report(int number, int pid, std::string_view body, Haste h
       }
     }
     tell(*rank, assignment_of(*rank));
+    if (rank == &generation_->ranks.front() && generation_->waiting_save) tell(*rank, *generation_->waiting_save);
     if (generation_->keeps) tell(*rank, abort_for_next());
     return;
   }

@@ -368,6 +368,31 @@ TEST_CASE("a rank that lost its peer keeps its process for the next generation",
   }
 }
 
+TEST_CASE("a save that is asked for while ranks start reaches the first one when it is there", "[agent]") {
+  Bench bench;
+  bench.start(1);
+  control::AgentCommand save;
+  save.mutable_save()->set_stop(GENERATE(false, true));
+  const bool stop = save.save().stop();
+  bench.send(save);
+  CHECK(bench.to_workers.empty());
+  bench.hello(3, 1001);
+  REQUIRE(bench.to_workers.size() == 1);
+  CHECK(bench.to_workers[0].second.has_assignment());
+  if (GENERATE(false, true)) {  // another that ends nothing takes nothing back
+    save.mutable_save()->set_stop(false);
+    bench.send(save);
+  }
+  bench.hello(2, 1000);
+  REQUIRE(bench.to_workers.size() == 3);
+  CHECK(bench.to_workers[1].first == 2);
+  CHECK(bench.to_workers[1].second.has_assignment());
+  CHECK(bench.to_workers[2].first == 2);
+  CHECK(bench.to_workers[2].second.save().stop() == stop);
+  bench.send(save);
+  CHECK(bench.to_workers.size() == 4);  // at once from now on
+}
+
 TEST_CASE("a rank that is stopped for 3 s is ended and named, one that goes on is not", "[agent]") {
   Bench bench;
   bench.start(1);
