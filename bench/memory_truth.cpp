@@ -38,6 +38,7 @@ class WatchedCompute final : public executor::Compute {
  public:
   WatchedCompute(executor::Compute& engine, std::string& lines) : engine_(engine), lines_(lines) {}
   Result<void> start(const plan::Action& action) override {
+    peak_ = std::max(peak_, worker::memory_peak());  // while what comes and goes was made room for
     worker::reset_memory_peak();
     const Bytes before = worker::memory_in_use();
     auto result = engine_.start(action);
