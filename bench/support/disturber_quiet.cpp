@@ -146,7 +146,8 @@ bool Disturber::jump_clock(const FaultKind& kind) {
   std::vector<int> pids;
   for (const int launch : run_.launches)
     if (lives(launch))
-      for (const int pid : family_of(launch)) pids.push_back(pid);
+      for (const int pid : family_of(launch))
+        if (catches(pid, rank_fault_signals().clock)) pids.push_back(pid);
   sigval seconds{};
   seconds.sival_int = static_cast<int>(random_() % (2 * kClockSeconds)) - kClockSeconds;
   if (pids.empty() || sigqueue(pids[random_() % pids.size()], rank_fault_signals().clock, seconds) != 0) return true;

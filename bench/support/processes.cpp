@@ -2,9 +2,12 @@
 
 #include <unistd.h>
 
+#include <cstdint>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
+#include <string_view>
 
 namespace coxswain::bench {
 namespace {
@@ -55,6 +58,15 @@ std::vector<int> family_of(int root) {
     }
   }
   return all;
+}
+
+bool catches(int pid, int signal) {
+  constexpr std::string_view kMask = "SigCgt:\t";
+  const std::string status = text_of(folder_of(pid) / "status");
+  const auto found = status.find(kMask);
+  if (found == std::string::npos) return false;
+  const std::uint64_t mask = std::strtoull(status.c_str() + found + kMask.size(), nullptr, 16);
+  return ((mask >> (signal - 1)) & 1) != 0;
 }
 
 std::string role_of(int pid) {

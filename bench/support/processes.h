@@ -11,6 +11,8 @@ namespace coxswain::bench {
 [[nodiscard]] std::vector<int> family_of(int root);
 /// Of a process of ours: "launch", "coordinator", "agent", "worker"; else the name of its program.
 [[nodiscard]] std::string role_of(int pid);
+/// It has a handler of its own for the signal: one that only begins has none yet, and would end by it.
+[[nodiscard]] bool catches(int pid, int signal);
 
 /// Seconds of all its threads, ended ones too; 0 when there is no such process. Exact to 0.01 s.
 [[nodiscard]] double processor_seconds(int pid);
