@@ -155,12 +155,53 @@ Kept count_kept(const CostModel& cost, const StageWork& work) {
 /// C16: looks up and adds (an embedding), multiplies next to nothing, and waits for no other device: results are made
 /// faster than a link takes them.
 bool outruns_link(const ModelFacts& facts, const StageWork& work) {
-  if (work.tensor > 1 || work.zero_stage >= 3 || !work.chunks.empty()) return false;
+  if (!work.first_stage || work.tensor > 1 || work.zero_stage >= 3 || !work.chunks.empty()) return false;
   Flop flop{0};
   for (int block = work.first_block; block < work.end_block; ++block)
     flop += facts.totals(block, work.samples).matmul_flop;
   const Bytes result = facts.activation_bytes(work.end_block, work.samples, plan::Precision::Float32);
   return flop.value < static_cast<double>(result.value);
+}
+
+/// C16: bytes of an activation and of a gradient on each of some edges, of the largest chunk.
+struct EdgeSizes {
+  std::vector<Bytes> activation, gradient;
+};
+
+EdgeSizes measure_edges(const ModelFacts& facts, const StageWork& work, const std::vector<StageWork::EdgeWork>& edges,
+                        std::int64_t apart) {
+  const int parts = work.tensor * work.context;
+  EdgeSizes sizes;
+  for (const StageWork::EdgeWork& edge : edges) {
+    Bytes activation(0), gradient(0);
+    for (const int cut : edge.cuts) {
+      const Bytes forward = facts.activation_bytes(cut, work.samples, work.precision) +
+                            facts.activation_bytes(cut, apart, work.precision);
+      const Bytes back =
+          facts.gradient_bytes(cut, work.samples, work.precision) + facts.gradient_bytes(cut, apart, work.precision);
+      activation = std::max(activation, split_stream(forward, parts));
+      gradient = std::max(gradient, split_stream(back, parts));
+    }
+    sizes.activation.push_back(activation);
+    sizes.gradient.push_back(gradient);
+  }
+  return sizes;
+}
+
+ListEdges list_edges(const std::vector<StageWork::EdgeWork>& in, const std::vector<StageWork::EdgeWork>& out,
+                     std::size_t num_chunks) {
+  ListEdges edges;
+  const auto add = [num_chunks](const std::vector<StageWork::EdgeWork>& from, std::vector<int>& of_chunk,
+                                std::vector<int>& credits) {
+    of_chunk.assign(num_chunks, -1);
+    for (std::size_t e = 0; e < from.size(); ++e) {
+      for (const int chunk : from[e].chunks) of_chunk[static_cast<std::size_t>(chunk)] = static_cast<int>(e);
+      credits.push_back(from[e].credits);
+    }
+  };
+  add(in, edges.in_of_chunk, edges.credits_in);
+  add(out, edges.out_of_chunk, edges.credits_out);
+  return edges;
 }
 
 }  // namespace
@@ -185,60 +226,34 @@ Peak find_peak(const CostModel& cost, const StageWork& work, Bytes gradients, By
   const ModelFacts& facts = cost.facts();
   const Kept kept = count_kept(cost, work);
   const std::vector<StageWork::EdgeWork> edges_in = edges_in_of(work), edges_out = edges_out_of(work);
-  ListEdges edges;
-  edges.in_of_chunk.assign(kept.runs.size(), -1);
-  edges.out_of_chunk = edges.in_of_chunk;
-  std::vector<Bytes> activation_in, gradient_in, activation_out, gradient_out;  // by edge: of its largest chunk
-  const auto add_edges = [&](const std::vector<StageWork::EdgeWork>& from, std::int64_t apart,
-                             std::vector<int>& of_chunk, std::vector<int>& credits, std::vector<Bytes>& activation,
-                             std::vector<Bytes>& gradient) {
-    const int parts = work.tensor * work.context;
-    for (std::size_t e = 0; e < from.size(); ++e) {
-      for (const int chunk : from[e].chunks) of_chunk[static_cast<std::size_t>(chunk)] = static_cast<int>(e);
-      credits.push_back(from[e].credits);
-      activation.emplace_back(0);
-      gradient.emplace_back(0);
-      for (const int cut : from[e].cuts) {
-        activation[e] = std::max(activation[e], split_stream(facts.activation_bytes(cut, work.samples, work.precision) +
-                                                                 facts.activation_bytes(cut, apart, work.precision),
-                                                             parts));
-        gradient[e] = std::max(gradient[e], split_stream(facts.gradient_bytes(cut, work.samples, work.precision) +
-                                                             facts.gradient_bytes(cut, apart, work.precision),
-                                                         parts));
-      }
-    }
-  };
-  add_edges(edges_in, work.apart_in, edges.in_of_chunk, edges.credits_in, activation_in, gradient_in);
-  add_edges(edges_out, work.apart_out, edges.out_of_chunk, edges.credits_out, activation_out, gradient_out);
+  const ListEdges edges = list_edges(edges_in, edges_out, kept.runs.size());
+  const EdgeSizes in = measure_edges(facts, work, edges_in, work.apart_in);
+  const EdgeSizes out = measure_edges(facts, work, edges_out, work.apart_out);
 
   Peak peak;
   const bool moves = work.offload == plan::Offload::Activations;
   const std::vector<plan::Action> actions = work.first_stage ? with_whole_backwards(work.list) : work.list;
   bool goes_back = false;  // so far
   ListWalk list(actions, static_cast<int>(kept.runs.size()), edges, outruns_link(facts, work));
-  const auto held_by_others = [&] {
-    std::int64_t before = 0;
-    for (std::size_t chunk = 0; chunk < kept.runs.size(); ++chunk)
-      before += list.before[chunk] * kept.runs[chunk].all.kept + list.owed[chunk] * kept.runs[chunk].all.owed;
-    return before;
+  // Of all micro-batches that the walk counts: between F and B, between I and W.
+  const auto sum = [&](const std::vector<std::int64_t>& count, std::int64_t HeldBytes::* of) {
+    std::int64_t bytes = 0;
+    for (std::size_t chunk = 0; chunk < kept.runs.size(); ++chunk) bytes += count[chunk] * (kept.runs[chunk].all.*of);
+    return bytes;
   };
   const auto count_transfers = [&] {
     Bytes bytes(0);
     for (std::size_t e = 0; e < edges_in.size(); ++e)
-      bytes += activation_in[e] * list.receive_activations[e] + gradient_in[e] * list.send_gradients[e];
+      bytes += in.activation[e] * list.receive_activations[e] + in.gradient[e] * list.send_gradients[e];
     for (std::size_t e = 0; e < edges_out.size(); ++e)
-      bytes += gradient_out[e] * list.receive_gradients[e] + activation_out[e] * list.send_activations[e];
+      bytes += out.gradient[e] * list.receive_gradients[e] + out.activation[e] * list.send_activations[e];
     return bytes;
   };
   const auto visit = [&](const plan::Action& action) {
     const HeldRun& run = kept.runs[static_cast<std::size_t>(action.chunk)];
     goes_back = goes_back || action.kind != plan::ActionKind::Forward;
     const bool weights = action.kind == plan::ActionKind::BackwardWeight;
-    std::int64_t before = 0, owed = 0;  // of other micro-batches
-    for (std::size_t chunk = 0; chunk < kept.runs.size(); ++chunk) {
-      before += list.before[chunk] * kept.runs[chunk].all.kept;
-      owed += list.owed[chunk] * kept.runs[chunk].all.owed;
-    }
+    const std::int64_t before = sum(list.before, &HeldBytes::kept), owed = sum(list.owed, &HeldBytes::owed);
     const std::int64_t own = weights ? run.all.owed : run.all.kept;
     const Bytes host = std::max(peak.host, Bytes(before + (weights ? 0 : own)));
     const std::int64_t held = run.held(action.kind, before, owed, moves);
@@ -254,8 +269,9 @@ Peak find_peak(const CostModel& cost, const StageWork& work, Bytes gradients, By
   const auto after = [&](const plan::Action& action) {
     Peak here;
     here.gradients = goes_back ? gradients : gradients - late;
-    here.activations =
-        Bytes(moves ? kept.runs[static_cast<std::size_t>(action.chunk)].moved.last : held_by_others()) + kept.shared;
+    const std::int64_t held =
+        moves ? kept.runs[static_cast<std::size_t>(action.chunk)].moved.last : sum(list.before, &HeldBytes::kept);
+    here.activations = Bytes(held + sum(list.owed, &HeldBytes::owed)) + kept.shared;
     here.transfers = count_transfers();
     here.host = peak.host;
     if (here.total() > peak.total()) peak = here;

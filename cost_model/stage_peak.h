@@ -18,7 +18,7 @@ struct Peak {
 /// `late`: of `gradients`, those that are there from a step's first backward on.
 [[nodiscard]] Peak find_peak(const CostModel& cost, const StageWork& work, Bytes gradients, Bytes late);
 
-/// All that the stage runs, chunk by chunk.
+/// What the stage holds, chunk by chunk.
 [[nodiscard]] std::vector<plan::BlockRun> runs_of(const StageWork& work);
 
 /// Edges from and to the neighbours: those given of a stage with chunks.

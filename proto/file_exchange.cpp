@@ -216,8 +216,8 @@ Result<void> get_file(const FilePlace& from, Bytes size, const std::string& sha2
   return {};
 }
 
-Result<LinkRate> measure_link(const std::string& address, const Secret& secret, Deadline deadline,
-                              const std::stop_token& stop) {
+Result<LinkRate> measure_link(const std::string& address, const Secret& secret, const std::stop_token& stop,
+                              Deadline deadline) {
   constexpr int kRoundTrips = 20;
   constexpr std::int64_t kFirstBytes = 64 << 10, kMostBytes = 64 << 20;
   constexpr double kLongEnoughSeconds = 0.1;

@@ -35,8 +35,8 @@ struct LinkRate {
 };
 /// How fast a server is reached: half of the shortest round trip, and the rate of up to 64 MiB. It takes some tenths of
 /// a second. Frames are authenticated, which costs processor time: a link faster than some 500 MB/s looks like that.
-/// `stop` ends it once it is connected. Errors: Unavailable, DeadlineExceeded.
-[[nodiscard]] Result<LinkRate> measure_link(const std::string& address, const Secret& secret, Deadline deadline,
-                                            const std::stop_token& stop = {});
+/// Errors: Unavailable, also where `stop` ends it (once it is connected), DeadlineExceeded.
+[[nodiscard]] Result<LinkRate> measure_link(const std::string& address, const Secret& secret,
+                                            const std::stop_token& stop, Deadline deadline);
 
 }  // namespace coxswain::proto

@@ -24,7 +24,7 @@
 namespace coxswain::proto {
 namespace {
 
-// At once: room for more is made as it comes, so that a message costs its length once.
+// At once: room for more is made (and cleared) as it comes, not for all of a long message at each read.
 constexpr std::size_t kReadBytes = 4096, kMostReadBytes = 256 << 10;
 constexpr int kBacklog = 1024;  // ranks of a node that come at once
 // Of a peer that has not proved its key.

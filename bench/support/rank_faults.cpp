@@ -11,6 +11,7 @@
 #include <sys/time.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <csignal>
 #include <cstdarg>
@@ -32,6 +33,11 @@ thread_local std::atomic<bool> throws __attribute__((tls_model("initial-exec")))
 thread_local std::atomic<bool> grows __attribute__((tls_model("initial-exec"))){false};
 std::atomic<long> ahead_seconds{0};
 
+using Syscall = long (*)(long, ...);
+// Known before any thread: a call may come from a place where nothing may be looked up (a child after fork).
+std::atomic<Syscall> real_syscall{nullptr};
+Syscall find_syscall() { return reinterpret_cast<Syscall>(::dlsym(RTLD_NEXT, "syscall")); }
+
 void on_exit_signal(int) { ::_exit(3); }
 void on_throw_signal(int) { throws.store(true); }
 void on_grow_signal(int) { grows.store(true); }
@@ -48,6 +54,7 @@ void install(int number, void (*plain)(int), void (*with_value)(int, siginfo_t*,
 }
 
 __attribute__((constructor)) void begin() {
+  real_syscall.store(find_syscall());
   const auto signals = rank_fault_signals();
   install(signals.exit, &on_exit_signal, nullptr);
   install(signals.throws, &on_throw_signal, nullptr);
@@ -95,12 +102,15 @@ long syscall(long number, ...) noexcept {
   long word[6];
   for (long& each : word) each = va_arg(arguments, long);
   va_end(arguments);
-  using Function = long (*)(long, ...);
-  static const auto real = reinterpret_cast<Function>(::dlsym(RTLD_NEXT, "syscall"));
+  Syscall real = real_syscall.load(std::memory_order_relaxed);
+  if (real == nullptr) real = find_syscall();
   timespec until{};
-  if (number == SYS_futex && (word[1] & FUTEX_CLOCK_REALTIME) != 0 && word[3] != 0) {
+  // Another wait's time is a span.
+  const bool until_time_of_day =
+      number == SYS_futex && (word[1] & FUTEX_CMD_MASK) == FUTEX_WAIT_BITSET && (word[1] & FUTEX_CLOCK_REALTIME) != 0;
+  if (until_time_of_day && word[3] != 0) {
     until = *reinterpret_cast<const timespec*>(word[3]);
-    until.tv_sec -= ahead_seconds.load(std::memory_order_relaxed);
+    until.tv_sec = std::max<time_t>(0, until.tv_sec - ahead_seconds.load(std::memory_order_relaxed));
     word[3] = reinterpret_cast<long>(&until);
   }
   return real(number, word[0], word[1], word[2], word[3], word[4], word[5]);

@@ -33,7 +33,7 @@ struct AgentSetup {
 class Agent {
  public:
   using ToCoordinator = std::function<void(std::string, Haste)>;
-  /// To the worker of `rank` that is process `pid`; 0: none has said hello.
+  /// To the worker of `rank` that is process `pid`; dropped where that process has not said hello.
   using ToWorker = std::function<void(int rank, int pid, std::string)>;
 
   Agent(AgentSetup setup, Spawner& spawner, ToCoordinator to_coordinator, ToWorker to_worker);

@@ -102,6 +102,7 @@ void Coordinator::first_save_ended(bool saved) {
   }
   growth_ = came_back(planned_without_) ? Growth::Wanted : Growth::None;
   next_plan_.reset();
+  --moves_;  // it stays
 }
 
 bool Coordinator::may_move() const {

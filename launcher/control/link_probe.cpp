@@ -12,10 +12,12 @@ bool LinkProbe::take(std::string_view bytes) {
   control::AgentCommand command;
   if (!command.ParseFromArray(bytes.data(), static_cast<int>(bytes.size())) || !command.has_measure_link())
     return false;
+  thread_ = {};  // the one before ends
   thread_ = std::jthread([this, address = command.measure_link().files_address()](const std::stop_token& stop) {
     const auto rate = guard("launcher", [&] {
-      return proto::measure_link(address, secret_, Deadline::after(steady_clock(), Seconds(kLimitSeconds)), stop);
+      return proto::measure_link(address, secret_, stop, Deadline::after(steady_clock(), Seconds(kLimitSeconds)));
     });
+    if (stop.stop_requested()) return;  // nobody wants to know
     control::AgentReport report;
     control::LinkMeasured& link = *report.mutable_link();
     if (rate) {

@@ -17,7 +17,8 @@ class LinkProbe {
   using Report = std::function<void(std::string)>;
   LinkProbe(proto::Secret secret, Report report) : secret_(std::move(secret)), report_(std::move(report)) {}
 
-  /// A serialised AgentCommand; false: it is not one for it. One at a time: a second one ends the first.
+  /// A serialised AgentCommand; false: it is not one for it. One at a time: a second one ends the first, as the
+  /// destructor does: at once, or after the seconds that a connection to a dead node may take. It then reports nothing.
   bool take(std::string_view command);
 
  private:

@@ -20,7 +20,7 @@ using EnvironmentLookup = std::function<std::optional<std::string>(const std::st
 
 /// "N" or "MIN:MAX", both from 1; nothing where it is neither.
 [[nodiscard]] std::optional<std::pair<int, int>> parse_node_range(std::string_view text);
-/// Of a range, MIN are also as few as a run goes on with.
+/// Of a range, MIN are also as few as a run goes on with; a larger max_nodes stays.
 void set_node_range(NodeOptions& nodes, std::pair<int, int> range);
 
 /// First host of a Slurm node list: "node[03-07,9],x" -> "node03".

@@ -21,7 +21,7 @@ namespace coxswain::launcher {
 struct NodeOptions {
   int num_nodes = 0;                 // that the run begins with; 0: not given
   int max_nodes = 0;                 // that it takes while it trains; 0: num_nodes
-  int min_nodes = 0;                 // MIN of MIN:MAX: it goes on with as few; 0: one number was given
+  int min_nodes = 0;                 // MIN of MIN:MAX where MAX is more: it goes on with as few; 0: none was given
   int node_rank = -1;                // -1: not given
   std::string rdzv_endpoint;         // "HOST:PORT" of node 0; empty: loopback, any port (one node)
   std::string local_addr;            // where `host` TCP binds; empty: the address that reaches the coordinator

@@ -81,7 +81,9 @@ TEST_CASE("C16: results of an embedding alone wait one behind the other, as far 
     plan.schedule = plan::ScheduleKind::GPipe;
     plan.receive_credits = credits;
     plan.roles.clear();
-    return estimate_memory(cost, plan, 0, 0).transfers.value / cut;
+    const std::int64_t bytes = estimate_memory(cost, plan, 0, 0).transfers.value;
+    CHECK(bytes % cut == 0);
+    return bytes / cut;
   };
   CHECK(buffers(1, 1) == 1 + 1);
   CHECK(buffers(1, 2) == 1 + 2);

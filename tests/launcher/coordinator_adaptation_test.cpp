@@ -128,6 +128,24 @@ TEST_CASE("a generation does not end for another plan before there is a checkpoi
     run.save_all(10);
     CHECK(run.num_saves() == 1);
   }
+  SECTION("not published: likewise, and it may still move three times") {
+    for (int round = 0; round < 4; ++round) {
+      for (int rank = 0; rank < run.num_ranks; ++rank) run.saved(10 + rank / 2, rank, 8 + round);
+      run.published(8 + round, Error{ErrorCode::Unavailable, "disk", "", "", "", ""});
+      CHECK(run.core().may_move());
+      run.step_all(9 + round, 9 + round);
+      run.find();
+    }
+    CHECK(run.num_saves() == 5);
+  }
+  SECTION("a stop is asked for meanwhile: it ends there") {
+    run.stop(15);
+    const std::size_t saves = run.num_saves();
+    CHECK(run.sent_to(10, control::AgentCommand::kSave).back().save().stop());
+    run.save_all(8);
+    CHECK(run.num_saves() == saves);
+    CHECK(run.core().plans_taken() == 1);
+  }
   SECTION("a rank ends meanwhile: the plan that ran goes on") {
     run.exit(11, 2, "signal 9", false);
     for (int agent : {10, 11}) run.ended(agent);

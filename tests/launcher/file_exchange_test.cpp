@@ -125,10 +125,13 @@ TEST_CASE("a node that is gone, or holds another key, is an error", "[file_excha
 
 TEST_CASE("the way to another node is measured without a file", "[file_exchange]") {
   const FileNode node;
-  const auto rate = measure_link(node.address, kSecret, soon());
+  std::stop_source stop;
+  const auto rate = measure_link(node.address, kSecret, stop.get_token(), soon());
   REQUIRE(rate);
   CHECK(rate->latency > Seconds(0));
   CHECK(rate->bandwidth > BytesPerSecond(0));
-  CHECK_FALSE(measure_link(node.address, {"another", false}, soon()));
-  CHECK_FALSE(measure_link("127.0.0.1:1", kSecret, Deadline::after(steady_clock(), Seconds(0.2))));
+  CHECK_FALSE(measure_link(node.address, {"another", false}, stop.get_token(), soon()));
+  CHECK_FALSE(measure_link("127.0.0.1:1", kSecret, stop.get_token(), Deadline::after(steady_clock(), Seconds(0.2))));
+  stop.request_stop();
+  CHECK(measure_link(node.address, kSecret, stop.get_token(), soon()).error().code == ErrorCode::Unavailable);
 }
