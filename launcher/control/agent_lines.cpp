@@ -72,7 +72,7 @@ std::vector<Input> AgentLines::greet(int line, std::string_view envelope, TimePo
   agent.line = line;
   agent.back_by.reset();
   agent.expected = false;
-  lines_.insert_or_assign(line, Line{number, Silence(kSilenceSeconds, now)});
+  lines_.insert_or_assign(line, Line{number, Silence(silence_seconds_, now)});
   if (found == known_.end()) {
     known_[report.hello().agent_id()] = number;
     return {Input{InputKind::AgentReport, now, number, 0, 0, letters[0].body}};

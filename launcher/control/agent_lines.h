@@ -18,6 +18,8 @@ namespace coxswain::launcher {
 
 class AgentLines {
  public:
+  explicit AgentLines(double silence_seconds = kSilenceSeconds) : silence_seconds_(silence_seconds) {}
+
   /// A connection and its number. It lives until close.
   int open(proto::Stream& stream);
   void close(int line);
@@ -68,6 +70,7 @@ class AgentLines {
   void post(int line, std::string envelope);
   void post_all(int number);
 
+  const double silence_seconds_;
   std::mutex mutex_;  // guards streams_ and next_line_
   std::map<int, proto::Stream*> streams_;
   int next_line_ = 0;

@@ -106,7 +106,8 @@ class CoordinatorProcess {
         job_(std::move(job)),
         before_(std::move(before)),
         core_(std::move(settings)),
-        output_(start_, job_ ? &*job_ : nullptr, clock_) {}
+        output_(start_, job_ ? &*job_ : nullptr, clock_),
+        lines_(std::max(start_.num_nodes, start_.max_nodes) == 1 ? kAloneSilenceSeconds : kSilenceSeconds) {}
 
   Result<ExitCode> run() {
     const SignalWatcher signals([this](int number) { events_.push(SignalCame{number}); });

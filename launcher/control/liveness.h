@@ -13,6 +13,9 @@ namespace coxswain::launcher {
 
 inline constexpr double kHeartbeatSeconds = 0.3;
 inline constexpr double kSilenceSeconds = 2.0;
+// Of the agent of the only node: its loss ends the run, so that there is nothing to gain by seeing it soon, and all to
+// lose where it lives and gets no processor.
+inline constexpr double kAloneSilenceSeconds = 20.0;
 inline constexpr double kTickSeconds = 0.1;
 // Agents come back to a coordinator that was restarted; who does not is lost.
 inline constexpr double kAgentsBackSeconds = 10.0;

@@ -31,6 +31,8 @@ class FakeStream final : public proto::Stream {
 
 /// One agent, over one connection after the other.
 struct Wire {
+  explicit Wire(double silence_seconds = kSilenceSeconds) : lines(silence_seconds) {}
+
   AgentLines lines;
   Mailbox agent;
   std::deque<FakeStream> streams;
@@ -93,6 +95,15 @@ TEST_CASE("an agent whose connection breaks has a moment to come back, a silent 
     REQUIRE(gone.size() == 1);
     CHECK(gone[0].body == "its agent fell silent");
   }
+}
+
+TEST_CASE("the only agent is silent when it was for longer", "[agent_lines]") {
+  Wire wire(kAloneSilenceSeconds);
+  REQUIRE(wire.connect());
+  wire.beat_for(kAloneSilenceSeconds - 1);
+  CHECK_FALSE(wire.streams.back().cancelled);
+  wire.beat_for(2);
+  CHECK(wire.streams.back().cancelled);
 }
 
 TEST_CASE("an agent that hung up because this process stood still is not silent", "[agent_lines]") {
