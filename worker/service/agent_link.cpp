@@ -62,14 +62,10 @@ void AgentLink::read_commands() {
           std::vector<std::string>(command.addresses().addresses().begin(), command.addresses().addresses().end());
     changed_.notify_all();
   }
-  bool expected = false;
-  {
-    const std::lock_guard lock(mutex_);
-    closed_ = true;
-    expected = finishing_;
-    changed_.notify_all();
-  }
-  if (!expected) abort_all("the agent is gone");
+  const std::lock_guard lock(mutex_);
+  closed_ = true;
+  if (!finishing_) abort_locked("the agent is gone");
+  changed_.notify_all();
 }
 
 bool AgentLink::wait_abort(Deadline deadline) {
