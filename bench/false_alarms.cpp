@@ -5,16 +5,15 @@
 #include <signal.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <map>
 #include <random>
-#include <thread>
 
 #include "bench/support/open_run.h"
 #include "bench/support/processes.h"
 #include "bench/support/train_runs.h"
+#include "bench/support/waits.h"
 #include "common/clock.h"
 
 using namespace coxswain;
@@ -25,8 +24,6 @@ namespace {
 constexpr double kPeriodSeconds = 0.05, kMostSlower = 20, kMeanSeconds = 5, kReportSeconds = 300;
 constexpr int kWarmSteps = 40;
 constexpr double kStartSeconds = 240;
-
-void pass(double seconds) { std::this_thread::sleep_for(std::chrono::duration<double>(seconds)); }
 
 /// The ranks of a run. However it is left, they go on.
 class Ranks {
@@ -45,10 +42,10 @@ class Ranks {
     const double works = kPeriodSeconds / slower;
     if (works < kPeriodSeconds) {
       send(SIGSTOP);
-      pass(kPeriodSeconds - works);
+      wait(kPeriodSeconds - works);
       send(SIGCONT);
     }
-    pass(works);
+    wait(works);
   }
 
  private:
@@ -91,7 +88,7 @@ int main(int argc, char** argv) {
   run.wait_steps(kWarmSteps, kStartSeconds);
   std::mt19937_64 random(options.seed);
   const TimePoint began = steady_clock().now();
-  const auto elapsed = [&] { return std::chrono::duration<double>(steady_clock().now() - began).count(); };
+  const auto elapsed = [&] { return seconds_since(began); };
   {
     const Ranks ranks(run.launch());
     if (ranks.count() != 4) {

@@ -13,11 +13,11 @@
 #include <fstream>
 #include <map>
 #include <sstream>
-#include <thread>
 
 #include "bench/support/node_namespaces.h"
 #include "bench/support/open_run.h"
 #include "bench/support/train_runs.h"
+#include "bench/support/waits.h"
 #include "common/clock.h"
 
 using namespace coxswain;
@@ -27,7 +27,7 @@ namespace {
 
 constexpr const char* kDevices = "cpu@0.4,cpu@0.4";
 constexpr int kNodes = 2, kStepsBefore = 40, kStepsAfter = 60, kComparedSteps = 20;
-constexpr double kStartSeconds = 240, kUsedSeconds = 90, kLookSeconds = 0.01;
+constexpr double kStartSeconds = 240, kUsedSeconds = 90;
 constexpr double kMostSeconds = 10, kMostError = 0.15, kMostLossChange = 1e-5;
 
 /// Both nodes of one run, each a `launch train`; the first one coordinates.
@@ -82,7 +82,7 @@ class TwoNodes {
       std::vector<Json> rows = read_lines(run() / "metrics.jsonl");
       if (holds(rows)) return rows;
       if (deadline.passed(steady_clock())) fail(what);
-      std::this_thread::sleep_for(std::chrono::duration<double>(kLookSeconds));
+      wait(kLookSeconds);
     }
   }
   /// SIGTERM to the first node; all end with the saved step's code.

@@ -12,14 +12,6 @@ using namespace coxswain;
 using namespace coxswain::cost_model;
 using namespace coxswain::test_support;
 
-namespace {
-
-cluster::ResourceGraph two_devices() {
-  return make_cluster({make_device("d", 1 << 30)}, {2}, 1, make_link("l", 0, 1e9), make_link("o", 0, 1e9));
-}
-
-}  // namespace
-
 TEST_CASE("C14: parameters, gradients and optimizer take 4, 4 and 8 bytes, 2 more under bfloat16", "[memory_test]") {
   const model::ModelGraph graph = make_chain(4, 8);
   const ModelFacts facts(graph);

@@ -11,14 +11,6 @@ using namespace coxswain;
 using namespace coxswain::cost_model;
 using namespace coxswain::test_support;
 
-namespace {
-
-cluster::ResourceGraph two_devices() {
-  return make_cluster({make_device("d", 1 << 30)}, {2}, 1, make_link("l", 0, 1e9), make_link("o", 0, 1e9));
-}
-
-}  // namespace
-
 TEST_CASE("C15, C16: the moments of a list", "[stage_peak_test]") {
   // F0 F1 B0 F2 B1 F3 B2 B3 with two credits.
   const auto moments = moments_of(plan::make_schedule(plan::ScheduleKind::OneForwardOneBackward, 0, 2, 4), 2, true);

@@ -100,4 +100,9 @@ inline cluster::ResourceGraph make_cluster(std::vector<cluster::DeviceClass> cla
   return graph;
 }
 
+/// One node with two devices of 1 GiB.
+inline cluster::ResourceGraph two_devices() {
+  return make_cluster({make_device("d", 1 << 30)}, {2}, 1, make_link("l", 0, 1e9), make_link("o", 0, 1e9));
+}
+
 }  // namespace coxswain::test_support

@@ -84,11 +84,6 @@ void AgentLink::park() {
   save_asked_ = stop_asked_ = false;
 }
 
-void AgentLink::abort_all(const std::string& reason) {
-  const std::lock_guard lock(mutex_);
-  abort_locked(reason);
-}
-
 void AgentLink::abort_locked(const std::string& reason) {
   if (!abort_reason_) abort_reason_ = reason;
   for (collective::Communicator* communicator : watched_) communicator->abort(reason);

@@ -56,7 +56,6 @@ class AgentLink {
  private:
   explicit AgentLink(std::unique_ptr<proto::Stream> stream);
   void read_commands();
-  void abort_all(const std::string& reason);
   void abort_locked(const std::string& reason);
 
   std::unique_ptr<proto::Stream> stream_;
