@@ -45,7 +45,7 @@ Json read_json(const std::string& path) {
   return std::move(*json);
 }
 
-Outcome search(const std::string& folder, const std::string& name) {
+Outcome search(const std::string& folder, const std::string& name, int threads) {
   const Json job = read_json(folder + name + ".json");
   const auto resources = cluster::resource_graph_from_json(read_json(folder + job.object().at("cluster").string()));
   if (!resources) fail(resources.error());
@@ -62,6 +62,7 @@ Outcome search(const std::string& folder, const std::string& name) {
   request.tokens_per_sample = sequence;
   request.precision = plan::Precision::BFloat16;
   request.capabilities = plan::kPlannable;
+  request.threads = threads;
   const auto found = planner::find_plan(request);
   Outcome outcome;
   outcome.seconds = std::chrono::duration<double>(steady_clock().now() - start).count();
@@ -85,13 +86,13 @@ Outcome search(const std::string& folder, const std::string& name) {
 }
 
 /// `search` in a child process.
-Outcome search_apart(const std::string& folder, const std::string& name) {
+Outcome search_apart(const std::string& folder, const std::string& name, int threads) {
   int ends[2];
   if (pipe(ends) != 0) std::exit(1);
   std::fflush(stdout);
   const pid_t child = fork();
   if (child == 0) {
-    const Outcome outcome = search(folder, name);
+    const Outcome outcome = search(folder, name, threads);
     if (write(ends[1], &outcome, sizeof outcome) != static_cast<ssize_t>(sizeof outcome)) _exit(1);
     _exit(0);
   }
@@ -110,12 +111,13 @@ Outcome search_apart(const std::string& folder, const std::string& name) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  const Options options = parse_options(argc, argv, "searches for large clusters", {"--only"});
+  const Options options = parse_options(argc, argv, "searches for large clusters", {"--only", "--threads"});
+  const int threads = options.other.contains("--threads") ? std::atoi(options.other.at("--threads").c_str()) : 1;
   Report report("planner_scale", options);
   const std::string folder = std::string(COX_SOURCE_DIR) + "/examples/scale/";
   for (const Instance& instance : kInstances) {
     if (options.other.contains("--only") && options.other.at("--only") != instance.name) continue;
-    const Outcome outcome = search_apart(folder, instance.name);
+    const Outcome outcome = search_apart(folder, instance.name, threads);
     const std::string name = instance.name;
     report.add({name + ": search", outcome.seconds, instance.max_seconds, outcome.seconds / instance.max_seconds, "s",
                 "within the limit", outcome.seconds < instance.max_seconds});

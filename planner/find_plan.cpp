@@ -1,16 +1,15 @@
 // The search from outside: combinations in batches, best first; simulation of what looks best; refinement.
 #include <algorithm>
-#include <atomic>
 #include <limits>
 #include <memory>
 #include <queue>
 #include <set>
-#include <thread>
 #include <tuple>
 
 #include "plan/schedule.h"
 #include "planner/combination_bounds.h"
 #include "planner/look_order.h"
+#include "planner/parallel_for.h"
 #include "planner/planner.h"
 #include "planner/proof.h"
 #include "planner/quick_look.h"
@@ -45,25 +44,9 @@ constexpr double kLookSlack = 1.25;
 /// How far the cost of a candidate that is to be folded may be above what the simulator says: it is no bound.
 constexpr double kFoldSlack = 1.05;
 /// How many bounds a large search makes closer.
-constexpr std::size_t kMaxCloserBounds = 12000;
+constexpr std::size_t kMaxCloserBounds = 12000, kBoundBatch = 8;
 /// A bound that is within this of the best plan is close enough.
 constexpr double kCloseBound = 1.05;
-
-/// Runs `body(i)` for i in [0, count) on up to `threads` threads; bodies write by index.
-template <class Body>
-void parallel_for(std::size_t count, int threads, Body body) {
-  if (threads <= 1 || count <= 1) {
-    for (std::size_t i = 0; i < count; ++i) body(i);
-    return;
-  }
-  std::atomic<std::size_t> next{0};
-  std::vector<std::jthread> pool;
-  for (int t = 0; t < std::min<int>(threads, static_cast<int>(count)); ++t) {
-    pool.emplace_back([&] {
-      for (std::size_t i = next++; i < count; i = next++) body(i);
-    });
-  }
-}
 
 class Search {
  public:
@@ -84,12 +67,13 @@ class Search {
       else
         search_small(make_tasks(space_));
     }
+    if (stopped()) return;
     if (!request_.stop_at_first || simulated_.empty()) {
       simulate_best(static_cast<std::size_t>(effort_.simulations));
       refine();
     }
     if (space_.large) lower_bound_ = bound_of(tasks);
-    if (effort_.proof.labels > 0 && !request_.stop_at_first) prove_best();
+    if (effort_.proof.labels > 0 && !request_.stop_at_first && !stopped()) prove_best();
     std::stable_sort(simulated_.begin(), simulated_.end());
   }
 
@@ -101,10 +85,13 @@ class Search {
   }
 
  private:
+  [[nodiscard]] bool stopped() const { return request_.stop.stop_requested(); }
+  [[nodiscard]] bool goes_on() const { return costed_ < request_.max_candidates && !stopped(); }
+
   /// Everything that may beat the best plan, best bound first.
   void search_small(const std::vector<Task>& tasks) {
     std::size_t done = 0;
-    while (done < tasks.size() && costed_ < request_.max_candidates) {
+    while (done < tasks.size() && goes_on()) {
       if (tasks[done].combination.bound >= wanted()) break;
       const std::size_t end = std::min(tasks.size(), done + kBatch);
       search_closely(space_, tasks, done, end);
@@ -118,7 +105,7 @@ class Search {
   std::vector<Task> search_large(std::size_t most) {
     std::vector<Task> all = make_tasks(alike_);
     const std::vector<Task> tasks = pick_by_look(all, most);
-    for (std::size_t done = 0; done < tasks.size() && costed_ < request_.max_candidates; done += kBatch) {
+    for (std::size_t done = 0; done < tasks.size() && goes_on(); done += kBatch) {
       if (best_ != kNoCost && tasks[done].look > static_cast<Cost>(static_cast<double>(best_) * kLookSlack)) break;
       search_closely(alike_, tasks, done, std::min(tasks.size(), done + kBatch));
     }
@@ -134,19 +121,29 @@ class Search {
     StageBounds bounds(alike_);
     for (std::size_t i = 0; i < tasks.size(); ++i) open.emplace(bounds.coarse(tasks[i].combination), true, i);
     Cost least = close;  // of those that were made closer: of the others only whether theirs are less is asked
-    while (bounds.num_made() < kMaxCloserBounds) {
-      const auto [bound, coarse, task] = open.top();
-      if (!coarse || bound >= least) break;
-      open.pop();
-      least = std::min(least, bounds.bound(tasks[task].combination, least));
-      open.emplace(least, false, task);
+    while (bounds.num_made() < kMaxCloserBounds && !stopped()) {
+      std::vector<const Combination*> batch;
+      std::vector<std::size_t> numbers;
+      while (batch.size() < kBoundBatch && !open.empty()) {
+        const auto [bound, coarse, task] = open.top();
+        if (!coarse || bound >= least) break;
+        open.pop();
+        batch.push_back(&tasks[task].combination);
+        numbers.push_back(task);
+      }
+      if (batch.empty()) break;
+      const std::vector<Cost> made = bounds.bounds(batch, least, request_);
+      for (std::size_t i = 0; i < made.size(); ++i) {
+        least = std::min(least, made[i]);
+        open.emplace(made[i], false, numbers[i]);
+      }
     }
     return std::min(std::get<0>(open.top()), least);
   }
 
   /// Looks at combinations until none is likely to beat the best look; those that were looked at, ascending in look.
   [[nodiscard]] std::vector<Task> pick_by_look(std::vector<Task>& tasks, std::size_t most) {
-    parallel_for(tasks.size(), request_.threads, [&](std::size_t i) {
+    parallel_for(tasks.size(), request_, [&](std::size_t i) {
       const Combination& one = tasks[i].combination;
       const bool chunks = most_chunks(alike_, one, one.max_stages) > 1;
       tasks[i].guess = std::max(chunks ? one.chunked_bound : one.bound, guess_step(alike_, one));
@@ -156,10 +153,10 @@ class Search {
     Cost best = kNoCost;
     std::vector<std::size_t> looked;
     std::vector<QuickLook> folded(tasks.size());  // with several chunks a stage
-    while (looked.size() < kMaxLooks) {
+    while (looked.size() < kMaxLooks && !stopped()) {
       const std::vector<std::size_t> batch = order.next(kLookBatch, best);
       if (batch.empty()) break;
-      parallel_for(batch.size(), request_.threads, [&](std::size_t i) {
+      parallel_for(batch.size(), request_, [&](std::size_t i) {
         Task& task = tasks[batch[i]];
         const QuickLook look = quick_look(alike_, task.combination);
         task.look = look.cost;
@@ -197,7 +194,7 @@ class Search {
   /// Tasks [begin, end) label by label, and the best of what they give in the simulator.
   void search_closely(const SearchSpace& space, const std::vector<Task>& tasks, std::size_t begin, std::size_t end) {
     std::vector<CombinationResult> results(end - begin);
-    parallel_for(results.size(), request_.threads, [&](std::size_t i) {
+    parallel_for(results.size(), request_, [&](std::size_t i) {
       const Task& task = tasks[begin + i];
       SearchLimits limits;
       limits.alternatives = effort_.alternatives;
@@ -247,12 +244,12 @@ class Search {
       if (may_win(waiting_[i]) || (new_shape && waiting_[i].bound < wanted())) chosen.push_back(i);
     }
     std::vector<std::optional<Simulated>> results(chosen.size());
-    parallel_for(chosen.size(), request_.threads,
-                 [&](std::size_t i) { results[i] = simulate_form(waiting_[chosen[i]]); });
+    parallel_for(chosen.size(), request_, [&](std::size_t i) { results[i] = simulate_form(waiting_[chosen[i]]); });
     for (auto& result : results) {
       if (result) keep(std::move(*result));
     }
-    for (std::size_t i = 0; i < chosen.size() && simulated_.empty(); ++i) try_whole_backward(waiting_[chosen[i]]);
+    for (std::size_t i = 0; i < chosen.size() && simulated_.empty() && !stopped(); ++i)
+      try_whole_backward(waiting_[chosen[i]]);
     for (auto i = chosen.rbegin(); i != chosen.rend(); ++i)
       waiting_.erase(waiting_.begin() + static_cast<std::ptrdiff_t>(*i));
   }
@@ -325,7 +322,7 @@ class Search {
     for (const Simulated& start : starts) {
       climb(space_, start.candidate, start.step, effort_.climb_simulations,
             [&](const Candidate& candidate) -> std::optional<Cost> {
-              std::optional<Simulated> one = simulate_folded(candidate);
+              std::optional<Simulated> one = stopped() ? std::nullopt : simulate_folded(candidate);
               if (!one) return std::nullopt;
               const Cost step = one->step;
               keep(std::move(*one));
@@ -338,7 +335,7 @@ class Search {
   void prove_best() {
     const std::vector<Combination> combinations = make_combinations(space_);
     const auto simulate = [&](const Candidate& candidate) -> std::optional<Cost> {
-      std::optional<Simulated> one = simulate_one(candidate);
+      std::optional<Simulated> one = stopped() ? std::nullopt : simulate_one(candidate);
       if (!one) return std::nullopt;
       const Cost step = one->step;
       if (step < best_) keep(std::move(*one));
@@ -383,7 +380,7 @@ class Search {
       }
     }
     std::vector<std::optional<Simulated>> results(tried.size());
-    parallel_for(tried.size(), request_.threads, [&](std::size_t i) { results[i] = simulate_folded(tried[i]); });
+    parallel_for(tried.size(), request_, [&](std::size_t i) { results[i] = simulate_folded(tried[i]); });
     for (auto& result : results) {
       if (result) keep(std::move(*result));
     }
@@ -418,6 +415,8 @@ const Effort& effort_of(const SearchSpace& space) {
 
 }  // namespace
 
+Error search_stopped() { return {ErrorCode::Cancelled, "the search was stopped", "", "", "", ""}; }
+
 Result<PlanResult> search_once(const Request& request) {
   COX_TRY(SearchSpace space, make_search_space(request));
   COX_TRY(auto rule, recompute_rule(request));
@@ -426,6 +425,7 @@ Result<PlanResult> search_once(const Request& request) {
   space.spans = &spans;
   Search search(space, effort_of(space));
   search.run();
+  if (request.stop.stop_requested()) return search_stopped();
   return report_search(space, search.take_outcome());
 }
 

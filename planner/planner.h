@@ -3,6 +3,7 @@
 // runners-up, a lower bound and reasons. Deterministic: same input, same bytes, whatever the number of threads.
 // Called by the launcher and bench. Threads: pure; uses up to `threads` of its own. Source: DESIGN 3.5.
 #include <optional>
+#include <stop_token>
 #include <string>
 #include <vector>
 
@@ -72,6 +73,8 @@ struct Request {
   bool stop_at_first = false;
   /// The plan that does most work over the horizon is asked for, the move to it included.
   std::optional<RunningPlan> running = {};
+  /// Once requested the search ends soon, with search_stopped().
+  std::stop_token stop = {};
 };
 
 struct RunnerUp {
@@ -124,6 +127,9 @@ struct PlanResult {
 /// how much memory is missing on which device class and the nearest change that would help; InvalidArgument for
 /// constraints that contradict each other (batch that does not divide) and for prices that are asked for and missing.
 [[nodiscard]] Result<PlanResult> find_plan(const Request& request);
+
+/// Cancelled: what a search ends with whose stop was requested.
+[[nodiscard]] Error search_stopped();
 
 /// Adds what more searches tell: by family why no plan of it was taken, and what one change of hardware would buy. On
 /// small clusters (up to 64 devices, a quick search) each is a search of its own, bounded in candidates; on large ones

@@ -7,6 +7,7 @@
 
 #include "plan/schedule.h"
 #include "planner/combination_bounds.h"
+#include "planner/parallel_for.h"
 
 namespace coxswain::planner {
 namespace {
@@ -147,12 +148,30 @@ Cost StageBounds::coarse(const Combination& one) const {
   return space_.chunked_schedules.empty() ? one.bound : one.chunked_bound;
 }
 
-Cost StageBounds::bound(const Combination& one, Cost most) {
-  if (end_ - first_ < 2) return coarse(one);
-  const std::tuple key{static_cast<const void*>(one.compositions.get()), one.micro, one.spread};
-  auto found = made_.find(key);
-  if (found == made_.end()) found = made_.emplace(key, compute(one, most)).first;
-  return std::max(coarse(one), found->second);
+StageBounds::Key StageBounds::key_of(const Combination& one) {
+  return {static_cast<const void*>(one.compositions.get()), one.micro, one.spread};
+}
+
+std::vector<Cost> StageBounds::bounds(const std::vector<const Combination*>& all, Cost most, const Request& request) {
+  std::vector<Cost> told;
+  if (end_ - first_ < 2) {
+    for (const Combination* one : all) told.push_back(coarse(*one));
+    return told;
+  }
+  std::map<Key, const Combination*> missing;
+  for (const Combination* one : all) {
+    if (!made_.contains(key_of(*one))) missing.emplace(key_of(*one), one);
+  }
+  std::vector<std::pair<Key, Cost>> fresh;
+  std::vector<const Combination*> of;
+  for (const auto& [key, one] : missing) {
+    fresh.emplace_back(key, Cost{0});
+    of.push_back(one);
+  }
+  parallel_for(fresh.size(), request, [&](std::size_t i) { fresh[i].second = compute(*of[i], most); });
+  made_.insert(fresh.begin(), fresh.end());
+  for (const Combination* one : all) told.push_back(std::max(coarse(*one), made_.at(key_of(*one))));
+  return told;
 }
 
 // C23

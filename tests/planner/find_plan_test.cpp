@@ -2,6 +2,7 @@
 #include "planner/planner.h"
 
 #include <algorithm>
+#include <atomic>
 #include <functional>
 #include <random>
 
@@ -337,4 +338,34 @@ TEST_CASE("a static batch fixes the samples of every replica, coupled operators 
   const auto found = find_plan(request);
   REQUIRE(found.has_value());
   for (const plan::Stage& stage : found->plan.stages) CHECK(stage.replicas.size() == 1);
+}
+
+TEST_CASE("a search whose stop is requested while it runs ends as stopped", "[find_plan_test]") {
+  // Requests it at the first update that is costed, and counts those that still are.
+  class StopsAtFirst final : public FakeCost {
+   public:
+    using FakeCost::FakeCost;
+    Seconds estimate_optimizer(std::int64_t parameters, int device_class) const override {
+      stop.request_stop();
+      ++calls;
+      return FakeCost::estimate_optimizer(parameters, device_class);
+    }
+    mutable std::stop_source stop;
+    mutable std::atomic<int> calls = 0;
+  };
+  const model::ModelGraph graph = make_chain(3, 16);
+  const auto resources = make_cluster({make_device("d", std::int64_t{1} << 40)}, {3}, 1, make_link("l", 1e-5, 1e6),
+                                      make_link("o", 0, 1e9));
+  const StopsAtFirst cost(graph, resources);
+  Request request;
+  request.cost = &cost;
+  request.global_batch = 8;
+  REQUIRE(find_plan(request).has_value());
+  const int whole = cost.calls.exchange(0);
+  cost.stop = {};
+  request.stop = cost.stop.get_token();
+  const auto found = find_plan(request);
+  REQUIRE_FALSE(found.has_value());
+  CHECK(found.error().code == ErrorCode::Cancelled);
+  CHECK(cost.calls < whole / 2);
 }

@@ -53,7 +53,8 @@ TEST_CASE("C38: ten blocks on three stages: one has four, and the last waits for
   };
   const auto seconds = [&](std::int32_t replicas, double most) {
     StageBounds bounds(*space);
-    return static_cast<double>(bounds.bound(of_replicas(replicas), static_cast<Cost>(most * 1e9))) * 1e-9;
+    const Combination one = of_replicas(replicas);
+    return static_cast<double>(bounds.bounds({&one}, static_cast<Cost>(most * 1e9), request).front()) * 1e-9;
   };
   // 24 replicas: three stages, a sample each; a block takes 4 x 3 s of the step. Updates and sums are small.
   CHECK(seconds(24, 200) == Approx(4 * 12).epsilon(0.01));
@@ -96,7 +97,7 @@ TEST_CASE("C38: no plan that is found steps faster than its combination's bound"
       if (++looked % 3 != 0) continue;
       const auto found = search_combination(*space, one, kNoCost, limits);
       if (found.candidates.empty()) continue;
-      const Cost bound = bounds.bound(one, kNoCost / 4);
+      const Cost bound = bounds.bounds({&one}, kNoCost / 4, request).front();
       CHECK(bound >= one.chunked_bound);
       std::vector<Candidate> candidates = found.candidates;
       for (const plan::ScheduleKind kind : space->chunked_schedules) {
