@@ -5,12 +5,12 @@
 #include <filesystem>
 
 #include "common/bytes_io.h"
-#include "common/clock.h"
 #include "cost_model/calibration.h"
 #include "cost_model/uncertainty.h"
 #include "launcher/cli/command.h"
 #include "launcher/cli/command_import.h"
 #include "launcher/cli/running.h"
+#include "launcher/planning/plan_query.h"
 #include "planner/explain.h"
 
 namespace coxswain::launcher {
@@ -80,26 +80,23 @@ Result<ExitCode> run(const Options& options) {
   COX_TRY(auto inputs, load_planning_inputs(options.job, planning));
   COX_TRY_VOID(set_prices(inputs->resources, options.prices));
   COX_TRY(auto running, load_running(options.running, *inputs));
-  auto request = inputs->make_request();
-  request.running = std::move(running);
+  PlanQuery query;
+  query.running = std::move(running);
   std::unique_ptr<cost_model::CostModel> calibrated;
   if (!options.calibrate.empty()) {
     COX_TRY(const auto calibration, load_calibration(options.calibrate, inputs->resources));
     calibrated = cost_model::make_calibrated_cost(*inputs->cost, calibration);
-    request.cost = calibrated.get();
+    query.cost = calibrated.get();
     for (const std::string& line : calibration.notes) std::fprintf(stderr, "calibrated: %s\n", line.c_str());
   }
-  request.objective = options.objective == "cost" ? planner::Objective::Cost : planner::Objective::Time;
-  if (options.max_step_seconds) request.max_step = Seconds(*options.max_step_seconds);
-  if (options.max_cost_per_step) request.max_cost_per_step = cluster::Usd(*options.max_cost_per_step);
-  request.max_candidates = options.max_candidates;
-  request.top_k = options.top_k;
-  request.threads = options.threads;
-  request.capabilities = options.runnable ? planner::searched_capabilities(request.constraints) : plan::kPlannable;
-  const auto started = steady_clock().now();
-  COX_TRY(auto result, planner::find_plan(request));
-  result.search_seconds = std::chrono::duration<double>(steady_clock().now() - started).count();
-  planner::add_reasons(request, result, request.running.has_value());  // a move was priced for this plan
+  query.objective = options.objective == "cost" ? planner::Objective::Cost : planner::Objective::Time;
+  if (options.max_step_seconds) query.max_step = Seconds(*options.max_step_seconds);
+  if (options.max_cost_per_step) query.max_cost_per_step = cluster::Usd(*options.max_cost_per_step);
+  query.max_candidates = options.max_candidates;
+  query.top_k = options.top_k;
+  query.threads = options.threads;
+  query.runnable = options.runnable;
+  COX_TRY(const planner::PlanResult result, answer_query(*inputs, query));
   const std::string json = to_text(planner::to_json(result), 2) + "\n";
   if (!options.out.empty()) COX_TRY_VOID(write_output(json, options.out));
   if (!options.exchange.export_format.empty()) {

@@ -7,8 +7,8 @@
 #include "common/clock.h"
 #include "common/ensure.h"
 #include "common/log.h"
-#include "launcher/cli/command.h"
 #include "launcher/job/job_model.h"
+#include "launcher/planning/planning_inputs.h"
 #include "plan/program.h"
 #include "planner/planner.h"
 

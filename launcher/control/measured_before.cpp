@@ -4,7 +4,7 @@
 
 #include "common/bytes_io.h"
 #include "common/log.h"
-#include "launcher/cli/command.h"
+#include "launcher/planning/planning_inputs.h"
 
 namespace coxswain::launcher {
 namespace {

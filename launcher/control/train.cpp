@@ -9,7 +9,6 @@
 #include "common/clock.h"
 #include "common/hash.h"
 #include "common/log.h"
-#include "launcher/cli/command.h"
 #include "launcher/control/console.h"
 #include "launcher/control/devices.h"
 #include "launcher/control/follow.h"
@@ -17,6 +16,7 @@
 #include "launcher/control/run_directory.h"
 #include "launcher/job/job_data.h"
 #include "launcher/job/job_model.h"
+#include "launcher/planning/planning_inputs.h"
 
 namespace coxswain::launcher {
 namespace {
