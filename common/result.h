@@ -3,6 +3,7 @@
 // Threads: pure values. Source: STYLE section 4.
 #include <exception>
 #include <functional>
+#include <new>
 #include <string>
 #include <tl/expected.hpp>
 #include <utility>
@@ -25,11 +26,19 @@ class [[nodiscard]] Result<void> : public tl::expected<void, Error> {
   Result(Error error) : tl::expected<void, Error>(tl::make_unexpected(std::move(error))) {}
 };
 
-/// Runs `body` (returning a Result) and turns any exception that escapes into Internal, naming `folder`.
+/// Runs `body` (returning a Result) and turns any exception that escapes into Internal, naming `folder`; of memory that
+/// could not be had it says so.
 template <class Body>
 auto guard(const char* folder, Body&& body) -> decltype(body()) {
   try {
     return std::forward<Body>(body)();
+  } catch (const std::bad_alloc&) {
+    return Error{ErrorCode::Internal,
+                 std::string("out of memory in ") + folder,
+                 "",
+                 "",
+                 "",
+                 "give the process more memory, or the work to more devices"};
   } catch (const std::exception& e) {
     return Error{
         ErrorCode::Internal, std::string("unexpected exception in ") + folder + ": " + e.what(), "", "", "", ""};

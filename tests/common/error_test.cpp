@@ -115,6 +115,13 @@ TEST_CASE("guard turns an exception into Internal and names the folder") {
   CHECK(result.error().message == "unexpected exception in model: boom");
 }
 
+TEST_CASE("guard tells that memory is out") {
+  const Result<int> result = guard("worker", []() -> Result<int> { throw std::bad_alloc(); });
+  REQUIRE_FALSE(result.has_value());
+  CHECK(result.error().code == ErrorCode::Internal);
+  CHECK(result.error().message == "out of memory in worker");
+}
+
 TEST_CASE("COX_ENSURE prints the condition and the values") {
   const int ranks = 3;
   try {
