@@ -6,19 +6,16 @@
 #include <algorithm>
 #include <cstdlib>
 #include <deque>
-#include <thread>
 #include <variant>
 
-#include "checkpoint/folder.h"
 #include "common/log.h"
 #include "launcher/control/agent_lines.h"
-#include "launcher/control/choose_plan.h"
 #include "launcher/control/coordinator.h"
 #include "launcher/control/coordinator_input.h"
+#include "launcher/control/coordinator_work.h"
 #include "launcher/control/event_queue.h"
 #include "launcher/control/journal.h"
 #include "launcher/control/liveness.h"
-#include "launcher/control/recalibration.h"
 #include "launcher/control/run_output.h"
 #include "launcher/control/signals.h"
 #include "launcher/control/train.h"
@@ -45,19 +42,10 @@ struct FromLine {
 struct LineEnded {
   int line = 0;
 };
-struct PlanReady {
-  int search = 0;  // which one it answers
-  std::shared_ptr<Result<PlanChoice>> choice;
-};
-struct LookReady {
-  int generation = 0;
-  std::shared_ptr<Result<Recalibration>> made;
-};
 struct SignalCame {
   int number = 0;
 };
-using CoordinatorEvent =
-    std::variant<FromLine, LineEnded, PlanReady, LookReady, SignalCame, Publication, RecoveryPoint>;
+using CoordinatorEvent = std::variant<FromLine, LineEnded, WorkDone, SignalCame>;
 
 /// An input that is none of an agent's.
 Input told(InputKind kind, TimePoint at, std::string body = "") {
@@ -231,16 +219,19 @@ class CoordinatorProcess {
       lines_.ended(line->line, now);
       return {};
     }
-    if (auto* ready = std::get_if<PlanReady>(&event)) {
+    if (auto* done = std::get_if<WorkDone>(&event)) return inputs_of(*done, now);
+    return {told(InputKind::StopRequested, now, std::to_string(std::get<SignalCame>(event).number))};
+  }
+
+  std::vector<Input> inputs_of(WorkDone& done, TimePoint now) {
+    if (auto* ready = std::get_if<PlanReady>(&done)) {
       if (ready->search != searches_) return {};  // another one was asked for meanwhile
       return {plan_input(*ready->choice, now)};
     }
-    if (auto* look = std::get_if<LookReady>(&event)) return look_input(look->generation, *look->made, now);
-    if (auto* published = std::get_if<Publication>(&event))
+    if (auto* look = std::get_if<LookReady>(&done)) return look_input(look->generation, *look->made, now);
+    if (auto* published = std::get_if<Publication>(&done))
       return {told(InputKind::Published, now, to_text(to_json(*published)))};
-    if (auto* point = std::get_if<RecoveryPoint>(&event))
-      return {told(InputKind::RecoveryFound, now, to_text(to_json(*point)))};
-    return {told(InputKind::StopRequested, now, std::to_string(std::get<SignalCame>(event).number))};
+    return {told(InputKind::RecoveryFound, now, to_text(to_json(std::get<RecoveryPoint>(done))))};
   }
 
   /// The files are written first: what the journal says of a plan is then there.
@@ -370,11 +361,7 @@ class CoordinatorProcess {
     look_->running = running_state();
     look_->steps_left = std::max<std::int64_t>(job_->steps - core_.last_step(), 0);
     look_->may_move = core_.may_move();
-    planners_.emplace_back([this, look = *look_, measured = core_.measurements()] {
-      auto made = std::make_shared<Result<Recalibration>>(
-          guard("launcher", [&] { return recalibrate(start_, *job_, measured, before_, look); }));
-      events_.push(LookReady{look.generation, std::move(made)});
-    });
+    work_.look(*look_, core_.measurements());
   }
 
   [[nodiscard]] LostNodes running_state() const {
@@ -432,7 +419,7 @@ class CoordinatorProcess {
         if (working_ && to_publish_.size() == 1) publish_next();
       } else if (std::holds_alternative<FindCheckpoint>(decision)) {
         finding_ = true;
-        if (working_) find_recovery();
+        if (working_) work_.find_recovery();
       } else if (auto* ended = std::get_if<RunEnded>(&decision)) {
         ended_ = true;
         exit_code_ = ended->exit_code;
@@ -447,7 +434,7 @@ class CoordinatorProcess {
     working_ = true;
     if (choosing_) begin_choosing();
     if (look_ && look_->generation == core_.generation()) begin_look();
-    if (finding_) find_recovery();
+    if (finding_) work_.find_recovery();
     publish_next();
   }
 
@@ -465,57 +452,20 @@ class CoordinatorProcess {
 
   /// A disk may take seconds; one after the other, since ranks write them in that order.
   void publish_next() {
-    if (to_publish_.empty()) return;
-    publisher_ = std::jthread([this, manifest = manifest_of(to_publish_.front())] {
-      const std::int64_t step = manifest.progress.step;
-      auto published = guard("launcher", [&]() -> Result<void> {
-        COX_TRY_VOID(checkpoint::publish(start_.checkpoint_directory, manifest));
-        return checkpoint::prune(start_.checkpoint_directory, job_->checkpoint.keep, step);
-      });
-      events_.push(Publication{step, published ? std::nullopt : std::optional<Error>(published.error())});
-    });
-  }
-
-  /// Every byte is read, which may take seconds.
-  void find_recovery() {
-    finder_ = std::jthread([this] {
-      RecoveryPoint point;
-      checkpoint::Search search = checkpoint::find_newest(start_.checkpoint_directory);
-      point.rejected = std::move(search.rejected);
-      if (search.newest) {
-        point.folder = search.newest->folder.string();
-        point.step = search.newest->manifest.progress.step;
-      } else {
-        point.folder = start_.resume_from.string();
-        point.step = start_.resume_step;
-      }
-      events_.push(std::move(point));
-    });
+    if (!to_publish_.empty()) work_.publish(manifest_of(to_publish_.front()));
   }
 
   /// Searching may take seconds; heartbeats go on meanwhile.
   void begin_choosing() {
     known_at_search_ = known_;
-    std::shared_ptr<LostNodes> lost;
+    std::optional<LostNodes> lost;
     if (running_) {
-      lost = std::make_shared<LostNodes>(running_state());
+      lost = running_state();
       const auto left = static_cast<double>(std::max<std::int64_t>(job_->steps - core_.last_step(), 1));
       lost->horizon = Seconds(std::max(kLeastHorizonSeconds, left * running_->prediction.step_seconds));
     }
     // Copies: a node that comes back meanwhile changes what is known of it.
-    // One that is still running is not waited for: agents would hear nothing meanwhile.
-    planners_.emplace_back(
-        [this, lost, search = searches_, measured = core_.measurements(), backend = core_.backend()] {
-          auto choice = std::make_shared<Result<PlanChoice>>(guard("launcher", [&]() -> Result<PlanChoice> {
-            if (start_.mode == RunMode::Check) return PlanChoice{};
-            if (lost) return plan_again(start_, *job_, measured, before_, *lost);
-            if (start_.mode == RunMode::Train) return choose_plan(start_, *job_, measured, backend, before_);
-            PlanChoice probe;
-            COX_TRY(probe.cluster, build_cluster(measured));
-            return probe;
-          }));
-          events_.push(PlanReady{search, std::move(choice)});
-        });
+    work_.choose(searches_, core_.measurements(), core_.backend(), std::move(lost));
   }
 
   void say_goodbye() {
@@ -553,8 +503,8 @@ class CoordinatorProcess {
   std::vector<StepRow> looked_;          // of the look that is under way
   Corrections known_, known_at_search_;  // of devices and links: by now, and when the newest search began
   ExitCode exit_code_ = ExitCode::Done;
-  std::vector<std::jthread> planners_;
-  std::jthread publisher_, finder_;  // last: they end before what they use
+  // Last: it ends before what it uses.
+  CoordinatorWork work_{start_, job_, before_, [this](WorkDone done) { events_.push(std::move(done)); }};
 };
 
 /// Beside the plan that is given, else beside the cluster file.
