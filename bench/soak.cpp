@@ -86,6 +86,7 @@ Json part_to_json(const Soak& soak, std::uint64_t seed, int nodes, const Disturb
 
 /// Of all parts of one `every`.
 struct Sum {
+  int next = 0;  // part's number
   int parts = 0, faults = 0, failed = 0, unlike = 0, left = 0, judged = 0, right = 0;
   double first_starts = 0;
   std::map<std::string, int> made;
@@ -122,6 +123,8 @@ Sum sum_parts(const Soak& soak) {
   for (const auto& entry : fs::directory_iterator(soak.parts))
     if (entry.path().filename().string().starts_with(prefix_of(soak))) files.push_back(entry.path());
   std::sort(files.begin(), files.end());
+  // One that was moved away leaves its number free for nobody.
+  if (!files.empty()) sum.next = 1 + std::atoi(files.back().filename().c_str() + prefix_of(soak).size());
   for (const auto& file : files) sum.add(or_end(parse_json(or_end(read_file(file)))));
   return sum;
 }
@@ -260,7 +263,7 @@ int main(int argc, char** argv) {
   const TimePoint began = steady_clock().now();
   for (Sum sum = sum_parts(soak); !only_report && sum.faults < soak.faults; sum = sum_parts(soak)) {
     if (soak.seconds > 0 && seconds_since(began) > soak.seconds) break;
-    make_part(soak, sum.parts, soak.faults - sum.faults);
+    make_part(soak, sum.next, soak.faults - sum.faults);
   }
   return report_soak(soak, options);
 }

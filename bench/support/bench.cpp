@@ -158,7 +158,10 @@ int start_process(const std::vector<std::string>& arguments, const std::filesyst
   posix_spawn_file_actions_addopen(&actions, 2, (output_file.string() + ".errors").c_str(),
                                    O_WRONLY | O_CREAT | O_TRUNC, 0600);
   pid_t pid = -1;
-  auto argv = pointers(arguments);
+  // A bench that is ended leaves nothing running.
+  std::vector<std::string> line{"setpriv", "--pdeathsig", "TERM"};
+  line.insert(line.end(), arguments.begin(), arguments.end());
+  auto argv = pointers(line);
   const int code = posix_spawnp(&pid, argv[0], &actions, nullptr, argv.data(), environ);
   posix_spawn_file_actions_destroy(&actions);
   COX_ENSURE(code == 0, arguments[0], code);

@@ -1,16 +1,22 @@
 #include "bench/support/node_namespaces.h"
 
 #include <sched.h>
+#include <signal.h>
 #include <sys/mount.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdio>
 #include <cstdlib>
+#include <sstream>
+#include <string_view>
 
 #include "bench/support/bench.h"
 
 namespace coxswain::bench {
 namespace {
+
+constexpr std::string_view kPrefix = "cox-";
 
 void shell(const std::string& command, bool must_work = true) {
   const auto result = run_process({"sh", "-c", command}, 20);
@@ -20,14 +26,27 @@ void shell(const std::string& command, bool must_work = true) {
   std::exit(77);
 }
 
+/// Those of a bench that was killed, by the process id in their name.
+void remove_left() {
+  std::istringstream names(run_process({"ip", "netns", "list"}, 20).output);
+  for (std::string line; std::getline(names, line);) {
+    const std::string name = line.substr(0, line.find(' '));
+    if (!name.starts_with(kPrefix)) continue;
+    const int pid = std::atoi(name.c_str() + kPrefix.size());
+    if (pid > 0 && kill(pid, 0) != 0 && errno == ESRCH) shell("ip netns del " + name, false);
+  }
+}
+
 }  // namespace
 
-NodeNamespaces::NodeNamespaces(int num_nodes) : prefix_("cox-" + std::to_string(getpid())), num_nodes_(num_nodes) {
+NodeNamespaces::NodeNamespaces(int num_nodes)
+    : prefix_(std::string(kPrefix) + std::to_string(getpid())), num_nodes_(num_nodes) {
   static_cast<void>(program_folder());  // as long as it can be found
   if (unshare(CLONE_NEWNS) != 0 || mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) {
     std::perror("this bench needs root for namespaces");
     std::exit(77);
   }
+  remove_left();
   const std::string bridge = prefix_ + "-bridge";
   shell("ip netns add " + bridge + " && ip -n " + bridge + " link add nodes type bridge && ip -n " + bridge +
         " link set nodes up");
