@@ -7,9 +7,10 @@
 // several rounds all is done again, measurements of the machine too, as much later as a round takes; what is compared
 // of a plan is the mean of its predictions with the mean of its runs, and its worst memory.
 //   plan_accuracy [MODEL.pt2 ...] --plans N [--seed S] [--first K] [--ranks-max R] [--steps N] [--min-action S]
-//                 [--rounds N] [--measured FOLDER] [--only FAMILY] [--earlier FILE.json]
+//                 [--rounds N] [--measured FOLDER] [--only FAMILY] [--earlier FILE.json] [--again FILE.json]
 // With a folder measurements stay there, and those of an earlier run are taken as they are. In parts: one family of all
-// that are named, and the rows that other parts left in a file of --json.
+// that are named, and the rows that other parts left in a file of --json. --again runs nothing: today's predictions,
+// from the measurements in the folder, beside the steps that a file of --json holds.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -21,6 +22,7 @@
 #include "bench/support/machine_pace.h"
 #include "bench/support/random_plans.h"
 #include "common/bytes_io.h"
+#include "common/ensure.h"
 #include "cost_model/cost_model.h"
 #include "model/load.h"
 #include "plan/program.h"
@@ -102,6 +104,12 @@ class Subject {
       shortest = std::min(shortest, one.end - one.start);
     }
     return Seconds(shortest);
+  }
+
+  Seconds predict(const plan::Plan& plan) {
+    const LaunchedPlans& launched = this->launched(plan.precision);
+    const auto cost = cost_model::make_cost_model(graph_, launched.cluster(), &launched.profile());
+    return or_end(cost_model::simulate(*cost, plan)).estimate.step;
   }
 
   TrainRun run(const plan::Plan& plan) {
@@ -190,6 +198,28 @@ std::vector<Chosen> choose(Subject& subject, std::size_t index, std::size_t num_
   return chosen;
 }
 
+/// The plans of an earlier run with what they took then, as they are predicted now.
+std::vector<Row> predict_again(const std::string& file, const std::vector<std::unique_ptr<Subject>>& subjects,
+                               std::uint64_t seed, int max_ranks) {
+  std::vector<Row> rows;
+  const Json earlier = or_end(parse_json(or_end(read_file(file))));
+  for (const Json& row : earlier["extra"]["plans"].array()) {
+    Chosen one{static_cast<int>(row["plan"].integer())};
+    for (const auto& subject : subjects)
+      if (subject->name() == row["model"].string()) one.subject = subject.get();
+    COX_ENSURE(one.subject != nullptr, row["model"].string());
+    const plan::Plan plan = draw(one, one.subject->launched(one.precision).cluster(), seed, max_ranks);
+    const double now = one.subject->predict(plan).value, measured = row["measured_seconds"].number();
+    rows.push_back({now, measured, row["pace"].number(), row["memory_error"].number()});
+    std::printf(
+        "plan %d, %s: %s  step predicted %.0f ms (%.0f before), measured %.0f ms (%+.1f %%; at one pace %+.1f %%)\n",
+        one.number, one.subject->name().c_str(), describe(plan).c_str(), now * 1e3,
+        row["predicted_seconds"].number() * 1e3, measured * 1e3, 100 * (now / measured - 1),
+        100 * (now * row["pace"].number() / measured - 1));
+  }
+  return rows;
+}
+
 void report_rows(const std::vector<Row>& rows, Report& report) {
   std::vector<double> memory, step, step_at_pace, predicted, measured, measured_at_pace, paces;
   for (const Row& row : rows) {
@@ -230,7 +260,7 @@ int main(int argc, char** argv) {
   const Options options =
       parse_options(static_cast<int>(rest.size()), rest.data(), "predicted beside measured for random valid plans",
                     {"--plans", "--first", "--ranks-max", "--steps", "--min-action", "--rounds", "--measured", "--only",
-                     "--earlier"});
+                     "--again", "--earlier"});
   const auto number = [&](const char* name, double otherwise) {
     return options.other.contains(name) ? std::stod(options.other.at(name)) : otherwise;
   };
@@ -244,6 +274,10 @@ int main(int argc, char** argv) {
   for (const auto& model : models)
     subjects.push_back(std::make_unique<Subject>(model, max_ranks, static_cast<int>(number("--steps", 7)), measured));
   Report report("plan_accuracy", options);
+  if (options.other.contains("--again")) {
+    report_rows(predict_again(options.other.at("--again"), subjects, options.seed, max_ranks), report);
+    return report.finish();
+  }
   std::vector<Row> rows;
   JsonArray json;
   if (options.other.contains("--earlier")) {

@@ -77,14 +77,25 @@ Devices group_of(const Mesh& mesh, std::span<const plan::MeshAxis> axes, plan::A
   return group;
 }
 
+/// C55: what a CPU copies beside a collective with the cores that compute: a gathered whole to its place, the parts of
+/// what is scattered or summed one after another, both in an exchange.
+Ticks copy_ticks(const CostModel& cost, CollectiveKind kind, Bytes payload, int device_class) {
+  const cluster::DeviceClass& device = cost.resources().device_classes[static_cast<std::size_t>(device_class)];
+  if (device.kind != cluster::DeviceKind::Cpu || device.memory_bandwidth.value.value <= 0) return 0;
+  const std::int64_t copies = kind == CollectiveKind::AllToAll ? 2 : 1;
+  return to_ticks(payload * (2 * copies) / device.memory_bandwidth.value);  // read and written
+}
+
 /// C55: every transition is waited for; backward runs the duals.
 void add_transitions(const CostModel& cost, const BlockWork& work, const MeshFacts& facts, const Mesh& mesh,
                      MeshTicks& ticks) {
   for (const MeshTransition& transition : facts.transitions()) {
     const Devices group = group_of(mesh, facts.axes(), transition.axes);
     const Bytes payload = facts.payload(transition, work.samples, work.precision);
-    ticks.forward += collective_ticks(cost, transition.kind, payload, group);
-    if (transition.has_gradient) ticks.backward += collective_ticks(cost, dual_of(transition.kind), payload, group);
+    const Ticks copies = copy_ticks(cost, transition.kind, payload, work.device_class);
+    ticks.forward += collective_ticks(cost, transition.kind, payload, group) + copies;
+    if (transition.has_gradient)
+      ticks.backward += collective_ticks(cost, dual_of(transition.kind), payload, group) + copies;
   }
 }
 

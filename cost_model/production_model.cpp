@@ -109,12 +109,32 @@ class ProductionModel final : public CostModel {
     const auto found = timings_.find({signature, device(work.device_class).name});
     const cluster::DeviceClass& here = device(work.device_class);
     if (found == timings_.end()) return estimate_block_roofline(facts(), here, work, expert_imbalance(work));
-    return share_of_measured(interpolate_block(found->second, work.samples), work);
+    return share_of_measured(found->second, work);
+  }
+
+  /// C12, C54: what a mesh does not make less of a measured block: what does not grow with its samples, beyond what the
+  /// roofline has of that (weights that are read, launches). Every device has all of the block's operators to begin.
+  BlockTime kept_whole(const std::vector<const cluster::BlockTiming*>& points, const BlockTime& measured,
+                       BlockWork whole) const {
+    BlockTime kept = fixed_part(points);
+    const auto known_at = [&](std::int64_t samples) {
+      whole.samples = samples;
+      return estimate_block_roofline(facts(), device(whole.device_class), whole);
+    };
+    const BlockTime one = known_at(1), two = known_at(2);
+    const auto beyond = [](Seconds fixed, Seconds one, Seconds two, Seconds all) {
+      const double known = std::max(0.0, 2 * one.value - two.value);
+      return Seconds(std::clamp(fixed.value - known, 0.0, all.value));
+    };
+    kept.forward = beyond(kept.forward, one.forward, two.forward, measured.forward);
+    kept.backward = beyond(kept.backward, one.backward, two.backward, measured.backward);
+    return kept;
   }
 
   /// C29, C32, C54: the measured block, scaled as the roofline scales; its parts are the roofline's shares of it.
   /// Memory is what the operators' rules say (C12).
-  BlockTime share_of_measured(const BlockTime& measured, const BlockWork& work) const {
+  BlockTime share_of_measured(const std::vector<const cluster::BlockTiming*>& points, const BlockWork& work) const {
+    const BlockTime measured = interpolate_block(points, work.samples);
     BlockWork whole = work;
     whole.tensor = whole.context = whole.expert = 1;
     whole.expert_samples = 0;
@@ -127,8 +147,13 @@ class ProductionModel final : public CostModel {
     time.backward = measured.backward;
     if (work.tensor * work.context * work.expert > 1) {
       const BlockTime from = estimate_block_roofline(facts(), here, whole);
-      if (from.forward.value > 0) time.forward = measured.forward * (rules.forward / from.forward);
-      if (from.backward.value > 0) time.backward = measured.backward * (rules.backward / from.backward);
+      // Of experts the products of few rows make most of what does not grow, and an axis has fewer of them.
+      const BlockTime kept = work.expert == 1 ? kept_whole(points, measured, whole) : BlockTime{};
+      const auto part = [](Seconds all, Seconds kept, Seconds of, Seconds from) {
+        return from.value > 0 ? kept + (all - kept) * (of / from) : all;
+      };
+      time.forward = part(measured.forward, kept.forward, rules.forward, from.forward);
+      time.backward = part(measured.backward, kept.backward, rules.backward, from.backward);
     }
     const auto ratio = [](Seconds part, Seconds all) { return all.value > 0 ? part / all : 0.0; };
     time.attention_forward = time.forward * ratio(rules.attention_forward, rules.forward);

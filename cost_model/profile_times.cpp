@@ -27,6 +27,22 @@ double interpolate(const std::vector<const cluster::BlockTiming*>& points, std::
   return line(i);
 }
 
+/// C12: least squares.
+template <class Read>
+double at_no_samples(const std::vector<const cluster::BlockTiming*>& points, Read read) {
+  const std::size_t count = std::min(points.size(), kFixedPoints);
+  double x = 0, y = 0, xx = 0, xy = 0;
+  for (std::size_t i = 0; i < count; ++i) {
+    const auto samples = static_cast<double>(points[i]->samples);
+    x += samples;
+    y += read(*points[i]);
+    xx += samples * samples;
+    xy += samples * read(*points[i]);
+  }
+  const double spread = static_cast<double>(count) * xx - x * x;
+  return spread > 0 ? std::max(0.0, (xx * y - x * xy) / spread) : 0;
+}
+
 /// C12: half of the span of what the lines through the neighbouring points, or through no time at no samples, give.
 template <class Read>
 double uncertainty(const std::vector<const cluster::BlockTiming*>& points, std::int64_t samples, Read read) {
@@ -64,6 +80,13 @@ BlockTime interpolate_block(const std::vector<const cluster::BlockTiming*>& poin
   BlockTime time;
   time.forward = Seconds(interpolate(points, samples, forward_of));
   time.backward = Seconds(interpolate(points, samples, backward_of));
+  return time;
+}
+
+BlockTime fixed_part(const std::vector<const cluster::BlockTiming*>& points) {
+  BlockTime time;
+  time.forward = Seconds(at_no_samples(points, forward_of));
+  time.backward = Seconds(at_no_samples(points, backward_of));
   return time;
 }
 

@@ -12,6 +12,10 @@ namespace coxswain::cost_model {
 /// smallest: the line through the first two, but at least the proportional share and at most the smallest point. One
 /// point: proportional. Requires: `points` ascend in samples, not empty.
 [[nodiscard]] BlockTime interpolate_block(const std::vector<const cluster::BlockTiming*>& points, std::int64_t samples);
+/// C12: what does not grow with samples: where the line that fits the first kFixedPoints points best meets none, at
+/// least 0. One point: nothing.
+[[nodiscard]] BlockTime fixed_part(const std::vector<const cluster::BlockTiming*>& points);
+inline constexpr std::size_t kFixedPoints = 4;
 /// C12: half of what forward or backward may lie apart by what the points know, over the value; 0 at a measured number.
 [[nodiscard]] double interpolation_uncertainty(const std::vector<const cluster::BlockTiming*>& points,
                                                std::int64_t samples);

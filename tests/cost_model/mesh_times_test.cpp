@@ -105,3 +105,18 @@ TEST_CASE("C26: each ZeRO stage splits one part more over the replicas") {
   }
   CHECK(count_persistent(facts, 1, 4, 2).held == 3 * 32);
 }
+
+TEST_CASE("C55: the cores that compute copy a payload once, of an exchange twice, and those of accelerators do not") {
+  Scene scene;
+  cluster::DeviceClass& device = scene.resources.device_classes[0];
+  const auto forward = [&] {
+    return to_seconds(
+               estimate_block_on_mesh(scene.cost, {2, 0, 3, plan::Precision::Float32, 2}, {scene.two, {}, 0}).forward)
+        .value;
+  };
+  // 96 bytes are scattered: read and written.
+  device.memory_bandwidth.value = BytesPerSecond(96);
+  const double slow = forward();
+  device.kind = cluster::DeviceKind::Cuda;
+  CHECK(slow - forward() == Approx(2));
+}

@@ -35,3 +35,23 @@ TEST_CASE("a profile overrides the roofline where it has an entry", "[production
   CHECK(cost->estimate_step_overhead(1).value == 0);
   CHECK(cost->estimate_optimizer(1000, 1).value == Approx(32e3 / 1e9));
 }
+
+TEST_CASE("C12, C54: a mesh scales what grows with samples, and nothing else", "[production_model_test]") {
+  const model::ModelGraph graph = make_chain(3, 8);
+  const auto resources =
+      make_cluster({make_device("d", 1 << 30)}, {2}, 1, make_link("l", 0, 1e9), make_link("o", 0, 1e9));
+  // 3 s and 2 s a sample; 6 s and 4 s.
+  cluster::Profile profile;
+  for (const std::int64_t samples : {1, 2, 4})
+    profile.blocks.push_back({"layer", "d", samples, Seconds(3 + 2.0 * static_cast<double>(samples)),
+                              Seconds(6 + 4.0 * static_cast<double>(samples)), Bytes(0), Bytes(0)});
+  const auto cost = make_cost_model(graph, resources, &profile), rules = make_cost_model(graph, resources, nullptr);
+  const auto forward = [](const cost_model::CostModel& model, std::int64_t samples, int tensor) {
+    return model.estimate_block({2, 0, samples, plan::Precision::Float32, tensor}).forward.value;
+  };
+  // The rules' times are nanoseconds: of what does not grow they know nothing beside 3 s.
+  const double part = forward(*rules, 4, 2) / forward(*rules, 4, 1);
+  CHECK(part < 0.9);
+  CHECK(forward(*cost, 4, 1) == Approx(11));
+  CHECK(forward(*cost, 4, 2) == Approx(3 + 8 * part));
+}

@@ -53,3 +53,15 @@ TEST_CASE("C12: an interpolated time states its uncertainty, a measured one none
   CHECK(interpolation_uncertainty({&a}, 2) == 0);
   CHECK(interpolation_uncertainty({&a}, 4) == Approx(3.0 / 2 / 6));
 }
+
+TEST_CASE("C12: what does not grow with samples is where the best line meets none", "[profile_times_test]") {
+  const auto a = point(1, 5, 0), b = point(2, 7, 0), c = point(4, 11, 0), d = point(8, 19, 0), e = point(16, 100, 0);
+  CHECK(fixed_part({&a, &b, &c, &d, &e}).forward.value == Approx(3));  // the fifth says nothing
+  CHECK(fixed_part({&a, &b, &c, &d, &e}).backward.value == Approx(6));
+  // Through (1, 5), (2, 7), (4, 14) by least squares: slope 43 / 14, 26 / 3 at 7 / 3.
+  const auto bent = point(4, 14, 0);
+  CHECK(fixed_part({&a, &b, &bent}).forward.value == Approx(26.0 / 3 - 43.0 / 14 * 7 / 3));
+  const auto steep = point(2, 20, 0);
+  CHECK(fixed_part({&a, &steep}).forward.value == 0);  // below nothing
+  CHECK(fixed_part({&a}).forward.value == 0);
+}
