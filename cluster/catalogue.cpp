@@ -357,4 +357,35 @@ std::string list_catalogue() {
   return text + "\na cluster: " + kGrammar + "\n";
 }
 
+Json catalogue_json() {
+  const Catalogue& catalogue = builtin_catalogue();
+  JsonArray devices, systems, networks;
+  for (const CatalogueDevice& entry : catalogue.devices) {
+    const DeviceClass& device = entry.device;
+    JsonObject one{{"name", device.name}, {"title", entry.title}};
+    for (const auto& [key, value] :
+         {std::pair{"memory_bytes", static_cast<double>(device.memory.value.value)},
+          std::pair{"memory_bytes_per_second", device.memory_bandwidth.value.value},
+          std::pair{"peak_bfloat16_flop_per_second", device.peak_bfloat16.value.value},
+          std::pair{"peak_float32_flop_per_second", device.peak_float32.value.value},
+          std::pair{"price_usd_per_hour", device.price.value.value}}) {
+      if (value > 0) one[key] = value;
+    }
+    devices.push_back(std::move(one));
+  }
+  for (const CatalogueSystem& entry : catalogue.systems)
+    systems.push_back(JsonObject{{"name", entry.name},
+                                 {"title", entry.title},
+                                 {"network", catalogue.networks[entry.network].link.name},
+                                 {"cards", entry.board.cards}});
+  for (const CatalogueNetwork& entry : catalogue.networks)
+    networks.push_back(JsonObject{{"name", entry.link.name},
+                                  {"title", entry.title},
+                                  {"bandwidth_bytes_per_second", entry.link.bandwidth.value.value}});
+  return JsonObject{{"devices", std::move(devices)},
+                    {"systems", std::move(systems)},
+                    {"networks", std::move(networks)},
+                    {"grammar", kGrammar}};
+}
+
 }  // namespace coxswain::cluster

@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "cluster/resource_graph.h"
+#include "common/json.h"
 #include "common/result.h"
 
 namespace coxswain::cluster {
@@ -24,5 +25,10 @@ namespace coxswain::cluster {
 
 /// All names with their main figures, for people.
 [[nodiscard]] std::string list_catalogue();
+/// The same for programs: {"devices": [{"name", "title", "memory_bytes", "memory_bytes_per_second",
+/// "peak_bfloat16_flop_per_second", "peak_float32_flop_per_second", "price_usd_per_hour"}], "systems": [{"name", "title",
+/// "network", "cards"}], "networks": [{"name", "title", "bandwidth_bytes_per_second"}], "grammar"}. A figure that is not
+/// known is left out.
+[[nodiscard]] Json catalogue_json();
 
 }  // namespace coxswain::cluster

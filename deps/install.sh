@@ -44,6 +44,28 @@ install_apt() {
   $run env DEBIAN_FRONTEND=noninteractive apt-get $options install -y --no-remove --no-install-recommends $missing
 }
 
+# Headers of packages that would take another version's place: into .deps/NAME, installed nowhere.
+unpack_headers() {
+  for package in $(section deps/apt.txt headers); do
+    folder=.deps/$package
+    [ ! -f "$folder/unpacked" ] || continue
+    note "headers of $package into .deps"
+    rm -rf "$folder"
+    mkdir -p "$folder"
+    (
+      cd "$folder"
+      if ! apt-get -q download "$package"; then
+        [ "$(id -u)" = 0 ] || fail "the package lists are out of date" "deps/apt.txt" "as root: apt-get update"
+        apt-get -q update
+        apt-get -q download "$package"
+      fi
+      dpkg -x "$package"_*.deb .
+      rm "$package"_*.deb
+    )
+    touch "$folder/unpacked"
+  done
+}
+
 install_python() {
   # Debian's own interpreter where there is one: the wheels are for it.
   python=/usr/bin/python3
@@ -77,4 +99,5 @@ install_python() {
 
 [ $# -gt 0 ] || fail "no section named" "deps/install.sh" "sh deps/install.sh build"
 install_apt "$@"
+case " $* " in *" build "*) unpack_headers ;; esac
 install_python "$@"

@@ -79,6 +79,7 @@ int run_cli(int argc, char** argv) {
   add_catalogue_command(app, action);
   add_model_command(app, action);
   add_export_command(app, action);
+  add_serve_command(app, action);
   add_agent_command(app, action);
   add_coordinator_command(app, action);
   try {

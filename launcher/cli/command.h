@@ -28,6 +28,7 @@ void add_train_command(CLI::App& app, Action& action);
 void add_probe_command(CLI::App& app, Action& action);
 void add_catalogue_command(CLI::App& app, Action& action);
 void add_export_command(CLI::App& app, Action& action);
+void add_serve_command(CLI::App& app, Action& action);
 void add_agent_command(CLI::App& app, Action& action);
 void add_coordinator_command(CLI::App& app, Action& action);
 

@@ -1,0 +1,4 @@
+# `launch serve` under load.
+add_executable(serve_load ${CMAKE_CURRENT_LIST_DIR}/serve_load.cpp ${CMAKE_CURRENT_LIST_DIR}/support/http_load.cpp)
+target_link_libraries(serve_load PRIVATE bench_support)
+add_dependencies(serve_load launch)

@@ -1,0 +1,156 @@
+// launch serve: plans over REST.
+#include <CLI/CLI.hpp>
+
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <cctype>
+#include <cstdio>
+#include <filesystem>
+#include <thread>
+
+#include "launcher/cli/command.h"
+#include "launcher/control/event_queue.h"
+#include "launcher/control/liveness.h"
+#include "launcher/control/signals.h"
+#include "launcher/rest/http_server.h"
+#include "launcher/rest/service.h"
+
+namespace coxswain::launcher {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct Options {
+  std::string listen = "127.0.0.1:8080";
+  std::string state = "coxswain-state";
+  std::string root, token_file, certificate, key;
+  std::vector<std::string> names;
+  int threads = 0;
+};
+
+constexpr double kDrainSeconds = 30, kLookSeconds = 0.1;
+
+Result<void> make_folder(const fs::path& folder) {
+  std::error_code code;
+  // The mode of one that was there is its owner's affair.
+  if (fs::create_directories(folder, code)) fs::permissions(folder, fs::perms::owner_all, code);
+  if (!code) return {};
+  return Error{
+      ErrorCode::FailedPrecondition, "cannot make a folder", folder.string(), "a folder of ours", code.message(),
+      "name another --state"};
+}
+
+/// What a Host header may say. An address that stands for all of this machine's leaves only the names that were given.
+std::vector<std::string> served_hosts(const Options& options, int port) {
+  const std::string host = options.listen.substr(0, options.listen.rfind(':')), at = ":" + std::to_string(port);
+  const bool is_default = port == (options.certificate.empty() ? 80 : 443);  // clients leave it out
+  std::vector<std::string> hosts;
+  const auto add = [&](std::string name, bool bare) {
+    std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return std::tolower(c); });
+    hosts.push_back(name + at);
+    if (bare) hosts.push_back(name);
+  };
+  add(host, is_default);
+  if (host == "127.0.0.1" || host == "[::1]") add("localhost", is_default);
+  for (const std::string& name : options.names) add(name, true);  // a proxy may have another port
+  return hosts;
+}
+
+/// Descriptors for `connections`, and some for files; how many connections there may be then.
+int allow_descriptors(int connections) {
+  constexpr int kFiles = 64;
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return connections;
+  const auto wanted = static_cast<rlim_t>(connections + kFiles);
+  if (limit.rlim_cur < wanted) {
+    limit.rlim_cur = std::min(wanted, limit.rlim_max);
+    static_cast<void>(::setrlimit(RLIMIT_NOFILE, &limit));
+  }
+  return limit.rlim_cur > kFiles ? static_cast<int>(std::min<rlim_t>(limit.rlim_cur, wanted)) - kFiles : 1;
+}
+
+void tell_tokens(const std::vector<Tokens::NewToken>& made, const fs::path& file) {
+  if (made.empty()) return;
+  std::printf("tokens, told this once (%s keeps their hashes):\n", file.c_str());
+  for (const Tokens::NewToken& token : made)
+    std::printf("  %-5s %s\n", std::string(to_text(token.scope)).c_str(), token.text.c_str());
+}
+
+Result<ExitCode> run(const Options& options) {
+  if (options.certificate.empty() != options.key.empty())
+    return usage_error("TLS needs a certificate and its key", "--tls-cert FILE --tls-key FILE", "one of them",
+                       "name both, or neither");
+  EventQueue<int> signals;
+  const SignalWatcher watcher([&signals](int number) { signals.push(number); });
+  const fs::path state = fs::absolute(options.state);
+  COX_TRY_VOID(make_folder(state));
+  COX_TRY_VOID(make_folder(state / "models"));
+  std::error_code code;
+  if (!options.root.empty() && !fs::is_directory(options.root, code))
+    return usage_error("--root is no folder", "a folder whose files jobs may name", options.root, "");
+  // The server knows its port first; the service is there before anything is asked of it.
+  std::unique_ptr<Service> service;
+  const HttpHandler handler{
+      [&service](const HttpRequest& head) { return service->admit(head); },
+      [&service](HttpRequest request, Reply reply) { service->handle(std::move(request), std::move(reply)); }};
+  HttpLimits limits;
+  limits.connections = std::min(limits.connections, allow_descriptors(limits.connections));
+  COX_TRY(const auto server, make_http_server({options.listen, options.certificate, options.key, limits}, handler));
+  // Only now: tokens that a start that failed had made would never be told.
+  const fs::path token_file = options.token_file.empty() ? state / "tokens.json" : fs::path(options.token_file);
+  std::vector<Tokens::NewToken> made;
+  COX_TRY(Tokens tokens, Tokens::open(token_file, made));
+  ServiceOptions service_options;
+  service_options.files = {options.root.empty() ? fs::path() : fs::absolute(options.root), state / "models"};
+  service_options.hosts = served_hosts(options, server->port());
+  service_options.tls = !options.certificate.empty();
+  const int cores = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+  service_options.searches.threads = options.threads > 0 ? options.threads : std::max(1, cores - 1);
+  service = std::make_unique<Service>(std::move(service_options), std::move(tokens), steady_clock());
+  server->start();
+
+  tell_tokens(made, token_file);
+  std::printf("serving %s://%s:%d\n", options.certificate.empty() ? "http" : "https",
+              options.listen.substr(0, options.listen.rfind(':')).c_str(), server->port());
+  std::fflush(stdout);
+  const auto number = signals.pop(Deadline::never().at);
+  std::fprintf(stderr, "signal %d: answering what was asked; a second one ends at once\n", number.value_or(0));
+  service->drain();
+  server->drain(Deadline::after(steady_clock(), Seconds(kDrainSeconds)));
+  {
+    const std::jthread second([&](const std::stop_token& stop) {
+      while (!stop.stop_requested()) {
+        if (signals.pop(after(steady_clock().now(), kLookSeconds)))
+          return server->drain(Deadline::after(steady_clock(), Seconds(0)));
+      }
+    });
+    server->wait();
+  }
+  service.reset();  // before the server: its answers go there
+  return ExitCode::Done;
+}
+
+}  // namespace
+
+void add_serve_command(CLI::App& app, Action& action) {
+  auto* command = app.add_subcommand("serve", "plans over REST: what `launch plan` does, for programs and pages");
+  auto options = std::make_shared<Options>();
+  command->add_option("--listen", options->listen, "ADDRESS:PORT; port 0: any that is free")->capture_default_str();
+  command->add_option("--state", options->state, "folder for tokens and models that are sent")->capture_default_str();
+  command->add_option("--root", options->root, "folder whose files jobs may name; default: none");
+  command->add_option("--token-file", options->token_file,
+                      "hashes of the tokens that may ask; made where it is not there. Default: tokens.json in --state");
+  command->add_option("--tls-cert", options->certificate, "PEM file of the server's certificate and its chain");
+  command->add_option("--tls-key", options->key, "PEM file of its key");
+  command
+      ->add_option("--name", options->names,
+                   "repeatable: another name of this server, that a Host header may say; needed behind a proxy, and "
+                   "with --listen 0.0.0.0")
+      ->take_all();
+  command->add_option("--threads", options->threads, "threads that search; default: one core less than there are")
+      ->check(CLI::Range(1, 256));
+  command->callback([&action, options] { action = [options] { return run(*options); }; });
+}
+
+}  // namespace coxswain::launcher

@@ -1,0 +1,266 @@
+#include "launcher/rest/plan_request.h"
+
+#include <algorithm>
+#include <limits>
+#include <utility>
+
+#include "cluster/catalogue.h"
+#include "launcher/job/job_model.h"
+#include "launcher/rest/problem.h"
+
+namespace coxswain::launcher {
+namespace {
+
+constexpr std::string_view kSentModel = "sha256:";
+constexpr std::size_t kMostTexts = 64;
+
+struct Options {
+  std::vector<std::string> constraints, prices;
+  PlanQuery query;
+  std::optional<double> horizon_seconds;
+  Json profile, running_cluster;
+};
+
+/// Members that are missing or null keep what stands there.
+class OptionsReader {
+ public:
+  explicit OptionsReader(const Json& json) : reader_(json, "options") {}
+
+  Result<Options> read() {
+    Options options;
+    options.constraints = texts("constrain");
+    options.prices = texts("prices");
+    if (has("objective")) {
+      const std::string objective = reader_.string("objective");
+      if (objective != "time" && objective != "cost") wrong("objective", "time or cost", objective);
+      options.query.objective = objective == "cost" ? planner::Objective::Cost : planner::Objective::Time;
+    }
+    if (const auto seconds = positive("max_step_seconds")) options.query.max_step = Seconds(*seconds);
+    if (const auto usd = positive("max_cost_per_step")) options.query.max_cost_per_step = cluster::Usd(*usd);
+    if (has("max_candidates"))
+      options.query.max_candidates =
+          std::min(kMostCandidates, reader_.integer("max_candidates", 1, std::numeric_limits<std::int64_t>::max()));
+    if (has("top")) options.query.top_k = static_cast<int>(reader_.integer("top", 0, 100));
+    if (has("runnable")) options.query.runnable = reader_.boolean("runnable");
+    options.horizon_seconds = positive("horizon_seconds");
+    if (has("profile")) options.profile = reader_.object("profile");
+    if (has("running_cluster")) options.running_cluster = reader_.object("running_cluster");
+    COX_TRY_VOID(reader_.finish());
+    return options;
+  }
+
+ private:
+  bool has(const std::string& key) { return !reader_.any(key).is_null(); }
+
+  void wrong(const std::string& key, const std::string& expected, const std::string& got) {
+    reader_.problem({ErrorCode::InvalidArgument, "wrong value", key, expected, got, ""});
+  }
+
+  std::vector<std::string> texts(const std::string& key) {
+    std::vector<std::string> texts;
+    if (!has(key)) return texts;
+    for (const Json& one : reader_.array(key)) {
+      if (one.is_string() && texts.size() < kMostTexts)
+        texts.push_back(one.string());
+      else
+        wrong(key + "[" + std::to_string(texts.size()) + "]", "a string, of at most " + std::to_string(kMostTexts), "");
+    }
+    return texts;
+  }
+
+  std::optional<double> positive(const std::string& key) {
+    if (!has(key)) return std::nullopt;
+    const double value = reader_.number(key);
+    if (!(value > 0)) wrong(key, "a number above 0", "");
+    return value;
+  }
+
+  JsonReader reader_;
+};
+
+Error not_served(const std::string& member, const std::filesystem::path& root) {
+  return {ErrorCode::PermissionDenied,
+          "a file that this service does not serve",
+          member,
+          root.empty() ? "no file: the service was started without --root" : "a file beneath the service's --root",
+          "",
+          "send the model with PUT /v1/models/{sha256} and name it `sha256:HEX`, or write its configuration into the "
+          "job"};
+}
+
+/// With symlinks followed, so that none leads out.
+bool lies_beneath(const std::filesystem::path& root, const std::filesystem::path& path) {
+  std::error_code code;
+  const auto real_root = std::filesystem::weakly_canonical(root, code);
+  const auto real = std::filesystem::weakly_canonical(path, code);
+  if (root.empty() || code) return false;
+  const auto [end, at] = std::mismatch(real_root.begin(), real_root.end(), real.begin(), real.end());
+  return end == real_root.end();
+}
+
+/// Every file that planning would read. Data is not read.
+Result<void> check_files(const Job& job, const std::filesystem::path& sent_model, const ServedFiles& files) {
+  std::vector<Error> problems;
+  const auto check = [&](const char* member, const std::filesystem::path& path) {
+    if (!path.empty() && path != sent_model && !lies_beneath(files.root, path))
+      problems.push_back(not_served(member, files.root));
+  };
+  check("job.model.pt2", job.model.pt2);
+  if (!job.model.huggingface_folder.empty())
+    check("job.model.huggingface", job.model.huggingface_folder / "config.json");
+  check("job.plan.schedule", job.constraints.schedule_file);
+  if (problems.empty()) return {};
+  return combine_errors(ErrorCode::PermissionDenied, "files that this service does not serve", std::move(problems));
+}
+
+/// `model: {pt2: "sha256:HEX"}`: the file that was sent. Empty: the job names none.
+Result<std::filesystem::path> take_sent_model(Json& job, const ServedFiles& files) {
+  const Json named = std::as_const(job)["model"]["pt2"];
+  if (!named.is_string() || !named.string().starts_with(kSentModel)) return std::filesystem::path();
+  const std::string hex = named.string().substr(kSentModel.size());
+  const auto is_hex = [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); };
+  const std::filesystem::path file = files.models / (hex + ".pt2");
+  std::error_code code;
+  if (hex.size() != 64 || !std::all_of(hex.begin(), hex.end(), is_hex) || !std::filesystem::exists(file, code))
+    return Error{ErrorCode::NotFound,         "no such model was sent",     "job.model.pt2",
+                 "sha256: and 64 hex digits", named.string().substr(0, 80), "send it with PUT /v1/models/{sha256}"};
+  job.object()["model"].object()["pt2"] = file.string();
+  return file;
+}
+
+/// What no honest request exceeds. Each takes memory before anything else could say no.
+constexpr std::int64_t kMostLayers = 10000, kMostDevices = 1000000, kMostSamples = 10000000;
+
+Error too_large(const std::string& member, std::int64_t most, std::int64_t got) {
+  return {ErrorCode::InvalidArgument, "more than this service plans for", member, "at most " + std::to_string(most),
+          std::to_string(got),        "plan it with `launch plan`"};
+}
+
+Result<void> check_sizes(const Job& job) {
+  if (job.global_batch > kMostSamples) return too_large("job.batch.global", kMostSamples, job.global_batch);
+  if (!job.model.config) return {};
+  for (const char* key : {"n_layer", "num_hidden_layers", "num_layers", "n_layers"}) {
+    const Json& layers = std::as_const(*job.model.config)[key];
+    if (layers.is_integer() && layers.integer() > kMostLayers)
+      return too_large("job.model.config." + std::string(key), kMostLayers, layers.integer());
+  }
+  return {};
+}
+
+Result<Job> read_job(Json json, const ServedFiles& files, const std::vector<std::string>& constraints) {
+  COX_TRY(const std::filesystem::path sent_model, take_sent_model(json, files));
+  const std::filesystem::path folder = files.root.empty() ? std::filesystem::path("/nothing-is-served") : files.root;
+  auto job = parse_job(to_text(json), folder / "job.json");
+  if (!job) return within("job", job.error());
+  COX_TRY_VOID(check_files(*job, sent_model, files));
+  COX_TRY_VOID(check_sizes(*job));
+  // As they are parsed, and before a file of theirs is read: it would be looked for where the service was started.
+  const auto parsed = planner::parse_constraints(constraints);
+  if (parsed && !parsed->schedule_file.empty())
+    return Error{ErrorCode::PermissionDenied,
+                 "a file that this service does not serve",
+                 "options.constrain",
+                 "a schedule without a file",
+                 "csv:" + parsed->schedule_file,
+                 "name the file in the job: `plan: {schedule: \"csv:FILE\"}`"};
+  auto merged = merge_constraints(job->constraints, constraints);
+  if (!merged) {
+    Error error = merged.error();
+    error.path = "options.constrain";
+    for (Error& detail : error.details) detail.path = "options.constrain";
+    return error;
+  }
+  job->constraints = std::move(*merged);
+  return job;
+}
+
+Result<cluster::ResourceGraph> read_cluster(const Json& json, const std::string& member) {
+  if (json.is_string()) {
+    auto graph = cluster::cluster_from_catalogue(json.string());
+    if (graph) return graph;
+    Error error = graph.error();
+    error.path = member;
+    for (Error& detail : error.details) detail.path = member;
+    return error;
+  }
+  auto graph = cluster::resource_graph_from_json(json);
+  if (!graph) return with_path_prefix(graph.error(), member);
+  if (auto problems = cluster::validate(*graph); !problems.empty())
+    return with_path_prefix(combine_errors(ErrorCode::InvalidArgument, "bad cluster", std::move(problems)), member);
+  if (const std::int64_t devices = cluster::num_devices(*graph); devices > kMostDevices)
+    return too_large(member, kMostDevices, devices);
+  return graph;
+}
+
+Result<void> take_profile(const Json& json, PlanningInputs& inputs) {
+  if (json.is_null()) return {};
+  auto profile = cluster::profile_from_json(json);
+  if (!profile) return with_path_prefix(profile.error(), "options.profile");
+  const std::string wanted(plan::to_text(inputs.job.precision));
+  if (!profile->precision.empty() && profile->precision != wanted)
+    return Error{ErrorCode::InvalidArgument,  "the profile was measured in another precision",
+                 "options.profile.precision", wanted,
+                 profile->precision,          "measure anew with `launch probe --job`, or leave it out"};
+  inputs.profile = std::move(*profile);
+  return {};
+}
+
+Result<std::optional<planner::RunningPlan>> read_running(const Json& json, const Options& options,
+                                                         const PlanningInputs& inputs) {
+  if (json.is_null()) return std::optional<planner::RunningPlan>();
+  if (!options.horizon_seconds)
+    return Error{ErrorCode::InvalidArgument,
+                 "re-planning needs a horizon",
+                 "options.horizon_seconds",
+                 "for how long the next plan is to run",
+                 "nothing",
+                 "a short horizon keeps the running plan, a long one moves"};
+  auto plan = plan::plan_from_json(json["plan"].is_object() ? json["plan"] : json);
+  if (!plan) return with_path_prefix(plan.error(), "running_plan");
+  cluster::ResourceGraph before = inputs.resources;
+  if (!options.running_cluster.is_null()) {
+    COX_TRY(before, read_cluster(options.running_cluster, "options.running_cluster"));
+  }
+  if (const std::string hash = cluster::cluster_hash(before); plan->cluster_hash != hash)
+    return Error{ErrorCode::InvalidArgument,  "the running plan is for another cluster",
+                 "running_plan.cluster_hash", hash,
+                 plan->cluster_hash,          "send the cluster that it was made for as options.running_cluster"};
+  planner::RunningPlan running{std::move(*plan), cluster::match_devices(before, inputs.resources),
+                               Seconds(*options.horizon_seconds)};
+  return std::optional(std::move(running));
+}
+
+}  // namespace
+
+Result<PlanRequest> read_plan_request(const Json& body, const ServedFiles& files) {
+  JsonReader reader(body, "");
+  const Json& job = reader.object("job");
+  const Json& cluster = reader.any("cluster");
+  if (!cluster.is_string() && !cluster.is_object())
+    reader.problem({ErrorCode::InvalidArgument, "wrong value", "cluster",
+                    "a cluster, or hardware of the catalogue such as 16x8xh100-sxm,ib400",
+                    cluster.is_null() ? "nothing" : "", "GET /v1/catalogue lists hardware"});
+  const Json& running = reader.any("running_plan");
+  const Json& given = reader.any("options");
+  COX_TRY_VOID(reader.finish());
+  COX_TRY(Options options, OptionsReader(given.is_null() ? Json(JsonObject{}) : given).read());
+
+  PlanRequest request;
+  request.inputs = std::make_unique<PlanningInputs>();
+  PlanningInputs& inputs = *request.inputs;
+  COX_TRY(inputs.job, read_job(job, files, options.constraints));
+  auto graph = load_job_model(inputs.job);
+  if (!graph) return within("job.model", graph.error());
+  inputs.graph = std::move(*graph);
+  COX_TRY(inputs.resources, read_cluster(cluster, "cluster"));
+  if (auto priced = set_prices(inputs.resources, options.prices); !priced)
+    return within("options.prices", priced.error());
+  COX_TRY_VOID(take_profile(options.profile, inputs));
+  inputs.cost =
+      cost_model::make_cost_model(inputs.graph, inputs.resources, inputs.profile ? &*inputs.profile : nullptr);
+  request.query = std::move(options.query);
+  COX_TRY(request.query.running, read_running(running, options, inputs));
+  return request;
+}
+
+}  // namespace coxswain::launcher

@@ -1,0 +1,69 @@
+#pragma once
+// `launch serve`: what each call does. Nothing here knows a socket. Called by the command, through http_server.
+// Threads: admit and handle from one; answers come from several. Source: INTERFACE section 5, docs/service.md.
+#include <atomic>
+#include <memory>
+#include <stop_token>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "launcher/rest/access.h"
+#include "launcher/rest/http.h"
+#include "launcher/rest/plan_request.h"
+#include "launcher/rest/plan_searches.h"
+#include "launcher/rest/routes.h"
+#include "launcher/rest/service_metrics.h"
+#include "launcher/rest/work_pool.h"
+
+namespace coxswain::launcher {
+
+struct ServiceOptions {
+  ServedFiles files;
+  std::vector<std::string> hosts;  // that a Host header may name, in lower case: "127.0.0.1:8080"
+  bool tls = false;
+  PlanSearches::Limits searches;
+};
+
+class Service {
+ public:
+  /// `files.models` exists.
+  Service(ServiceOptions options, Tokens tokens, const Clock& clock);
+  /// What is under way is told to stop.
+  ~Service() { stop_.request_stop(); }
+  Service(const Service&) = delete;
+  Service& operator=(const Service&) = delete;
+
+  /// From the head alone: who asks, and whether there is such a call. How many bytes its body may have, or the answer.
+  [[nodiscard]] std::variant<std::size_t, HttpResponse> admit(const HttpRequest& head);
+  /// Of what was admitted. Never blocks.
+  void handle(HttpRequest request, Reply reply);
+  /// /readyz says so from now on.
+  void drain() { draining_ = true; }
+
+ private:
+  [[nodiscard]] std::variant<Match, HttpResponse> check(const HttpRequest& head) const;
+  void call(const Match& match, HttpRequest request, Reply reply);
+  void make_plan(const HttpRequest& request, Reply reply);
+  /// On the reading pool: 429 where too much waits.
+  void read(Reply reply, std::function<HttpResponse()> body);
+  [[nodiscard]] HttpResponse timeline(const std::string& id) const;
+  [[nodiscard]] HttpResponse explain(const std::string& id, const std::string& against) const;
+  [[nodiscard]] HttpResponse send_model(const std::string& sha256, const std::string& bytes) const;
+  [[nodiscard]] HttpResponse look_model(const std::string& sha256) const;
+  [[nodiscard]] HttpResponse metrics() const;
+
+  const ServiceOptions options_;
+  const Tokens tokens_;
+  const Clock& clock_;
+  std::atomic<bool> draining_ = false;
+  std::stop_source stop_;
+  ServiceMetrics metrics_;
+  PlanSearches searches_;
+  WorkPool reading_;  // last: it uses the others
+};
+
+/// The document at /openapi.json.
+[[nodiscard]] std::string_view openapi_document();
+
+}  // namespace coxswain::launcher
