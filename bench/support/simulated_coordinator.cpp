@@ -1,6 +1,7 @@
 #include "bench/support/simulated_coordinator.h"
 
 #include <algorithm>
+#include <array>
 #include <cstdlib>
 #include <functional>
 
@@ -195,10 +196,13 @@ void SimulatedCoordinator::drop_steps() {
       JsonObject{{"events", static_cast<std::int64_t>(num_events_)}, {"rows", static_cast<std::int64_t>(num_rows_)}};
   const launcher::StepsTaken taken{core_.last_step(), output, lines_.taken()};
   auto& journal = world_.disk.journal;
-  const auto recovered = std::find_if(journal.rbegin(), journal.rend(), [](const Disk::Entry& entry) {
-    return entry.input.kind == InputKind::RecoveryFound;
+  // As Journal::replace_steps has it: what followed from a plan, or from a look at steps, depended on those before it.
+  const auto kept = std::find_if(journal.rbegin(), journal.rend(), [](const Disk::Entry& entry) {
+    constexpr std::array kKinds{InputKind::RecoveryFound, InputKind::PlanChosen, InputKind::PlanFailed,
+                                InputKind::Calibrated};
+    return std::find(kKinds.begin(), kKinds.end(), entry.input.kind) != kKinds.end();
   });
-  journal.erase(std::remove_if(recovered.base(), journal.end(),
+  journal.erase(std::remove_if(kept.base(), journal.end(),
                                [&taken](const Disk::Entry& entry) {
                                  const Input& input = entry.input;
                                  return (input.step > 0 && input.step <= taken.step) ||

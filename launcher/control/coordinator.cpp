@@ -400,6 +400,8 @@ std::vector<Decision> Coordinator::restarted(TimePoint now) {
 
 std::vector<Decision> Coordinator::steps_taken(std::int64_t step, TimePoint now) {
   last_step_ = step;
+  // Of a step on both sides of a plan or a look the journal has kept the reports before that.
+  open_steps_.forget(step);
   if (failed_since_ && last_step_ > failed_step_) tell_recovered(last_step_, now);
   return take();
 }

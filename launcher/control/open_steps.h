@@ -19,6 +19,8 @@ class OpenSteps {
   /// The oldest step, once every rank has told of it. Steps come in their order.
   std::optional<StepRow> next(int generation);
   void clear() { open_.clear(); }
+  /// Those up to `step` are known otherwise.
+  void forget(std::int64_t step) { open_.erase(open_.begin(), open_.upper_bound(step)); }
 
  private:
   struct Open {

@@ -46,6 +46,17 @@ TEST_CASE("a step comes when its last rank has told, and steps in their order", 
   CHECK_FALSE(steps.next(4));
 }
 
+TEST_CASE("a step of which a report will never come holds up none behind it once it is forgotten", "[open_steps]") {
+  OpenSteps steps;
+  steps.add(0, 2, report(7, 1));
+  steps.add(0, 2, report(8, 1));
+  steps.forget(7);
+  CHECK_FALSE(steps.next(1));
+  steps.add(1, 2, report(8, 1));
+  REQUIRE(steps.next(1));
+  CHECK_FALSE(steps.next(1));
+}
+
 TEST_CASE("of what is not finite the first rank's loss is named before gradients, which follow", "[open_steps]") {
   OpenSteps steps;
   steps.add(0, 4, report(1, 1, "the gradients are"));
