@@ -7,10 +7,13 @@
 // several rounds all is done again, measurements of the machine too, as much later as a round takes; what is compared
 // of a plan is the mean of its predictions with the mean of its runs, and its worst memory.
 //   plan_accuracy [MODEL.pt2 ...] --plans N [--seed S] [--first K] [--ranks-max R] [--steps N] [--min-action S]
-//                 [--rounds N] [--measured FOLDER] [--only FAMILY] [--earlier FILE.json] [--again FILE.json]
-// With a folder measurements stay there, and those of an earlier run are taken as they are. In parts: one family of all
-// that are named, and the rows that other parts left in a file of --json. --again runs nothing: today's predictions,
-// from the measurements in the folder, beside the steps that a file of --json holds.
+//                 [--rounds N] [--share CORES] [--measured FOLDER] [--only FAMILY] [--earlier FILE.json]
+//                 [--again FILE.json]
+// A share of each device: of 8 on two cores 0.2. What is left over pays for the launcher, the kernel and what a shared
+// host takes, so that a device has its share whatever the others do; without it devices share out all cores, and each is
+// as fast as the others are idle. With a folder measurements stay there, and those of an earlier run are taken as they
+// are. In parts: one family of all that are named, and the rows that other parts left in a file of --json. --again runs
+// nothing: today's predictions, from the measurements in the folder, beside the steps that a file of --json holds.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -59,10 +62,10 @@ Row mean_of(const std::vector<Row>& rounds) {
 
 class Subject {
  public:
-  Subject(std::filesystem::path file, int max_ranks, int steps, std::filesystem::path measured)
+  Subject(std::filesystem::path file, std::string devices, int steps, std::filesystem::path measured)
       : file_(std::move(file)),
         graph_(load(file_)),
-        max_ranks_(max_ranks),
+        devices_(std::move(devices)),
         steps_(steps),
         measured_(std::move(measured)) {}
 
@@ -75,7 +78,7 @@ class Subject {
       const auto folder =
           measured_.empty() ? measured_ : measured_ / (name() + "-" + std::string(plan::to_text(precision)) + round_);
       const auto measure = [&] {
-        one = std::make_unique<LaunchedPlans>(job(precision), std::to_string(max_ranks_) + "xcpu", folder);
+        one = std::make_unique<LaunchedPlans>(job(precision), devices_, folder);
       };
       pace_[precision] = pace_of(folder, measure);
     }
@@ -159,7 +162,8 @@ class Subject {
 
   std::filesystem::path file_;
   model::ModelGraph graph_;
-  int max_ranks_, steps_;
+  std::string devices_;
+  int steps_;
   std::filesystem::path measured_;
   std::string round_;  // part of a folder's name
   std::map<plan::Precision, std::unique_ptr<LaunchedPlans>> launched_;
@@ -220,7 +224,8 @@ std::vector<Row> predict_again(const std::string& file, const std::vector<std::u
   return rows;
 }
 
-void report_rows(const std::vector<Row>& rows, Report& report) {
+/// `of_all_cores`: devices share out all cores, so that the machine's pace is theirs.
+void report_rows(const std::vector<Row>& rows, bool of_all_cores, Report& report) {
   std::vector<double> memory, step, step_at_pace, predicted, measured, measured_at_pace, paces;
   for (const Row& row : rows) {
     memory.push_back(row.memory_error);
@@ -242,6 +247,7 @@ void report_rows(const std::vector<Row>& rows, Report& report) {
   add("peak memory, worst error", worst, 0.20, "<= 0.20", worst <= 0.20);
   add("step time, median error", median(step), 0.10, "<= 0.10", median(step) <= 0.10);
   add("step time, Spearman", order, 0.95, ">= 0.95", order >= 0.95);
+  if (!of_all_cores) return;
   add("step time at one pace, median error", median(step_at_pace), 0.10, "<= 0.10", median(step_at_pace) <= 0.10);
   add("step time at one pace, Spearman", order_at_pace, 0.95, ">= 0.95", order_at_pace >= 0.95);
 }
@@ -259,23 +265,26 @@ int main(int argc, char** argv) {
   }
   const Options options =
       parse_options(static_cast<int>(rest.size()), rest.data(), "predicted beside measured for random valid plans",
-                    {"--plans", "--first", "--ranks-max", "--steps", "--min-action", "--rounds", "--measured", "--only",
-                     "--again", "--earlier"});
+                    {"--plans", "--first", "--ranks-max", "--steps", "--min-action", "--rounds", "--share", "--measured",
+                     "--only", "--again", "--earlier"});
   const auto number = [&](const char* name, double otherwise) {
     return options.other.contains(name) ? std::stod(options.other.at(name)) : otherwise;
   };
   if (models.empty()) models = make_family_models({kWidth, kLength});
   const int max_ranks = static_cast<int>(number("--ranks-max", 8)), first = static_cast<int>(number("--first", 0));
   const auto wanted = static_cast<std::size_t>(number("--plans", options.quick ? 5 : 40));
+  std::string devices = std::to_string(max_ranks) + "xcpu";
+  const bool of_all_cores = !options.other.contains("--share");
+  if (!of_all_cores) devices += "@" + options.other.at("--share");
   std::vector<std::unique_ptr<Subject>> subjects;
   const std::filesystem::path measured = options.other.contains("--measured")
                                              ? std::filesystem::path(options.other.at("--measured"))
                                              : std::filesystem::path();
   for (const auto& model : models)
-    subjects.push_back(std::make_unique<Subject>(model, max_ranks, static_cast<int>(number("--steps", 7)), measured));
+    subjects.push_back(std::make_unique<Subject>(model, devices, static_cast<int>(number("--steps", 7)), measured));
   Report report("plan_accuracy", options);
   if (options.other.contains("--again")) {
-    report_rows(predict_again(options.other.at("--again"), subjects, options.seed, max_ranks), report);
+    report_rows(predict_again(options.other.at("--again"), subjects, options.seed, max_ranks), of_all_cores, report);
     return report.finish();
   }
   std::vector<Row> rows;
@@ -362,6 +371,6 @@ int main(int argc, char** argv) {
     }
   }
   report.extra()["plans"] = json;
-  report_rows(rows, report);
+  report_rows(rows, of_all_cores, report);
   return report.finish();
 }

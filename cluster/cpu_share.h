@@ -1,5 +1,5 @@
 #pragma once
-// CPU shares enforced by a cgroup with a 4 ms period, 10 ms for less than a quarter of a core (with 100 ms a 20 ms
+// CPU shares enforced by a cgroup with a 4 ms period, up to 10 ms for less than a quarter of a core (with 100 ms a 20 ms
 // action takes 12 to 75 ms, and devices that meet wait for each other's turns).
 // Version 1 and 2 layouts; the root is a parameter, version 2 is tested on a fake tree only.
 // Called by the agent, which adds each worker's pid. Threads: one owner.

@@ -18,7 +18,7 @@ namespace fs = std::filesystem;
 
 void put(const fs::path& path, const std::string& text) { std::ofstream(path) << text; }
 
-TEST_CASE("version 2: a folder with a quota of 4 ms periods, 10 ms where the quota were too small", "[cpu_share]") {
+TEST_CASE("version 2: a folder with a quota of 4 ms periods, longer where the quota were too small", "[cpu_share]") {
   const TempDir root;
   put(root / "cgroup.controllers", "cpu memory\n");
   auto share = make_cpu_share("rank 0/x", 0.4, root.path());
@@ -31,7 +31,7 @@ TEST_CASE("version 2: a folder with a quota of 4 ms periods, 10 ms where the quo
   const auto small = make_cpu_share("rank 1", 0.24, root.path());
   REQUIRE(small);
   const fs::path of_small = fs::path((*small)->tasks_file()).parent_path();
-  CHECK(read_small_file(of_small / "cpu.max") == "2400 10000");
+  CHECK(read_small_file(of_small / "cpu.max") == "1000 4167");
   fs::remove(of_small / "cpu.max");
   CHECK(read_small_file(root / "cgroup.subtree_control") == "+cpu");
   REQUIRE((*share)->add_process(4711));
@@ -112,7 +112,7 @@ TEST_CASE("a process in a share is throttled, and the folder goes after it", "[c
     ::close(gate[1]);
     char byte = 0;
     if (::read(gate[0], &byte, 1) < 0) ::_exit(1);
-    // Fifty milliseconds of processor time: at 2 ms in 10 the quota must run out on the way.
+    // Fifty milliseconds of processor time: at 1 ms in 5 the quota must run out on the way.
     while (std::clock() < CLOCKS_PER_SEC / 20) {}
     ::_exit(0);
   }
