@@ -1,6 +1,7 @@
 # The front door: every target installs what it needs, configures preset `release` and works in build/release.
 #   make demo    install, probe, plan and train the example on two CPU devices, estimate beside measured
 #   make test    install, build and run every test that is not slow
+# Nothing else needs `make web`; after it, `make build` puts the page into `launch`.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -28,7 +29,7 @@ SOAK_PARTS ?= build/soak
 SOURCES = $$(git ls-files -co --exclude-standard '*.cpp' '*.h')
 CTEST := ctest --test-dir $(BUILD) --output-on-failure --no-tests=error -j$(TEST_JOBS)
 
-.PHONY: help build demo test test-all bench soak lint format golden example install clean deps-build deps-test deps-lint deps-bench
+.PHONY: help build demo test test-all bench soak web web-test lint format golden example install clean deps-build deps-test deps-lint deps-bench
 
 help:
 	@echo "make demo       install, probe, plan and train the example on $(DEVICES)  (COX_DEMO_STEPS=20: a short one)"
@@ -38,6 +39,8 @@ help:
 	@echo "make example    the example's model and text                        -> $(EXAMPLE)"
 	@echo "make bench      every program of bench/ beside its peer              -> build/bench  (QUICK=1: shorter)"
 	@echo "make soak       1,000 faults, then 60 rare ones, in parts       -> $(SOAK_PARTS)  (SOAK_SECONDS=600: a shorter part; root)"
+	@echo "make web        the plan explorer, into launch                      -> web/dist, $(BUILD)/bin/launch"
+	@echo "make web-test   the visit in headless Chromium                      -> web/test-results"
 	@echo "make lint format golden      check style, rewrite style, rewrite recorded expectations"
 	@echo "make install PREFIX=/usr/local"
 
@@ -106,6 +109,20 @@ soak: deps-test build
 	"$(BUILD)/bin/soak" --parts $(SOAK_PARTS) --faults 1000 --every 5 --seconds $$(($(SOAK_SECONDS) / 2)) || failed=1; \
 	"$(BUILD)/bin/soak" --parts $(SOAK_PARTS) --faults 60 --every 30 --seconds $$(($(SOAK_SECONDS) / 2)) || failed=1; \
 	if [ -n "$$failed" ]; then echo "soak: checks failed" >&2; exit 1; fi
+
+# Any Node.js of 18 or later will do; without one, Debian's.
+web/node_modules/installed: web/package-lock.json
+	command -v npm >/dev/null || sh deps/install.sh web
+	cd web && npm ci --no-audit --no-fund
+	touch $@
+
+web: web/node_modules/installed
+	cd web && npm run build
+	$(MAKE) build
+
+web-test: web
+	[ -n "$$COX_CHROMIUM" ] || sh deps/install.sh web-test
+	cd web && npm test
 
 lint: deps-lint $(BUILD)/build.ninja
 	/usr/bin/python3 tests/tidy/tidy.py --outliers

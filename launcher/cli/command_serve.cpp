@@ -1,17 +1,24 @@
 // launch serve: plans over REST.
 #include <CLI/CLI.hpp>
 
+#include <fcntl.h>
+#include <sys/file.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cctype>
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
 #include <filesystem>
 #include <thread>
+#include <utility>
 
 #include "launcher/cli/command.h"
 #include "launcher/control/event_queue.h"
 #include "launcher/control/liveness.h"
+#include "launcher/control/local_start.h"
 #include "launcher/control/signals.h"
 #include "launcher/rest/http_server.h"
 #include "launcher/rest/service.h"
@@ -40,6 +47,27 @@ Result<void> make_folder(const fs::path& folder) {
       ErrorCode::FailedPrecondition, "cannot make a folder", folder.string(), "a folder of ours", code.message(),
       "name another --state"};
 }
+
+/// One service for a state folder: two would run its jobs twice. Held until the process ends.
+class StateLock {
+ public:
+  /// Errors: FailedPrecondition (another service has it).
+  static Result<StateLock> take(const fs::path& file) {
+    StateLock lock(::open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+    if (lock.descriptor_ >= 0 && ::flock(lock.descriptor_, LOCK_EX | LOCK_NB) == 0) return lock;
+    return Error{ErrorCode::FailedPrecondition, "cannot have the state folder", file.parent_path().string(),
+                 "one service for it", std::strerror(errno), "end the other `launch serve`, or name another --state"};
+  }
+  StateLock(StateLock&& other) noexcept : descriptor_(std::exchange(other.descriptor_, -1)) {}
+  StateLock& operator=(StateLock&&) = delete;
+  ~StateLock() {
+    if (descriptor_ >= 0) ::close(descriptor_);
+  }
+
+ private:
+  explicit StateLock(int descriptor) : descriptor_(descriptor) {}
+  int descriptor_;
+};
 
 /// What a Host header may say. An address that stands for all of this machine's leaves only the names that were given.
 std::vector<std::string> served_hosts(const Options& options, int port) {
@@ -86,6 +114,8 @@ Result<ExitCode> run(const Options& options) {
   const fs::path state = fs::absolute(options.state);
   COX_TRY_VOID(make_folder(state));
   COX_TRY_VOID(make_folder(state / "models"));
+  COX_TRY_VOID(make_folder(state / "jobs"));
+  COX_TRY(const StateLock lock, StateLock::take(state / "lock"));
   std::error_code code;
   if (!options.root.empty() && !fs::is_directory(options.root, code))
     return usage_error("--root is no folder", "a folder whose files jobs may name", options.root, "");
@@ -107,7 +137,14 @@ Result<ExitCode> run(const Options& options) {
   service_options.tls = !options.certificate.empty();
   const int cores = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
   service_options.searches.threads = options.threads > 0 ? options.threads : std::max(1, cores - 1);
-  service = std::make_unique<Service>(std::move(service_options), std::move(tokens), steady_clock());
+  COX_TRY(std::vector<JobRecord> records, load_job_records(state / "jobs"));
+  JobRunner::Options runner_options;
+  runner_options.folder = state / "jobs";
+  runner_options.program = own_program();
+  auto runner =
+      std::make_unique<JobRunner>(runner_options, steady_clock(), std::move(records), make_process_spawner);
+  auto jobs = std::make_unique<Jobs>(service_options.files, steady_clock(), std::move(runner));
+  service = std::make_unique<Service>(std::move(service_options), std::move(tokens), steady_clock(), std::move(jobs));
   server->start();
 
   tell_tokens(made, token_file);
@@ -121,11 +158,13 @@ Result<ExitCode> run(const Options& options) {
   {
     const std::jthread second([&](const std::stop_token& stop) {
       while (!stop.stop_requested()) {
-        if (signals.pop(after(steady_clock().now(), kLookSeconds)))
-          return server->drain(Deadline::after(steady_clock(), Seconds(0)));
+        if (!signals.pop(after(steady_clock().now(), kLookSeconds))) continue;
+        service->drain();
+        return server->drain(Deadline::after(steady_clock(), Seconds(0)));
       }
     });
     server->wait();
+    service->wait();
   }
   service.reset();  // before the server: its answers go there
   return ExitCode::Done;

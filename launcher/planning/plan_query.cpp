@@ -19,7 +19,8 @@ Result<planner::PlanResult> answer_query(const PlanningInputs& inputs, const Pla
   const TimePoint started = steady_clock().now();
   COX_TRY(planner::PlanResult result, planner::find_plan(request));
   result.search_seconds = std::chrono::duration<double>(steady_clock().now() - started).count();
-  planner::add_reasons(request, result, request.running.has_value());  // a move was priced for this plan
+  if (query.reasons)
+    planner::add_reasons(request, result, request.running.has_value());  // a move was priced for this plan
   if (query.stop.stop_requested()) return planner::search_stopped();
   return result;
 }

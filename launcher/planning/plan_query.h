@@ -16,6 +16,7 @@ struct PlanQuery {
   std::int64_t max_candidates = 200000;
   int top_k = 5;
   int threads = 1;
+  bool reasons = true;    // why not others, what changes would buy; asking that may find a better plan
   bool runnable = false;  // only what `launch train` of this version executes
   std::optional<planner::RunningPlan> running = {};
   const cost_model::CostModel* cost = nullptr;  // instead of that of the inputs

@@ -1,13 +1,20 @@
-# cmake -DINPUT=openapi.json -DOUTPUT=openapi_document.cpp -P embed.cmake: the document as a function of rest/service.h.
-file(READ ${INPUT} content)
+# cmake -DOUTPUT=embedded.cpp "-DFILES=openapi_document=openapi.json;page_html=index.html" -P embed.cmake: each file as a
+# function of rest/embedded.h.
+set(functions "")
+foreach(entry IN LISTS FILES)
+  string(REGEX MATCH "^([^=]+)=(.*)$" matched "${entry}")
+  set(name ${CMAKE_MATCH_1})
+  file(READ ${CMAKE_MATCH_2} content)
+  string(APPEND functions "std::string_view ${name}() {
+  return R\"embedded(${content})embedded\";
+}
+
+")
+endforeach()
 file(WRITE ${OUTPUT} "// Written by launcher/rest/embed.cmake.
-#include \"launcher/rest/service.h\"
+#include \"launcher/rest/embedded.h\"
 
 namespace coxswain::launcher {
 
-std::string_view openapi_document() {
-  return R\"json(${content})json\";
-}
-
-}  // namespace coxswain::launcher
+${functions}}  // namespace coxswain::launcher
 ")

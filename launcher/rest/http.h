@@ -21,11 +21,16 @@ struct HttpRequest {
   [[nodiscard]] const std::string& header(const std::string& name) const;
 };
 
+/// What comes next of a stream: empty: nothing now; nothing: it has ended. Called once, from any thread.
+using TakePart = std::function<void(std::optional<std::string> part)>;
+
 struct HttpResponse {
   int status = 200;
   std::string content_type = "application/json";
   std::string body = {};
   std::map<std::string, std::string> headers = {};  // beside type and length
+  /// A stream instead of a body: asked for its next part whenever the one before was sent. Never blocks.
+  std::function<void(TakePart)> more = {};
 };
 
 /// Called once, from any thread.

@@ -1,5 +1,7 @@
 #include "launcher/rest/http_server.h"
 
+#include <poll.h>
+
 #include <atomic>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/experimental/as_tuple.hpp>
@@ -11,6 +13,7 @@
 #include <boost/asio/ssl/stream.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/use_awaitable.hpp>
+#include <boost/asio/write.hpp>
 #include <boost/beast/core/flat_buffer.hpp>
 #include <boost/beast/http.hpp>
 #include <cctype>
@@ -228,6 +231,7 @@ class Connection {
     }
     request.body = std::move(whole.get().body());
     HttpResponse response = co_await answer_of(std::move(request));
+    if (response.more) co_return co_await send_stream(std::move(response), version, head_only);
     const bool stays = goes_on && !shared_->draining;
     const bool sent = co_await send(to_message(std::move(response), version, stays, head_only));
     co_return sent&& stays;
@@ -291,10 +295,74 @@ class Connection {
     co_return sent && !std::get<0>(*sent);
   }
 
+  /// In chunks (to HTTP/1.0 as it is), until it ends or the server drains; the connection ends with it. What is quiet is
+  /// asked again soon.
+  asio::awaitable<bool> send_stream(HttpResponse response, unsigned version, bool head_only) {
+    const auto more = std::exchange(response.more, nullptr);
+    const std::string type = response.content_type;
+    const bool in_chunks = version > 10;
+    const auto message = to_message(std::move(response), version, false, true);
+    http::response<http::empty_body> head{message.base()};
+    head.set(http::field::content_type, type);
+    head.erase(http::field::content_length);
+    head.chunked(in_chunks);
+    http::response_serializer<http::empty_body> serializer(head);
+    const auto began = co_await within_time(http::async_write_header(stream_, serializer, kAwait), shared_->limits.send);
+    if (!began || std::get<0>(*began) || head_only) co_return false;
+    Seconds quiet{0};
+    while (!shared_->draining) {
+      std::optional<std::string> part = co_await part_of(more);
+      if (!part) {
+        if (in_chunks) co_await within_time(asio::async_write(stream_, http::make_chunk_last(), kAwait), shared_->limits.send);
+        break;
+      }
+      if (part->empty()) {
+        asio::steady_timer timer(co_await asio::this_coro::executor, span_of(kQuietLook));
+        co_await timer.async_wait(kAwait);
+        if (has_gone()) break;
+        quiet.value += kQuietLook.value;
+        if (quiet.value < kQuietMost.value || type != "text/event-stream") continue;
+        part = ":\n\n";  // proxies cut off what is quiet
+      }
+      quiet = Seconds(0);
+      auto writing = in_chunks ? asio::async_write(stream_, http::make_chunk(asio::buffer(*part)), kAwait)
+                               : asio::async_write(stream_, asio::buffer(*part), kAwait);
+      const auto sent = co_await within_time(std::move(writing), shared_->limits.send);
+      if (!sent || std::get<0>(*sent)) break;
+    }
+    co_return false;
+  }
+
+  /// The other side has closed the connection.
+  bool has_gone() {
+    pollfd entry{socket().native_handle(), POLLRDHUP, 0};
+    return ::poll(&entry, 1, 0) > 0;
+  }
+
+  asio::awaitable<std::optional<std::string>> part_of(std::function<void(TakePart)> more) {
+    struct Waiting {
+      explicit Waiting(const asio::any_io_executor& executor) : came(executor) {}
+      asio::steady_timer came;
+      bool is_there = false;
+      std::optional<std::string> part;
+    };
+    const auto executor = co_await asio::this_coro::executor;
+    const auto waiting = std::make_shared<Waiting>(executor);
+    waiting->came.expires_after(span_of(shared_->limits.answer));
+    more([waiting, executor](std::optional<std::string> part) {
+      asio::post(executor, [waiting, part = std::move(part)]() mutable {
+        waiting->is_there = true;
+        waiting->part = std::move(part);
+        waiting->came.cancel();
+      });
+    });
+    if (!waiting->is_there) co_await waiting->came.async_wait(kAwait);
+    co_return std::move(waiting->part);
+  }
+
   asio::awaitable<bool> refuse(int status) {
     unread_ = true;
-    HttpResponse response = problem(status, words_of(status));
-    if (status == 429) response.headers["Retry-After"] = "1";
+    HttpResponse response = status == 429 ? too_much(words_of(status)) : problem(status, words_of(status));
     co_await send(to_message(std::move(response), 11, false, false));
     co_return false;
   }
@@ -318,7 +386,7 @@ class Connection {
   }
 
   static constexpr std::size_t kFirstBytes = 4096, kLingerBytes = std::size_t{16} << 20;
-  static constexpr Seconds kLinger{2};
+  static constexpr Seconds kLinger{2}, kQuietLook{0.2}, kQuietMost{15};
   Stream stream_;
   std::shared_ptr<Shared> shared_;
   std::string client_;
@@ -446,9 +514,7 @@ class BeastServer final : public HttpServer {
     error_code ignored;
     if (!tls_) {
       socket.non_blocking(true, ignored);
-      HttpResponse response = problem(429, "too many connections");
-      response.headers["Retry-After"] = "1";
-      const auto message = to_message(std::move(response), 11, false, false);
+      const auto message = to_message(too_much("too many connections"), 11, false, false);
       std::ostringstream text;
       text << message;
       socket.write_some(asio::buffer(text.str()), ignored);

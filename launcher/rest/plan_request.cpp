@@ -11,7 +11,6 @@
 namespace coxswain::launcher {
 namespace {
 
-constexpr std::string_view kSentModel = "sha256:";
 constexpr std::size_t kMostTexts = 64;
 
 struct Options {
@@ -41,6 +40,7 @@ class OptionsReader {
       options.query.max_candidates =
           std::min(kMostCandidates, reader_.integer("max_candidates", 1, std::numeric_limits<std::int64_t>::max()));
     if (has("top")) options.query.top_k = static_cast<int>(reader_.integer("top", 0, 100));
+    if (has("reasons")) options.query.reasons = reader_.boolean("reasons");
     if (has("runnable")) options.query.runnable = reader_.boolean("runnable");
     options.horizon_seconds = positive("horizon_seconds");
     if (has("profile")) options.profile = reader_.object("profile");
@@ -78,101 +78,8 @@ class OptionsReader {
   JsonReader reader_;
 };
 
-Error not_served(const std::string& member, const std::filesystem::path& root) {
-  return {ErrorCode::PermissionDenied,
-          "a file that this service does not serve",
-          member,
-          root.empty() ? "no file: the service was started without --root" : "a file beneath the service's --root",
-          "",
-          "send the model with PUT /v1/models/{sha256} and name it `sha256:HEX`, or write its configuration into the "
-          "job"};
-}
-
-/// With symlinks followed, so that none leads out.
-bool lies_beneath(const std::filesystem::path& root, const std::filesystem::path& path) {
-  std::error_code code;
-  const auto real_root = std::filesystem::weakly_canonical(root, code);
-  const auto real = std::filesystem::weakly_canonical(path, code);
-  if (root.empty() || code) return false;
-  const auto [end, at] = std::mismatch(real_root.begin(), real_root.end(), real.begin(), real.end());
-  return end == real_root.end();
-}
-
-/// Every file that planning would read. Data is not read.
-Result<void> check_files(const Job& job, const std::filesystem::path& sent_model, const ServedFiles& files) {
-  std::vector<Error> problems;
-  const auto check = [&](const char* member, const std::filesystem::path& path) {
-    if (!path.empty() && path != sent_model && !lies_beneath(files.root, path))
-      problems.push_back(not_served(member, files.root));
-  };
-  check("job.model.pt2", job.model.pt2);
-  if (!job.model.huggingface_folder.empty())
-    check("job.model.huggingface", job.model.huggingface_folder / "config.json");
-  check("job.plan.schedule", job.constraints.schedule_file);
-  if (problems.empty()) return {};
-  return combine_errors(ErrorCode::PermissionDenied, "files that this service does not serve", std::move(problems));
-}
-
-/// `model: {pt2: "sha256:HEX"}`: the file that was sent. Empty: the job names none.
-Result<std::filesystem::path> take_sent_model(Json& job, const ServedFiles& files) {
-  const Json named = std::as_const(job)["model"]["pt2"];
-  if (!named.is_string() || !named.string().starts_with(kSentModel)) return std::filesystem::path();
-  const std::string hex = named.string().substr(kSentModel.size());
-  const auto is_hex = [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); };
-  const std::filesystem::path file = files.models / (hex + ".pt2");
-  std::error_code code;
-  if (hex.size() != 64 || !std::all_of(hex.begin(), hex.end(), is_hex) || !std::filesystem::exists(file, code))
-    return Error{ErrorCode::NotFound,         "no such model was sent",     "job.model.pt2",
-                 "sha256: and 64 hex digits", named.string().substr(0, 80), "send it with PUT /v1/models/{sha256}"};
-  job.object()["model"].object()["pt2"] = file.string();
-  return file;
-}
-
-/// What no honest request exceeds. Each takes memory before anything else could say no.
-constexpr std::int64_t kMostLayers = 10000, kMostDevices = 1000000, kMostSamples = 10000000;
-
-Error too_large(const std::string& member, std::int64_t most, std::int64_t got) {
-  return {ErrorCode::InvalidArgument, "more than this service plans for", member, "at most " + std::to_string(most),
-          std::to_string(got),        "plan it with `launch plan`"};
-}
-
-Result<void> check_sizes(const Job& job) {
-  if (job.global_batch > kMostSamples) return too_large("job.batch.global", kMostSamples, job.global_batch);
-  if (!job.model.config) return {};
-  for (const char* key : {"n_layer", "num_hidden_layers", "num_layers", "n_layers"}) {
-    const Json& layers = std::as_const(*job.model.config)[key];
-    if (layers.is_integer() && layers.integer() > kMostLayers)
-      return too_large("job.model.config." + std::string(key), kMostLayers, layers.integer());
-  }
-  return {};
-}
-
-Result<Job> read_job(Json json, const ServedFiles& files, const std::vector<std::string>& constraints) {
-  COX_TRY(const std::filesystem::path sent_model, take_sent_model(json, files));
-  const std::filesystem::path folder = files.root.empty() ? std::filesystem::path("/nothing-is-served") : files.root;
-  auto job = parse_job(to_text(json), folder / "job.json");
-  if (!job) return within("job", job.error());
-  COX_TRY_VOID(check_files(*job, sent_model, files));
-  COX_TRY_VOID(check_sizes(*job));
-  // As they are parsed, and before a file of theirs is read: it would be looked for where the service was started.
-  const auto parsed = planner::parse_constraints(constraints);
-  if (parsed && !parsed->schedule_file.empty())
-    return Error{ErrorCode::PermissionDenied,
-                 "a file that this service does not serve",
-                 "options.constrain",
-                 "a schedule without a file",
-                 "csv:" + parsed->schedule_file,
-                 "name the file in the job: `plan: {schedule: \"csv:FILE\"}`"};
-  auto merged = merge_constraints(job->constraints, constraints);
-  if (!merged) {
-    Error error = merged.error();
-    error.path = "options.constrain";
-    for (Error& detail : error.details) detail.path = "options.constrain";
-    return error;
-  }
-  job->constraints = std::move(*merged);
-  return job;
-}
+/// What no honest request exceeds: it takes memory before anything else could say no.
+constexpr std::int64_t kMostDevices = 1000000;
 
 Result<cluster::ResourceGraph> read_cluster(const Json& json, const std::string& member) {
   if (json.is_string()) {
@@ -188,7 +95,7 @@ Result<cluster::ResourceGraph> read_cluster(const Json& json, const std::string&
   if (auto problems = cluster::validate(*graph); !problems.empty())
     return with_path_prefix(combine_errors(ErrorCode::InvalidArgument, "bad cluster", std::move(problems)), member);
   if (const std::int64_t devices = cluster::num_devices(*graph); devices > kMostDevices)
-    return too_large(member, kMostDevices, devices);
+    return more_than_served(member, kMostDevices, devices);
   return graph;
 }
 
@@ -248,7 +155,7 @@ Result<PlanRequest> read_plan_request(const Json& body, const ServedFiles& files
   PlanRequest request;
   request.inputs = std::make_unique<PlanningInputs>();
   PlanningInputs& inputs = *request.inputs;
-  COX_TRY(inputs.job, read_job(job, files, options.constraints));
+  COX_TRY(inputs.job, read_served_job(job, files, options.constraints));
   auto graph = load_job_model(inputs.job);
   if (!graph) return within("job.model", graph.error());
   inputs.graph = std::move(*graph);

@@ -16,12 +16,6 @@ constexpr std::int64_t kEntryBytes = 1024;
 
 std::string path_of(const std::string& id) { return "/v1/plans/" + id; }
 
-HttpResponse too_many() {
-  HttpResponse response = problem(429, "too many searches wait; ask again");
-  response.headers["Retry-After"] = "1";
-  return response;
-}
-
 }  // namespace
 
 std::string plan_id(const std::string& canonical) { return sha256_hex(canonical).substr(0, kIdDigits); }
@@ -64,7 +58,7 @@ void PlanSearches::ask(const Json& request, Reply reply) {
         found = entries_.emplace(id, Entry{std::move(text), clock_.now()}).first;
       } else {
         ++counts_.refused;
-        response = too_many();
+        response = too_much("too many searches wait; ask again");
       }
     } else if (found->second.answer) {
       ++counts_.answered_from_kept;

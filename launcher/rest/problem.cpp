@@ -106,6 +106,12 @@ HttpResponse problem(const Error& error) {
   return as_response(http_status_for(error.code), {{"detail", error.message}, {"errors", std::move(errors)}});
 }
 
+HttpResponse too_much(const std::string& detail, int retry_after_seconds) {
+  HttpResponse response = problem(429, detail);
+  response.headers["Retry-After"] = std::to_string(retry_after_seconds);
+  return response;
+}
+
 Error within(const std::string& member, Error error) {
   const std::size_t gap = error.path.find("  ");
   const std::string keys = gap == std::string::npos ? "" : error.path.substr(gap + 2);

@@ -19,6 +19,9 @@ namespace coxswain::launcher {
 /// "job.optimizer.betas[1]" is "/job/optimizer/betas/1".
 [[nodiscard]] HttpResponse problem(const Error& error);
 
+/// 429: too much at once; `detail` says what. Retry-After says when to come again.
+[[nodiscard]] HttpResponse too_much(const std::string& detail, int retry_after_seconds = 1);
+
 /// An error about a member of the body: its paths, which may begin with a file that the client does not know
 /// ("job.json:1  plan.tensor"), begin with the member's name instead.
 [[nodiscard]] Error within(const std::string& member, Error error);

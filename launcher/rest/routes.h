@@ -21,6 +21,15 @@ enum class Call {
   SendModel,
   LookModel,
   Catalogue,
+  SendJob,
+  ListJobs,
+  LookJob,
+  JobMetrics,
+  JobLogs,
+  JobEvents,
+  CancelJob,
+  Cluster,
+  Page,
   OpenApi,
   Health,
   Ready,
@@ -32,7 +41,7 @@ struct Route {
   Call call;
   Scope scope;                 // that it needs
   std::size_t most_bytes = 0;  // of its body
-  std::string_view consumes;   // type of its body; empty: none
+  std::string_view consumes = "";  // type of its body; empty: none
   std::string_view produces = "application/json";
 };
 [[nodiscard]] std::span<const Route> routes();

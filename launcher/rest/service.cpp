@@ -9,6 +9,7 @@
 #include "common/hash.h"
 #include "common/log.h"
 #include "launcher/job/job_model.h"
+#include "launcher/rest/embedded.h"
 #include "launcher/rest/problem.h"
 #include "launcher/rest/timeline.h"
 #include "launcher/rest/trace_context.h"
@@ -18,7 +19,7 @@
 namespace coxswain::launcher {
 namespace {
 
-constexpr std::size_t kMostReading = 64;
+constexpr std::size_t kMostReading = 64, kMostStreaming = 2048;
 
 HttpResponse as_json(const Json& json) {
   HttpResponse response;
@@ -31,6 +32,26 @@ HttpResponse as_text(std::string body, std::string type) {
   response.content_type = std::move(type);
   response.body = std::move(body);
   return response;
+}
+
+/// What the page may do: its own script and style, calls of this service, pictures that it drew.
+constexpr const char* kPagePolicy =
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
+    "form-action 'none'; base-uri 'none'; frame-ancestors 'none'";
+
+/// `type`: that of its route.
+HttpResponse page_file(std::string_view type) {
+  const bool is_script = type == "text/javascript", is_style = type == "text/css";
+  const std::string_view content = is_script ? page_js() : is_style ? page_css() : page_html();
+  HttpResponse response = as_text(std::string(content), std::string(type) + "; charset=utf-8");
+  response.headers["Content-Security-Policy"] = kPagePolicy;
+  response.headers["Referrer-Policy"] = "no-referrer";
+  response.headers["Cross-Origin-Opener-Policy"] = "same-origin";
+  return response;
+}
+
+HttpResponse not_json(const Error& error) {
+  return problem(400, "the body is no JSON: " + error.message + " " + error.got);
 }
 
 HttpResponse unknown_plan() {
@@ -48,14 +69,21 @@ Result<FoundPlan> find(const Json& body, const ServedFiles& files, const std::st
 
 }  // namespace
 
-Service::Service(ServiceOptions options, Tokens tokens, const Clock& clock)
+Service::Service(ServiceOptions options, Tokens tokens, const Clock& clock, std::unique_ptr<Jobs> jobs)
     : options_(std::move(options)),
       tokens_(std::move(tokens)),
       clock_(clock),
       searches_(
           clock, options_.searches,
           [files = options_.files](const Json& body, const std::stop_token& stop) { return find(body, files, stop); }),
-      reading_(1, kMostReading) {}
+      jobs_(std::move(jobs)),
+      reading_(1, kMostReading),
+      streaming_(1, kMostStreaming) {}
+
+void Service::drain() {
+  draining_ = true;
+  jobs_->drain();
+}
 
 std::variant<Match, HttpResponse> Service::check(const HttpRequest& head) const {
   if (const auto why = foreign_host(head, options_.hosts, options_.tls)) return problem(403, *why);
@@ -138,6 +166,15 @@ void Service::call(const Match& match, HttpRequest request, Reply reply) {
       const auto graph = cluster::cluster_from_catalogue(wanted->second);
       return reply(graph ? as_json(cluster::to_json(*graph)) : problem(within("", graph.error())));
     }
+    case Call::SendJob: return send_job(request, std::move(reply));
+    case Call::ListJobs:
+    case Call::LookJob:
+    case Call::JobMetrics:
+    case Call::JobLogs:
+    case Call::JobEvents:
+    case Call::CancelJob:
+    case Call::Cluster: return call_job(match, request, std::move(reply));
+    case Call::Page: return reply(page_file(match.route->produces));
     case Call::OpenApi: return reply(as_text(std::string(openapi_document()), "application/json"));
     case Call::Health: return reply(as_json(JsonObject{{"status", "alive"}}));
     case Call::Ready:
@@ -148,8 +185,47 @@ void Service::call(const Match& match, HttpRequest request, Reply reply) {
 
 void Service::make_plan(const HttpRequest& request, Reply reply) {
   const auto body = parse_json(request.body);
-  if (!body) return reply(problem(400, "the body is no JSON: " + body.error().message + " " + body.error().got));
+  if (!body) return reply(not_json(body.error()));
   searches_.ask(*body, std::move(reply));
+}
+
+void Service::send_job(const HttpRequest& request, Reply reply) {
+  auto body = parse_json(request.body);
+  if (!body) return reply(not_json(body.error()));
+  read(std::move(reply), [this, body = std::move(*body), key = request.header("idempotency-key")] {
+    return jobs_->submit(body, key);
+  });
+}
+
+void Service::call_job(const Match& match, const HttpRequest& request, Reply reply) {
+  const auto named = match.parameters.find("id");
+  const std::string id = named == match.parameters.end() ? "" : named->second;
+  read(std::move(reply), [this, which = match.route->call, id, query = request.query,
+                          last_event = request.header("last-event-id")]() -> HttpResponse {
+    switch (which) {
+      case Call::ListJobs: return jobs_->list(query);
+      case Call::LookJob: return jobs_->look(id);
+      case Call::JobMetrics: return jobs_->metrics(id, query);
+      case Call::JobLogs: return as_stream(jobs_->logs(id, query));
+      case Call::JobEvents: return as_stream(jobs_->events(id, last_event));
+      case Call::CancelJob: return jobs_->cancel(id);
+      default: return jobs_->cluster();
+    }
+  });
+}
+
+HttpResponse Service::as_stream(Streamed streamed) {
+  HttpResponse response = std::move(streamed.head);
+  if (!streamed.next) return response;
+  response.more = [this, next = std::move(streamed.next)](const TakePart& take) {
+    const bool added = streaming_.add([next, take] {
+      auto part = guard("launcher", [&]() -> Result<std::optional<std::string>> { return next(); });
+      if (!part) log(LogLevel::Error, "serve", to_text(part.error()));
+      take(part ? std::move(*part) : std::nullopt);
+    });
+    if (!added) take("");  // it is asked again soon
+  };
+  return response;
 }
 
 void Service::read(Reply reply, std::function<HttpResponse()> body) {
@@ -166,9 +242,7 @@ void Service::read(Reply reply, std::function<HttpResponse()> body) {
     reply(std::move(response));
   };
   if (reading_.add(std::move(answer))) return;
-  HttpResponse response = problem(429, "too much waits; ask again");
-  response.headers["Retry-After"] = "1";
-  reply(std::move(response));
+  reply(too_much("too much waits; ask again"));
 }
 
 HttpResponse Service::timeline(const std::string& id) const {

@@ -10,6 +10,7 @@
 
 #include "launcher/rest/access.h"
 #include "launcher/rest/http.h"
+#include "launcher/rest/jobs.h"
 #include "launcher/rest/plan_request.h"
 #include "launcher/rest/plan_searches.h"
 #include "launcher/rest/routes.h"
@@ -28,7 +29,7 @@ struct ServiceOptions {
 class Service {
  public:
   /// `files.models` exists.
-  Service(ServiceOptions options, Tokens tokens, const Clock& clock);
+  Service(ServiceOptions options, Tokens tokens, const Clock& clock, std::unique_ptr<Jobs> jobs);
   /// What is under way is told to stop.
   ~Service() { stop_.request_stop(); }
   Service(const Service&) = delete;
@@ -38,15 +39,22 @@ class Service {
   [[nodiscard]] std::variant<std::size_t, HttpResponse> admit(const HttpRequest& head);
   /// Of what was admitted. Never blocks.
   void handle(HttpRequest request, Reply reply);
-  /// /readyz says so from now on.
-  void drain() { draining_ = true; }
+  /// /readyz says so from now on; a job that runs saves a checkpoint and ends.
+  /// Once more: it is killed.
+  void drain();
+  /// Until no job runs any more. Requires: drained.
+  void wait() { jobs_->wait(); }
 
  private:
   [[nodiscard]] std::variant<Match, HttpResponse> check(const HttpRequest& head) const;
   void call(const Match& match, HttpRequest request, Reply reply);
   void make_plan(const HttpRequest& request, Reply reply);
+  void send_job(const HttpRequest& request, Reply reply);
+  void call_job(const Match& match, const HttpRequest& request, Reply reply);
   /// On the reading pool: 429 where too much waits.
   void read(Reply reply, std::function<HttpResponse()> body);
+  /// The answer, and parts of a stream that are read on a pool of their own.
+  [[nodiscard]] HttpResponse as_stream(Streamed streamed);
   [[nodiscard]] HttpResponse timeline(const std::string& id) const;
   [[nodiscard]] HttpResponse explain(const std::string& id, const std::string& against) const;
   [[nodiscard]] HttpResponse send_model(const std::string& sha256, const std::string& bytes) const;
@@ -60,10 +68,8 @@ class Service {
   std::stop_source stop_;
   ServiceMetrics metrics_;
   PlanSearches searches_;
-  WorkPool reading_;  // last: it uses the others
+  std::unique_ptr<Jobs> jobs_;
+  WorkPool reading_, streaming_;  // last: they use the others
 };
-
-/// The document at /openapi.json.
-[[nodiscard]] std::string_view openapi_document();
 
 }  // namespace coxswain::launcher

@@ -7,6 +7,8 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <memory>
+#include <optional>
 #include <thread>
 
 #include "launcher/rest/problem.h"
@@ -142,6 +144,45 @@ TEST_CASE("what is too large, too long or no HTTP is refused with its status, an
     CHECK(answer.starts_with("HTTP/1.1 " + status + " "));
     CHECK(answer.find("application/problem+json") != std::string::npos);
   }
+}
+
+TEST_CASE("a stream is sent part by part until it ends; the connection ends with it", "[http_server]") {
+  HttpHandler handler = echo();
+  handler.handle = [](const HttpRequest&, const Reply& reply) {
+    HttpResponse response = text_response("");
+    response.content_type = "text/event-stream";
+    response.more = [parts = std::make_shared<std::vector<std::optional<std::string>>>(
+                         std::vector<std::optional<std::string>>{std::nullopt, "two", "", "one\n"})](
+                        const TakePart& take) {
+      take(std::move(parts->back()));
+      parts->pop_back();
+    };
+    reply(std::move(response));
+  };
+  const auto server = serve(handler);
+  Client client(server->port());
+  client.send("GET /a HTTP/1.1\r\n" + kHost + "\r\n");
+  const std::string all = client.read();
+  CHECK(all.find("Transfer-Encoding: chunked\r\n") != std::string::npos);
+  CHECK(all.find("Content-Type: text/event-stream\r\n") != std::string::npos);
+  CHECK(all.find("Content-Length") == std::string::npos);
+  CHECK(all.ends_with("\r\n\r\n4\r\none\n\r\n3\r\ntwo\r\n0\r\n\r\n"));
+}
+
+TEST_CASE("a stream that has no end ends with the server", "[http_server]") {
+  HttpHandler handler = echo();
+  handler.handle = [](const HttpRequest&, const Reply& reply) {
+    HttpResponse response = text_response("");
+    response.more = [](const TakePart& take) { take("more\n"); };
+    reply(std::move(response));
+  };
+  const auto server = serve(handler);
+  Client client(server->port());
+  client.send("GET /a HTTP/1.1\r\n" + kHost + "\r\n");
+  CHECK(client.read("more\n").find("200 OK") != std::string::npos);
+  server->drain(Deadline::after(steady_clock(), Seconds(60)));
+  static_cast<void>(client.read());  // to its end
+  server->wait();
 }
 
 TEST_CASE("a client that stops in the middle is told so after its time", "[http_server]") {

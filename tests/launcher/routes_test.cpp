@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "common/json.h"
-#include "launcher/rest/service.h"
+#include "launcher/rest/embedded.h"
 
 #include <catch2/catch.hpp>
 
@@ -22,7 +22,7 @@ TEST_CASE("a path that has other methods says which, one that is not there none"
   CHECK(std::get<NoRoute>(match_route("PATCH", "/v1/plans/ab12")).allow == "GET, HEAD, DELETE");
   CHECK(std::get<NoRoute>(match_route("TRACE", "/v1/plans")).allow == "POST");
   for (const char* path :
-       {"/", "/v1", "/v1/plans/", "/v1/plans/a/b", "/v1/plans/a/timeline/", "/healthz/", "//healthz"})
+       {"/page", "/v1", "/v1/plans/", "/v1/plans/a/b", "/v1/plans/a/timeline/", "/healthz/", "//healthz"})
     CHECK(std::get<NoRoute>(match_route("GET", path)).allow.empty());
 }
 

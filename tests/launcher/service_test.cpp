@@ -30,7 +30,14 @@ struct Desk {
     options.searches.inline_budget = Seconds(60);
     auto opened = Tokens::open(folder / "tokens.json", tokens);
     REQUIRE(opened);
-    service = std::make_unique<Service>(std::move(options), std::move(*opened), steady_clock());
+    std::filesystem::create_directory(folder / "jobs");
+    JobRunner::Options running;
+    running.folder = folder / "jobs";
+    running.program = "/bin/true";
+    auto runner =
+        std::make_unique<JobRunner>(running, steady_clock(), std::vector<JobRecord>(), make_process_spawner);
+    auto jobs = std::make_unique<Jobs>(options.files, steady_clock(), std::move(runner));
+    service = std::make_unique<Service>(std::move(options), std::move(*opened), steady_clock(), std::move(jobs));
   }
 
   [[nodiscard]] HttpRequest request(const std::string& method, const std::string& target,

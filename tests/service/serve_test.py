@@ -4,10 +4,12 @@ import concurrent.futures
 import hashlib
 import http.client
 import json
+import re
 import socket
 import ssl
 import stat
 import subprocess
+import time
 import unittest
 
 from serve_case import JOB, PLAN, Server, ServeCase, launch
@@ -20,12 +22,17 @@ LARGE = {
     "cluster": "512x8xh100-sxm,ib400+256x8xa100-80gb-sxm,ib200"}
 
 
+# One plan, whatever was measured.
+PINNED = {**JOB, "batch": {"global": 8, "micro": 8}, "plan": {"recompute": "none"}}
+
+
 class Plans(ServeCase):
     def test_a_plan_has_the_bytes_of_launch_plan(self):
         server = self.serve()
         for cluster, options, flags in [
             ("1x2xt4", {}, []),
             ("1x4xt4,eth25+1x2xv100-16gb-pcie,eth25", {"constrain": ["pipeline=2"], "top": 2}, ["--constrain", "pipeline=2", "--top", "2"]),
+            ("1x2xt4", {"reasons": False}, []),
             ("1x2xt4", {"objective": "cost", "prices": ["t4=0.4"], "runnable": True}, ["--objective", "cost", "--price", "t4=0.4", "--runnable"]),
         ]:
             with self.subTest(cluster):
@@ -80,6 +87,12 @@ class Plans(ServeCase):
                 if pointer:
                     self.assertIn(pointer, [error["pointer"] for error in answer.json()["errors"]])
 
+    def test_reasons_are_left_out_where_nobody_asks_for_them(self):
+        server = self.serve()
+        with_reasons, without = (self.plan(server, {**PLAN, "options": {"reasons": wanted}}).json() for wanted in (True, False))
+        self.assertTrue(with_reasons["sensitivities"] and [one for one in with_reasons["rejected"] if "family" in one])
+        self.assertFalse(without["sensitivities"] or [one for one in without["rejected"] if "family" in one])
+
     def test_a_plan_is_shown_and_explained(self):
         server = self.serve()
         path = self.plan(server, PLAN).headers["Location"]
@@ -102,6 +115,97 @@ class Plans(ServeCase):
         self.assertEqual(self.ask(server, "GET", f"/v1/models/{name}").json(), {**json.loads(shown.stdout), "name": name})
         other = "0" * 64
         self.assertEqual(self.ask(server, "PUT", f"/v1/models/{other}", model, headers=kind).status, 422)
+
+
+class Jobs(ServeCase):
+    def serve_jobs(self):
+        root = self.folder / "root"
+        root.mkdir(exist_ok=True)
+        (root / "text.txt").write_text("In the beginning God created the heaven and the earth. " * 200)
+        return self.serve("--root", root)
+
+    def send(self, server, steps, name="tiny", **headers):
+        answer = self.ask(server, "POST", "/v1/jobs", {"job": {**PINNED, "name": name, "train": {"steps": steps}}, "devices": "1xcpu"}, token="run",
+                          headers={key.replace("_", "-"): value for key, value in headers.items()})
+        self.assertEqual(answer.status, 201, answer.body)
+        return answer.headers["Location"]
+
+    def events(self, server, path, **headers):
+        """To the job's end."""
+        answer = self.ask(server, "GET", path + "/events", token="run", headers={key.replace("_", "-"): value for key, value in headers.items()})
+        return re.findall(r"^event: (.*)\ndata: (.*)$", answer.body.decode(), re.MULTILINE)
+
+    def test_a_job_trains_as_launch_train_does_and_shows_what_it_left(self):
+        server = self.serve_jobs()
+        path = self.send(server, 5, Idempotency_Key="one")
+        self.assertEqual(self.send(server, 5, Idempotency_Key="one"), path)
+        events = self.events(server, path)
+        self.assertEqual([data for kind, data in events if kind == "state"][-1], '{"state":"finished"}')
+        self.assertIn("job_finished", [kind for kind, _ in events])
+        job = self.ask(server, "GET", path, token="run").json()
+        self.assertEqual((job["state"], job["exit_code"], job["attempts"], job["last"]["step"]), ("finished", 0, 1, 5))
+        (self.folder / "job.json").write_text(json.dumps({**PINNED, "train": {"steps": 5}}))
+        (self.folder / "text.txt").write_text((self.folder / "root" / "text.txt").read_text())
+        alone = launch("train", "job.json", "--devices", "1xcpu", "--run-dir", "alone", folder=self.folder)
+        self.assertEqual(alone.returncode, 0, alone.stderr)
+        losses = [json.loads(line)["loss"] for line in (self.folder / "alone" / "metrics.jsonl").read_text().splitlines()]
+        metrics = self.ask(server, "GET", path + "/metrics", token="run").json()["metrics"]
+        self.assertEqual([row["loss"] for row in metrics], losses)
+        self.assertEqual([row["step"] for row in self.ask(server, "GET", path + "/metrics?after=3", token="run").json()["metrics"]], [4, 5])
+        self.assertIn(b"loss", self.ask(server, "GET", path + "/logs", token="run").body)
+        self.assertEqual(self.ask(server, "GET", path + "/logs?rank=x", token="run").status, 400)
+        self.assertEqual([one["id"] for one in self.ask(server, "GET", "/v1/jobs", token="run").json()["jobs"]], [job["id"]])
+
+    def test_a_job_goes_on_after_the_service_was_ended_and_is_cancelled(self):
+        server = self.serve_jobs()
+        path, waiting = self.send(server, 1000000), self.send(server, 5, name="next")
+        self.until(lambda: self.ask(server, "GET", path, token="run").json()["last"])
+        self.assertEqual(self.ask(server, "GET", waiting, token="run").json()["state"], "queued")
+        self.assertEqual(server.end(), 0)
+        server = self.serve_jobs()
+        job = self.until(lambda: (lambda job: job if job["attempts"] == 2 and job["state"] == "running" else None)(
+            self.ask(server, "GET", path, token="run").json()))
+        saved = job["last"]["step"]
+        self.until(lambda: self.ask(server, "GET", path, token="run").json()["last"]["step"] > saved)
+        first = self.ask(server, "GET", path + "/metrics?limit=1", token="run").json()["metrics"][0]["step"]
+        self.assertEqual(first, 1)
+        self.assertEqual(self.ask(server, "POST", path + "/cancel", token="run").status, 202)
+        self.assertEqual(self.events(server, path)[-1], ("state", '{"state":"cancelled"}'))
+        self.assertEqual(self.ask(server, "POST", path + "/cancel", token="run").status, 409)
+        self.assertEqual(self.events(server, waiting)[-1], ("state", '{"state":"finished"}'))
+
+    def test_a_job_that_cannot_run_says_why(self):
+        server = self.serve_jobs()
+        answer = self.ask(server, "POST", "/v1/jobs", {"job": JOB, "devices": "1xcpu"}, token="plan")
+        self.assertEqual(answer.status, 403)
+        (self.folder / "root" / "text.txt").unlink()
+        path = self.send(server, 5)
+        self.assertEqual(self.events(server, path)[-1], ("state", '{"state":"failed"}'))
+        job = self.ask(server, "GET", path, token="run").json()
+        self.assertEqual(job["exit_code"], 65)
+        self.assertIn("text.txt", job["failure"])
+        self.assertEqual(self.ask(server, "GET", "/v1/cluster").json()["nodes"][0]["running"], None)
+        for path in ["/v1/jobs/nothing", "/v1/jobs/..", "/v1/jobs/nothing/events", "/v1/jobs/nothing/logs"]:
+            self.assertIn(self.ask(server, "GET", path, token="run").status, (400, 404))
+
+    def until(self, look):
+        end = time.monotonic() + 120
+        while time.monotonic() < end:
+            if found := look():
+                return found
+        self.fail("not within two minutes")
+
+
+class Page(ServeCase):
+    def test_it_needs_no_token_and_may_load_nothing_from_elsewhere(self):
+        server = self.serve()
+        html = self.ask(server, "GET", "/", token=None, headers={"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"})
+        self.assertEqual(html.status, 200)
+        self.assertIn(b"<title>Coxswain", html.body)
+        for path in ["/", "/page.js", "/page.css"]:
+            answer = self.ask(server, "GET", path, token=None)
+            self.assertIn("default-src 'none'", answer.headers["Content-Security-Policy"])
+            self.assertNotRegex(answer.body.decode(), r"""(src|href)=["']?https?:|url\(["']?https?:""")
 
 
 class Refused(ServeCase):
@@ -182,6 +286,10 @@ class Process(ServeCase):
         state = self.folder / "other"
         self.assert_fails(launch("serve", "--listen", f"127.0.0.1:{server.port}", "--state", state, folder=self.folder), 71, "cannot listen")
         self.assertFalse((state / "tokens.json").exists())
+
+    def test_a_state_folder_has_one_service(self):
+        self.serve()
+        self.assert_fails(launch("serve", "--listen", "127.0.0.1:0", "--state", self.folder / "state", folder=self.folder), 71, "cannot have the state folder")
 
     def test_a_taken_port_and_half_a_certificate_are_refused(self):
         server = self.serve()

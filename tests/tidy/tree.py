@@ -5,8 +5,8 @@ import re
 from typing import NamedTuple
 
 # Build outputs and unpacked dependencies are not ours.
-SKIPPED_FOLDERS = {".git", "build", ".venv", ".deps", "runs", "__pycache__"}
-TEXT_SUFFIXES = (".h", ".cpp", ".py", ".md", ".txt", ".cmake", ".json", ".yaml", ".yml", ".proto", ".sh", ".toml", ".csv")
+SKIPPED_FOLDERS = {".git", "build", ".venv", ".deps", "runs", "__pycache__", "node_modules", "dist", "test-results"}
+TEXT_SUFFIXES = (".h", ".cpp", ".py", ".md", ".txt", ".cmake", ".json", ".yaml", ".yml", ".proto", ".sh", ".toml", ".csv", ".ts", ".tsx", ".css", ".html")
 TEXT_NAMES = {"Makefile", "run", "LICENSE", ".clang-format", ".clang-tidy", ".gitignore"}
 
 _COMMENT_OR_STRING = re.compile(

@@ -1,0 +1,31 @@
+#pragma once
+// A file that grows, from a place on: whole lines of what is new. Called by jobs. Threads: one owner.
+#include <cstdint>
+#include <filesystem>
+#include <string>
+
+namespace coxswain::launcher {
+
+class FileTail {
+ public:
+  /// From byte `offset` on, where a line begins.
+  explicit FileTail(std::filesystem::path file, std::int64_t offset = 0) : file_(std::move(file)), offset_(offset) {}
+  /// Whole lines that were not given before, at most about `most_bytes`; empty where there are none, or no such file
+  /// yet. `rest`: what does not end in a line break too, since nothing more is written.
+  [[nodiscard]] std::string next(std::size_t most_bytes, bool rest = false);
+  /// Lines that were given.
+  [[nodiscard]] std::int64_t lines() const { return lines_; }
+  /// Where it goes on.
+  [[nodiscard]] std::int64_t offset() const { return offset_; }
+
+ private:
+  std::filesystem::path file_;
+  std::int64_t offset_, lines_ = 0;
+};
+
+/// The last whole line; empty where there is none. Reads at most the last `most_bytes`.
+[[nodiscard]] std::string last_line(const std::filesystem::path& file, std::size_t most_bytes = 16384);
+/// The last bytes of a file, from the beginning of a line where that is among them.
+[[nodiscard]] std::string last_bytes(const std::filesystem::path& file, std::size_t most_bytes);
+
+}  // namespace coxswain::launcher
