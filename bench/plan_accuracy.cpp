@@ -10,10 +10,10 @@
 //                 [--rounds N] [--share CORES] [--measured FOLDER] [--only FAMILY] [--earlier FILE.json]
 //                 [--again FILE.json]
 // A share of each device: of 8 on two cores 0.2. What is left over pays for the launcher, the kernel and what a shared
-// host takes, so that a device has its share whatever the others do; without it devices share out all cores, and each is
-// as fast as the others are idle. With a folder measurements stay there, and those of an earlier run are taken as they
-// are. In parts: one family of all that are named, and the rows that other parts left in a file of --json. --again runs
-// nothing: today's predictions, from the measurements in the folder, beside the steps that a file of --json holds.
+// host takes, so that a device has its share whatever the others do; without it devices share out all cores, and each
+// is as fast as the others are idle. With a folder measurements stay there, and those of an earlier run are taken as
+// they are. In parts: one family of all that are named, and the rows that other parts left in a file of --json. --again
+// runs nothing: today's predictions, from the measurements in the folder, beside the steps that a file of --json holds.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -77,9 +77,7 @@ class Subject {
     if (!one) {
       const auto folder =
           measured_.empty() ? measured_ : measured_ / (name() + "-" + std::string(plan::to_text(precision)) + round_);
-      const auto measure = [&] {
-        one = std::make_unique<LaunchedPlans>(job(precision), devices_, folder);
-      };
+      const auto measure = [&] { one = std::make_unique<LaunchedPlans>(job(precision), devices_, folder); };
       pace_[precision] = pace_of(folder, measure);
     }
     return *one;
@@ -265,8 +263,8 @@ int main(int argc, char** argv) {
   }
   const Options options =
       parse_options(static_cast<int>(rest.size()), rest.data(), "predicted beside measured for random valid plans",
-                    {"--plans", "--first", "--ranks-max", "--steps", "--min-action", "--rounds", "--share", "--measured",
-                     "--only", "--again", "--earlier"});
+                    {"--plans", "--first", "--ranks-max", "--steps", "--min-action", "--rounds", "--share",
+                     "--measured", "--only", "--again", "--earlier"});
   const auto number = [&](const char* name, double otherwise) {
     return options.other.contains(name) ? std::stod(options.other.at(name)) : otherwise;
   };

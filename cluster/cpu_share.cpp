@@ -34,8 +34,8 @@ constexpr std::int64_t kShortPeriodMicroseconds = 4000, kPeriodMicroseconds = 10
 /// The shortest period whose quota the kernel takes.
 std::int64_t period_of(double cores) {
   const double wanted = std::ceil(static_cast<double>(kMinQuotaMicroseconds) / cores);
-  return static_cast<std::int64_t>(std::clamp(wanted, static_cast<double>(kShortPeriodMicroseconds),
-                                              static_cast<double>(kPeriodMicroseconds)));
+  return static_cast<std::int64_t>(
+      std::clamp(wanted, static_cast<double>(kShortPeriodMicroseconds), static_cast<double>(kPeriodMicroseconds)));
 }
 constexpr const char* kPrefix = "coxswain-";
 constexpr double kExitSeconds = 2;

@@ -22,6 +22,7 @@ constexpr std::size_t kEndSize = 22, kEnd64Size = 56, kLocator64Size = 20, kDire
 constexpr std::size_t kMaxComment = 65535;
 constexpr std::uint64_t kMaxEntries = 1'000'000;
 constexpr std::uint32_t kInZip64 = 0xffffffff;
+constexpr std::int64_t kAlwaysUnpacked = std::int64_t{16} << 20, kMostUnpacked = 200;  // bytes; times
 
 /// Little-endian integers at checked positions; a position beyond the end reads as nothing.
 class View {
@@ -224,6 +225,14 @@ Result<std::string> Archive::read(const std::string& name, std::int64_t max_size
     Error error = damaged("the entry is larger than it can be", name);
     error.expected = "at most " + std::to_string(max_size) + " bytes";
     error.got = std::to_string(found->second.size) + " bytes";
+    return error;
+  }
+  // An honest graph of JSON unpacks to some twenty times its size.
+  if (found->second.size > kAlwaysUnpacked && found->second.size / kMostUnpacked > found->second.compressed_size) {
+    Error error = damaged("the entry unpacks to far more than a model does", name);
+    error.expected = "at most " + std::to_string(kMostUnpacked) + " times its size in the archive";
+    error.got =
+        std::to_string(found->second.compressed_size) + " bytes that unpack to " + std::to_string(found->second.size);
     return error;
   }
   int code = 0;

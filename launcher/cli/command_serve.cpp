@@ -55,8 +55,9 @@ class StateLock {
   static Result<StateLock> take(const fs::path& file) {
     StateLock lock(::open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
     if (lock.descriptor_ >= 0 && ::flock(lock.descriptor_, LOCK_EX | LOCK_NB) == 0) return lock;
-    return Error{ErrorCode::FailedPrecondition, "cannot have the state folder", file.parent_path().string(),
-                 "one service for it", std::strerror(errno), "end the other `launch serve`, or name another --state"};
+    return Error{ErrorCode::FailedPrecondition, "cannot have the state folder",
+                 file.parent_path().string(),   "one service for it",
+                 std::strerror(errno),          "end the other `launch serve`, or name another --state"};
   }
   StateLock(StateLock&& other) noexcept : descriptor_(std::exchange(other.descriptor_, -1)) {}
   StateLock& operator=(StateLock&&) = delete;
@@ -141,8 +142,7 @@ Result<ExitCode> run(const Options& options) {
   JobRunner::Options runner_options;
   runner_options.folder = state / "jobs";
   runner_options.program = own_program();
-  auto runner =
-      std::make_unique<JobRunner>(runner_options, steady_clock(), std::move(records), make_process_spawner);
+  auto runner = std::make_unique<JobRunner>(runner_options, steady_clock(), std::move(records), make_process_spawner);
   auto jobs = std::make_unique<Jobs>(service_options.files, steady_clock(), std::move(runner));
   service = std::make_unique<Service>(std::move(service_options), std::move(tokens), steady_clock(), std::move(jobs));
   server->start();

@@ -18,6 +18,7 @@
 #include <boost/beast/http.hpp>
 #include <cctype>
 #include <list>
+#include <map>
 #include <optional>
 #include <thread>
 
@@ -295,8 +296,8 @@ class Connection {
     co_return sent && !std::get<0>(*sent);
   }
 
-  /// In chunks (to HTTP/1.0 as it is), until it ends or the server drains; the connection ends with it. What is quiet is
-  /// asked again soon.
+  /// In chunks (to HTTP/1.0 as it is), until it ends or the server drains; the connection ends with it. What is quiet
+  /// is asked again soon.
   asio::awaitable<bool> send_stream(HttpResponse response, unsigned version, bool head_only) {
     const auto more = std::exchange(response.more, nullptr);
     const std::string type = response.content_type;
@@ -307,13 +308,15 @@ class Connection {
     head.erase(http::field::content_length);
     head.chunked(in_chunks);
     http::response_serializer<http::empty_body> serializer(head);
-    const auto began = co_await within_time(http::async_write_header(stream_, serializer, kAwait), shared_->limits.send);
+    const auto began =
+        co_await within_time(http::async_write_header(stream_, serializer, kAwait), shared_->limits.send);
     if (!began || std::get<0>(*began) || head_only) co_return false;
     Seconds quiet{0};
     while (!shared_->draining) {
       std::optional<std::string> part = co_await part_of(more);
       if (!part) {
-        if (in_chunks) co_await within_time(asio::async_write(stream_, http::make_chunk_last(), kAwait), shared_->limits.send);
+        if (in_chunks)
+          co_await within_time(asio::async_write(stream_, http::make_chunk_last(), kAwait), shared_->limits.send);
         break;
       }
       if (part->empty()) {
@@ -491,13 +494,17 @@ class BeastServer final : public HttpServer {
       error_code ignored;
       socket.set_option(tcp::no_delay(true), ignored);
       const std::string client = socket.remote_endpoint(ignored).address().to_string();
-      if (num_connections_ >= options_.limits.connections) {
+      const auto held = of_client_.find(client);
+      if (num_connections_ >= options_.limits.connections ||
+          (held != of_client_.end() && held->second >= options_.limits.of_one_client)) {
         turn_away(std::move(socket));
         continue;
       }
       ++num_connections_;
-      const auto ended = [this](const std::exception_ptr& thrown) {
+      ++of_client_[client];
+      const auto ended = [this, client](const std::exception_ptr& thrown) {
         --num_connections_;
+        if (--of_client_[client] == 0) of_client_.erase(client);
         tell(thrown);
         if (shared_->draining && num_connections_ == 0) context_.stop();
       };
@@ -551,6 +558,7 @@ class BeastServer final : public HttpServer {
   asio::steady_timer cut_off_{context_};
   int port_ = 0;
   std::atomic<int> num_connections_ = 0;
+  std::map<std::string, int> of_client_;  // connections by address; the server's thread alone
   std::jthread thread_;
 };
 

@@ -23,7 +23,7 @@ struct HttpLimits {
   Seconds head{10}, body{60};                           // from the first byte of each to its last; longer: 408
   Seconds answer{300};                                  // of the handler; longer: 500
   Seconds send{60};                                     // of an answer; longer: cut off
-  int connections = 1024;                               // one more is answered 429 and cut off
+  int connections = 1024, of_one_client = 256;          // one more is answered 429 and cut off
   std::uint64_t body_bytes = std::uint64_t{256} << 20;  // of all bodies that are held at once; more: 429
 };
 

@@ -119,12 +119,13 @@ Result<std::vector<JobRecord>> load_job_records(const std::filesystem::path& job
     auto json = parse_json(text);
     auto record = json ? job_record_from_json(*json) : Result<JobRecord>(json.error());
     if (!record)
-      return Error{ErrorCode::DataLoss, "a job's record cannot be read", file.string(), "", record.error().message,
-                   "move the folder away; its checkpoints stay usable with `launch train --resume`"};
+      return Error{
+          ErrorCode::DataLoss,    "a job's record cannot be read",
+          file.string(),          "",
+          record.error().message, "move the folder away; its checkpoints stay usable with `launch train --resume`"};
     records.push_back(std::move(*record));
   }
-  if (code)
-    return Error{ErrorCode::FailedPrecondition, "cannot read a folder", jobs.string(), "", code.message(), ""};
+  if (code) return Error{ErrorCode::FailedPrecondition, "cannot read a folder", jobs.string(), "", code.message(), ""};
   std::sort(records.begin(), records.end(), [](const JobRecord& a, const JobRecord& b) { return a.id < b.id; });
   return records;
 }

@@ -26,7 +26,7 @@ struct JobRecord {
   std::int64_t steps = 0;
   std::string devices;  // SPEC; empty: auto
   std::string idempotency_key, request_sha256;
-  int attempts = 0;  // that were begun: run-1, run-2 ...
+  int attempts = 0;                       // that were begun: run-1, run-2 ...
   std::string submitted, started, ended;  // UTC, as Clock::utc_text says it; empty: not yet
   std::optional<int> exit_code;
   std::string failure;  // what it said last

@@ -68,12 +68,8 @@ Result<void> JobRunner::add(const JobRecord& record) {
     std::size_t waiting = 0;
     for (const auto& [id, one] : records_) waiting += one.state == JobState::Queued ? 1 : 0;
     if (waiting >= options_.most_waiting)
-      return Error{ErrorCode::ResourceExhausted,
-                   "too many jobs wait",
-                   "",
-                   "at most " + std::to_string(waiting),
-                   "one more",
-                   "cancel one, or send it later"};
+      return Error{ErrorCode::ResourceExhausted,         "too many jobs wait", "",
+                   "at most " + std::to_string(waiting), "one more",           "cancel one, or send it later"};
     COX_TRY_VOID(save_job_record(options_.folder, record));
     records_.emplace(record.id, record);
   }
@@ -149,9 +145,8 @@ void JobRunner::start(JobRecord& record) {
   const std::string now = clock_.utc_text();
   ++record.attempts;
   if (record.started.empty()) record.started = now;
-  const auto kept = guard("launcher", [&]() -> Result<Kept> {
-    return newest_kept(options_.folder / record.id, record.attempts);
-  });
+  const auto kept =
+      guard("launcher", [&]() -> Result<Kept> { return newest_kept(options_.folder / record.id, record.attempts); });
   Result<void> begun = kept ? Result<void>() : Result<void>(kept.error());
   if (kept && record.attempts > 1 && kept->step >= record.steps) {
     record.state = JobState::Finished;  // the service ended between its last step and its record

@@ -105,8 +105,7 @@ class EventStream {
   void add(std::string_view line, std::string& text) {
     ++at_.line;
     const auto event = parse_json(line);
-    const bool is_known =
-        at_.attempt < from_.attempt || (at_.attempt == from_.attempt && at_.line <= from_.line);
+    const bool is_known = at_.attempt < from_.attempt || (at_.attempt == from_.attempt && at_.line <= from_.line);
     if (!event || is_known) return;
     const Json& type = (*event)["type"];
     text += "id: " + std::to_string(at_.attempt) + "-" + std::to_string(at_.line) +

@@ -65,7 +65,7 @@ class Jobs {
   const Clock& clock_;
   const std::unique_ptr<JobRunner> runner_;
   int num_submitted_ = 0;
-  mutable std::mutex mutex_;  // of places_
+  mutable std::mutex mutex_;                            // of places_
   mutable std::map<std::string, MetricsPlace> places_;  // by job
 };
 

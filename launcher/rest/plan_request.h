@@ -18,9 +18,9 @@ struct PlanRequest {
 inline constexpr std::int64_t kMostCandidates = 1000000;
 
 /// {"job", "cluster", "running_plan"?, "options"?: {"constrain", "prices", "objective", "max_step_seconds",
-/// "max_cost_per_step", "max_candidates" (at most kMostCandidates), "top", "reasons", "runnable", "profile", "horizon_seconds",
-/// "running_cluster"}}. Errors: all problems of the form at once, then those of the job, the cluster and the rest, each
-/// with its path in `body`; PermissionDenied for a file that may not be named.
+/// "max_cost_per_step", "max_candidates" (at most kMostCandidates), "top", "reasons", "runnable", "profile",
+/// "horizon_seconds", "running_cluster"}}. Errors: all problems of the form at once, then those of the job, the cluster
+/// and the rest, each with its path in `body`; PermissionDenied for a file that may not be named.
 [[nodiscard]] Result<PlanRequest> read_plan_request(const Json& body, const ServedFiles& files);
 
 }  // namespace coxswain::launcher

@@ -39,8 +39,8 @@ enum class Call {
 struct Route {
   std::string_view method, pattern;  // "/v1/plans/{id}"
   Call call;
-  Scope scope;                 // that it needs
-  std::size_t most_bytes = 0;  // of its body
+  Scope scope;                     // that it needs
+  std::size_t most_bytes = 0;      // of its body
   std::string_view consumes = "";  // type of its body; empty: none
   std::string_view produces = "application/json";
 };

@@ -192,26 +192,26 @@ void Service::make_plan(const HttpRequest& request, Reply reply) {
 void Service::send_job(const HttpRequest& request, Reply reply) {
   auto body = parse_json(request.body);
   if (!body) return reply(not_json(body.error()));
-  read(std::move(reply), [this, body = std::move(*body), key = request.header("idempotency-key")] {
-    return jobs_->submit(body, key);
-  });
+  read(std::move(reply),
+       [this, body = std::move(*body), key = request.header("idempotency-key")] { return jobs_->submit(body, key); });
 }
 
 void Service::call_job(const Match& match, const HttpRequest& request, Reply reply) {
   const auto named = match.parameters.find("id");
   const std::string id = named == match.parameters.end() ? "" : named->second;
-  read(std::move(reply), [this, which = match.route->call, id, query = request.query,
-                          last_event = request.header("last-event-id")]() -> HttpResponse {
-    switch (which) {
-      case Call::ListJobs: return jobs_->list(query);
-      case Call::LookJob: return jobs_->look(id);
-      case Call::JobMetrics: return jobs_->metrics(id, query);
-      case Call::JobLogs: return as_stream(jobs_->logs(id, query));
-      case Call::JobEvents: return as_stream(jobs_->events(id, last_event));
-      case Call::CancelJob: return jobs_->cancel(id);
-      default: return jobs_->cluster();
-    }
-  });
+  read(std::move(reply),
+       [this, which = match.route->call, id, query = request.query,
+        last_event = request.header("last-event-id")]() -> HttpResponse {
+         switch (which) {
+           case Call::ListJobs: return jobs_->list(query);
+           case Call::LookJob: return jobs_->look(id);
+           case Call::JobMetrics: return jobs_->metrics(id, query);
+           case Call::JobLogs: return as_stream(jobs_->logs(id, query));
+           case Call::JobEvents: return as_stream(jobs_->events(id, last_event));
+           case Call::CancelJob: return jobs_->cancel(id);
+           default: return jobs_->cluster();
+         }
+       });
 }
 
 HttpResponse Service::as_stream(Streamed streamed) {

@@ -151,12 +151,12 @@ TEST_CASE("a stream is sent part by part until it ends; the connection ends with
   handler.handle = [](const HttpRequest&, const Reply& reply) {
     HttpResponse response = text_response("");
     response.content_type = "text/event-stream";
-    response.more = [parts = std::make_shared<std::vector<std::optional<std::string>>>(
-                         std::vector<std::optional<std::string>>{std::nullopt, "two", "", "one\n"})](
-                        const TakePart& take) {
-      take(std::move(parts->back()));
-      parts->pop_back();
-    };
+    response.more =
+        [parts = std::make_shared<std::vector<std::optional<std::string>>>(
+             std::vector<std::optional<std::string>>{std::nullopt, "two", "", "one\n"})](const TakePart& take) {
+          take(std::move(parts->back()));
+          parts->pop_back();
+        };
     reply(std::move(response));
   };
   const auto server = serve(handler);
@@ -214,14 +214,17 @@ TEST_CASE("a client that waits to be told that it may send its body is told", "[
 }
 
 TEST_CASE("more connections than there may be are told to come again", "[http_server]") {
-  HttpLimits limits;
-  limits.connections = 1;
-  const auto server = serve(echo(), limits);
-  Client first(server->port());
-  first.send("GET /one HTTP/1.1\r\n" + kHost + "\r\n");
-  CHECK(first.read("GET /one  .").ends_with("GET /one  ."));
-  Client second(server->port());
-  CHECK(second.read().starts_with("HTTP/1.1 429 "));
+  HttpLimits all, of_one;
+  all.connections = 1;
+  of_one.of_one_client = 1;
+  for (const HttpLimits& limits : {all, of_one}) {
+    const auto server = serve(echo(), limits);
+    Client first(server->port());
+    first.send("GET /one HTTP/1.1\r\n" + kHost + "\r\n");
+    CHECK(first.read("GET /one  .").ends_with("GET /one  ."));
+    Client second(server->port());
+    CHECK(second.read().starts_with("HTTP/1.1 429 "));
+  }
 }
 
 TEST_CASE("what was asked is answered while it drains, what stands idle is cut off", "[http_server]") {

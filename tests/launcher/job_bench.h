@@ -31,11 +31,11 @@ class JobBench {
     options.grace = grace;
     auto records = load_job_records(folder.path());
     REQUIRE(records);
-    runner = std::make_unique<JobRunner>(
-        options, steady_clock(), std::move(*records), [this](std::function<void(const ProcessExit&)> on_exit) {
-          on_exit_ = std::move(on_exit);
-          return std::make_unique<Spawned>(*this);
-        });
+    runner = std::make_unique<JobRunner>(options, steady_clock(), std::move(*records),
+                                         [this](std::function<void(const ProcessExit&)> on_exit) {
+                                           on_exit_ = std::move(on_exit);
+                                           return std::make_unique<Spawned>(*this);
+                                         });
   }
 
   void send(const std::string& id) {
@@ -48,6 +48,7 @@ class JobBench {
   Started started() { return pop(started_); }
   std::pair<int, int> signalled() { return pop(signals_); }  // pid, signal
   void exits(int pid, int code) { on_exit_({pid, false, code}); }
+
  private:
   class Spawned final : public Spawner {
    public:

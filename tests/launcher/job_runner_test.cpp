@@ -50,7 +50,8 @@ TEST_CASE("jobs run one after another, in the order in which they were sent", "[
   bench.send(kB);
   bench.send(kC);
   const std::string folder = bench.folder.path().string();
-  CHECK(first.request.arguments == Texts{"train", folder + "/" + kA + "/job.yaml", "--run-dir", folder + "/" + kA + "/run-1"});
+  CHECK(first.request.arguments ==
+        Texts{"train", folder + "/" + kA + "/job.yaml", "--run-dir", folder + "/" + kA + "/run-1"});
   CHECK(first.request.program == "launch");
   CHECK(bench.runner->find(kA)->state == JobState::Running);
   CHECK(bench.runner->find(kB)->state == JobState::Queued);

@@ -30,23 +30,29 @@ std::string all(const ReadMore& more, bool* ended = nullptr) {
 
 }  // namespace
 
-TEST_CASE("events come by their type and place, and the state when it changes; the job's end ends them", "[job_streams]") {
+TEST_CASE("events come by their type and place, and the state when it changes; the job's end ends them",
+          "[job_streams]") {
   JobBench bench;
   bench.open();
   bench.send("a");
   const auto process = bench.started();
   const auto events = stream_events(*bench.runner, "a", {});
   const std::filesystem::path file = bench.folder / "a" / "run-1" / "events.jsonl";
-  append(file, R"({"type":"plan_chosen","time":1})" "\n");
-  CHECK(all(events) == "id: 1-1\nevent: plan_chosen\ndata: {\"time\":1,\"type\":\"plan_chosen\"}\n\n"
-                       "event: state\ndata: {\"state\":\"running\"}\n\n");
-  append(file, R"({"type":"job_finished","time":2})" "\n" R"({"type":"half)");
+  append(file, R"({"type":"plan_chosen","time":1})"
+               "\n");
+  CHECK(all(events) ==
+        "id: 1-1\nevent: plan_chosen\ndata: {\"time\":1,\"type\":\"plan_chosen\"}\n\n"
+        "event: state\ndata: {\"state\":\"running\"}\n\n");
+  append(file, R"({"type":"job_finished","time":2})"
+               "\n"
+               R"({"type":"half)");
   bench.exits(process.pid, 0);
   bench.runner->drain();
   bench.runner->wait();
   bool ended = false;
-  CHECK(all(events, &ended) == "id: 1-2\nevent: job_finished\ndata: {\"time\":2,\"type\":\"job_finished\"}\n\n"
-                               "event: state\ndata: {\"state\":\"finished\"}\n\n");
+  CHECK(all(events, &ended) ==
+        "id: 1-2\nevent: job_finished\ndata: {\"time\":2,\"type\":\"job_finished\"}\n\n"
+        "event: state\ndata: {\"state\":\"finished\"}\n\n");
   CHECK(ended);
   // From a place on: what a client that lost its connection asks for.
   CHECK(all(stream_events(*bench.runner, "a", *parse_event_id("1-1"))) ==
@@ -71,7 +77,8 @@ TEST_CASE("an event's id is an attempt and a line", "[job_streams]") {
   CHECK(parse_event_id("")->line == 0);
   CHECK(parse_event_id("2-17")->attempt == 2);
   CHECK(parse_event_id("2-17")->line == 17);
-  for (const char* text : {"-", "1-", "-1", "x-1", "1-x", "1-2-3", "1", "99999999999-1"}) CHECK_FALSE(parse_event_id(text));
+  for (const char* text : {"-", "1-", "-1", "x-1", "1-x", "1-2-3", "1", "99999999999-1"})
+    CHECK_FALSE(parse_event_id(text));
 }
 
 TEST_CASE("logs of a rank are those of every generation, in order", "[job_streams]") {

@@ -57,7 +57,10 @@ TEST_CASE("a job that is sent waits, runs and is seen to step", "[jobs]") {
   CHECK(yaml->find((desk.root / "text.txt").string()) != std::string::npos);
   const std::filesystem::path run = process.request.arguments[3];
   std::filesystem::create_directories(run);
-  std::ofstream(run / "metrics.jsonl") << R"({"step": 1, "step_seconds": 0.5})" "\n" R"({"step": 60, "step_seconds": 0.25})" "\n";
+  std::ofstream(run / "metrics.jsonl") << R"({"step": 1, "step_seconds": 0.5})"
+                                          "\n"
+                                          R"({"step": 60, "step_seconds": 0.25})"
+                                          "\n";
   const Json shown = body(desk.jobs->look(id));
   CHECK(shown["state"].string() == "running");
   CHECK(shown["last"]["step"].integer() == 60);

@@ -34,8 +34,7 @@ struct Desk {
     JobRunner::Options running;
     running.folder = folder / "jobs";
     running.program = "/bin/true";
-    auto runner =
-        std::make_unique<JobRunner>(running, steady_clock(), std::vector<JobRecord>(), make_process_spawner);
+    auto runner = std::make_unique<JobRunner>(running, steady_clock(), std::vector<JobRecord>(), make_process_spawner);
     auto jobs = std::make_unique<Jobs>(options.files, steady_clock(), std::move(runner));
     service = std::make_unique<Service>(std::move(options), std::move(*opened), steady_clock(), std::move(jobs));
   }

@@ -65,6 +65,15 @@ TEST_CASE("compressed entries are read but have no offset", "[archive]") {
   CHECK(archive->data_offset("stored").has_value());
 }
 
+TEST_CASE("an entry that unpacks to a thousand times its size is refused", "[archive]") {
+  const auto archive = Archive::open(fixture("compressed.zip"));
+  REQUIRE(archive.has_value());
+  const auto read = archive->read("bomb", 1 << 30);
+  REQUIRE_FALSE(read.has_value());
+  CHECK(read.error().code == ErrorCode::DataLoss);
+  CHECK(read.error().expected == "at most 200 times its size in the archive");
+}
+
 TEST_CASE("a mapped weight is refused beyond the end of the file", "[archive]") {
   const auto file = WeightFile::open(fixture("no_archive.pt2"));
   REQUIRE(file.has_value());

@@ -104,6 +104,7 @@ def make_damaged(folder):
     with zipfile.ZipFile(folder / "compressed.zip", "w") as archive:
         archive.writestr("text", "a" * 10000, zipfile.ZIP_DEFLATED)
         archive.writestr("stored", "b", zipfile.ZIP_STORED)
+        archive.writestr("bomb", bytes(32 << 20), zipfile.ZIP_DEFLATED)
     (folder / "no_archive.pt2").write_bytes(b"this is no zip file" * 100)
     (folder / "empty.pt2").write_bytes(b"")
     with zipfile.ZipFile(folder / "gpt.pt2") as archive:

@@ -3,6 +3,7 @@
 import concurrent.futures
 import hashlib
 import http.client
+import io
 import json
 import re
 import socket
@@ -11,6 +12,7 @@ import stat
 import subprocess
 import time
 import unittest
+import zipfile
 
 from serve_case import JOB, PLAN, Server, ServeCase, launch
 
@@ -239,6 +241,17 @@ class Refused(ServeCase):
             connection.putheader(name, str(value))
         connection.endheaders()
         self.assertEqual(connection.getresponse().status, 413)
+
+    def test_a_zip_bomb_is_no_model(self):
+        server = self.serve()
+        bomb = io.BytesIO()
+        with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("gpt/models/model.json", bytes(64 << 20))
+        name = hashlib.sha256(bomb.getvalue()).hexdigest()
+        answer = self.ask(server, "PUT", f"/v1/models/{name}", bomb.getvalue(), headers={"Content-Type": "application/octet-stream"})
+        self.assertEqual(answer.status, 422, answer.body)
+        self.assertIn("unpacks", answer.json()["detail"] + str(answer.json()["errors"]))
+        self.assertEqual(list((self.folder / "state" / "models").iterdir()), [])
 
     def test_files_are_read_beneath_the_root_alone(self):
         (self.folder / "root").mkdir()

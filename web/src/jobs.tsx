@@ -170,7 +170,7 @@ function LiveJob({ id, changed }: { id: string; changed: () => Promise<void> }) 
       <ul class="events">
         {events.map((event, index) => (
           <li key={index}>
-            <strong>{event.type}</strong> {told(event)}
+            <strong>{event.type === "state" ? String(event.data.state) : event.type}</strong> {told(event)}
           </li>
         ))}
       </ul>
@@ -181,7 +181,7 @@ function LiveJob({ id, changed }: { id: string; changed: () => Promise<void> }) 
 /// The event's own fields, without its time and those that hold whole structures.
 function told(event: JobEvent): string {
   return Object.entries(event.data)
-    .filter(([key, value]) => key !== "type" && key !== "time" && typeof value !== "object")
+    .filter(([key, value]) => !["type", "time", event.type].includes(key) && typeof value !== "object")
     .map(([key, value]) => `${key} ${typeof value === "number" ? Number(value.toPrecision(6)) : String(value)}`)
     .join(", ");
 }

@@ -30,7 +30,7 @@ export function PlanView({ shown, remove_device }: Properties) {
           <Fact name="model FLOPs utilization" value={percent(estimate.model_flops_utilization)} />
           <Fact name="bubble" value={percent(estimate.bubble_fraction)} />
           {estimate.cost_per_step_usd ? <Fact name="cost of a step" value={usd(estimate.cost_per_step_usd)} /> : null}
-          <Fact name="at most above the best there is" value={percent(found.optimality_gap)} />
+          <Fact name="above the bound, at most" value={percent(found.optimality_gap)} />
         </dl>
         <p>
           What binds: <strong>{found.binding_constraint || "nothing that one change would buy"}</strong>. No plan is
