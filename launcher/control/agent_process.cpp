@@ -173,7 +173,8 @@ Result<ExitCode> run_agent_process(const AgentStart& start) {
         std::move(setup), *spawner, [&](std::string body, Haste haste) { line->send(std::move(body), haste); },
         [&](int, int pid, std::string body) { workers.send(pid, std::move(body)); });
     line.emplace(
-        CoordinatorLine::Target{start.coordinator, start.secret}, std::move(*coordinator),
+        CoordinatorLine::Target{start.coordinator, start.secret, start.local ? kAloneSilenceSeconds : kSilenceSeconds},
+        std::move(*coordinator),
         agent.hello(start.node_rank, host_name(), inventory.cores, inventory.memory, inventory.cuda_note),
         [&](LineEvent event) { events.push(std::move(event)); }, clock);
     if (!devices) line->send(agent_error_report(devices.error()));

@@ -22,7 +22,7 @@ CoordinatorLine::CoordinatorLine(Target target, std::shared_ptr<proto::Stream> f
       post_(std::move(post)),
       clock_(clock),
       heartbeat_(kHeartbeatSeconds, clock.now()),
-      silence_(kSilenceSeconds, clock.now()) {
+      silence_(target_.silence_seconds, clock.now()) {
   begin(std::move(first));
 }
 

@@ -121,6 +121,22 @@ TEST_CASE("an agent cuts a connection that is silent, not one that it did not li
   CHECK(stream->cancelled());
 }
 
+TEST_CASE("an agent beside the coordinator has patience with it") {
+  ManualClock clock;
+  const auto stream = std::make_shared<QuietStream>();
+  CoordinatorLine line({"", {}, kAloneSilenceSeconds}, stream, "hello", [](const LineEvent&) {}, clock);
+  const auto pass = [&](double seconds) {
+    for (double passed = 0; passed < seconds; passed += kTickSeconds) {
+      clock.advance(Seconds(kTickSeconds));
+      line.tick();
+    }
+  };
+  pass(19.5);
+  CHECK_FALSE(stream->cancelled());
+  pass(1);
+  CHECK(stream->cancelled());
+}
+
 namespace {
 
 /// A line over a stream that keeps what is sent.
