@@ -80,6 +80,8 @@ int run_cli(int argc, char** argv) {
   add_model_command(app, action);
   add_export_command(app, action);
   add_serve_command(app, action);
+  add_status_command(app, action);
+  add_logs_command(app, action);
   add_agent_command(app, action);
   add_coordinator_command(app, action);
   try {

@@ -29,6 +29,8 @@ void add_probe_command(CLI::App& app, Action& action);
 void add_catalogue_command(CLI::App& app, Action& action);
 void add_export_command(CLI::App& app, Action& action);
 void add_serve_command(CLI::App& app, Action& action);
+void add_status_command(CLI::App& app, Action& action);
+void add_logs_command(CLI::App& app, Action& action);
 void add_agent_command(CLI::App& app, Action& action);
 void add_coordinator_command(CLI::App& app, Action& action);
 

@@ -1,4 +1,4 @@
-// launch serve: plans over REST.
+// launch serve: plans and jobs over REST, and the page.
 #include <CLI/CLI.hpp>
 
 #include <fcntl.h>
@@ -173,10 +173,12 @@ Result<ExitCode> run(const Options& options) {
 }  // namespace
 
 void add_serve_command(CLI::App& app, Action& action) {
-  auto* command = app.add_subcommand("serve", "plans over REST: what `launch plan` does, for programs and pages");
+  auto* command =
+      app.add_subcommand("serve", "plans and jobs over REST, and the plan explorer: for programs and pages");
   auto options = std::make_shared<Options>();
   command->add_option("--listen", options->listen, "ADDRESS:PORT; port 0: any that is free")->capture_default_str();
-  command->add_option("--state", options->state, "folder for tokens and models that are sent")->capture_default_str();
+  command->add_option("--state", options->state, "folder for tokens, models that are sent, and jobs")
+      ->capture_default_str();
   command->add_option("--root", options->root, "folder whose files jobs may name; default: none");
   command->add_option("--token-file", options->token_file,
                       "hashes of the tokens that may ask; made where it is not there. Default: tokens.json in --state");

@@ -5,7 +5,7 @@
 
 #include "checkpoint/folder.h"
 #include "common/log.h"
-#include "launcher/rest/file_tail.h"
+#include "launcher/watching/file_tail.h"
 
 namespace coxswain::launcher {
 namespace {

@@ -5,7 +5,7 @@
 #include <memory>
 
 #include "common/json.h"
-#include "launcher/rest/file_tail.h"
+#include "launcher/watching/file_tail.h"
 
 namespace coxswain::launcher {
 namespace {

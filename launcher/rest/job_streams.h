@@ -33,14 +33,4 @@ struct EventPlace {
 /// job. Requires: `runner` outlives it.
 [[nodiscard]] ReadMore stream_events(const JobRunner& runner, const std::string& id, EventPlace from);
 
-template <class Visit>
-void for_each_line(std::string_view text, Visit visit) {
-  while (!text.empty()) {
-    const std::size_t end = text.find('\n');
-    visit(text.substr(0, end));
-    if (end == std::string_view::npos) return;
-    text.remove_prefix(end + 1);
-  }
-}
-
 }  // namespace coxswain::launcher

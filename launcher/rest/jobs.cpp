@@ -8,7 +8,7 @@
 #include "cluster/inventory.h"
 #include "common/bytes_io.h"
 #include "common/hash.h"
-#include "launcher/rest/file_tail.h"
+#include "launcher/watching/file_tail.h"
 #include "launcher/rest/problem.h"
 
 namespace coxswain::launcher {

@@ -1,8 +1,9 @@
 #pragma once
-// A file that grows, from a place on: whole lines of what is new. Called by jobs. Threads: one owner.
+// A file that grows, from a place on: whole lines of what is new. Called by jobs and run_view. Threads: one owner.
 #include <cstdint>
 #include <filesystem>
 #include <string>
+#include <string_view>
 
 namespace coxswain::launcher {
 
@@ -27,5 +28,16 @@ class FileTail {
 [[nodiscard]] std::string last_line(const std::filesystem::path& file, std::size_t most_bytes = 16384);
 /// The last bytes of a file, from the beginning of a line where that is among them.
 [[nodiscard]] std::string last_bytes(const std::filesystem::path& file, std::size_t most_bytes);
+
+/// Without line breaks; a last one that has none too.
+template <class Visit>
+void for_each_line(std::string_view text, Visit visit) {
+  while (!text.empty()) {
+    const std::size_t end = text.find('\n');
+    visit(text.substr(0, end));
+    if (end == std::string_view::npos) return;
+    text.remove_prefix(end + 1);
+  }
+}
 
 }  // namespace coxswain::launcher

@@ -1,4 +1,4 @@
-#include "launcher/rest/file_tail.h"
+#include "launcher/watching/file_tail.h"
 
 #include <fstream>
 
