@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <iostream>
 #include <limits>
+#include <map>
 
 #include "common/log.h"
 #include "proto/error_json.h"
@@ -221,9 +222,33 @@ void RunOutput::record_step(StepRow row) {
 void RunOutput::tell_step(StepRow& row) {
   if (trace_) trace_step(row);
   note(files_.append("metrics.jsonl", metrics_object(row, prediction_)));
+  add_scalars(row);
   const bool listed =
       row.step == 1 || row.step % std::max<std::int64_t>(job_->log_every, 1) == 0 || row.step == job_->steps;
   if (listed || row.validation_loss) tell_line(console_line(row, prediction_));
+}
+
+void RunOutput::add_scalars(const StepRow& row) {
+  const auto fullest = [](const std::vector<std::int64_t>& bytes) {
+    return bytes.empty() ? 0.0 : static_cast<double>(*std::max_element(bytes.begin(), bytes.end()));
+  };
+  std::map<std::string, double> values{{"loss", row.loss},
+                                       {"grad_norm", row.grad_norm},
+                                       {"learning_rate", row.learning_rate},
+                                       {"step_seconds/measured", row.step_seconds},
+                                       {"step_seconds/predicted", prediction_.step_seconds},
+                                       {"peak_memory_bytes/measured", fullest(row.peak_memory_bytes)},
+                                       {"peak_memory_bytes/predicted", fullest(prediction_.peak_memory_bytes)},
+                                       {"bubble_fraction", row.bubble_fraction}};
+  if (row.step_seconds > 0) {
+    values["tokens_per_second"] = static_cast<double>(prediction_.tokens_per_step) / row.step_seconds;
+    values["model_flops_utilization"] =
+        prediction_.model_flops_utilization * prediction_.step_seconds / row.step_seconds;
+  }
+  if (row.validation_loss) values["validation_loss"] = *row.validation_loss;
+  const std::string utc = clock_.utc_text();
+  if (!scalars_) scalars_.emplace(files_.path() / "tensorboard", utc);
+  note(scalars_->add(row.step, utc, values));
 }
 
 void RunOutput::trace_step(StepRow& row) {

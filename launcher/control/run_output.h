@@ -10,6 +10,7 @@
 #include "launcher/control/choose_plan.h"
 #include "launcher/control/console.h"
 #include "launcher/control/coordinator_input.h"
+#include "launcher/control/event_file.h"
 #include "launcher/control/goodput.h"
 #include "launcher/control/run_directory.h"
 #include "launcher/control/run_trace.h"
@@ -61,6 +62,7 @@ class RunOutput {
   void tell_event(const Json& event);
   void tell_step(StepRow& row);
   void trace_step(StepRow& row);
+  void add_scalars(const StepRow& row);
   void write_trace();
   void note(const Result<void>& written);
 
@@ -78,6 +80,7 @@ class RunOutput {
   StepTimes times_;
   Goodput goodput_;
   std::optional<RunTrace> trace_;
+  std::optional<EventFile> scalars_;  // from the first step that is told
   StepRow last_;
   std::optional<double> validation_loss_;
   std::optional<Error> disk_error_;
