@@ -6,6 +6,7 @@ namespace coxswain {
 
 enum class LogLevel { Debug, Info, Warn, Error };
 
+/// A line for people, or with COX_LOG_FORMAT=json an object of time, level, process, component and message.
 /// `component` is a folder or process ("agent", "worker 3"). Lines are whole; no secrets.
 void log(LogLevel level, std::string_view component, std::string_view text);
 void set_log_level(LogLevel level);

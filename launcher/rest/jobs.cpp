@@ -8,8 +8,8 @@
 #include "cluster/inventory.h"
 #include "common/bytes_io.h"
 #include "common/hash.h"
-#include "launcher/watching/file_tail.h"
 #include "launcher/rest/problem.h"
+#include "launcher/watching/file_tail.h"
 
 namespace coxswain::launcher {
 namespace {
@@ -247,6 +247,16 @@ Streamed Jobs::events(const std::string& id, const std::string& last_event_id) c
   Streamed streamed{{}, stream_events(*runner_, id, *from)};
   streamed.head.content_type = "text/event-stream";
   return streamed;
+}
+
+std::map<JobState, int> Jobs::count() const {
+  std::map<JobState, int> counts{{JobState::Queued, 0},
+                                 {JobState::Running, 0},
+                                 {JobState::Finished, 0},
+                                 {JobState::Failed, 0},
+                                 {JobState::Cancelled, 0}};
+  for (const JobRecord& record : runner_->all()) ++counts[record.state];
+  return counts;
 }
 
 HttpResponse Jobs::cluster() const {

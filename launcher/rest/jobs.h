@@ -46,6 +46,9 @@ class Jobs {
   /// {"nodes": [{"name", "cores", "memory_bytes", "cuda_devices", "running"}]}.
   [[nodiscard]] HttpResponse cluster() const;
 
+  /// How many there are, of every state.
+  [[nodiscard]] std::map<JobState, int> count() const;
+
   /// As those of JobRunner.
   void drain() { runner_->drain(); }
   void wait() { runner_->wait(); }

@@ -302,7 +302,7 @@ HttpResponse Service::look_model(const std::string& sha256) const {
 }
 
 HttpResponse Service::metrics() const {
-  return as_text(metrics_.text(searches_.counts()), "text/plain; version=0.0.4");
+  return as_text(metrics_.text(searches_.counts(), jobs_->count()), "text/plain; version=0.0.4");
 }
 
 }  // namespace coxswain::launcher

@@ -26,6 +26,8 @@ struct ServiceMetrics::State {
                                                     .Name("coxswain_plans_kept_bytes")
                                                     .Help("Memory of answers that are kept")
                                                     .Register(registry);
+  prometheus::Family<prometheus::Gauge>& jobs =
+      prometheus::BuildGauge().Name("coxswain_jobs").Help("Jobs by state").Register(registry);
 };
 
 ServiceMetrics::ServiceMetrics() : state_(std::make_unique<State>()) {}
@@ -37,7 +39,7 @@ void ServiceMetrics::count(const std::string& path, int status, Seconds seconds)
   state_->seconds.Add({{"path", path}}, kBounds).Observe(seconds.value);
 }
 
-std::string ServiceMetrics::text(const PlanSearches::Counts& counts) const {
+std::string ServiceMetrics::text(const PlanSearches::Counts& counts, const std::map<JobState, int>& jobs) const {
   const auto set = [this](const char* state, double value) { state_->searches.Add({{"state", state}}).Set(value); };
   set("asked", static_cast<double>(counts.asked));
   set("answered_from_kept", static_cast<double>(counts.answered_from_kept));
@@ -45,6 +47,8 @@ std::string ServiceMetrics::text(const PlanSearches::Counts& counts) const {
   set("refused", static_cast<double>(counts.refused));
   set("waiting", static_cast<double>(counts.waiting));
   state_->kept.Add({}).Set(static_cast<double>(counts.kept_bytes));
+  for (const auto& [state, number] : jobs)
+    state_->jobs.Add({{"state", std::string(to_text(state))}}).Set(static_cast<double>(number));
   return prometheus::TextSerializer().Serialize(state_->registry.Collect());
 }
 

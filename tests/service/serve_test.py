@@ -5,6 +5,8 @@ import hashlib
 import http.client
 import io
 import json
+import os
+import pathlib
 import re
 import socket
 import ssl
@@ -196,6 +198,29 @@ class Jobs(ServeCase):
             if found := look():
                 return found
         self.fail("not within two minutes")
+
+
+class Seen(ServeCase):
+    def test_the_dashboard_asks_for_what_there_is(self):
+        server = self.serve()
+        self.assertEqual(self.plan(server, PLAN).status, 200)
+        told = self.ask(server, "GET", "/metrics").body.decode()
+        dashboard = (pathlib.Path(__file__).resolve().parents[2] / "deploy" / "grafana" / "serve.json").read_text()
+        asked = set(re.findall(r"coxswain_\w+", dashboard))
+        self.assertGreater(len(asked), 4)
+        for name in asked:
+            self.assertRegex(told, rf"(?m)^{name}\b")
+        for label, value in re.findall(r'(\w+)!?=\\"([^"\\]+)\\"', dashboard):
+            self.assertIn(f'{label}="{value}"', told)
+
+    def test_lines_of_the_log_are_objects_where_that_is_asked_for(self):
+        os.environ["COX_LOG_FORMAT"] = "json"
+        self.addCleanup(os.environ.pop, "COX_LOG_FORMAT")
+        server = self.serve()
+        self.assertEqual(self.ask(server, "GET", "/v1/catalogue").status, 200)
+        lines = [json.loads(line) for line in (self.folder / "serve.log").read_text().splitlines()]
+        self.assertIn("GET /v1/catalogue 200", lines[-1]["message"])
+        self.assertEqual((lines[-1]["level"], lines[-1]["component"]), ("info", "serve"))
 
 
 class Page(ServeCase):
