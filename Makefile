@@ -25,11 +25,13 @@ DEVICES ?= 2xcpu
 # A call of `make soak` ends by itself after about so long, half for each of its parts; the next one goes on.
 SOAK_SECONDS ?= 1800
 SOAK_PARTS ?= build/soak
+# Of each fuzzer.
+FUZZ_SECONDS ?= 60
 
 SOURCES = $$(git ls-files -co --exclude-standard '*.cpp' '*.h')
 CTEST := ctest --test-dir $(BUILD) --output-on-failure --no-tests=error -j$(TEST_JOBS)
 
-.PHONY: help build demo test test-all bench soak web web-test lint format golden example install clean deps-build deps-test deps-lint deps-bench
+.PHONY: help build demo test test-all bench soak fuzz web web-test lint format golden example install clean deps-build deps-test deps-lint deps-bench
 
 help:
 	@echo "make demo       install, probe, plan and train the example on $(DEVICES)  (COX_DEMO_STEPS=20: a short one)"
@@ -39,6 +41,7 @@ help:
 	@echo "make example    the example's model and text                        -> $(EXAMPLE)"
 	@echo "make bench      every program of bench/ beside its peer              -> build/bench  (QUICK=1: shorter)"
 	@echo "make soak       1,000 faults, then 60 rare ones, in parts       -> $(SOAK_PARTS)  (SOAK_SECONDS=600: a shorter part; root)"
+	@echo "make fuzz       what reads bytes from outside, each for FUZZ_SECONDS=60  -> build/fuzz/corpus"
 	@echo "make web        the plan explorer, into launch                      -> web/dist, $(BUILD)/bin/launch"
 	@echo "make web-test   the visit in headless Chromium                      -> web/test-results"
 	@echo "make lint format golden      check style, rewrite style, rewrite recorded expectations"
@@ -109,6 +112,20 @@ soak: deps-test build
 	"$(BUILD)/bin/soak" --parts $(SOAK_PARTS) --faults 1000 --every 5 --seconds $$(($(SOAK_SECONDS) / 2)) || failed=1; \
 	"$(BUILD)/bin/soak" --parts $(SOAK_PARTS) --faults 60 --every 30 --seconds $$(($(SOAK_SECONDS) / 2)) || failed=1; \
 	if [ -n "$$failed" ]; then echo "soak: checks failed" >&2; exit 1; fi
+
+# What was found to be new stays in build/fuzz/corpus, so that the next call goes on; an input that fails is left beside it.
+fuzz: deps-test
+	sh deps/install.sh build fuzz
+	cmake --preset fuzz
+	cmake --build --preset fuzz --parallel $(JOBS)
+	COX_BINARY_DIR=$(CURDIR)/build/fuzz $(PYTHON) tests/model/make_fixtures.py build/fuzz/fixtures
+	$(PYTHON) fuzz/seeds.py build/fuzz/fixtures build/fuzz/corpus
+	for source in fuzz/fuzz_*.cpp; do \
+	  name=$$(basename "$$source" .cpp); mkdir -p build/fuzz/corpus/$$name; \
+	  echo "== $$name"; \
+	  build/fuzz/bin/$$name -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=4096 -timeout=20 -max_len=1048576 -print_final_stats=1 \
+	    -artifact_prefix=build/fuzz/$$name- build/fuzz/corpus/$$name 2>&1 | grep -v -E '^#' || exit 1; \
+	done
 
 # Any Node.js of 18 or later will do; without one, Debian's.
 web/node_modules/installed: web/package-lock.json

@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "common/bytes_io.h"
+#include "common/utf8.h"
 #include "launcher/job/walk.h"
 #include "proto/job.pb.h"
 
@@ -182,6 +183,14 @@ void convert_optimizer(const job::Optimizer& message, Job& job, Converter& conve
 
 Result<Job> parse_job(const std::string& text, const std::filesystem::path& file) {
   return guard("launcher", [&]() -> Result<Job> {
+    if (const std::size_t good = count_utf8_bytes(text); good < text.size())
+      return Error{
+          ErrorCode::InvalidArgument,
+          "the job is no UTF-8 text",
+          file.string() + ":" + std::to_string(1 + std::count(text.begin(), text.begin() + good, '\n')),
+          "UTF-8",
+          "byte " + std::to_string(static_cast<unsigned char>(text[good])) + " at offset " + std::to_string(good),
+          "save it as UTF-8"};
     job::Job message;
     Walk walk = walk_yaml(text, file.string(), message);
     Converter converter(file, walk);

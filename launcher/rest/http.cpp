@@ -63,6 +63,8 @@ const std::string& HttpRequest::header(const std::string& name) const {
 
 std::optional<Target> parse_target(std::string_view target) {
   if (!target.starts_with('/')) return std::nullopt;
+  // Everything else is escaped (RFC 3986).
+  if (std::any_of(target.begin(), target.end(), [](char c) { return c <= ' ' || c > '~'; })) return std::nullopt;
   const std::size_t question = std::min(target.find('?'), target.size());
   const auto path = decode(target.substr(0, question), false);
   auto query = parse_query(target.substr(std::min(target.size(), question + 1)));

@@ -172,6 +172,13 @@ TEST_CASE("an alias bomb is refused") {
   REQUIRE_FALSE(job.has_value());
 }
 
+TEST_CASE("text that is no UTF-8 names its line") {
+  const auto job = parse_job("name: a\nmodel: {config: {model_type: gpt2, n_\xb6: 2}}\n", "job.yaml");
+  REQUIRE_FALSE(job.has_value());
+  CHECK(job.error().path == "job.yaml:2");
+  CHECK(job.error().got == "byte 182 at offset 45");
+}
+
 TEST_CASE("text that is no YAML names its line") {
   const auto problems = problems_of("name: x\nmodel: [unclosed\n");
   REQUIRE(problems.size() == 1);
