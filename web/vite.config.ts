@@ -1,6 +1,6 @@
 import { defineConfig } from "vite";
 
-// Three files of fixed names, that launch's build puts into the binary: launcher/rest/page.h.
+// Three files of fixed names, that launch's build puts into the binary: launcher/rest/embedded.h.
 export default defineConfig({
   esbuild: { jsx: "automatic", jsxImportSource: "preact" },
   build: {

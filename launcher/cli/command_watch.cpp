@@ -52,7 +52,8 @@ Result<ExitCode> status(const WatchOptions& options) {
   auto lines = print(watcher.look());
   if (!options.follow) return ExitCode::Done;
   const bool in_place = options.format == "table" && ::isatty(STDOUT_FILENO) == 1;
-  std::int64_t step = -1;
+  std::int64_t step = watcher.look().step;
+  if (watcher.look().ended) return ExitCode::Done;
   follow([&] {
     const RunView& view = watcher.look();
     if (in_place) std::printf("\033[%ldA\033[J", static_cast<long>(lines));
@@ -68,7 +69,8 @@ Result<ExitCode> logs(const WatchOptions& options) {
   COX_TRY(RunWatcher watcher, RunWatcher::open(folder));
   LogMerger merger(folder, {options.ranks, options.stream != "stderr", options.stream != "stdout", options.containing});
   const auto print = [&merger](bool rest) {
-    std::fputs(merger.next(rest).c_str(), stdout);
+    const std::string text = merger.next(rest);
+    std::fwrite(text.data(), 1, text.size(), stdout);
     std::fflush(stdout);
   };
   if (options.follow) {

@@ -248,7 +248,12 @@ void RunOutput::add_scalars(const StepRow& row) {
   if (row.validation_loss) values["validation_loss"] = *row.validation_loss;
   const std::string utc = clock_.utc_text();
   if (!scalars_) scalars_.emplace(files_.path() / "tensorboard", utc);
-  note(scalars_->add(row.step, utc, values));
+  if (const auto added = scalars_->add(row.step, utc, values); !added) {
+    // What it shows stands in metrics.jsonl: no run ends for it. The next step begins another file.
+    if (!scalars_missed_) log(LogLevel::Warn, "tensorboard", to_text(added.error()));
+    scalars_missed_ = true;
+    scalars_.reset();
+  }
 }
 
 void RunOutput::trace_step(StepRow& row) {

@@ -81,6 +81,7 @@ class RunOutput {
   Goodput goodput_;
   std::optional<RunTrace> trace_;
   std::optional<EventFile> scalars_;  // from the first step that is told
+  bool scalars_missed_ = false;       // some could not be written, which was said
   StepRow last_;
   std::optional<double> validation_loss_;
   std::optional<Error> disk_error_;

@@ -18,12 +18,11 @@ struct Kept {
   std::int64_t step = 0;
 };
 
-/// The newest attempt before `attempt` that has left a whole checkpoint.
+/// The newest attempt before `attempt` that has left a checkpoint, by its name alone: `launch train` verifies it.
 Kept newest_kept(const std::filesystem::path& job, int attempt) {
   for (int before = attempt - 1; before > 0; --before) {
     const std::filesystem::path run = run_folder(job, before);
-    if (const auto found = checkpoint::find_newest(run / "checkpoints").newest)
-      return {run, found->manifest.progress.step};
+    if (const std::int64_t step = checkpoint::newest_step(run / "checkpoints"); step >= 0) return {run, step};
   }
   return {};
 }

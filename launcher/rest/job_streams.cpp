@@ -11,7 +11,7 @@ namespace coxswain::launcher {
 namespace {
 
 namespace fs = std::filesystem;
-constexpr std::size_t kPartBytes = 65536;
+constexpr std::size_t kPartBytes = std::size_t{1} << 20;  // longer than any line of ours
 
 /// The files of a source in one attempt, in the order in which they are written.
 std::vector<fs::path> files_of(const fs::path& job, int attempt, const LogSource& source) {

@@ -25,7 +25,7 @@ class FileTail {
 };
 
 /// The last whole line; empty where there is none. Reads at most the last `most_bytes`.
-[[nodiscard]] std::string last_line(const std::filesystem::path& file, std::size_t most_bytes = 16384);
+[[nodiscard]] std::string last_line(const std::filesystem::path& file, std::size_t most_bytes = std::size_t{1} << 20);
 /// The last bytes of a file, from the beginning of a line where that is among them.
 [[nodiscard]] std::string last_bytes(const std::filesystem::path& file, std::size_t most_bytes);
 

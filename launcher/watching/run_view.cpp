@@ -148,7 +148,10 @@ const RunView& RunWatcher::look() {
 void RunWatcher::take_row(const Json& row) {
   if (!row["step"].is_integer()) return;
   view_.step = row["step"].integer();
-  view_.generation = static_cast<int>(number_or(row["generation"], view_.generation));
+  const int generation = static_cast<int>(number_or(row["generation"], 0));
+  if (generation != row_generation_) newest_seconds_.clear();  // another plan takes another time
+  row_generation_ = generation;
+  view_.generation = std::max(view_.generation, generation);
   view_.loss = row["loss"].is_number() ? std::optional(row["loss"].number()) : std::nullopt;
   if (row["validation_loss"].is_number()) view_.validation_loss = row["validation_loss"].number();
   view_.predicted_step_seconds = number_or(row["predicted_step_seconds"], 0);
@@ -166,7 +169,6 @@ void RunWatcher::take_event(const Json& event) {
   if (type == Json("recovered")) view_.lost_seconds += number_or(event["seconds"], 0);
   if (type == Json("generation_started")) {
     view_.generation = static_cast<int>(number_or(event["generation"], 0));
-    newest_seconds_.clear();  // another plan takes another time
   }
   if (type == Json("job_finished")) {
     view_.ended = true;

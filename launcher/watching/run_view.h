@@ -49,7 +49,8 @@ class RunWatcher {
 
   RunView view_;
   FileTail metrics_, events_;
-  std::vector<double> newest_seconds_;  // of steps
+  std::vector<double> newest_seconds_;  // of steps of one generation
+  int row_generation_ = 0;              // of the newest row
 };
 [[nodiscard]] Json to_json(const RunView& view);
 /// For people, a fact a line.

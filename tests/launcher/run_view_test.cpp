@@ -28,7 +28,7 @@ void write_run(const std::filesystem::path& run) {
 {"type": "generation_started", "generation": 2}
 )");
   append(run / "metrics.jsonl",
-         R"({"step": 1, "generation": 2, "loss": 5.5, "step_seconds": 0.5, "predicted_step_seconds": 0.4}
+         R"({"step": 1, "generation": 1, "loss": 5.5, "step_seconds": 20, "predicted_step_seconds": 0.4}
 {"step": 2, "generation": 2, "loss": 5.25, "step_seconds": 0.5, "predicted_step_seconds": 0.4, "tokens_per_second": 256, "peak_memory_bytes": [1048576, 2097152], "predicted_peak_memory_bytes": [1048576, 1048576]}
 {"step": 3, "cut sho)");
 }

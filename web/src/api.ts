@@ -13,6 +13,7 @@ import type {
 } from "./types";
 
 const kToken = "coxswain-token";
+const kMostModelBytes = 64 << 20;
 
 export class Refused extends Error {
   constructor(public readonly problem: Problem) {
@@ -50,6 +51,12 @@ async function call(path: string, options: RequestInit = {}): Promise<Response> 
   throw new Refused(problem);
 }
 
+/// Whatever went wrong, as a problem that can be shown.
+export function problem_of(error: unknown): Problem {
+  if (error instanceof Refused) return error.problem;
+  return { status: 0, title: "error", detail: error instanceof Error ? error.message : String(error) };
+}
+
 async function json<T>(path: string, options: RequestInit = {}): Promise<T> {
   return (await (await call(path, options)).json()) as T;
 }
@@ -77,14 +84,15 @@ export async function find_plan(
   request: PlanRequest,
   signal: AbortSignal,
 ): Promise<{ id: string; found: FoundPlan }> {
+  // Not cut off: only its answer tells which search is to be stopped.
   let response = await call("/v1/plans", {
     method: "POST",
     headers: { "Content-Type": "application/json" },
     body: JSON.stringify(request),
-    signal,
   });
   const location = response.headers.get("Location") ?? "";
   try {
+    signal.throwIfAborted();
     while (response.status === 202) {
       await pause(200, signal);
       response = await call(location, { signal });
@@ -92,6 +100,9 @@ export async function find_plan(
     return { id: location.slice(location.lastIndexOf("/") + 1), found: (await response.json()) as FoundPlan };
   } catch (error) {
     if (signal.aborted && response.status === 202) call(location, { method: "DELETE" }).catch(() => undefined);
+    // Somebody else who asked the same stopped it.
+    const is_gone = error instanceof Refused && response.status === 202 && [404, 409].includes(error.problem.status);
+    if (is_gone && !signal.aborted) return find_plan(request, signal);
     throw error;
   }
 }
@@ -100,12 +111,15 @@ export function timeline(id: string, signal: AbortSignal): Promise<Timeline> {
   return json(`/v1/plans/${id}/timeline`, { signal });
 }
 
-export function explain_against(id: string, against: string): Promise<Explanation> {
-  return json(`/v1/plans/${id}/explain?against=${against}`);
+export function explain_against(id: string, against: string, signal: AbortSignal): Promise<Explanation> {
+  return json(`/v1/plans/${id}/explain?against=${against}`, { signal });
 }
 
 /// The name under which a job may use the model.
 export async function send_model(file: File): Promise<string> {
+  if (file.size > kMostModelBytes)
+    throw new Error(`${file.name} has ${file.size} bytes, and the service takes ${kMostModelBytes}: export it without weights`);
+  if (!crypto.subtle) throw new Error("this browser hashes files on https and on localhost alone");
   const content = await file.arrayBuffer();
   const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", content));
   const hex = Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
@@ -133,9 +147,17 @@ export async function cancel_job(id: string): Promise<void> {
   await call(`/v1/jobs/${id}/cancel`, { method: "POST" });
 }
 
-/// Server-sent events, read by fetch so that the token stays in a header. Ends with the job.
-export async function follow_events(id: string, take: (event: JobEvent) => void, signal: AbortSignal): Promise<void> {
-  const response = await call(`/v1/jobs/${id}/events`, { signal, headers: { Accept: "text/event-stream" } });
+/// Server-sent events, read by fetch so that the token stays in a header: those after `last`. Ends with the job, or
+/// with the service.
+export async function follow_events(
+  id: string,
+  last: string,
+  take: (event: JobEvent) => void,
+  signal: AbortSignal,
+): Promise<void> {
+  const headers: Record<string, string> = { Accept: "text/event-stream" };
+  if (last) headers["Last-Event-ID"] = last;
+  const response = await call(`/v1/jobs/${id}/events`, { signal, headers });
   const reader = response.body!.pipeThrough(new TextDecoderStream()).getReader();
   let pending = "";
   for (let part = await reader.read(); !part.done; part = await reader.read()) {

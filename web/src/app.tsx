@@ -8,9 +8,9 @@ import { Form } from "./form";
 import { Jobs } from "./jobs";
 import { PlanView } from "./plan_view";
 import { ProblemView } from "./problem_view";
-import { type Changes, apply_changes, changed_cluster, kNoChanges } from "./request";
+import { apply_changes, changed_cluster, kNoChanges } from "./request";
 import { SignIn } from "./sign_in";
-import type { Catalogue, Cluster, PlanRequest, Problem, Shown } from "./types";
+import type { Catalogue, Changes, Cluster, PlanRequest, Problem, Shown } from "./types";
 import { WhatIf } from "./what_if";
 
 type Tab = "plan" | "jobs";
@@ -19,6 +19,8 @@ interface Asked {
   request: PlanRequest; // of the form
   cluster: Cluster; // its cluster, whole
 }
+
+const kPatienceMilliseconds = 200; // that a slider rests before it is asked for
 
 export function App() {
   const [catalogue, set_catalogue] = useState<Catalogue | null>(null);
@@ -32,12 +34,12 @@ export function App() {
   const running = useRef<AbortController | null>(null);
 
   const tell = useCallback((error: unknown) => {
-    if (!(error instanceof api.Refused)) throw error;
-    if (error.problem.status === 401) {
+    const told = api.problem_of(error);
+    if (told.status === 401) {
       api.keep_token("");
       set_catalogue(null);
     }
-    set_problem(error.problem);
+    set_problem(told);
   }, []);
 
   const sign_in = useCallback(async () => {
@@ -54,40 +56,61 @@ export function App() {
 
   /// The plan at once; why it is the best when that is known too.
   const search = useCallback(
-    async (request: PlanRequest, cluster: Cluster) => {
+    async (asked_now: Asked, changes_now: Changes, patience: number) => {
       running.current?.abort();
       const control = new AbortController();
       running.current = control;
-      const look = async (with_reasons: boolean) => {
-        const options = { ...request.options, reasons: with_reasons };
-        const { id, found } = await api.find_plan({ ...request, options }, control.signal);
-        const timeline = await api.timeline(id, control.signal);
-        if (!control.signal.aborted)
-          set_shown({ id, request, cluster, found, timeline, has_reasons: with_reasons });
-      };
+      const request = apply_changes(asked_now.request, asked_now.cluster, changes_now);
+      const cluster = changed_cluster(asked_now.cluster, changes_now);
+      const find = (reasons: boolean) =>
+        api.find_plan({ ...request, options: { ...request.options, reasons } }, control.signal);
       set_problem(null);
       set_busy("searching");
       try {
-        await look(false);
+        await api.pause(patience, control.signal);
+        const first = await find(false);
+        const timeline = await api.timeline(first.id, control.signal);
+        set_asked(asked_now);
+        set_shown({ ...first, request, cluster, timeline, changes: changes_now, has_reasons: false });
         set_busy("asking why");
-        await look(true);
+        const whole = await find(true);
+        // Mostly it is the same plan: what is zoomed and picked stays.
+        const is_same = JSON.stringify(whole.found.plan) === JSON.stringify(first.found.plan);
+        const found = is_same ? { ...whole.found, plan: first.found.plan } : whole.found;
+        const shown_timeline = is_same ? timeline : await api.timeline(whole.id, control.signal);
+        set_shown({
+          id: whole.id,
+          found,
+          request,
+          cluster,
+          timeline: shown_timeline,
+          changes: changes_now,
+          has_reasons: true,
+        });
       } catch (error) {
         if (!control.signal.aborted) tell(error);
+      } finally {
+        if (running.current === control) set_busy("");
       }
-      if (running.current === control) set_busy("");
     },
     [tell],
   );
 
   const plan_form = async (request: PlanRequest) => {
+    running.current?.abort();
+    const control = new AbortController();
+    running.current = control;
     set_busy("reading the cluster");
     try {
       const cluster =
-        typeof request.cluster === "string" ? await api.catalogue_cluster(request.cluster) : request.cluster;
-      set_asked({ request, cluster });
+        typeof request.cluster === "string"
+          ? await api.catalogue_cluster(request.cluster, control.signal)
+          : request.cluster;
+      if (control.signal.aborted) return;
       set_changes(kNoChanges);
-      await search(request, cluster);
+      await search({ request, cluster }, kNoChanges, 0);
     } catch (error) {
+      if (control.signal.aborted) return;
       set_busy("");
       tell(error);
     }
@@ -95,8 +118,7 @@ export function App() {
 
   const change = (next: Changes) => {
     set_changes(next);
-    if (!asked) return;
-    void search(apply_changes(asked.request, asked.cluster, next), changed_cluster(asked.cluster, next));
+    if (asked) void search(asked, next, kPatienceMilliseconds);
   };
 
   if (!catalogue) {
@@ -116,15 +138,10 @@ export function App() {
     api.keep_token("");
     location.reload();
   };
-  if (tab === "jobs") {
-    return (
-      <Page sign_out={sign_out} tab={tab} set_tab={set_tab}>
-        <Jobs />
-      </Page>
-    );
-  }
   return (
     <Page sign_out={sign_out} tab={tab} set_tab={set_tab}>
+      {tab === "jobs" && <Jobs />}
+      <div hidden={tab === "jobs"}>
       <Form catalogue={catalogue} busy={busy !== ""} submit={plan_form} tell={tell} />
       <p class="busy" role="status">
         {busy ? `${busy} ...` : ""}
@@ -132,11 +149,16 @@ export function App() {
       {problem && <ProblemView problem={problem} />}
       {shown && asked && (
         <>
+          {shown.changes !== changes && <p class="hint">This is the plan before the last change.</p>}
           <PlanView
             shown={shown}
-            remove_device={(node, device_class) =>
-              change({ ...changes, removed: [...changes.removed, { node, device_class }] })
-            }
+            // Nodes are numbered as they are shown: not while that is another cluster.
+            {...(shown.changes === changes
+              ? {
+                  remove_device: (node: number, device_class: string) =>
+                    change({ ...changes, removed: [...changes.removed, { node, device_class }] }),
+                }
+              : {})}
           />
           <WhatIf cluster={asked.cluster} changes={changes} change={change} />
           <section aria-labelledby="compare-title">
@@ -156,6 +178,7 @@ export function App() {
           <Downloads shown={shown} />
         </>
       )}
+      </div>
     </Page>
   );
 }

@@ -1,7 +1,7 @@
 // Two plans beside each other. Why the one and not the other is asked of the service where both are for one cluster.
 import { useEffect, useState } from "preact/hooks";
 
-import { Refused, explain_against } from "./api";
+import { explain_against } from "./api";
 import { kStepParts } from "./colours";
 import { bytes, count, difference, percent, seconds } from "./format";
 import { StackedBar } from "./stacked_bar";
@@ -11,19 +11,16 @@ import type { Estimate, Explanation, Shown } from "./types";
 export function Compare({ kept, shown }: { kept: Shown; shown: Shown }) {
   const [verdict, set_verdict] = useState<Explanation["against"] | null>(null);
   useEffect(() => {
-    let wanted = true;
+    const control = new AbortController();
     set_verdict(null);
     const same = kept.found.plan.cluster_hash === shown.found.plan.cluster_hash;
-    if (same && kept.id !== shown.id)
-      explain_against(shown.id, kept.id)
-        .then((told) => wanted && set_verdict(told.against ?? null))
-        .catch((error: unknown) => {
-          if (!(error instanceof Refused)) throw error; // another job: the numbers below tell all there is
-        });
-    return () => {
-      wanted = false;
-    };
-  }, [kept, shown]);
+    // Not while the plan itself is still looked for.
+    if (same && kept.id !== shown.id && shown.has_reasons)
+      explain_against(shown.id, kept.id, control.signal)
+        .then((told) => set_verdict(told.against ?? null))
+        .catch(() => undefined); // of another job: the numbers below tell all there is
+    return () => control.abort();
+  }, [kept.id, shown.id, shown.has_reasons]);
 
   const ours = shown.found.estimate;
   const theirs = kept.found.estimate;

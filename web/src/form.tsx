@@ -37,7 +37,10 @@ export function Form({ catalogue, busy, submit, tell }: Properties) {
     set_cluster_file(null);
     if (!chosen) return;
     try {
-      set_cluster_file(JSON.parse(await chosen.text()) as Cluster);
+      const read = JSON.parse(await chosen.text()) as Cluster | null;
+      const is_cluster = [read?.device_classes, read?.node_classes, read?.nodes, read?.tiers].every(Array.isArray);
+      if (is_cluster) set_cluster_file(read);
+      else set_wrong(`${chosen.name} is no cluster: it has no device_classes, node_classes, nodes and tiers`);
     } catch (error) {
       set_wrong(`${chosen.name} is no JSON: ${(error as Error).message}`);
     }

@@ -8,6 +8,7 @@ import { Curve } from "./curve";
 import type { Job, JobEvent, Problem, StepRow } from "./types";
 
 const kLookMilliseconds = 1000;
+const kMostEvents = 500; // that are listed, the newest
 
 function has_ended(job: Job): boolean {
   return job.state !== "queued" && job.state !== "running";
@@ -20,9 +21,9 @@ export function Jobs() {
   const look = useCallback(async () => {
     try {
       set_jobs(await api.jobs());
+      set_problem(null);
     } catch (error) {
-      if (!(error instanceof api.Refused)) throw error;
-      set_problem(error.problem);
+      set_problem(api.problem_of(error));
     }
   }, []);
   useEffect(() => {
@@ -93,30 +94,54 @@ function LiveJob({ id, changed }: { id: string; changed: () => Promise<void> }) 
   const [problem, set_problem] = useState<Problem | null>(null);
   useEffect(() => {
     const control = new AbortController();
-    const tell = (error: unknown) => {
-      if (control.signal.aborted) return;
-      if (!(error instanceof api.Refused)) throw error;
-      set_problem(error.problem);
-    };
-    const follow = async () => {
-      let last = 0;
-      while (true) {
-        const now = await api.job(id, control.signal);
-        const more = await api.metrics(id, last, control.signal);
-        last = more.at(-1)?.step ?? last;
-        set_job(now);
-        if (more.length > 0) set_rows((before) => [...before, ...more]);
-        if (has_ended(now) && more.length === 0) return changed();
-        await api.pause(kLookMilliseconds, control.signal);
+    let ended = false;
+    /// Again and again until the job has ended: the service may be busy, or be started again.
+    const keep_on = async (look: () => Promise<void>) => {
+      while (!ended && !control.signal.aborted) {
+        try {
+          await look();
+          set_problem(null);
+        } catch (error) {
+          if (control.signal.aborted) return;
+          set_problem(api.problem_of(error));
+        }
+        await api.pause(kLookMilliseconds, control.signal).catch(() => undefined);
       }
     };
-    follow().catch(tell);
-    api.follow_events(id, (event) => set_events((before) => [...before, event]), control.signal).catch(tell);
+    let last = 0;
+    void keep_on(async () => {
+      const now = await api.job(id, control.signal);
+      let more: StepRow[];
+      do {
+        more = await api.metrics(id, last, control.signal);
+        last = more.at(-1)?.step ?? last;
+        const added = more;
+        if (added.length > 0) set_rows((before) => [...before, ...added]);
+      } while (more.length > 0);
+      set_job(now);
+      if (!has_ended(now)) return;
+      ended = true;
+      await changed();
+    });
+    let last_event = "";
+    void keep_on(() =>
+      api.follow_events(
+        id,
+        last_event,
+        (event) => {
+          last_event = event.id || last_event;
+          set_events((before) => [...before.slice(-kMostEvents), event]);
+        },
+        control.signal,
+      ),
+    );
     return () => control.abort();
   }, [id, changed]);
 
-  if (problem) return <ProblemView problem={problem} />;
-  if (!job) return null;
+  const cancel = () => {
+    api.cancel_job(id).catch((error: unknown) => set_problem(api.problem_of(error)));
+  };
+  if (!job) return problem && <ProblemView problem={problem} />;
   const last = rows.at(-1);
   return (
     <section aria-labelledby="job-title">
@@ -124,13 +149,14 @@ function LiveJob({ id, changed }: { id: string; changed: () => Promise<void> }) 
         {job.name}: {job.state}
       </h2>
       {!has_ended(job) && (
-        <button type="button" onClick={() => void api.cancel_job(id)}>
+        <button type="button" onClick={cancel}>
           Save a checkpoint and end it
         </button>
       )}
+      {problem && <ProblemView problem={problem} />}
       {job.failure && <pre class="problem">{job.failure}</pre>}
       {last && (
-        <p role="status">
+        <p>
           Step {last.step} of {job.steps}: loss {last.loss?.toFixed(4) ?? "not finite"}, {seconds(last.step_seconds)} a
           step
           {last.predicted_step_seconds ? `, ${seconds(last.predicted_step_seconds)} predicted` : ""}

@@ -33,7 +33,7 @@ export function Memory({ devices, plan }: { devices: DeviceEstimate[]; plan: Pla
             {shown.map((one, index) => (
               <tr key={index}>
                 <th scope="row">{plan.roles[one.role]?.stage ?? one.role}</th>
-                <td>{ranges(one.ranks.slice(0, 64))}</td>
+                <td>{ranges(one.ranks)}</td>
                 <td>{one.device}</td>
                 <td>
                   <Bar one={one} largest={largest} />

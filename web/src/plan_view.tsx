@@ -11,7 +11,7 @@ import type { Shown } from "./types";
 
 interface Properties {
   shown: Shown;
-  remove_device: (node: number, device_class: string) => void;
+  remove_device?: (node: number, device_class: string) => void;
 }
 
 export function PlanView({ shown, remove_device }: Properties) {
@@ -48,7 +48,7 @@ export function PlanView({ shown, remove_device }: Properties) {
           text={seconds}
         />
       </section>
-      <ClusterMap cluster={cluster} plan={found.plan} remove_device={remove_device} />
+      <ClusterMap cluster={cluster} plan={found.plan} {...(remove_device ? { remove_device } : {})} />
       <Timeline timeline={timeline} />
       <Memory devices={estimate.devices} plan={found.plan} />
       <RunnersUp found={found} />

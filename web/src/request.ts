@@ -1,6 +1,6 @@
 // From what the form holds to a request, and from a request and changes to another one.
 import { with_faster_link, with_nodes, without_device } from "./cluster";
-import type { Cluster, PlanRequest } from "./types";
+import type { Changes, Cluster, PlanRequest } from "./types";
 
 export const kModels: { name: string; sequence_length: number; config: Record<string, unknown> }[] = [
   {
@@ -93,14 +93,6 @@ export function make_request(values: FormValues): PlanRequest {
     cluster: values.cluster,
     options: values.objective === "cost" ? { objective: "cost" } : {},
   };
-}
-
-/// What is asked beside the form: all of it can be taken back, one by one.
-export interface Changes {
-  constraints: Record<string, string>; // "tensor" -> "4"
-  link_factors: Record<string, number>;
-  node_counts: Record<number, number>; // by group
-  removed: { node: number; device_class: string }[];
 }
 
 export const kNoChanges: Changes = { constraints: {}, link_factors: {}, node_counts: {}, removed: [] };

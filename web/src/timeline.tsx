@@ -19,7 +19,10 @@ export function Timeline({ timeline, title = "The step, action by action", id = 
   const [width, set_width] = useState(900);
   const whole = useMemo<Window>(() => ({ from: 0, to: longest ?? timeline.step_seconds }), [timeline, longest]);
   const [view, set_view] = useState<Window>(whole);
-  const [chosen, set_chosen] = useState<TimelineAction | null>(null);
+  const [picked, set_picked] = useState<{ of: Data; action: TimelineAction | null }>({ of: timeline, action: null });
+  // One that was picked in another timeline is none of this one.
+  const chosen = picked.of === timeline ? picked.action : null;
+  const set_chosen = (action: TimelineAction | null) => set_picked({ of: timeline, action });
   const rows = useMemo(() => rows_of(timeline), [timeline]);
   const dragged = useRef<{ x: number; view: Window; moved: boolean } | null>(null);
 
@@ -29,10 +32,7 @@ export function Timeline({ timeline, title = "The step, action by action", id = 
     observer.observe(element);
     return () => observer.disconnect();
   }, []);
-  useEffect(() => {
-    set_view(whole);
-    set_chosen(null);
-  }, [whole]);
+  useEffect(() => set_view(whole), [whole]);
   useEffect(() => {
     draw_timeline(canvas.current!, timeline, rows, { width, window: view, chosen, text: seconds });
   }, [timeline, rows, width, view, chosen]);
@@ -69,6 +69,12 @@ export function Timeline({ timeline, title = "The step, action by action", id = 
       const from = chosen?.start_seconds ?? 0;
       choose(other?.find((one) => one.end_seconds > from) ?? other?.at(-1));
     };
+    // From what computes to what travels at that time, and back.
+    const beside_lane = () => {
+      const other = chosen && chosen.stream !== "compute" ? row?.compute : row?.travel;
+      const from = chosen?.start_seconds ?? 0;
+      return other?.find((one) => one.end_seconds > from) ?? other?.at(-1);
+    };
     if (event.key === "+" || event.key === "=") zoom(0.5, middle());
     else if (event.key === "-") zoom(2, middle());
     else if (event.key === "0") set_view(whole);
@@ -76,6 +82,7 @@ export function Timeline({ timeline, title = "The step, action by action", id = 
     else if (event.key === "ArrowLeft" && event.shiftKey) show(view.from - span / 4, span);
     else if (event.key === "ArrowRight") choose(list[position + 1]);
     else if (event.key === "ArrowLeft") choose(list[position - 1]);
+    else if (event.key === "t") choose(beside_lane());
     else if (event.key === "ArrowDown") beside(chosen ? chosen.role + 1 : 0);
     else if (event.key === "ArrowUp") beside((chosen?.role ?? 0) - 1);
     else return;
@@ -99,7 +106,7 @@ export function Timeline({ timeline, title = "The step, action by action", id = 
         <button type="button" onClick={() => set_view(whole)}>
           Whole step
         </button>
-        <span class="hint">Drag to move, Ctrl and wheel or + and - to zoom, arrow keys from action to action.</span>
+        <span class="hint">Drag to move, Ctrl and wheel or + and - to zoom, arrow keys from action to action, t to what travels and back.</span>
       </p>
       <canvas
         ref={canvas}
@@ -117,15 +124,19 @@ export function Timeline({ timeline, title = "The step, action by action", id = 
           zoom(event.deltaY > 0 ? 1.25 : 0.8, view.from + share * (view.to - view.from));
         }}
         onPointerDown={(event) => {
+          if (event.button !== 0) return;
           canvas.current!.setPointerCapture(event.pointerId);
           dragged.current = { x: event.clientX, view, moved: false };
         }}
         onPointerMove={(event) => {
           const drag = dragged.current;
-          if (!drag || Math.abs(event.clientX - drag.x) < 3) return;
+          if (!drag || event.buttons === 0 || Math.abs(event.clientX - drag.x) < 3) return;
           drag.moved = true;
           const span = drag.view.to - drag.view.from;
           show(drag.view.from - ((event.clientX - drag.x) / (width - kLabels)) * span, span);
+        }}
+        onPointerCancel={() => {
+          dragged.current = null;
         }}
         onPointerUp={(event) => {
           if (dragged.current && !dragged.current.moved) set_chosen(action_at(rows, at(event), width, view));

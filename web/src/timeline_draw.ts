@@ -147,7 +147,8 @@ export function action_at(
   if (!row || point.x < kLabels) return null;
   const seconds = from + ((point.x - kLabels) / (width - kLabels)) * (to - from);
   const below = point.y - kAxis - index * kRowHeight - 2 > kCompute;
-  const found = (below ? row.travel : row.compute).find(
+  // Of several the one that was drawn last.
+  const found = (below ? row.travel : row.compute).findLast(
     (one) => (below ? one.transfer_start_seconds : one.start_seconds) <= seconds && one.end_seconds > seconds,
   );
   return found ?? null;

@@ -167,6 +167,14 @@ export interface Problem {
   errors?: { pointer: string; detail: string; expected?: string; got?: string; hint?: string }[];
 }
 
+/// What is asked beside the form: all of it can be taken back, one by one.
+export interface Changes {
+  constraints: Record<string, string>; // "tensor" -> "4"
+  link_factors: Record<string, number>;
+  node_counts: Record<number, number>; // by group
+  removed: { node: number; device_class: string }[];
+}
+
 /// A request and what was found for it.
 export interface Shown {
   id: string;
@@ -174,6 +182,7 @@ export interface Shown {
   cluster: Cluster;
   found: FoundPlan;
   timeline: Timeline;
+  changes: Changes; // of the form's request
   has_reasons: boolean;
 }
 

@@ -1,7 +1,7 @@
 // Constraints to drag and hardware to change: each move of a slider is a new plan.
 import { link_names } from "./cluster";
-import { type Changes, is_changed, kNoChanges } from "./request";
-import type { Cluster } from "./types";
+import { is_changed, kNoChanges } from "./request";
+import type { Changes, Cluster } from "./types";
 
 interface Properties {
   cluster: Cluster; // before the changes
@@ -90,13 +90,16 @@ export function WhatIf({ cluster, changes, change }: Properties) {
           {changes.removed.map((one, index) => (
             <li key={index}>
               one {one.device_class} less on node {one.node}{" "}
-              <button
-                type="button"
-                class="quiet"
-                onClick={() => change({ ...changes, removed: changes.removed.filter((_, i) => i !== index) })}
-              >
-                Put it back
-              </button>
+              {/* Later ones are numbered as the cluster was without it. */}
+              {index === changes.removed.length - 1 && (
+                <button
+                  type="button"
+                  class="quiet"
+                  onClick={() => change({ ...changes, removed: changes.removed.slice(0, -1) })}
+                >
+                  Put it back
+                </button>
+              )}
             </li>
           ))}
         </ul>
