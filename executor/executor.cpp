@@ -1,6 +1,7 @@
 #include "executor/executor.h"
 
 #include <array>
+#include <utility>
 
 #include "common/ensure.h"
 
@@ -53,6 +54,11 @@ void Executor::begin_step() {
   std::fill(running_.begin(), running_.end(), -1);
   std::fill(handles_.begin(), handles_.end(), collective::Handle{});
   step_start_ = clock_.now();
+}
+
+void Executor::tell_stalls(Seconds patience, std::function<void(const std::string& pending)> told) {
+  patience_ = patience;
+  told_ = std::move(told);
 }
 
 bool Executor::done() const { return state_.done(); }
@@ -157,7 +163,7 @@ Result<bool> Executor::advance(Deadline deadline) {
   return moved;
 }
 
-Error Executor::overdue() const {
+std::string Executor::pending() const {
   std::string pending;
   for (const Stream stream : kStreams) {
     const int action = running_[slot_of(stream)] >= 0 ? running_[slot_of(stream)] : state_.next(stream);
@@ -169,20 +175,30 @@ Error Executor::overdue() const {
       pending += " with " + peers_[slot_of(stream)];
     }
   }
+  return pending;
+}
+
+Error Executor::overdue() const {
   return Error{ErrorCode::DeadlineExceeded, "step did not end in time", "rank " + std::to_string(program_.rank),
-               "every action finished",     "pending: " + pending,      "look at the peers named here first"};
+               "every action finished",     "pending: " + pending(),    "look at the peers named here first"};
 }
 
 Result<void> Executor::run_step(collective::CompletionSignal& signal, Deadline deadline) {
   begin_step();
+  bool stalled = false;
   while (true) {
     // Read before looking: what completes after that changes the count, so the wait below returns at once.
     const std::uint64_t seen = signal.count();
     COX_TRY(const bool moved, advance(deadline));
+    if (moved && std::exchange(stalled, false)) told_("");
     if (done()) return {};
     if (deadline.passed(clock_)) return overdue();
     if (moved) continue;
-    if (!signal.wait_change(seen, deadline)) return overdue();
+    const bool looks = patience_ > Seconds(0) && !stalled && patience_ < deadline.remaining(clock_);
+    if (signal.wait_change(seen, looks ? Deadline::after(clock_, patience_) : deadline)) continue;
+    if (!looks) return overdue();
+    stalled = true;
+    told_(pending());
   }
 }
 

@@ -59,6 +59,9 @@ class Executor {
   /// begin_step, then advance until done, waiting on `signal` in between. Errors: as advance, DeadlineExceeded (names
   /// the pending actions).
   Result<void> run_step(collective::CompletionSignal& signal, Deadline deadline);
+  /// run_step, on its thread: calls `told` with what is pending where nothing has ended for `patience`, and with
+  /// nothing once something has again. `patience` 0: never.
+  void tell_stalls(Seconds patience, std::function<void(const std::string& pending)> told);
   /// Of the last step, by action index.
   [[nodiscard]] const std::vector<ActionTime>& times() const { return times_; }
   /// What those times count from, on this executor's clock.
@@ -69,6 +72,7 @@ class Executor {
  private:
   [[nodiscard]] double since_start() const;
   [[nodiscard]] Error at_action(Error error, int action, plan::Stream stream) const;
+  [[nodiscard]] std::string pending() const;
   [[nodiscard]] Error overdue() const;
   void complete(int action, plan::Stream stream);
   Result<bool> poll(plan::Stream stream, Deadline deadline);
@@ -86,6 +90,8 @@ class Executor {
   std::vector<collective::Handle> handles_;  // per stream
   std::vector<std::string> peers_;           // per stream: whom the action in flight talks to, for errors
   std::atomic<std::int64_t> num_finished_{0};
+  Seconds patience_{0};
+  std::function<void(const std::string&)> told_;
 };
 
 }  // namespace coxswain::executor

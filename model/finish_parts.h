@@ -27,6 +27,10 @@ void sign_blocks(ModelGraph& graph);
 /// Fills `coupled`. (coupled.cpp)
 void find_coupled_ops(ModelGraph& graph);
 
+/// Whether `value` is the same for every part of a split batch once the sums of `coupled` are put together, and follows
+/// from some of them. (coupled.cpp)
+[[nodiscard]] bool follows_from_sums(const ModelGraph& graph, ValueId value);
+
 /// Block that holds `op`. (slice.cpp)
 [[nodiscard]] int block_of(const ModelGraph& graph, OpId op);
 

@@ -111,10 +111,20 @@ struct Block {
   std::string signature;  // equal for blocks of equal work (structure, shapes, dtypes); sha256 prefix
 };
 
+/// A value without samples that is linear in them. Of parts of the batch: their mean weighted by samples, or their sum.
+struct BatchSum {
+  ValueId value = -1;
+  bool mean = false;
+  friend bool operator==(const BatchSum&, const BatchSum&) = default;
+};
+
 /// An operator whose result mixes samples (batch norm, in-batch losses); splitting the batch changes it.
 struct CoupledOp {
   OpId op = -1;
   std::string reason;
+  /// What it reads of all samples, made in its block: with these put together over the parts of a batch that is split,
+  /// each part has the whole's result. Empty: nothing helps.
+  std::vector<BatchSum> sums = {};
 };
 
 struct ModelGraph {

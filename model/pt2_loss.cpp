@@ -5,6 +5,7 @@
 #include <array>
 #include <map>
 
+#include "model/finish_parts.h"
 #include "model/op_values.h"
 #include "model/pt2_ops.h"
 #include "model/pt2_reader.h"
@@ -226,7 +227,7 @@ void add_coupled_losses(ModelGraph& graph, const std::vector<std::pair<ValueId, 
     const OpId op = graph.values[value].producer;
     const bool known = std::any_of(graph.coupled.begin(), graph.coupled.end(),
                                    [&](const CoupledOp& coupled) { return coupled.op == op; });
-    if (!known) graph.coupled.push_back({op, reason});
+    if (!known && !follows_from_sums(graph, value)) graph.coupled.push_back({op, reason});
   }
 }
 

@@ -108,6 +108,10 @@ class OrderCheck {
     for (std::size_t p = 0; p < counts.size(); ++p)
       for (const int block : counts[p] > 0 ? uses[p] : std::vector<int>{})
         expert_blocks_[static_cast<std::size_t>(block)] = 1;
+    // Sums over the batch are put together in them (V20).
+    for (std::size_t b = 0; b < graph.blocks.size(); ++b)
+      for (const model::CoupledOp& coupled : graph.coupled)
+        if (graph.blocks[b].first_op <= coupled.op && coupled.op < graph.blocks[b].end_op) expert_blocks_[b] = 1;
   }
 
   void make_ranks() {

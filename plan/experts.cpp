@@ -83,6 +83,26 @@ std::vector<std::int64_t> expert_counts(const ModelGraph& graph) {
   return counts;
 }
 
+std::vector<ExpertChoice> expert_choices(const ModelGraph& graph) {
+  const std::vector<std::int64_t> counts = expert_counts(graph);
+  std::map<ValueId, std::int64_t> tables;
+  for (std::size_t p = 0; p < counts.size(); ++p)
+    if (counts[p] > 0) tables.emplace(graph.parameters[p].value, counts[p]);
+  std::vector<ExpertChoice> choices;
+  if (tables.empty()) return choices;
+  std::set<ValueId> seen;
+  for (int b = 0; b < graph.num_blocks(); ++b) {
+    const model::Block& block = graph.blocks[static_cast<std::size_t>(b)];
+    for (model::OpId id = block.first_op; id < block.end_op; ++id) {
+      const TableRead read = table_read(graph, graph.ops[static_cast<std::size_t>(id)]);
+      const auto table = tables.find(read.table);
+      if (table != tables.end() && seen.insert(read.indices).second)
+        choices.push_back({read.indices, b, table->second});
+    }
+  }
+  return choices;
+}
+
 ExpertPlace expert_place(const Stage& stage, int replica) {
   const int size = std::max(1, stage.replicas[static_cast<std::size_t>(replica)].expert);
   return {size, replica % size};

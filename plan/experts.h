@@ -21,6 +21,15 @@ struct TableRead {
 };
 [[nodiscard]] TableRead table_read(const model::ModelGraph& graph, const model::Op& op);
 
+/// Rows that choose an expert each: `indices` (rows), int64, which tables of `experts` are read with.
+struct ExpertChoice {
+  model::ValueId indices = -1;
+  int block = -1;
+  std::int64_t experts = 0;
+};
+/// All of a model, in the order in which tables are read.
+[[nodiscard]] std::vector<ExpertChoice> expert_choices(const model::ModelGraph& graph);
+
 /// A replica's place among the `size` replicas in a row that hold all experts together.
 struct ExpertPlace {
   int size = 1, index = 0;

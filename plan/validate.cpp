@@ -316,6 +316,13 @@ class Validator {
     return holds;
   }
 
+  /// All replicas exchange rows, so they can put sums over the batch together.
+  static bool meet_in_experts(const Stage& stage) {
+    return std::all_of(stage.replicas.begin(), stage.replicas.end(), [&](const Replica& replica) {
+      return replica.expert == static_cast<int>(stage.replicas.size());
+    });
+  }
+
   void check_coupled() {
     for (const model::CoupledOp& coupled : graph_.coupled) {
       for (std::size_t s = 0; s < plan_.stages.size(); ++s) {
@@ -327,10 +334,13 @@ class Validator {
         });
         if (!holds) continue;
         if (plan_.batch.count == 1 && stage.replicas.size() == 1) continue;
+        const bool meets = !coupled.sums.empty() && meet_in_experts(stage);
+        if (plan_.batch.count == 1 && meets) continue;
         const model::Op& op = graph_.ops[static_cast<std::size_t>(coupled.op)];
         invalid("V20", "an operator mixes samples, and the plan splits the batch", at_index("stages", s),
-                "one micro-batch and one replica for " + op.target + " at " + op.module_path +
-                    (op.source.empty() ? "" : " (" + op.source + ")"),
+                std::string("one micro-batch and one replica") +
+                    (coupled.sums.empty() ? "" : ", or replicas that all hold the experts together,") + " for " +
+                    op.target + " at " + op.module_path + (op.source.empty() ? "" : " (" + op.source + ")"),
                 std::to_string(plan_.batch.count) + " micro-batches, " + std::to_string(stage.replicas.size()) +
                     " replicas",
                 coupled.reason);

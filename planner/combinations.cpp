@@ -50,10 +50,16 @@ bool allows(const std::vector<int>& totals, std::int32_t total) {
   return totals.empty() || std::find(totals.begin(), totals.end(), total) != totals.end();
 }
 
+/// Replicas put sums over the batch together where they all hold the experts together (V20).
+bool may_hold(const SearchSpace& space, std::int32_t replicas, int expert) {
+  const bool whole = !space.request->cost->model().coupled.empty();
+  return whole ? expert == replicas : replicas % expert == 0;
+}
+
 /// `composition` with each size of the expert axis that its replicas divide by.
 void add_with_experts(const SearchSpace& space, const Composition& composition, std::vector<Composition>& result) {
   for (const int expert : space.experts) {
-    if (composition.replicas() % expert != 0) continue;
+    if (!may_hold(space, composition.replicas(), expert)) continue;
     result.push_back(composition);
     result.back().expert = expert;
   }
@@ -151,7 +157,7 @@ void add_apart_families(const SearchSpace& space, const std::array<Axes, kMaxPoo
   for (const std::int32_t n : replica_menu(space, units)) {
     if (!allows(totals, n)) continue;
     for (const int expert : space.experts) {
-      if (n % expert != 0) continue;
+      if (!may_hold(space, n, expert)) continue;
       Family family{{}, n, 0};
       for (std::size_t p = 0; p < space.pools.size(); ++p) {
         if (n > units.of[p]) continue;
@@ -199,8 +205,9 @@ std::vector<Family> make_families(const SearchSpace& space) {
   const Constraints& constraints = space.request->constraints;
   std::vector<int> totals = constraints.data;
   if (constraints.samples) totals = {static_cast<int>(constraints.samples->size())};
-  // Operators that mix samples give the same result only while a micro-batch stays on one device.
-  if (!space.request->cost->model().coupled.empty()) totals = {1};
+  // Operators that mix samples by other than sums give the same result only while a micro-batch stays on one replica.
+  const auto& coupled = space.request->cost->model().coupled;
+  if (std::any_of(coupled.begin(), coupled.end(), [](const auto& op) { return op.sums.empty(); })) totals = {1};
   if (!space.large) return {{all_compositions(space, totals), 0, 0}};
   std::vector<Family> families;
   int choice = 0;

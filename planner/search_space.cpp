@@ -107,6 +107,12 @@ std::vector<std::int64_t> allowed_micros(const Request& request, std::int64_t de
           constraints.micro.empty() ? "none" : join(constraints.micro), "export the model with a dynamic batch"));
     }
   }
+  if (!request.cost->model().coupled.empty() && problems.empty()) {
+    std::erase_if(micros, [&](std::int64_t micro) { return micro != request.global_batch; });
+    if (micros.empty())
+      problems.push_back(invalid("the model mixes samples, so a micro-batch is the whole batch", "plan.micro",
+                                 std::to_string(request.global_batch), join(constraints.micro)));
+  }
   return micros;
 }
 

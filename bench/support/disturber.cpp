@@ -15,12 +15,14 @@
 #include "bench/support/processes.h"
 #include "bench/support/rank_faults.h"
 #include "bench/support/waits.h"
+#include "common/bytes_io.h"
 
 namespace coxswain::bench {
 namespace {
 
-constexpr double kSignSeconds = 60;  // a run that does not go on within this is given up
-constexpr double kUsedSeconds = 10;  // a node that is back is used within this, if it helps
+constexpr double kSignSeconds = 60;    // a run that does not go on within this is at fault
+constexpr double kAloneSeconds = 150;  // and is given up after this: by then it has said itself what it waited for
+constexpr double kUsedSeconds = 10;    // a node that is back is used within this, if it helps
 constexpr double kTrainsLookSeconds = 0.1;
 constexpr double kMostThenSeconds = 1.5;  // between two faults of one kind
 
@@ -127,16 +129,30 @@ bool Disturber::fail(const FaultKind& kind) {
 
 /// False: the run ended, or does not go on and was ended.
 bool Disturber::await(const std::string& event, int before, const FaultKind& kind) {
+  bool late = false;
   while (count_events(run_.run(), event) == before) {
     if (!still_lives()) return false;
-    if (seconds_since(struck_) > kSignSeconds) {
+    if (!late && seconds_since(struck_) > kSignSeconds) {
+      late = true;
       judge(kind, false, "no " + event + " within 60 s");
+      write_waits();
+    }
+    if (seconds_since(struck_) > kAloneSeconds) {
       kill(run_.launches.front(), SIGKILL);
       return false;
     }
     wait(kLookSeconds);
   }
   return true;
+}
+
+/// What every thread of the run waits for, beside its files.
+void Disturber::write_waits() const {
+  std::string text;
+  for (const int launch : run_.launches)
+    if (lives(launch))
+      for (const int pid : family_of(launch)) text += waits_of(pid);
+  static_cast<void>(write_file(run_.folder / "waits.txt", text));
 }
 
 bool Disturber::strike(Victim victim, Act act, int signal) {

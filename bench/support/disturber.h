@@ -58,6 +58,7 @@ class Disturber {
   void check_cause(const FaultKind& kind);
   void judge(const FaultKind& kind, bool right, const std::string& what);
   [[nodiscard]] bool await(const std::string& event, int before, const FaultKind& kind);
+  void write_waits() const;
   [[nodiscard]] bool still_lives() const;
   [[nodiscard]] int living_node();
 

@@ -82,6 +82,23 @@ std::string role_of(int pid) {
 
 double processor_seconds(int pid) { return read_stat(folder_of(pid) / "stat").seconds; }
 
+std::string waits_of(int pid) {
+  const auto first_line = [](const fs::path& file) {
+    std::ifstream in(file);
+    std::string line;
+    std::getline(in, line);
+    return line;
+  };
+  std::string text = std::to_string(pid) + " " + role_of(pid) + "\n";
+  for (const fs::path& thread : thread_folders(pid)) {
+    const std::string stat = first_line(thread / "stat");
+    if (stat.empty()) continue;  // it ended
+    text += "  " + first_line(thread / "comm") + ": " + stat.substr(stat.rfind(')') + 2, 1) + ", " +
+            first_line(thread / "wchan") + ", " + first_line(thread / "syscall") + "\n";
+  }
+  return text;
+}
+
 std::map<int, ThreadTime> threads_of(int pid) {
   std::map<int, ThreadTime> threads;
   for (const fs::path& thread : thread_folders(pid)) threads[std::stoi(thread.filename())] = read_stat(thread / "stat");

@@ -24,4 +24,7 @@ struct ThreadTime {
 /// Of the threads that live, by id; the first one has the id of the process.
 [[nodiscard]] std::map<int, ThreadTime> threads_of(int pid);
 
+/// What each thread does in the kernel now, a line each: its name, state, system call with arguments, where it waits.
+[[nodiscard]] std::string waits_of(int pid);
+
 }  // namespace coxswain::bench

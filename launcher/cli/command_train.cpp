@@ -17,6 +17,11 @@ void add_device_option(CLI::App& command, std::string& devices) {
   command.add_option("--devices", devices, "`2xcpu`, `cpu@1.0,cpu@0.4`, `8xcuda`, `cuda:0-3`, `auto`");
 }
 
+void add_metrics_option(CLI::App& command, std::string& metrics) {
+  command.add_option("--metrics", metrics,
+                     "HOST:PORT where this node's agent serves /metrics for Prometheus (nowhere)");
+}
+
 void add_node_options(CLI::App& command, NodeOptions& nodes) {
   command.add_option_function<std::string>(
       "--nnodes",
@@ -197,6 +202,7 @@ void add_train_command(CLI::App& app, Action& action) {
   command->add_option("--run-dir", request.run_dir, "where the run's files go (runs/NAME-DATE-TIME)");
   command->add_option("--log-dir", request.log_dir, "where the ranks' output goes (RUN-DIR/logs)");
   command->add_flag("--tee", request.tee, "also show the ranks' output here");
+  add_metrics_option(*command, request.metrics);
   command->add_option("--shutdown-timeout", request.shutdown_timeout_seconds, "seconds from SIGTERM to SIGKILL (30)")
       ->check(CLI::Range(0.0, 3600.0));
   command->add_option_function<std::string>(
@@ -240,6 +246,7 @@ void add_agent_command(CLI::App& app, Action& action) {
   command->add_option("--node-rank", request->node_rank, "this node's rank")->check(CLI::NonNegativeNumber);
   command->add_option("--run-dir", request->run_dir, "where logs go");
   command->add_flag("--tee", request->tee, "also show the ranks' output here");
+  add_metrics_option(*command, request->metrics);
   add_missing_option(*command, "--tls-ca", "use TLS");
   command->callback([&action, request] { action = [request] { return run_agent(*request); }; });
 }

@@ -48,6 +48,7 @@ struct Agent::Rank {
   TimePoint last_words_until{};
   std::string error_json;
   bool peer_lost = false;
+  RankFigures told;
   StoppedLooks stopped_looks;
 };
 
@@ -295,6 +296,10 @@ void Agent::on_worker_report(int number, int pid, std::string_view body, Haste h
     rank->peer_lost = report.failure().peer_lost();
   }
   if (report.has_finished()) rank->finished = true;
+  if (report.has_step()) {
+    const control::StepReport& step = report.step();
+    rank->told = {number, true, step.step(), step.step_seconds(), step.peak_memory_bytes(), step.resident_bytes()};
+  }
   control::AgentReport up;
   up.mutable_worker()->set_rank(number);
   up.mutable_worker()->set_generation(generation_->number());
@@ -407,6 +412,7 @@ std::string Agent::cause_of(const Rank& rank, const ProcessExit& exit) const {
 
 void Agent::report_exit(Rank& rank, const std::string& cause, bool clean) {
   if (generation_->stopping && !clean) return;  // ended by us
+  if (!clean && !rank.peer_lost) ++failures_;
   control::AgentReport report;
   auto& exit = *report.mutable_exit();
   exit.set_generation(generation_->number());
@@ -418,6 +424,19 @@ void Agent::report_exit(Rank& rank, const std::string& cause, bool clean) {
   if (!clean) exit.set_evidence(last_lines(rank.error_file, kEvidenceLines));
   if (generation_->number() > 0) exit.set_log(rank.error_file.string());
   to_coordinator_(report.SerializeAsString(), Haste::AtOnce);
+}
+
+AgentFigures Agent::figures() const {
+  AgentFigures figures;
+  figures.failures = failures_;
+  if (!generation_) return figures;
+  figures.generation = generation_->number();
+  for (const Rank& rank : generation_->ranks) {
+    figures.ranks.push_back(rank.told);
+    figures.ranks.back().rank = rank.rank;
+    figures.ranks.back().running = rank.stream_open && !rank.exit && !rank.parked;
+  }
+  return figures;
 }
 
 void Agent::end_if_done() {

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "common/clock.h"
+#include "launcher/control/agent_figures.h"
 #include "launcher/control/devices.h"
 #include "launcher/control/haste.h"
 #include "launcher/control/spawner.h"
@@ -60,6 +61,8 @@ class Agent {
   [[nodiscard]] bool over() const { return over_ && !generation_; }
   [[nodiscard]] int exit_code() const { return exit_code_; }
   [[nodiscard]] const std::string& final_text() const { return final_text_; }
+  /// As the ranks are now.
+  [[nodiscard]] AgentFigures figures() const;
   /// Log files that --tee copies, with the rank: (rank, file).
   [[nodiscard]] const std::vector<std::pair<int, std::filesystem::path>>& log_files() const { return log_files_; }
 
@@ -97,6 +100,7 @@ class Agent {
   std::vector<Kept> kept_;
   std::vector<std::pair<int, std::filesystem::path>> log_files_;
   bool over_ = false, asked_to_stop_ = false;
+  std::int64_t failures_ = 0;
   int exit_code_ = 1;
   std::string final_text_;
 };

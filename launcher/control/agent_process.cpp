@@ -14,6 +14,7 @@
 #include "common/hash.h"
 #include "common/log.h"
 #include "launcher/control/agent.h"
+#include "launcher/control/agent_figures.h"
 #include "launcher/control/checkpoint_keeper.h"
 #include "launcher/control/coordinator_line.h"
 #include "launcher/control/event_queue.h"
@@ -23,6 +24,7 @@
 #include "launcher/control/run_directory.h"
 #include "launcher/control/signals.h"
 #include "launcher/control/train.h"
+#include "launcher/rest/http_server.h"
 #include "proto/control.pb.h"
 #include "proto/file_exchange.h"
 
@@ -31,6 +33,9 @@ namespace {
 
 // Between two looks at clocks.
 constexpr int kMostEvents = 256;
+// Of /metrics.
+constexpr int kMostWatchers = 16;
+constexpr double kDrainSeconds = 0.2;
 
 struct FromWorker {
   int rank = 0, pid = 0;
@@ -47,7 +52,31 @@ struct SignalCame {
 struct Told {
   std::string report;
 };
-using AgentEvent = std::variant<LineEvent, FromWorker, WorkerGone, ProcessExit, SignalCame, Told>;
+/// Whoever watches nodes asks how the ranks are.
+struct FiguresAsked {
+  Reply reply;
+};
+using AgentEvent = std::variant<LineEvent, FromWorker, WorkerGone, ProcessExit, SignalCame, Told, FiguresAsked>;
+
+/// `/metrics` and `/healthz` at `listen`; null where that is empty. Answered by the loop.
+Result<std::unique_ptr<HttpServer>> serve_figures(const std::string& listen, EventQueue<AgentEvent>& events) {
+  if (listen.empty()) return std::unique_ptr<HttpServer>();
+  HttpHandler handler;
+  handler.admit = [](const HttpRequest&) { return std::size_t{0}; };
+  handler.handle = [&events](const HttpRequest& request, Reply reply) {
+    if (request.path != "/metrics" && request.path != "/healthz")
+      return reply({404, "text/plain", "there are /metrics and /healthz\n"});
+    if (request.method != "GET") return reply({405, "text/plain", "", {{"Allow", "GET"}}});
+    if (request.path == "/healthz") return reply({200, "text/plain", "ok\n"});
+    events.push(FiguresAsked{std::move(reply)});
+  };
+  HttpOptions options;
+  options.listen = listen;
+  options.limits.connections = kMostWatchers;
+  COX_TRY(auto server, make_http_server(options, std::move(handler)));
+  server->start();
+  return server;
+}
 
 /// Open streams of workers by process: one of an earlier generation may say hello late, with a rank that another has.
 class WorkerStreams {
@@ -160,6 +189,7 @@ Result<ExitCode> run_agent_process(const AgentStart& start) {
   auto devices =
       prepare_devices(start.devices, start.processes_per_node, inventory, "coxswain-" + run_id + "-" + random_hex(3));
 
+  COX_TRY(const auto figures, serve_figures(start.metrics, events));
   WorkerStreams workers;
   proto::ServerOptions options{socket, proto::Service::Agent, {key, false}, run_id};
   COX_TRY(const auto server,
@@ -207,6 +237,8 @@ Result<ExitCode> run_agent_process(const AgentStart& start) {
           agent.on_signal(signal->number, now);
         } else if (auto* told = std::get_if<Told>(&*event)) {
           line->send(std::move(told->report));
+        } else if (auto* asked = std::get_if<FiguresAsked>(&*event)) {
+          asked->reply({200, "text/plain; version=0.0.4", prometheus_text(agent.figures(), line->connected())});
         }
       }
       const TimePoint now = clock.now();
@@ -225,6 +257,10 @@ Result<ExitCode> run_agent_process(const AgentStart& start) {
       std::cerr << agent.final_text() << std::flush;
     }
     events.close();  // nobody who posts waits for room any more
+    if (figures) {
+      figures->drain(Deadline::after(clock, Seconds(kDrainSeconds)));
+      figures->wait();
+    }
   }
   server->stop();
   if (files) (*files)->stop();
@@ -245,6 +281,7 @@ Result<ExitCode> run_agent(const AgentRequest& request) {
   start.processes_per_node = request.processes_per_node;
   start.node_rank = request.node_rank;
   start.local_addr = request.local_addr;
+  start.metrics = request.metrics;
   start.scratch_dir = scratch.path();
   start.log_dir = (request.run_dir.empty() ? default_run_directory("agent", steady_clock()) : request.run_dir) / "logs";
   start.tee = request.tee;

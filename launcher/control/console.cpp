@@ -66,6 +66,12 @@ Json metrics_object(const StepRow& row, const Prediction& prediction) {
   if (row.validation_loss) object["validation_loss"] = number_or_null(*row.validation_loss);
   if (row.loss_scale > 0) object["loss_scale"] = row.loss_scale;
   if (row.skipped) object["skipped"] = true;
+  if (!row.expert_tokens.empty()) {
+    JsonArray routers;
+    for (const ExpertTokens& router : row.expert_tokens)
+      routers.push_back(JsonObject{{"block", router.block}, {"tokens", array_of(router.tokens)}});
+    object["expert_tokens"] = std::move(routers);
+  }
   return object;
 }
 

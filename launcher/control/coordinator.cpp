@@ -23,6 +23,8 @@ constexpr double kStoppedSeconds = 2 * kAgentsBackSeconds;
 // A compute action that runs longer makes no progress: so many times what the longest one is predicted to take, and
 // never so short that the first actions of a process, or a machine that is busy, look like it.
 constexpr double kHungFactor = 10, kLeastHungSeconds = 30;
+// Of ranks that wait for each other, told.
+constexpr std::size_t kMostWaits = 16;
 // What agents kept while the coordinator was away comes within this.
 constexpr double kKeptSeconds = 3;
 
@@ -173,6 +175,7 @@ void Coordinator::on_worker(int number, std::string_view body, TimePoint now) {
       if (stop_signal_ != 0 && !settings_.saves && last_step_ > before) stop_everything(0, now);
       break;
     }
+    case control::WorkerReport::kStalled: on_stalled(number, report.stalled(), now); break;
     case control::WorkerReport::kSaved: on_saved(number, report.saved().SerializeAsString(), now); break;
     case control::WorkerReport::kMeasured: measurements_.reports[index] = report.measured().SerializeAsString(); break;
     case control::WorkerReport::kChecked: measurements_.reports[index] = report.checked().SerializeAsString(); break;
@@ -192,6 +195,20 @@ void Coordinator::on_worker(int number, std::string_view body, TimePoint now) {
     }
     default: break;
   }
+}
+
+/// No process ended, no action computes too long: they would wait for each other until their step's limit.
+void Coordinator::on_stalled(int number, const std::string& pending, TimePoint now) {
+  ranks_[static_cast<std::size_t>(number)].stalled = pending;
+  if (std::any_of(ranks_.begin(), ranks_.end(), [](const Rank& rank) { return rank.stalled.empty(); })) return;
+  Failure failure;
+  failure.rank = number;
+  failure.node = bindings_[static_cast<std::size_t>(number)].node;
+  failure.primary = true;
+  failure.cause = "every rank waits for another";
+  for (std::size_t r = 0; r < std::min(ranks_.size(), kMostWaits); ++r)
+    failure.evidence += (r > 0 ? "\n" : "") + ("rank " + std::to_string(r)) + ": " + ranks_[r].stalled;
+  fail(std::move(failure), now);
 }
 
 void Coordinator::on_step(int rank, std::string_view bytes, TimePoint now) {

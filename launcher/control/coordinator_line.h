@@ -53,6 +53,7 @@ class CoordinatorLine {
   [[nodiscard]] TimePoint next_tick() const;
   /// The coordinator is gone for good.
   [[nodiscard]] bool lost() const { return lost_; }
+  [[nodiscard]] bool connected() const { return open_; }
   /// Why, where the connection itself says it. Errors: Unauthenticated, Unavailable.
   [[nodiscard]] Result<void> status() const { return stream_->status(); }
   /// Sends what is queued and hangs up.

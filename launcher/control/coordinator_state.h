@@ -21,6 +21,7 @@ namespace coxswain::launcher {
 struct Coordinator::Rank {
   std::string address;
   bool ready = false, finished = false;
+  std::string stalled;  // what it waits for; empty: it goes on
 };
 
 struct Coordinator::Node {

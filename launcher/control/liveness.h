@@ -14,8 +14,8 @@ namespace coxswain::launcher {
 inline constexpr double kHeartbeatSeconds = 0.3;
 inline constexpr double kSilenceSeconds = 2.0;
 // Of the agent of the only node: its loss ends the run, so that there is nothing to gain by seeing it soon, and all to
-// lose where it lives and gets no processor. And of the coordinator, to the agent beside it: `launch` itself sees it die
-// or stand still, while a disk that takes seconds to write, or a busy machine, silences it for a while.
+// lose where it lives and gets no processor. And of the coordinator, to the agent beside it: `launch` itself sees it
+// die or stand still, while a disk that takes seconds to write, or a busy machine, silences it for a while.
 inline constexpr double kAloneSilenceSeconds = 20.0;
 inline constexpr double kTickSeconds = 0.1;
 // Agents come back to a coordinator that was restarted; who does not is lost.

@@ -47,6 +47,7 @@ Json to_json(const AgentStart& start) {
                     {"log_dir", start.log_dir.string()},
                     {"scratch_dir", start.scratch_dir.string()},
                     {"worker_program", start.worker_program.string()},
+                    {"metrics", start.metrics},
                     {"tee", start.tee},
                     {"local", start.local},
                     {"join_timeout_seconds", start.join_timeout_seconds}};
@@ -66,6 +67,7 @@ Result<AgentStart> agent_start_from_json(const Json& json) {
   start.log_dir = reader.string("log_dir");
   start.scratch_dir = reader.string("scratch_dir");
   start.worker_program = reader.string("worker_program");
+  start.metrics = reader.string("metrics");
   start.tee = reader.boolean("tee");
   start.local = reader.boolean("local");
   start.join_timeout_seconds = reader.number("join_timeout_seconds");

@@ -58,6 +58,8 @@ std::optional<StepRow> OpenSteps::next(int generation) {
     row.loss_scale = report.loss_scale();
     add_not_finite(row, static_cast<int>(rank), report);
     if (report.has_validation_loss()) row.validation_loss = report.validation_loss();
+    for (const control::ExpertTokens& router : report.expert_tokens())
+      row.expert_tokens.push_back({router.block(), {router.tokens().begin(), router.tokens().end()}});
     if (report.has_trace()) row.traces.push_back(rank_trace(report));
   }
   open_.erase(open_.begin());

@@ -6,6 +6,7 @@
 #include <iostream>
 #include <limits>
 #include <map>
+#include <numeric>
 
 #include "common/log.h"
 #include "proto/error_json.h"
@@ -38,6 +39,19 @@ std::vector<std::int64_t> integers_of(const Json& array) {
 }
 
 JsonArray array_of(const std::vector<std::int64_t>& numbers) { return {numbers.begin(), numbers.end()}; }
+
+/// Of the router that is worst off.
+double busiest_over_mean(const std::vector<ExpertTokens>& routers) {
+  double worst = 0;
+  for (const ExpertTokens& router : routers) {
+    const double all =
+        static_cast<double>(std::accumulate(router.tokens.begin(), router.tokens.end(), std::int64_t{0}));
+    if (all <= 0) continue;
+    const auto busiest = *std::max_element(router.tokens.begin(), router.tokens.end());
+    worst = std::max(worst, static_cast<double>(busiest) * static_cast<double>(router.tokens.size()) / all);
+  }
+  return worst;
+}
 
 }  // namespace
 
@@ -245,6 +259,7 @@ void RunOutput::add_scalars(const StepRow& row) {
     values["model_flops_utilization"] =
         prediction_.model_flops_utilization * prediction_.step_seconds / row.step_seconds;
   }
+  if (!row.expert_tokens.empty()) values["expert_load/busiest_over_mean"] = busiest_over_mean(row.expert_tokens);
   if (row.validation_loss) values["validation_loss"] = *row.validation_loss;
   const std::string utc = clock_.utc_text();
   if (!scalars_) scalars_.emplace(files_.path() / "tensorboard", utc);

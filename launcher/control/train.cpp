@@ -178,6 +178,7 @@ Result<TrainOutcome> run_train(const TrainRequest& request) {
     if (request.run_dir.empty()) outcome.run_dir += "-node" + std::to_string(nodes.node_rank);
     agent.run_dir = outcome.run_dir;
     agent.tee = request.tee;
+    agent.metrics = request.metrics;
     agent.join_timeout_seconds = request.join_timeout_seconds;
     COX_TRY(outcome.exit_code, run_agent(agent));
     return outcome;
@@ -211,6 +212,7 @@ Result<TrainOutcome> run_train(const TrainRequest& request) {
   prepared.agent.log_dir =
       request.log_dir.empty() ? coordinator.run_dir / "logs" : std::filesystem::absolute(request.log_dir);
   prepared.agent.tee = request.tee;
+  prepared.agent.metrics = request.metrics;
   prepared.agent.join_timeout_seconds = request.join_timeout_seconds;
   print_resolved(resolved, request.devices);
 

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "common/ensure.h"
+#include "plan/layout/complete_sums.h"
 #include "plan/layout/context_runs.h"
 #include "plan/layout/divide_experts.h"
 #include "plan/layout/local_graph.h"
@@ -322,6 +323,13 @@ Result<std::vector<ExpertRun>> expert_runs_of(const ModelGraph& graph, const Loc
   return runs;
 }
 
+/// Of the stage's samples.
+double share_of(const Stage& stage, const Replica& replica) {
+  std::int64_t all = 0;
+  for (const Replica& one : stage.replicas) all += one.samples;
+  return static_cast<double>(replica.samples) / static_cast<double>(all);
+}
+
 }  // namespace
 
 std::vector<Cut> edge_cuts(const ModelGraph& graph, ValueId value, std::int64_t samples, const Replica& replica,
@@ -363,6 +371,7 @@ Result<LocalGraph> localise_stage(const ModelGraph& graph, const Stage& stage, c
     if (experts.size == 1) return local;
     COX_TRY(const auto runs, expert_runs_of(graph, whole_graph(bind_samples(graph, kSamples), replica), stage));
     divide_experts(local, runs, experts);
+    complete_sums(local, graph, stage, share_of(stage, replica));
     return local;
   }
   const LocalGraph whole = whole_graph(bind_samples(graph, kSamples), replica);
@@ -379,6 +388,7 @@ Result<LocalGraph> localise_stage(const ModelGraph& graph, const Stage& stage, c
   if (experts.size > 1) {
     COX_TRY(const auto runs, expert_runs_of(graph, local, stage));
     divide_experts(local, runs, experts);
+    complete_sums(local, graph, stage, share_of(stage, replica));
   }
   if (!graph.batch_symbol.empty()) bind_samples(local, replica.samples);
   return local;

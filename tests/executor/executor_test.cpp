@@ -293,6 +293,33 @@ TEST_CASE("a step that does not end in time names what is pending", "[executor]"
   CHECK(result.error().got == "pending: REDUCE_NORM with group 0; OPTIMIZER not started");
 }
 
+TEST_CASE("a step of which nothing ends for a while says what is pending, and that it goes on", "[executor]") {
+  const auto graph = make_chain_graph({.tied = false});
+  auto plan = make_plan(graph, make_cpu_cluster({1}), {.samples = {{4}}, .count = 1});
+  const plan::RankProgram program = plan::make_rank_program(plan, graph, 0);
+  // Ends its first action when it is told of the stall, every later one at once.
+  struct Slow final : Compute {
+    collective::CompletionSignal* signal = nullptr;
+    bool waits = true;
+    Result<void> start(const Action&) override { return {}; }
+    Result<bool> finished() override { return !waits; }
+    Result<Communication> prepare(const Action&) override { return Communication{}; }
+    Result<void> finish(const Action&) override { return {}; }
+  } slow;
+  collective::CompletionSignal signal;
+  Executor executor(program, slow, {nullptr}, steady_clock());
+  std::vector<std::string> told;
+  executor.tell_stalls(Seconds(1e-3), [&](const std::string& pending) {
+    told.push_back(pending);
+    slow.waits = false;
+    signal.raise();
+  });
+  REQUIRE(executor.run_step(signal, Deadline::after(steady_clock(), Seconds(60))));
+  REQUIRE(told.size() == 2);
+  CHECK(told[0] == "REDUCE_NORM not started; COUNT_LOSS");
+  CHECK(told[1].empty());
+}
+
 TEST_CASE("a compute that goes on is waited for, not polled", "[executor]") {
   OneRank one;
   std::mutex mutex;

@@ -510,6 +510,38 @@ TEST_CASE("under mpirun the rank whose stream ended first is the cause, with mpi
   CHECK(bench.num_ended == 1);
 }
 
+TEST_CASE("an agent says which ranks it has and how far they are", "[agent]") {
+  Bench bench;
+  CHECK(prometheus_text(bench.agent().figures(), true).find("coxswain_agent_generation 0") != std::string::npos);
+  bench.start(3);
+  bench.hello(2, 1000);
+  bench.hello(3, 1001);
+  control::WorkerReport report;
+  report.mutable_step()->set_step(17);
+  report.mutable_step()->set_step_seconds(0.25);
+  report.mutable_step()->set_peak_memory_bytes(4096);
+  bench.agent().on_worker_report(2, 1000, report.SerializeAsString(), Haste::AtOnce, bench.clock.now());
+  AgentFigures figures = bench.agent().figures();
+  REQUIRE(figures.ranks.size() == 2);
+  CHECK(figures.generation == 3);
+  CHECK(figures.ranks[0].step == 17);
+  CHECK(figures.ranks[1].step == 0);
+  CHECK(figures.ranks[1].running);
+  bench.exits(1001, true, SIGSEGV);
+  figures = bench.agent().figures();
+  CHECK(figures.failures == 1);
+  CHECK_FALSE(figures.ranks[1].running);
+  const std::string text = prometheus_text(figures, false);
+  for (const char* line :
+       {"coxswain_agent_connected 0", "coxswain_agent_generation 3", "coxswain_rank_step{rank=\"2\"} 17",
+        "coxswain_rank_step_seconds{rank=\"2\"} 0.25", "coxswain_rank_running{rank=\"3\"} 0",
+        "coxswain_rank_peak_memory_bytes{rank=\"2\"} 4096", "coxswain_agent_rank_failures_total 1"}) {
+    INFO(text);
+    CHECK(text.find(std::string(line) + "\n") != std::string::npos);
+  }
+  CHECK(text.find("coxswain_rank_step{rank=\"3\"}") == std::string::npos);  // it has told none
+}
+
 TEST_CASE("a report travels on with the haste that it came with, what the agent itself says at once", "[agent]") {
   Bench bench;
   bench.start(1);

@@ -49,6 +49,14 @@ TEST_CASE("metrics hold predicted beside measured", "[console]") {
   CHECK(metrics_object(validated, prediction_of())["validation_loss"].number() == 2.25);
 }
 
+TEST_CASE("metrics of a model with experts say how many rows each one got", "[console]") {
+  StepRow row = row_of(3, 1.0);
+  CHECK(metrics_object(row, prediction_of())["expert_tokens"].is_null());
+  row.expert_tokens = {{2, {7, 0, 1}}, {4, {3, 3, 2}}};
+  CHECK(to_text(metrics_object(row, prediction_of())["expert_tokens"]) ==
+        R"([{"block":2,"tokens":[7,0,1]},{"block":4,"tokens":[3,3,2]}])");
+}
+
 TEST_CASE("a loss that is no number is written as null", "[console]") {
   StepRow row = row_of(1, 1.0);
   row.loss = std::numeric_limits<double>::quiet_NaN();

@@ -123,6 +123,27 @@ TEST_CASE("a compute action may take ten times its prediction, and half a minute
   CHECK(starts[1].start().work().action_timeout_seconds() == limit);
 }
 
+TEST_CASE("ranks that all wait for each other are a failure, one that goes on makes none", "[coordinator]") {
+  Bench bench(2);
+  bench.train(2);
+  const auto stalled = [&](int agent, int rank, const std::string& pending) {
+    control::WorkerReport report;
+    report.set_stalled(pending);
+    bench.worker(agent, rank, report);
+  };
+  bench.step(10, 0, 1);
+  for (const int rank : {0, 1, 2}) stalled(10 + rank / 2, rank, "F1[0,2) not started");
+  stalled(10, 1, "");
+  stalled(11, 3, "REDUCE_NORM with group 0");
+  CHECK(bench.events_of("worker_failed").empty());
+  stalled(10, 1, "RECV_ACT1 with group 2, peers 0 of it");
+  const auto failed = bench.events_of("worker_failed");
+  REQUIRE(failed.size() == 1);
+  const Json& event = failed[0];
+  CHECK(event["cause"] == Json("every rank waits for another"));
+  CHECK(event["evidence"].string().find("rank 3: REDUCE_NORM with group 0") != std::string::npos);
+}
+
 TEST_CASE("a lost peer without a cause is told within 3 s", "[coordinator]") {
   Bench bench(1);
   bench.train(1);

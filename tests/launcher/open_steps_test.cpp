@@ -46,6 +46,24 @@ TEST_CASE("a step comes when its last rank has told, and steps in their order", 
   CHECK_FALSE(steps.next(4));
 }
 
+TEST_CASE("rows of experts come from the one rank that tells them", "[open_steps]") {
+  OpenSteps steps;
+  control::StepReport told;
+  told.set_step(7);
+  for (const int block : {1, 3}) {
+    control::ExpertTokens& router = *told.add_expert_tokens();
+    router.set_block(block);
+    for (const int tokens : {5, 0, block}) router.add_tokens(tokens);
+  }
+  steps.add(0, 2, told.SerializeAsString());
+  steps.add(1, 2, report(7, 1));
+  const auto row = steps.next(1);
+  REQUIRE(row);
+  REQUIRE(row->expert_tokens.size() == 2);
+  CHECK(row->expert_tokens[1].block == 3);
+  CHECK(row->expert_tokens[1].tokens == std::vector<std::int64_t>{5, 0, 3});
+}
+
 TEST_CASE("a step of which a report will never come holds up none behind it once it is forgotten", "[open_steps]") {
   OpenSteps steps;
   steps.add(0, 2, report(7, 1));

@@ -124,7 +124,10 @@ TEST_CASE("a mixture's balance loss couples samples and is a second term of the 
   CHECK(with.loss[0].denominator.has_value());
   CHECK(with.loss[1].coefficient == 0.25 * 4);  // transformers multiplies by the number of experts
   CHECK_FALSE(with.loss[1].denominator.has_value());
-  CHECK_FALSE(with.coupled.empty());
+  // Two means over tokens in one product: what can be put together over parts of a batch.
+  REQUIRE(with.coupled.size() == 1);
+  REQUIRE(with.coupled.front().sums.size() == 2);
+  for (const BatchSum& sum : with.coupled.front().sums) CHECK(sum.mean);
 }
 
 TEST_CASE("a sliding window shorter than the text needs a mask, a longer one none") {

@@ -1,3 +1,4 @@
+#include "model/finish_parts.h"
 #include "tests/model/raw_graph.h"
 
 #include <catch2/catch.hpp>
@@ -78,6 +79,72 @@ TEST_CASE("the product of two batch means of a balance loss is coupled") {
                 b = m.mean("moe", m.unary("moe", "aten::sigmoid", m.h), 0, {Dim(4)});
   CHECK(m.finish(m.sum("", m.binary("moe", "aten::mul.Tensor", a, b, {Dim(4)}))) ==
         Found{"aten::mul.Tensor multiplies two sums over the batch"});
+}
+
+TEST_CASE("means and totals that a coupled operator mixes samples by are known") {
+  const auto sums = [](Model& m, ValueId numerator) {
+    m.loss(numerator);
+    REQUIRE(finish_graph(m.graph).has_value());
+    REQUIRE(m.graph.coupled.size() == 1);
+    return m.graph.coupled.front().sums;
+  };
+  using Sums = std::vector<BatchSum>;
+  SECTION("two means, moved and scaled") {
+    Model m;
+    const ValueId a = m.mean("moe", m.h, 0, {Dim(4)});
+    const ValueId b = m.mean("moe", m.unary("moe", "aten::sigmoid", m.h), 0, {Dim(4)});
+    const ValueId up = m.op("moe", "aten::add.Scalar", {{"self", ValueRef{a}}, {"other", 0.5}}, {Dim(4)});
+    const ValueId more = m.op("moe", "aten::mul.Tensor", {{"self", ValueRef{b}}, {"other", 2.0}}, {Dim(4)});
+    const ValueId product = m.binary("moe", "aten::mul.Tensor", up, more, {Dim(4)});
+    CHECK(sums(m, m.sum("moe", product)) == Sums{{up, true}, {more, true}});
+    CHECK(follows_from_sums(m.graph, m.graph.loss.front().numerator));
+  }
+  SECTION("a total over a total") {
+    Model m;
+    const ValueId mask = m.input("mask", m.dims);
+    const ValueId seen = m.sum("", m.binary("", "aten::mul.Tensor", m.h, mask, m.dims)), all = m.sum("", mask);
+    CHECK(sums(m, m.binary("", "aten::div.Tensor", seen, all, {})) == Sums{{seen, false}, {all, false}});
+  }
+  SECTION("a total over the number of samples is a mean") {
+    Model m;
+    const ValueId mean =
+        m.op("", "aten::div.Tensor", {{"self", ValueRef{m.sum("", m.h)}}, {"other", m.batch * Dim(4)}}, {});
+    CHECK(sums(m, m.unary("", "aten::log", mean)) == Sums{{mean, true}});
+  }
+  SECTION("samples that meet a mean") {
+    Model m;
+    const ValueId centre = m.mean("", m.h, 0, {Dim(4)});
+    CHECK(sums(m, m.sum("", m.binary("", "aten::sub.Tensor", m.h, centre, m.dims))) == Sums{{centre, true}});
+  }
+  SECTION("a total with something added grows in another way") {
+    Model m;
+    const ValueId more = m.op("", "aten::add.Scalar", {{"self", ValueRef{m.sum("", m.h)}}, {"other", 1.0}}, {});
+    CHECK(sums(m, m.unary("", "aten::log", more)).empty());
+  }
+  SECTION("a mean over rows that do not grow as samples do") {
+    Model m;
+    const std::vector<Dim> longer{m.batch + Dim(1), Dim(4)};
+    const ValueId padded = m.op(
+        "", "aten::pad", {{"self", ValueRef{m.h}}, {"pad", std::vector<Dim>{Dim(0), Dim(0), Dim(0), Dim(1)}}}, longer);
+    CHECK(sums(m, m.unary("", "aten::log", m.mean("", padded, 0, {Dim(4)}))).empty());
+  }
+  SECTION("what no sum makes up for") {
+    Model m;
+    CHECK(sums(m, m.op("", "aten::max", {{"self", ValueRef{m.h}}}, {})).empty());
+  }
+}
+
+TEST_CASE("sums made in another block than they meet in are not put together") {
+  Model m;
+  const ValueId a = m.mean("layers.0", m.h, 0, {Dim(4)}), b = m.mean("layers.0", m.x, 0, {Dim(4)});
+  const ValueId h1 = m.linear("layers.1", m.h, m.parameter("layers.1.weight", {4, 4}), m.dims);
+  const ValueId product = m.binary("layers.1", "aten::mul.Tensor", a, b, {Dim(4)});
+  m.loss(m.binary("", "aten::add.Tensor", m.sum("", h1), m.sum("", product), {}));
+  REQUIRE(finish_graph(m.graph).has_value());
+  for (const CoupledOp& one : m.graph.coupled) {
+    const bool apart = m.graph.num_blocks() > 1;
+    CHECK(one.sums.empty() == apart);
+  }
 }
 
 TEST_CASE("a nonlinear function of a batch sum is coupled") {

@@ -49,6 +49,20 @@ TEST_CASE("tables of experts are what rows of a router read, and nothing else re
   CHECK(tables_of(graph).size() == 3);
 }
 
+TEST_CASE("rows choose experts once for each router, whatever tables they read then", "[experts]") {
+  const model::ModelGraph graph = make_mixture_graph();
+  const std::vector<ExpertChoice> choices = expert_choices(graph);
+  REQUIRE(choices.size() == 2);
+  for (std::size_t layer = 0; layer < 2; ++layer) {
+    CHECK(choices[layer].block == static_cast<int>(layer) + 1);
+    CHECK(choices[layer].experts == 6);
+    // Two experts for each of 8 tokens of a sample.
+    const model::Value& indices = graph.values[static_cast<std::size_t>(choices[layer].indices)];
+    CHECK(indices.dims == std::vector<model::Dim>{model::Dim(16) * model::Dim::symbol("batch")});
+  }
+  CHECK(expert_choices(make_chain_graph()).empty());
+}
+
 TEST_CASE("replicas in a row hold all experts together, the others the same again", "[experts]") {
   const model::ModelGraph graph = make_mixture_graph();
   const auto uses = trainable_uses(graph);

@@ -427,6 +427,27 @@ TEST_CASE("V20: operators that mix samples", "[validate]") {
   CHECK(c.errors().empty());
 }
 
+TEST_CASE("V20: sums over the batch are put together by replicas that hold the experts together", "[validate]") {
+  Case c;
+  c.graph.coupled.push_back({c.graph.blocks[4].first_op, "two sums", {{0, true}}});
+  const auto set_experts = [&](int expert, std::int64_t count) {
+    c.plan = make_plan(c.graph, c.resources, {.cuts = {3}, .samples = {{4}, {3, 1}}, .count = count});
+    for (Replica& replica : c.plan.stages[1].replicas) replica.expert = expert;
+  };
+  set_experts(2, 1);
+  CHECK(c.errors().empty());
+  set_experts(1, 1);
+  check_rule(c, "V20", "stages[1]");
+  CHECK(
+      c.errors().front().expected ==
+      "one micro-batch and one replica, or replicas that all hold the experts together, for aten::linear at layers.3");
+  set_experts(2, 2);
+  check_rule(c, "V20", "stages[1]");
+  c.graph.coupled.front().sums.clear();
+  set_experts(2, 1);
+  check_rule(c, "V20", "stages[1]");
+}
+
 TEST_CASE("V21: buckets", "[validate]") {
   Case c;
   for (const std::vector<int>& starts : std::vector<std::vector<int>>{{}, {4}, {3, 4}, {6, 3}, {4, 4, 3}, {4, 3, 2}}) {

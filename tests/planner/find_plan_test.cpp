@@ -9,6 +9,7 @@
 #include "plan/program.h"
 #include "planner/search.h"
 #include "tests/planner/random_instance.h"
+#include "tests/support/mixture_graph.h"
 
 #include <catch2/catch.hpp>
 
@@ -338,6 +339,33 @@ TEST_CASE("a static batch fixes the samples of every replica, coupled operators 
   const auto found = find_plan(request);
   REQUIRE(found.has_value());
   for (const plan::Stage& stage : found->plan.stages) CHECK(stage.replicas.size() == 1);
+}
+
+TEST_CASE("a model whose samples are mixed by sums is split over replicas that hold the experts together",
+          "[find_plan_test]") {
+  const model::ModelGraph graph = make_mixture_graph(0.1);
+  REQUIRE(graph.coupled.size() == 1);
+  const auto resources = make_cluster({make_device("d", std::int64_t{1} << 40)}, {4}, 1, make_link("l", 1e-5, 1e9),
+                                      make_link("o", 0, 1e9));
+  const FakeCost cost(graph, resources);
+  Request request;
+  request.cost = &cost;
+  request.global_batch = 8;
+  request.capabilities = plan::kPlannable;
+  for (const int expert : {1, 2}) {
+    request.constraints.expert = {expert};
+    const auto found = find_plan(request);
+    INFO((found ? std::string() : to_text(found.error())));
+    REQUIRE(found.has_value());
+    CHECK(plan::validate(found->plan, graph, resources, plan::kPlannable).empty());
+    CHECK(found->plan.batch.count == 1);
+    for (const plan::Stage& stage : found->plan.stages)
+      CHECK(stage.replicas.size() == static_cast<std::size_t>(expert));
+  }
+  request.constraints.micro = {4};
+  const auto refused = find_plan(request);
+  REQUIRE_FALSE(refused.has_value());
+  CHECK(to_text(refused.error()).find("mixes samples") != std::string::npos);
 }
 
 TEST_CASE("a search whose stop is requested while it runs ends as stopped", "[find_plan_test]") {

@@ -2,8 +2,10 @@
 // come.
 #include <algorithm>
 #include <fstream>
+#include <numeric>
 
 #include "plan/experts.h"
+#include "tests/support/mixture_graph.h"
 #include "tests/worker/engine_support.h"
 
 #include <catch2/catch.hpp>
@@ -35,6 +37,7 @@ void check_equal(const TrainingRun& run, const TrainingRun& whole) {
     CHECK(std::abs(run.losses[i] - whole.losses[i]) <= kLoss * whole.losses[i]);
     CHECK(std::abs(run.grad_norms[i] - whole.grad_norms[i]) <= kNorm * whole.grad_norms[i]);
   }
+  CHECK(run.expert_tokens == whole.expert_tokens);
   REQUIRE(run.validation.size() == whole.validation.size());
   for (std::size_t i = 0; i < whole.validation.size(); ++i)
     CHECK(std::abs(run.validation[i] - whole.validation[i]) <= kLoss * whole.validation[i]);
@@ -115,6 +118,61 @@ TEST_CASE("experts spread over replicas of meshes train what one rank trains") {
   }
 }
 
+TEST_CASE("rows of experts are counted once, whatever cuts, repeats or moves them") {
+  const model::ModelGraph graph = load_fixture("experts.pt2");
+  const int blocks = graph.num_blocks();
+  const TrainingRun whole = train(graph, make_plan(graph, {{{blocks, {12}}}}), settings());
+  REQUIRE(whole.expert_tokens.size() == 5);
+  // 2 layers, 5 experts; every one of 12 samples has 6 tokens, which choose 2 experts each.
+  for (const auto& tokens : whole.expert_tokens) {
+    REQUIRE(tokens.size() == 10);
+    CHECK(std::accumulate(tokens.begin(), tokens.begin() + 5, std::int64_t{0}) == 144);
+    CHECK(std::accumulate(tokens.begin() + 5, tokens.end(), std::int64_t{0}) == 144);
+  }
+  const std::vector<std::pair<std::string, PlanSpec>> plans = {
+      {"data parallel, 2 micro-batches", {{{blocks, {4, 2}}}, 2}},
+      {"tensor 2 x context 2, recompute", {{{blocks, {6}, {2}, {2}}}, 2, ScheduleKind::GPipe, true}},
+      {"two stages, split backward", {{{2, {4}}, {blocks, {4}}}, 3, ScheduleKind::ZeroBubbleH1}},
+  };
+  for (const auto& [name, spec] : plans) {
+    INFO(name);
+    const TrainingRun run = train(graph, checked_plan(graph, spec), settings());
+    CHECK(run.problems == std::vector<std::string>{});
+    CHECK(run.expert_tokens == whole.expert_tokens);
+  }
+}
+
+TEST_CASE("routers' losses are those of the whole batch, whoever holds its samples") {
+  // A product of two means over all tokens, at the model's end; coefficient 0.3 x 6 experts.
+  model::ModelGraph graph = make_mixture_graph(0.3);
+  graph.initializer_range = 0.5;  // routers that choose unevenly
+  REQUIRE(graph.loss.size() == 2);
+  const int blocks = graph.num_blocks();
+  worker::TrainSettings given = settings();
+  given.data.sequence_length = 8;
+  const TrainingRun whole = train(graph, make_plan(graph, {{{blocks, {12}}}}), given);
+  const auto meshes = [&](const std::vector<std::int64_t>& samples, int tensor, int context) {
+    StageSpec spec = spread(blocks, samples, static_cast<int>(samples.size()));
+    spec.tensor.assign(samples.size(), tensor);
+    spec.context.assign(samples.size(), context);
+    return spec;
+  };
+  const std::vector<std::pair<std::string, PlanSpec>> plans = {
+      {"2 of 2, unequal samples", {{spread(blocks, {9, 3}, 2)}}},
+      {"4 of 4, recompute", {{spread(blocks, {5, 1, 2, 4}, 4)}, 1, ScheduleKind::GPipe, true}},
+      {"1, then 3 of 3, split backward", {{{2, {12}}, spread(blocks, {2, 6, 4}, 3)}, 1, ScheduleKind::ZeroBubbleH1}},
+      {"2 of 4, then 2 of 2", {{spread(3, {3, 3, 4, 2}, 2), spread(blocks, {5, 7}, 2)}}},
+      {"2 of 2 with ZeRO 3", {.stages = {spread(blocks, {7, 5}, 2)}, .zero_stages = {3}}},
+      {"2 of 2, tensor 2", {{meshes({8, 4}, 2, 1)}}},
+      {"2 of 2, context 2", {{meshes({8, 4}, 1, 2)}}},
+      {"2 of 2, tensor 2 x context 2", {{meshes({5, 7}, 2, 2)}}},
+      {"one replica, tensor 2 x context 2", {{meshes({12}, 2, 2)}}},
+  };
+  for (const auto& [name, spec] : plans) {
+    DYNAMIC_SECTION(name) { check_equal(train(graph, checked_plan(graph, spec), given), whole); }
+  }
+}
+
 TEST_CASE("without the sum over those who hold the same experts their copies part") {
   const model::ModelGraph graph = load_fixture("experts.pt2");
   plan::Plan plan = make_plan(graph, {{spread(graph.num_blocks(), {3, 3, 3, 3}, 2)}});
@@ -152,6 +210,13 @@ TEST_CASE("replicas whose experts get no token take part all the same") {
   worker::TrainSettings given = settings();
   given.steps = 2;
   const TrainingRun whole = train(graph, make_plan(graph, {{{graph.num_blocks(), {12}}}}), given);
+  // Of each of 2 layers, in the first step: 12 samples of 6 tokens have the same 2 of 5 experts, whichever.
+  REQUIRE(whole.expert_tokens.size() == 2);
+  std::vector<std::int64_t> tokens = whole.expert_tokens.front();
+  REQUIRE(tokens.size() == 10);
+  std::sort(tokens.begin(), tokens.begin() + 5);
+  std::sort(tokens.begin() + 5, tokens.end());
+  CHECK(tokens == std::vector<std::int64_t>{0, 0, 0, 72, 72, 0, 0, 0, 72, 72});
   for (const auto& stage : {spread(graph.num_blocks(), {3, 4, 2, 3}, 4), spread(graph.num_blocks(), {3, 4, 2, 3}, 2)})
     check_equal(train(graph, checked_plan(graph, {{stage}}), given), whole);
 }

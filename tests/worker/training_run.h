@@ -95,6 +95,7 @@ inline plan::Plan make_plan(const model::ModelGraph& graph, const PlanSpec& spec
 
 struct TrainingRun {
   std::vector<double> losses, grad_norms, learning_rates;  // per step, of rank 0
+  std::vector<std::vector<std::int64_t>> expert_tokens;    // per step, as StepNumbers has them
   std::vector<double> validation;                          // after the last step
   /// Put together from every rank's parts; ranks that share elements must agree on them. NaN: nobody had it.
   std::map<std::string, std::vector<float>> parameters;
@@ -177,6 +178,7 @@ inline Result<void> train_rank(const model::ModelGraph& graph, const plan::Plan&
     if (numbers.skipped) run.skipped.push_back(step);
     run.loss_scales.push_back(numbers.loss_scale);
     run.losses.push_back(numbers.loss);
+    run.expert_tokens.push_back(numbers.expert_tokens);
     run.grad_norms.push_back(numbers.grad_norm);
     run.learning_rates.push_back(numbers.learning_rate);
   }

@@ -17,7 +17,7 @@ class ChunkMaker {
   ChunkMaker(const LocalView& view, const plan::Plan& plan, const std::vector<plan::Group>& groups, int rank)
       : view_(view), plan_(plan), groups_(groups), rank_(rank), place_(plan::place_of(plan, rank)) {}
 
-  Result<Chunk> make(int index, const WeightSource& weights, ParameterStore& store) const {
+  Result<Chunk> make(int index, const WeightSource& weights, const ExpertTokens& tokens, ParameterStore& store) const {
     const plan::Stage& stage = plan_.stages[place_.stage];
     Chunk chunk;
     chunk.run = plan::run_of(stage, index);
@@ -27,6 +27,7 @@ class ChunkMaker {
     for (int b = chunk.run.first_block; b < chunk.run.end_block; ++b)
       lowering.recompute.push_back(stage.recompute[plan::position_of(stage, b)]);
     lowering.offload_activations = stage.offload == plan::Offload::Activations;
+    lowering.tokens = &tokens;
     COX_TRY(chunk.runner, StageRunner::make(view_.graph(), lowering, weights, store));
     const model::StageSlice& slice = chunk.runner->stage().slice;
     chunk.activation_out = edge(slice.sent, ActionKind::SendActivation, index);
@@ -89,11 +90,11 @@ class ChunkMaker {
 
 Result<std::vector<Chunk>> make_chunks(const LocalView& view, const plan::Plan& plan,
                                        const std::vector<plan::Group>& groups, int rank, const WeightSource& weights,
-                                       ParameterStore& store) {
+                                       const ExpertTokens& tokens, ParameterStore& store) {
   const ChunkMaker maker(view, plan, groups, rank);
   std::vector<Chunk> chunks;
   for (int c = 0; c < plan::num_chunks(plan.stages[plan::place_of(plan, rank).stage]); ++c) {
-    COX_TRY(Chunk chunk, maker.make(c, weights, store));
+    COX_TRY(Chunk chunk, maker.make(c, weights, tokens, store));
     chunks.push_back(std::move(chunk));
   }
   return chunks;

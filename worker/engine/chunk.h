@@ -22,10 +22,11 @@ struct Chunk {
   int before = -1, after = -1;
 };
 
-/// All chunks of `rank`'s stage; `view` outlives them. Errors: as StageRunner::make.
+/// All chunks of `rank`'s stage; `view` and `tokens` outlive them. Errors: as StageRunner::make.
 [[nodiscard]] Result<std::vector<Chunk>> make_chunks(const LocalView& view, const plan::Plan& plan,
                                                      const std::vector<plan::Group>& groups, int rank,
-                                                     const WeightSource& weights, ParameterStore& store);
+                                                     const WeightSource& weights, const ExpertTokens& tokens,
+                                                     ParameterStore& store);
 
 /// (chunk, micro-batch) of this rank whose backward is run whole, in W's place (ADR 0013).
 [[nodiscard]] std::set<std::pair<int, int>> find_whole_backwards(const plan::Plan& plan, int rank,

@@ -15,6 +15,7 @@
 #include "plan/layout/held_rows.h"
 #include "worker/engine/caching_allocator.h"
 #include "worker/engine/chunk.h"
+#include "worker/engine/expert_tokens.h"
 #include "worker/engine/learning_rate.h"
 #include "worker/engine/libtorch_setup.h"
 #include "worker/engine/loss_sums.h"
@@ -85,7 +86,8 @@ class TorchEngine final : public Engine {
     COX_TRY(weights_, open_weights());
     COX_TRY_VOID(open_data());
     COX_TRY_VOID(make_store());
-    COX_TRY(chunks_, make_chunks(mesh_->view, plan_, groups_, rank_, *weights_, *store_));
+    tokens_.emplace(mesh_->view);
+    COX_TRY(chunks_, make_chunks(mesh_->view, plan_, groups_, rank_, *weights_, *tokens_, *store_));
     uses_ = GatheredUses(plan::make_rank_program(plan_, graph_, rank_).actions);
     evaluation_uses_ = GatheredUses(plan::evaluation_actions(plan_, place_.stage));
     whole_ = find_whole_backwards(plan_, rank_, chunks_);
@@ -118,6 +120,7 @@ class TorchEngine final : public Engine {
                        skipped_,
                        not_finite_,
                        filter_.scales() ? loss_scale_ : 0,
+                       sums_.expert_tokens(),
                        sums_.asks_save(),
                        sums_.asks_stop()};
   }
@@ -305,6 +308,7 @@ class TorchEngine final : public Engine {
     uses_.restart();
     evaluation_uses_.restart();
     sums_.restart();
+    tokens_->restart();
     mesh_->link.deadline = Deadline::after(steady_clock(), step_timeout_);
   }
 
@@ -513,7 +517,8 @@ class TorchEngine final : public Engine {
     communication.output = view(scatter.piece);
   }
 
-  // The step's commit point: squared norm of gradients (each once), then numerator and denominator of every term.
+  // The step's commit point: squared norm of gradients (each once), then numerator and denominator of every term, then
+  // rows of experts.
   Result<void> fill_norm() {
     double squared = 0;
     if (!evaluating_) {
@@ -525,7 +530,7 @@ class TorchEngine final : public Engine {
         if (filter_.gradients_stop()) return not_finite(squared);
       }
     }
-    sums_.begin_norm(squared);
+    sums_.begin_norm(squared, tokens_->counts());
     sums_.add_requests(save_asked_, stop_asked_);
     if (place_.position != 0) return {};
     for (const Chunk& chunk : chunks_)
@@ -599,6 +604,7 @@ class TorchEngine final : public Engine {
   std::optional<WeightSource> weights_;
   std::optional<TrainingData> data_;
   std::optional<ParameterStore> store_;
+  std::optional<ExpertTokens> tokens_;
   std::vector<Chunk> chunks_;
   std::optional<StageStorages> storages_;
   GatheredUses uses_, evaluation_uses_;

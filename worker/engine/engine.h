@@ -47,6 +47,8 @@ struct StepNumbers {
   bool skipped = false;    // no parameter was updated: something was not finite
   std::string not_finite;  // what this rank saw of it: "the loss is", "the gradients are"; not equal on every rank
   double loss_scale = 0;   // of this step; 0: not scaled (all but float16)
+  /// Rows that each expert got from all ranks: choice after choice in the order of plan::expert_choices, by expert.
+  std::vector<std::int64_t> expert_tokens;
   /// Some rank was asked to, before it came to this step's commit point.
   bool asks_save = false, asks_stop = false;
 };

@@ -31,8 +31,9 @@ double LossSums::weight(int term, std::int64_t samples, std::int64_t batch) cons
   return graph_.loss[term].coefficient * share;
 }
 
-void LossSums::begin_norm(double squared_norm) {
-  reduced_.assign(kTerms + 2 * graph_.loss.size(), 0);
+void LossSums::begin_norm(double squared_norm, const std::vector<double>& expert_tokens) {
+  reduced_.assign(first_tokens(), 0);
+  reduced_.insert(reduced_.end(), expert_tokens.begin(), expert_tokens.end());
   reduced_[kNorm] = squared_norm;
 }
 
@@ -51,6 +52,13 @@ void LossSums::add_terms(const std::vector<int>& terms, double samples) {
 
 bool LossSums::finite() const {
   return std::all_of(reduced_.begin(), reduced_.end(), [](double number) { return std::isfinite(number); });
+}
+
+std::vector<std::int64_t> LossSums::expert_tokens() const {
+  std::vector<std::int64_t> tokens;
+  for (std::size_t i = first_tokens(); i < reduced_.size(); ++i)
+    tokens.push_back(static_cast<std::int64_t>(reduced_[i]));
+  return tokens;
 }
 
 double LossSums::norm() const { return std::sqrt(reduced_[kNorm]); }

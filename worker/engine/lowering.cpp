@@ -6,6 +6,7 @@
 #include <set>
 
 #include "model/selective.h"
+#include "worker/engine/expert_tokens.h"
 #include "worker/engine/group_experts.h"
 #include "worker/engine/tensor_types.h"
 #include "worker/engine/transitions.h"
@@ -148,7 +149,13 @@ class Lowering {
         add(folded_);
         continue;
       }
-      if (in_forward) add(segment(segment_of(id)).code.calls, castings[i]);
+      if (in_forward) {
+        std::vector<OpCall>& calls = segment(segment_of(id)).code.calls;
+        add(calls, castings[i]);
+        for (const ValueId v : op.outputs)
+          if (const ExpertCounter* counter = options_.tokens ? options_.tokens->find(v) : nullptr)
+            if (!calls.empty() && calls.back().op() == id) calls.back().count_choices(*counter);
+      }
       if (in_count) add(stage_.count.code.calls);
     }
     if (problems.empty()) return {};

@@ -16,6 +16,8 @@
 
 namespace coxswain::worker {
 
+class ExpertTokens;
+
 /// Calls in order; after call i the values of `releases[i]` are used no more.
 struct Code {
   std::vector<OpCall> calls;
@@ -66,6 +68,7 @@ struct LoweringOptions {
   plan::Precision precision = plan::Precision::Float32;
   const LocalView* view = nullptr;  // of the graph, on a mesh; borrowed, outlives the calls
   bool offload_activations = false;
+  const ExpertTokens* tokens = nullptr;  // counts choices of experts; none: nobody does; borrowed like `view`
 };
 
 /// Errors: InvalidArgument naming every operator without a kernel or with arguments that do not fit.

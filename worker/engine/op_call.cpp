@@ -14,6 +14,7 @@
 #include "worker/engine/attention.h"
 #include "worker/engine/block_storages.h"
 #include "worker/engine/expert_linear.h"
+#include "worker/engine/expert_tokens.h"
 #include "worker/engine/tensor_types.h"
 
 namespace coxswain::worker {
@@ -425,6 +426,11 @@ void OpCall::run_mesh_kernel(std::vector<at::Tensor>& values, const RunMode& mod
 }
 
 void OpCall::run(std::vector<at::Tensor>& values, const RunMode& mode) {
+  run_uncounted(values, mode);
+  if (counter_ != nullptr && mode.training && !mode.replay) counter_->add(values[counter_->indices]);
+}
+
+void OpCall::run_uncounted(std::vector<at::Tensor>& values, const RunMode& mode) {
   const at::AutoGradMode grad_mode(at::GradMode::is_enabled() && grad_enabled_);
   if (special_ == Special::Mesh) return run_mesh_kernel(values, mode);
   if (special_ == Special::Dropout) return run_dropout(values, mode);

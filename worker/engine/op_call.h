@@ -18,6 +18,8 @@
 
 namespace coxswain::worker {
 
+struct ExpertCounter;
+
 /// What an operator may depend on besides its arguments.
 struct RunMode {
   bool training = true;             // false: nothing is kept for backward
@@ -41,6 +43,9 @@ class OpCall {
   [[nodiscard]] static Result<OpCall> make(const model::ModelGraph& graph, model::OpId op, std::int64_t samples,
                                            Casting casting = {}, const LocalView* view = nullptr);
 
+  /// Has choices of experts among its outputs counted in training, once for each micro-batch; borrowed.
+  void count_choices(const ExpertCounter& counter) { counter_ = &counter; }
+
   /// Takes inputs from and puts outputs into `values` (by value id). Throws what libtorch throws.
   void run(std::vector<at::Tensor>& values, const RunMode& mode);
 
@@ -60,6 +65,7 @@ class OpCall {
   };
 
   OpCall() = default;
+  void run_uncounted(std::vector<at::Tensor>& values, const RunMode& mode);
   static Result<OpCall> make_mesh_call(const model::ModelGraph& graph, OpCall call, const LocalView* view);
   Result<void> add_argument(const model::ModelGraph& graph, const model::Argument::Variant& value,
                             const c10::Argument& schema, const model::Bindings& bindings);
@@ -87,6 +93,7 @@ class OpCall {
   MeshKernel mesh_kernel_ = nullptr;
   model::Op mesh_op_;  // its arguments; the graph that is lowered may go
   const MeshLink* link_ = nullptr;
+  const ExpertCounter* counter_ = nullptr;
   std::string where_;                                    // Mesh: for errors
   int training_position_ = -1, momentum_position_ = -1;  // BatchNorm
   std::vector<c10::IValue> arguments_;                   // constants; tensors are put in per run

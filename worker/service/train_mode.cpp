@@ -8,6 +8,7 @@
 #include "common/bytes_io.h"
 #include "common/json.h"
 #include "executor/executor.h"
+#include "plan/experts.h"
 #include "plan/layout/mesh_groups.h"
 #include "plan/program.h"
 #include "proto/control.pb.h"
@@ -63,6 +64,7 @@ class Trainer {
                    hash,
                    "put the same model file on every node"};
     }
+    choices_ = plan::expert_choices(graph_);
     COX_TRY(world_, World::connect(link_, assignment_, job_key));
     COX_TRY_VOID(world_->make_groups(plan::rank_groups(plan_, graph_, assignment_.rank),
                                      Deadline::after(steady_clock(), assignment_.connect_timeout)));
@@ -84,6 +86,8 @@ class Trainer {
     executor::Compute& compute = watch_ ? static_cast<executor::Compute&>(*watch_) : *engine_;
     executor_.emplace(program_, compute, world_->communicators(), steady_clock());
     evaluation_executor_.emplace(evaluation_program_, compute, world_->communicators(), steady_clock());
+    for (executor::Executor* one : {&*executor_, &*evaluation_executor_})
+      one->tell_stalls(assignment_.action_timeout, [this](const std::string& pending) { report_stalled(pending); });
     if (!assignment_.checkpoint_directory.empty()) {
       COX_TRY(saver_, CheckpointSaver::make(assignment_, job_key, *engine_, world_->all(), step_deadline()));
     }
@@ -119,6 +123,13 @@ class Trainer {
     control::WorkerReport report;
     report.mutable_failure()->set_error_json(proto::error_to_text(error));
     report.mutable_failure()->set_peer_lost(!hung.spins);
+    link_.report(report);
+  }
+
+  /// Others may be at work that this rank waits for: only where all say so does nobody go on.
+  void report_stalled(const std::string& pending) {
+    control::WorkerReport report;
+    report.set_stalled(pending);
     link_.report(report);
   }
 
@@ -164,6 +175,16 @@ class Trainer {
     }
   }
 
+  void add_expert_tokens(control::StepReport& report, const std::vector<std::int64_t>& tokens) const {
+    auto next = tokens.begin();
+    for (const plan::ExpertChoice& choice : choices_) {
+      control::ExpertTokens& told = *report.add_expert_tokens();
+      told.set_block(choice.block);
+      told.mutable_tokens()->Add(next, next + choice.experts);
+      next += choice.experts;
+    }
+  }
+
   Result<void> run_step(std::int64_t step) {
     if (traced(step)) {
       // Clocks drift: the offset is measured when it is needed.
@@ -191,6 +212,7 @@ class Trainer {
     to.set_skipped(numbers.skipped);
     to.set_not_finite(numbers.not_finite);
     to.set_loss_scale(numbers.loss_scale);
+    if (assignment_.rank == 0) add_expert_tokens(to, numbers.expert_tokens);
     if (traced(step)) add_trace(to, begin);
     const bool validates = assignment_.validation_every > 0 &&
                            (step % assignment_.validation_every == 0 || step == assignment_.settings.steps);
@@ -222,6 +244,7 @@ class Trainer {
   const Assignment& assignment_;
   model::ModelGraph graph_;
   plan::Plan plan_;
+  std::vector<plan::ExpertChoice> choices_;
   std::unique_ptr<World> world_;
   std::unique_ptr<Engine> engine_;
   plan::RankProgram program_, evaluation_program_;
