@@ -284,7 +284,8 @@ std::string show_table(const ModelGraph& graph, std::int64_t wanted) {
   for (const std::string& note : graph.notes) text += "note: " + note + "\n";
   for (const CoupledOp& one : graph.coupled)
     text += "couples samples: " + graph.ops[one.op].target + " at " +
-            place_text(graph.ops[one.op].module_path, graph.ops[one.op].source) + " " + one.reason + "\n";
+            place_text(graph.ops[one.op].module_path, graph.ops[one.op].source) + " " + one.reason +
+            (one.sums.empty() ? "" : " (replicas that hold all experts together can put them together)") + "\n";
   for (const auto& [target, one] : unknown_operators(graph))
     text += "no cost rule (taken as pointwise, keeps its inputs): " + target + " x " + std::to_string(one.count) +
             ", first at " + place_text(one.module, one.source) + "\n";
