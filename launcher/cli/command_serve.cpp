@@ -31,7 +31,7 @@ namespace fs = std::filesystem;
 struct Options {
   std::string listen = "127.0.0.1:8080";
   std::string state = "coxswain-state";
-  std::string root, token_file, certificate, key;
+  std::string root, token_file, certificate, key, client_ca;
   std::vector<std::string> names;
   int threads = 0;
 };
@@ -110,6 +110,9 @@ Result<ExitCode> run(const Options& options) {
   if (options.certificate.empty() != options.key.empty())
     return usage_error("TLS needs a certificate and its key", "--tls-cert FILE --tls-key FILE", "one of them",
                        "name both, or neither");
+  if (!options.client_ca.empty() && options.certificate.empty())
+    return usage_error("clients show certificates over TLS alone", "--tls-cert and --tls-key beside --tls-client-ca",
+                       "neither", "");
   EventQueue<int> signals;
   const SignalWatcher watcher([&signals](int number) { signals.push(number); });
   const fs::path state = fs::absolute(options.state);
@@ -127,7 +130,7 @@ Result<ExitCode> run(const Options& options) {
       [&service](HttpRequest request, Reply reply) { service->handle(std::move(request), std::move(reply)); }};
   HttpLimits limits;
   limits.connections = std::min(limits.connections, allow_descriptors(limits.connections));
-  COX_TRY(const auto server, make_http_server({options.listen, options.certificate, options.key, limits}, handler));
+  COX_TRY(const auto server, make_http_server({options.listen, options.certificate, options.key, limits, options.client_ca}, handler));
   // Only now: tokens that a start that failed had made would never be told.
   const fs::path token_file = options.token_file.empty() ? state / "tokens.json" : fs::path(options.token_file);
   std::vector<Tokens::NewToken> made;
@@ -184,6 +187,8 @@ void add_serve_command(CLI::App& app, Action& action) {
                       "hashes of the tokens that may ask; made where it is not there. Default: tokens.json in --state");
   command->add_option("--tls-cert", options->certificate, "PEM file of the server's certificate and its chain");
   command->add_option("--tls-key", options->key, "PEM file of its key");
+  command->add_option("--tls-client-ca", options->client_ca,
+                      "PEM file of those who sign clients' certificates: a client without a valid one is not heard");
   command
       ->add_option("--name", options->names,
                    "repeatable: another name of this server, that a Host header may say; needed behind a proxy, and "

@@ -479,6 +479,12 @@ class BeastServer final : public HttpServer {
     tls_->use_private_key_file(options_.key_file.string(), asio::ssl::context::pem, error);
     if (error)
       return cannot_listen(options_.key_file.string(), error.message(), "the PEM file of the certificate's key");
+    if (options_.client_ca_file.empty()) return {};
+    tls_->load_verify_file(options_.client_ca_file.string(), error);
+    if (!error) tls_->set_verify_mode(asio::ssl::verify_peer | asio::ssl::verify_fail_if_no_peer_cert, error);
+    if (error)
+      return cannot_listen(options_.client_ca_file.string(), error.message(),
+                           "the PEM file of those who sign clients' certificates");
     return {};
   }
 

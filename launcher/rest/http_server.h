@@ -31,6 +31,7 @@ struct HttpOptions {
   std::string listen;                                // "HOST:PORT"; port 0: any
   std::filesystem::path certificate_file, key_file;  // PEM; both or neither
   HttpLimits limits;
+  std::filesystem::path client_ca_file = {};  // PEM: who has no valid certificate of these gets no connection
 };
 
 struct HttpHandler {

@@ -351,6 +351,34 @@ class Process(ServeCase):
         with self.assertRaises((ssl.SSLError, OSError)):
             http.client.HTTPSConnection("127.0.0.1", server.port, timeout=60, context=old).request("GET", "/healthz")
 
+    def test_clients_certificates(self):
+        def openssl(*arguments):
+            subprocess.run(["openssl", *map(str, arguments)], check=True, capture_output=True, cwd=self.folder)
+
+        for name in ["ca", "other"]:
+            openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", f"{name}.key", "-out", f"{name}.pem", "-days", "1", "-subj", f"/CN={name}",
+                    "-addext", "subjectAltName=IP:127.0.0.1")
+        openssl("req", "-newkey", "rsa:2048", "-nodes", "-keyout", "client.key", "-out", "client.csr", "-subj", "/CN=client")
+        for name, signer, days in [("valid", "ca", 1), ("expired", "ca", -1), ("foreign", "other", 1)]:
+            openssl("x509", "-req", "-in", "client.csr", "-CA", f"{signer}.pem", "-CAkey", f"{signer}.key", "-CAcreateserial", "-days", days, "-out", f"{name}.pem")
+        server = self.serve("--tls-cert", self.folder / "ca.pem", "--tls-key", self.folder / "ca.key", "--tls-client-ca", self.folder / "ca.pem")
+
+        def connection(certificate):
+            context = ssl.create_default_context(cafile=self.folder / "ca.pem")
+            if certificate:
+                context.load_cert_chain(self.folder / certificate, self.folder / "client.key")
+            return http.client.HTTPSConnection("127.0.0.1", server.port, timeout=60, context=context)
+
+        self.assertEqual(self.ask(server, "GET", "/healthz", token=None, connection=connection("valid.pem")).status, 200)
+        # A certificate is no token.
+        self.assertEqual(self.ask(server, "GET", "/v1/cluster", token=None, connection=connection("valid.pem")).status, 401)
+        for certificate in [None, "expired.pem", "foreign.pem"]:
+            with self.subTest(certificate), self.assertRaises((ssl.SSLError, OSError, http.client.HTTPException)):
+                other = connection(certificate)
+                other.request("GET", "/healthz")
+                other.getresponse()
+        self.assert_fails(launch("serve", "--tls-client-ca", "a.pem", folder=self.folder), 64, "--tls-cert")
+
 
 if __name__ == "__main__":
     unittest.main()
