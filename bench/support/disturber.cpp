@@ -159,10 +159,13 @@ bool Disturber::strike(Victim victim, Act act, int signal) {
   if (act == Act::CutNetwork || act == Act::HalfOpen) return lose_network(act);
   const bool whole_node = victim == Victim::Node || victim == Victim::Agent;
   std::vector<int> pids;
+  const bool from_within = act == Act::Exit || act == Act::Throw || act == Act::LimitMemory;
   for (std::size_t node = 0; node < run_.launches.size(); ++node) {
     if (whole_node && node == 0) continue;  // not yet: the first node's own end
     if (!lives(run_.launches[node])) continue;
-    for (const int pid : victims_of(run_.launches[node], victim)) pids.push_back(pid);
+    for (const int pid : victims_of(run_.launches[node], victim))
+      // One that only begins would end by the signal itself.
+      if (!from_within || catches(pid, rank_fault_signals().throws)) pids.push_back(pid);
   }
   if (pids.empty()) return false;
   const int pid = pids[random_() % pids.size()];

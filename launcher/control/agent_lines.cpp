@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "common/exit_code.h"
+#include "launcher/control/liveness.h"
 #include "proto/control.pb.h"
 
 namespace coxswain::launcher {
@@ -11,6 +12,8 @@ namespace {
 
 // An agent whose connection broke makes another at once.
 constexpr double kComesBackSeconds = 0.7;
+// One that hung up by itself, since it got no word: where this process got no processor, it may get none either.
+constexpr double kHungUpSeconds = 5;
 
 /// 0: it is no report of a step.
 std::int64_t step_of(const std::string& body) {
@@ -71,6 +74,7 @@ std::vector<Input> AgentLines::greet(int line, std::string_view envelope, TimePo
   if (!pause_.looked()) pause_.look(now);
   agent.line = line;
   agent.back_by.reset();
+  agent.doubted.reset();
   agent.expected = false;
   lines_.insert_or_assign(line, Line{number, Silence(silence_seconds_, now)});
   if (found == known_.end()) {
@@ -94,6 +98,7 @@ std::vector<Input> AgentLines::receive(int line, std::string_view envelope, Time
   post_all(number);  // what it took makes room for more
   std::vector<Input> inputs;
   for (Mailbox::Letter& letter : letters) {
+    if (letter.number == 0 && letter.body == agent_doubts()) agent.doubted = now;
     if (letter.number <= agent.heard) continue;
     agent.heard = letter.number;
     const std::int64_t step = step_of(letter.body);
@@ -113,7 +118,8 @@ void AgentLines::ended(int line, TimePoint now) {
   const bool silent = was.silence.too_long(now) && !pause_.stood_still(now);
   agent.line = -1;
   agent.why = silent ? "its agent fell silent" : "its agent died";
-  agent.back_by = silent ? now : after(now, kComesBackSeconds);
+  const bool hung_up = agent.doubted && now < after(*agent.doubted, silence_seconds_);
+  agent.back_by = silent ? now : after(now, hung_up ? kHungUpSeconds : kComesBackSeconds);
   look_at_ = std::min(look_at_, *agent.back_by);
 }
 

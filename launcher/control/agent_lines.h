@@ -27,7 +27,8 @@ class AgentLines {
   /// What came over a connection, as inputs, in order; none: nothing new (a heartbeat, what was taken before, an agent
   /// that is back). Those of one envelope become safe together.
   std::vector<Input> receive(int line, std::string_view envelope, TimePoint now);
-  /// A connection ended; its agent has a moment to come back, unless it was silent.
+  /// A connection ended; its agent has a moment to come back, unless it was silent. One that said it was about to hang
+  /// up lives, and has longer.
   void ended(int line, TimePoint now);
   /// `input` is safe: the agent need not send it again. Also how agents are known after a restart.
   void took(const Input& input);
@@ -59,6 +60,7 @@ class AgentLines {
     std::optional<TimePoint> back_by;  // has no connection
     bool expected = false;             // after a restart, and not seen yet
     std::string why;                   // it is taken for lost, if it does not come back
+    std::optional<TimePoint> doubted;  // on this connection: it did not hear the coordinator
   };
   struct Line {
     int agent = 0;

@@ -101,13 +101,17 @@ void CoordinatorLine::tick() {
   pause_.look(now);
   if (!open_) return;
   if (heartbeat_.due(now) && !send_all()) stream_->send(mailbox_.notice(agent_heartbeat()));
+  const bool doubts = now >= silence_.doubtful();
+  if (doubts && !doubted_) stream_->send(mailbox_.notice(agent_doubts()));
+  doubted_ = doubts;
   if (!silence_.too_long(now)) return;
   stream_->cancel();  // its reader then says that it ended
   silence_.heard(now);
 }
 
 TimePoint CoordinatorLine::next_tick() const {
-  return open_ ? std::min(heartbeat_.next(), silence_.until()) : after(clock_.now(), kTickSeconds);
+  return open_ ? std::min(heartbeat_.next(), doubted_ ? silence_.until() : silence_.doubtful())
+               : after(clock_.now(), kTickSeconds);
 }
 
 void CoordinatorLine::close() {

@@ -11,6 +11,12 @@ std::string agent_heartbeat() {
   return report.SerializeAsString();
 }
 
+std::string agent_doubts() {
+  control::AgentReport report;
+  report.mutable_doubts();
+  return report.SerializeAsString();
+}
+
 std::string coordinator_heartbeat() {
   control::AgentCommand command;
   command.mutable_heartbeat();

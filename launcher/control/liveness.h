@@ -42,6 +42,8 @@ class Heartbeat {
   TimePoint last_;
 };
 
+inline constexpr double kDoubtFraction = 0.75;
+
 class Silence {
  public:
   Silence(double limit_seconds, TimePoint now) : limit_(limit_seconds), last_(now) {}
@@ -51,6 +53,8 @@ class Silence {
   }
   /// From then on it is.
   [[nodiscard]] TimePoint until() const { return after(last_, limit_) + TimePoint::duration(1); }
+  /// Most of it has passed.
+  [[nodiscard]] TimePoint doubtful() const { return after(last_, kDoubtFraction * limit_); }
 
  private:
   double limit_;
@@ -95,6 +99,7 @@ class StoppedLooks {
 
 /// Serialised AgentReport, AgentCommand.
 [[nodiscard]] std::string agent_heartbeat();
+[[nodiscard]] std::string agent_doubts();
 [[nodiscard]] std::string coordinator_heartbeat();
 [[nodiscard]] std::string agent_error_report(const Error& error);
 

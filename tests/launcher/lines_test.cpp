@@ -1,5 +1,6 @@
 // Who counts as silent: nobody while the one that listens stood still itself (stopped, suspended, without a processor).
 // And what an agent says when.
+#include <algorithm>
 #include <condition_variable>
 #include <mutex>
 #include <thread>
@@ -99,6 +100,55 @@ TEST_CASE("an agent that cuts its connection after both stood still has time to 
   CHECK(coordinator.lost() == 0);
   coordinator.clock.advance(Seconds(0.1));
   CHECK(coordinator.lost() == 1);
+}
+
+TEST_CASE("an agent that said it was about to hang up has longer to come back") {
+  Listener coordinator;
+  coordinator.beat_for(0.9);
+  coordinator.lines.receive(coordinator.line, Mailbox().notice(agent_doubts()), coordinator.clock.now());
+  coordinator.beat_for(0.6);
+  SECTION("and is lost if it does not") {
+    coordinator.lines.ended(coordinator.line, coordinator.clock.now());
+    coordinator.beat_for(4.5);
+    CHECK(coordinator.lost() == 0);
+    coordinator.beat_for(0.6);
+    CHECK(coordinator.lost() == 1);
+  }
+  SECTION("but not where it heard again, and died later") {
+    for (int i = 0; i < 10; ++i) {
+      coordinator.beat_for(kHeartbeatSeconds);
+      coordinator.lines.receive(coordinator.line, Mailbox().notice(agent_heartbeat()), coordinator.clock.now());
+    }
+    coordinator.lines.ended(coordinator.line, coordinator.clock.now());
+    coordinator.beat_for(0.9);
+    CHECK(coordinator.lost() == 1);
+  }
+}
+
+TEST_CASE("an agent says that it is about to hang up, once in each silence") {
+  ManualClock clock;
+  const auto stream = std::make_shared<QuietStream>();
+  CoordinatorLine line({}, stream, "hello", [](const LineEvent&) {}, clock);
+  const auto doubts = [&] {
+    return std::count(stream->sent.begin(), stream->sent.end(), Mailbox().notice(agent_doubts()));
+  };
+  const auto pass = [&](double seconds) {
+    for (double passed = 0; passed < seconds; passed += kTickSeconds) {
+      clock.advance(Seconds(kTickSeconds));
+      line.tick();
+    }
+  };
+  pass(1.4);
+  CHECK(doubts() == 0);
+  pass(0.3);
+  CHECK(doubts() == 1);
+  CHECK_FALSE(stream->cancelled());
+  static_cast<void>(line.handle({1, Mailbox().notice(coordinator_heartbeat()), nullptr, false}));
+  pass(1.4);
+  CHECK(doubts() == 1);
+  pass(0.8);
+  CHECK(doubts() == 2);
+  CHECK(stream->cancelled());
 }
 
 TEST_CASE("an agent cuts a connection that is silent, not one that it did not listen to") {
