@@ -194,7 +194,9 @@ Result<void> Executor::run_step(collective::CompletionSignal& signal, Deadline d
     if (done()) return {};
     if (deadline.passed(clock_)) return overdue();
     if (moved) continue;
-    const bool looks = patience_ > Seconds(0) && !stalled && patience_ < deadline.remaining(clock_);
+    // Who computes waits for nobody; whether that takes too long is its watch's affair.
+    const bool looks = patience_ > Seconds(0) && !stalled && running_[slot_of(Stream::Compute)] < 0 &&
+                       patience_ < deadline.remaining(clock_);
     if (signal.wait_change(seen, looks ? Deadline::after(clock_, patience_) : deadline)) continue;
     if (!looks) return overdue();
     stalled = true;

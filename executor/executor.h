@@ -59,8 +59,8 @@ class Executor {
   /// begin_step, then advance until done, waiting on `signal` in between. Errors: as advance, DeadlineExceeded (names
   /// the pending actions).
   Result<void> run_step(collective::CompletionSignal& signal, Deadline deadline);
-  /// run_step, on its thread: calls `told` with what is pending where nothing has ended for `patience`, and with
-  /// nothing once something has again. `patience` 0: never.
+  /// run_step, on its thread: calls `told` with what is pending where nothing has ended for `patience` and nothing is
+  /// computed, and with nothing once something has again. `patience` 0: never.
   void tell_stalls(Seconds patience, std::function<void(const std::string& pending)> told);
   /// Of the last step, by action index.
   [[nodiscard]] const std::vector<ActionTime>& times() const { return times_; }
