@@ -10,6 +10,8 @@ namespace {
 
 using plan::Stream;
 
+constexpr Seconds kSecondLook{1};
+
 // Communication first: on a CPU a compute action holds this thread until it ends, and what could be on its way
 // meanwhile must have been started before.
 constexpr std::array<Stream, plan::kNumStreams> kStreams{
@@ -185,7 +187,7 @@ Error Executor::overdue() const {
 
 Result<void> Executor::run_step(collective::CompletionSignal& signal, Deadline deadline) {
   begin_step();
-  bool stalled = false;
+  bool stalled = false, doubted = false;
   while (true) {
     // Read before looking: what completes after that changes the count, so the wait below returns at once.
     const std::uint64_t seen = signal.count();
@@ -197,8 +199,14 @@ Result<void> Executor::run_step(collective::CompletionSignal& signal, Deadline d
     // Who computes waits for nobody; whether that takes too long is its watch's affair.
     const bool looks = patience_ > Seconds(0) && !stalled && running_[slot_of(Stream::Compute)] < 0 &&
                        patience_ < deadline.remaining(clock_);
-    if (signal.wait_change(seen, looks ? Deadline::after(clock_, patience_) : deadline)) continue;
+    // A process that stood still as a whole finds its wait over before it sees what came: it looks once more.
+    const Seconds look = doubted ? std::min(patience_, kSecondLook) : patience_;
+    if (signal.wait_change(seen, looks ? Deadline::after(clock_, look) : deadline)) {
+      doubted = false;
+      continue;
+    }
     if (!looks) return overdue();
+    if (!std::exchange(doubted, !doubted)) continue;
     stalled = true;
     told_(pending());
   }

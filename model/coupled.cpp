@@ -41,6 +41,8 @@ constexpr std::array<std::string_view, 14> kNonlinearReductions{
     "aten::max", "aten::min",  "aten::amax", "aten::amin", "aten::argmax", "aten::argmin", "aten::var",
     "aten::std", "aten::norm", "aten::prod", "aten::any",  "aten::all",    "aten::median", "aten::linalg_vector_norm"};
 
+constexpr const char* kByNumber = "relates a sum over the whole batch to a number of samples";
+
 class Coupling {
  public:
   explicit Coupling(const ModelGraph& graph)
@@ -60,6 +62,7 @@ class Coupling {
   CoupledOp visit(OpId id) {
     const Op& op = graph_.ops[static_cast<std::size_t>(id)];
     CoupledOp coupled{id, judge(op)};
+    if (coupled.reason.empty() && scales_completed(op)) coupled.reason = kByNumber;
     const bool couples = !coupled.reason.empty();
     if (couples) coupled.sums = find_sums(id);
     const Growth growth = growth_of(op);
@@ -80,6 +83,18 @@ class Coupling {
       completed_[output] = free && completed ? 1 : 0;
     }
     return coupled;
+  }
+
+  /// What follows from the whole batch's sums meets the number of samples, which is another one in each part.
+  [[nodiscard]] bool scales_completed(const Op& op) const {
+    const ValueId output = op.outputs.empty() ? -1 : op.outputs.front();
+    if (output < 0 || batched_[output] > 0) return false;
+    bool completed = false, sized = has_batch_size(op);
+    for_each_input(op, [&](ValueId value) {
+      completed = completed || completed_[value] != 0;
+      sized = sized || sized_[value] != 0;
+    });
+    return completed && sized;
   }
 
   [[nodiscard]] bool completed(ValueId value) const { return completed_[value] != 0; }
@@ -138,8 +153,9 @@ class Coupling {
     const bool by_sums = output >= 0 && batched_[output] <= 1 && !works_along_batch(op, name) &&
                          name.find("batch_norm") == std::string_view::npos;
     std::vector<BatchSum> sums;
-    bool known = by_sums;
+    bool known = by_sums && (batched_[output] > 0 || !has_batch_size(op));
     for_each_input(op, [&](ValueId value) {
+      known = known && sized_[value] == 0;
       if (state_[value] == State::Samples && batched_[output] == 0) known = false;
       if (state_[value] != State::Sum) return;
       const OpId producer = graph_.values[value].producer;
@@ -189,8 +205,8 @@ class Coupling {
     if (!known) return Growth::Unknown;
     if (samples == 0) return sums > 0 ? continued(op, name, growth, free) : Growth::Unknown;
     if (samples + sums + free > 1) return Growth::Unknown;
-    if (name == "aten::sum") return Growth::Total;
-    return name == "aten::mean" && proportional ? Growth::Mean : Growth::Unknown;
+    if (!proportional) return Growth::Unknown;
+    return name == "aten::sum" ? Growth::Total : name == "aten::mean" ? Growth::Mean : Growth::Unknown;
   }
 
   /// Of operands of one growth and `free` tensors that know no sample.

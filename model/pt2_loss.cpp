@@ -222,6 +222,19 @@ std::vector<std::pair<ValueId, std::string>> split_loss(ModelGraph& graph, Value
   return splitter.take_coupled();
 }
 
+namespace {
+
+/// A whole's sum is no sum over the samples at hand.
+void add_divided_wholes(ModelGraph& graph) {
+  for (const LossTerm& term : graph.loss) {
+    if (!term.denominator) continue;
+    const bool whole = follows_from_sums(graph, term.numerator) || follows_from_sums(graph, *term.denominator);
+    if (whole) graph.coupled.push_back({graph.values[term.numerator].producer, "is divided by a sum over samples"});
+  }
+}
+
+}  // namespace
+
 void add_coupled_losses(ModelGraph& graph, const std::vector<std::pair<ValueId, std::string>>& losses) {
   for (const auto& [value, reason] : losses) {
     const OpId op = graph.values[value].producer;
@@ -229,6 +242,7 @@ void add_coupled_losses(ModelGraph& graph, const std::vector<std::pair<ValueId, 
                                    [&](const CoupledOp& coupled) { return coupled.op == op; });
     if (!known && !follows_from_sums(graph, value)) graph.coupled.push_back({op, reason});
   }
+  if (!graph.coupled.empty()) add_divided_wholes(graph);
 }
 
 }  // namespace coxswain::model

@@ -263,11 +263,19 @@ class Validator {
       const bool here = std::any_of(blocks.begin(), blocks.end(), [&](int b) { return position_of(stage, b) >= 0; });
       if (here && (fewest == 0 || counts[p] < fewest)) fewest = counts[p];
     }
-    if (fewest == 0) return true;
-    if (fewest < expert) {
+    if (fewest > 0 && fewest < expert) {
       invalid("V25", "fewer experts than replicas that hold them together", path + ".replicas",
               "at most " + std::to_string(fewest), std::to_string(expert));
     }
+    const bool puts_sums =
+        std::any_of(graph_.coupled.begin(), graph_.coupled.end(), [&](const model::CoupledOp& coupled) {
+          for (int b = 0; b < graph_.num_blocks(); ++b) {
+            const model::Block& block = graph_.blocks[static_cast<std::size_t>(b)];
+            if (block.first_op <= coupled.op && coupled.op < block.end_op) return position_of(stage, b) >= 0;
+          }
+          return false;
+        });
+    if (fewest == 0 && !puts_sums) return true;
     if (capabilities_.expert_combined) return true;
     if (!has_equal_meshes(stage))
       unimplemented("V25", "an expert axis over unequal meshes", path + ".replicas", "one tensor and one context size",

@@ -130,7 +130,8 @@ Result<ExitCode> run(const Options& options) {
       [&service](HttpRequest request, Reply reply) { service->handle(std::move(request), std::move(reply)); }};
   HttpLimits limits;
   limits.connections = std::min(limits.connections, allow_descriptors(limits.connections));
-  COX_TRY(const auto server, make_http_server({options.listen, options.certificate, options.key, limits, options.client_ca}, handler));
+  COX_TRY(const auto server,
+          make_http_server({options.listen, options.certificate, options.key, limits, options.client_ca}, handler));
   // Only now: tokens that a start that failed had made would never be told.
   const fs::path token_file = options.token_file.empty() ? state / "tokens.json" : fs::path(options.token_file);
   std::vector<Tokens::NewToken> made;

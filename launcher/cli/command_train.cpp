@@ -19,7 +19,7 @@ void add_device_option(CLI::App& command, std::string& devices) {
 
 void add_metrics_option(CLI::App& command, std::string& metrics) {
   command.add_option("--metrics", metrics,
-                     "HOST:PORT where this node's agent serves /metrics for Prometheus (nowhere)");
+                     "ADDRESS:PORT where this node's agent serves /metrics for Prometheus (nowhere)");
 }
 
 void add_node_options(CLI::App& command, NodeOptions& nodes) {

@@ -74,7 +74,7 @@ std::vector<Input> AgentLines::greet(int line, std::string_view envelope, TimePo
   if (!pause_.looked()) pause_.look(now);
   agent.line = line;
   agent.back_by.reset();
-  agent.doubted.reset();
+  agent.doubts = false;
   agent.expected = false;
   lines_.insert_or_assign(line, Line{number, Silence(silence_seconds_, now)});
   if (found == known_.end()) {
@@ -98,7 +98,7 @@ std::vector<Input> AgentLines::receive(int line, std::string_view envelope, Time
   post_all(number);  // what it took makes room for more
   std::vector<Input> inputs;
   for (Mailbox::Letter& letter : letters) {
-    if (letter.number == 0 && letter.body == agent_doubts()) agent.doubted = now;
+    if (letter.number == 0) agent.doubts = letter.body == agent_doubts();
     if (letter.number <= agent.heard) continue;
     agent.heard = letter.number;
     const std::int64_t step = step_of(letter.body);
@@ -118,8 +118,7 @@ void AgentLines::ended(int line, TimePoint now) {
   const bool silent = was.silence.too_long(now) && !pause_.stood_still(now);
   agent.line = -1;
   agent.why = silent ? "its agent fell silent" : "its agent died";
-  const bool hung_up = agent.doubted && now < after(*agent.doubted, silence_seconds_);
-  agent.back_by = silent ? now : after(now, hung_up ? kHungUpSeconds : kComesBackSeconds);
+  agent.back_by = silent ? now : after(now, agent.doubts ? kHungUpSeconds : kComesBackSeconds);
   look_at_ = std::min(look_at_, *agent.back_by);
 }
 

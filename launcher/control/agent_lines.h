@@ -60,7 +60,7 @@ class AgentLines {
     std::optional<TimePoint> back_by;  // has no connection
     bool expected = false;             // after a restart, and not seen yet
     std::string why;                   // it is taken for lost, if it does not come back
-    std::optional<TimePoint> doubted;  // on this connection: it did not hear the coordinator
+    bool doubts = false;               // on this connection: it does not hear the coordinator
   };
   struct Line {
     int agent = 0;

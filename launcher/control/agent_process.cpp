@@ -73,9 +73,15 @@ Result<std::unique_ptr<HttpServer>> serve_figures(const std::string& listen, Eve
   HttpOptions options;
   options.listen = listen;
   options.limits.connections = kMostWatchers;
-  COX_TRY(auto server, make_http_server(options, std::move(handler)));
-  server->start();
-  return server;
+  auto server = make_http_server(options, std::move(handler));
+  if (!server) {
+    Error error = std::move(server).error();
+    error.path = "--metrics " + listen;
+    error.hint = "name another --metrics ADDRESS:PORT, or leave it out";
+    return error;
+  }
+  (*server)->start();
+  return std::move(*server);
 }
 
 /// Open streams of workers by process: one of an earlier generation may say hello late, with a rank that another has.
@@ -189,11 +195,11 @@ Result<ExitCode> run_agent_process(const AgentStart& start) {
   auto devices =
       prepare_devices(start.devices, start.processes_per_node, inventory, "coxswain-" + run_id + "-" + random_hex(3));
 
-  COX_TRY(const auto figures, serve_figures(start.metrics, events));
   WorkerStreams workers;
   proto::ServerOptions options{socket, proto::Service::Agent, {key, false}, run_id};
   COX_TRY(const auto server,
           proto::start_server(options, [&](proto::Stream& worker) { serve_worker(worker, workers, events); }));
+  const auto figures = serve_figures(start.metrics, events);
   Result<ExitCode> result = ExitCode::Failed;
   {
     if (devices) setup.devices = std::move(*devices);
@@ -208,6 +214,7 @@ Result<ExitCode> run_agent_process(const AgentStart& start) {
         agent.hello(start.node_rank, host_name(), inventory.cores, inventory.memory, inventory.cuda_note),
         [&](LineEvent event) { events.push(std::move(event)); }, clock);
     if (!devices) line->send(agent_error_report(devices.error()));
+    if (!figures) line->send(agent_error_report(figures.error()));
     const auto tell = [&](std::string report) { events.push(Told{std::move(report)}); };
     CheckpointKeeper keeper(tell);
     LinkProbe links({key, false}, tell);
@@ -257,9 +264,12 @@ Result<ExitCode> run_agent_process(const AgentStart& start) {
       std::cerr << agent.final_text() << std::flush;
     }
     events.close();  // nobody who posts waits for room any more
-    if (figures) {
-      figures->drain(Deadline::after(clock, Seconds(kDrainSeconds)));
-      figures->wait();
+    // A reply may not outlive the server.
+    while (auto left = events.pop(clock.now()))
+      if (auto* asked = std::get_if<FiguresAsked>(&*left)) asked->reply({503, "text/plain", "this agent ends\n"});
+    if (figures && *figures) {
+      (*figures)->drain(Deadline::after(clock, Seconds(kDrainSeconds)));
+      (*figures)->wait();
     }
   }
   server->stop();

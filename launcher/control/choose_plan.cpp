@@ -100,6 +100,12 @@ void tell_what_is_left_out(planner::Request request, const planner::PlanResult& 
   log(LogLevel::Info, "plan", "left out, " + why + ": " + wider->summary + ", a step " + percent + " % shorter");
 }
 
+double last_end(const cost_model::Simulation& simulation) {
+  double last = 0;
+  for (const cost_model::SimulatedAction& one : simulation.actions) last = std::max(last, one.end);
+  return last;
+}
+
 double longest_compute_action(const plan::Plan& plan, const cost_model::Simulation& simulation) {
   double longest = 0;
   for (const cost_model::SimulatedAction& one : simulation.actions) {
@@ -197,6 +203,7 @@ planner::Request request_for(const PlanningInputs& inputs, const std::string& ba
 template <class Bind>
 void make_chosen(PlanChoice& choice, const cost_model::Simulation& simulation, const Job& job, Bind bind) {
   choice.chosen.longest_action_seconds = longest_compute_action(choice.plan, simulation);
+  choice.chosen.step_seconds = last_end(simulation);
   choice.summary = planner::summarize(choice.plan);
   choice.chosen.plan_json = to_text(plan::to_json(choice.plan));
   choice.chosen.steps = job.steps;

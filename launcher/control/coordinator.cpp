@@ -113,6 +113,7 @@ void Coordinator::start_generation(const std::string& work_bytes, const std::vec
   control::AgentCommand to_all;
   control::StartGeneration& common = *to_all.mutable_start();
   common.mutable_work()->ParseFromString(work_bytes);
+  from_checkpoint_ = !common.work().checkpoint().from().empty();
   common.mutable_work()->set_generation(generation_);
   common.mutable_work()->set_run_id(settings_.run_id);
   common.mutable_work()->set_backend(backend_);
@@ -120,6 +121,7 @@ void Coordinator::start_generation(const std::string& work_bytes, const std::vec
   common.mutable_work()->set_plan_json(plan_json);
   if (phase_ == Phase::Training) {
     common.mutable_work()->set_action_timeout_seconds(action_timeout_);
+    common.mutable_work()->set_stall_timeout_seconds(stall_timeout_);
     looks_ = looked_at_ ? looked_steps(last_step_ + 1, total_steps_) : std::vector<TraceSteps>();
     for (const TraceSteps& look : looks_) {
       control::TraceSettings& steps = *common.mutable_work()->add_looks();
@@ -308,6 +310,8 @@ void Coordinator::take_plan(const ChosenPlan& plan) {
   plan_json_ = plan.plan_json;
   plan_hash_ = plan.plan_hash;
   action_timeout_ = std::max(kLeastHungSeconds, kHungFactor * plan.longest_action_seconds);
+  // Nothing that is sent takes longer than the step that it is of.
+  stall_timeout_ = std::max(action_timeout_, kHungFactor * plan.step_seconds);
   planned_without_ = missing_from(plan);
   looked_at_ = plan.looked_at;
 }

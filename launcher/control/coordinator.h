@@ -41,6 +41,7 @@ struct ChosenPlan {
   std::vector<RankBinding> ranks;
   std::int64_t steps = 0;
   double longest_action_seconds = 0;  // predicted, of one compute action
+  double step_seconds = 0;            // predicted
   std::string plan_hash{};
   std::vector<int> without{};  // nodes that were lost when it was looked for
   int known_nodes = 0;         // of the run at that time, lost or not; later ones came since. 0: all
@@ -295,6 +296,7 @@ class Coordinator {
   std::set<int> unlinked_;             // newcomers, until a link to them is known
   bool asks_newcomers_ = false;        // a node is there that has not trained yet: what disks it shares is not known
   std::vector<Rank> ranks_;
+  bool from_checkpoint_ = false;                  // this generation begins from one
   std::size_t num_ready_ = 0, num_finished_ = 0;  // ranks
   int num_running_ = 0;                           // nodes
   int num_kept_ = 0;                              // processes, from the generation before
@@ -310,8 +312,8 @@ class Coordinator {
   std::vector<TraceSteps> looks_;  // of this generation
   int moves_ = 0;                  // to plans that do more on the same nodes
   Growth growth_ = Growth::None;
-  std::optional<ChosenPlan> next_plan_;  // of the generation that follows this one
-  double action_timeout_ = 0;            // seconds
+  std::optional<ChosenPlan> next_plan_;            // of the generation that follows this one
+  double action_timeout_ = 0, stall_timeout_ = 0;  // seconds
   Restarts restarts_;
   std::optional<TimePoint> failed_since_, start_at_;  // of a recovery that is under way
   std::int64_t failed_step_ = 0;                      // the last one taken before

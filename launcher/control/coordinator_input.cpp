@@ -74,7 +74,7 @@ Result<PlanRecord> plan_record_from_json(const Json& json) {
   record.num_devices = static_cast<int>(reader.integer("num_devices", 0, 1 << 30));
   record.num_nodes = static_cast<int>(reader.integer("num_nodes", 0, 1 << 30));
   record.search_seconds = reader.number("search_seconds");
-  record.prediction.step_seconds = reader.number("step_seconds");
+  record.prediction.step_seconds = record.chosen.step_seconds = reader.number("step_seconds");
   record.prediction.model_flops_utilization = reader.number("model_flops_utilization");
   for (const Json& bytes : reader.array("peak_memory_bytes"))
     record.prediction.peak_memory_bytes.push_back(bytes.is_integer() ? bytes.integer() : 0);

@@ -32,6 +32,7 @@ void CoordinatorLine::begin(std::shared_ptr<proto::Stream> stream) {
   stream_ = std::move(stream);
   ++connection_;
   open_ = true;
+  doubted_.reset();
   silence_.heard(clock_.now());
   stream_->send(mailbox_.notice(hello_));
   mailbox_.send_again();
@@ -102,15 +103,19 @@ void CoordinatorLine::tick() {
   if (!open_) return;
   if (heartbeat_.due(now) && !send_all()) stream_->send(mailbox_.notice(agent_heartbeat()));
   const bool doubts = now >= silence_.doubtful();
-  if (doubts && !doubted_) stream_->send(mailbox_.notice(agent_doubts()));
-  doubted_ = doubts;
-  if (!silence_.too_long(now)) return;
+  if (doubts != doubted_.has_value()) {
+    stream_->send(mailbox_.notice(doubts ? agent_doubts() : agent_heartbeat()));
+    doubted_ = doubts ? std::optional(now) : std::nullopt;
+  }
+  // What it said has a while to leave.
+  if (!silence_.too_long(now) || now < after(*doubted_, kHeartbeatSeconds)) return;
   stream_->cancel();  // its reader then says that it ended
   silence_.heard(now);
 }
 
 TimePoint CoordinatorLine::next_tick() const {
-  return open_ ? std::min(heartbeat_.next(), doubted_ ? silence_.until() : silence_.doubtful())
+  return open_ ? std::min(heartbeat_.next(), doubted_ ? std::max(silence_.until(), after(*doubted_, kHeartbeatSeconds))
+                                                      : silence_.doubtful())
                : after(clock_.now(), kTickSeconds);
 }
 

@@ -72,8 +72,8 @@ class CoordinatorLine {
   std::shared_ptr<proto::Stream> stream_;
   int connection_ = 0;
   bool open_ = false, lost_ = false;
-  bool doubted_ = false;  // since it was heard last
-  bool full_ = false;     // there was more to send than may be on its way
+  std::optional<TimePoint> doubted_;  // told that it is about to hang up, and not heard since
+  bool full_ = false;                 // there was more to send than may be on its way
   Heartbeat heartbeat_;
   Silence silence_;
   OwnPause pause_;  // between ticks

@@ -87,7 +87,9 @@ bool Coordinator::plan_needs_lost() const {
 bool Coordinator::may_restart(const Failure& failure, TimePoint now) const {
   if (phase_ != Phase::Training || stop_signal_ != 0) return false;
   if (failure.node_lost ? !enough_nodes() : failure.rank < 0) return false;
-  if (is_bad_input(failure)) return false;
+  // A checkpoint that was whole when it was looked at and is damaged now: the next look finds it so, and an older one.
+  const bool damaged = from_checkpoint_ && failure.error && failure.error->code == ErrorCode::DataLoss;
+  if (is_bad_input(failure) && !damaged) return false;
   return restarts_.allows(point_of(failure), now);
 }
 

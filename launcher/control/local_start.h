@@ -22,7 +22,7 @@ struct AgentStart {
   int node_rank = -1;
   std::string local_addr;
   std::filesystem::path log_dir, scratch_dir, worker_program;
-  std::string metrics;  // "HOST:PORT" of the agent's own /metrics; empty: none
+  std::string metrics;  // "ADDRESS:PORT" of the agent's own /metrics; empty: none
   bool tee = false;
   bool local = false;  // started by run_train on node 0, which prints how the run ended
   double join_timeout_seconds = 600;

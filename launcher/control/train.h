@@ -48,7 +48,7 @@ struct TrainRequest {
   std::filesystem::path run_dir;  // empty: runs/NAME-YYYYMMDD-HHMMSS
   std::filesystem::path log_dir;  // empty: RUN-DIR/logs
   bool tee = false;               // copies the ranks' output to the console
-  std::string metrics;            // "HOST:PORT" where this node's agent serves /metrics; empty: nowhere
+  std::string metrics;            // "ADDRESS:PORT" where this node's agent serves /metrics; empty: nowhere
   double shutdown_timeout_seconds = 30;
   TraceSteps trace_steps;                // none
   std::optional<int> max_restarts;       // empty: the job's

@@ -482,6 +482,9 @@ class BeastServer final : public HttpServer {
     if (options_.client_ca_file.empty()) return {};
     tls_->load_verify_file(options_.client_ca_file.string(), error);
     if (!error) tls_->set_verify_mode(asio::ssl::verify_peer | asio::ssl::verify_fail_if_no_peer_cert, error);
+    // Else a client that resumes a session is cut off: OpenSSL does not know whose certificate it had shown.
+    static constexpr unsigned char kSessions[] = "coxswain";
+    if (!error) SSL_CTX_set_session_id_context(tls_->native_handle(), kSessions, sizeof kSessions - 1);
     if (error)
       return cannot_listen(options_.client_ca_file.string(), error.message(),
                            "the PEM file of those who sign clients' certificates");

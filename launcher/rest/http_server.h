@@ -1,7 +1,7 @@
 #pragma once
 // HTTP/1.1 over TCP or TLS: who connects, how long they may take, how much they may send. What is asked is the
-// handler's affair. Boost.Beast in the .cpp. Called by `launch serve`. Threads: one of its own for all connections; the
-// handler is called by it and must not block. Source: INTERFACE section 5, docs/service.md.
+// handler's affair. Boost.Beast in the .cpp. Called by `launch serve` and by agents. Threads: one of its own for all
+// connections; the handler is called by it and must not block. Source: INTERFACE section 5, docs/service.md.
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>

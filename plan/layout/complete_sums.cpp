@@ -4,6 +4,7 @@
 #include <map>
 #include <utility>
 
+#include "common/ensure.h"
 #include "plan/operands.h"
 
 namespace coxswain::plan {
@@ -37,7 +38,11 @@ class Completer {
       for (OpId id = first; id < end; ++id) {
         Op op = before_[static_cast<std::size_t>(id)];
         const OpId from = origin_[static_cast<std::size_t>(id)];
-        if (const auto found = sums_.find(from); found != sums_.end()) complete(op, found->second);
+        if (const auto found = sums_.find(from); found != sums_.end()) {
+          const int completed = complete(op, found->second);
+          // Left as they are they would be another loss.
+          COX_ENSURE(completed >= static_cast<int>(found->second.size()), completed, op.target);
+        }
         add(std::move(op), from);
       }
       block.end_op = num_ops();
@@ -58,11 +63,14 @@ class Completer {
     local_.origin.push_back(origin);
   }
 
-  void complete(Op& op, const std::vector<model::BatchSum>& sums) {
+  /// Number of operands that stood for a sum.
+  int complete(Op& op, const std::vector<model::BatchSum>& sums) {
+    int count = 0;
     replace_operands(op, [&](ValueId& v) {
       const auto sum =
           std::find_if(sums.begin(), sums.end(), [&](const auto& one) { return stands_for(v, one.value); });
       if (sum == sums.end()) return;
+      ++count;
       if (const auto known = completed_.find(v); known != completed_.end()) {
         v = known->second;
         return;
@@ -74,6 +82,7 @@ class Completer {
       completed_.emplace(v, all);
       v = all;
     });
+    return count;
   }
 
   /// Whether `v` holds this position's part of `sum`, a value of the whole graph, in whatever form on the mesh.

@@ -132,6 +132,25 @@ TEST_CASE("a dead rank ends its generation, and the next one goes on from the ne
   CHECK_FALSE(bench.result);
 }
 
+TEST_CASE("a checkpoint that is damaged after it was looked at is looked at again, a mistake ends the run",
+          "[coordinator]") {
+  const ErrorCode said = GENERATE(ErrorCode::DataLoss, ErrorCode::InvalidArgument);
+  const bool damaged = said == ErrorCode::DataLoss;
+  Bench bench(2, 30, true, 10, 3);
+  bench.train(2);
+  for (int rank = 0; rank < 4; ++rank) bench.step(10 + rank / 2, rank, 1);
+  bench.fail_and_end(2, 3);
+  bench.recover("step_1", 1);
+  bench.generation = 2;
+  bench.tick(1);
+  bench.exit(10, 1, "exit 65", false, false, said);
+  bench.ended(10);
+  bench.ended(11);
+  CHECK(bench.looked_for_checkpoint == damaged);
+  REQUIRE(bench.result.has_value() != damaged);
+  if (!damaged) CHECK(bench.result->exit_code == ExitCode::BadInput);
+}
+
 TEST_CASE("a generation that failed waits for the checkpoint that is being published", "[coordinator]") {
   Bench bench(1, 30, true, 5, 3);
   bench.train(1);

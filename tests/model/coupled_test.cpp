@@ -134,6 +134,29 @@ TEST_CASE("means and totals that a coupled operator mixes samples by are known")
   }
 }
 
+TEST_CASE("what was put together of a whole batch meets no number of samples of a part") {
+  Model m;
+  const ValueId a = m.sum("", m.h), b = m.sum("", m.unary("", "aten::sigmoid", m.h));
+  const ValueId product = m.binary("", "aten::mul.Tensor", a, b, {});
+  const ValueId mean = m.op("", "aten::div.Tensor", {{"self", ValueRef{product}}, {"other", m.batch * Dim(4)}}, {});
+  CHECK(m.finish(mean) == Found{"aten::mul.Tensor multiplies two sums over the batch",
+                                "aten::div.Tensor relates a sum over the whole batch to a number of samples"});
+  CHECK(m.graph.coupled[0].sums.size() == 2);
+  CHECK(m.graph.coupled[1].sums.empty());
+  CHECK_FALSE(follows_from_sums(m.graph, m.graph.loss.front().numerator));
+}
+
+TEST_CASE("a total of rows that do not grow as samples do is none that can be put together") {
+  Model m;
+  const std::vector<Dim> longer{m.batch + Dim(1), Dim(4)};
+  const ValueId padded = m.op(
+      "", "aten::pad", {{"self", ValueRef{m.h}}, {"pad", std::vector<Dim>{Dim(0), Dim(0), Dim(0), Dim(1)}}}, longer);
+  m.loss(m.unary("", "aten::log", m.sum("", padded)));
+  REQUIRE(finish_graph(m.graph).has_value());
+  REQUIRE(m.graph.coupled.size() == 1);
+  CHECK(m.graph.coupled.front().sums.empty());
+}
+
 TEST_CASE("sums made in another block than they meet in are not put together") {
   Model m;
   const ValueId a = m.mean("layers.0", m.h, 0, {Dim(4)}), b = m.mean("layers.0", m.x, 0, {Dim(4)});

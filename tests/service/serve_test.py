@@ -370,6 +370,15 @@ class Process(ServeCase):
             return http.client.HTTPSConnection("127.0.0.1", server.port, timeout=60, context=context)
 
         self.assertEqual(self.ask(server, "GET", "/healthz", token=None, connection=connection("valid.pem")).status, 200)
+        # A session goes on, as browsers' do.
+        context = ssl.create_default_context(cafile=self.folder / "ca.pem")
+        context.maximum_version = ssl.TLSVersion.TLSv1_2  # 1.3 hands sessions out later
+        context.load_cert_chain(self.folder / "valid.pem", self.folder / "client.key")
+        session = None
+        for _ in range(2):
+            with socket.create_connection(("127.0.0.1", server.port)) as plain, context.wrap_socket(plain, server_hostname="127.0.0.1", session=session) as secure:
+                self.assertEqual(secure.session_reused, session is not None)
+                session = secure.session
         # A certificate is no token.
         self.assertEqual(self.ask(server, "GET", "/v1/cluster", token=None, connection=connection("valid.pem")).status, 401)
         for certificate in [None, "expired.pem", "foreign.pem"]:

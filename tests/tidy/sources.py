@@ -8,7 +8,7 @@ from tree import Violation, line_of, strip
 _LEFTOVER = re.compile(r"\b(" + "FIX" + "ME|TO" + "DO|XX" + "X)\\b")
 _REJECTED = {"cfg", "ctx", "mgr", "tmp", "buf", "cnt", "idx", "sz", "msg", "req"}
 # Members of POSIX's struct msghdr and the like: their names are not ours.
-_FOREIGN = re.compile(r"^(msg_\w+|nlmsg_\w+|cmsg_\w+|sendmsg|recvmsg)$")
+_FOREIGN = re.compile(r"^(SSL_CTX_\w+|msg_\w+|nlmsg_\w+|cmsg_\w+|sendmsg|recvmsg)$")
 _IDENTIFIER = re.compile(r"\b[A-Za-z_][A-Za-z0-9_]*\b")
 _HUMP = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])")
 

@@ -83,6 +83,7 @@ Result<Assignment> decode_assignment(std::string_view bytes) {
   assignment.step_timeout = Seconds(work.step_timeout_seconds());
   assignment.connect_timeout = Seconds(work.connect_timeout_seconds());
   assignment.action_timeout = Seconds(work.action_timeout_seconds());
+  assignment.stall_timeout = Seconds(work.stall_timeout_seconds());
   return assignment;
 }
 

@@ -43,6 +43,7 @@ struct Assignment {
   std::vector<std::int64_t> profile_samples;
   Seconds rates_budget{0}, profile_budget{0}, step_timeout{0}, connect_timeout{0};
   Seconds action_timeout{0};  // of one compute action; 0: it is not watched
+  Seconds stall_timeout{0};   // without anything that ends, until the rank says so; 0: never
 };
 
 /// `command`: a serialised WorkerCommand that holds an assignment. Errors: Internal.

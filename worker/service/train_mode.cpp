@@ -87,7 +87,7 @@ class Trainer {
     executor_.emplace(program_, compute, world_->communicators(), steady_clock());
     evaluation_executor_.emplace(evaluation_program_, compute, world_->communicators(), steady_clock());
     for (executor::Executor* one : {&*executor_, &*evaluation_executor_})
-      one->tell_stalls(assignment_.action_timeout, [this](const std::string& pending) { report_stalled(pending); });
+      one->tell_stalls(assignment_.stall_timeout, [this](const std::string& pending) { report_stalled(pending); });
     if (!assignment_.checkpoint_directory.empty()) {
       COX_TRY(saver_, CheckpointSaver::make(assignment_, job_key, *engine_, world_->all(), step_deadline()));
     }
@@ -133,9 +133,20 @@ class Trainer {
     link_.report(report);
   }
 
-  /// The coordinator, or the agents of the nodes that hold its shards, have verified it.
+  /// The coordinator, or the agents of the nodes that hold its shards, have verified it. What is not there any more, or
+  /// cannot be read, was damaged since.
   Result<void> load_checkpoint(const std::string& job_key) {
     if (assignment_.checkpoint_from.empty()) return {};
+    Result<void> loaded = read_checkpoint(job_key);
+    if (loaded) return {};
+    Error error = std::move(loaded).error();
+    const bool lost = error.code == ErrorCode::NotFound || error.code == ErrorCode::FailedPrecondition ||
+                      error.code == ErrorCode::PermissionDenied;
+    if (lost) error.code = ErrorCode::DataLoss;
+    return error;
+  }
+
+  Result<void> read_checkpoint(const std::string& job_key) {
     const std::filesystem::path folder = assignment_.checkpoint_from;
     if (!assignment_.from_manifest.empty()) {
       COX_TRY(const auto manifest, gather_checkpoint(assignment_, engine_->held_pieces(), job_key, step_deadline()));
