@@ -16,6 +16,7 @@
 #include <random>
 
 #include "bench/support/disturbed_run.h"
+#include "bench/support/run_files.h"
 #include "bench/support/train_runs.h"
 #include "bench/support/waits.h"
 #include "common/bytes_io.h"
@@ -30,6 +31,7 @@ namespace {
 constexpr double kGoodput = 0.8, kRareGoodput = 0.98, kRareSeconds = 600;
 // From this on what a fault costs is small beside the time between two.
 constexpr double kRareFrom = 30;
+constexpr int kMostReferences = 5;
 
 struct Soak {
   int faults = 1000;
@@ -152,15 +154,21 @@ Reference make_reference(const Soak& soak, int nodes, const NodeNamespaces* apar
   reference.expected = read_steps({folder / "calm" / "run"});
   if (static_cast<int>(reference.expected.losses.size()) == settings.steps) return reference;
   fs::remove_all(folder);
-  fs::create_directories(folder / "calm");
   const fs::path example = nodes == 1
                                ? make_example({.layers = 4, .width = 64, .heads = 4, .context = 64, .dropout = 0.1})
                                : make_example({.layers = 4, .width = 128, .heads = 4, .context = 64, .dropout = 0.1});
   fs::copy(example, folder, fs::copy_options::recursive);
   RunSettings anew = settings;
   anew.plan.clear();
-  reference.expected = run_undisturbed(anew, folder / "calm");
-  return reference;
+  // One that moved to another plan on the way adds up in another order from there on.
+  for (int tries = 0; tries < kMostReferences; ++tries) {
+    fs::remove_all(folder / "calm");
+    fs::create_directories(folder / "calm");
+    reference.expected = run_undisturbed(anew, folder / "calm");
+    if (count_events(folder / "calm" / "run", "replanned") == 0) return reference;
+  }
+  std::fprintf(stderr, "the undisturbed run moved to another plan %d times: the machine is too busy\n", kMostReferences);
+  std::exit(1);
 }
 
 /// One part. Every fourth of those with many faults is on one node, whose ranks share a disk.
