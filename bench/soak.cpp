@@ -167,7 +167,8 @@ Reference make_reference(const Soak& soak, int nodes, const NodeNamespaces* apar
     reference.expected = run_undisturbed(anew, folder / "calm");
     if (count_events(folder / "calm" / "run", "replanned") == 0) return reference;
   }
-  std::fprintf(stderr, "the undisturbed run moved to another plan %d times: the machine is too busy\n", kMostReferences);
+  std::fprintf(stderr, "the undisturbed run moved to another plan %d times: the machine is too busy\n",
+               kMostReferences);
   std::exit(1);
 }
 
