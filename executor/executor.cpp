@@ -195,7 +195,10 @@ Result<void> Executor::run_step(collective::CompletionSignal& signal, Deadline d
     if (moved && std::exchange(stalled, false)) told_("");
     if (done()) return {};
     if (deadline.passed(clock_)) return overdue();
-    if (moved) continue;
+    if (moved) {
+      doubted = false;
+      continue;
+    }
     // Who computes waits for nobody; whether that takes too long is its watch's affair.
     const bool looks = patience_ > Seconds(0) && !stalled && running_[slot_of(Stream::Compute)] < 0 &&
                        patience_ < deadline.remaining(clock_);
@@ -206,7 +209,11 @@ Result<void> Executor::run_step(collective::CompletionSignal& signal, Deadline d
       continue;
     }
     if (!looks) return overdue();
-    if (!std::exchange(doubted, !doubted)) continue;
+    if (!doubted) {
+      doubted = true;
+      continue;
+    }
+    doubted = false;
     stalled = true;
     told_(pending());
   }

@@ -164,10 +164,9 @@ TEST_CASE("sums made in another block than they meet in are not put together") {
   const ValueId product = m.binary("layers.1", "aten::mul.Tensor", a, b, {Dim(4)});
   m.loss(m.binary("", "aten::add.Tensor", m.sum("", h1), m.sum("", product), {}));
   REQUIRE(finish_graph(m.graph).has_value());
-  for (const CoupledOp& one : m.graph.coupled) {
-    const bool apart = m.graph.num_blocks() > 1;
-    CHECK(one.sums.empty() == apart);
-  }
+  REQUIRE(m.graph.num_blocks() > 1);
+  REQUIRE_FALSE(m.graph.coupled.empty());
+  for (const CoupledOp& one : m.graph.coupled) CHECK(one.sums.empty());
 }
 
 TEST_CASE("a nonlinear function of a batch sum is coupled") {
