@@ -1,5 +1,6 @@
 #include "proto/channel.h"
 
+#include <grpc/grpc.h>
 #include <grpc/support/log.h>
 #include <grpc/support/time.h>
 #include <grpcpp/grpcpp.h>
@@ -24,10 +25,15 @@ constexpr std::string_view kUnixPrefix = "unix:";
 constexpr const char* kNonceKey = "cox-nonce";
 constexpr const char* kRunKey = "cox-run";
 
-// gRPC prints its own lines to stderr otherwise; what matters comes back as an Error.
-void quiet_grpc() {
+/// Before anything of gRPC is made, which prints lines of its own to stderr otherwise (what matters comes back as an
+/// Error), and would end itself with the last channel of a process and begin anew with the next one: the end waits for
+/// 10 s now and then (gRPC 1.51), in which a rank that had copied a checkpoint stood.
+void begin_grpc() {
   static std::once_flag once;
-  std::call_once(once, [] { gpr_set_log_function([](gpr_log_func_args*) {}); });
+  std::call_once(once, [] {
+    gpr_set_log_function([](gpr_log_func_args*) {});
+    grpc_init();
+  });
 }
 
 gpr_timespec after(Seconds seconds) {
@@ -346,7 +352,7 @@ Result<std::unique_ptr<Stream>> connect(const std::string& target, Service servi
                                         Deadline deadline) {
   if (target.starts_with(kUnixPrefix))
     return connect_unix(target.substr(kUnixPrefix.size()), service, secret, deadline);
-  quiet_grpc();
+  begin_grpc();
   grpc::ChannelArguments arguments;
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
@@ -369,7 +375,7 @@ Result<std::unique_ptr<Server>> start_server(const ServerOptions& options, std::
     local.listen.erase(0, kUnixPrefix.size());
     return start_unix_server(std::move(local), std::move(handler));
   }
-  quiet_grpc();
+  begin_grpc();
   auto server = std::make_unique<GrpcServer>(options, std::move(handler));
   COX_TRY_VOID(server->start());
   return std::unique_ptr<Server>(std::move(server));
