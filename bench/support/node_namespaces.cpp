@@ -119,10 +119,17 @@ void NodeNamespaces::mount_disk(const std::filesystem::path& folder) const {
 void NodeNamespaces::unmount_disk(const std::filesystem::path& folder) const { shell("umount " + folder.string()); }
 
 bool NodeNamespaces::limit_disk(const std::filesystem::path& folder, int kibibytes) const {
-  const std::string used =
-      "$(($(df -k --output=used " + folder.string() + " | tail -n 1) + " + std::to_string(kibibytes) + "))k";
-  const std::string size = kibibytes < 0 ? "50%" : used;  // tmpfs begins with half of the memory
-  return run_process({"sh", "-c", "mount -o remount,size=" + size + " " + folder.string()}, 20).exit_code == 0;
+  const std::string remount = "mount -o remount,size=";
+  // tmpfs begins with half of the memory.
+  if (kibibytes < 0) return run_process({"sh", "-c", remount + "50% " + folder.string()}, 20).exit_code == 0;
+  // Files come and go: what is there at the fewest in a second leaves no room for more than that.
+  const std::string script =
+      "least=999999999; for i in $(seq 20); do used=$(df -k --output=used \"$0\" | tail -n 1);"
+      " [ $used -lt $least ] && least=$used; sleep 0.05; done;"
+      " for i in $(seq 200); do " +
+      remount + "$((least + " + std::to_string(kibibytes) +
+      "))k \"$0\" 2>/dev/null && exit 0; sleep 0.02; done; exit 1";
+  return run_process({"sh", "-c", script, folder.string()}, 20).exit_code == 0;
 }
 
 int NodeNamespaces::count_listening(int node) const {
