@@ -86,6 +86,15 @@ std::int64_t num_elements(const std::vector<std::int64_t>& dims) {
   return std::accumulate(dims.begin(), dims.end(), std::int64_t{1}, std::multiplies<>());
 }
 
+std::int64_t num_elements(const std::vector<std::vector<Piece>>& by_rank) {
+  std::map<std::string, std::int64_t> parameters;
+  for (const std::vector<Piece>& pieces : by_rank)
+    for (const Piece& piece : pieces) parameters[piece.parameter] = num_elements(piece.dims);
+  std::int64_t sum = 0;
+  for (const auto& [name, count] : parameters) sum += count;
+  return sum;
+}
+
 Piece whole_piece(std::string parameter, std::vector<std::int64_t> dims) {
   Piece piece{std::move(parameter), std::move(dims), {}, 0, 0};
   piece.count = num_elements(piece.dims);
@@ -135,6 +144,32 @@ std::vector<std::vector<Piece>> share_out(const std::vector<std::vector<Piece>>&
     load[rank] += shared.piece->count;
   }
   return written;
+}
+
+std::vector<std::vector<Source>> choose_sources(const std::vector<std::vector<Piece>>& held,
+                                                const std::vector<std::vector<Piece>>& needed) {
+  std::map<std::string, std::vector<Source>> holders;  // by parameter, ascending ranks
+  for (std::size_t rank = 0; rank < held.size(); ++rank)
+    for (std::size_t piece = 0; piece < held[rank].size(); ++piece)
+      holders[held[rank][piece].parameter].push_back({static_cast<int>(rank), piece});
+  std::vector<std::vector<Source>> chosen(needed.size());
+  for (std::size_t rank = 0; rank < needed.size(); ++rank) {
+    for (const Piece& piece : needed[rank]) {
+      const std::vector<Source>& all = holders[piece.parameter];
+      const auto own = std::find_if(all.begin(), all.end(),
+                                    [rank](const Source& source) { return source.rank >= static_cast<int>(rank); });
+      const auto first = static_cast<std::size_t>(own - all.begin());
+      std::vector<FlatRun> missing = flat_runs(piece);
+      for (std::size_t i = 0; i < all.size() && !missing.empty(); ++i) {
+        const Source& source = all[(first + i) % all.size()];
+        bool has_some = false;
+        missing = take_common(missing, flat_runs(held[static_cast<std::size_t>(source.rank)][source.piece]),
+                              [&has_some](auto...) { has_some = true; });
+        if (has_some) chosen[rank].push_back(source);
+      }
+    }
+  }
+  return chosen;
 }
 
 }  // namespace coxswain::checkpoint

@@ -24,6 +24,9 @@ struct Piece {
 /// The piece that is all of a parameter.
 [[nodiscard]] Piece whole_piece(std::string parameter, std::vector<std::int64_t> dims);
 
+/// Of all parameters that one of the pieces is of, each whole.
+[[nodiscard]] std::int64_t num_elements(const std::vector<std::vector<Piece>>& by_rank);
+
 /// Elements that follow each other in the whole parameter and in the piece.
 struct FlatRun {
   std::int64_t whole = 0, own = 0, count = 0;
@@ -41,5 +44,16 @@ struct FlatRun {
 /// Of what each rank updates, what each writes: equal pieces are written by one of the ranks that have them, so that
 /// the most that a rank writes is little (largest first, to the least loaded; equal: the lowest rank).
 [[nodiscard]] std::vector<std::vector<Piece>> share_out(const std::vector<std::vector<Piece>>& by_rank);
+
+/// One of the pieces that a rank holds.
+struct Source {
+  int rank = 0;
+  std::size_t piece = 0;  // among those that it holds
+  friend bool operator==(const Source&, const Source&) = default;
+};
+/// By rank, what it takes of what ranks hold, so that it has every element of what it needs: of its own first, then of
+/// those that come after it, in turn, so that few are asked by many. What nobody holds stays out.
+[[nodiscard]] std::vector<std::vector<Source>> choose_sources(const std::vector<std::vector<Piece>>& held,
+                                                              const std::vector<std::vector<Piece>>& needed);
 
 }  // namespace coxswain::checkpoint

@@ -32,6 +32,19 @@ Result<Reader> Reader::open(const std::filesystem::path& folder, const Manifest&
   return reader;
 }
 
+Reader Reader::over(const std::vector<PieceView>& pieces) {
+  Reader reader;
+  for (const PieceView& view : pieces) {
+    Stored stored{view.piece, {}};
+    for (const State state : kStates) {
+      const auto index = static_cast<std::size_t>(state);
+      stored.data[index] = static_cast<const std::byte*>(view.elements[index]);
+    }
+    reader.stored_[view.piece.parameter].push_back(std::move(stored));
+  }
+  return reader;
+}
+
 Result<void> Reader::read(State state, const Piece& piece, std::span<float> to) const {
   COX_ENSURE(static_cast<std::int64_t>(to.size()) == piece.count, piece.parameter, to.size(), piece.count);
   const auto found = stored_.find(piece.parameter);

@@ -1,7 +1,7 @@
 #pragma once
-// Any piece of any parameter out of a checkpoint, whatever pieces it was saved in. Shards are mapped, and a piece is
-// copied from as many of them as hold some of it. Called by the engine. Threads: pure after opening.
-// Source: DESIGN 3.9.
+// Any piece of any parameter out of a checkpoint, whatever pieces it was saved in: of shards, which are mapped, or of
+// pieces in memory. A piece is copied from as many of them as hold some of it. Called by the engine. Threads: pure
+// after opening. Source: DESIGN 3.9.
 #include <filesystem>
 #include <map>
 #include <span>
@@ -13,10 +13,19 @@
 
 namespace coxswain::checkpoint {
 
+/// A piece and its elements, float32 in a row, wherever they lie.
+struct PieceView {
+  Piece piece;
+  std::array<const void*, kStates.size()> elements{};  // by state, piece.count each
+};
+
 class Reader {
  public:
   /// `manifest` is the verified one of `folder`. Errors: as SafetensorsFile; DataLoss (a piece is not in its shard).
   [[nodiscard]] static Result<Reader> open(const std::filesystem::path& folder, const Manifest& manifest);
+
+  /// Of what lies in memory already, which the caller keeps there.
+  [[nodiscard]] static Reader over(const std::vector<PieceView>& pieces);
 
   /// Elements of `piece` to `to`. Requires: to.size() == piece.count.
   /// Errors: NotFound (no such parameter), DataLoss (other dims; an element that no shard has).

@@ -60,6 +60,7 @@ void Invariants::event(const Json& event) {
   if (generation > 1) {
     ++restarts_in_a_row_;
     last_step_ = event["after_step"].integer();
+    if (event["from"] == Json("memory")) recovers_to(last_step_);
   }
   ranks_.erase(ranks_.begin(), ranks_.lower_bound(generation - 3));
 }
@@ -68,9 +69,9 @@ void Invariants::step(const launcher::StepRow& row) {
   const std::string what = "step " + std::to_string(row.step) + " of generation " + std::to_string(row.generation);
   require(row.generation == generation_, what + " is recorded in generation " + std::to_string(generation_));
   require(row.step == last_step_ + 1, what + " follows step " + std::to_string(last_step_));
-  // The simulated ranks put their generation there.
+  // The simulated ranks put their generation there; of one that was gone before it told of the step it is 0.
   const bool own = std::all_of(row.resident_bytes.begin(), row.resident_bytes.end(),
-                               [&row](std::int64_t from) { return from == row.generation; });
+                               [&row](std::int64_t from) { return from == row.generation || from == 0; });
   require(own, what + " is made of reports of another generation");
   last_step_ = row.step;
   const auto index = static_cast<std::size_t>(std::max<std::int64_t>(row.step, 0));
@@ -81,7 +82,7 @@ void Invariants::step(const launcher::StepRow& row) {
 void Invariants::recovers_to(std::int64_t step) {
   for (std::int64_t s = 1; s <= step; ++s) {
     const bool known = static_cast<std::size_t>(s) < recorded_.size() && recorded_[static_cast<std::size_t>(s)] != 0;
-    require(known, "a checkpoint of step " + std::to_string(step) + " is there, and step " + std::to_string(s) +
+    require(known, "what there is of step " + std::to_string(step) + " is gone on from, and step " + std::to_string(s) +
                        " was never recorded");
   }
 }

@@ -36,7 +36,7 @@ class Invariants {
   // each out of reports of that generation, each once.
   void event(const Json& event);
   void step(const launcher::StepRow& row);
-  /// I6: what a checkpoint holds stands in the record.
+  /// I6: what a checkpoint, or the memory of ranks, holds stands in the record.
   void recovers_to(std::int64_t step);
 
   /// Restarts since the last step that is further than where a run failed.

@@ -123,8 +123,17 @@ SimulatedAgent* World::find_agent(const std::string& id) {
   return index - agents.size() < visitors.size() ? visitors[index - agents.size()].get() : nullptr;
 }
 
-void World::group_started(int generation, int world_size, std::int64_t after_step) {
+int World::num_parameters(int world_size) const {
+  switch (scenario.seed % 3) {
+    case 0: return 1;
+    case 1: return std::max(1, world_size / 2);
+    default: return world_size;
+  }
+}
+
+void World::group_started(int generation, int world_size, std::int64_t after_step, bool from_memory) {
   Group& group = groups_[generation];
+  group.from_memory = from_memory;
   group.world_size = world_size;
   group.step = after_step;
   groups_.erase(groups_.begin(), groups_.lower_bound(generation - 3));
@@ -134,6 +143,8 @@ void World::group_joined(int generation, int num_ranks) {
   Group& group = groups_[generation];
   group.addressed += num_ranks;
   if (num_ranks == 0 || group.addressed < group.world_size) return;
+  invariants.require(!group.from_memory || static_cast<int>(group.held.size()) == num_parameters(group.world_size),
+                     "generation " + std::to_string(generation) + " begins from memory, which lacks a parameter");
   if (group.broken) return lose_peers(generation, kConnectSeconds, kConnectSeconds + 1);
   if (generation == 0)
     time.in(random.between(0.05, 0.3), [this] { measure(0); });

@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -52,6 +53,8 @@ struct Group {
   int world_size = 0, addressed = 0;
   std::int64_t step = 0;  // the last one
   bool broken = false, peers_saw = false, save = false, stop = false;
+  bool from_memory = false;
+  std::set<int> held;  // parameters that one of its ranks holds the state of
 };
 
 struct WorldResult {
@@ -87,7 +90,11 @@ class World {
   const coxswain::control::AgentCommand* parse_command(std::string body);
   [[nodiscard]] SimulatedAgent* find_agent(const std::string& id);
 
-  void group_started(int generation, int world_size, std::int64_t after_step);
+  void group_started(int generation, int world_size, std::int64_t after_step, bool from_memory);
+  void group_holds(int generation, int parameter) { groups_[generation].held.insert(parameter); }
+  /// What a rank updates: of a third of the runs every rank all, of one two ranks the same, of one each something else.
+  [[nodiscard]] int num_parameters(int world_size) const;
+  [[nodiscard]] int parameter_of(int rank, int world_size) const { return rank % num_parameters(world_size); }
   void group_joined(int generation, int num_ranks);
   void group_broken(int generation, bool peers_see_it);
   void group_saves(int generation, bool stop);

@@ -126,7 +126,7 @@ void SimulatedAgent::on_command(const control::AgentCommand& command) {
       if (running_ && running_->ranks.front().alive && running_->ranks.front().connected)
         world_.group_saves(running_->number, command.save().stop());
       return;
-    case control::AgentCommand::kStop: return stop();
+    case control::AgentCommand::kStop: return stop(command.stop().keeps());
     case control::AgentCommand::kOver: over_ = true; return running_ ? stop() : leave();
     default: return;
   }
@@ -137,14 +137,33 @@ void SimulatedAgent::start(const control::StartGeneration& start) {
   world_.invariants.require(!running_, "node " + std::to_string(index_) + " is to start generation " +
                                            std::to_string(number) + " beside another");
   if (over_) return;
-  Running running{number, ++serials_, false, {}};
+  Running running;
+  running.number = number;
+  running.serial = ++serials_;
+  running.world_size = start.work().world_size();
   for (const auto& placement : start.ranks()) {
-    running.ranks.push_back({placement.rank(), true, false, false, false, {}});
+    Rank rank;
+    rank.number = placement.rank();
+    rank.local_device = placement.local_device();
+    running.ranks.push_back(rank);
     world_.invariants.process_started(index_, number, placement.rank());
   }
   running_ = std::move(running);
   const std::string& from = start.work().checkpoint().from();  // "step_12"
-  world_.group_started(number, start.work().world_size(), from.empty() ? 0 : std::atoll(from.c_str() + 5));
+  const bool in_memory = start.work().checkpoint().has_from_memory();
+  const control::HeldState& memory = start.work().checkpoint().from_memory();
+  running_->told_step = from.empty() ? 0 : std::atoll(from.c_str() + 5);
+  running_->taken_in = number;
+  if (in_memory) {
+    running_->told_step = memory.state().step();
+    running_->taken_in = memory.generation();
+    std::erase_if(held_, [&](const Held& held) {
+      return held.step != running_->told_step || held.generation != running_->taken_in;
+    });
+  } else {
+    held_.clear();
+  }
+  world_.group_started(number, running_->world_size, running_->told_step, in_memory);
   if (std::exchange(spawn_fails_, false)) {
     world_.excuse();
     control::AgentReport report;
@@ -173,6 +192,9 @@ void SimulatedAgent::take_addresses(const control::RankAddresses& addresses) {
     if (!rank.alive || !rank.connected || rank.addressed || rank.hung) continue;
     rank.addressed = true;
     ++joined;
+    for (const Held& held : held_)
+      if (held.rank == rank.number && held.local_device == rank.local_device)
+        world_.group_holds(running_->number, world_.parameter_of(rank.number, running_->world_size));
     const bool own =
         rank.number < addresses.addresses_size() &&
         addresses.addresses(rank.number) == std::to_string(running_->number) + "." + std::to_string(rank.number);
@@ -211,6 +233,8 @@ void SimulatedAgent::step_done(int serial, std::int64_t step, bool saves, bool l
     told.set_resident_bytes(running_->number);  // what Invariants::step looks at
     send_worker(rank.number, std::move(report));
   }
+  running_->told_step = step;
+  running_->taken_in = running_->number;
   const bool slow = world_.random.chance(0.05);
   if (saves) {  // one after the other
     written_at_ = std::max(written_at_, world_.time.now());
@@ -268,8 +292,12 @@ void SimulatedAgent::peers_lost(int serial) {
   for (std::size_t i = 0; runs(serial) && i < running_->ranks.size(); ++i) {
     Rank& rank = running_->ranks[i];
     if (!rank.alive || !rank.connected || rank.hung) continue;
+    if (rank.parked) continue;
     report_failure(rank, true);
-    end_rank(rank, "exit 1", false, true);
+    if (world_.random.chance(0.7))
+      rank.parked = true;  // its process waits for the next generation
+    else
+      end_rank(rank, "exit 1", false, true);
   }
 }
 
@@ -303,14 +331,44 @@ void SimulatedAgent::end_if_done() {
   if (std::any_of(running_->ranks.begin(), running_->ranks.end(), [](const Rank& rank) { return rank.alive; })) return;
   control::AgentReport report;
   report.mutable_ended()->set_generation(running_->number);
+  for (const control::RankHeld& held : running_->held) *report.mutable_ended()->add_held() = held;
   running_.reset();
   send(report);
   if (over_) leave();
 }
 
-void SimulatedAgent::stop() {
+/// Of ranks that trained together, the last step that they told; of those that had not come so far, what they held
+/// before. Each has the one parameter that is its part.
+void SimulatedAgent::keep_states() {
+  std::vector<Held> kept;
+  for (const Rank& rank : running_->ranks) {
+    if (!rank.alive || !rank.connected || rank.hung || rank.lives_until > world_.time.now()) continue;
+    if (rank.addressed) {
+      kept.push_back({rank.number, rank.local_device, running_->taken_in, running_->told_step});
+      continue;
+    }
+    for (const Held& held : held_)
+      if (held.rank == rank.number && held.local_device == rank.local_device) kept.push_back(held);
+  }
+  held_ = std::move(kept);
+  for (const Held& held : held_) {
+    control::RankHeld told;
+    told.set_rank(held.rank);
+    told.mutable_held()->set_generation(held.generation);
+    told.mutable_held()->set_num_elements(world_.num_parameters(running_->world_size));
+    control::ShardSaved& state = *told.mutable_held()->mutable_state();
+    state.set_step(held.step);
+    const std::string parameter = std::to_string(world_.parameter_of(held.rank, running_->world_size));
+    state.set_shard_json(R"({"bytes":0,"file":"memory","pieces":[{"count":1,"dims":[1],"first":0,"parameter":"p)" +
+                         parameter + R"("}],"sha256":""})");
+    running_->held.push_back(std::move(told));
+  }
+}
+
+void SimulatedAgent::stop(bool keeps) {
   if (!running_) return;
   running_->stopping = true;
+  if (keeps && running_->held.empty() && running_->number > 0) keep_states();
   kill_all(running_->serial);
 }
 

@@ -19,8 +19,8 @@ class World;
 class SimulatedAgent final : public ConnectionEnd {
  public:
   struct Rank {
-    int number = 0;
-    bool alive = true, connected = false, addressed = false, hung = false;
+    int number = 0, local_device = 0;
+    bool alive = true, connected = false, addressed = false, hung = false, parked = false;
     TimePoint lives_until{};  // whatever kills it
   };
 
@@ -71,6 +71,15 @@ class SimulatedAgent final : public ConnectionEnd {
     int number = 0, serial = 0;
     bool stopping = false;
     std::vector<Rank> ranks;
+    int world_size = 0;
+    std::int64_t told_step = 0;                     // the last one that its ranks told, or began after
+    int taken_in = 0;                               // the generation that took that step
+    std::vector<coxswain::control::RankHeld> held;  // of ranks that let go of it
+  };
+  /// State of a step in the memory of a rank that was kept.
+  struct Held {
+    int rank = 0, local_device = 0, generation = 0;
+    std::int64_t step = 0;
   };
   void send(const coxswain::control::AgentReport& report);
   void send_worker(int rank, coxswain::control::WorkerReport report);
@@ -79,7 +88,8 @@ class SimulatedAgent final : public ConnectionEnd {
   void start(const coxswain::control::StartGeneration& start);
   void become_ready(int serial);
   void take_addresses(const coxswain::control::RankAddresses& addresses);
-  void stop();
+  void stop(bool keeps = false);
+  void keep_states();
   void kill_all(int serial);
   void write_shards(int serial, std::int64_t step, bool last);
   void step_done(int serial, std::int64_t step, bool saves, bool last);
@@ -97,6 +107,7 @@ class SimulatedAgent final : public ConnectionEnd {
   std::shared_ptr<Connection> connection_;
   TimePoint heard_{}, give_up_at_{}, cut_until_{}, reports_at_{}, written_at_{};
   std::optional<Running> running_;
+  std::vector<Held> held_;
   int serials_ = 0;
   bool alive_ = true, over_ = false, save_fails_ = false, spawn_fails_ = false, ends_too_early_ = false;
 };

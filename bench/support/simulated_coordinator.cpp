@@ -250,7 +250,7 @@ std::vector<Decision> SimulatedCoordinator::decide(const Input& input) {
                        : std::vector<Decision>();
     }
     case InputKind::RecoveryFound: {
-      finding_ = false;
+      finding_.reset();
       const auto point = launcher::recovery_point_from_json(json());
       if (!point) return {};
       if (!replaying_) world_.invariants.recovers_to(point->step);
@@ -310,8 +310,8 @@ void SimulatedCoordinator::carry_out(std::vector<Decision> decisions) {
     } else if (const auto* complete = std::get_if<launcher::PublishCheckpoint>(&decision)) {
       to_publish_.push_back(complete->progress.step);
       if (working_ && to_publish_.size() == 1) publish_next();
-    } else if (std::holds_alternative<launcher::FindCheckpoint>(decision)) {
-      finding_ = true;
+    } else if (const auto* find = std::get_if<launcher::FindCheckpoint>(&decision)) {
+      finding_ = *find;
       if (working_) find_recovery();
     } else if (const auto* ended = std::get_if<launcher::RunEnded>(&decision)) {
       ended_ = true;
@@ -401,6 +401,9 @@ void SimulatedCoordinator::publish_next() {
 }
 
 void SimulatedCoordinator::find_recovery() {
+  if (finding_->known)
+    return later(0,
+                 [this, point = *finding_->known] { push(Told{InputKind::RecoveryFound, to_text(to_json(point))}); });
   later(world_.random.between(0.01, 0.4), [this] {
     launcher::RecoveryPoint point;
     const auto& saved = world_.disk.checkpoints;

@@ -87,7 +87,8 @@ class SimulatedCoordinator final : public ConnectionEnd, public std::enable_shar
   std::vector<launcher::Input> inputs_;
   std::deque<std::int64_t> to_publish_;
   std::map<int, SimulatedAgent*> known_;  // by the coordinator's number
-  bool choosing_ = false, finding_ = false, working_ = false, restored_ = false, ended_ = false, dead_ = false;
+  std::optional<launcher::FindCheckpoint> finding_;
+  bool choosing_ = false, working_ = false, restored_ = false, ended_ = false, dead_ = false;
   bool replaying_ = false, compacted_ = false;
   std::size_t events_told_ = 0, rows_told_ = 0, num_events_ = 0, num_rows_ = 0;  // as launcher/control/run_output.h
   int step_reports_ = 0;

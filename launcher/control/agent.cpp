@@ -43,6 +43,7 @@ struct Agent::Rank {
   bool stream_open = false, finished = false, ended = false;
   bool kept = false;    // taken over from the generation before
   bool parked = false;  // it let go of this one
+  std::string held;     // and keeps this of it in memory: a HeldState; empty: nothing
   bool killed = false;  // by us: whatever it still says, it ends
   std::optional<ProcessExit> exit;
   TimePoint last_words_until{};
@@ -287,6 +288,7 @@ void Agent::on_worker_report(int number, int pid, std::string_view body, Haste h
   if (report.has_parked()) {
     if (rank->killed) return;
     rank->parked = true;
+    if (report.parked().has_held()) rank->held = report.parked().held().SerializeAsString();
     if (!generation_->stopping) return;  // the coordinator says what becomes of it
     rank->ended = true;
     return end_if_done();
@@ -445,8 +447,14 @@ void Agent::end_if_done() {
   }
   control::AgentReport report;
   report.mutable_ended()->set_generation(generation_->number());
-  for (const Rank& rank : generation_->ranks)
-    if (rank.parked && !rank.exit && generation_->keeps) kept_.push_back({rank.rank, rank.local_device, rank.pid});
+  for (const Rank& rank : generation_->ranks) {
+    if (!rank.parked || rank.exit || !generation_->keeps) continue;
+    kept_.push_back({rank.rank, rank.local_device, rank.pid});
+    if (rank.held.empty()) continue;
+    control::RankHeld& held = *report.mutable_ended()->add_held();
+    held.set_rank(rank.rank);
+    held.mutable_held()->ParseFromString(rank.held);
+  }
   report.mutable_ended()->set_kept(static_cast<int>(kept_.size()));
   generation_.reset();
   to_coordinator_(report.SerializeAsString(), Haste::AtOnce);

@@ -28,6 +28,8 @@ constexpr std::size_t kMostWaits = 16;
 // What agents kept while the coordinator was away comes within this.
 constexpr double kKeptSeconds = 3;
 
+}  // namespace
+
 Json skip_event(const StepRow& row) {
   JsonObject event{{"type", "step_skipped"}, {"step", row.step}};
   if (row.not_finite_rank >= 0) {
@@ -37,8 +39,6 @@ Json skip_event(const StepRow& row) {
   if (row.loss_scale > 0) event["loss_scale"] = row.loss_scale;
   return event;
 }
-
-}  // namespace
 
 Coordinator::Coordinator(CoordinatorSettings settings)
     : settings_(std::move(settings)), restarts_(settings_.max_restarts), last_step_(settings_.first_step) {}
@@ -113,7 +113,7 @@ void Coordinator::start_generation(const std::string& work_bytes, const std::vec
   control::AgentCommand to_all;
   control::StartGeneration& common = *to_all.mutable_start();
   common.mutable_work()->ParseFromString(work_bytes);
-  from_checkpoint_ = !common.work().checkpoint().from().empty();
+  from_checkpoint_ = !common.work().checkpoint().from().empty() || common.work().checkpoint().has_from_memory();
   common.mutable_work()->set_generation(generation_);
   common.mutable_work()->set_run_id(settings_.run_id);
   common.mutable_work()->set_backend(backend_);
@@ -157,6 +157,9 @@ void Coordinator::on_worker(int number, std::string_view body, TimePoint now) {
   if (number < 0 || number >= static_cast<int>(ranks_.size()) ||
       !report.ParseFromArray(body.data(), static_cast<int>(body.size())))
     return;
+  // A step that was taken before its generation ended may be told later.
+  if (phase_ == Phase::Stopping && report.has_step())
+    open_steps_.add(number, static_cast<int>(ranks_.size()), report.step().SerializeAsString());
   if (phase_ != Phase::Measuring && phase_ != Phase::Training) return;
   const auto index = static_cast<std::size_t>(number);
   Rank& rank = ranks_[index];
@@ -275,6 +278,9 @@ void Coordinator::on_generation_ended(int node, std::string_view bytes, TimePoin
   ended.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()));
   if (ended.generation() != generation_) return;
   num_kept_ += ended.kept();
+  for (const control::RankHeld& held : ended.held())
+    if (held.rank() >= 0 && held.rank() < num_ranks())
+      held_states_.add(held.rank(), bindings_[static_cast<std::size_t>(held.rank())], held.held().SerializeAsString());
   let_go(nodes_[static_cast<std::size_t>(node)]);
   finish_if_done(now);
 }
@@ -296,9 +302,12 @@ void Coordinator::finish_if_done(TimePoint now) {
   } else if (phase_ == Phase::Stopping) {
     end_by_.reset();
     if (publishing_ > 0) return;
+    auto in_memory = point_in_memory(now);
     open_steps_.clear();
     open_saves_.clear();
-    find_checkpoint(now);
+    if (!in_memory) return find_checkpoint(now);
+    phase_ = Phase::Recovering;
+    decisions_.emplace_back(FindCheckpoint{std::move(in_memory)});
   } else if (phase_ == Phase::Ending) {
     end_run(now);
   }
@@ -372,6 +381,7 @@ std::vector<Decision> Coordinator::agent_gone(int agent, std::string_view why, T
   }
   nodes_[static_cast<std::size_t>(place)].gone = true;
   let_go(nodes_[static_cast<std::size_t>(place)]);
+  held_states_.lose(place);
   lost_nodes_.push_back(place);
   if (phase_ == Phase::Ending) {
     finish_if_done(now);

@@ -17,6 +17,7 @@
 #include "common/exit_code.h"
 #include "common/json.h"
 #include "launcher/control/failure.h"
+#include "launcher/control/held_states.h"
 #include "launcher/control/local_start.h"
 #include "launcher/control/open_saves.h"
 #include "launcher/control/open_steps.h"
@@ -75,9 +76,6 @@ struct PublishCheckpoint {
   std::string plan_hash;
   std::vector<int> agents;
 };
-/// Every process of the generation is gone and its checkpoints are published: look for the newest whole checkpoint (in
-/// another thread), then call recovery_found.
-struct FindCheckpoint {};
 /// Where a generation begins.
 struct RecoveryPoint {
   std::string folder;           // of a checkpoint; empty: the model's own weights
@@ -86,6 +84,13 @@ struct RecoveryPoint {
   // Where its shards lie on several nodes:
   std::string manifest{};                             // its text
   std::map<std::string, std::vector<int>> holders{};  // by shard, nodes
+  std::optional<StepInMemory> memory{};               // of ranks that kept their process, instead of all of these
+};
+/// Every process of the generation is gone or has let go of it, and its checkpoints are published: look for the newest
+/// whole checkpoint (in another thread), then call recovery_found. `known`: nothing is to be looked for, call it with
+/// that.
+struct FindCheckpoint {
+  std::optional<RecoveryPoint> known{};
 };
 /// The last decision: how the run ended.
 struct RunEnded {
@@ -245,6 +250,7 @@ class Coordinator {
   void on_listed(int node, std::string_view listed, TimePoint now);
   void published(std::int64_t step, std::optional<Error> error, TimePoint now);
   void spread_stored(SpreadSaves::Stored done, TimePoint now);
+  [[nodiscard]] std::optional<RecoveryPoint> point_in_memory(TimePoint now);
   void find_checkpoint(TimePoint now);
   void end_listing(TimePoint now);
   void go_on_from(const RecoveryPoint& point, TimePoint now);
@@ -318,6 +324,8 @@ class Coordinator {
   std::optional<TimePoint> failed_since_, start_at_;  // of a recovery that is under way
   std::int64_t failed_step_ = 0;                      // the last one taken before
   RecoveryPoint recovery_;
+  HeldStates held_states_;  // of the generation that ended last
+  int memory_starts_ = 0;   // in a row after which no step was taken
   std::optional<TimePoint> suspect_until_, end_by_, stop_by_;
   OpenSteps open_steps_;
   OpenSaves open_saves_;

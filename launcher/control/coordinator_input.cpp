@@ -144,7 +144,15 @@ Result<Publication> publication_from_json(const Json& json) {
 Json to_json(const RecoveryPoint& point) {
   JsonArray rejected;
   for (const Error& error : point.rejected) rejected.push_back(proto::to_json(error));
-  return JsonObject{{"folder", point.folder}, {"step", point.step}, {"rejected", std::move(rejected)}};
+  JsonObject object{{"folder", point.folder}, {"step", point.step}, {"rejected", std::move(rejected)}};
+  if (point.memory) {
+    const checkpoint::Progress& progress = point.memory->progress;
+    object["memory"] =
+        JsonObject{{"generation", point.memory->generation},  {"next_sample", progress.next_sample},
+                   {"loss_scale", progress.loss_scale},       {"steps_since_scaled", progress.steps_since_scaled},
+                   {"skipped_steps", progress.skipped_steps}, {"skipped_in_a_row", progress.skipped_in_a_row}};
+  }
+  return object;
 }
 
 Result<RecoveryPoint> recovery_point_from_json(const Json& json) {
@@ -152,6 +160,19 @@ Result<RecoveryPoint> recovery_point_from_json(const Json& json) {
     return Error{ErrorCode::DataLoss, "no recovery point", "journal", "folder, step, rejected", to_text(json), ""};
   RecoveryPoint point{json["folder"].string(), json["step"].integer(), {}};
   for (const Json& error : json["rejected"].array()) point.rejected.push_back(proto::error_from_json(error));
+  if (json["memory"].is_object()) {
+    JsonReader reader(json["memory"], "recovery_found.memory");
+    StepInMemory memory;
+    memory.generation = static_cast<int>(reader.integer("generation", 0, 1 << 30));
+    memory.progress.step = point.step;
+    memory.progress.next_sample = reader.integer("next_sample", 0, kAnyStep);
+    memory.progress.loss_scale = reader.number("loss_scale");
+    memory.progress.steps_since_scaled = reader.integer("steps_since_scaled", 0, kAnyStep);
+    memory.progress.skipped_steps = reader.integer("skipped_steps", 0, kAnyStep);
+    memory.progress.skipped_in_a_row = reader.integer("skipped_in_a_row", 0, kAnyStep);
+    COX_TRY_VOID(reader.finish());
+    point.memory = memory;
+  }
   return point;
 }
 

@@ -311,7 +311,7 @@ class CoordinatorProcess {
         return;
       }
       case InputKind::RecoveryFound:
-        finding_ = false;
+        finding_.reset();
         if (const auto point = recovery_point_from_json(json())) carry_out(core_.recovery_found(*point, input.at));
         return;
       case InputKind::StopRequested:
@@ -417,9 +417,9 @@ class CoordinatorProcess {
       } else if (complete != nullptr) {
         to_publish_.push_back(std::move(*complete));
         if (working_ && to_publish_.size() == 1) publish_next();
-      } else if (std::holds_alternative<FindCheckpoint>(decision)) {
-        finding_ = true;
-        if (working_) work_.find_recovery();
+      } else if (auto* find = std::get_if<FindCheckpoint>(&decision)) {
+        finding_ = std::move(*find);
+        if (working_) work_.find_recovery(finding_->known);
       } else if (auto* ended = std::get_if<RunEnded>(&decision)) {
         ended_ = true;
         exit_code_ = ended->exit_code;
@@ -434,7 +434,7 @@ class CoordinatorProcess {
     working_ = true;
     if (choosing_) begin_choosing();
     if (look_ && look_->generation == core_.generation()) begin_look();
-    if (finding_) work_.find_recovery();
+    if (finding_) work_.find_recovery(finding_->known);
     publish_next();
   }
 
@@ -491,7 +491,8 @@ class CoordinatorProcess {
   AgentLines lines_;
   Heartbeat heartbeat_{kHeartbeatSeconds, clock_.now()};
   // Under way in a thread of their own, and to be begun again after a restart.
-  bool choosing_ = false, finding_ = false;
+  bool choosing_ = false;
+  std::optional<FindCheckpoint> finding_;
   std::optional<LookRequest> look_;           // not answered
   int searches_ = 0;                          // asked for so far
   std::deque<PublishCheckpoint> to_publish_;  // the first one is under way

@@ -19,6 +19,14 @@ constexpr double kLastWordsSeconds = 0.5;
 constexpr double kFirstSaveSeconds = 60;
 // Nodes read every byte of their checkpoints before they tell what they hold.
 constexpr double kListSeconds = 600;
+// Where a generation that began from memory takes no step, it may be for want of memory; or something else failed just
+// then, as may happen once.
+constexpr int kMostMemoryStarts = 2;
+
+const char* from_words(const RecoveryPoint& point) {
+  if (point.memory) return "memory";
+  return point.folder.empty() ? "weights" : "checkpoint";
+}
 
 }  // namespace
 
@@ -117,6 +125,25 @@ void Coordinator::stop_for_restart(TimePoint now) {
   stop_everything(0, now, Phase::Stopping);
 }
 
+/// What ranks that let go of their generation hold of its last step. All steps up to it are taken then: those that a
+/// rank which is gone did not tell of any more are recorded without it.
+std::optional<RecoveryPoint> Coordinator::point_in_memory(TimePoint) {
+  const auto held = held_states_.newest(bindings_);
+  if (!held || memory_starts_ >= kMostMemoryStarts) return std::nullopt;
+  const std::int64_t step = held->progress.step;
+  if (step < last_step_ || !open_steps_.tells_of(last_step_ + 1, step)) return std::nullopt;
+  while (last_step_ < step) {
+    StepRow row = open_steps_.take(generation_);
+    if (row.skipped) record(skip_event(row));
+    last_step_ = row.step;
+    decisions_.emplace_back(RecordStep{std::move(row)});
+  }
+  RecoveryPoint point;
+  point.step = step;
+  point.memory = held;
+  return point;
+}
+
 void Coordinator::find_checkpoint(TimePoint now) {
   phase_ = Phase::Recovering;
   const bool asks_nodes = asks_newcomers_ || (shares_disk_ ? !*shares_disk_ : settings_.asks_nodes);
@@ -169,8 +196,9 @@ RecoveryPoint Coordinator::newest_spread() const {
   return {checkpoint::folder_of(work.checkpoint().directory(), step).string(), step, {}, newest->text, newest->holders};
 }
 
-/// Every shard is on a node that is left.
+/// Every shard is on a node that is left; of what is in memory, every element in a process that is used again.
 bool Coordinator::in_reach(const RecoveryPoint& point) const {
+  if (point.memory) return held_states_.newest(bindings_) == point.memory;
   return std::all_of(point.holders.begin(), point.holders.end(), [this](const auto& holder) {
     return std::any_of(holder.second.begin(), holder.second.end(),
                        [this](int node) { return !nodes_[static_cast<std::size_t>(node)].gone; });
@@ -220,6 +248,7 @@ void Coordinator::start_again(TimePoint now) {
   if (plan_needs_lost()) return choose_again(now);
   start_at_.reset();
   if (!in_reach(recovery_)) return find_checkpoint(now);
+  held_states_.clear();
   phase_ = Phase::Training;
   ++generation_;
   JsonObject event{{"type", "generation_started"},
@@ -227,6 +256,7 @@ void Coordinator::start_again(TimePoint now) {
                    {"ranks", static_cast<int>(bindings_.size())},
                    {"nodes", static_cast<int>(nodes_.size())},
                    {"after_step", recovery_.step},
+                   {"from", from_words(recovery_)},
                    {"kept_processes", num_kept_}};
   if (failure_) {
     event["failed_rank"] = failure_->rank;
@@ -236,6 +266,7 @@ void Coordinator::start_again(TimePoint now) {
   }
   record(std::move(event));
   failure_.reset();
+  memory_starts_ = recovery_.memory ? memory_starts_ + 1 : 0;
   last_step_ = recovery_.step;
   first_save_asked_ = false;
   if (asks_newcomers_) shares_disk_.reset();
@@ -248,6 +279,18 @@ std::string Coordinator::work_from(const RecoveryPoint& point) const {
   control::Work work;
   work.ParseFromString(settings_.train_work);
   work.mutable_checkpoint()->set_from(point.folder);
+  if (point.memory) {
+    control::HeldState& held = *work.mutable_checkpoint()->mutable_from_memory();
+    held.set_generation(point.memory->generation);
+    const checkpoint::Progress& progress = point.memory->progress;
+    control::ShardSaved& state = *held.mutable_state();
+    state.set_step(progress.step);
+    state.set_next_sample(progress.next_sample);
+    state.set_loss_scale(progress.loss_scale);
+    state.set_steps_since_scaled(progress.steps_since_scaled);
+    state.set_skipped_steps(progress.skipped_steps);
+    state.set_skipped_in_a_row(progress.skipped_in_a_row);
+  }
   if (shares_disk_) work.mutable_checkpoint()->set_sharing(*shares_disk_ ? control::SHARING_ALL : control::SHARING_NOT);
   work.mutable_checkpoint()->set_from_manifest(point.manifest);
   for (const auto& [file, holders] : point.holders) {
@@ -266,7 +309,8 @@ void Coordinator::tell_recovered(std::int64_t step, TimePoint now) {
                     {"generation", generation_},
                     {"step", step},
                     {"seconds", std::chrono::duration<double>(now - *failed_since_).count()},
-                    {"steps_lost", failed_step_ - recovery_.step}});
+                    {"steps_lost", std::max<std::int64_t>(failed_step_ - recovery_.step, 0)}});
+  memory_starts_ = 0;
   failed_since_.reset();
   restarts_.recovered();
 }

@@ -14,6 +14,9 @@ class AgentHello;
 
 namespace coxswain::launcher {
 
+/// The event of a step that was skipped.
+[[nodiscard]] Json skip_event(const StepRow& row);
+
 /// Empty where `bytes` are none.
 [[nodiscard]] control::AgentHello parse_hello(std::string_view bytes);
 

@@ -43,7 +43,8 @@ void CoordinatorWork::publish(checkpoint::Manifest manifest) {
   });
 }
 
-void CoordinatorWork::find_recovery() {
+void CoordinatorWork::find_recovery(const std::optional<RecoveryPoint>& known) {
+  if (known) return done_(*known);
   if (finder_.joinable()) finder_.join();
   finder_ = std::jthread([this] {
     RecoveryPoint point;

@@ -107,13 +107,14 @@ void Goodput::failed(const Json& event, TimePoint at) {
     if (phase_ == Phase::Stepping) {  // a copy that steps waited for, and the step under way, which is lost
       const double copy = std::min(before, std::exchange(copy_seconds_, 0));
       spent_.checkpoint += copy;
-      spent_.recomputed += before - copy;
+      spent_.recomputed += under_way_seconds_ = before - copy;
     }
     if (phase_ == Phase::Down) recovering(before);
     if (block_open_) spent_.failures.back().action = "another failure followed";
     block.detection_seconds = pass(at);
     spent_.detection += block.detection_seconds;
     phase_ = Phase::Down;
+    failed_generation_ = generation_;
   }
   ++spent_.num_failures;
   spent_.failures.push_back(std::move(block));
@@ -135,7 +136,17 @@ void Goodput::generation_started(const Json& event) {
   if (phase_ == Phase::Stepping) phase_ = Phase::Down;  // a change that no failure began
 }
 
+/// Of a generation that had failed when it was told, and did not go back before it: its time is no longer lost.
+void Goodput::add_late(const StepRow& row) {
+  const double seconds = std::min(row.step_seconds, under_way_seconds_);
+  under_way_seconds_ -= seconds;
+  spent_.recomputed -= seconds;
+  counted_.add(row.step, {seconds, 0});
+  last_step_ = row.step;
+}
+
 void Goodput::add(const StepRow& row, TimePoint at) {
+  if (phase_ == Phase::Down && row.generation == failed_generation_) return add_late(row);
   const double before = phase_ == Phase::Stepping ? 0 : pass(after(at, -row.step_seconds));
   if (phase_ == Phase::Starting) spent_.start += before;
   if (phase_ == Phase::Down) recovering(before);
@@ -180,6 +191,8 @@ Json Goodput::to_json() const {
                     {"copy_seconds", copy_seconds_},
                     {"phase", static_cast<int>(phase_)},
                     {"generation", generation_},
+                    {"failed_generation", failed_generation_},
+                    {"under_way_seconds", under_way_seconds_},
                     {"last_step", last_step_},
                     {"start_seconds", spent_.start},
                     {"checkpoint_seconds", spent_.checkpoint},
@@ -201,6 +214,8 @@ Goodput Goodput::from_json(const Json& json) {
   made.copy_seconds_ = number_of(json["copy_seconds"]);
   made.phase_ = static_cast<Phase>(integer_of(json["phase"]));
   made.generation_ = static_cast<int>(integer_of(json["generation"]));
+  made.failed_generation_ = static_cast<int>(integer_of(json["failed_generation"], -1));
+  made.under_way_seconds_ = number_of(json["under_way_seconds"]);
   made.last_step_ = integer_of(json["last_step"]);
   made.spent_.start = number_of(json["start_seconds"]);
   made.spent_.checkpoint = number_of(json["checkpoint_seconds"]);

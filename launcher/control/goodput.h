@@ -32,6 +32,7 @@ class Goodput {
  private:
   enum class Phase { Starting, Stepping, Down };
   void failed(const Json& event, TimePoint at);
+  void add_late(const StepRow& row);
   void generation_started(const Json& event);
   double pass(TimePoint until);
   double claim(double seconds);
@@ -45,6 +46,8 @@ class Goodput {
   double copy_seconds_ = 0;  // of checkpoints, not taken out of it yet
   Phase phase_ = Phase::Starting;
   int generation_ = 0;
+  int failed_generation_ = -1;    // the newest one that failed
+  double under_way_seconds_ = 0;  // of its last step, which was not known to be taken: among `recomputed`
   std::int64_t last_step_ = 0;
   GoodputReport spent_;                      // so far; without total, useful, slower_plan and other
   StepSums counted_;                         // the steps that count

@@ -37,23 +37,35 @@ void OpenSteps::add(int rank, int num_ranks, std::string_view bytes) {
 }
 
 std::optional<StepRow> OpenSteps::next(int generation) {
-  if (open_.empty()) return std::nullopt;
+  if (open_.empty() || open_.begin()->second.num_told < open_.begin()->second.reports.size()) return std::nullopt;
+  return take(generation);
+}
+
+bool OpenSteps::tells_of(std::int64_t first, std::int64_t last) const {
+  if (first > last) return true;
+  auto step = open_.begin();
+  for (std::int64_t wanted = first; wanted <= last; ++wanted, ++step)
+    if (step == open_.end() || step->first != wanted) return false;
+  return true;
+}
+
+StepRow OpenSteps::take(int generation) {
   const auto& [step, open] = *open_.begin();
   const std::vector<std::string>& reports = open.reports;
-  if (open.num_told < reports.size()) return std::nullopt;
   StepRow row;
   row.step = step;
   row.generation = generation;
   for (std::size_t rank = 0; rank < reports.size(); ++rank) {
     control::StepReport report;
     report.ParseFromString(reports[rank]);
+    row.peak_memory_bytes.push_back(report.peak_memory_bytes());
+    row.resident_bytes.push_back(report.resident_bytes());
+    if (reports[rank].empty()) continue;  // it is gone
     row.loss = report.loss();
     row.grad_norm = report.grad_norm();
     row.learning_rate = report.learning_rate();
     row.step_seconds = std::max(row.step_seconds, report.step_seconds());
-    row.bubble_fraction += report.bubble_fraction() / static_cast<double>(reports.size());
-    row.peak_memory_bytes.push_back(report.peak_memory_bytes());
-    row.resident_bytes.push_back(report.resident_bytes());
+    row.bubble_fraction += report.bubble_fraction() / static_cast<double>(open.num_told);
     row.skipped = report.skipped();
     row.loss_scale = report.loss_scale();
     add_not_finite(row, static_cast<int>(rank), report);
@@ -62,6 +74,7 @@ std::optional<StepRow> OpenSteps::next(int generation) {
       row.expert_tokens.push_back({router.block(), {router.tokens().begin(), router.tokens().end()}});
     if (report.has_trace()) row.traces.push_back(rank_trace(report));
   }
+  if (row.traces.size() < reports.size()) row.traces.clear();  // by rank, or of no use
   open_.erase(open_.begin());
   return row;
 }

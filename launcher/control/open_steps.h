@@ -18,6 +18,11 @@ class OpenSteps {
   void add(int rank, int num_ranks, std::string_view report);
   /// The oldest step, once every rank has told of it. Steps come in their order.
   std::optional<StepRow> next(int generation);
+  /// Of each step from `first` to `last` some rank has told, and of none before. None: true.
+  [[nodiscard]] bool tells_of(std::int64_t first, std::int64_t last) const;
+  /// The oldest step, of those ranks that have told of it; what the others would have told is 0. Requires: there is
+  /// one.
+  [[nodiscard]] StepRow take(int generation);
   void clear() { open_.clear(); }
   /// Those up to `step` are known otherwise.
   void forget(std::int64_t step) { open_.erase(open_.begin(), open_.upper_bound(step)); }

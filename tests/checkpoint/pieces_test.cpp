@@ -113,3 +113,26 @@ TEST_CASE("equal pieces are written once, and ranks share the writing") {
   CHECK(written == std::vector<std::vector<Piece>>{{a}, {b, c}, {half}});
   CHECK(share_out({{}, {}}) == std::vector<std::vector<Piece>>(2));
 }
+
+TEST_CASE("a rank takes of others what it does not hold itself, and not all of the same rank") {
+  const Piece a = whole_piece("a", {4}), b = whole_piece("b", {6});
+  Piece first = b, second = b;
+  first.count = 2;
+  second.first = 2;
+  second.count = 4;
+  const std::vector<std::vector<Piece>> held{{a, first}, {}, {a, second}, {}};
+  const auto chosen = choose_sources(held, {{a}, {a, b}, {b}, {a}});
+  CHECK(chosen[0] == std::vector<Source>{{0, 0}});                  // its own
+  CHECK(chosen[1] == std::vector<Source>{{2, 0}, {2, 1}, {0, 1}});  // from the next one on, both parts of b
+  CHECK(chosen[2] == std::vector<Source>{{2, 1}, {0, 1}});          // its own part first
+  CHECK(chosen[3] == std::vector<Source>{{0, 0}});
+  CHECK(choose_sources({{}, {first}}, {{b}, {a}}) == std::vector<std::vector<Source>>{{{1, 0}}, {}});
+}
+
+TEST_CASE("elements of all parameters are counted once, whoever has which part") {
+  const Piece a = whole_piece("a", {2, 3}), b = whole_piece("b", {5});
+  Piece part = b;
+  part.count = 1;
+  CHECK(num_elements(std::vector<std::vector<Piece>>{{a, part}, {a}, {b}}) == 11);
+  CHECK(num_elements(std::vector<std::vector<Piece>>{}) == 0);
+}

@@ -154,7 +154,7 @@ def workers_of(pid):
 
 
 def check_restart(runs, whole):
-    """`kill -9` of a rank, twice: the run goes on by itself."""
+    """`kill -9` of a rank, twice: the run goes on by itself, from what the other rank has in memory."""
     run = runs.start(REPLICAS, runs.folder / "restarted")
     ranks = []
     for step in (10, 30):
@@ -166,15 +166,30 @@ def check_restart(runs, whole):
     check(len(ranks[1]) == 2 and ranks[1][0] == ranks[0][1], ranks)
     again = [event for event in runs.events("generation_started") if event["generation"] > 1]
     check([event["kept_processes"] for event in again] == [1, 1], again)
+    check([event["from"] for event in again] == ["memory", "memory"], again)
     logs = [[(runs.results / f"logs/generation_{generation}/{rank}/stderr").exists() for rank in (0, 1)] for generation in (1, 2, 3)]
     check(all(all(generation) for generation in logs), logs)
     check_continues(whole, runs.losses(), 1)
     failed, recovered = runs.events("worker_failed"), runs.events("recovered")
     check([event["cause"] for event in failed] == ["signal 9"] * 2, failed)
     check([event["generation"] for event in recovered] == [2, 3], recovered)
-    check(all(0 <= event["steps_lost"] <= 2 * EVERY for event in recovered), recovered)
+    check([event["steps_lost"] for event in recovered] == [0, 0], recovered)
+    steps = [json.loads(line)["step"] for line in (runs.results / "metrics.jsonl").read_text().splitlines()]
+    check(steps == list(range(1, NUM_STEPS + 1)), steps)
     check("generation 3 goes on after step" in output, output)
     check((runs.results / "plan-3.json").read_text() == (runs.results / "plan-1.json").read_text(), "another plan")
+
+
+def check_restart_without_replica(runs, whole):
+    """Nobody has what the killed rank had: the newest checkpoint is taken."""
+    run = runs.start(PIPELINE, runs.folder / "restarted-pipeline")
+    runs.wait_for_step(run, 18)
+    os.kill(workers_of(run.pid)[0], signal.SIGKILL)
+    runs.finish(run, 0)
+    check_near(whole, runs.losses(), 1)
+    again, recovered = runs.events("generation_started")[1:], runs.events("recovered")
+    check([event["from"] for event in again] == ["checkpoint"], again)
+    check(len(recovered) == 1 and 0 <= recovered[0]["steps_lost"] <= 2 * EVERY, recovered)
 
 
 def check_two_nodes(runs, whole):
@@ -189,7 +204,7 @@ def check_two_nodes(runs, whole):
 def check_nodes_apart(runs, whole):
     """Each of two agents has a disk of its own. One loses all that is on it, and then a rank: the copies on the other are enough."""
     disks = [runs.folder / "disk-0", runs.folder / "disk-1"]
-    nodes = start_nodes(runs, "apart", disks)
+    nodes = start_nodes(runs, "apart", disks, PIPELINE)  # without a replica that would have it in memory
     runs.wait_for_step(nodes[0], 18)
     for folder in disks[1].iterdir():
         if not folder.name.endswith(".partial"):
@@ -227,7 +242,7 @@ def check_notice(runs):
     check(saved_steps(directory)[-1] == max(runs.losses()) < NUM_STEPS, (saved_steps(directory), max(runs.losses())))
 
 
-def start_nodes(runs, name, disks):
+def start_nodes(runs, name, disks, plan=REPLICAS):
     """Two agents with a device each, of which each sees its own one of `disks` where checkpoints go."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -239,7 +254,10 @@ def start_nodes(runs, name, disks):
     job, runs.results = runs.folder / f"job-{name}.yaml", runs.folder / f"run-{name}"
     # One path, which leads every process to the disk of its own node.
     directory = "/proc/self/cwd/disk"
-    job.write_text(JOB.format(plan=REPLICAS, directory=directory, steps=NUM_STEPS, batch=8, every=EVERY))
+    job.write_text(JOB.format(plan=plan, directory=directory, steps=NUM_STEPS, batch=8, every=EVERY))
+    found = runs.plans.get((plan, "nodes"))
+    known = ["--plan", found] if found else []
+    runs.plans.setdefault((plan, "nodes"), runs.results / "plan-1.json")
     nodes = []
     for node, disk in enumerate(disks):
         disk.mkdir(exist_ok=True)
@@ -247,7 +265,7 @@ def start_nodes(runs, name, disks):
         home.mkdir()
         (home / "disk").symlink_to(disk)
         command = [runs.launch, "train", job, "--devices", "1xcpu", "--nnodes", 2, "--rdzv-endpoint", endpoint, "--token-file", token,
-                   "--node-rank", node, "--run-dir", runs.results if node == 0 else home / "run"]
+                   "--node-rank", node, "--run-dir", runs.results if node == 0 else home / "run", *known]
         nodes.append(subprocess.Popen([str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=home))
     return nodes
 
@@ -337,6 +355,7 @@ def main():
         check_stop(runs, whole)
         check_kill(runs, whole)
         check_restart(runs, whole)
+        check_restart_without_replica(runs, whole)
         check_two_nodes(runs, whole)
         check_nodes_apart(runs, whole)
         check_new_disk(runs, whole)

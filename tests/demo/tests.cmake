@@ -20,5 +20,5 @@ set_tests_properties(trace_steps PROPERTIES LABELS "process;torch" TIMEOUT 280 R
 add_test(NAME resume
   COMMAND ${PROJECT_SOURCE_DIR}/.venv/bin/python ${PROJECT_SOURCE_DIR}/tests/demo/resume_test.py
           --launch $<TARGET_FILE:launch>)
-set_tests_properties(resume PROPERTIES LABELS "process;torch" TIMEOUT 280 RUN_SERIAL ON
+set_tests_properties(resume PROPERTIES LABELS "process;torch" TIMEOUT 400 RUN_SERIAL ON
   ENVIRONMENT PYTHONDONTWRITEBYTECODE=1)

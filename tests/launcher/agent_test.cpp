@@ -77,9 +77,11 @@ class Bench {
     command.mutable_stop()->set_keeps(keeps);
     send(command);
   }
-  void parked(int rank) {
+  /// `step`: that it holds the state of; 0: of none.
+  void parked(int rank, std::int64_t step = 0) {
     control::WorkerReport report;
     report.mutable_parked();
+    if (step > 0) report.mutable_parked()->mutable_held()->mutable_state()->set_step(step);
     agent_.on_worker_report(rank, pids[rank], report.SerializeAsString(), Haste::AtOnce, clock.now());
   }
   void hello(int rank, int pid) {
@@ -123,6 +125,7 @@ class Bench {
   std::vector<control::WorkerMessage> passed_on;
   std::vector<Haste> hastes;  // of all that it said
   int num_ended = 0, num_kept = 0;
+  std::vector<std::pair<int, std::int64_t>> held;  // rank, step
   Agent& agent() { return agent_; }
 
  private:
@@ -154,6 +157,7 @@ class Bench {
     if (report.has_ended()) {
       ++num_ended;
       num_kept = report.ended().kept();
+      for (const auto& one : report.ended().held()) held.emplace_back(one.rank(), one.held().state().step());
     }
     if (!report.error_json().empty()) errors.push_back(report.error_json());
     if (report.kind_case() == control::AgentReport::kStopSignal) stop_signals.push_back(report.stop_signal());
@@ -320,10 +324,11 @@ TEST_CASE("a rank that lost its peer keeps its process for the next generation",
     starts_again();
   }
   SECTION("it had let go before") {
-    bench.parked(3);
+    bench.parked(3, 7);
     CHECK(bench.num_ended == 0);
     bench.stop(0, true);
     CHECK(bench.num_ended == 1);
+    CHECK(bench.held == std::vector<std::pair<int, std::int64_t>>{{3, 7}});
     CHECK(bench.passed_on.empty());
     starts_again();
   }
@@ -344,6 +349,7 @@ TEST_CASE("a rank that lost its peer keeps its process for the next generation",
   SECTION("it dies while it waits") {
     bench.stop(0, true);
     bench.parked(3);
+    CHECK(bench.held.empty());
     bench.exits(1001, true, SIGKILL);
     bench.start(2);
     CHECK(bench.spawner.requests.size() == 4);

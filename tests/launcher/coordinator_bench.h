@@ -107,6 +107,11 @@ class Bench {
     looked_for_checkpoint = false;
     take(core_.recovery_found({folder, step, {}}, clock.now()));
   }
+  void recover_in_memory() {
+    REQUIRE(known_point);
+    const RecoveryPoint point = *std::exchange(known_point, std::nullopt);
+    take(core_.recovery_found(point, clock.now()));
+  }
   /// A rank dies, and its agents let the generation go.
   void fail_and_end(int num_nodes, int rank, const std::string& cause = "signal 9") {
     exit(10 + rank / 2, rank, cause, false);
@@ -212,6 +217,7 @@ class Bench {
   bool spread = false;  // nodes share no disk
   bool looked_at = false;
   bool asked_for_plan = false, looked_for_checkpoint = false;
+  std::optional<RecoveryPoint> known_point;  // where it goes on, without a look for a checkpoint
   std::vector<std::pair<int, control::AgentCommand>> commands;
   std::vector<Json> events;
   std::vector<StepRow> rows;
@@ -253,7 +259,10 @@ class Bench {
         for (const int agent : send->agents) commands.emplace_back(agent, command);
       }
       if (std::holds_alternative<ChoosePlan>(decision)) asked_for_plan = true;
-      if (std::holds_alternative<FindCheckpoint>(decision)) looked_for_checkpoint = true;
+      if (auto* find = std::get_if<FindCheckpoint>(&decision)) {
+        known_point = find->known;
+        looked_for_checkpoint = !known_point;
+      }
       if (auto* event = std::get_if<RecordEvent>(&decision)) events.push_back(event->event);
       if (auto* row = std::get_if<RecordStep>(&decision)) rows.push_back(row->row);
       if (auto* publication = std::get_if<PublishCheckpoint>(&decision)) publications.push_back(*publication);

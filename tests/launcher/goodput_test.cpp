@@ -23,9 +23,10 @@ class Run {
     if (restarts_) goodput_ = Goodput::from_json(*parse_json(to_text(goodput_.to_json())));
   }
   /// Ends at `at`.
-  void step(double at, std::int64_t step, double seconds) {
+  void step(double at, std::int64_t step, double seconds, int generation = 0) {
     StepRow row;
     row.step = step;
+    row.generation = generation;
     row.step_seconds = seconds;
     goodput_.add(row, at_second(at));
     if (restarts_) goodput_ = Goodput::from_json(*parse_json(to_text(goodput_.to_json())));
@@ -127,6 +128,23 @@ TEST_CASE("a failure: the step under way, detection, recovery, steps that are ta
       "  evidence: last words (logs/stderr)",
       "  action:   generation 2 went on after step 1; 2 steps lost, 100.00 s to see it, 2000.00 s to the next step"};
   CHECK(goodput_lines(report) == expected);
+}
+
+TEST_CASE("a step that was taken and is told after the failure is not lost", "[goodput]") {
+  const bool restarts = GENERATE(false, true);
+  Run run(restarts);
+  for (int step = 1; step <= 3; ++step) run.step(1000 + 10 * step, step, 10, 1);
+  run.rank_fails(1140, 1);
+  run.step(1145, 4, 8, 1);
+  run.goes_on(1150, 2, 4);
+  run.step(3160, 5, 10, 2);
+  const GoodputReport report = run.end(3165);
+  CHECK(report.useful == 48);
+  CHECK(report.detection == 100);
+  CHECK(report.recovery == 2010);
+  CHECK(report.recomputed == 2);  // of the ten seconds in which the fifth may have begun
+  CHECK(sum(report) == report.total);
+  CHECK(report.failures[0].steps_lost == 0);
 }
 
 TEST_CASE("a word of a failure comes before the step is overdue", "[goodput]") {

@@ -87,3 +87,22 @@ TEST_CASE("of what is not finite the first rank's loss is named before gradients
   CHECK(row->not_finite_rank == 2);
   CHECK(row->not_finite == "the loss is");
 }
+
+TEST_CASE("a step that a rank which is gone did not tell of is a row of the others", "[open_steps]") {
+  OpenSteps steps;
+  steps.add(0, 3, report(7, 0.2));
+  steps.add(2, 3, report(7, 0.4));
+  steps.add(2, 3, report(8, 1));
+  CHECK(steps.tells_of(7, 8));
+  CHECK(steps.tells_of(9, 8));
+  CHECK_FALSE(steps.tells_of(6, 8));
+  CHECK_FALSE(steps.tells_of(7, 9));
+  const StepRow row = steps.take(5);
+  CHECK(row.step == 7);
+  CHECK(row.generation == 5);
+  CHECK(row.loss == 2.5);
+  CHECK(row.step_seconds == 0.4);
+  CHECK(row.bubble_fraction == Approx(0.6 / 2));  // of those that told
+  CHECK(row.peak_memory_bytes == std::vector<std::int64_t>{200, 0, 400});
+  CHECK(steps.take(5).step == 8);
+}

@@ -7,7 +7,10 @@ if(TARGET launcher_test)
   # They hold no libtorch; taken alone, so that the test needs none.
   target_sources(launcher_test PRIVATE ${PROJECT_SOURCE_DIR}/worker/service/links.cpp
                                        ${PROJECT_SOURCE_DIR}/worker/service/clock_offset.cpp
+                                       ${PROJECT_SOURCE_DIR}/worker/service/exchange.cpp
+                                       ${PROJECT_SOURCE_DIR}/worker/service/gather_held.cpp
                                        ${PROJECT_SOURCE_DIR}/worker/service/agent_link.cpp
                                        ${PROJECT_SOURCE_DIR}/worker/service/action_watch.cpp)
+  target_link_libraries(launcher_test PRIVATE collective_conformance)
   add_dependencies(launcher_test launch fake_worker)
 endif()

@@ -173,13 +173,21 @@ class TorchEngine final : public Engine {
 
   checkpoint::Progress progress() const override {
     const StepFilter::State& filter = filter_.state();
-    return {step_,
-            step_ * plan_.batch.global,
+    return {taken_,
+            taken_ * plan_.batch.global,
             filter.scale,
             filter.good_steps,
             filter.num_skipped,
             filter.skipped_in_a_row};
   }
+
+  HeldState hold_state() const override {
+    auto memory = std::make_shared<std::vector<at::Tensor>>();
+    auto views = view_state(graph_, mesh_->view, *store_, *memory);
+    return {progress(), std::move(views), std::move(memory)};
+  }
+
+  void reset_peak_memory() override { reset_memory_peak(); }
 
   Result<void> load_state(const checkpoint::Reader& reader, const checkpoint::Progress& progress) override {
     if (progress.next_sample != progress.step * plan_.batch.global)
@@ -193,7 +201,7 @@ class TorchEngine final : public Engine {
       COX_TRY_VOID(worker::load_state(graph_, mesh_->view, *store_, reader));
       filter_.restore(
           {progress.loss_scale, progress.steps_since_scaled, progress.skipped_steps, progress.skipped_in_a_row});
-      step_ = progress.step;
+      step_ = taken_ = progress.step;
       return {};
     });
   }
@@ -442,6 +450,7 @@ class TorchEngine final : public Engine {
     skipped_ = !filter_.accept(sums_.finite());
     if (skipped_) {
       if (filter_.exhausted()) return filter_.too_many(not_finite_, step_, rank_);
+      taken_ = step_;
       return {};
     }
     const double norm = sums_.norm(), limit = settings_.optimizer.clip_grad_norm;
@@ -449,6 +458,7 @@ class TorchEngine final : public Engine {
     // The gradients still carry the loss's scale. AdamW's correction counts updates.
     store_->update(settings_.optimizer, learning_rate_of(settings_.optimizer, step_, settings_.steps),
                    scale / loss_scale_, step_ - filter_.num_skipped());
+    taken_ = step_;
     return {};
   }
 
@@ -616,6 +626,7 @@ class TorchEngine final : public Engine {
   std::string not_finite_;  // what this rank saw in this step, as StepNumbers has it
   double loss_scale_ = 1;   // of this step
   std::int64_t step_ = 0, evaluation_ = 0;
+  std::int64_t taken_ = 0;  // the last step whose update is made
   std::map<Key, MicroBatch> micro_batches_;
   std::map<Key, std::vector<WeightWork>> owed_;  // by I to W
   std::set<Key> whole_;                          // whose W is a whole backward

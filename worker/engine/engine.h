@@ -60,6 +60,13 @@ struct ParameterPart {
   std::int64_t first = 0;                       // of that, row-major, the element that `values` begins with
 };
 
+/// What a rank updates, as the last step that was taken left it, in memory that outlives its engine.
+struct HeldState {
+  checkpoint::Progress progress;
+  std::vector<checkpoint::PieceView> pieces;
+  std::shared_ptr<const void> memory;  // of the elements
+};
+
 class Engine : public executor::Compute {
  public:
   /// Before begin_step: all ranks' StepNumbers of the next step will say so.
@@ -84,8 +91,12 @@ class Engine : public executor::Compute {
       const std::vector<checkpoint::Piece>& pieces) const = 0;
   /// What this rank computes with, and load_state reads.
   [[nodiscard]] virtual std::vector<checkpoint::Piece> held_pieces() const = 0;
-  /// After the last step that ended.
+  /// After the last step whose parameters were updated, whether or not that step has ended.
   [[nodiscard]] virtual checkpoint::Progress progress() const = 0;
+  /// Nothing is copied: the last call before the engine goes. At any time but within a call.
+  [[nodiscard]] virtual HeldState hold_state() const = 0;
+  /// What peak_memory tells begins again at what is in use now.
+  virtual void reset_peak_memory() = 0;
   /// Goes on as the run that saved it would have: the next step is progress.step + 1. Whatever plan that run had.
   /// Errors: of Reader::read; InvalidArgument (another global batch, so that samples would be left out or seen twice).
   [[nodiscard]] virtual Result<void> load_state(const checkpoint::Reader& reader,

@@ -72,6 +72,25 @@ std::vector<checkpoint::PieceState> copy_state(const model::ModelGraph& graph, c
   return states;
 }
 
+std::vector<checkpoint::PieceView> view_state(const model::ModelGraph& graph, const LocalView& view,
+                                              const ParameterStore& store, std::vector<at::Tensor>& keeps) {
+  std::map<std::string, int> indices;
+  for (std::size_t p = 0; p < graph.parameters.size(); ++p) indices[graph.parameters[p].name] = static_cast<int>(p);
+  std::vector<checkpoint::PieceView> views;
+  for (Piece& piece : pieces_of(graph, view, store)) {
+    const StateOfParameter state = store.state_of(indices.at(piece.parameter));
+    checkpoint::PieceView seen{std::move(piece), {}};
+    const std::array<const at::Tensor*, checkpoint::kStates.size()> tensors{&state.values, &state.first_moment,
+                                                                            &state.second_moment};
+    for (std::size_t i = 0; i < tensors.size(); ++i) {
+      seen.elements[i] = tensors[i]->const_data_ptr<float>();
+      keeps.push_back(*tensors[i]);
+    }
+    views.push_back(std::move(seen));
+  }
+  return views;
+}
+
 Result<void> load_state(const model::ModelGraph& graph, const LocalView& view, ParameterStore& store,
                         const checkpoint::Reader& reader) {
   const at::NoGradGuard no_grad;

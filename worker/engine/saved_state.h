@@ -23,6 +23,10 @@ namespace coxswain::worker {
 [[nodiscard]] std::vector<checkpoint::PieceState> copy_state(const model::ModelGraph& graph,
                                                              const ParameterStore& store,
                                                              const std::vector<checkpoint::Piece>& pieces);
+/// Of all of pieces_of. `keeps` gets what has to live as long as the views.
+[[nodiscard]] std::vector<checkpoint::PieceView> view_state(const model::ModelGraph& graph, const LocalView& view,
+                                                            const ParameterStore& store,
+                                                            std::vector<at::Tensor>& keeps);
 /// Errors: of Reader::read.
 [[nodiscard]] Result<void> load_state(const model::ModelGraph& graph, const LocalView& view, ParameterStore& store,
                                       const checkpoint::Reader& reader);

@@ -3,6 +3,7 @@
 #include "common/json.h"
 #include "model/load.h"
 #include "proto/control.pb.h"
+#include "worker/service/progress_message.h"
 
 namespace coxswain::worker {
 namespace {
@@ -70,6 +71,10 @@ Result<Assignment> decode_assignment(std::string_view bytes) {
   assignment.checkpoint_directory = work.checkpoint().directory();
   assignment.checkpoint_every = work.checkpoint().every_steps();
   assignment.checkpoint_from = work.checkpoint().from();
+  if (work.checkpoint().has_from_memory()) {
+    assignment.from_memory = progress_of(work.checkpoint().from_memory().state());
+    assignment.from_memory_generation = work.checkpoint().from_memory().generation();
+  }
   if (work.checkpoint().sharing() != control::SHARING_UNKNOWN)
     assignment.shares_checkpoints = work.checkpoint().sharing() == control::SHARING_ALL;
   assignment.from_manifest = work.checkpoint().from_manifest();

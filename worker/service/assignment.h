@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "checkpoint/manifest.h"
 #include "common/result.h"
 #include "common/units.h"
 #include "model/model_graph.h"
@@ -33,9 +34,12 @@ struct Assignment {
   std::int64_t validation_every = 0;
   /// Steps with the times of their actions: [first, last] of each, which may overlap.
   std::vector<std::pair<std::int64_t, std::int64_t>> traced_steps;
-  std::string checkpoint_directory;        // empty: nothing is saved
-  std::int64_t checkpoint_every = 0;       // steps; 0: when the agent asks
-  std::string checkpoint_from;             // a folder to go on from; empty: none
+  std::string checkpoint_directory;   // empty: nothing is saved
+  std::int64_t checkpoint_every = 0;  // steps; 0: when the agent asks
+  std::string checkpoint_from;        // a folder to go on from; empty: none
+  /// Instead: ranks that kept their process hold this in memory, of a step that this generation took.
+  std::optional<checkpoint::Progress> from_memory;
+  int from_memory_generation = 0;
   std::optional<bool> shares_checkpoints;  // all nodes see the same files there; nothing: it is to be found out
   std::string from_manifest;  // where the shards of checkpoint_from lie on several nodes: its manifest's text
   std::map<std::string, std::vector<std::string>> holders;  // by shard, addresses of nodes that have it

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <numeric>
 #include <utility>
 
 #include "checkpoint/folder.h"
@@ -12,6 +11,8 @@
 #include "proto/control.pb.h"
 #include "proto/error_json.h"
 #include "proto/file_exchange.h"
+#include "worker/service/exchange.h"
+#include "worker/service/progress_message.h"
 
 namespace coxswain::worker {
 namespace {
@@ -20,27 +21,6 @@ namespace {
 constexpr double kCopySeconds = 600;
 
 double seconds_since(TimePoint begin) { return std::chrono::duration<double>(steady_clock().now() - begin).count(); }
-
-Result<std::vector<std::vector<checkpoint::Piece>>> pieces_by_rank(const std::vector<std::string>& texts) {
-  std::vector<std::vector<checkpoint::Piece>> by_rank;
-  for (const std::string& text : texts) {
-    COX_TRY(const Json json, parse_json(text));
-    COX_TRY(checkpoint::Shard shard, checkpoint::shard_from_json(json, "rank " + std::to_string(by_rank.size())));
-    by_rank.push_back(std::move(shard.pieces));
-  }
-  return by_rank;
-}
-
-control::ShardSaved report_of(const checkpoint::Progress& progress) {
-  control::ShardSaved report;
-  report.set_step(progress.step);
-  report.set_next_sample(progress.next_sample);
-  report.set_loss_scale(progress.loss_scale);
-  report.set_steps_since_scaled(progress.steps_since_scaled);
-  report.set_skipped_steps(progress.skipped_steps);
-  report.set_skipped_in_a_row(progress.skipped_in_a_row);
-  return report;
-}
 
 Result<checkpoint::Shard> write_to(const std::filesystem::path& folder, const std::string& file,
                                    const std::vector<checkpoint::PieceState>& states) {
@@ -71,30 +51,8 @@ Result<bool> is_shared(const std::filesystem::path& directory, const std::vector
 
 }  // namespace
 
-Result<std::vector<std::string>> exchange_texts(collective::Communicator& world, const std::string& own,
-                                                Deadline deadline) {
-  const auto size = static_cast<std::size_t>(world.size());
-  std::vector<std::int64_t> lengths(size, 0);
-  auto length = static_cast<std::int64_t>(own.size());
-  COX_TRY_VOID(world
-                   .all_gather({&length, 1, DType::Int64}, {lengths.data(), world.size(), DType::Int64},
-                               std::vector<std::int64_t>(size, 1), deadline)
-                   .wait(deadline));
-  const std::int64_t total = std::accumulate(lengths.begin(), lengths.end(), std::int64_t{0});
-  std::string mine = own, all(static_cast<std::size_t>(total), ' ');
-  COX_TRY_VOID(
-      world.all_gather({mine.data(), length, DType::UInt8}, {all.data(), total, DType::UInt8}, lengths, deadline)
-          .wait(deadline));
-  std::vector<std::string> texts;
-  std::size_t first = 0;
-  for (const std::int64_t part : lengths) {
-    texts.push_back(all.substr(first, static_cast<std::size_t>(part)));
-    first += static_cast<std::size_t>(part);
-  }
-  return texts;
-}
-
-Result<CheckpointSaver> CheckpointSaver::make(const Assignment& assignment, std::string job_key, const Engine& engine,
+Result<CheckpointSaver> CheckpointSaver::make(const Assignment& assignment, std::string job_key,
+                                              const std::vector<std::vector<checkpoint::Piece>>& pieces,
                                               collective::Communicator& world, Deadline deadline) {
   CheckpointSaver saver;
   saver.directory_ = assignment.checkpoint_directory;
@@ -106,10 +64,7 @@ Result<CheckpointSaver> CheckpointSaver::make(const Assignment& assignment, std:
   } else {
     COX_TRY(saver.shared_, is_shared(saver.directory_, assignment.nodes, assignment.num_nodes, world, deadline));
   }
-  const checkpoint::Shard held{saver.file_, Bytes(0), "", engine.pieces()};
-  COX_TRY(const auto texts, exchange_texts(world, to_text(checkpoint::to_json(held)), deadline));
-  COX_TRY(const auto by_rank, pieces_by_rank(texts));
-  saver.pieces_ = checkpoint::share_out(by_rank)[static_cast<std::size_t>(world.rank())];
+  saver.pieces_ = checkpoint::share_out(pieces)[static_cast<std::size_t>(world.rank())];
   return saver;
 }
 
@@ -117,7 +72,8 @@ Result<void> CheckpointSaver::save(const Engine& engine, AgentLink& link, Deadli
   COX_TRY_VOID(finish(deadline));
   const TimePoint begin = steady_clock().now();
   auto states = engine.copy_state(pieces_);
-  control::ShardSaved saved = report_of(engine.progress());
+  control::ShardSaved saved;
+  set_progress(engine.progress(), saved);
   saved.set_copy_seconds(seconds_since(begin));
   std::packaged_task<void()> task([this, &link, saved, states = std::move(states)]() mutable {
     name_thread("checkpoint");

@@ -22,17 +22,13 @@ class ShardSaved;
 
 namespace coxswain::worker {
 
-/// Every rank's text, by rank. Errors: of the collective.
-[[nodiscard]] Result<std::vector<std::string>> exchange_texts(collective::Communicator& world, const std::string& own,
-                                                              Deadline deadline);
-
 class CheckpointSaver {
  public:
   /// A collective call, which finds out who shares `assignment.checkpoint_directory`, where that is not known.
-  /// Errors: of the collective.
+  /// `pieces`: what each rank updates. Errors: of the collective.
   [[nodiscard]] static Result<CheckpointSaver> make(const Assignment& assignment, std::string job_key,
-                                                    const Engine& engine, collective::Communicator& world,
-                                                    Deadline deadline);
+                                                    const std::vector<std::vector<checkpoint::Piece>>& pieces,
+                                                    collective::Communicator& world, Deadline deadline);
 
   /// Saves what the step that ended last left. Waits for the save before; that a shard cannot be written is told to the
   /// agent and no error. Errors: DeadlineExceeded (the save before hangs).

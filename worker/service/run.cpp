@@ -20,6 +20,7 @@
 #include "worker/service/agent_link.h"
 #include "worker/service/assignment.h"
 #include "worker/service/modes.h"
+#include "worker/service/progress_message.h"
 
 namespace coxswain::worker {
 namespace {
@@ -71,11 +72,12 @@ void settle_under_mpirun(int rank) {
   if (const auto folder = env("COX_LOG_DIR")) write_logs_to(std::filesystem::path(*folder) / std::to_string(rank));
 }
 
-Result<void> carry_out(AgentLink& link, const Assignment& assignment, const std::string& key) {
+Result<void> carry_out(AgentLink& link, const Assignment& assignment, const std::string& key,
+                       std::optional<KeptState>& kept) {
   // Before the first parallel region; libtorch reads it when it starts its pool.
   set_env("OMP_NUM_THREADS", std::to_string(assignment.settings.threads));
   switch (assignment.mode) {
-    case Mode::Train: return run_training(link, assignment, key);
+    case Mode::Train: return run_training(link, assignment, key, kept);
     case Mode::Measure: return run_measuring(link, assignment, key);
     case Mode::Check: return run_check(link, assignment);
   }
@@ -102,23 +104,38 @@ bool may_stay(const Assignment& assignment, const Error& error) {
   return assignment.mode == Mode::Train && assignment.backend == "host" && follows_from_peer(error);
 }
 
+/// The last word of a generation.
+control::WorkerReport parked_report(const std::optional<KeptState>& kept) {
+  control::WorkerReport report;
+  control::Parked& parked = *report.mutable_parked();
+  if (!kept) return report;
+  parked.mutable_held()->set_generation(kept->generation);
+  parked.mutable_held()->set_num_elements(kept->num_elements);
+  control::ShardSaved& told = *parked.mutable_held()->mutable_state();
+  set_progress(kept->state.progress, told);
+  checkpoint::Shard shard;
+  shard.file = "memory";
+  for (const checkpoint::PieceView& view : kept->state.pieces) shard.pieces.push_back(view.piece);
+  told.set_shard_json(to_text(checkpoint::to_json(shard)));
+  return report;
+}
+
 /// Assignment after assignment: whoever lost a peer and nothing else stays for the next generation.
 Result<void> work(AgentLink& link, const std::string& key) {
+  std::optional<KeptState> kept;
   for (Deadline deadline = Deadline::after(steady_clock(), Seconds(kConnectSeconds));; deadline = Deadline::never()) {
     const auto bytes = link.wait_assignment(deadline);
     if (!bytes) return told(link, bytes.error());
     const auto assignment = decode_assignment(*bytes);
     if (!assignment) return told(link, assignment.error());
     if (!assignment->log_folder.empty()) write_logs_to(assignment->log_folder);
-    const auto done = guard("worker", [&] { return carry_out(link, *assignment, key); });
+    const auto done = guard("worker", [&] { return carry_out(link, *assignment, key, kept); });
     if (done) return {};
     const Error error = told(link, done.error());
     if (!may_stay(*assignment, error) || !link.wait_abort(Deadline::after(steady_clock(), Seconds(kAbortSeconds))))
       return error;
     link.park();
-    control::WorkerReport report;
-    report.mutable_parked();
-    link.report(report);
+    link.report(parked_report(kept));
   }
 }
 

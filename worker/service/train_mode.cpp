@@ -17,7 +17,9 @@
 #include "worker/service/action_watch.h"
 #include "worker/service/checkpoint_saver.h"
 #include "worker/service/clock_offset.h"
+#include "worker/service/exchange.h"
 #include "worker/service/gather_checkpoint.h"
+#include "worker/service/gather_held.h"
 #include "worker/service/modes.h"
 #include "worker/service/world.h"
 
@@ -50,7 +52,9 @@ double bubble_fraction(const plan::RankProgram& program, const std::vector<execu
 /// Everything a rank needs to step; members refer to each other, so it stays where it was made.
 class Trainer {
  public:
-  Trainer(AgentLink& link, const Assignment& assignment) : link_(link), assignment_(assignment) {}
+  /// `kept`: let go once every rank has what it needs of it.
+  Trainer(AgentLink& link, const Assignment& assignment, std::optional<KeptState>& kept)
+      : link_(link), assignment_(assignment), kept_(kept), generation_(assignment.generation) {}
 
   Result<void> prepare(const std::string& job_key) {
     COX_TRY(graph_, load_graph(assignment_));
@@ -75,6 +79,7 @@ class Trainer {
     options.settings = assignment_.settings;
     options.communicators = world_->communicators();
     options.step_timeout = assignment_.step_timeout;
+    if (!assignment_.from_memory) kept_.reset();  // before there is as much again
     COX_TRY(engine_, make_engine(options));
     COX_TRY_VOID(load_checkpoint(job_key));
     program_ = plan::make_rank_program(plan_, graph_, assignment_.rank);
@@ -88,10 +93,28 @@ class Trainer {
     evaluation_executor_.emplace(evaluation_program_, compute, world_->communicators(), steady_clock());
     for (executor::Executor* one : {&*executor_, &*evaluation_executor_})
       one->tell_stalls(assignment_.stall_timeout, [this](const std::string& pending) { report_stalled(pending); });
+    COX_TRY(const auto pieces, exchange_pieces(world_->all(), engine_->pieces(), step_deadline()));
+    num_elements_ = checkpoint::num_elements(pieces);
     if (!assignment_.checkpoint_directory.empty()) {
-      COX_TRY(saver_, CheckpointSaver::make(assignment_, job_key, *engine_, world_->all(), step_deadline()));
+      COX_TRY(saver_, CheckpointSaver::make(assignment_, job_key, pieces, world_->all(), step_deadline()));
     }
-    return world_->all().barrier(step_deadline()).wait(step_deadline());
+    COX_TRY_VOID(world_->all().barrier(step_deadline()).wait(step_deadline()));
+    is_prepared_ = true;
+    if (kept_) {
+      kept_.reset();
+      engine_->reset_peak_memory();
+    }
+    told_ = engine_->progress().step;
+    return {};
+  }
+
+  /// After it failed: of a step that ended here and was told, or of the one that this generation began from.
+  void keep() {
+    if (!is_prepared_) return;  // what it began with is still there
+    kept_.reset();
+    HeldState state = engine_->hold_state();
+    const bool whole = state.progress.step == told_ && state.progress.step < assignment_.settings.steps;
+    if (whole) kept_ = KeptState{generation_, num_elements_, std::move(state)};
   }
 
   Result<void> run() {
@@ -136,6 +159,7 @@ class Trainer {
   /// The coordinator, or the agents of the nodes that hold its shards, have verified it. What is not there any more, or
   /// cannot be read, was damaged since.
   Result<void> load_checkpoint(const std::string& job_key) {
+    if (assignment_.from_memory) return load_from_memory();
     if (assignment_.checkpoint_from.empty()) return {};
     Result<void> loaded = read_checkpoint(job_key);
     if (loaded) return {};
@@ -144,6 +168,17 @@ class Trainer {
                       error.code == ErrorCode::PermissionDenied;
     if (lost) error.code = ErrorCode::DataLoss;
     return error;
+  }
+
+  Result<void> load_from_memory() {
+    const checkpoint::Progress& from = *assignment_.from_memory;
+    const bool holds =
+        kept_ && kept_->state.progress == from && kept_->generation == assignment_.from_memory_generation;
+    COX_TRY(const auto gathered,
+            gather_held(holds ? &kept_->state : nullptr, engine_->held_pieces(), world_->all(), step_deadline()));
+    COX_TRY_VOID(engine_->load_state(checkpoint::Reader::over(gathered.pieces), from));
+    generation_ = assignment_.from_memory_generation;
+    return {};
   }
 
   Result<void> read_checkpoint(const std::string& job_key) {
@@ -208,8 +243,11 @@ class Trainer {
     engine_->ask(link_.take_save(), link_.stop_asked());
     COX_TRY_VOID(engine_->begin_step(step));
     executor_->begin_step();
-    COX_TRY_VOID(executor_->run_step(world_->signal(), step_deadline()));
+    const auto ran = executor_->run_step(world_->signal(), step_deadline());
+    // Once its parameters are updated here the step is taken, whatever fails then.
+    if (!ran && engine_->progress().step < step) return ran.error();
     COX_TRY(const StepNumbers numbers, engine_->end_step());
+    generation_ = assignment_.generation;
     const double seconds = seconds_since(begin);
 
     control::WorkerReport report;
@@ -224,16 +262,19 @@ class Trainer {
     to.set_not_finite(numbers.not_finite);
     to.set_loss_scale(numbers.loss_scale);
     if (assignment_.rank == 0) add_expert_tokens(to, numbers.expert_tokens);
-    if (traced(step)) add_trace(to, begin);
+    if (traced(step) && ran) add_trace(to, begin);
     const bool validates = assignment_.validation_every > 0 &&
                            (step % assignment_.validation_every == 0 || step == assignment_.settings.steps);
     if (validates) {
+      if (!ran) return ran.error();
       COX_TRY(const double loss, evaluate());
       to.set_validation_loss(loss);
     }
     to.set_peak_memory_bytes(engine_->peak_memory().value);
     to.set_resident_bytes(resident_bytes());
     link_.report(report);
+    told_ = step;
+    if (!ran) return ran.error();
     return save_if_due(numbers);
   }
 
@@ -253,6 +294,11 @@ class Trainer {
 
   AgentLink& link_;
   const Assignment& assignment_;
+  std::optional<KeptState>& kept_;
+  int generation_;         // that took the last step
+  std::int64_t told_ = 0;  // the last step that this rank has told, or began after
+  bool is_prepared_ = false;
+  std::int64_t num_elements_ = 0;  // of all ranks' parameters
   model::ModelGraph graph_;
   plan::Plan plan_;
   std::vector<plan::ExpertChoice> choices_;
@@ -269,10 +315,13 @@ class Trainer {
 
 }  // namespace
 
-Result<void> run_training(AgentLink& link, const Assignment& assignment, const std::string& job_key) {
-  Trainer trainer(link, assignment);
+Result<void> run_training(AgentLink& link, const Assignment& assignment, const std::string& job_key,
+                          std::optional<KeptState>& kept) {
+  Trainer trainer(link, assignment, kept);
   COX_TRY_VOID(trainer.prepare(job_key));
-  return trainer.run();
+  auto ran = trainer.run();
+  if (!ran) trainer.keep();
+  return ran;
 }
 
 Result<void> run_check(AgentLink& link, const Assignment& assignment) {
