@@ -54,6 +54,11 @@ Result<Shard> write_shard(const std::filesystem::path& folder, const std::string
   COX_TRY_VOID(out.finish());
   shard.size = out.size();
   shard.sha256 = out.sha256();
+  if (auto there = check_on_disk(folder / file, shard.sha256); !there) {
+    std::error_code ignored;
+    std::filesystem::remove(folder / file, ignored);
+    return there.error();
+  }
   return shard;
 }
 

@@ -22,9 +22,10 @@ struct PieceState {
   std::array<std::vector<float>, kStates.size()> elements;  // by state, piece.count each
 };
 
-/// Writes and syncs `folder / file`, which must not exist: to the disk, or not at all as far as a reader is concerned
-/// (the caller publishes it later).
-/// Requires: at most one piece of each parameter. Errors: FailedPrecondition (disk full, permission); the file is gone.
+/// Writes and syncs `folder / file`, which must not exist, and reads it back: it is on the disk, or not there at all as
+/// far as a reader is concerned (the caller publishes it later).
+/// Requires: at most one piece of each parameter. Errors: FailedPrecondition (disk full, permission), DataLoss
+/// (the disk gives back something else); the file is gone.
 [[nodiscard]] Result<Shard> write_shard(const std::filesystem::path& folder, const std::string& file,
                                         const std::vector<PieceState>& pieces);
 

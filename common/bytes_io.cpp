@@ -97,8 +97,9 @@ Result<void> write_file(const std::filesystem::path& path, std::string_view cont
   return {};
 }
 
-Result<std::string> sha256_of_file(const std::filesystem::path& path) {
-  const OpenFile file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+namespace {
+
+Result<std::string> sha256_of(const OpenFile& file, const std::filesystem::path& path) {
   if (file.descriptor() < 0) return errno_error(code_of_read(errno), "cannot open the file", path, errno, "");
   Sha256 hash;
   std::string part(std::size_t{1} << 20, '\0');
@@ -109,6 +110,25 @@ Result<std::string> sha256_of_file(const std::filesystem::path& path) {
     if (got == 0) return hash.hex();
     hash.add(std::string_view(part).substr(0, static_cast<std::size_t>(got)));
   }
+}
+
+}  // namespace
+
+Result<std::string> sha256_of_file(const std::filesystem::path& path) {
+  return sha256_of(OpenFile(::open(path.c_str(), O_RDONLY | O_CLOEXEC)), path);
+}
+
+Result<void> check_on_disk(const std::filesystem::path& path, const std::string& sha256) {
+  const OpenFile file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  static_cast<void>(::posix_fadvise(file.descriptor(), 0, 0, POSIX_FADV_DONTNEED));
+  COX_TRY(const std::string found, sha256_of(file, path));
+  if (found == sha256) return {};
+  return Error{ErrorCode::DataLoss,
+               "the disk gives back something else than was written",
+               path.string(),
+               "SHA-256 " + sha256,
+               found,
+               "look at the disk, and at the memory of this machine"};
 }
 
 Result<void> sync_folder(const std::filesystem::path& folder) {

@@ -20,6 +20,10 @@ namespace coxswain {
 /// SHA-256 of a file of any size, read in parts. Errors: as read_file.
 [[nodiscard]] Result<std::string> sha256_of_file(const std::filesystem::path& path);
 
+/// The disk gives back what was written: the file is read past what the system keeps of it in memory, where the file
+/// system can do that. Errors: DataLoss (another SHA-256), as read_file.
+[[nodiscard]] Result<void> check_on_disk(const std::filesystem::path& path, const std::string& sha256);
+
 /// What was created, renamed or removed in the folder is on the disk. Errors: FailedPrecondition.
 [[nodiscard]] Result<void> sync_folder(const std::filesystem::path& folder);
 

@@ -48,6 +48,21 @@ TEST_CASE("a file written in parts has their sum, and one not finished is gone")
   CHECK(sync_folder(folder / "missing").error().code == ErrorCode::FailedPrecondition);
 }
 
+TEST_CASE("a file that holds something else than was written is found") {
+  TempDir folder;
+  REQUIRE(write_file(folder / "file", "abc"));
+  const std::string sha256 = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+  CHECK(check_on_disk(folder / "file", sha256));
+  REQUIRE(write_file(folder / "file", "abd"));
+  const auto changed = check_on_disk(folder / "file", sha256);
+  REQUIRE_FALSE(changed);
+  CHECK(changed.error().code == ErrorCode::DataLoss);
+  CHECK(changed.error().path == (folder / "file").string());
+  const auto none = check_on_disk(folder / "none", sha256);
+  REQUIRE_FALSE(none);
+  CHECK(none.error().code == ErrorCode::NotFound);
+}
+
 TEST_CASE("a file whose size the system does not tell is read to its end") {
   const std::string status = read_file("/proc/self/status").value();
   CHECK(status.rfind("Name:", 0) == 0);
