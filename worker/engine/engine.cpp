@@ -12,7 +12,6 @@
 #include <set>
 
 #include "common/ensure.h"
-#include "plan/layout/held_rows.h"
 #include "worker/engine/caching_allocator.h"
 #include "worker/engine/chunk.h"
 #include "worker/engine/expert_tokens.h"
@@ -24,6 +23,7 @@
 #include "worker/engine/stage_runner.h"
 #include "worker/engine/stage_storages.h"
 #include "worker/engine/step_filter.h"
+#include "worker/engine/storage_traffic.h"
 #include "worker/engine/training_data.h"
 #include "worker/engine/transitions.h"
 #include "worker/engine/zero_stage.h"
@@ -83,7 +83,8 @@ class TorchEngine final : public Engine {
     COX_TRY(mesh_, MeshSetup::make(graph_, plan_, rank_, communicators_, groups_.size(), localise_));
     // Constants of the model may pass through collectives already.
     mesh_->link.deadline = Deadline::after(steady_clock(), step_timeout_);
-    COX_TRY(weights_, open_weights());
+    COX_TRY(WeightSource weights, WeightSource::open(graph_, settings_.seed));
+    weights_ = std::move(weights);
     COX_TRY_VOID(open_data());
     COX_TRY_VOID(make_store());
     tokens_.emplace(mesh_->view);
@@ -146,21 +147,11 @@ class TorchEngine final : public Engine {
   Bytes peak_memory() const override { return memory_peak(); }
 
   Result<ParameterPart> read_part(const std::string& name) const override {
-    const int p = find_parameter(name);
-    if (p < 0) return Error{ErrorCode::NotFound, "this rank holds no such parameter", name, "", "", ""};
-    const model::Parameter& parameter = graph_.parameters[p];
-    const StateOfParameter state = store_->state_of(p);
-    return ParameterPart{copy_of(state.values), plan::held_rows(parameter.dims, mesh_->view.cuts_of(parameter.value)),
-                         state.first};
+    return worker::read_part(graph_, mesh_->view, *store_, name);
   }
 
   Result<std::vector<float>> read_parameter(const std::string& name) const override {
-    COX_TRY(ParameterPart part, read_part(name));
-    std::int64_t count = 1;
-    for (const std::int64_t dim : graph_.parameters[find_parameter(name)].dims) count *= dim;
-    if (static_cast<std::int64_t>(part.values.size()) != count)
-      return Error{ErrorCode::FailedPrecondition, "this rank holds a part of the parameter", name, "", "", "read_part"};
-    return std::move(part.values);
+    return worker::read_parameter(graph_, mesh_->view, *store_, name);
   }
 
   std::vector<checkpoint::Piece> pieces() const override { return pieces_of(graph_, mesh_->view, *store_); }
@@ -274,11 +265,6 @@ class TorchEngine final : public Engine {
                  "export it with a dynamic batch, or use micro-batches of that size"};
   }
 
-  Result<std::optional<WeightSource>> open_weights() const {
-    COX_TRY(WeightSource source, WeightSource::open(graph_, settings_.seed));
-    return std::optional<WeightSource>(std::move(source));
-  }
-
   Result<void> open_data() {
     COX_TRY(TrainingData data,
             TrainingData::open(graph_, settings_.data, settings_.data.validation_steps * plan_.batch.global));
@@ -293,17 +279,6 @@ class TorchEngine final : public Engine {
                                                        stage_.offload == plan::Offload::Optimizer));
     store_ = std::move(store);
     return {};
-  }
-
-  // That this rank holds a part of; -1: none.
-  [[nodiscard]] int find_parameter(const std::string& name) const {
-    for (std::size_t p = 0; p < graph_.parameters.size(); ++p) {
-      const model::Parameter& parameter = graph_.parameters[p];
-      const bool named =
-          parameter.name == name || std::count(parameter.tied_names.begin(), parameter.tied_names.end(), name) > 0;
-      if (named && store_->has(static_cast<int>(p))) return static_cast<int>(p);
-    }
-    return -1;
   }
 
   void drop_micro_batches() {
@@ -475,56 +450,28 @@ class TorchEngine final : public Engine {
         return {};
       default: break;
     }
-    if (const int storage = storages_->of(action); storage >= 0 && store_->sharded(storage) != nullptr) {
-      fill_sharded(action, *store_->sharded(storage), communication);
+    if (const int storage = storages_->of(action); storage >= 0) {
+      fill_storage(action, storage, *store_, communication);
       return {};
     }
-    // On a mesh such parameters may all be shared.
-    if (action.kind == ActionKind::ReduceReused || action.kind == ActionKind::GatherReused) return {};
-    if (action.kind == ActionKind::ReduceExperts && storages_->of(action) < 0) return {};
+    // On a mesh such parameters may all be shared; not every stage has experts.
+    if (action.kind == ActionKind::ReduceReused || action.kind == ActionKind::GatherReused ||
+        action.kind == ActionKind::ReduceExperts)
+      return {};
     communication.kind = Communication::Kind::AllReduce;
     if (action.kind == ActionKind::ReduceLossCount) {
       // Parts of a sequence have counted the same samples.
       communication.buffer = view(sums_.begin_counts(place_.position < stage_.replicas[place_.replica].tensor));
-    } else if (action.kind == ActionKind::ReduceNorm) {
-      COX_TRY_VOID(fill_norm());
-      communication.buffer = view(sums_.reduced());
-    } else {
-      const int storage = storages_->of(action);
-      COX_ENSURE(storage >= 0, to_text(action));
-      store_->complete_gradient(storage);
-      communication.buffer = view(action.kind == ActionKind::ReduceGradient || action.kind == ActionKind::ReduceExperts
-                                      ? store_->gradient(storage)
-                                      : store_->prepare_sum(storage));
-      if (communication.buffer.count == 0) communication.kind = Communication::Kind::None;
+      return {};
     }
+    COX_ENSURE(action.kind == ActionKind::ReduceNorm, to_text(action));
+    COX_TRY_VOID(fill_norm());
+    communication.buffer = view(sums_.reduced());
     return {};
   }
 
-  static BufferView view(const at::Tensor& tensor) { return {tensor.data_ptr(), tensor.numel(), DType::Float32}; }
   static BufferView view(std::vector<double>& sums) {
     return {sums.data(), static_cast<std::int64_t>(sums.size()), DType::Float64};
-  }
-
-  static bool is_gather(const Action& action) {
-    return action.kind == ActionKind::GatherParameter || action.kind == ActionKind::GatherReused;
-  }
-
-  static void fill_sharded(const Action& action, ShardedStorage& storage, Communication& communication) {
-    if (is_gather(action)) {
-      const at::Tensor& values = storage.begin_gather();
-      communication.kind = values.numel() > 0 ? Communication::Kind::AllGather : Communication::Kind::None;
-      communication.counts = storage.byte_counts();
-      const std::int64_t own = communication.counts[storage.index()];
-      communication.output = {values.data_ptr(), values.numel(), DType::UInt8};
-      communication.buffer = {static_cast<char*>(values.data_ptr()) + storage.own_byte(), own, DType::UInt8};
-      return;
-    }
-    const ShardedStorage::Scatter& scatter = storage.begin_scatter();
-    communication.kind = scatter.whole.numel() > 0 ? Communication::Kind::ReduceScatter : Communication::Kind::None;
-    communication.counts = storage.piece_counts();
-    communication.buffer = view(scatter.whole);
-    communication.output = view(scatter.piece);
   }
 
   // The step's commit point: squared norm of gradients (each once), then numerator and denominator of every term, then
@@ -570,14 +517,7 @@ class TorchEngine final : public Engine {
   }
 
   void complete(const Action& action) {
-    if (const int storage = storages_->of(action); storage >= 0) {
-      if (ShardedStorage* sharded = store_->sharded(storage)) {
-        is_gather(action) ? sharded->end_gather() : sharded->end_scatter();
-      } else if (action.kind == ActionKind::ReduceShared || action.kind == ActionKind::ReduceTied) {
-        store_->finish_sum(storage);
-      }
-      return;
-    }
+    if (const int storage = storages_->of(action); storage >= 0) return complete_storage(action, storage, *store_);
     if (!plan::is_edge(action.kind)) return;
     const Chunk& chunk = chunks_[action.chunk];
     const Key key = key_of(action);

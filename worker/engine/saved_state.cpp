@@ -4,6 +4,7 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
 
+#include <algorithm>
 #include <map>
 #include <span>
 
@@ -28,6 +29,17 @@ Piece part_of(const model::Parameter& parameter, const LocalView& view) {
   return piece;
 }
 
+// That this rank holds a part of; -1: none.
+int find_parameter(const model::ModelGraph& graph, const ParameterStore& store, const std::string& name) {
+  for (std::size_t p = 0; p < graph.parameters.size(); ++p) {
+    const model::Parameter& parameter = graph.parameters[p];
+    const bool named =
+        parameter.name == name || std::count(parameter.tied_names.begin(), parameter.tied_names.end(), name) > 0;
+    if (named && store.has(static_cast<int>(p))) return static_cast<int>(p);
+  }
+  return -1;
+}
+
 std::span<float> span_of(const at::Tensor& tensor) {
   return {tensor.mutable_data_ptr<float>(), static_cast<std::size_t>(tensor.numel())};
 }
@@ -37,6 +49,25 @@ std::span<float> span_of(const at::Tensor& tensor) {
 std::vector<float> copy_of(const at::Tensor& values) {
   const float* data = values.const_data_ptr<float>();
   return {data, data + values.numel()};
+}
+
+Result<ParameterPart> read_part(const model::ModelGraph& graph, const LocalView& view, const ParameterStore& store,
+                                const std::string& name) {
+  const int p = find_parameter(graph, store, name);
+  if (p < 0) return Error{ErrorCode::NotFound, "this rank holds no such parameter", name, "", "", ""};
+  const model::Parameter& parameter = graph.parameters[p];
+  const StateOfParameter state = store.state_of(p);
+  return ParameterPart{copy_of(state.values), plan::held_rows(parameter.dims, view.cuts_of(parameter.value)),
+                       state.first};
+}
+
+Result<std::vector<float>> read_parameter(const model::ModelGraph& graph, const LocalView& view,
+                                          const ParameterStore& store, const std::string& name) {
+  COX_TRY(ParameterPart part, read_part(graph, view, store, name));
+  const std::int64_t count = checkpoint::num_elements(graph.parameters[find_parameter(graph, store, name)].dims);
+  if (static_cast<std::int64_t>(part.values.size()) != count)
+    return Error{ErrorCode::FailedPrecondition, "this rank holds a part of the parameter", name, "", "", "read_part"};
+  return std::move(part.values);
 }
 
 std::vector<Piece> pieces_of(const model::ModelGraph& graph, const LocalView& view, const ParameterStore& store) {

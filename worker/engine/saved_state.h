@@ -6,12 +6,19 @@
 #include "checkpoint/reader.h"
 #include "checkpoint/shard.h"
 #include "model/model_graph.h"
+#include "worker/engine/engine.h"
 #include "worker/engine/mesh_link.h"
 #include "worker/engine/parameter_store.h"
 
 namespace coxswain::worker {
 
 [[nodiscard]] std::vector<float> copy_of(const at::Tensor& values);
+
+/// As Engine::read_part and read_parameter.
+[[nodiscard]] Result<ParameterPart> read_part(const model::ModelGraph& graph, const LocalView& view,
+                                              const ParameterStore& store, const std::string& name);
+[[nodiscard]] Result<std::vector<float>> read_parameter(const model::ModelGraph& graph, const LocalView& view,
+                                                        const ParameterStore& store, const std::string& name);
 
 /// By parameter what this rank updates; none where that is nothing. `graph`: the whole model's.
 [[nodiscard]] std::vector<checkpoint::Piece> pieces_of(const model::ModelGraph& graph, const LocalView& view,
