@@ -9,6 +9,7 @@
 #include "proto/cancel_at.h"
 #include "proto/control.pb.h"
 #include "proto/error_json.h"
+#include "proto/time_limits.h"
 
 namespace coxswain::proto {
 namespace {
@@ -26,8 +27,7 @@ Error disk_error(const char* message, const fs::path& path, const std::string& g
 
 /// A node that is there answers within this; one that is not is not waited for.
 Deadline soon(Deadline deadline) {
-  constexpr double kConnectSeconds = 5;
-  return {std::min(deadline.at, Deadline::after(steady_clock(), Seconds(kConnectSeconds)).at)};
+  return {std::min(deadline.at, Deadline::after(steady_clock(), Seconds(limits::kFileConnect)).at)};
 }
 
 /// Nothing but files in folders of checkpoints.
@@ -76,6 +76,10 @@ class Arrival {
     if (got != sha256) {
       fs::remove(part_path(), code);
       return Error{ErrorCode::DataLoss, "a file arrived changed", path_.string(), sha256, got, ""};
+    }
+    if (auto there = check_on_disk(part_path(), sha256); !there) {
+      fs::remove(part_path(), code);
+      return there;
     }
     fs::rename(part_path(), path_, code);
     if (code) return disk_error("cannot put the file in its place", path_, code.message());

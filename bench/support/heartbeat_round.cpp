@@ -67,7 +67,7 @@ class LargeRun {
   }
 
   Seconds round() {
-    now_ = launcher::after(now_, launcher::kHeartbeatSeconds);
+    now_ = launcher::after(now_, limits::kHeartbeat);
     const TimePoint begin = steady_clock().now();
     lines_.beat(now_);
     for (int line = 0; line < static_cast<int>(sinks_.size()); ++line) {

@@ -79,7 +79,7 @@ void SimulatedAgent::ended(Connection& connection) {
 void SimulatedAgent::beat() {
   if (!alive_ || !connection_) return;
   connection_->send_up(mailbox_.notice(launcher::agent_heartbeat()));
-  if (world_.time.now() > after(heard_, launcher::kSilenceSeconds)) connection_->hang_up();
+  if (world_.time.now() > after(heard_, limits::kSilence)) connection_->hang_up();
 }
 
 void SimulatedAgent::send_all() {

@@ -18,7 +18,7 @@ using launcher::InputKind;
 // As launcher/control/coordinator_process.cpp.
 constexpr std::size_t kMostInputs = 256;
 constexpr double kGoodbyeSeconds = 1.0, kJoinSeconds = 60;
-constexpr double kBackSeconds = launcher::kAgentsBackSeconds;
+constexpr double kBackSeconds = limits::kAgentsBack;
 
 launcher::CoordinatorSettings settings_of(const Scenario& scenario) {
   launcher::CoordinatorSettings settings;
@@ -150,7 +150,7 @@ void SimulatedCoordinator::wake() {
               proto::error_to_text({ErrorCode::DeadlineExceeded, "not every node came", "", "", "", ""})});
   if (core_.due(now)) inputs_.push_back({InputKind::Tick, now, 0, 0, 0, ""});
   if (ended_) goodbye_by_ = after(now, restored_ ? kBackSeconds : kGoodbyeSeconds);
-  wake_in(events_.empty() && inputs_.empty() ? launcher::kTickSeconds : 0.0005);
+  wake_in(events_.empty() && inputs_.empty() ? limits::kTick : 0.0005);
 }
 
 void SimulatedCoordinator::take_events() {

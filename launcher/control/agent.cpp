@@ -14,18 +14,12 @@
 #include "launcher/control/node_environment.h"
 #include "proto/control.pb.h"
 #include "proto/error_json.h"
+#include "proto/time_limits.h"
 
 namespace coxswain::launcher {
 namespace {
 
 constexpr int kEvidenceLines = 8;
-// A worker that ended by itself has sent its reason; it may still be on its way through the stream.
-constexpr double kLastWordsSeconds = 0.3;
-// mpirun kills the other ranks itself when one dies; beyond this we do.
-constexpr double kMpiAbortSeconds = 1.0;
-// A rank that lost a peer lets go of its generation within this, or its process ends: about what a new one takes to
-// come as far.
-constexpr double kParkSeconds = 1.0;
 
 std::string abort_for_next() {
   control::WorkerCommand command;
@@ -356,7 +350,7 @@ void Agent::on_worker_gone(int number, int pid, TimePoint now) {
   if (generation_->mpi) {
     if (!rank->finished && generation_->first_gone < 0) {
       generation_->first_gone = number;
-      if (!generation_->kill_at) generation_->kill_at = after(now, kMpiAbortSeconds);
+      if (!generation_->kill_at) generation_->kill_at = after(now, limits::kMpiAbort);
     }
     return settle_mpi(now);
   }
@@ -373,7 +367,7 @@ void Agent::on_process_exit(const ProcessExit& exit, TimePoint now) {
   for (Rank& rank : generation_->ranks) {
     if (rank.pid != exit.pid || generation_->mpi) continue;
     rank.exit = exit;
-    rank.last_words_until = after(now, kLastWordsSeconds);
+    rank.last_words_until = after(now, limits::kLastWords);
     return settle(rank, now);
   }
 }
@@ -493,7 +487,7 @@ void Agent::stop(double grace_seconds, TimePoint now, bool keeps) {
   if (generation_->keeps) {
     for (const Rank& rank : generation_->ranks)
       if (rank.stream_open && !rank.exit && !rank.parked) tell(rank, abort_for_next());
-    generation_->kill_at = after(now, kParkSeconds);
+    generation_->kill_at = after(now, limits::kPark);
   } else if (grace_seconds > 0) {
     kill_all(SIGTERM);
     generation_->kill_at = after(now, grace_seconds);
@@ -538,7 +532,7 @@ void Agent::on_tick(TimePoint now) {
     kill_all(SIGKILL);
   }
   if (!generation_->stopping && now >= generation_->look_at) {
-    generation_->look_at = after(now, kLookSeconds);
+    generation_->look_at = after(now, limits::kStoppedLook);
     end_stopped_ranks();
   }
   for (std::size_t i = 0; generation_ && i < generation_->ranks.size(); ++i) settle(generation_->ranks[i], now);

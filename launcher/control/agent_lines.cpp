@@ -6,14 +6,10 @@
 #include "common/exit_code.h"
 #include "launcher/control/liveness.h"
 #include "proto/control.pb.h"
+#include "proto/time_limits.h"
 
 namespace coxswain::launcher {
 namespace {
-
-// An agent whose connection broke makes another at once.
-constexpr double kComesBackSeconds = 0.7;
-// One that hung up by itself, since it got no word: where this process got no processor, it may get none either.
-constexpr double kHungUpSeconds = 5;
 
 /// 0: it is no report of a step.
 std::int64_t step_of(const std::string& body) {
@@ -118,7 +114,7 @@ void AgentLines::ended(int line, TimePoint now) {
   const bool silent = was.silence.too_long(now) && !pause_.stood_still(now);
   agent.line = -1;
   agent.why = silent ? "its agent fell silent" : "its agent died";
-  agent.back_by = silent ? now : after(now, agent.doubts ? kHungUpSeconds : kComesBackSeconds);
+  agent.back_by = silent ? now : after(now, agent.doubts ? limits::kHungUpBack : limits::kAgentBack);
   look_at_ = std::min(look_at_, *agent.back_by);
 }
 
@@ -156,7 +152,7 @@ void AgentLines::beat(TimePoint now) {
   pause_.look(now);
   if (paused)
     for (auto& [number, agent] : agents_) {
-      if (agent.back_by) agent.back_by = std::max(*agent.back_by, after(now, kComesBackSeconds));
+      if (agent.back_by) agent.back_by = std::max(*agent.back_by, after(now, limits::kAgentBack));
     }
   for (auto& [line, held] : lines_) {
     if (paused) held.silence.heard(now);

@@ -18,7 +18,7 @@ namespace coxswain::launcher {
 
 class AgentLines {
  public:
-  explicit AgentLines(double silence_seconds = kSilenceSeconds) : silence_seconds_(silence_seconds) {}
+  explicit AgentLines(double silence_seconds = limits::kSilence) : silence_seconds_(silence_seconds) {}
 
   /// A connection and its number. It lives until close.
   int open(proto::Stream& stream);
@@ -34,7 +34,7 @@ class AgentLines {
   void took(const Input& input);
   /// Kept, once for all, until each of the agents took it.
   void send(const std::vector<int>& agents, std::string body);
-  /// To all; connections that are silent are cut. Call every kHeartbeatSeconds: a longer pause is this process's own,
+  /// To all; connections that are silent are cut. Call every limits::kHeartbeat: a longer pause is this process's own,
   /// in which nobody was silent.
   void beat(TimePoint now);
   /// Agents that had time to come back and did not. Each is told once.

@@ -209,7 +209,8 @@ Result<ExitCode> run_agent_process(const AgentStart& start) {
         std::move(setup), *spawner, [&](std::string body, Haste haste) { line->send(std::move(body), haste); },
         [&](int, int pid, std::string body) { workers.send(pid, std::move(body)); });
     line.emplace(
-        CoordinatorLine::Target{start.coordinator, start.secret, start.local ? kAloneSilenceSeconds : kSilenceSeconds},
+        CoordinatorLine::Target{start.coordinator, start.secret,
+                                start.local ? limits::kAloneSilence : limits::kSilence},
         std::move(*coordinator),
         agent.hello(start.node_rank, host_name(), inventory.cores, inventory.memory, inventory.cuda_note),
         [&](LineEvent event) { events.push(std::move(event)); }, clock);
@@ -223,7 +224,7 @@ Result<ExitCode> run_agent_process(const AgentStart& start) {
     bool lost = false;
     while (!agent.over()) {
       TimePoint wake = std::min(line->next_tick(), agent.next_tick());
-      if (start.tee) wake = std::min(wake, Deadline::after(clock, Seconds(kTickSeconds)).at);
+      if (start.tee) wake = std::min(wake, Deadline::after(clock, Seconds(limits::kTick)).at);
       // All that wait, before what they bring leaves together.
       for (int count = 0; count < kMostEvents; ++count) {
         auto event = events.pop(wake);

@@ -8,25 +8,13 @@
 #include "launcher/control/measurement.h"
 #include "proto/control.pb.h"
 #include "proto/error_json.h"
+#include "proto/time_limits.h"
 
 namespace coxswain::launcher {
 namespace {
 
-// SIGKILL needs no longer; agents that do not answer by then are left to their own watch.
-constexpr double kKillSeconds = 0.6;
-// Ranks that finished the last step end by themselves.
-constexpr double kGoodbyeSeconds = 10;
-// A generation that another one follows may take longer to go: what is left of it would meet the next. A node that was
-// lost while this process was away counts as lost after kAgentsBackSeconds, or later if it then stood still for a
-// while.
-constexpr double kStoppedSeconds = 2 * kAgentsBackSeconds;
-// A compute action that runs longer makes no progress: so many times what the longest one is predicted to take, and
-// never so short that the first actions of a process, or a machine that is busy, look like it.
-constexpr double kHungFactor = 10, kLeastHungSeconds = 30;
 // Of ranks that wait for each other, told.
 constexpr std::size_t kMostWaits = 16;
-// What agents kept while the coordinator was away comes within this.
-constexpr double kKeptSeconds = 3;
 
 }  // namespace
 
@@ -122,6 +110,7 @@ void Coordinator::start_generation(const std::string& work_bytes, const std::vec
   if (phase_ == Phase::Training) {
     common.mutable_work()->set_action_timeout_seconds(action_timeout_);
     common.mutable_work()->set_stall_timeout_seconds(stall_timeout_);
+    common.mutable_work()->set_step_timeout_seconds(std::max(limits::kStep, 2 * stall_timeout_));
     looks_ = looked_at_ ? looked_steps(last_step_ + 1, total_steps_) : std::vector<TraceSteps>();
     for (const TraceSteps& look : looks_) {
       control::TraceSettings& steps = *common.mutable_work()->add_looks();
@@ -186,7 +175,7 @@ void Coordinator::on_worker(int number, std::string_view body, TimePoint now) {
     case control::WorkerReport::kChecked: measurements_.reports[index] = report.checked().SerializeAsString(); break;
     case control::WorkerReport::kFinished:
       if (!std::exchange(rank.finished, true)) ++num_finished_;
-      if (num_finished_ == ranks_.size()) end_by_ = after(now, kGoodbyeSeconds);
+      if (num_finished_ == ranks_.size()) end_by_ = after(now, limits::kGoodbye);
       break;
     case control::WorkerReport::kFailure: {
       Failure failure;
@@ -269,7 +258,7 @@ void Coordinator::stop_everything(double grace_seconds, TimePoint now, Phase the
     if (node.running) send.agents.push_back(node.agent);
   }
   if (!send.agents.empty()) decisions_.emplace_back(std::move(send));
-  end_by_ = after(now, grace_seconds + (then == Phase::Stopping ? kStoppedSeconds : kKillSeconds));
+  end_by_ = after(now, grace_seconds + (then == Phase::Stopping ? limits::kGenerationGone : limits::kKill));
   finish_if_done(now);
 }
 
@@ -318,9 +307,11 @@ void Coordinator::take_plan(const ChosenPlan& plan) {
   bindings_ = plan.ranks;
   plan_json_ = plan.plan_json;
   plan_hash_ = plan.plan_hash;
-  action_timeout_ = std::max(kLeastHungSeconds, kHungFactor * plan.longest_action_seconds);
+  // A compute action that runs longer makes no progress; never so short that the first actions of a process, or a
+  // machine that is busy, look like it.
+  action_timeout_ = std::max(limits::kLeastHung, limits::kHungFactor * plan.longest_action_seconds);
   // Nothing that is sent takes longer than the step that it is of.
-  stall_timeout_ = std::max(action_timeout_, kHungFactor * plan.step_seconds);
+  stall_timeout_ = std::max(action_timeout_, limits::kHungFactor * plan.step_seconds);
   planned_without_ = missing_from(plan);
   looked_at_ = plan.looked_at;
 }
@@ -422,7 +413,7 @@ void Coordinator::request_stop(int signal, TimePoint now) {
 
 std::vector<Decision> Coordinator::restarted(TimePoint now) {
   record(JsonObject{{"type", "coordinator_restarted"}, {"generation", generation_}, {"step", last_step_}});
-  const TimePoint patient = after(now, phase_ == Phase::Stopping ? kStoppedSeconds : kKeptSeconds);
+  const TimePoint patient = after(now, phase_ == Phase::Stopping ? limits::kGenerationGone : limits::kKept);
   for (std::optional<TimePoint>* limit : {&suspect_until_, &end_by_, &stop_by_, &list_by_}) {
     if (*limit) *limit = std::max(**limit, patient);
   }

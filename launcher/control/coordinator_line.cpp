@@ -1,5 +1,7 @@
 #include "launcher/control/coordinator_line.h"
 
+#include "proto/time_limits.h"
+
 #include <algorithm>
 #include <condition_variable>
 #include <mutex>
@@ -7,9 +9,6 @@
 namespace coxswain::launcher {
 namespace {
 
-// A coordinator that was killed is there again within a second or two; longer than that waits only a node whose
-// network is cut, or whose node 0 is lost.
-constexpr double kComesBackSeconds = 20;
 // One try to reach it, which an agent that ends waits for; and between two that were refused at once.
 constexpr double kTrySeconds = 0.5, kPauseSeconds = 0.05;
 
@@ -21,7 +20,7 @@ CoordinatorLine::CoordinatorLine(Target target, std::shared_ptr<proto::Stream> f
       hello_(std::move(hello)),
       post_(std::move(post)),
       clock_(clock),
-      heartbeat_(kHeartbeatSeconds, clock.now()),
+      heartbeat_(limits::kHeartbeat, clock.now()),
       silence_(target_.silence_seconds, clock.now()) {
   begin(std::move(first));
 }
@@ -44,18 +43,19 @@ void CoordinatorLine::begin(std::shared_ptr<proto::Stream> stream) {
 }
 
 void CoordinatorLine::connect_again() {
-  connector_ = std::jthread([this, by = Deadline::after(clock_, Seconds(kComesBackSeconds))](std::stop_token stop) {
-    std::mutex mutex;
-    std::condition_variable_any stopped;
-    while (!stop.stop_requested() && !by.passed(clock_)) {
-      auto stream = proto::connect(target_.address, proto::Service::Coordinator, target_.secret,
-                                   Deadline::after(clock_, Seconds(kTrySeconds)));
-      if (stream) return post_({0, std::nullopt, std::shared_ptr<proto::Stream>(std::move(*stream)), false});
-      std::unique_lock lock(mutex);
-      stopped.wait_for(lock, stop, std::chrono::duration<double>(kPauseSeconds), [] { return false; });
-    }
-    post_({0, std::nullopt, nullptr, true});
-  });
+  connector_ =
+      std::jthread([this, by = Deadline::after(clock_, Seconds(limits::kCoordinatorBack))](std::stop_token stop) {
+        std::mutex mutex;
+        std::condition_variable_any stopped;
+        while (!stop.stop_requested() && !by.passed(clock_)) {
+          auto stream = proto::connect(target_.address, proto::Service::Coordinator, target_.secret,
+                                       Deadline::after(clock_, Seconds(kTrySeconds)));
+          if (stream) return post_({0, std::nullopt, std::shared_ptr<proto::Stream>(std::move(*stream)), false});
+          std::unique_lock lock(mutex);
+          stopped.wait_for(lock, stop, std::chrono::duration<double>(kPauseSeconds), [] { return false; });
+        }
+        post_({0, std::nullopt, nullptr, true});
+      });
 }
 
 void CoordinatorLine::send(std::string report, Haste haste) {
@@ -108,15 +108,15 @@ void CoordinatorLine::tick() {
     doubted_ = doubts ? std::optional(now) : std::nullopt;
   }
   // What it said has a while to leave.
-  if (!silence_.too_long(now) || now < after(*doubted_, kHeartbeatSeconds)) return;
+  if (!silence_.too_long(now) || now < after(*doubted_, limits::kHeartbeat)) return;
   stream_->cancel();  // its reader then says that it ended
   silence_.heard(now);
 }
 
 TimePoint CoordinatorLine::next_tick() const {
-  return open_ ? std::min(heartbeat_.next(), doubted_ ? std::max(silence_.until(), after(*doubted_, kHeartbeatSeconds))
+  return open_ ? std::min(heartbeat_.next(), doubted_ ? std::max(silence_.until(), after(*doubted_, limits::kHeartbeat))
                                                       : silence_.doubtful())
-               : after(clock_.now(), kTickSeconds);
+               : after(clock_.now(), limits::kTick);
 }
 
 void CoordinatorLine::close() {

@@ -32,7 +32,7 @@ class CoordinatorLine {
   struct Target {
     std::string address;
     proto::Secret secret;
-    double silence_seconds = kSilenceSeconds;  // after which a connection is cut
+    double silence_seconds = limits::kSilence;  // after which a connection is cut
   };
   using Post = std::function<void(LineEvent)>;
 

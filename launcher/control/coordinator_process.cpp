@@ -95,7 +95,7 @@ class CoordinatorProcess {
         before_(std::move(before)),
         core_(std::move(settings)),
         output_(start_, job_ ? &*job_ : nullptr, clock_),
-        lines_(std::max(start_.num_nodes, start_.max_nodes) == 1 ? kAloneSilenceSeconds : kSilenceSeconds) {}
+        lines_(std::max(start_.num_nodes, start_.max_nodes) == 1 ? limits::kAloneSilence : limits::kSilence) {}
 
   Result<ExitCode> run() {
     const SignalWatcher signals([this](int number) { events_.push(SignalCame{number}); });
@@ -148,7 +148,7 @@ class CoordinatorProcess {
     for (const Input& input : before) apply(input);
     restored_ = true;
     const TimePoint now = clock_.now();
-    lines_.expect_back(Deadline::after(clock_, Seconds(kAgentsBackSeconds)).at);
+    lines_.expect_back(Deadline::after(clock_, Seconds(limits::kAgentsBack)).at);
     inputs_.push_back(told(InputKind::Restarted, now));
     return {};
   }
@@ -172,7 +172,7 @@ class CoordinatorProcess {
     const TimePoint now = clock_.now();
     if (!inputs_.empty()) return now;
     const TimePoint next = std::min(heartbeat_.next(), lines_.next_look());
-    return core_.undisturbed() ? next : std::min(next, after(now, kTickSeconds));
+    return core_.undisturbed() ? next : std::min(next, after(now, limits::kTick));
   }
 
   /// Waits for what happens, writes it down, acts on it.
@@ -469,7 +469,7 @@ class CoordinatorProcess {
   }
 
   void say_goodbye() {
-    const Deadline by = Deadline::after(clock_, Seconds(restored_ ? kAgentsBackSeconds : kGoodbyeSeconds));
+    const Deadline by = Deadline::after(clock_, Seconds(restored_ ? limits::kAgentsBack : kGoodbyeSeconds));
     while (!lines_.all_hung_up() && !by.passed(clock_)) {
       auto event = events_.pop(Deadline::after(clock_, Seconds(0.02)).at);
       if (!event) continue;
@@ -489,7 +489,7 @@ class CoordinatorProcess {
   EventQueue<CoordinatorEvent> events_;
   std::vector<Input> inputs_;  // not yet in the journal
   AgentLines lines_;
-  Heartbeat heartbeat_{kHeartbeatSeconds, clock_.now()};
+  Heartbeat heartbeat_{limits::kHeartbeat, clock_.now()};
   // Under way in a thread of their own, and to be begun again after a restart.
   bool choosing_ = false;
   std::optional<FindCheckpoint> finding_;

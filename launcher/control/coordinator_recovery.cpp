@@ -7,18 +7,13 @@
 #include "launcher/control/liveness.h"
 #include "proto/control.pb.h"
 #include "proto/error_json.h"
+#include "proto/time_limits.h"
 
 namespace coxswain::launcher {
 namespace {
 
-// A rank that lost its peer speaks first; the cause (an exit, a silent agent) may come this much later.
-constexpr double kPeerLostSeconds = 2.1;
-// A rank that failed by itself has said why; its exit with the log's last lines follows.
-constexpr double kLastWordsSeconds = 0.5;
 // The first checkpoint, which shows what one costs.
 constexpr double kFirstSaveSeconds = 60;
-// Nodes read every byte of their checkpoints before they tell what they hold.
-constexpr double kListSeconds = 600;
 // Where a generation that began from memory takes no step, it may be for want of memory; or something else failed just
 // then, as may happen once.
 constexpr int kMostMemoryStarts = 2;
@@ -33,7 +28,7 @@ const char* from_words(const RecoveryPoint& point) {
 void Coordinator::suspect(Failure failure, TimePoint now) {
   if (phase_ != Phase::Measuring && phase_ != Phase::Training) return;
   if (suspected_ && (suspected_->primary || !failure.primary)) return;
-  suspect_until_ = after(now, failure.primary ? kLastWordsSeconds : kPeerLostSeconds);
+  suspect_until_ = after(now, failure.primary ? limits::kFailedExit : limits::kPeerLost);
   suspected_ = std::move(failure);
   if (!suspected_since_) suspected_since_ = now;
   // The others would wait for a peer that is gone.
@@ -157,7 +152,7 @@ void Coordinator::find_checkpoint(TimePoint now) {
   command.mutable_list()->set_generation(generation_);
   command.mutable_list()->set_directory(work.checkpoint().directory());
   spread_saves_.begin_listing(nodes_left());
-  list_by_ = after(now, kListSeconds);
+  list_by_ = after(now, limits::kListing);
   send_to_all(command.SerializeAsString());
 }
 

@@ -87,7 +87,7 @@ class Follower {
  private:
   /// When there is something to do, if nothing happens before.
   [[nodiscard]] TimePoint next_look() const {
-    TimePoint next = Deadline::after(clock_, Seconds(kLookSeconds)).at;
+    TimePoint next = Deadline::after(clock_, Seconds(limits::kStoppedLook)).at;
     if (coordinator_pid_ > 0) next = std::min(next, look_at_);
     for (const auto& by : {kill_agent_by_, kill_coordinator_by_})
       if (by) next = std::min(next, by->at);
@@ -133,7 +133,7 @@ class Follower {
   void look_at_coordinator() {
     const TimePoint now = clock_.now();
     if (coordinator_pid_ == 0 || now < look_at_) return;
-    look_at_ = Deadline::after(clock_, Seconds(kLookSeconds)).at;
+    look_at_ = Deadline::after(clock_, Seconds(limits::kStoppedLook)).at;
     if (looks_.add(spawner_->stopped_at(coordinator_pid_))) spawner_->send_signal(coordinator_pid_, SIGKILL);
   }
 

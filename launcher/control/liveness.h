@@ -8,18 +8,9 @@
 
 #include "common/clock.h"
 #include "common/error.h"
+#include "proto/time_limits.h"
 
 namespace coxswain::launcher {
-
-inline constexpr double kHeartbeatSeconds = 0.3;
-inline constexpr double kSilenceSeconds = 2.0;
-// Of the agent of the only node: its loss ends the run, so that there is nothing to gain by seeing it soon, and all to
-// lose where it lives and gets no processor. And of the coordinator, to the agent beside it: `launch` itself sees it
-// die or stand still, while a disk that takes seconds to write, or a busy machine, silences it for a while.
-inline constexpr double kAloneSilenceSeconds = 20.0;
-inline constexpr double kTickSeconds = 0.1;
-// Agents come back to a coordinator that was restarted; who does not is lost.
-inline constexpr double kAgentsBackSeconds = 10.0;
 
 [[nodiscard]] inline TimePoint after(TimePoint now, double seconds) {
   return now + std::chrono::duration_cast<TimePoint::duration>(std::chrono::duration<double>(seconds));
@@ -42,8 +33,6 @@ class Heartbeat {
   TimePoint last_;
 };
 
-inline constexpr double kDoubtFraction = 0.75;
-
 class Silence {
  public:
   Silence(double limit_seconds, TimePoint now) : limit_(limit_seconds), last_(now) {}
@@ -54,21 +43,18 @@ class Silence {
   /// From then on it is.
   [[nodiscard]] TimePoint until() const { return after(last_, limit_) + TimePoint::duration(1); }
   /// Most of it has passed.
-  [[nodiscard]] TimePoint doubtful() const { return after(last_, kDoubtFraction * limit_); }
+  [[nodiscard]] TimePoint doubtful() const { return after(last_, limits::kDoubtFraction * limit_); }
 
  private:
   double limit_;
   TimePoint last_;
 };
 
-// A process that gets no processor, or is stopped, hears nobody for so long, whoever spoke.
-inline constexpr double kOwnPauseSeconds = 1.0;
-
 /// Whether this process stood still: it looks more often than that. Then nobody else was silent.
 class OwnPause {
  public:
   /// Since the look before, until now.
-  [[nodiscard]] bool stood_still(TimePoint now) const { return last_ && now > after(*last_, kOwnPauseSeconds); }
+  [[nodiscard]] bool stood_still(TimePoint now) const { return last_ && now > after(*last_, limits::kOwnPause); }
   void look(TimePoint now) { last_ = now; }
   [[nodiscard]] bool looked() const { return last_.has_value(); }
 
@@ -76,21 +62,18 @@ class OwnPause {
   std::optional<TimePoint> last_;
 };
 
-// A process that is stopped (SIGSTOP) at so many looks in a row, and did nothing between them, answers nobody, and its
-// peers wait for it. Looks are counted, not seconds: a watcher that was stopped with what it watches and goes on with
-// it finds none overdue.
-inline constexpr double kLookSeconds = 0.5;
-inline constexpr int kStoppedLooks = 6;
-
+/// A process that is stopped (SIGSTOP) at so many looks in a row, and did nothing between them, answers nobody, and its
+/// peers wait for it. Looks are counted, not seconds: a watcher that was stopped with what it watches and goes on with
+/// it finds none overdue.
 class StoppedLooks {
  public:
   /// Of Spawner::stopped_at. True once, at the look that makes it so many.
   bool add(std::optional<std::int64_t> stopped_at) {
     in_a_row_ = !stopped_at ? 0 : stopped_at == last_ ? in_a_row_ + 1 : 1;
     last_ = stopped_at;
-    return in_a_row_ == kStoppedLooks;
+    return in_a_row_ == limits::kStoppedLooks;
   }
-  [[nodiscard]] bool enough() const { return in_a_row_ >= kStoppedLooks; }
+  [[nodiscard]] bool enough() const { return in_a_row_ >= limits::kStoppedLooks; }
 
  private:
   int in_a_row_ = 0;

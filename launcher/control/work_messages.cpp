@@ -2,6 +2,7 @@
 
 #include "common/bytes_io.h"
 #include "proto/control.pb.h"
+#include "proto/time_limits.h"
 
 namespace coxswain::launcher {
 namespace {
@@ -9,9 +10,6 @@ namespace {
 // Bounds of what measuring takes: a fresh run starts within seconds.
 constexpr double kRatesSeconds = 2.0;
 constexpr double kProfileSeconds = 8.0;
-// No wait is without a bound: a step this long counts as hung. A dead rank is found by other means, at once.
-constexpr double kStepTimeoutSeconds = 1800;
-constexpr double kConnectTimeoutSeconds = 60;
 
 void set_model(control::ModelSource& source, const Job& job) {
   source.set_sequence_length(job.data.sequence_length);
@@ -27,8 +25,8 @@ void set_model(control::ModelSource& source, const Job& job) {
 control::Work make_work(control::Mode mode) {
   control::Work work;
   work.set_mode(mode);
-  work.set_step_timeout_seconds(kStepTimeoutSeconds);
-  work.set_connect_timeout_seconds(kConnectTimeoutSeconds);
+  work.set_step_timeout_seconds(limits::kStep);
+  work.set_connect_timeout_seconds(limits::kConnect);
   return work;
 }
 

@@ -31,7 +31,7 @@ class FakeStream final : public proto::Stream {
 
 /// One agent, over one connection after the other.
 struct Wire {
-  explicit Wire(double silence_seconds = kSilenceSeconds) : lines(silence_seconds) {}
+  explicit Wire(double silence_seconds = limits::kSilence) : lines(silence_seconds) {}
 
   AgentLines lines;
   Mailbox agent;
@@ -50,8 +50,8 @@ struct Wire {
     return !inputs.empty();
   }
   void beat_for(double seconds) {
-    for (double passed = 0; passed < seconds; passed += kHeartbeatSeconds) {
-      now = after(now, kHeartbeatSeconds);
+    for (double passed = 0; passed < seconds; passed += limits::kHeartbeat) {
+      now = after(now, limits::kHeartbeat);
       lines.beat(now);
     }
   }
@@ -98,9 +98,9 @@ TEST_CASE("an agent whose connection breaks has a moment to come back, a silent 
 }
 
 TEST_CASE("the only agent is silent when it was for longer", "[agent_lines]") {
-  Wire wire(kAloneSilenceSeconds);
+  Wire wire(limits::kAloneSilence);
   REQUIRE(wire.connect());
-  wire.beat_for(kAloneSilenceSeconds - 1);
+  wire.beat_for(limits::kAloneSilence - 1);
   CHECK_FALSE(wire.streams.back().cancelled);
   wire.beat_for(2);
   CHECK(wire.streams.back().cancelled);

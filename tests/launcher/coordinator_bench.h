@@ -168,6 +168,7 @@ class Bench {
     plan.plan_json = "{}";
     plan.steps = 100;
     plan.longest_action_seconds = longest_action;
+    plan.step_seconds = step_seconds;
     plan.ranks = std::move(ranks);
     plan.without = std::move(without);
     plan.known_nodes = known_nodes;
@@ -213,7 +214,7 @@ class Bench {
 
   ManualClock clock;
   int generation = 0;
-  double longest_action = 0.1;
+  double longest_action = 0.1, step_seconds = 0;
   bool spread = false;  // nodes share no disk
   bool looked_at = false;
   bool asked_for_plan = false, looked_for_checkpoint = false;

@@ -123,6 +123,18 @@ TEST_CASE("a compute action may take ten times its prediction, and half a minute
   CHECK(starts[1].start().work().action_timeout_seconds() == limit);
 }
 
+TEST_CASE("a step that is long by its plan is waited for longer than half an hour", "[coordinator]") {
+  const auto [step, stall, limit] =
+      GENERATE(table<double, double, double>({{1, 30, 1800}, {100, 1000, 2000}, {2000, 20000, 40000}}));
+  Bench bench(1);
+  bench.step_seconds = step;
+  bench.train(1);
+  const auto starts = bench.sent_to(10, control::AgentCommand::kStart);
+  REQUIRE(starts.size() == 2);
+  CHECK(starts[1].start().work().stall_timeout_seconds() == stall);
+  CHECK(starts[1].start().work().step_timeout_seconds() == limit);
+}
+
 TEST_CASE("ranks that all wait for each other are a failure, one that goes on makes none", "[coordinator]") {
   Bench bench(2);
   bench.train(2);

@@ -72,8 +72,8 @@ struct Listener {
   }
   ~Listener() { lines.close(line); }
   void beat_for(double seconds) {
-    for (double passed = 0; passed < seconds; passed += kHeartbeatSeconds) {
-      clock.advance(Seconds(kHeartbeatSeconds));
+    for (double passed = 0; passed < seconds; passed += limits::kHeartbeat) {
+      clock.advance(Seconds(limits::kHeartbeat));
       lines.beat(clock.now());
     }
   }
@@ -116,7 +116,7 @@ TEST_CASE("an agent that said it was about to hang up has longer to come back") 
   }
   SECTION("but not where it heard again, and died later") {
     for (int i = 0; i < 10; ++i) {
-      coordinator.beat_for(kHeartbeatSeconds);
+      coordinator.beat_for(limits::kHeartbeat);
       coordinator.lines.receive(coordinator.line, Mailbox().notice(agent_heartbeat()), coordinator.clock.now());
     }
     coordinator.lines.ended(coordinator.line, coordinator.clock.now());
@@ -133,8 +133,8 @@ TEST_CASE("an agent says that it is about to hang up, once in each silence") {
     return std::count(stream->sent.begin(), stream->sent.end(), Mailbox().notice(agent_doubts()));
   };
   const auto pass = [&](double seconds) {
-    for (double passed = 0; passed < seconds; passed += kTickSeconds) {
-      clock.advance(Seconds(kTickSeconds));
+    for (double passed = 0; passed < seconds; passed += limits::kTick) {
+      clock.advance(Seconds(limits::kTick));
       line.tick();
     }
   };
@@ -160,12 +160,12 @@ TEST_CASE("an agent cuts a connection that is silent, not one that it did not li
   line.tick();
   CHECK_FALSE(stream->cancelled());
   for (int tick = 0; tick < 19; ++tick) {
-    clock.advance(Seconds(kTickSeconds));
+    clock.advance(Seconds(limits::kTick));
     line.tick();
   }
   CHECK_FALSE(stream->cancelled());
   for (int tick = 0; tick < 2; ++tick) {
-    clock.advance(Seconds(kTickSeconds));
+    clock.advance(Seconds(limits::kTick));
     line.tick();
   }
   CHECK(stream->cancelled());
@@ -174,10 +174,10 @@ TEST_CASE("an agent cuts a connection that is silent, not one that it did not li
 TEST_CASE("an agent beside the coordinator has patience with it") {
   ManualClock clock;
   const auto stream = std::make_shared<QuietStream>();
-  CoordinatorLine line({"", {}, kAloneSilenceSeconds}, stream, "hello", [](const LineEvent&) {}, clock);
+  CoordinatorLine line({"", {}, limits::kAloneSilence}, stream, "hello", [](const LineEvent&) {}, clock);
   const auto pass = [&](double seconds) {
-    for (double passed = 0; passed < seconds; passed += kTickSeconds) {
-      clock.advance(Seconds(kTickSeconds));
+    for (double passed = 0; passed < seconds; passed += limits::kTick) {
+      clock.advance(Seconds(limits::kTick));
       line.tick();
     }
   };

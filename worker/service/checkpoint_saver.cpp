@@ -11,14 +11,12 @@
 #include "proto/control.pb.h"
 #include "proto/error_json.h"
 #include "proto/file_exchange.h"
+#include "proto/time_limits.h"
 #include "worker/service/exchange.h"
 #include "worker/service/progress_message.h"
 
 namespace coxswain::worker {
 namespace {
-
-// A copy that takes longer is given up; the next checkpoint has another one.
-constexpr double kCopySeconds = 600;
 
 double seconds_since(TimePoint begin) { return std::chrono::duration<double>(steady_clock().now() - begin).count(); }
 
@@ -101,7 +99,7 @@ void CheckpointSaver::write(control::ShardSaved& saved, const std::vector<checkp
   saved.set_spread(true);
   if (!shard || copy_to_.empty()) return;
   const auto copied = proto::put_file(*folder / file_, {copy_to_, *folder, file_}, {job_key_, false},
-                                      Deadline::after(steady_clock(), Seconds(kCopySeconds)));
+                                      Deadline::after(steady_clock(), Seconds(limits::kFileCopy)));
   if (!copied) saved.set_copy_error_json(proto::error_to_text(copied.error()));
 }
 

@@ -17,6 +17,7 @@
 #include "common/log.h"
 #include "proto/control.pb.h"
 #include "proto/error_json.h"
+#include "proto/time_limits.h"
 #include "worker/service/agent_link.h"
 #include "worker/service/assignment.h"
 #include "worker/service/modes.h"
@@ -26,8 +27,6 @@ namespace coxswain::worker {
 namespace {
 
 constexpr double kConnectSeconds = 30;
-// From the loss of a peer to the word that the generation is given up: the coordinator says so once it knows the cause.
-constexpr double kAbortSeconds = 5;
 
 std::optional<int> number_from(const char* variable) {
   const auto text = env(variable);
@@ -132,7 +131,7 @@ Result<void> work(AgentLink& link, const std::string& key) {
     const auto done = guard("worker", [&] { return carry_out(link, *assignment, key, kept); });
     if (done) return {};
     const Error error = told(link, done.error());
-    if (!may_stay(*assignment, error) || !link.wait_abort(Deadline::after(steady_clock(), Seconds(kAbortSeconds))))
+    if (!may_stay(*assignment, error) || !link.wait_abort(Deadline::after(steady_clock(), Seconds(limits::kGivenUp))))
       return error;
     link.park();
     link.report(parked_report(kept));
