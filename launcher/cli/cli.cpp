@@ -82,6 +82,7 @@ int run_cli(int argc, char** argv) {
   add_serve_command(app, action);
   add_status_command(app, action);
   add_logs_command(app, action);
+  add_cancel_command(app, action);
   add_agent_command(app, action);
   add_coordinator_command(app, action);
   try {

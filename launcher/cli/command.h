@@ -31,6 +31,7 @@ void add_export_command(CLI::App& app, Action& action);
 void add_serve_command(CLI::App& app, Action& action);
 void add_status_command(CLI::App& app, Action& action);
 void add_logs_command(CLI::App& app, Action& action);
+void add_cancel_command(CLI::App& app, Action& action);
 void add_agent_command(CLI::App& app, Action& action);
 void add_coordinator_command(CLI::App& app, Action& action);
 

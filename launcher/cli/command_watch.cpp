@@ -7,6 +7,7 @@
 #include <cstdio>
 
 #include "launcher/cli/command.h"
+#include "launcher/cli/remote_job.h"
 #include "launcher/control/event_queue.h"
 #include "launcher/control/liveness.h"
 #include "launcher/control/signals.h"
@@ -22,12 +23,14 @@ struct WatchOptions {
   bool follow = false;
   std::vector<int> ranks;
   std::string stream = "both", containing;
+  RemoteOptions remote;
 };
 
 void add_run_options(CLI::App& command, WatchOptions& options) {
   command.add_option("RUN", options.run, "a run's folder, or a job's id; default: the newest of runs/");
   command.add_option("--state", options.state, "state folder of the `launch serve` that has the job")
       ->capture_default_str();
+  add_remote_options(command, options.remote);
 }
 
 /// Calls `look` now and then until it says that nothing more will come, or a signal ends it.
@@ -40,6 +43,7 @@ void follow(Look look) {
 }
 
 Result<ExitCode> status(const WatchOptions& options) {
+  if (options.remote.is_remote()) return show_remote_job(options.remote, options.run, options.format, options.follow);
   COX_TRY(const auto folder, find_run(options.run, options.state));
   COX_TRY(RunWatcher watcher, RunWatcher::open(folder));
   const auto print = [&options](const RunView& view) {
@@ -64,7 +68,17 @@ Result<ExitCode> status(const WatchOptions& options) {
   return ExitCode::Done;
 }
 
+/// A service has no merged stream.
+Result<ExitCode> remote_logs(const WatchOptions& options) {
+  if (options.ranks.size() > 1 || !options.containing.empty())
+    return usage_error("a service gives the output of one rank, or of `launch train` itself", "--rank N at most once",
+                       options.containing.empty() ? "several" : "--grep", "filter what is printed, as with grep");
+  return show_remote_logs(options.remote, options.run, options.ranks.empty() ? -1 : options.ranks.front(),
+                          options.stream == "stderr" ? "stderr" : "stdout", options.follow);
+}
+
 Result<ExitCode> logs(const WatchOptions& options) {
+  if (options.remote.is_remote()) return remote_logs(options);
   COX_TRY(const auto folder, find_run(options.run, options.state));
   COX_TRY(RunWatcher watcher, RunWatcher::open(folder));
   LogMerger merger(folder, {options.ranks, options.stream != "stderr", options.stream != "stdout", options.containing});

@@ -130,6 +130,11 @@ Result<std::vector<JobRecord>> load_job_records(const std::filesystem::path& job
   return records;
 }
 
+void remove_job_record(const std::filesystem::path& jobs, const std::string& id) {
+  std::error_code ignored;
+  std::filesystem::remove(jobs / id / kRecord, ignored);
+}
+
 Result<void> save_job_record(const std::filesystem::path& jobs, const JobRecord& record) {
   return write_file(jobs / record.id / kRecord, to_text(to_json(record), 2) + "\n");
 }

@@ -46,6 +46,8 @@ struct JobRecord {
 /// Every job in `jobs`, oldest first. A job's folder without a record was not taken: it is removed.
 /// Errors: FailedPrecondition (disk), DataLoss (a record that cannot be read).
 [[nodiscard]] Result<std::vector<JobRecord>> load_job_records(const std::filesystem::path& jobs);
+/// What is left in the job's folder is none.
+void remove_job_record(const std::filesystem::path& jobs, const std::string& id);
 /// Atomic. Errors: FailedPrecondition.
 [[nodiscard]] Result<void> save_job_record(const std::filesystem::path& jobs, const JobRecord& record);
 

@@ -92,6 +92,23 @@ bool JobRunner::cancel(const std::string& id) {
   return true;
 }
 
+Result<void> JobRunner::remove(const std::string& id) {
+  const std::filesystem::path folder = options_.folder / id;
+  {
+    const std::lock_guard lock(mutex_);
+    const auto found = records_.find(id);
+    if (found == records_.end()) return Error{ErrorCode::NotFound, "no such job", id, "", "", ""};
+    if (!has_ended(found->second.state))
+      return Error{ErrorCode::FailedPrecondition, "the job has not ended", id, "", "", "cancel it first"};
+    records_.erase(found);
+    // What is left of a folder without a record goes at the next start.
+    remove_job_record(options_.folder, id);
+  }
+  std::error_code ignored;
+  std::filesystem::remove_all(folder, ignored);
+  return {};
+}
+
 std::optional<JobRecord> JobRunner::find(const std::string& id) const {
   const std::lock_guard lock(mutex_);
   const auto found = records_.find(id);

@@ -42,6 +42,9 @@ class JobRunner {
   [[nodiscard]] Result<void> add(const JobRecord& record);
   /// A waiting job never starts, a running one saves a checkpoint and ends; false: it has ended before.
   [[nodiscard]] bool cancel(const std::string& id);
+  /// Forgets a job that has ended, and removes its folder, checkpoints with it. Errors: NotFound; FailedPrecondition
+  /// (it has not ended).
+  [[nodiscard]] Result<void> remove(const std::string& id);
   /// What runs saves a checkpoint and ends, and goes on when the service starts again; asked once more, it is killed.
   void drain();
   /// Until nothing runs any more. Requires: drained.

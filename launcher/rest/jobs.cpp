@@ -175,6 +175,28 @@ HttpResponse Jobs::cancel(const std::string& id) {
   return as_json(shown(*runner_->find(id)), 202);
 }
 
+HttpResponse Jobs::remove(const std::string& id) {
+  if (const auto removed = runner_->remove(id); !removed) {
+    if (removed.error().code == ErrorCode::NotFound) return unknown_job();
+    return problem(409, "the job has not ended; POST /v1/jobs/" + id + "/cancel ends it");
+  }
+  const std::lock_guard lock(mutex_);
+  places_.erase(id);
+  HttpResponse response;
+  response.status = 204;
+  return response;
+}
+
+bool Jobs::needs_model(const std::string& sha256) const {
+  const auto names_it = [&](const JobRecord& record) {
+    const auto job = read_file(folder_of(record) / "job.yaml");
+    return job && job->find(sha256) != std::string::npos;
+  };
+  const std::vector<JobRecord> records = runner_->all();
+  return std::any_of(records.begin(), records.end(),
+                     [&](const JobRecord& record) { return !has_ended(record.state) && names_it(record); });
+}
+
 HttpResponse Jobs::metrics(const std::string& id, const std::map<std::string, std::string>& query) const {
   const auto after = number_in(query, "after", 0, 0, std::int64_t{1} << 48);
   if (!after) return wrong_query("after", "a step");

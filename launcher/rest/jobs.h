@@ -36,6 +36,10 @@ class Jobs {
   [[nodiscard]] HttpResponse look(const std::string& id) const;
   /// 202; 409 of one that has ended.
   [[nodiscard]] HttpResponse cancel(const std::string& id);
+  /// 204: it is forgotten, with all that its runs left, checkpoints too; 409 of one that has not ended.
+  [[nodiscard]] HttpResponse remove(const std::string& id);
+  /// A job that has not ended names the model that was sent.
+  [[nodiscard]] bool needs_model(const std::string& sha256) const;
   /// ?after=STEP, ?limit (1 to 1000, 1000): rows of metrics.jsonl, oldest first.
   [[nodiscard]] HttpResponse metrics(const std::string& id, const std::map<std::string, std::string>& query) const;
   /// ?rank, ?stream=stdout|stderr, ?follow=true. Without a rank: what `launch train` printed. A stream of text.

@@ -28,6 +28,8 @@ enum class Call {
   JobLogs,
   JobEvents,
   CancelJob,
+  RemoveJob,
+  RemoveModel,
   Cluster,
   Page,
   OpenApi,

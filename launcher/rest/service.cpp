@@ -10,6 +10,7 @@
 #include "common/log.h"
 #include "launcher/job/job_model.h"
 #include "launcher/rest/embedded.h"
+#include "launcher/rest/openapi.h"
 #include "launcher/rest/problem.h"
 #include "launcher/rest/timeline.h"
 #include "launcher/rest/trace_context.h"
@@ -53,6 +54,8 @@ HttpResponse page_file(std::string_view type) {
 HttpResponse not_json(const Error& error) {
   return problem(400, "the body is no JSON: " + error.message + " " + error.got);
 }
+
+HttpResponse unknown_model() { return problem(404, "no such model was sent; send it with PUT /v1/models/{sha256}"); }
 
 HttpResponse unknown_plan() {
   return problem(404, "no plan of this id was found: ask for it with POST /v1/plans, and wait until it is there");
@@ -160,6 +163,8 @@ void Service::call(const Match& match, HttpRequest request, Reply reply) {
       });
     case Call::LookModel:
       return read(std::move(reply), [this, sha256 = parameter("sha256")] { return look_model(sha256); });
+    case Call::RemoveModel:
+      return read(std::move(reply), [this, sha256 = parameter("sha256")] { return remove_model(sha256); });
     case Call::Catalogue: {
       const auto wanted = request.query.find("cluster");
       if (wanted == request.query.end()) return reply(as_json(cluster::catalogue_json()));
@@ -173,9 +178,10 @@ void Service::call(const Match& match, HttpRequest request, Reply reply) {
     case Call::JobLogs:
     case Call::JobEvents:
     case Call::CancelJob:
+    case Call::RemoveJob:
     case Call::Cluster: return call_job(match, request, std::move(reply));
     case Call::Page: return reply(page_file(match.route->produces));
-    case Call::OpenApi: return reply(as_text(std::string(openapi_document()), "application/json"));
+    case Call::OpenApi: return reply(as_text(openapi_text(), "application/json"));
     case Call::Health: return reply(as_json(JsonObject{{"status", "alive"}}));
     case Call::Ready:
       return reply(draining_ ? problem(503, "the service ends") : as_json(JsonObject{{"status", "ready"}}));
@@ -209,6 +215,7 @@ void Service::call_job(const Match& match, const HttpRequest& request, Reply rep
            case Call::JobLogs: return as_stream(jobs_->logs(id, query));
            case Call::JobEvents: return as_stream(jobs_->events(id, last_event));
            case Call::CancelJob: return jobs_->cancel(id);
+           case Call::RemoveJob: return jobs_->remove(id);
            default: return jobs_->cluster();
          }
        });
@@ -291,13 +298,30 @@ HttpResponse Service::send_model(const std::string& sha256, const std::string& b
   return response;
 }
 
-HttpResponse Service::look_model(const std::string& sha256) const {
+std::optional<std::filesystem::path> Service::model_file(const std::string& sha256) const {
   const bool is_name = sha256.size() == 64 && sha256.find_first_not_of("0123456789abcdef") == std::string::npos;
   const std::filesystem::path file = options_.files.models / (sha256 + ".pt2");
   std::error_code code;
-  if (!is_name || !std::filesystem::exists(file, code))
-    return problem(404, "no such model was sent; send it with PUT /v1/models/{sha256}");
-  const auto graph = load_model_file(file, 0);
+  if (!is_name || !std::filesystem::exists(file, code)) return std::nullopt;
+  return file;
+}
+
+HttpResponse Service::remove_model(const std::string& sha256) const {
+  const auto file = model_file(sha256);
+  if (!file) return unknown_model();
+  if (jobs_->needs_model(sha256)) return problem(409, "a job that has not ended needs the model");
+  std::error_code code;
+  std::filesystem::remove(*file, code);
+  if (code) return problem(503, "the model cannot be removed: " + code.message());
+  HttpResponse response;
+  response.status = 204;
+  return response;
+}
+
+HttpResponse Service::look_model(const std::string& sha256) const {
+  const auto file = model_file(sha256);
+  if (!file) return unknown_model();
+  const auto graph = load_model_file(*file, 0);
   return graph ? as_json(model::show_json(*graph, 1)) : problem(within("", graph.error()));
 }
 

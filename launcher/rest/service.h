@@ -2,7 +2,9 @@
 // `launch serve`: what each call does. Nothing here knows a socket. Called by the command, through http_server.
 // Threads: admit and handle from one; answers come from several. Source: INTERFACE section 5, docs/service.md.
 #include <atomic>
+#include <filesystem>
 #include <memory>
+#include <optional>
 #include <stop_token>
 #include <string>
 #include <variant>
@@ -59,6 +61,9 @@ class Service {
   [[nodiscard]] HttpResponse explain(const std::string& id, const std::string& against) const;
   [[nodiscard]] HttpResponse send_model(const std::string& sha256, const std::string& bytes) const;
   [[nodiscard]] HttpResponse look_model(const std::string& sha256) const;
+  [[nodiscard]] HttpResponse remove_model(const std::string& sha256) const;
+  /// Nothing where none was sent.
+  [[nodiscard]] std::optional<std::filesystem::path> model_file(const std::string& sha256) const;
   [[nodiscard]] HttpResponse metrics() const;
 
   const ServiceOptions options_;

@@ -81,6 +81,28 @@ TEST_CASE("a job that failed keeps what it said last, and the next one runs", "[
   bench.exits(second.pid, 0);
 }
 
+TEST_CASE("a job that has ended is forgotten with all it left, one that has not stays", "[job_runner]") {
+  JobBench bench;
+  bench.open();
+  bench.send(kA);
+  const auto first = bench.started();
+  bench.send(kB);
+  for (const std::string& id : {kA, kB}) {
+    const auto refused = bench.runner->remove(id);
+    REQUIRE_FALSE(refused);
+    CHECK(refused.error().code == ErrorCode::FailedPrecondition);
+  }
+  bench.exits(first.pid, 0);
+  const auto second = bench.started();
+  REQUIRE(write_file(bench.folder / kA / "kept", "what a run left"));
+  CHECK(bench.runner->remove(kA));
+  CHECK_FALSE(bench.runner->find(kA));
+  CHECK_FALSE(std::filesystem::exists(bench.folder / kA));
+  CHECK(bench.runner->remove(kA).error().code == ErrorCode::NotFound);
+  CHECK(std::filesystem::exists(bench.folder / kB));
+  bench.exits(second.pid, 0);
+}
+
 TEST_CASE("a waiting job that is cancelled never starts, a running one is asked to save and end", "[job_runner]") {
   JobBench bench;
   bench.open();

@@ -108,6 +108,26 @@ TEST_CASE("jobs are listed newest first, page by page", "[jobs]") {
   for (int i = 0; i < 3; ++i) desk.bench.exits(desk.bench.started().pid, 0);
 }
 
+TEST_CASE("a model is needed as long as a job that names it has not ended", "[jobs]") {
+  Desk desk;
+  const auto sent = desk.send();
+  REQUIRE(sent.status == 201);
+  const auto process = desk.bench.started();
+  const std::string sha256(64, 'a');
+  CHECK_FALSE(desk.jobs->needs_model(sha256));
+  REQUIRE(write_file(process.request.arguments[1], "model: {pt2: /models/" + sha256 + ".pt2}\n"));
+  CHECK(desk.jobs->needs_model(sha256));
+  CHECK(desk.jobs->remove(id_of(sent)).status == 409);
+  desk.bench.exits(process.pid, 0);
+  // The next one starts when the first has ended.
+  REQUIRE(desk.send().status == 201);
+  const auto next = desk.bench.started();
+  CHECK_FALSE(desk.jobs->needs_model(sha256));
+  CHECK(desk.jobs->remove(id_of(sent)).status == 204);
+  CHECK(desk.jobs->look(id_of(sent)).status == 404);
+  desk.bench.exits(next.pid, 0);
+}
+
 TEST_CASE("what a job may not name is refused, and nothing is kept", "[jobs]") {
   Desk desk;
   CHECK(desk.send_changed("data", R"({"text": "/etc/passwd", "sequence_length": 16})").status == 403);

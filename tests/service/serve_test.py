@@ -1,6 +1,7 @@
 """`launch serve` as a client meets it: plans over HTTP, what is refused and how, what a start and an end leave behind."""
 
 import concurrent.futures
+import copy
 import hashlib
 import http.client
 import io
@@ -16,7 +17,7 @@ import time
 import unittest
 import zipfile
 
-from serve_case import JOB, PLAN, Server, ServeCase, launch
+from serve_case import Draft202012Validator, JOB, PLAN, Server, ServeCase, launch
 
 
 # More layers, devices and ways than are searched within two seconds.
@@ -91,6 +92,27 @@ class Plans(ServeCase):
                 if pointer:
                     self.assertIn(pointer, [error["pointer"] for error in answer.json()["errors"]])
 
+    def test_the_document_says_what_a_job_may_hold(self):
+        server = self.serve()
+        schema = self.ask(server, "GET", "/openapi.json", token=None).json()["components"]["schemas"]["JobFile"]
+        Draft202012Validator.check_schema(schema)
+        # Every key of the message, but those that this version refuses; and what the service takes, the schema takes.
+        source = (pathlib.Path(__file__).resolve().parents[2] / "proto" / "job.proto").read_text()
+        body = re.search(r"^message Job \{\n(.*?)^\}", source, re.MULTILINE | re.DOTALL)[1]
+        keys = {name for name, rest in re.findall(r"^  [\w.<>, ]+ (\w+) = \d+(.*)$", body, re.MULTILINE) if "this_version_cannot" not in rest}
+        self.assertEqual(keys, set(schema["properties"]))
+        self.assertIn("batch", keys)
+        job = Draft202012Validator(schema)
+        job.validate(JOB)
+        self.assertEqual(self.plan(server, PLAN).status, 200)
+        for change in (lambda job: job["train"].update(steps=0), lambda job: job.update(precision="int4"), lambda job: job.pop("batch"),
+                       lambda job: job.update(colour="red"), lambda job: job.update(optimizer={"betas": ["a"]}),
+                       lambda job: job["data"].update(sequence_length=1.5)):
+            wrong = copy.deepcopy(JOB)
+            change(wrong)
+            self.assertFalse(job.is_valid(wrong), wrong)
+            self.assertEqual(self.plan(server, {**PLAN, "job": wrong}).status, 422, wrong)
+
     def test_reasons_are_left_out_where_nobody_asks_for_them(self):
         server = self.serve()
         with_reasons, without = (self.plan(server, {**PLAN, "options": {"reasons": wanted}}).json() for wanted in (True, False))
@@ -119,6 +141,11 @@ class Plans(ServeCase):
         self.assertEqual(self.ask(server, "GET", f"/v1/models/{name}").json(), {**json.loads(shown.stdout), "name": name})
         other = "0" * 64
         self.assertEqual(self.ask(server, "PUT", f"/v1/models/{other}", model, headers=kind).status, 422)
+        self.assertEqual(self.ask(server, "DELETE", f"/v1/models/{name}").status, 403)
+        self.assertEqual(self.ask(server, "DELETE", f"/v1/models/{other}", token="run").status, 404)
+        self.assertEqual(self.ask(server, "DELETE", f"/v1/models/{name}", token="run").status, 204)
+        self.assertEqual(self.ask(server, "GET", f"/v1/models/{name}").status, 404)
+        self.assertEqual(list((self.folder / "state" / "models").iterdir()), [])
 
 
 class Jobs(ServeCase):
@@ -133,6 +160,11 @@ class Jobs(ServeCase):
                           headers={key.replace("_", "-"): value for key, value in headers.items()})
         self.assertEqual(answer.status, 201, answer.body)
         return answer.headers["Location"]
+
+    def remote(self, server, *arguments, token="run", scheme="http"):
+        """A command on another machine."""
+        (self.folder / "token").write_text(self.tokens[token] + "\n")
+        return launch(*arguments, "--service", f"{scheme}://127.0.0.1:{server.port}", "--token-file", "token", folder=self.folder)
 
     def events(self, server, path, **headers):
         """To the job's end."""
@@ -159,6 +191,26 @@ class Jobs(ServeCase):
         self.assertIn(b"loss", self.ask(server, "GET", path + "/logs", token="run").body)
         self.assertEqual(self.ask(server, "GET", path + "/logs?rank=x", token="run").status, 400)
         self.assertEqual([one["id"] for one in self.ask(server, "GET", "/v1/jobs", token="run").json()["jobs"]], [job["id"]])
+        told = self.remote(server, "status", job["id"], "--format", "json")
+        self.assertEqual((told.returncode, json.loads(told.stdout)), (0, job))
+        self.assertEqual(self.remote(server, "status").stdout.split()[:3], [job["id"], "tiny", "finished,"])
+        printed = self.remote(server, "logs", job["id"], "-f")
+        self.assertEqual(printed.stdout.encode(), self.ask(server, "GET", path + "/logs", token="run").body)
+        for arguments, code, words in [(("status", "nothing"), 65, "no job of this id"), (("cancel", job["id"]), 71, "the job has ended"),
+                                       (("logs", job["id"], "--grep", "a"), 64, "--rank N")]:
+            refused = self.remote(server, *arguments)
+            self.assertEqual(refused.returncode, code, refused.stderr)
+            self.assertIn(words, refused.stderr)
+        refused = self.remote(server, "status", job["id"], token="plan")
+        self.assertIn("--token-file", refused.stderr)
+        self.assertNotEqual(self.remote(server, "status", job["id"], scheme="https").returncode, 0)
+        kept = self.folder / "state" / "jobs" / job["id"]
+        self.assertTrue(kept.exists())
+        self.assertEqual(self.ask(server, "DELETE", path, token="run").status, 204)
+        self.assertFalse(kept.exists())
+        self.assertEqual(self.ask(server, "GET", path, token="run").status, 404)
+        self.assertEqual(self.ask(server, "DELETE", path, token="run").status, 404)
+        self.assertNotEqual(self.send(server, 5, Idempotency_Key="one"), path)
 
     def test_a_job_goes_on_after_the_service_was_ended_and_is_cancelled(self):
         server = self.serve_jobs()
@@ -173,7 +225,9 @@ class Jobs(ServeCase):
         self.until(lambda: self.ask(server, "GET", path, token="run").json()["last"]["step"] > saved)
         first = self.ask(server, "GET", path + "/metrics?limit=1", token="run").json()["metrics"][0]["step"]
         self.assertEqual(first, 1)
-        self.assertEqual(self.ask(server, "POST", path + "/cancel", token="run").status, 202)
+        self.assertEqual(self.ask(server, "DELETE", path, token="run").status, 409)
+        cancelled = self.remote(server, "cancel", path.rsplit("/", 1)[1])
+        self.assertEqual(cancelled.returncode, 0, cancelled.stderr)
         self.assertEqual(self.events(server, path)[-1], ("state", '{"state":"cancelled"}'))
         self.assertEqual(self.ask(server, "POST", path + "/cancel", token="run").status, 409)
         self.assertEqual(self.events(server, waiting)[-1], ("state", '{"state":"finished"}'))
@@ -345,6 +399,12 @@ class Process(ServeCase):
         self.assertEqual(self.ask(server, "POST", "/v1/plans", PLAN, connection=trusted).status, 200)
         with self.assertRaises(ssl.SSLError):
             http.client.HTTPSConnection("127.0.0.1", server.port, timeout=60, context=ssl.create_default_context()).request("GET", "/healthz")
+        (self.folder / "token").write_text(server.tokens["run"])
+        listed = ("status", "--service", f"https://127.0.0.1:{server.port}", "--token-file", "token")
+        self.assertEqual(launch(*listed, "--tls-ca", certificate, folder=self.folder).returncode, 0)
+        distrusted = launch(*listed, folder=self.folder)
+        self.assertEqual(distrusted.returncode, 1, distrusted.stderr)
+        self.assertIn("certificate verify failed", distrusted.stderr)
         old = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         old.check_hostname, old.verify_mode = False, ssl.CERT_NONE
         old.maximum_version = ssl.TLSVersion.TLSv1_1
