@@ -147,7 +147,7 @@ void compare(Report& report, const std::string& what, const TrainRun& wrong, con
 
 int main(int argc, char** argv) {
   const Options options = parse_options(argc, argv, "runs whose files are wrong tenfold about a link or a device",
-                                        {"--rate", "--steps", "--only", "--devices", "--layers"});
+                                        {"--rate", "--steps", "--only", "--devices", "--layers", "--batch"});
   const auto flag = [&](const std::string& name, const std::string& otherwise) {
     return options.other.contains(name) ? options.other.at(name) : otherwise;
   };
@@ -157,8 +157,10 @@ int main(int argc, char** argv) {
   Report report("adaptation", options);
   // Three layers cannot be cut evenly: over a fast link replicas are better than stages, over a slow one they are not.
   const int layers = std::stoi(flag("--layers", "3"));
+  // With fewer samples stages are better over a fast link too, on a machine that nothing else uses.
+  const int batch = std::stoi(flag("--batch", "16"));
   const auto example = make_example({.layers = layers, .width = 256, .heads = 8, .context = 128, .dropout = 0.1});
-  TrainJob job{.example = example, .context = 128, .global_batch = 8, .steps = steps, .plan = ""};
+  TrainJob job{.example = example, .context = 128, .global_batch = batch, .steps = steps, .plan = ""};
   if (only.empty() || only == "link") {
     NetworkLink link;
     link.limit(rate);

@@ -27,6 +27,8 @@ constexpr int kKnownPlans = 40;
 constexpr double kStartSeconds = 30, kLargeSeconds = 60;
 constexpr int kRounds = 5;
 constexpr double kFirstRate = 20, kMostRefused = 0.01;
+constexpr int kFillPlans = 400, kMostFills = 20;
+constexpr double kFillGrowth = 0.01;
 constexpr int kBisections = 4, kBlocks = 10, kMostDoublings = 12;
 
 /// A server of our own; ended by SIGTERM.
@@ -95,6 +97,11 @@ class Mixture {
     const bool is_new = number % 10 == 9;
     const int known = number % kKnownPlans;
     return served_.ask(is_new ? small_plan(number, kKnownPlans + number) : small_plan(known, known));
+  }
+  /// One that was never asked for.
+  std::string fresh() {
+    const int number = count_++;
+    return served_.ask(small_plan(number, kKnownPlans + number));
   }
 
  private:
@@ -221,6 +228,24 @@ double find_capacity(LoadSettings settings) {
   return low;
 }
 
+/// New plans until the service keeps as many answers as it may: a service that has run for a while keeps no more.
+void fill_kept(const Served& served, Mixture& mixture, LoadSettings settings) {
+  settings.clients = 1;
+  settings.per_second = 0;
+  settings.requests = kFillPlans;
+  settings.seconds = kLargeSeconds;
+  settings.next_request = [&] { return mixture.fresh(); };
+  std::int64_t before = served.resident_bytes(), after = before;
+  int batches = 0;
+  do {
+    before = after;
+    (void)run_load(settings);
+    after = served.resident_bytes();
+  } while (++batches<kMostFills&& static_cast<double>(after)>(1 + kFillGrowth) * static_cast<double>(before));
+  std::printf("%d new plans until memory stays at %.0f MiB\n", batches * kFillPlans,
+              static_cast<double>(after) / (1 << 20));
+}
+
 /// Row b.
 void measure_small(const Served& served, int clients, double seconds, Report& report) {
   Mixture mixture(served);
@@ -237,6 +262,7 @@ void measure_small(const Served& served, int clients, double seconds, Report& re
   settings.seconds = seconds / 6;
   const double capacity = find_capacity(settings);
 
+  fill_kept(served, mixture, settings);
   settings.seconds = seconds;
   settings.per_second = capacity / 2;
   const std::int64_t before = served.resident_bytes();

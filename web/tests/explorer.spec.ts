@@ -103,7 +103,7 @@ test("a plan is shown as the service finds it, with why and what changes would b
   await page.screenshot({ path: "test-results/plan.png", fullPage: true });
 });
 
-test("by keyboard alone: sign in, plan, look at devices and actions, constrain", async ({ page }) => {
+test("by keyboard alone: sign in, plan, look at devices and actions, constrain, compare, download", async ({ page }) => {
   await page.getByLabel("Token").focus();
   await page.keyboard.type(served.token);
   await page.keyboard.press("Enter");
@@ -122,6 +122,17 @@ test("by keyboard alone: sign in, plan, look at devices and actions, constrain",
     }
     throw new Error(`no Tab reaches ${selector}`);
   };
+  const reached_button = async (name: string) => {
+    for (let i = 0; i < 60; ++i) {
+      await page.keyboard.press("Tab");
+      const here = await page.evaluate(() => [document.activeElement?.tagName, document.activeElement?.textContent?.trim()]);
+      if (here[0] === "BUTTON" && here[1] === name) return;
+    }
+    throw new Error(`no Tab reaches the button ${name}`);
+  };
+  const before = (await page.getByTestId("summary").textContent())!;
+  await reached_button("Keep this plan");
+  await page.keyboard.press("Enter");
   await reached("canvas.map");
   await page.keyboard.press("Home");
   await page.keyboard.press("ArrowRight");
@@ -136,6 +147,13 @@ test("by keyboard alone: sign in, plan, look at devices and actions, constrain",
   await page.keyboard.press("ArrowRight");
   await expect(page.getByTestId("summary")).toContainText("tp2");
   await settled(page);
+  const compare = page.getByTestId("compare");
+  await expect(compare.getByRole("cell", { name: before, exact: true })).toBeVisible();
+  await expect(compare).toContainText("The kept one:");
+  await reached_button("plan.json");
+  const [file] = await Promise.all([page.waitForEvent("download"), page.keyboard.press("Enter")]);
+  const written = JSON.parse(readFileSync(await file.path()).toString()) as FoundPlan;
+  expect(written.summary).toBe(await page.getByTestId("summary").textContent());
 });
 
 test("constraints and hardware are dragged, and two plans compared", async ({ page }) => {
