@@ -11,7 +11,7 @@ from cli_case import Case, FIXTURES, launch, rewrite_archive, write_cluster
 
 class Help(Case):
     def test_every_command_explains_itself(self):
-        for command in ["", "train", "plan", "explain", "simulate", "validate", "probe", "catalogue", "model", "export", "serve", "status", "logs", "agent"]:
+        for command in ["", "train", "plan", "explain", "simulate", "validate", "probe", "catalogue", "model", "export", "serve", "cancel", "status", "logs", "agent"]:
             with self.subTest(command):
                 result = launch(*([command] if command else []), "--help", folder=self.folder)
                 self.assertEqual(result.returncode, 0)
