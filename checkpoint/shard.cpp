@@ -41,12 +41,14 @@ std::string tensor_name(State state, const std::string& parameter) {
 }
 
 Result<Shard> write_shard(const std::filesystem::path& folder, const std::string& file,
-                          const std::vector<PieceState>& pieces) {
+                          const std::vector<PieceState>& pieces, const std::stop_token& stop) {
   COX_TRY(NewFile out, NewFile::create(folder / file));
   COX_TRY_VOID(out.write(header_of(pieces)));
   Shard shard;
   shard.file = file;
   for (const PieceState& state : pieces) {
+    if (stop.stop_requested())
+      return Error{ErrorCode::Cancelled, "the checkpoint is given up", (folder / file).string(), "", "", ""};
     shard.pieces.push_back(state.piece);
     for (const auto& elements : state.elements)
       COX_TRY_VOID(out.write({reinterpret_cast<const char*>(elements.data()), elements.size() * sizeof(float)}));

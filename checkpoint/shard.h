@@ -5,6 +5,7 @@
 // the file. Source: https://github.com/huggingface/safetensors, section Format.
 #include <array>
 #include <filesystem>
+#include <stop_token>
 #include <string>
 #include <vector>
 
@@ -25,8 +26,8 @@ struct PieceState {
 /// Writes and syncs `folder / file`, which must not exist, and reads it back: it is on the disk, or not there at all as
 /// far as a reader is concerned (the caller publishes it later).
 /// Requires: at most one piece of each parameter. Errors: FailedPrecondition (disk full, permission), DataLoss
-/// (the disk gives back something else); the file is gone.
+/// (the disk gives back something else), Cancelled (`stop`); the file is gone.
 [[nodiscard]] Result<Shard> write_shard(const std::filesystem::path& folder, const std::string& file,
-                                        const std::vector<PieceState>& pieces);
+                                        const std::vector<PieceState>& pieces, const std::stop_token& stop = {});
 
 }  // namespace coxswain::checkpoint

@@ -170,9 +170,11 @@ void serve_files(Stream& stream) {
   }
 }
 
-Result<void> put_file(const fs::path& source, const FilePlace& to, const Secret& secret, Deadline deadline) {
+Result<void> put_file(const fs::path& source, const FilePlace& to, const Secret& secret, Deadline deadline,
+                      const std::stop_token& stop) {
   COX_TRY(const auto stream, connect(to.address, Service::Agent, secret, soon(deadline)));
   const CancelAt watch([&stream] { stream->cancel(); }, deadline.at);
+  const std::stop_callback end(stop, [&stream] { stream->cancel(); });
   Conversation conversation(*stream, to);
   const auto nothing = [](const std::string&) { return Result<void>(); };
   std::error_code code;

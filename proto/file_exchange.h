@@ -21,9 +21,10 @@ struct FilePlace {
   std::string file;
 };
 
-/// Copies `source` there. Errors: Unavailable, DeadlineExceeded, of reading; FailedPrecondition (their disk).
+/// Copies `source` there. Errors: Unavailable, also where `stop` ends it (once it is connected), DeadlineExceeded, of
+/// reading; FailedPrecondition (their disk).
 [[nodiscard]] Result<void> put_file(const std::filesystem::path& source, const FilePlace& to, const Secret& secret,
-                                    Deadline deadline);
+                                    Deadline deadline, const std::stop_token& stop = {});
 /// Fetches a file of `size` bytes to `target`, which takes the place of one that is there.
 /// Errors: Unavailable, DeadlineExceeded, NotFound, DataLoss (not what `sha256` says), FailedPrecondition (the disk).
 [[nodiscard]] Result<void> get_file(const FilePlace& from, Bytes size, const std::string& sha256,

@@ -355,6 +355,7 @@ void SimulatedAgent::keep_states() {
     control::RankHeld told;
     told.set_rank(held.rank);
     told.mutable_held()->set_generation(held.generation);
+    told.mutable_held()->set_held_elements(1);
     told.mutable_held()->set_num_elements(world_.num_parameters(running_->world_size));
     control::ShardSaved& state = *told.mutable_held()->mutable_state();
     state.set_step(held.step);

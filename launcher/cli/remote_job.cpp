@@ -4,6 +4,8 @@
 
 #include <unistd.h>
 
+#include <algorithm>
+#include <cctype>
 #include <cstdio>
 
 #include "common/bytes_io.h"
@@ -19,7 +21,9 @@ namespace {
 constexpr double kLookSeconds = 1;
 
 Result<ServicePlace> place_of(const RemoteOptions& options, const std::string& id) {
-  if (id.empty() || id.find_first_of("/?#%") != std::string::npos)
+  const bool is_id = !id.empty() && std::all_of(id.begin(), id.end(),
+                                                [](unsigned char c) { return std::isalnum(c) != 0 || c == '-'; });
+  if (!is_id)
     return usage_error("a job of a service is named by its id", "JOB-ID", id.empty() ? "nothing" : id,
                        "POST /v1/jobs answers with it; `launch status --service URL` lists them");
   auto place = parse_service_url(options.service);
@@ -77,8 +81,16 @@ Result<ExitCode> show_remote_job(const RemoteOptions& options, const std::string
                                  bool follow) {
   if (id.empty()) {
     COX_TRY(const ServicePlace place, place_of(options, "all"));
-    COX_TRY(const Json jobs, ask_service(place, "GET", "/v1/jobs?limit=100"));
-    for (const Json& job : jobs["jobs"].array()) print(job, format, true);
+    for (std::string target = "/v1/jobs?limit=100"; !target.empty();) {
+      COX_TRY(const Json page, ask_service(place, "GET", target));
+      const std::string next = page["next"].is_string() ? page["next"].string() : "";
+      const bool is_ours =
+          next.empty() || (next.starts_with("/v1/jobs?") && next.find_first_of(" \r\n") == std::string::npos);
+      if (!page["jobs"].is_array() || !is_ours)
+        return Error{ErrorCode::Unavailable, "this is no `launch serve`", options.service, "a list of jobs", "", ""};
+      for (const Json& job : page["jobs"].array()) print(job, format, true);
+      target = next;
+    }
     return ExitCode::Done;
   }
   COX_TRY(const ServicePlace place, place_of(options, id));

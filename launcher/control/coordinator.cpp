@@ -133,12 +133,22 @@ void Coordinator::start_generation(const std::string& work_bytes, const std::vec
   const std::string common_bytes = to_all.SerializeAsString();
   for (std::size_t n = 0; n < nodes_.size(); ++n) {
     nodes_[n].running = commands[n].start().ranks_size() > 0;
-    if (!nodes_[n].running) continue;
+    if (!nodes_[n].running) {
+      if (generation_ > 1 && !nodes_[n].gone) let_kept_go(nodes_[n]);
+      continue;
+    }
     ++num_running_;
     commands[n].mutable_start()->set_node_rank(static_cast<int>(n));
     commands[n].mutable_start()->set_copy_to(copies_go_to(static_cast<int>(n)));
     decisions_.emplace_back(SendCommand{nodes_[n].agent, common_bytes + commands[n].SerializeAsString()});
   }
+}
+
+/// Its processes of the generation before, which may hold a state, are of no use.
+void Coordinator::let_kept_go(const Node& node) {
+  control::AgentCommand command;
+  command.mutable_stop()->set_generation(generation_ - 1);
+  decisions_.emplace_back(SendCommand{node.agent, command.SerializeAsString()});
 }
 
 void Coordinator::on_worker(int number, std::string_view body, TimePoint now) {
@@ -210,6 +220,7 @@ void Coordinator::on_step(int rank, std::string_view bytes, TimePoint now) {
   while (auto row = open_steps_.next(generation_)) {
     if (row->skipped) record(skip_event(*row));
     last_step_ = row->step;
+    memory_starts_ = 0;
     if (failed_since_ && last_step_ > failed_step_) tell_recovered(last_step_, now);
     decisions_.emplace_back(RecordStep{std::move(*row)});
     if (stop_signal_ != 0 && !settings_.saves) return;  // later steps are not part of the run any more
@@ -422,6 +433,7 @@ std::vector<Decision> Coordinator::restarted(TimePoint now) {
 
 std::vector<Decision> Coordinator::steps_taken(std::int64_t step, TimePoint now) {
   last_step_ = step;
+  memory_starts_ = 0;
   // Of a step on both sides of a plan or a look the journal has kept the reports before that.
   open_steps_.forget(step);
   if (failed_since_ && last_step_ > failed_step_) tell_recovered(last_step_, now);

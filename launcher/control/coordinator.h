@@ -243,6 +243,7 @@ class Coordinator {
   void on_exit(int node, std::string_view exit, TimePoint now);
   void on_generation_ended(int node, std::string_view ended, TimePoint now);
   void let_go(Node& node);
+  void let_kept_go(const Node& node);
   void on_stalled(int rank, const std::string& pending, TimePoint now);
   void on_step(int rank, std::string_view step, TimePoint now);
   void on_saved(int rank, std::string_view saved, TimePoint now);

@@ -80,8 +80,9 @@ int Coordinator::add_node(int agent, std::string_view hello_bytes) {
   node.files_address = hello.files_address();
   node.hello = std::string(hello_bytes);
   nodes_.push_back(std::move(node));
-  number_places();
-  return static_cast<int>(nodes_.size()) - 1;
+  const int place = static_cast<int>(nodes_.size()) - 1;
+  places_[agent] = place;
+  return place;
 }
 
 /// Nodes are numbered by the ranks that they asked for; those that named none fill the gaps in the order in which they

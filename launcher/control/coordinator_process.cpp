@@ -419,7 +419,7 @@ class CoordinatorProcess {
         if (working_ && to_publish_.size() == 1) publish_next();
       } else if (auto* find = std::get_if<FindCheckpoint>(&decision)) {
         finding_ = std::move(*find);
-        if (working_) work_.find_recovery(finding_->known);
+        if (working_) begin_finding();
       } else if (auto* ended = std::get_if<RunEnded>(&decision)) {
         ended_ = true;
         exit_code_ = ended->exit_code;
@@ -429,12 +429,18 @@ class CoordinatorProcess {
     if (core_.plans_taken() > plans_adopted_) adopt_plan();  // the generation before it has ended
   }
 
+  /// What is known needs no look; it goes through the journal as what was found does.
+  void begin_finding() {
+    if (!finding_->known) return work_.find_recovery();
+    inputs_.push_back(told(InputKind::RecoveryFound, clock_.now(), to_text(to_json(*finding_->known))));
+  }
+
   /// What a coordinator before this one began and did not end.
   void begin_work() {
     working_ = true;
     if (choosing_) begin_choosing();
     if (look_ && look_->generation == core_.generation()) begin_look();
-    if (finding_) work_.find_recovery(finding_->known);
+    if (finding_) begin_finding();
     publish_next();
   }
 

@@ -131,6 +131,7 @@ std::optional<RecoveryPoint> Coordinator::point_in_memory(TimePoint) {
     StepRow row = open_steps_.take(generation_);
     if (row.skipped) record(skip_event(row));
     last_step_ = row.step;
+    memory_starts_ = 0;
     decisions_.emplace_back(RecordStep{std::move(row)});
   }
   RecoveryPoint point;

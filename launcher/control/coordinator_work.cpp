@@ -43,8 +43,7 @@ void CoordinatorWork::publish(checkpoint::Manifest manifest) {
   });
 }
 
-void CoordinatorWork::find_recovery(const std::optional<RecoveryPoint>& known) {
-  if (known) return done_(*known);
+void CoordinatorWork::find_recovery() {
   if (finder_.joinable()) finder_.join();
   finder_ = std::jthread([this] {
     RecoveryPoint point;

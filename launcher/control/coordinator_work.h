@@ -40,8 +40,8 @@ class CoordinatorWork {
   void look(LookRequest request, Measurements measured);
   /// One after the other: waits for the one before.
   void publish(checkpoint::Manifest manifest);
-  /// Every byte is read. Where there is no checkpoint: what the run began with. `known`: that, at once.
-  void find_recovery(const std::optional<RecoveryPoint>& known);
+  /// Every byte is read. Where there is no checkpoint: what the run began with.
+  void find_recovery();
 
  private:
   [[nodiscard]] Result<PlanChoice> plan_for(const Measurements& measured, const std::string& backend,

@@ -104,6 +104,7 @@ void Goodput::failed(const Json& event, TimePoint at) {
     if (phase_ == Phase::Stepping) sign = std::min(sign, after(classed_until_, plan_times_.median_seconds()));
     const double before = pass(std::min(sign, at));
     if (phase_ == Phase::Starting) spent_.start += before;
+    under_way_seconds_ = 0;
     if (phase_ == Phase::Stepping) {  // a copy that steps waited for, and the step under way, which is lost
       const double copy = std::min(before, std::exchange(copy_seconds_, 0));
       spent_.checkpoint += copy;

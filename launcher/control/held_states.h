@@ -3,6 +3,7 @@
 // one hold every element of it together. Called by coordinator. Threads: pure.
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -34,9 +35,10 @@ class HeldStates {
   struct State {
     int rank = 0, node = 0, local_device = 0;
     StepInMemory step;
-    std::int64_t num_elements = 0;  // of the whole model
-    std::vector<checkpoint::Piece> pieces;
+    std::int64_t num_elements = 0, held_elements = 0;  // of the whole model, of this state
+    std::string pieces;                                // a Shard as JSON: read when it is asked what is whole
   };
+  [[nodiscard]] static bool is_whole(const std::vector<const State*>& states);
   std::vector<State> states_;
 };
 

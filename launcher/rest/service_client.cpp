@@ -48,6 +48,13 @@ Error unavailable(const ServicePlace& place, const std::string& why) {
           "see --service and --tls-ca"};
 }
 
+/// As the service's own list of names has it.
+std::string host_field(const ServicePlace& place) {
+  const bool is_v6 = place.host.find(':') != std::string::npos;
+  const std::string host = is_v6 ? "[" + place.host + "]" : place.host;
+  return place.port == (place.tls ? "443" : "80") ? host : host + ":" + place.port;
+}
+
 ErrorCode code_of(int status) {
   switch (status) {
     case 401:
@@ -77,7 +84,7 @@ Error refusal(const ServicePlace& place, const Answer& answer) {
 template <class Stream>
 asio::awaitable<Answer> exchange(Stream& stream, const Asked& asked, const Take& take) {
   http::request<http::empty_body> request{http::string_to_verb(asked.method), asked.target, 11};
-  request.set(http::field::host, asked.place.host + ":" + asked.place.port);
+  request.set(http::field::host, host_field(asked.place));
   request.set(http::field::authorization, "Bearer " + asked.place.token);
   request.set(http::field::connection, "close");
   co_await http::async_write(stream, request, asio::use_awaitable);
@@ -90,7 +97,7 @@ asio::awaitable<Answer> exchange(Stream& stream, const Asked& asked, const Take&
   while (!parser.is_done()) {
     parser.get().body().data = part.data();
     parser.get().body().size = part.size();
-    if (asked.waits)
+    if (asked.waits && answer.status == 200)
       beast::get_lowest_layer(stream).expires_never();
     else
       beast::get_lowest_layer(stream).expires_after(kGoesOn);
@@ -102,6 +109,8 @@ asio::awaitable<Answer> exchange(Stream& stream, const Asked& asked, const Take&
       take(came);
     else if (answer.body.size() < kMostAnswer)
       answer.body += came;
+    else
+      throw boost::system::system_error(make_error_code(http::error::body_limit));
   }
   co_return answer;
 }
@@ -114,6 +123,7 @@ asio::awaitable<Answer> ask_all(const Asked& asked, const Take& take) {
     beast::tcp_stream stream(executor);
     stream.expires_after(kConnect);
     co_await stream.async_connect(found, asio::use_awaitable);
+    stream.socket().set_option(asio::socket_base::keep_alive(true));
     stream.expires_after(kGoesOn);
     co_return co_await exchange(stream, asked, take);
   }
@@ -128,6 +138,7 @@ asio::awaitable<Answer> ask_all(const Asked& asked, const Take& take) {
   SSL_set_tlsext_host_name(stream.native_handle(), asked.place.host.c_str());
   stream.next_layer().expires_after(kConnect);
   co_await stream.next_layer().async_connect(found, asio::use_awaitable);
+  stream.next_layer().socket().set_option(asio::socket_base::keep_alive(true));
   co_await stream.async_handshake(asio::ssl::stream_base::client, asio::use_awaitable);
   stream.next_layer().expires_after(kGoesOn);
   co_return co_await exchange(stream, asked, take);

@@ -13,6 +13,7 @@ control::RankHeld held(int rank, std::int64_t step, int generation = 1) {
   told.set_rank(rank);
   told.mutable_held()->set_generation(generation);
   told.mutable_held()->set_num_elements(3);
+  told.mutable_held()->set_held_elements(3);
   control::ShardSaved& state = *told.mutable_held()->mutable_state();
   state.set_step(step);
   state.set_next_sample(8 * step);

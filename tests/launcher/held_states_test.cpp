@@ -18,6 +18,7 @@ std::string held(std::int64_t step, const std::vector<std::string>& parameters, 
   control::HeldState state;
   state.set_generation(generation);
   state.set_num_elements(6);
+  state.set_held_elements(3 * static_cast<std::int64_t>(parameters.size()));
   state.mutable_state()->set_step(step);
   state.mutable_state()->set_next_sample(8 * step);
   state.mutable_state()->set_loss_scale(4);

@@ -114,6 +114,42 @@ void check_resumed(const model::ModelGraph& graph, Precision precision, double t
   }
 }
 
+/// What ranks hold outlives their engines, and is what a checkpoint of that step would hold.
+void check_held(const model::ModelGraph& graph, Precision precision, double tolerance) {
+  std::vector<plan::Plan> plans;
+  std::vector<std::string> names;
+  for (const NamedSpec& one : specs()) {
+    PlanSpec spec = one.spec;
+    const bool has_mesh = std::any_of(spec.stages.begin(), spec.stages.end(), [](const StageSpec& stage) {
+      return !stage.tensor.empty() || !stage.context.empty();
+    });
+    if (has_mesh && precision != Precision::Float32) continue;
+    spec.precision = precision;
+    plans.push_back(make_plan(graph, spec));
+    names.push_back(one.name);
+  }
+  for (std::size_t holder = 0; holder < plans.size(); ++holder) {
+    DYNAMIC_SECTION(to_text(precision) << ", held by " << names[holder]) {
+      const TrainingRun whole = train(graph, plans[holder], settings());
+      const TrainingRun ended = train(graph, plans[holder], settings(), {}, {.hold_after = kSavedAfter});
+      REQUIRE(ended.problems == std::vector<std::string>{});
+      REQUIRE(ended.held.size() == static_cast<std::size_t>(plan::num_ranks(plans[holder])));
+      CHECK(ended.held.at(0).progress.step == kSavedAfter);
+      const TrainingRun same = train(graph, plans[holder], settings(), {}, {.held = &ended.held});
+      REQUIRE(same.problems == std::vector<std::string>{});
+      CHECK(same.losses == std::vector<double>(whole.losses.begin() + kSavedAfter, whole.losses.end()));
+      CHECK(same.parameters == whole.parameters);
+      const std::size_t loader = (holder + 1) % plans.size();
+      INFO("gone on under " << names[loader]);
+      const TrainingRun other = train(graph, plans[loader], settings(), {}, {.held = &ended.held});
+      REQUIRE(other.problems == std::vector<std::string>{});
+      REQUIRE(other.losses.size() == same.losses.size());
+      for (std::size_t i = 0; i < other.losses.size(); ++i)
+        CHECK(std::abs(other.losses[i] - same.losses[i]) <= tolerance * same.losses[i]);
+    }
+  }
+}
+
 const model::ModelGraph& gpt() {
   static const model::ModelGraph loaded = load_fixture("gpt_four_layers.pt2");
   return loaded;
@@ -128,6 +164,11 @@ TEST_CASE("a resumed run goes on to the bits, and under any other plan") {
 TEST_CASE("masters and the loss scale of mixed precision come back") {
   check_resumed(gpt(), Precision::BFloat16, kBFloat16Tolerance);
   check_resumed(gpt(), Precision::Float16, kBFloat16Tolerance);
+}
+
+TEST_CASE("what ranks hold when their engines are gone goes on to the bits, and under any other plan") {
+  check_held(gpt(), Precision::Float32, kLossTolerance);
+  check_held(gpt(), Precision::Float16, kBFloat16Tolerance);
 }
 
 TEST_CASE("a checkpoint of another global batch is refused") {

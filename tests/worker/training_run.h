@@ -106,12 +106,15 @@ struct TrainingRun {
   /// By rank, after the step that was asked for.
   std::map<int, std::vector<checkpoint::PieceState>> saved;
   checkpoint::Progress saved_progress;
+  std::map<int, worker::HeldState> held;  // by rank, of a run that ended after `hold_after`; its engines are gone
 };
 
 /// Where a run begins, and after which step it keeps what a checkpoint holds.
 struct CheckpointUse {
   std::optional<checkpoint::Found> from = {};
-  std::int64_t save_after = 0;  // 0: never
+  std::int64_t save_after = 0;                             // 0: never
+  std::int64_t hold_after = 0;                             // then it ends, and ranks hold what they have; 0: never
+  const std::map<int, worker::HeldState>* held = nullptr;  // in place of `from`: of all ranks of that run
 };
 
 /// Puts a part to its place in `whole`; false where another rank had other bits there.
@@ -160,6 +163,11 @@ inline Result<void> train_rank(const model::ModelGraph& graph, const plan::Plan&
     COX_TRY(const auto reader, checkpoint::Reader::open(use.from->folder, use.from->manifest));
     COX_TRY_VOID(engine->load_state(reader, use.from->manifest.progress));
   }
+  if (use.held != nullptr) {
+    std::vector<checkpoint::PieceView> pieces;
+    for (const auto& [holder, held] : *use.held) pieces.insert(pieces.end(), held.pieces.begin(), held.pieces.end());
+    COX_TRY_VOID(engine->load_state(checkpoint::Reader::over(pieces), use.held->begin()->second.progress));
+  }
   for (std::int64_t step = engine->progress().step + 1; step <= settings.steps; ++step) {
     COX_TRY_VOID(engine->begin_step(step));
     COX_TRY_VOID(run_program(program, *engine, communicators, signal));
@@ -168,6 +176,11 @@ inline Result<void> train_rank(const model::ModelGraph& graph, const plan::Plan&
       const std::lock_guard lock(mutex);
       run.saved[rank] = engine->copy_state(engine->pieces());
       run.saved_progress = engine->progress();
+    }
+    if (step == use.hold_after) {
+      const std::lock_guard lock(mutex);
+      run.held[rank] = engine->hold_state();
+      return {};
     }
     if (!numbers.not_finite.empty()) {
       const std::lock_guard lock(mutex);

@@ -422,9 +422,14 @@ class TorchEngine final : public Engine {
   [[nodiscard]] Error not_finite(double value) const { return filter_.stopped(not_finite_, step_, rank_, value); }
 
   Result<void> run_optimizer() {
+    const StepFilter::State before = filter_.state();
     skipped_ = !filter_.accept(sums_.finite());
     if (skipped_) {
-      if (filter_.exhausted()) return filter_.too_many(not_finite_, step_, rank_);
+      if (filter_.exhausted()) {
+        Error error = filter_.too_many(not_finite_, step_, rank_);
+        filter_.restore(before);  // the step is not taken
+        return error;
+      }
       taken_ = step_;
       return {};
     }

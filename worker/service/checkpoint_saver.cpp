@@ -21,11 +21,11 @@ namespace {
 double seconds_since(TimePoint begin) { return std::chrono::duration<double>(steady_clock().now() - begin).count(); }
 
 Result<checkpoint::Shard> write_to(const std::filesystem::path& folder, const std::string& file,
-                                   const std::vector<checkpoint::PieceState>& states) {
+                                   const std::vector<checkpoint::PieceState>& states, const std::stop_token& stop) {
   // One of an attempt before this one.
   std::error_code ignored;
   std::filesystem::remove(folder / file, ignored);
-  return checkpoint::write_shard(folder, file, states);
+  return checkpoint::write_shard(folder, file, states, stop);
 }
 
 /// All nodes of the run see the same files. The first rank of each node leaves one there, and all look for all of them;
@@ -73,24 +73,27 @@ Result<void> CheckpointSaver::save(const Engine& engine, AgentLink& link, Deadli
   control::ShardSaved saved;
   set_progress(engine.progress(), saved);
   saved.set_copy_seconds(seconds_since(begin));
-  std::packaged_task<void()> task([this, &link, saved, states = std::move(states)]() mutable {
-    name_thread("checkpoint");
-    const TimePoint start = steady_clock().now();
-    write(saved, states);
-    saved.set_write_seconds(seconds_since(start));
-    control::WorkerReport report;
-    *report.mutable_saved() = saved;
-    link.report(report);
-  });
+  std::packaged_task<void(std::stop_token)> task(
+      [this, &link, saved, states = std::move(states)](const std::stop_token& stop) mutable {
+        name_thread("checkpoint");
+        const TimePoint start = steady_clock().now();
+        write(saved, states, stop);
+        if (stop.stop_requested()) return;
+        saved.set_write_seconds(seconds_since(start));
+        control::WorkerReport report;
+        *report.mutable_saved() = saved;
+        link.report(report);
+      });
   written_ = task.get_future();
   writer_ = std::jthread(std::move(task));
   return {};
 }
 
 /// On the writer's thread.
-void CheckpointSaver::write(control::ShardSaved& saved, const std::vector<checkpoint::PieceState>& states) const {
+void CheckpointSaver::write(control::ShardSaved& saved, const std::vector<checkpoint::PieceState>& states,
+                            const std::stop_token& stop) const {
   const auto folder = checkpoint::make_partial_folder(directory_, saved.step());
-  const auto shard = folder ? write_to(*folder, file_, states) : Result<checkpoint::Shard>(folder.error());
+  const auto shard = folder ? write_to(*folder, file_, states, stop) : Result<checkpoint::Shard>(folder.error());
   if (shard)
     saved.set_shard_json(to_text(checkpoint::to_json(*shard)));
   else
@@ -99,7 +102,7 @@ void CheckpointSaver::write(control::ShardSaved& saved, const std::vector<checkp
   saved.set_spread(true);
   if (!shard || copy_to_.empty()) return;
   const auto copied = proto::put_file(*folder / file_, {copy_to_, *folder, file_}, {job_key_, false},
-                                      Deadline::after(steady_clock(), Seconds(limits::kFileCopy)));
+                                      Deadline::after(steady_clock(), Seconds(limits::kFileCopy)), stop);
   if (!copied) saved.set_copy_error_json(proto::error_to_text(copied.error()));
 }
 

@@ -33,11 +33,13 @@ class CheckpointSaver {
   /// Saves what the step that ended last left. Waits for the save before; that a shard cannot be written is told to the
   /// agent and no error. Errors: DeadlineExceeded (the save before hangs).
   [[nodiscard]] Result<void> save(const Engine& engine, AgentLink& link, Deadline deadline);
-  /// Until the last save is told. Errors: as save.
+  /// Until the last save is told. Errors: as save. A saver that ends without gives up what it writes: nobody would
+  /// publish it.
   [[nodiscard]] Result<void> finish(Deadline deadline);
 
  private:
-  void write(control::ShardSaved& saved, const std::vector<checkpoint::PieceState>& states) const;
+  void write(control::ShardSaved& saved, const std::vector<checkpoint::PieceState>& states,
+             const std::stop_token& stop) const;
 
   std::filesystem::path directory_;
   bool shared_ = false;                    // all nodes of the run see what this rank writes

@@ -114,7 +114,12 @@ control::WorkerReport parked_report(const std::optional<KeptState>& kept) {
   set_progress(kept->state.progress, told);
   checkpoint::Shard shard;
   shard.file = "memory";
-  for (const checkpoint::PieceView& view : kept->state.pieces) shard.pieces.push_back(view.piece);
+  std::int64_t elements = 0;
+  for (const checkpoint::PieceView& view : kept->state.pieces) {
+    shard.pieces.push_back(view.piece);
+    elements += view.piece.count;
+  }
+  parked.mutable_held()->set_held_elements(elements);
   told.set_shard_json(to_text(checkpoint::to_json(shard)));
   return report;
 }

@@ -79,7 +79,7 @@ class Trainer {
     options.settings = assignment_.settings;
     options.communicators = world_->communicators();
     options.step_timeout = assignment_.step_timeout;
-    if (!assignment_.from_memory) kept_.reset();  // before there is as much again
+    if (!holds()) kept_.reset();  // before there is as much again
     COX_TRY(engine_, make_engine(options));
     COX_TRY_VOID(load_checkpoint(job_key));
     program_ = plan::make_rank_program(plan_, graph_, assignment_.rank);
@@ -130,6 +130,11 @@ class Trainer {
   }
 
  private:
+  /// What this generation begins from, or a part of it.
+  [[nodiscard]] bool holds() const {
+    return kept_ && assignment_.from_memory && kept_->state.progress == *assignment_.from_memory &&
+           kept_->generation == assignment_.from_memory_generation;
+  }
   [[nodiscard]] Deadline step_deadline() const { return Deadline::after(steady_clock(), assignment_.step_timeout); }
 
   /// On the watch's thread. The coordinator ends this process: nothing here can.
@@ -172,11 +177,14 @@ class Trainer {
 
   Result<void> load_from_memory() {
     const checkpoint::Progress& from = *assignment_.from_memory;
-    const bool holds =
-        kept_ && kept_->state.progress == from && kept_->generation == assignment_.from_memory_generation;
     COX_TRY(const auto gathered,
-            gather_held(holds ? &kept_->state : nullptr, engine_->held_pieces(), world_->all(), step_deadline()));
-    COX_TRY_VOID(engine_->load_state(checkpoint::Reader::over(gathered.pieces), from));
+            gather_held(kept_ ? &kept_->state : nullptr, engine_->held_pieces(), world_->all(), step_deadline()));
+    if (auto loaded = engine_->load_state(checkpoint::Reader::over(gathered.pieces), from); !loaded) {
+      // Known to be whole when it was chosen: who held it is gone since. The next generation takes a checkpoint.
+      Error error = std::move(loaded).error();
+      if (error.code == ErrorCode::NotFound) error.code = ErrorCode::DataLoss;
+      return error;
+    }
     generation_ = assignment_.from_memory_generation;
     return {};
   }
@@ -265,16 +273,19 @@ class Trainer {
     if (traced(step) && ran) add_trace(to, begin);
     const bool validates = assignment_.validation_every > 0 &&
                            (step % assignment_.validation_every == 0 || step == assignment_.settings.steps);
-    if (validates) {
-      if (!ran) return ran.error();
-      COX_TRY(const double loss, evaluate());
-      to.set_validation_loss(loss);
+    Result<void> done = ran ? Result<void>() : Result<void>(ran.error());
+    if (validates && ran) {
+      const auto loss = evaluate();
+      if (loss)
+        to.set_validation_loss(*loss);
+      else
+        done = loss.error();
     }
     to.set_peak_memory_bytes(engine_->peak_memory().value);
     to.set_resident_bytes(resident_bytes());
     link_.report(report);
     told_ = step;
-    if (!ran) return ran.error();
+    COX_TRY_VOID(done);
     return save_if_due(numbers);
   }
 
