@@ -147,3 +147,36 @@ TEST_CASE("a generation that began from memory and took no step is tried once mo
   ended(bench, 11, {held(2, 5)});
   bench.recover("step_0", 0);
 }
+
+TEST_CASE("a rank that held the state and died before it was used costs the way from memory, not the run",
+          "[coordinator]") {
+  KilledAfter bench(5);
+  ended(bench, 10, {held(0, 5), held(1, 5)});
+  ended(bench, 11, {held(2, 5)});
+  bench.recover_in_memory();
+  bench.generation = 2;
+  // As a worker says it where nobody has an element.
+  bench.exit(10, 0, "exit 65", false, false, ErrorCode::DataLoss);
+  REQUIRE_FALSE(bench.result);
+  ended(bench, 10, {});
+  ended(bench, 11, {});
+  bench.recover("step_0", 0);
+  bench.tick(2);
+  CHECK(bench.events_of("generation_started").back()["from"].string() == "checkpoint");
+}
+
+TEST_CASE("a node without ranks in the next generation lets go of what it kept", "[coordinator]") {
+  Bench bench(3, 30, true, 10, 3);
+  bench.train(3);
+  for (int rank = 0; rank < 6; ++rank) bench.step(10 + rank / 2, rank, 1);
+  bench.gone(12);
+  ended(bench, 10, {held(0, 1), held(1, 1)});
+  ended(bench, 11, {held(2, 1), held(3, 1)});
+  bench.recover_in_memory();
+  CHECK(bench.sent_to(11, control::AgentCommand::kStop).size() == 1);
+  bench.choose(bench.ranks_on(0), {2});
+  CHECK(bench.events_of("generation_started").back()["from"].string() == "memory");
+  REQUIRE(bench.sent_to(11, control::AgentCommand::kStop).size() == 2);
+  CHECK_FALSE(bench.sent_to(11, control::AgentCommand::kStop).back().stop().keeps());
+  CHECK(bench.sent_to(10, control::AgentCommand::kStop).size() == 1);
+}
