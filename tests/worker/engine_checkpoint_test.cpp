@@ -1,6 +1,7 @@
 // A run that goes on from a checkpoint: to the bits under the plan that saved it, within what sums in another order
 // make under any other.
 #include <algorithm>
+#include <utility>
 
 #include "tests/support/temp_dir.h"
 #include "tests/worker/engine_support.h"
@@ -73,9 +74,11 @@ checkpoint::Found publish(const std::filesystem::path& directory, const Training
   return std::move(*found.newest);
 }
 
-void check_resumed(const model::ModelGraph& graph, Precision precision, double tolerance) {
-  std::vector<plan::Plan> plans;
+/// By name.
+std::pair<std::vector<std::string>, std::vector<plan::Plan>> plans_of(const model::ModelGraph& graph,
+                                                                      Precision precision) {
   std::vector<std::string> names;
+  std::vector<plan::Plan> plans;
   for (const NamedSpec& one : specs()) {
     PlanSpec spec = one.spec;
     // The threads' communicator adds up float32 alone.
@@ -87,6 +90,11 @@ void check_resumed(const model::ModelGraph& graph, Precision precision, double t
     plans.push_back(make_plan(graph, spec));
     names.push_back(one.name);
   }
+  return {std::move(names), std::move(plans)};
+}
+
+void check_resumed(const model::ModelGraph& graph, Precision precision, double tolerance) {
+  const auto [names, plans] = plans_of(graph, precision);
   for (std::size_t saver = 0; saver < plans.size(); ++saver) {
     DYNAMIC_SECTION(to_text(precision) << ", saved by " << names[saver]) {
       TempDir directory;
@@ -116,18 +124,7 @@ void check_resumed(const model::ModelGraph& graph, Precision precision, double t
 
 /// What ranks hold outlives their engines, and is what a checkpoint of that step would hold.
 void check_held(const model::ModelGraph& graph, Precision precision, double tolerance) {
-  std::vector<plan::Plan> plans;
-  std::vector<std::string> names;
-  for (const NamedSpec& one : specs()) {
-    PlanSpec spec = one.spec;
-    const bool has_mesh = std::any_of(spec.stages.begin(), spec.stages.end(), [](const StageSpec& stage) {
-      return !stage.tensor.empty() || !stage.context.empty();
-    });
-    if (has_mesh && precision != Precision::Float32) continue;
-    spec.precision = precision;
-    plans.push_back(make_plan(graph, spec));
-    names.push_back(one.name);
-  }
+  const auto [names, plans] = plans_of(graph, precision);
   for (std::size_t holder = 0; holder < plans.size(); ++holder) {
     DYNAMIC_SECTION(to_text(precision) << ", held by " << names[holder]) {
       const TrainingRun whole = train(graph, plans[holder], settings());
