@@ -123,12 +123,15 @@ SimulatedAgent* World::find_agent(const std::string& id) {
   return index - agents.size() < visitors.size() ? visitors[index - agents.size()].get() : nullptr;
 }
 
-int World::num_parameters(int world_size) const {
-  switch (scenario.seed % 3) {
-    case 0: return 1;
-    case 1: return std::max(1, world_size / 2);
-    default: return world_size;
-  }
+int World::num_parameters() const {
+  return scenario.seed % 3 == 0 ? 1 : scenario.num_nodes * scenario.devices_per_node;
+}
+
+std::vector<int> World::parameters_of(int rank, int world_size) const {
+  const int parts = scenario.seed % 3 == 0 ? 1 : scenario.seed % 3 == 1 ? std::max(1, world_size / 2) : world_size;
+  std::vector<int> parameters;
+  for (int p = rank % parts; p < num_parameters(); p += parts) parameters.push_back(p);
+  return parameters;
 }
 
 void World::group_started(int generation, int world_size, std::int64_t after_step, bool from_memory) {
@@ -143,7 +146,7 @@ void World::group_joined(int generation, int num_ranks) {
   Group& group = groups_[generation];
   group.addressed += num_ranks;
   if (num_ranks == 0 || group.addressed < group.world_size) return;
-  invariants.require(!group.from_memory || static_cast<int>(group.held.size()) == num_parameters(group.world_size),
+  invariants.require(!group.from_memory || static_cast<int>(group.held.size()) == num_parameters(),
                      "generation " + std::to_string(generation) + " begins from memory, which lacks a parameter");
   if (group.broken) return lose_peers(generation, kConnectSeconds, kConnectSeconds + 1);
   if (generation == 0)

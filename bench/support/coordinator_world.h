@@ -92,9 +92,10 @@ class World {
 
   void group_started(int generation, int world_size, std::int64_t after_step, bool from_memory);
   void group_holds(int generation, int parameter) { groups_[generation].held.insert(parameter); }
-  /// What a rank updates: of a third of the runs every rank all, of one two ranks the same, of one each something else.
-  [[nodiscard]] int num_parameters(int world_size) const;
-  [[nodiscard]] int parameter_of(int rank, int world_size) const { return rank % num_parameters(world_size); }
+  /// Of the model; what a rank updates of them: in a third of the runs every rank all, in one two ranks the same, in
+  /// one each something else.
+  [[nodiscard]] int num_parameters() const;
+  [[nodiscard]] std::vector<int> parameters_of(int rank, int world_size) const;
   void group_joined(int generation, int num_ranks);
   void group_broken(int generation, bool peers_see_it);
   void group_saves(int generation, bool stop);

@@ -194,7 +194,7 @@ void SimulatedAgent::take_addresses(const control::RankAddresses& addresses) {
     ++joined;
     for (const Held& held : held_)
       if (held.rank == rank.number && held.local_device == rank.local_device)
-        world_.group_holds(running_->number, world_.parameter_of(rank.number, running_->world_size));
+        for (const int parameter : held.parameters) world_.group_holds(running_->number, parameter);
     const bool own =
         rank.number < addresses.addresses_size() &&
         addresses.addresses(rank.number) == std::to_string(running_->number) + "." + std::to_string(rank.number);
@@ -338,13 +338,14 @@ void SimulatedAgent::end_if_done() {
 }
 
 /// Of ranks that trained together, the last step that they told; of those that had not come so far, what they held
-/// before. Each has the one parameter that is its part.
+/// before.
 void SimulatedAgent::keep_states() {
   std::vector<Held> kept;
   for (const Rank& rank : running_->ranks) {
     if (!rank.alive || !rank.connected || rank.hung || rank.lives_until > world_.time.now()) continue;
     if (rank.addressed) {
-      kept.push_back({rank.number, rank.local_device, running_->taken_in, running_->told_step});
+      kept.push_back({rank.number, rank.local_device, running_->taken_in, running_->told_step,
+                      world_.parameters_of(rank.number, running_->world_size)});
       continue;
     }
     for (const Held& held : held_)
@@ -355,13 +356,15 @@ void SimulatedAgent::keep_states() {
     control::RankHeld told;
     told.set_rank(held.rank);
     told.mutable_held()->set_generation(held.generation);
-    told.mutable_held()->set_held_elements(1);
-    told.mutable_held()->set_num_elements(world_.num_parameters(running_->world_size));
+    told.mutable_held()->set_held_elements(static_cast<std::int64_t>(held.parameters.size()));
+    told.mutable_held()->set_num_elements(world_.num_parameters());
     control::ShardSaved& state = *told.mutable_held()->mutable_state();
     state.set_step(held.step);
-    const std::string parameter = std::to_string(world_.parameter_of(held.rank, running_->world_size));
-    state.set_shard_json(R"({"bytes":0,"file":"memory","pieces":[{"count":1,"dims":[1],"first":0,"parameter":"p)" +
-                         parameter + R"("}],"sha256":""})");
+    std::string pieces;
+    for (const int parameter : held.parameters)
+      pieces += std::string(pieces.empty() ? "" : ",") + R"({"count":1,"dims":[1],"first":0,"parameter":"p)" +
+                std::to_string(parameter) + R"("})";
+    state.set_shard_json(R"({"bytes":0,"file":"memory","pieces":[)" + pieces + R"(],"sha256":""})");
     running_->held.push_back(std::move(told));
   }
 }

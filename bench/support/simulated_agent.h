@@ -80,6 +80,7 @@ class SimulatedAgent final : public ConnectionEnd {
   struct Held {
     int rank = 0, local_device = 0, generation = 0;
     std::int64_t step = 0;
+    std::vector<int> parameters;
   };
   void send(const coxswain::control::AgentReport& report);
   void send_worker(int rank, coxswain::control::WorkerReport report);
