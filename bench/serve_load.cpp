@@ -235,15 +235,14 @@ void fill_kept(const Served& served, Mixture& mixture, LoadSettings settings) {
   settings.requests = kFillPlans;
   settings.seconds = kLargeSeconds;
   settings.next_request = [&] { return mixture.fresh(); };
-  std::int64_t before = served.resident_bytes(), after = before;
+  auto after = static_cast<double>(served.resident_bytes());
   int batches = 0;
-  do {
+  for (double before = 0; batches < kMostFills && after > (1 + kFillGrowth) * before; ++batches) {
     before = after;
     (void)run_load(settings);
-    after = served.resident_bytes();
-  } while (++batches<kMostFills&& static_cast<double>(after)>(1 + kFillGrowth) * static_cast<double>(before));
-  std::printf("%d new plans until memory stays at %.0f MiB\n", batches * kFillPlans,
-              static_cast<double>(after) / (1 << 20));
+    after = static_cast<double>(served.resident_bytes());
+  }
+  std::printf("%d new plans until memory stays at %.0f MiB\n", batches * kFillPlans, after / (1 << 20));
 }
 
 /// Row b.

@@ -422,23 +422,16 @@ class TorchEngine final : public Engine {
   [[nodiscard]] Error not_finite(double value) const { return filter_.stopped(not_finite_, step_, rank_, value); }
 
   Result<void> run_optimizer() {
-    const StepFilter::State before = filter_.state();
+    // What the filter has then is still that of the step before.
+    if (!sums_.finite() && filter_.exhausted()) return filter_.too_many(not_finite_, step_, rank_);
+    taken_ = step_;
     skipped_ = !filter_.accept(sums_.finite());
-    if (skipped_) {
-      if (filter_.exhausted()) {
-        Error error = filter_.too_many(not_finite_, step_, rank_);
-        filter_.restore(before);  // the step is not taken
-        return error;
-      }
-      taken_ = step_;
-      return {};
-    }
+    if (skipped_) return {};
     const double norm = sums_.norm(), limit = settings_.optimizer.clip_grad_norm;
     const double scale = limit > 0 ? std::min(1.0, limit / (norm + kClipEpsilon)) : 1.0;
     // The gradients still carry the loss's scale. AdamW's correction counts updates.
     store_->update(settings_.optimizer, learning_rate_of(settings_.optimizer, step_, settings_.steps),
                    scale / loss_scale_, step_ - filter_.num_skipped());
-    taken_ = step_;
     return {};
   }
 

@@ -43,7 +43,8 @@ class StepFilter {
   /// The outcome of a step: true if it may update the parameters. Call once a step, with the same value on every rank.
   bool accept(bool finite);
   [[nodiscard]] std::int64_t num_skipped() const { return state_.num_skipped; }
-  [[nodiscard]] bool exhausted() const { return state_.skipped_in_a_row >= kMaxSkipped; }
+  /// One more that is not finite ends the run, and is none that this takes.
+  [[nodiscard]] bool exhausted() const { return state_.skipped_in_a_row + 1 >= kMaxSkipped; }
 
   /// Of a step that stops. `what` this rank saw: "the loss is", "the gradients are"; empty: nothing.
   [[nodiscard]] static Error stopped(const std::string& what, std::int64_t step, int rank, double value);
