@@ -131,7 +131,7 @@ test("by keyboard alone: sign in, plan, look at devices and actions, constrain, 
     throw new Error(`no Tab reaches the button ${name}`);
   };
   const before = (await page.getByTestId("summary").textContent())!;
-  await reached_button("Keep this plan");
+  await reached_button("Keep this plan to compare with");
   await page.keyboard.press("Enter");
   await reached("canvas.map");
   await page.keyboard.press("Home");
