@@ -307,11 +307,15 @@ class AgentService final : public control::Agent::Service {
 
 class GrpcServer final : public Server {
  public:
-  GrpcServer(ServerOptions options, std::function<void(Stream&)> handler)
+  GrpcServer(ServerOptions options, std::function<void(Stream&)> handler, std::function<void(Stream&)> files)
       : options_(std::move(options)),
+        agent_options_(options_),
         handler_(std::move(handler)),
+        files_(std::move(files)),
         coordinator_(options_, handler_),
-        agent_(options_, handler_) {}
+        agent_(agent_options_, files_ ? files_ : handler_) {
+    agent_options_.service = Service::Agent;
+  }
   ~GrpcServer() override { stop(); }
 
   Result<void> start() {
@@ -319,11 +323,8 @@ class GrpcServer final : public Server {
     builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);  // else two servers share a port silently
     builder.SetMaxReceiveMessageSize(kMaxMessageBytes);
     builder.AddListeningPort(options_.listen, grpc::InsecureServerCredentials(), &port_);
-    if (options_.service == Service::Coordinator) {
-      builder.RegisterService(&coordinator_);
-    } else {
-      builder.RegisterService(&agent_);
-    }
+    if (options_.service == Service::Coordinator) builder.RegisterService(&coordinator_);
+    if (options_.service == Service::Agent || files_) builder.RegisterService(&agent_);
     server_ = builder.BuildAndStart();
     if (server_ == nullptr || port_ == 0) return cannot_listen(options_.listen);
     return {};
@@ -338,8 +339,8 @@ class GrpcServer final : public Server {
   }
 
  private:
-  ServerOptions options_;
-  std::function<void(Stream&)> handler_;
+  ServerOptions options_, agent_options_;
+  std::function<void(Stream&)> handler_, files_;
   CoordinatorService coordinator_;
   AgentService agent_;
   int port_ = 0;
@@ -369,14 +370,15 @@ Result<std::unique_ptr<Stream>> connect(const std::string& target, Service servi
   return std::unique_ptr<Stream>(std::move(stream));
 }
 
-Result<std::unique_ptr<Server>> start_server(const ServerOptions& options, std::function<void(Stream&)> handler) {
+Result<std::unique_ptr<Server>> start_server(const ServerOptions& options, std::function<void(Stream&)> handler,
+                                             std::function<void(Stream&)> files) {
   if (options.listen.starts_with(kUnixPrefix)) {
     ServerOptions local = options;
     local.listen.erase(0, kUnixPrefix.size());
     return start_unix_server(std::move(local), std::move(handler));
   }
   begin_grpc();
-  auto server = std::make_unique<GrpcServer>(options, std::move(handler));
+  auto server = std::make_unique<GrpcServer>(options, std::move(handler), std::move(files));
   COX_TRY_VOID(server->start());
   return std::unique_ptr<Server>(std::move(server));
 }

@@ -62,8 +62,10 @@ class Server {
 
 /// `handler` runs on a thread of its own for each peer that proved the key; the stream ends when it returns. Its first
 /// receive gives the peer's first message.
+/// `files`: for those who come to a Service::Coordinator as to a Service::Agent, over gRPC; none: they are not heard.
 /// Errors: FailedPrecondition (the port is taken or the address is none of this machine).
 [[nodiscard]] Result<std::unique_ptr<Server>> start_server(const ServerOptions& options,
-                                                           std::function<void(Stream&)> handler);
+                                                           std::function<void(Stream&)> handler,
+                                                           std::function<void(Stream&)> files = {});
 
 }  // namespace coxswain::proto

@@ -105,6 +105,18 @@ Result<std::string> read_part(const fs::path& path, std::int64_t offset, std::in
   return data;
 }
 
+/// Until the peer hangs up.
+template <class Answer>
+void answer_all(Stream& stream, Answer answer) {
+  while (const auto body = stream.receive()) {
+    control::FileRequest request;
+    control::FileReply reply;
+    if (!request.ParseFromString(*body)) return;
+    if (const Result<void> done = answer(request, reply); !done) reply.set_error_json(error_to_text(done.error()));
+    if (!stream.send(reply.SerializeAsString())) return;
+  }
+}
+
 /// Requests in order, a few ahead of their answers.
 class Conversation {
  public:
@@ -133,6 +145,8 @@ class Conversation {
 
  private:
   [[nodiscard]] Error gone() const {
+    if (const auto status = stream_.status(); !status && status.error().code == ErrorCode::Unauthenticated)
+      return status.error();
     return {ErrorCode::Unavailable, "the node that takes and gives files is gone", place_.address, "", "", ""};
   }
 
@@ -145,29 +159,61 @@ class Conversation {
 
 void serve_files(Stream& stream) {
   Arrival arrival;
-  while (const auto body = stream.receive()) {
-    control::FileRequest request;
-    control::FileReply reply;
-    if (!request.ParseFromString(*body)) return;
-    const bool echo = request.kind_case() == control::FileRequest::kEcho;
-    const auto path = echo ? Result<fs::path>(fs::path()) : path_of(request);
-    Result<void> done;
-    if (echo) {
-      reply.set_data(std::string(static_cast<std::size_t>(std::clamp<std::int64_t>(request.echo(), 0, kPartBytes)), 0));
-    } else if (!path) {
-      done = path.error();
-    } else if (request.kind_case() == control::FileRequest::kRead) {
-      auto data = read_part(*path, request.offset(), request.read());
-      if (data)
-        reply.set_data(std::move(*data));
-      else
-        done = data.error();
-    } else {
-      done = arrival.add(request, *path);
+  answer_all(stream, [&](const control::FileRequest& request, control::FileReply& reply) -> Result<void> {
+    if (request.kind_case() == control::FileRequest::kEcho) {
+      const auto size = static_cast<std::size_t>(std::clamp<std::int64_t>(request.echo(), 0, kPartBytes));
+      reply.set_data(std::string(size, 0));
+      return {};
     }
-    if (!done) reply.set_error_json(error_to_text(done.error()));
-    if (!stream.send(reply.SerializeAsString())) return;
-  }
+    COX_TRY(const fs::path path, path_of(request));
+    if (request.kind_case() != control::FileRequest::kRead) return arrival.add(request, path);
+    COX_TRY(*reply.mutable_data(), read_part(path, request.offset(), request.read()));
+    return {};
+  });
+}
+
+void serve_inputs(Stream& stream, const std::function<Result<std::vector<SharedFile>>()>& files) {
+  answer_all(stream, [&](const control::FileRequest& request, control::FileReply& reply) -> Result<void> {
+    COX_TRY(const std::vector<SharedFile> shared, files());
+    if (request.kind_case() == control::FileRequest::kList) {
+      control::FileList list;
+      for (const SharedFile& file : shared) {
+        control::SharedFile& to = *list.add_files();
+        to.set_path(file.path.string());
+        to.set_bytes(file.size.value);
+        to.set_sha256(file.sha256);
+      }
+      reply.set_data(list.SerializeAsString());
+      return {};
+    }
+    const fs::path path = fs::path(request.folder()) / request.file();
+    const bool is_shared =
+        std::any_of(shared.begin(), shared.end(), [&path](const SharedFile& file) { return file.path == path; });
+    if (request.kind_case() != control::FileRequest::kRead || !is_shared)
+      return Error{ErrorCode::PermissionDenied, "no file that this run reads", path.string(), "", "", ""};
+    COX_TRY(*reply.mutable_data(), read_part(path, request.offset(), request.read()));
+    return {};
+  });
+}
+
+Result<std::vector<SharedFile>> list_inputs(const std::string& address, const Secret& secret, Deadline deadline) {
+  COX_TRY(const auto stream, connect(address, Service::Agent, secret, soon(deadline)));
+  const CancelAt watch([&stream] { stream->cancel(); }, deadline.at);
+  const FilePlace place{address, "", ""};
+  Conversation conversation(*stream, place);
+  std::vector<SharedFile> files;
+  const auto take = [&files](const std::string& data) -> Result<void> {
+    control::FileList list;
+    list.ParseFromString(data);
+    for (const control::SharedFile& file : list.files())
+      files.push_back({file.path(), Bytes{file.bytes()}, file.sha256()});
+    return {};
+  };
+  control::FileRequest request;
+  request.mutable_list();
+  COX_TRY_VOID(conversation.ask(std::move(request), take));
+  COX_TRY_VOID(conversation.answers(0, take));
+  return files;
 }
 
 Result<void> put_file(const fs::path& source, const FilePlace& to, const Secret& secret, Deadline deadline,
@@ -197,9 +243,10 @@ Result<void> put_file(const fs::path& source, const FilePlace& to, const Secret&
 }
 
 Result<void> get_file(const FilePlace& from, Bytes size, const std::string& sha256, const fs::path& target,
-                      const Secret& secret, Deadline deadline) {
+                      const Secret& secret, Deadline deadline, const std::stop_token& stop) {
   COX_TRY(const auto stream, connect(from.address, Service::Agent, secret, soon(deadline)));
   const CancelAt watch([&stream] { stream->cancel(); }, deadline.at);
+  const std::stop_callback end(stop, [&stream] { stream->cancel(); });
   Conversation conversation(*stream, from);
   const fs::path part = target.string() + "." + random_hex(4) + ".part";
   COX_TRY(NewFile file, NewFile::create(part));

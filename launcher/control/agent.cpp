@@ -308,6 +308,14 @@ std::string Agent::assignment_of(const Rank& rank) const {
   control::WorkerCommand command;
   auto& assignment = *command.mutable_assignment();
   *assignment.mutable_work() = generation_->start.work();
+  const auto place_here = [this](std::string* path) {
+    if (const auto found = setup_.local_files.find(*path); found != setup_.local_files.end()) *path = found->second;
+  };
+  place_here(assignment.mutable_work()->mutable_model()->mutable_pt2());
+  if (assignment.work().has_train()) {
+    place_here(assignment.mutable_work()->mutable_train()->mutable_text());
+    place_here(assignment.mutable_work()->mutable_train()->mutable_tensors());
+  }
   assignment.set_rank(rank.rank);
   assignment.set_node(setup_.node);
   assignment.set_local_addr(setup_.local_addr);

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -24,10 +25,11 @@ struct AgentSetup {
   std::filesystem::path log_dir;      // of generations from 1 on
   std::filesystem::path scratch_dir;  // 0700: sockets, key file for mpirun, logs of measuring
   std::filesystem::path worker_program;
-  std::string worker_target;     // "unix:/..." that workers connect to
-  std::string local_addr, node;  // `node`: equal text = same agent
-  std::string files_address;     // of this agent's service for files of checkpoints
-  bool local = false;            // whoever started it asks the coordinator itself; a signal means now
+  std::string worker_target;                       // "unix:/..." that workers connect to
+  std::string local_addr, node;                    // `node`: equal text = same agent
+  std::string files_address;                       // of this agent's service for files of checkpoints
+  std::map<std::string, std::string> local_files;  // where a file that the run reads lies here, by what ranks are told
+  bool local = false;                              // whoever started it asks the coordinator itself; a signal means now
   std::vector<LocalDevice> devices;
 };
 

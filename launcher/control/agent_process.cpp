@@ -18,6 +18,7 @@
 #include "launcher/control/checkpoint_keeper.h"
 #include "launcher/control/coordinator_line.h"
 #include "launcher/control/event_queue.h"
+#include "launcher/control/input_files.h"
 #include "launcher/control/link_probe.h"
 #include "launcher/control/liveness.h"
 #include "launcher/control/local_start.h"
@@ -36,6 +37,7 @@ constexpr int kMostEvents = 256;
 // Of /metrics.
 constexpr int kMostWatchers = 16;
 constexpr double kDrainSeconds = 0.2;
+constexpr int kMostTries = 5;
 
 struct FromWorker {
   int rank = 0, pid = 0;
@@ -156,10 +158,18 @@ std::string host_name() {
 
 /// A coordinator that dies while it answers is started again: another one will.
 Result<std::unique_ptr<proto::Stream>> connect_first(const AgentStart& start, Deadline deadline) {
-  constexpr int kMostTries = 5;
   for (int tries = 1;; ++tries) {
     auto stream = proto::connect(start.coordinator, proto::Service::Coordinator, start.secret, deadline);
     if (stream || stream.error().code != ErrorCode::Unavailable || tries == kMostTries) return stream;
+  }
+}
+
+/// The same, from a coordinator that may die meanwhile.
+Result<std::map<std::string, std::string>> fetch_all(const AgentStart& start, const std::stop_token& stop) {
+  for (int tries = 1;; ++tries) {
+    auto fetched = fetch_inputs(start.coordinator, start.secret, start.scratch_dir, stop);
+    const bool may_pass = !fetched && fetched.error().code == ErrorCode::Unavailable && !stop.stop_requested();
+    if (!may_pass || tries == kMostTries) return fetched;
   }
 }
 
@@ -167,16 +177,28 @@ Result<ExitCode> run_agent_process(const AgentStart& start) {
   ::umask(0077);
   const Clock& clock = steady_clock();
   EventQueue<AgentEvent> events;
-  const SignalWatcher signals([&](int number) { events.push(SignalCame{number}); });  // before any thread starts
+  std::stop_source fetching;
+  const SignalWatcher signals([&](int number) {  // before any thread starts
+    fetching.request_stop();
+    events.push(SignalCame{number});
+  });
   const cluster::Inventory inventory = cluster::take_inventory();
   const std::string socket = "unix:" + (start.scratch_dir / "agent.sock").string();
 
-  auto coordinator = connect_first(start, Deadline::after(clock, Seconds(start.join_timeout_seconds)));
+  const Deadline join_by = Deadline::after(clock, Seconds(start.join_timeout_seconds));
+  auto coordinator = connect_first(start, join_by);
+  AgentSetup setup;
+  // On the coordinator's own node they are where it says. Nothing is said on this connection yet, and it ends
+  // meanwhile.
+  if (coordinator && !start.local) {
+    COX_TRY(setup.local_files, fetch_all(start, fetching.get_token()));
+    if (fetching.stop_requested()) return ExitCode::Stopped;
+    coordinator = connect_first(start, join_by);
+  }
   if (!coordinator) return coordinator.error();
   const std::string run_id = (*coordinator)->run_id();
   const std::string key = start.secret.is_token ? hmac_sha256_hex(start.secret.text, run_id) : start.secret.text;
 
-  AgentSetup setup;
   setup.key = key;
   setup.log_dir = start.log_dir;
   setup.scratch_dir = start.scratch_dir;

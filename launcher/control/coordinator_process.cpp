@@ -14,6 +14,7 @@
 #include "launcher/control/coordinator_input.h"
 #include "launcher/control/coordinator_work.h"
 #include "launcher/control/event_queue.h"
+#include "launcher/control/input_files.h"
 #include "launcher/control/journal.h"
 #include "launcher/control/liveness.h"
 #include "launcher/control/run_output.h"
@@ -95,13 +96,16 @@ class CoordinatorProcess {
         before_(std::move(before)),
         core_(std::move(settings)),
         output_(start_, job_ ? &*job_ : nullptr, clock_),
+        input_files_(job_ ? input_paths(*job_, start_.mode == RunMode::Train) : std::vector<std::filesystem::path>()),
         lines_(std::max(start_.num_nodes, start_.max_nodes) == 1 ? limits::kAloneSilence : limits::kSilence) {}
 
   Result<ExitCode> run() {
     const SignalWatcher signals([this](int number) { events_.push(SignalCame{number}); });
     COX_TRY_VOID(restore());
     proto::ServerOptions options{start_.listen, proto::Service::Coordinator, start_.secret, start_.run_id};
-    const auto started = proto::start_server(options, [this](proto::Stream& stream) { serve(stream); });
+    const auto started = proto::start_server(
+        options, [this](proto::Stream& stream) { serve(stream); },
+        [this](proto::Stream& stream) { proto::serve_inputs(stream, [this] { return input_files_.list(); }); });
     if (!started) {
       if (journal_ && !restored_) journal_->remove();  // nothing began
       return started.error();
@@ -494,6 +498,7 @@ class CoordinatorProcess {
   std::optional<Journal> journal_;
   EventQueue<CoordinatorEvent> events_;
   std::vector<Input> inputs_;  // not yet in the journal
+  InputFiles input_files_;     // for agents of other nodes
   AgentLines lines_;
   Heartbeat heartbeat_{limits::kHeartbeat, clock_.now()};
   // Under way in a thread of their own, and to be begun again after a restart.

@@ -135,3 +135,41 @@ TEST_CASE("the way to another node is measured without a file", "[file_exchange]
   stop.request_stop();
   CHECK(measure_link(node.address, kSecret, stop.get_token(), soon()).error().code == ErrorCode::Unavailable);
 }
+
+TEST_CASE("a coordinator gives the files that its run reads, at its own port, and no others", "[file_exchange]") {
+  TempDir here, there;
+  const std::string content = content_of((std::size_t{1} << 20) + 5);
+  REQUIRE(write_file(there / "text.txt", content));
+  REQUIRE(write_file(there / "secret", "nobody's"));
+  const SharedFile text{there / "text.txt", Bytes(static_cast<std::int64_t>(content.size())), sha256_hex(content)};
+  const auto server = start_server(
+      {"127.0.0.1:0", Service::Coordinator, {"key", false}, "run"},
+      [](Stream& stream) {
+        while (auto body = stream.receive()) stream.send(*body + " heard");
+      },
+      [&](Stream& stream) {
+        serve_inputs(stream, [&]() -> Result<std::vector<SharedFile>> { return std::vector{text}; });
+      });
+  REQUIRE(server);
+  const std::string address = "127.0.0.1:" + std::to_string((*server)->port());
+  const auto line = connect(address, Service::Coordinator, kSecret, soon());
+  REQUIRE(line);
+  REQUIRE((*line)->send("hello"));
+  CHECK((*line)->receive() == "hello heard");
+
+  const auto files = list_inputs(address, kSecret, soon());
+  REQUIRE(files);
+  REQUIRE(files->size() == 1);
+  CHECK(files->front().path == text.path);
+  CHECK(files->front().size == text.size);
+  CHECK(files->front().sha256 == text.sha256);
+  REQUIRE(get_file({address, there.path(), "text.txt"}, text.size, text.sha256, here / "text", kSecret, soon()));
+  CHECK(*read_file(here / "text") == content);
+  const auto other = get_file({address, there.path(), "secret"}, Bytes(8), "", here / "secret", kSecret, soon());
+  REQUIRE_FALSE(other);
+  CHECK(other.error().code == ErrorCode::PermissionDenied);
+  CHECK_FALSE(list_inputs(address, {"another", false}, soon()));
+  CHECK(put_file(here / "text", {address, there.path(), "text.txt"}, kSecret, soon()).error().code ==
+        ErrorCode::PermissionDenied);
+  CHECK(*read_file(there / "text.txt") == content);
+}
