@@ -146,8 +146,11 @@ void World::group_joined(int generation, int num_ranks) {
   Group& group = groups_[generation];
   group.addressed += num_ranks;
   if (num_ranks == 0 || group.addressed < group.world_size) return;
-  invariants.require(!group.from_memory || static_cast<int>(group.held.size()) == num_parameters(),
+  const bool whole = !group.from_memory || static_cast<int>(group.held.size()) == num_parameters();
+  invariants.require(whole || kept_rank_ended_,
                      "generation " + std::to_string(generation) + " begins from memory, which lacks a parameter");
+  kept_rank_ended_ = false;
+  if (!whole) return lose_state(generation);
   if (group.broken) return lose_peers(generation, kConnectSeconds, kConnectSeconds + 1);
   if (generation == 0)
     time.in(random.between(0.05, 0.3), [this] { measure(0); });
@@ -207,6 +210,14 @@ void World::lose_peers(int generation, double soonest, double latest) {
   }
 }
 
+void World::lose_state(int generation) {
+  groups_[generation].broken = true;
+  for (const auto& agent : agents) {
+    if (agent->generation() != generation || agent->stopping()) continue;
+    time.in(random.between(0.01, 0.1), [&agent, serial = agent->serial()] { agent->state_lost(serial); });
+  }
+}
+
 void World::training_began() {
   if (std::exchange(faults_planned_, true)) return;
   plan_next_fault();
@@ -244,6 +255,7 @@ bool World::strike(const Fault& fault) {
     case FaultKind::RankLosesPeer:
     case FaultKind::RankHangs:
     case FaultKind::RankOutlivesKill: return strike_rank(fault);
+    case FaultKind::KeptRankEnds: return strike_kept_rank(fault);
     case FaultKind::NodeLost:
     case FaultKind::AgentSilent:
     case FaultKind::ConnectionBreaks:
@@ -279,6 +291,15 @@ bool World::strike_rank(const Fault& fault) {
     }
   }
   return true;
+}
+
+bool World::strike_kept_rank(const Fault& fault) {
+  for (std::size_t i = 0; i < agents.size(); ++i) {
+    if (!agents[(fault.choice + i) % agents.size()]->end_kept_rank(fault.choice >> 20U)) continue;
+    kept_rank_ended_ = true;
+    return true;
+  }
+  return false;
 }
 
 bool World::strike_agent(const Fault& fault) {

@@ -117,9 +117,11 @@ class World {
   void measure(int generation);
   void end_group(int generation);
   void lose_peers(int generation, double soonest, double latest);
+  void lose_state(int generation);
   void plan_next_fault();
   bool strike(const Fault& fault);
   bool strike_rank(const Fault& fault);
+  bool strike_kept_rank(const Fault& fault);
   bool strike_agent(const Fault& fault);
   bool strike_coordinator(const Fault& fault);
   bool strike_disk(const Fault& fault);
@@ -136,7 +138,7 @@ class World {
   std::size_t next_fault_ = 0;
   std::int64_t highest_step_ = 0, last_step_ = 0;  // taken so far; of the run, 0: not yet known
   bool faults_planned_ = false, publication_fails_ = false, plan_fails_ = false, excused_ = false, done_ = false,
-       finished_ = false;
+       finished_ = false, kept_rank_ended_ = false;
   TimePoint progressed_at_{}, done_at_{};
 };
 

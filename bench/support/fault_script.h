@@ -13,6 +13,7 @@ enum class FaultKind {
   RankLosesPeer,      // says only that; there is no cause
   RankHangs,          // computes no more; it says so itself after its time limit
   RankOutlivesKill,   // a process that SIGKILL ends seconds later
+  KeptRankEnds,       // between two generations: what it held of the last step is gone with it
   NodeLost,           // agent and ranks; its connection closes, or falls silent
   AgentSilent,        // its network is cut for a while
   ConnectionBreaks,   // between agent and coordinator
@@ -27,7 +28,7 @@ enum class FaultKind {
   LateJoiner,         // an agent that this run has no room for
   StopRequested,      // by a signal to the run
 };
-inline constexpr int kNumFaultKinds = 18;
+inline constexpr int kNumFaultKinds = 19;
 [[nodiscard]] std::string_view to_text(FaultKind kind);
 
 struct Fault {

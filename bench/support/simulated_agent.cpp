@@ -301,6 +301,12 @@ void SimulatedAgent::peers_lost(int serial) {
   }
 }
 
+void SimulatedAgent::state_lost(int serial) {
+  if (!runs(serial) || running_->stopping) return;
+  for (std::size_t i = 0; i < running_->ranks.size(); ++i)
+    if (running_->ranks[i].alive && !running_->ranks[i].hung) fail_rank(i);
+}
+
 void SimulatedAgent::report_failure(const Rank& rank, bool peer_lost) {
   control::WorkerReport report;
   report.mutable_failure()->set_peer_lost(peer_lost);
@@ -447,6 +453,12 @@ void SimulatedAgent::hang_rank(std::size_t index, double seconds) {
 
 void SimulatedAgent::outlive_kill(std::size_t index, double seconds) {
   running_->ranks[index].lives_until = after(world_.time.now(), seconds);
+}
+
+bool SimulatedAgent::end_kept_rank(std::uint64_t choice) {
+  if (!alive_ || running_ || held_.empty()) return false;
+  held_.erase(held_.begin() + static_cast<std::ptrdiff_t>(choice % held_.size()));
+  return true;
 }
 
 void SimulatedAgent::report_late(std::uint64_t choice) {

@@ -39,6 +39,8 @@ class SimulatedAgent final : public ConnectionEnd {
   void step_taken(std::int64_t step, bool saves, bool last);
   void finish(int serial);
   void peers_lost(int serial);
+  /// What its ranks were to begin from is not there.
+  void state_lost(int serial);
 
   // Faults.
   void lose(bool silently);
@@ -49,6 +51,8 @@ class SimulatedAgent final : public ConnectionEnd {
   void lose_peer(std::size_t index);
   void hang_rank(std::size_t index, double seconds);
   void outlive_kill(std::size_t index, double seconds);
+  /// False: it keeps none, or they are used again already.
+  [[nodiscard]] bool end_kept_rank(std::uint64_t choice);
   void report_late(std::uint64_t choice);
   void fail_save() { save_fails_ = true; }
   void fail_spawn() { spawn_fails_ = true; }
