@@ -21,7 +21,9 @@ def put(fuzzer, name, content):
 
 for i, text in enumerate(HTTP):
     put("fuzz_http", f"{i}", text.encode())
+NODE = {"cores": 2, "cpu_model": "a", "memory_bytes": 1, "cuda_devices": [{"name": "b", "memory_bytes": 2}], "job": "c"}
 put("fuzz_request", "request.json", json.dumps(REQUEST).encode())
+put("fuzz_request", "node.json", json.dumps(NODE).encode())
 put("fuzz_job", "job.json", json.dumps(JOB).encode())
 for path in [*here.glob("examples/*/*.yaml"), *here.glob("examples/*/*.json"), *here.glob("tests/**/golden/*.json")]:
     content = path.read_bytes()

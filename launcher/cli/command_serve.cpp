@@ -31,9 +31,9 @@ namespace fs = std::filesystem;
 struct Options {
   std::string listen = "127.0.0.1:8080";
   std::string state = "coxswain-state";
-  std::string root, token_file, certificate, key, client_ca;
+  std::string root, token_file, certificate, key, client_ca, local_addr;
   std::vector<std::string> names;
-  int threads = 0;
+  int threads = 0, run_port = 29400;
 };
 
 constexpr double kDrainSeconds = 30, kLookSeconds = 0.1;
@@ -84,6 +84,13 @@ std::vector<std::string> served_hosts(const Options& options, int port) {
   if (host == "127.0.0.1" || host == "[::1]") add("localhost", is_default);
   for (const std::string& name : options.names) add(name, true);  // a proxy may have another port
   return hosts;
+}
+
+/// Where other nodes reach this machine; empty: it listens at all of its addresses, and which one is not said.
+std::string run_host(const Options& options) {
+  if (!options.local_addr.empty()) return options.local_addr;
+  std::string host = options.listen.substr(0, options.listen.rfind(':'));
+  return host == "0.0.0.0" || host == "[::]" ? "" : host;
 }
 
 /// Descriptors for `connections`, and some for files; how many connections there may be then.
@@ -146,6 +153,9 @@ Result<ExitCode> run(const Options& options) {
   JobRunner::Options runner_options;
   runner_options.folder = state / "jobs";
   runner_options.program = own_program();
+  runner_options.host = run_host(options);
+  runner_options.tells_host = !options.local_addr.empty();
+  runner_options.port = options.run_port;
   auto runner = std::make_unique<JobRunner>(runner_options, steady_clock(), std::move(records), make_process_spawner);
   auto jobs = std::make_unique<Jobs>(service_options.files, steady_clock(), std::move(runner));
   service = std::make_unique<Service>(std::move(service_options), std::move(tokens), steady_clock(), std::move(jobs));
@@ -195,6 +205,13 @@ void add_serve_command(CLI::App& app, Action& action) {
                    "repeatable: another name of this server, that a Host header may say; needed behind a proxy, and "
                    "with --listen 0.0.0.0")
       ->take_all();
+  command
+      ->add_option("--run-port", options->run_port,
+                   "where the coordinator of a job with several nodes listens, at --local-addr")
+      ->check(CLI::Range(1, 65535))
+      ->capture_default_str();
+  command->add_option("--local-addr", options->local_addr,
+                      "address that nodes of other machines reach this one by; default: that of --listen");
   command->add_option("--threads", options->threads, "threads that search; default: one core less than there are")
       ->check(CLI::Range(1, 256));
   command->callback([&action, options] { action = [options] { return run(*options); }; });

@@ -6,9 +6,12 @@
 #include "common/bytes_io.h"
 #include "launcher/cli/command.h"
 #include "launcher/cli/hostfile.h"
+#include "launcher/cli/remote_job.h"
+#include "launcher/control/local_start.h"
 #include "launcher/control/node_environment.h"
 #include "launcher/control/train.h"
 #include "launcher/job/job_model.h"
+#include "launcher/rest/joined_node.h"
 
 namespace coxswain::launcher {
 namespace {
@@ -236,19 +239,70 @@ void add_probe_command(CLI::App& app, Action& action) {
   command->callback([&action, options] { action = [options] { return probe(*options); }; });
 }
 
+namespace {
+
+struct AgentOptions {
+  AgentRequest request;
+  std::string ca_file;
+};
+
+bool is_service(const std::string& coordinator) {
+  return coordinator.starts_with("http://") || coordinator.starts_with("https://");
+}
+
+/// Works for a service's jobs until it is ended.
+Result<ExitCode> join_service(const AgentOptions& options) {
+  const AgentRequest& request = options.request;
+  JoinedNodeOptions joined;
+  COX_TRY(joined.service, service_place({request.coordinator, request.token_file.string(), options.ca_file}));
+  if (request.node_rank >= 0)
+    return usage_error("a service gives its nodes their rank", "no --node-rank", std::to_string(request.node_rank), "");
+  joined.program = own_program();
+  joined.run_dir = request.run_dir;
+  joined.join_timeout_seconds = request.join_timeout_seconds;
+  const auto pass_on = [&joined](const char* flag, const std::string& value) {
+    if (!value.empty()) joined.arguments.insert(joined.arguments.end(), {flag, value});
+  };
+  pass_on("--devices", request.devices);
+  pass_on("--local-addr", request.local_addr);
+  pass_on("--metrics", request.metrics);
+  if (request.tee) joined.arguments.emplace_back("--tee");
+  return run_joined_node(joined);
+}
+
+}  // namespace
+
 void add_agent_command(CLI::App& app, Action& action) {
-  auto* command = app.add_subcommand("agent", "join this node to a coordinator");
-  auto request = std::make_shared<AgentRequest>();
-  command->add_option("--coordinator", request->coordinator, "ADDR:PORT")->required();
-  add_device_option(*command, request->devices);
-  command->add_option("--token-file", request->token_file, "secret shared by the nodes")->required();
-  command->add_option("--local-addr", request->local_addr, "address that other nodes reach this one by");
-  command->add_option("--node-rank", request->node_rank, "this node's rank")->check(CLI::NonNegativeNumber);
-  command->add_option("--run-dir", request->run_dir, "where logs go");
-  command->add_flag("--tee", request->tee, "also show the ranks' output here");
-  add_metrics_option(*command, request->metrics);
-  add_missing_option(*command, "--tls-ca", "use TLS");
-  command->callback([&action, request] { action = [request] { return run_agent(*request); }; });
+  auto* command = app.add_subcommand("agent", "join this node to a coordinator: of one run, or of a service's jobs");
+  auto options = std::make_shared<AgentOptions>();
+  AgentRequest& request = options->request;
+  command
+      ->add_option(
+          "--coordinator", request.coordinator,
+          "ADDR:PORT of a run; or http://HOST:PORT, https://HOST:PORT of a `launch serve`, whose jobs this node "
+          "then works for, one after another, until it is ended")
+      ->required();
+  add_device_option(*command, request.devices);
+  command
+      ->add_option("--token-file", request.token_file,
+                   "secret shared by the run's nodes; or the service's token to run")
+      ->required();
+  command->add_option("--local-addr", request.local_addr, "address that other nodes reach this one by");
+  command->add_option("--node-rank", request.node_rank, "this node's rank")->check(CLI::NonNegativeNumber);
+  command->add_option("--run-dir", request.run_dir, "where logs go");
+  command->add_flag("--tee", request.tee, "also show the ranks' output here");
+  add_metrics_option(*command, request.metrics);
+  command->add_option("--tls-ca", options->ca_file,
+                      "certificates that a service's is trusted by; default: those of this machine");
+  command->callback([&action, options] {
+    action = [options]() -> Result<ExitCode> {
+      if (is_service(options->request.coordinator)) return join_service(*options);
+      if (!options->ca_file.empty())
+        return usage_error("a run's coordinator speaks no TLS", "--tls-ca beside https://HOST:PORT",
+                           options->request.coordinator, "leave it out; the token authenticates both ends");
+      return run_agent(options->request);
+    };
+  });
 }
 
 void add_coordinator_command(CLI::App& app, Action& action) {

@@ -26,15 +26,7 @@ Result<ServicePlace> place_of(const RemoteOptions& options, const std::string& i
   if (!is_id)
     return usage_error("a job of a service is named by its id", "JOB-ID", id.empty() ? "nothing" : id,
                        "POST /v1/jobs answers with it; `launch status --service URL` lists them");
-  auto place = parse_service_url(options.service);
-  if (!place) return usage_error(place.error().message, place.error().expected, place.error().got, place.error().hint);
-  if (options.token_file.empty())
-    return usage_error("a service wants its token", "--token-file FILE", "nothing",
-                       "`launch serve` tells its tokens at its first start; jobs need the one to run");
-  COX_TRY(const std::string token, read_file(options.token_file));
-  place->token = token.substr(0, token.find_first_of("\r\n"));
-  place->ca_file = options.ca_file;
-  return place;
+  return service_place(options);
 }
 
 std::string text_of(const Json& json) { return json.is_string() ? json.string() : to_text(json); }
@@ -69,6 +61,18 @@ void print(const Json& job, const std::string& format, bool follow) {
 
 }  // namespace
 
+Result<ServicePlace> service_place(const RemoteOptions& options) {
+  auto place = parse_service_url(options.service);
+  if (!place) return usage_error(place.error().message, place.error().expected, place.error().got, place.error().hint);
+  if (options.token_file.empty())
+    return usage_error("a service wants its token", "--token-file FILE", "nothing",
+                       "`launch serve` tells its tokens at its first start; jobs need the one to run");
+  COX_TRY(const std::string token, read_file(options.token_file));
+  place->token = token.substr(0, token.find_first_of("\r\n"));
+  place->ca_file = options.ca_file;
+  return place;
+}
+
 void add_remote_options(CLI::App& command, RemoteOptions& options) {
   command
       .add_option("--service", options.service, "a `launch serve` on any machine, whose job it is: https://HOST:PORT")
@@ -82,7 +86,7 @@ Result<ExitCode> show_remote_job(const RemoteOptions& options, const std::string
   if (id.empty()) {
     COX_TRY(const ServicePlace place, place_of(options, "all"));
     for (std::string target = "/v1/jobs?limit=100"; !target.empty();) {
-      COX_TRY(const Json page, ask_service(place, "GET", target));
+      COX_TRY(const Json page, ask_service(place, {"GET", target}));
       const std::string next = page["next"].is_string() ? page["next"].string() : "";
       const bool is_ours =
           next.empty() || (next.starts_with("/v1/jobs?") && next.find_first_of(" \r\n") == std::string::npos);
@@ -98,7 +102,7 @@ Result<ExitCode> show_remote_job(const RemoteOptions& options, const std::string
   const SignalWatcher watcher([&signals](int number) { signals.push(number); });
   Json shown;
   for (;;) {
-    COX_TRY(Json job, ask_service(place, "GET", "/v1/jobs/" + id));
+    COX_TRY(Json job, ask_service(place, {"GET", "/v1/jobs/" + id}));
     if (!(job == shown)) print(job, format, follow);
     if (!follow || has_ended(job)) return ExitCode::Done;
     shown = std::move(job);
@@ -121,7 +125,7 @@ Result<ExitCode> show_remote_logs(const RemoteOptions& options, const std::strin
 
 Result<ExitCode> cancel_remote_job(const RemoteOptions& options, const std::string& id) {
   COX_TRY(const ServicePlace place, place_of(options, id));
-  COX_TRY(const Json job, ask_service(place, "POST", "/v1/jobs/" + id + "/cancel"));
+  COX_TRY(const Json job, ask_service(place, {"POST", "/v1/jobs/" + id + "/cancel"}));
   print(job, "table", false);
   std::puts("a job that runs saves a checkpoint and ends, within a minute");
   return ExitCode::Done;

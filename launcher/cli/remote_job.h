@@ -17,6 +17,8 @@ struct RemoteOptions {
   [[nodiscard]] bool is_remote() const { return !service.empty(); }
 };
 void add_remote_options(CLI::App& command, RemoteOptions& options);
+/// With the token out of its file. Errors: usage (no URL, no token), NotFound.
+[[nodiscard]] Result<ServicePlace> service_place(const RemoteOptions& options);
 
 /// Errors: usage (no URL, no token, no id), and those of ask_service.
 [[nodiscard]] Result<ExitCode> show_remote_job(const RemoteOptions& options, const std::string& id,

@@ -43,6 +43,7 @@ Json to_json(const JobRecord& record) {
                     {"id", record.id},
                     {"idempotency_key", record.idempotency_key},
                     {"name", record.name},
+                    {"nodes", record.nodes},
                     {"request_sha256", record.request_sha256},
                     {"started", record.started},
                     {"state", to_text(record.state)},
@@ -66,6 +67,7 @@ Result<JobRecord> job_record_from_json(const Json& json) {
   record.id = reader.string("id");
   record.idempotency_key = reader.string("idempotency_key");
   record.name = reader.string("name");
+  if (reader.has("nodes")) record.nodes = reader.string("nodes");  // one of an earlier version has none
   record.request_sha256 = reader.string("request_sha256");
   record.started = reader.string("started");
   record.steps = reader.integer("steps", 0, kMost);
@@ -102,6 +104,12 @@ std::filesystem::path console_file(const std::filesystem::path& job, int attempt
 
 std::filesystem::path errors_file(const std::filesystem::path& job, int attempt) {
   return job / ("errors-" + std::to_string(attempt) + ".log");
+}
+
+std::filesystem::path checkpoint_folder(const std::filesystem::path& job) { return job / "checkpoints"; }
+
+std::filesystem::path token_file(const std::filesystem::path& job, int attempt) {
+  return job / ("token-" + std::to_string(attempt));
 }
 
 Result<std::vector<JobRecord>> load_job_records(const std::filesystem::path& jobs) {

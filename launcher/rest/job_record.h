@@ -25,6 +25,7 @@ struct JobRecord {
   bool cancels = false;  // was asked to end
   std::int64_t steps = 0;
   std::string devices;  // SPEC; empty: auto
+  std::string nodes;    // as --nnodes, this machine among them; empty: it alone
   std::string idempotency_key, request_sha256;
   int attempts = 0;                       // that were begun: run-1, run-2 ...
   std::string submitted, started, ended;  // UTC, as Clock::utc_text says it; empty: not yet
@@ -39,6 +40,10 @@ struct JobRecord {
 [[nodiscard]] std::filesystem::path run_folder(const std::filesystem::path& job, int attempt);
 [[nodiscard]] std::filesystem::path console_file(const std::filesystem::path& job, int attempt);
 [[nodiscard]] std::filesystem::path errors_file(const std::filesystem::path& job, int attempt);
+/// Of all attempts of a job that has several nodes.
+[[nodiscard]] std::filesystem::path checkpoint_folder(const std::filesystem::path& job);
+/// Of the nodes of one attempt; there while it runs.
+[[nodiscard]] std::filesystem::path token_file(const std::filesystem::path& job, int attempt);
 
 /// Of a time (Clock::utc_text) and a number that tells those of one millisecond apart, in their order.
 [[nodiscard]] std::string make_job_id(const std::string& utc, int number);

@@ -4,7 +4,11 @@
 #include <utility>
 
 #include "checkpoint/folder.h"
+#include "common/bytes_io.h"
+#include "common/exit_code.h"
+#include "common/hash.h"
 #include "common/log.h"
+#include "launcher/control/node_environment.h"
 #include "launcher/watching/file_tail.h"
 
 namespace coxswain::launcher {
@@ -12,14 +16,17 @@ namespace {
 
 constexpr double kLookSeconds = 1;
 constexpr std::size_t kFailureBytes = 2048;
+constexpr std::pair kAlone{1, 1};
+constexpr int kTokenBytes = 32;
 
 struct Kept {
-  std::filesystem::path run;  // empty: no attempt has left a checkpoint
+  std::filesystem::path run;  // empty: no attempt has left one in its own folder
   std::int64_t step = 0;
 };
 
 /// The newest attempt before `attempt` that has left a checkpoint, by its name alone: `launch train` verifies it.
 Kept newest_kept(const std::filesystem::path& job, int attempt) {
+  if (const std::int64_t step = checkpoint::newest_step(checkpoint_folder(job)); step >= 0) return {{}, step};
   for (int before = attempt - 1; before > 0; --before) {
     const std::filesystem::path run = run_folder(job, before);
     if (const std::int64_t step = checkpoint::newest_step(run / "checkpoints"); step >= 0) return {run, step};
@@ -30,9 +37,10 @@ Kept newest_kept(const std::filesystem::path& job, int attempt) {
 }  // namespace
 
 JobRunner::JobRunner(Options options, const Clock& clock, std::vector<JobRecord> records, MakeSpawner make_spawner)
-    : options_(std::move(options)), clock_(clock) {
+    : options_(std::move(options)), clock_(clock), nodes_(clock) {
   for (JobRecord& record : records) {
     if (record.state == JobState::Running) {  // it was killed with the service
+      forget_token(record);
       record.state = record.cancels ? JobState::Cancelled : JobState::Queued;
       if (record.cancels) record.ended = clock_.utc_text();
       save(record);
@@ -54,6 +62,7 @@ JobRunner::~JobRunner() {
 
 void JobRunner::drain() {
   drained_ = true;
+  nodes_.close();
   events_.push(Drain{});
 }
 
@@ -124,7 +133,9 @@ std::vector<JobRecord> JobRunner::all() const {
 
 void JobRunner::loop() {
   while (!draining_ || pid_ != 0) {
-    if (const auto event = events_.pop(Deadline::after(clock_, Seconds(kLookSeconds)).at)) handle(*event);
+    auto event = events_.pop(Deadline::after(clock_, Seconds(kLookSeconds)).at);
+    nodes_.look();
+    handle(event ? *event : Look{});
     if (kill_by_ && kill_by_->passed(clock_)) {
       kill_by_.reset();
       spawner_->send_signal(pid_, SIGKILL);
@@ -148,13 +159,18 @@ void JobRunner::handle(const Event& event) {
   if (!draining_ && pid_ == 0) start_next();
 }
 
-/// The one that was sent first.
+/// The one that was sent first; it is waited for until as many nodes wait as it begins with.
 void JobRunner::start_next() {
   for (auto& [id, record] : records_) {
     if (record.state != JobState::Queued) continue;
+    if (!has_nodes(record)) return;
     start(record);
     if (pid_ != 0) return;
   }
+}
+
+bool JobRunner::has_nodes(const JobRecord& record) const {
+  return parse_node_range(record.nodes).value_or(kAlone).first <= 1 + nodes_.num_waiting();
 }
 
 void JobRunner::start(JobRecord& record) {
@@ -174,7 +190,7 @@ void JobRunner::start(JobRecord& record) {
   record.state = JobState::Running;
   save(record);
   if (begun) {
-    const auto pid = spawner_->spawn(spawn_request(record, kept->run));
+    const auto pid = spawn(record, kept->run);
     if (pid) {
       running_ = record.id;
       pid_ = *pid;
@@ -186,6 +202,31 @@ void JobRunner::start(JobRecord& record) {
   record.ended = now;
   record.failure = to_text(begun.error());
   save(record);
+}
+
+Result<int> JobRunner::spawn(const JobRecord& record, const std::filesystem::path& resume_from) {
+  SpawnRequest request = spawn_request(record, resume_from);
+  const int most = parse_node_range(record.nodes).value_or(kAlone).second - 1;
+  if (most == 0) return spawner_->spawn(request);
+  const std::string token = random_hex(kTokenBytes);
+  const std::filesystem::path file = token_file(options_.folder / record.id, record.attempts);
+  if (!takes_nodes())
+    return Error{ErrorCode::FailedPrecondition,
+                 "no address of this machine is known that other nodes reach",
+                 "--listen",
+                 "one address, or --local-addr",
+                 "all",
+                 "start the service with --local-addr"};
+  COX_TRY_VOID(write_file(file, token + "\n"));
+  request.arguments.insert(request.arguments.end(),
+                           {"--nnodes", record.nodes, "--node-rank", "0", "--rdzv-endpoint",
+                            options_.host + ":" + std::to_string(options_.port), "--token-file", file.string()});
+  const auto pid = spawner_->spawn(request);
+  if (pid)
+    nodes_.begin({record.id, options_.tells_host ? options_.host : "", options_.port, token}, most);
+  else
+    forget_token(record);
+  return pid;
 }
 
 SpawnRequest JobRunner::spawn_request(const JobRecord& record, const std::filesystem::path& resume_from) const {
@@ -204,9 +245,13 @@ void JobRunner::end(JobRecord& record, const ProcessExit& exit) {
   pid_ = 0;
   running_.clear();
   kill_by_.reset();
+  nodes_.end();
+  forget_token(record);
   const int code = exit.signalled ? 128 + exit.number : exit.number;
-  if (draining_ && code != 0 && !record.cancels) {
-    record.state = JobState::Queued;  // goes on when the service is back
+  // Its checkpoint is saved: the service ends, or a node was taken away, and with it the run.
+  const bool goes_on = draining_ ? code != 0 : code == static_cast<int>(ExitCode::Stopped);
+  if (goes_on && !record.cancels) {
+    record.state = JobState::Queued;
   } else {
     record.state = code == 0 ? JobState::Finished : record.cancels ? JobState::Cancelled : JobState::Failed;
     record.ended = clock_.utc_text();
@@ -215,6 +260,11 @@ void JobRunner::end(JobRecord& record, const ProcessExit& exit) {
       record.failure = last_bytes(errors_file(options_.folder / record.id, record.attempts), kFailureBytes);
   }
   save(record);
+}
+
+void JobRunner::forget_token(const JobRecord& record) const {
+  std::error_code ignored;
+  std::filesystem::remove(token_file(options_.folder / record.id, record.attempts), ignored);
 }
 
 void JobRunner::ask_to_end() {

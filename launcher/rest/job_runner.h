@@ -1,7 +1,7 @@
 #pragma once
-// Runs jobs on this machine, one after another, each as a `launch train` of its own: starts it, ends it on request, and
-// begins again, from its newest checkpoint, what ran when the service ended. Called by jobs. Threads: any may call; a
-// thread of its own starts processes, which end with it.
+// Runs jobs on this machine and on nodes that wait in its pool, one after another, each as a `launch train` of its own:
+// starts it, ends it on request, and begins again, from its newest checkpoint, what ran when the service ended. Called
+// by jobs. Threads: any may call; a thread of its own starts processes, which end with it.
 #include <atomic>
 #include <filesystem>
 #include <functional>
@@ -17,6 +17,7 @@
 #include "launcher/control/event_queue.h"
 #include "launcher/control/spawner.h"
 #include "launcher/rest/job_record.h"
+#include "launcher/rest/node_pool.h"
 
 namespace coxswain::launcher {
 
@@ -24,8 +25,11 @@ class JobRunner {
  public:
   using MakeSpawner = std::function<std::unique_ptr<Spawner>(std::function<void(const ProcessExit&)> on_exit)>;
   struct Options {
-    std::filesystem::path folder;   // of all jobs
-    std::filesystem::path program;  // `launch`
+    std::filesystem::path folder;    // of all jobs
+    std::filesystem::path program;   // `launch`
+    std::string host = "127.0.0.1";  // of this machine, where a run's coordinator listens; empty: at none
+    bool tells_host = false;         // to nodes; else they take the name by which they know the service
+    int port = 29400;
     std::size_t most_waiting = 100;
     Seconds grace{60};  // from SIGTERM to SIGKILL; a job that saves a checkpoint then ends within 50 s by itself
   };
@@ -54,6 +58,9 @@ class JobRunner {
   /// Newest first.
   [[nodiscard]] std::vector<JobRecord> all() const;
   [[nodiscard]] const std::filesystem::path& folder() const { return options_.folder; }
+  [[nodiscard]] bool takes_nodes() const { return !options_.host.empty(); }
+  /// Of agents that joined.
+  [[nodiscard]] NodePool& nodes() { return nodes_; }
 
  private:
   struct Look {};   // at what waits
@@ -63,14 +70,18 @@ class JobRunner {
   void loop();
   void handle(const Event& event);
   void start_next();
+  [[nodiscard]] bool has_nodes(const JobRecord& record) const;
   void start(JobRecord& record);
+  [[nodiscard]] Result<int> spawn(const JobRecord& record, const std::filesystem::path& resume_from);
   void end(JobRecord& record, const ProcessExit& exit);
   void ask_to_end();
+  void forget_token(const JobRecord& record) const;
   void save(const JobRecord& record);
   [[nodiscard]] SpawnRequest spawn_request(const JobRecord& record, const std::filesystem::path& resume_from) const;
 
   const Options options_;
   const Clock& clock_;
+  NodePool nodes_;
   mutable std::mutex mutex_;  // of records_
   std::map<std::string, JobRecord> records_;
   EventQueue<Event> events_;

@@ -1,6 +1,8 @@
 #include "launcher/rest/jobs.h"
 
 #include <algorithm>
+#include <cctype>
+#include <charconv>
 #include <optional>
 #include <utility>
 
@@ -8,6 +10,8 @@
 #include "cluster/inventory.h"
 #include "common/bytes_io.h"
 #include "common/hash.h"
+#include "launcher/control/node_environment.h"
+#include "launcher/rest/node_report.h"
 #include "launcher/rest/problem.h"
 #include "launcher/watching/file_tail.h"
 
@@ -36,6 +40,26 @@ std::optional<std::int64_t> number_in(const std::map<std::string, std::string>& 
     return std::nullopt;
   const std::int64_t value = std::stoll(text);
   return value < least || value > most ? std::nullopt : std::optional(value);
+}
+
+/// Of `wait=SECONDS` among preferences (RFC 7240); what cannot be read is none.
+double preferred_wait(std::string prefer) {
+  std::transform(prefer.begin(), prefer.end(), prefer.begin(), [](unsigned char c) { return std::tolower(c); });
+  constexpr std::string_view kWait = "wait=";
+  const auto found = prefer.find(kWait);
+  if (found == std::string::npos) return 0;
+  int seconds = 0;
+  std::from_chars(prefer.data() + found + kWait.size(), prefer.data() + prefer.size(), seconds);
+  return std::max(seconds, 0);
+}
+
+Error unreachable(const std::string& nodes) {
+  return {ErrorCode::InvalidArgument,
+          "this service does not know by which address other nodes reach it",
+          "nodes",
+          "1",
+          nodes,
+          "start it with --local-addr, or let it --listen at one address"};
 }
 
 HttpResponse wrong_query(const std::string& name, const std::string& expected) {
@@ -86,6 +110,17 @@ HttpResponse Jobs::submit(const Json& body, const std::string& idempotency_key) 
     record.devices = reader.string("devices");
   else
     static_cast<void>(reader.any("devices"));
+  if (reader.has("nodes")) {
+    record.nodes = reader.string("nodes");
+    const auto range = parse_node_range(record.nodes);
+    if (!range)
+      reader.problem({ErrorCode::InvalidArgument, "no number of nodes", "nodes", "N, or MIN:MAX, from 1", record.nodes,
+                      "this machine is one of them"});
+    else if (range->second > 1 && !runner_->takes_nodes())
+      reader.problem(unreachable(record.nodes));
+  } else {
+    static_cast<void>(reader.any("nodes"));
+  }
   if (auto whole = reader.finish(); !whole) return problem(whole.error());
   const cluster::Inventory here = cluster::take_inventory();
   if (auto devices = cluster::parse_device_spec(record.devices.empty() ? "auto" : record.devices, here.cores,
@@ -96,7 +131,7 @@ HttpResponse Jobs::submit(const Json& body, const std::string& idempotency_key) 
     for (Error& detail : error.details) detail.path = "devices";
     return problem(error);
   }
-  const auto job = read(wanted);
+  auto job = read(wanted);
   if (!job) return problem(job.error());
 
   record.submitted = clock_.utc_text();
@@ -109,6 +144,8 @@ HttpResponse Jobs::submit(const Json& body, const std::string& idempotency_key) 
   const std::filesystem::path folder = folder_of(record);
   if (!std::filesystem::create_directory(folder, code))
     return problem(503, "the job cannot be kept: " + (code ? code.message() : "its folder is there already"));
+  // Of several nodes each keeps its own parts, which all attempts find in one place.
+  if (!record.nodes.empty()) job->checkpoint.directory = checkpoint_folder(folder);
   auto kept = write_file(folder / "job.yaml", to_yaml(*job));
   if (kept) kept = runner_->add(record);
   if (!kept) {
@@ -127,6 +164,7 @@ Json Jobs::shown(const JobRecord& record) const {
   JsonObject json{{"id", record.id},
                   {"name", record.name},
                   {"state", to_text(record.state)},
+                  {"nodes", record.nodes.empty() ? "1" : record.nodes},
                   {"steps", record.steps},
                   {"attempts", record.attempts},
                   {"submitted", time(record.submitted)},
@@ -282,19 +320,35 @@ std::map<JobState, int> Jobs::count() const {
 }
 
 HttpResponse Jobs::cluster() const {
-  const cluster::Inventory here = cluster::take_inventory();
-  JsonArray devices;
-  for (const cluster::CudaDevice& one : here.cuda)
-    devices.push_back(JsonObject{{"name", one.name}, {"memory_bytes", one.memory.value}});
-  Json running;
+  NodeReport here = own_node();
+  here.name = "this machine";
   for (const JobRecord& record : runner_->all())
-    if (record.state == JobState::Running) running = record.id;
-  return as_json(JsonObject{{"nodes", JsonArray{JsonObject{{"name", "this machine"},
-                                                           {"cores", here.cores},
-                                                           {"cpu_model", here.cpu_model},
-                                                           {"memory_bytes", here.memory.value},
-                                                           {"cuda_devices", std::move(devices)},
-                                                           {"running", std::move(running)}}}}});
+    if (record.state == JobState::Running) here.job = record.id;
+  JsonArray nodes{to_json(here)};
+  for (const NodeReport& node : runner_->nodes().all()) nodes.push_back(to_json(node));
+  return as_json(JsonObject{{"nodes", std::move(nodes)}});
+}
+
+void Jobs::join_node(const std::string& name, const Json& body, const std::string& prefer, Reply reply) {
+  auto report = node_report_from_json(name, body);
+  if (!report) return reply(problem(report.error()));
+  const bool kept = runner_->nodes().ask(std::move(*report), preferred_wait(prefer), [reply](const NodeAnswer& answer) {
+    Json run;
+    if (answer.run)
+      run = JsonObject{{"job", answer.run->job},
+                       {"host", answer.run->host.empty() ? Json() : Json(answer.run->host)},
+                       {"port", answer.run->port},
+                       {"token", answer.run->token}};
+    reply(as_json(JsonObject{{"run", std::move(run)}, {"over", answer.over}}));
+  });
+  if (!kept) reply(too_much("too many nodes joined", 10));
+}
+
+HttpResponse Jobs::leave_node(const std::string& name) {
+  if (!runner_->nodes().leave(name)) return problem(404, "no node of this name joined; GET /v1/cluster lists them");
+  HttpResponse response;
+  response.status = 204;
+  return response;
 }
 
 }  // namespace coxswain::launcher

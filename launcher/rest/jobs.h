@@ -28,8 +28,8 @@ class Jobs {
   Jobs(ServedFiles files, const Clock& clock, std::unique_ptr<JobRunner> runner)
       : files_(std::move(files)), clock_(clock), runner_(std::move(runner)) {}
 
-  /// {"job", "devices"?}. 201 with Location; the same again for a key that came before with the same body, 409 for one
-  /// that came with another.
+  /// {"job", "devices"?, "nodes"?}. 201 with Location; the same again for a key that came before with the same body,
+  /// 409 for one that came with another.
   [[nodiscard]] HttpResponse submit(const Json& body, const std::string& idempotency_key);
   /// ?limit (1 to 100, 20), ?after=ID: newest first, from the one after that.
   [[nodiscard]] HttpResponse list(const std::map<std::string, std::string>& query) const;
@@ -47,8 +47,16 @@ class Jobs {
   /// Server-sent events: those of events.jsonl by their type, each with an id; `state` when the job's changes, until it
   /// has ended. With Last-Event-ID those that follow.
   [[nodiscard]] Streamed events(const std::string& id, const std::string& last_event_id) const;
-  /// {"nodes": [{"name", "cores", "memory_bytes", "cuda_devices", "running"}]}.
+  /// {"nodes": [{"name", "cores", "cpu_model", "memory_bytes", "cuda_devices", "running"}]}: this machine, then nodes
+  /// that agents lend.
   [[nodiscard]] HttpResponse cluster() const;
+  /// An agent says that its node is there, and what it works for: {"cores", "cpu_model", "memory_bytes",
+  /// "cuda_devices", "job"?}. {"run": {"job", "host", "port", "token"}} when a run wants it, {"run": null} when it
+  /// is to ask again: answered then, not before; "over" says that what it works for is. `prefer`: that header,
+  /// `wait=SECONDS`; without it that is at once.
+  void join_node(const std::string& name, const Json& body, const std::string& prefer, Reply reply);
+  /// 204; 404.
+  [[nodiscard]] HttpResponse leave_node(const std::string& name);
 
   /// How many there are, of every state.
   [[nodiscard]] std::map<JobState, int> count() const;

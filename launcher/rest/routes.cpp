@@ -7,7 +7,8 @@
 namespace coxswain::launcher {
 namespace {
 
-constexpr std::size_t kJsonBytes = std::size_t{1} << 20, kModelBytes = std::size_t{64} << 20;
+constexpr std::size_t kJsonBytes = std::size_t{1} << 20, kModelBytes = std::size_t{64} << 20,
+                      kNodeBytes = std::size_t{64} << 10;
 constexpr std::string_view kJson = "application/json";
 
 constexpr std::array kRoutes{
@@ -29,6 +30,8 @@ constexpr std::array kRoutes{
     Route{"GET", "/v1/jobs/{id}/events", Call::JobEvents, Scope::Run, 0, "", "text/event-stream"},
     Route{"POST", "/v1/jobs/{id}/cancel", Call::CancelJob, Scope::Run},
     Route{"GET", "/v1/cluster", Call::Cluster, Scope::Plan},
+    Route{"PUT", "/v1/cluster/nodes/{name}", Call::JoinNode, Scope::Run, kNodeBytes, kJson},
+    Route{"DELETE", "/v1/cluster/nodes/{name}", Call::LeaveNode, Scope::Run},
     Route{"GET", "/", Call::Page, Scope::None, 0, "", "text/html"},
     Route{"GET", "/page.js", Call::Page, Scope::None, 0, "", "text/javascript"},
     Route{"GET", "/page.css", Call::Page, Scope::None, 0, "", "text/css"},

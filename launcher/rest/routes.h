@@ -31,6 +31,8 @@ enum class Call {
   RemoveJob,
   RemoveModel,
   Cluster,
+  JoinNode,
+  LeaveNode,
   Page,
   OpenApi,
   Health,

@@ -179,7 +179,13 @@ void Service::call(const Match& match, HttpRequest request, Reply reply) {
     case Call::JobEvents:
     case Call::CancelJob:
     case Call::RemoveJob:
-    case Call::Cluster: return call_job(match, request, std::move(reply));
+    case Call::Cluster:
+    case Call::LeaveNode: return call_job(match, request, std::move(reply));
+    case Call::JoinNode: {
+      const auto body = parse_json(request.body);
+      if (!body) return reply(not_json(body.error()));
+      return jobs_->join_node(parameter("name"), *body, request.header("prefer"), std::move(reply));
+    }
     case Call::Page: return reply(page_file(match.route->produces));
     case Call::OpenApi: return reply(as_text(openapi_text(), "application/json"));
     case Call::Health: return reply(as_json(JsonObject{{"status", "alive"}}));
@@ -203,8 +209,8 @@ void Service::send_job(const HttpRequest& request, Reply reply) {
 }
 
 void Service::call_job(const Match& match, const HttpRequest& request, Reply reply) {
-  const auto named = match.parameters.find("id");
-  const std::string id = named == match.parameters.end() ? "" : named->second;
+  // Of a job, or of a node.
+  const std::string id = match.parameters.empty() ? "" : match.parameters.begin()->second;
   read(std::move(reply),
        [this, which = match.route->call, id, query = request.query,
         last_event = request.header("last-event-id")]() -> HttpResponse {
@@ -216,6 +222,7 @@ void Service::call_job(const Match& match, const HttpRequest& request, Reply rep
            case Call::JobEvents: return as_stream(jobs_->events(id, last_event));
            case Call::CancelJob: return jobs_->cancel(id);
            case Call::RemoveJob: return jobs_->remove(id);
+           case Call::LeaveNode: return jobs_->leave_node(id);
            default: return jobs_->cluster();
          }
        });

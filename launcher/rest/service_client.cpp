@@ -15,6 +15,7 @@
 #include <array>
 #include <chrono>
 #include <exception>
+#include <optional>
 
 #include "launcher/rest/problem.h"
 
@@ -31,7 +32,7 @@ constexpr std::size_t kMostAnswer = std::size_t{16} << 20, kPart = std::size_t{6
 using Take = std::function<void(std::string_view)>;
 struct Asked {
   const ServicePlace& place;
-  std::string method, target;
+  const ServiceCall& call;
   bool waits;  // for what comes, as long as it may take
 };
 struct Answer {
@@ -45,14 +46,14 @@ Error unavailable(const ServicePlace& place, const std::string& why) {
           place.host + ":" + place.port,
           "a `launch serve` there",
           why,
-          "see --service and --tls-ca"};
+          "look at its address, and for https at --tls-ca"};
 }
+
+std::string bracketed(const std::string& host) { return host.find(':') == std::string::npos ? host : "[" + host + "]"; }
 
 /// As the service's own list of names has it.
 std::string host_field(const ServicePlace& place) {
-  const bool is_v6 = place.host.find(':') != std::string::npos;
-  const std::string host = is_v6 ? "[" + place.host + "]" : place.host;
-  return place.port == (place.tls ? "443" : "80") ? host : host + ":" + place.port;
+  return bracketed(place.host) + (place.port == (place.tls ? "443" : "80") ? "" : ":" + place.port);
 }
 
 ErrorCode code_of(int status) {
@@ -61,8 +62,11 @@ ErrorCode code_of(int status) {
     case 403: return ErrorCode::PermissionDenied;
     case 404: return ErrorCode::NotFound;
     case 409: return ErrorCode::FailedPrecondition;
+    case 408:
     case 429:
-    case 503: return ErrorCode::Unavailable;
+    case 502:
+    case 503:
+    case 504: return ErrorCode::Unavailable;
     default: return status >= 500 ? ErrorCode::Internal : ErrorCode::InvalidArgument;
   }
 }
@@ -83,10 +87,16 @@ Error refusal(const ServicePlace& place, const Answer& answer) {
 /// `take`: of an answer with 200; else what is refused is gathered.
 template <class Stream>
 asio::awaitable<Answer> exchange(Stream& stream, const Asked& asked, const Take& take) {
-  http::request<http::empty_body> request{http::string_to_verb(asked.method), asked.target, 11};
+  http::request<http::string_body> request{http::string_to_verb(asked.call.method), asked.call.target, 11};
   request.set(http::field::host, host_field(asked.place));
   request.set(http::field::authorization, "Bearer " + asked.place.token);
   request.set(http::field::connection, "close");
+  if (!asked.call.prefer.empty()) request.set("Prefer", asked.call.prefer);
+  if (!asked.call.body.is_null()) {
+    request.set(http::field::content_type, "application/json");
+    request.body() = to_text(asked.call.body);
+    request.prepare_payload();
+  }
   co_await http::async_write(stream, request, asio::use_awaitable);
   beast::flat_buffer buffer;
   http::response_parser<http::buffer_body> parser;
@@ -145,21 +155,27 @@ asio::awaitable<Answer> ask_all(const Asked& asked, const Take& take) {
 }
 
 Result<Answer> ask(const Asked& asked, const Take& take) {
-  Answer answer;
+  std::optional<Answer> answer;
   std::exception_ptr failed;
   asio::io_context loop;
   asio::co_spawn(loop, ask_all(asked, take), [&](std::exception_ptr error, Answer got) {
     failed = error;
     answer = std::move(got);
   });
-  loop.run();
+  {
+    const std::stop_callback stopped(asked.call.stop, [&loop] { loop.stop(); });
+    loop.run_until(asked.call.deadline.at);
+  }
   try {
     if (failed) std::rethrow_exception(failed);
   } catch (const boost::system::system_error& error) {
     return unavailable(asked.place, error.code().message());
   }
-  if (answer.status >= 200 && answer.status < 300) return answer;
-  return refusal(asked.place, answer);
+  if (!answer && asked.call.stop.stop_requested())
+    return Error{ErrorCode::Cancelled, "nobody waits for the answer any more", asked.place.host, "", "", ""};
+  if (!answer) return unavailable(asked.place, "no answer in time");
+  if (answer->status >= 200 && answer->status < 300) return std::move(*answer);
+  return refusal(asked.place, *answer);
 }
 
 }  // namespace
@@ -189,15 +205,19 @@ Result<ServicePlace> parse_service_url(const std::string& url) {
   return place;
 }
 
-Result<Json> ask_service(const ServicePlace& place, const std::string& method, const std::string& target) {
-  COX_TRY(const Answer answer, ask({place, method, target, false}, {}));
+std::string beside(const ServicePlace& place, int port) { return bracketed(place.host) + ":" + std::to_string(port); }
+
+Result<Json> ask_service(const ServicePlace& place, const ServiceCall& call) {
+  COX_TRY(const Answer answer, ask({place, call, false}, {}));
+  if (answer.status == 204) return Json();
   auto json = parse_json(answer.body);
   if (!json) return unavailable(place, "an answer that is no JSON");
   return json;
 }
 
 Result<void> follow_service(const ServicePlace& place, const std::string& target, const Take& take) {
-  COX_TRY(const Answer answer, ask({place, "GET", target, true}, take));
+  const ServiceCall call{"GET", target};
+  COX_TRY(const Answer answer, ask({place, call, true}, take));
   return {};
 }
 

@@ -27,6 +27,7 @@ class JobBench {
     JobRunner::Options options;
     options.folder = folder.path();
     options.program = "launch";
+    options.host = "head";
     options.most_waiting = most_waiting;
     options.grace = grace;
     auto records = load_job_records(folder.path());
@@ -38,14 +39,22 @@ class JobBench {
                                          });
   }
 
-  void send(const std::string& id) {
+  void send(const std::string& id, const std::string& nodes = "") {
     JobRecord record;
     record.id = record.name = id;
+    record.nodes = nodes;
     record.steps = 100;
     std::filesystem::create_directory(folder / id);
     REQUIRE(runner->add(record));
   }
   Started started() { return pop(started_); }
+  /// A node that waits; what it is called for comes to `called`.
+  void join(const std::string& name) {
+    NodeReport report;
+    report.name = name;
+    REQUIRE(runner->nodes().ask(report, 20, [this](NodeAnswer answer) { calls_.push(std::move(answer.run)); }));
+  }
+  std::optional<RunCall> called() { return pop(calls_); }
   std::pair<int, int> signalled() { return pop(signals_); }  // pid, signal
   void exits(int pid, int code) { on_exit_({pid, false, code}); }
 
@@ -77,6 +86,7 @@ class JobBench {
   int last_pid_ = 0;
   EventQueue<Started> started_;
   EventQueue<std::pair<int, int>> signals_;
+  EventQueue<std::optional<RunCall>> calls_;
   std::function<void(const ProcessExit&)> on_exit_;
 
  public:

@@ -64,6 +64,53 @@ TEST_CASE("jobs run one after another, in the order in which they were sent", "[
   bench.exits(bench.started().pid, 0);
 }
 
+TEST_CASE("a job of several nodes waits for them, and those after it with it", "[job_runner]") {
+  JobBench bench;
+  bench.open();
+  bench.send(kA, "3:4");
+  bench.send(kB);
+  bench.join("a");
+  CHECK(bench.runner->find(kA)->state == JobState::Queued);
+  bench.join("b");
+  const auto process = bench.started();
+  const std::filesystem::path folder = bench.folder.path() / kA;
+  const Texts& arguments = process.request.arguments;
+  CHECK(Texts(arguments.begin(), arguments.begin() + 4) ==
+        Texts{"train", (folder / "job.yaml").string(), "--run-dir", (folder / "run-1").string()});
+  CHECK(Texts(arguments.begin() + 4, arguments.end()) == Texts{"--nnodes", "3:4", "--node-rank", "0", "--rdzv-endpoint",
+                                                               "head:29400", "--token-file",
+                                                               (folder / "token-1").string()});
+  const auto token = read_file(folder / "token-1");
+  REQUIRE(token);
+  CHECK(std::filesystem::status(folder / "token-1").permissions() ==
+        (std::filesystem::perms::owner_read | std::filesystem::perms::owner_write));
+  for (int node = 0; node < 2; ++node) {
+    const auto called = bench.called();
+    REQUIRE(called);
+    CHECK(called->job == kA);
+    CHECK(called->port == 29400);
+    CHECK(called->token + "\n" == *token);
+  }
+  bench.join("c");  // it takes up to four
+  CHECK(bench.called()->job == kA);
+  bench.exits(process.pid, 0);
+  const auto next = bench.started();
+  CHECK(next.request.arguments[1] == (bench.folder.path() / kB / "job.yaml").string());
+  CHECK_FALSE(std::filesystem::exists(folder / "token-1"));
+  bench.exits(next.pid, 0);
+}
+
+TEST_CASE("a job that waits for nodes can be cancelled, and the next one runs", "[job_runner]") {
+  JobBench bench;
+  bench.open();
+  bench.send(kA, "2");
+  bench.send(kB);
+  CHECK(bench.runner->cancel(kA));
+  const auto next = bench.started();
+  CHECK(next.request.arguments[1] == (bench.folder.path() / kB / "job.yaml").string());
+  bench.exits(next.pid, 0);
+}
+
 TEST_CASE("a job that failed keeps what it said last, and the next one runs", "[job_runner]") {
   JobBench bench;
   bench.open();
