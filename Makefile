@@ -31,7 +31,7 @@ FUZZ_SECONDS ?= 60
 SOURCES = $$(git ls-files -co --exclude-standard '*.cpp' '*.h')
 CTEST := ctest --test-dir $(BUILD) --output-on-failure --no-tests=error -j$(TEST_JOBS)
 
-.PHONY: help build demo test test-all bench soak fuzz web web-test lint format golden example install clean deps-build deps-test deps-lint deps-bench
+.PHONY: help build demo test test-all bench soak fuzz web web-test web-bench lint format golden example install clean deps-build deps-test deps-lint deps-bench
 
 help:
 	@echo "make demo       install, probe, plan and train the example on $(DEVICES)  (COX_DEMO_STEPS=20: a short one)"
@@ -44,6 +44,7 @@ help:
 	@echo "make fuzz       what reads bytes from outside, each for FUZZ_SECONDS=60  -> build/fuzz/corpus"
 	@echo "make web        the plan explorer, into launch                      -> web/dist, $(BUILD)/bin/launch"
 	@echo "make web-test   the visit in headless Chromium                      -> web/test-results"
+	@echo "make web-bench  how soon the page is there and drawn anew           -> build/bench/page_times.json"
 	@echo "make lint format golden      check style, rewrite style, rewrite recorded expectations"
 	@echo "make install PREFIX=/usr/local"
 
@@ -140,6 +141,11 @@ web: web/node_modules/installed
 web-test: web
 	[ -n "$${COX_CHROMIUM:-}" ] || sh deps/install.sh web-test
 	cd web && npm test
+
+web-bench: web
+	[ -n "$${COX_CHROMIUM:-}" ] || sh deps/install.sh web-test
+	mkdir -p build/bench
+	cd web && COX_BENCH_JSON=$(CURDIR)/build/bench/page_times.json $(if $(QUICK),COX_BENCH_QUICK=1) npm run bench
 
 lint: deps-lint $(BUILD)/build.ninja
 	/usr/bin/python3 tests/tidy/tidy.py --outliers

@@ -6,6 +6,7 @@ import type {
   FoundPlan,
   Job,
   JobEvent,
+  Node,
   PlanRequest,
   Problem,
   StepRow,
@@ -133,6 +134,10 @@ export async function send_model(file: File): Promise<string> {
 
 export async function jobs(): Promise<Job[]> {
   return (await json<{ jobs: Job[] }>("/v1/jobs?limit=100")).jobs;
+}
+
+export async function nodes(): Promise<Node[]> {
+  return (await json<{ nodes: Node[] }>("/v1/cluster")).nodes;
 }
 
 export function job(id: string, signal: AbortSignal): Promise<Job> {

@@ -5,6 +5,7 @@ import * as api from "./api";
 import { count, seconds } from "./format";
 import { ProblemView } from "./problem_view";
 import { Curve } from "./curve";
+import { Nodes } from "./nodes";
 import type { Job, JobEvent, Problem, StepRow } from "./types";
 
 const kLookMilliseconds = 1000;
@@ -55,6 +56,7 @@ export function Jobs() {
                   <th>job</th>
                   <th>name</th>
                   <th>state</th>
+                  <th>nodes</th>
                   <th>steps</th>
                   <th>loss</th>
                   <th>ends in</th>
@@ -70,6 +72,7 @@ export function Jobs() {
                     </th>
                     <td>{one.name}</td>
                     <td>{one.state}</td>
+                    <td>{one.nodes}</td>
                     <td>
                       {count(one.last?.step ?? 0)} of {count(one.steps)}
                     </td>
@@ -83,6 +86,7 @@ export function Jobs() {
         )}
       </section>
       {chosen && <LiveJob key={chosen} id={chosen} changed={look} />}
+      <Nodes />
     </>
   );
 }

@@ -195,10 +195,20 @@ export interface StepRow {
   [key: string]: unknown;
 }
 
+export interface Node {
+  name: string;
+  cores: number;
+  cpu_model: string;
+  memory_bytes: number;
+  cuda_devices: { name: string; memory_bytes: number }[];
+  running: string | null;
+}
+
 export interface Job {
   id: string;
   name: string;
   state: "queued" | "running" | "finished" | "failed" | "cancelled";
+  nodes: string;
   steps: number;
   attempts: number;
   submitted: string | null;

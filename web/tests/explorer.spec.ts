@@ -275,6 +275,7 @@ test("a job is seen to train, measured beside predicted, and to end", async ({ p
   await expect(page.getByText("Step 200 of 200: loss")).toBeVisible();
   await expect(page.getByRole("heading", { name: "seen: finished" })).toBeVisible();
   await expect(page.getByText("job_finished")).toBeVisible();
+  await expect(page.getByRole("row", { name: /^this machine \d/ })).toContainText("nobody");
   await expect(page.getByRole("img", { name: "Seconds of a step, measured and predicted, steps 1 to 200" })).toBeVisible();
   await no_serious_issue(page);
   await page.screenshot({ path: "test-results/job.png", fullPage: true });
