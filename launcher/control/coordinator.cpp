@@ -374,6 +374,7 @@ std::vector<Decision> Coordinator::run_failed(Error error, TimePoint now) {
 std::vector<Decision> Coordinator::agent_gone(int agent, std::string_view why, TimePoint now) {
   const int place = node_of(agent);
   std::erase_if(newcomers_, [agent](const Newcomer& newcomer) { return newcomer.agent == agent; });
+  std::erase_if(doubtful_, [agent](const Doubtful& one) { return one.newcomer.agent == agent; });
   if (place < 0) return take();
   if (phase_ == Phase::Joining) {
     nodes_.erase(nodes_.begin() + place);
@@ -402,6 +403,7 @@ std::vector<Decision> Coordinator::agent_gone(int agent, std::string_view why, T
   failure.node_lost = true;
   fail(std::move(failure), now);
   lose_parts(lost_nodes_.back(), now);
+  look_at_doubtful(now);
   return take();
 }
 
@@ -447,8 +449,10 @@ bool Coordinator::steps_well() const {
 bool Coordinator::due(TimePoint now) const {
   const auto passed = [now](const std::optional<TimePoint>& at) { return at && now >= *at; };
   const bool training = phase_ == Phase::Training;
-  return passed(suspect_until_) || passed(start_at_) || passed(end_by_) || passed(list_by_) || passed(begin_at_) ||
-         (training && (passed(stop_by_) || passed(save_at_) || may_grow() || needs_first_save()));
+  const bool doubts =
+      std::any_of(doubtful_.begin(), doubtful_.end(), [now](const Doubtful& one) { return now >= one.refuse_at; });
+  return doubts || passed(suspect_until_) || passed(start_at_) || passed(end_by_) || passed(list_by_) ||
+         passed(begin_at_) || (training && (passed(stop_by_) || passed(save_at_) || may_grow() || needs_first_save()));
 }
 
 std::vector<Decision> Coordinator::tick(TimePoint now) {
@@ -457,6 +461,7 @@ std::vector<Decision> Coordinator::tick(TimePoint now) {
     fail(*suspected_, now);
   }
   if (begin_at_ && now >= *begin_at_) begin_with_nodes(now);
+  if (!doubtful_.empty()) look_at_doubtful(now);
   if (stop_by_ && phase_ == Phase::Training && now >= *stop_by_) stop_everything(0, now);
   if (start_at_ && now >= *start_at_) start_again(now);
   if (list_by_ && now >= *list_by_) end_listing(now);
@@ -508,6 +513,8 @@ void Coordinator::end_run(TimePoint) {
   send_to_all(command.SerializeAsString());
   for (const Newcomer& newcomer : newcomers_)
     decisions_.emplace_back(SendCommand{newcomer.agent, command.SerializeAsString()});
+  for (const Doubtful& one : std::exchange(doubtful_, {}))
+    decisions_.emplace_back(SendCommand{one.newcomer.agent, command.SerializeAsString()});
   decisions_.emplace_back(std::move(ended));
 }
 

@@ -207,6 +207,11 @@ class Coordinator {
     int agent = 0;
     std::string hello;
   };
+  /// One that says it is a node that is there: the node's end may not be known yet.
+  struct Doubtful {
+    Newcomer newcomer;
+    TimePoint refuse_at;
+  };
   enum class Phase { Joining, Measuring, Planning, Training, Stopping, Recovering, Replanning, Ending, Ended };
   struct Rank;
   struct Node;
@@ -223,7 +228,8 @@ class Coordinator {
   void measure_link_of(int number);
   [[nodiscard]] NodeView view_of(int number) const;
   void on_link(int node, std::string_view link);
-  [[nodiscard]] std::optional<std::size_t> returning_node(std::string_view hello) const;
+  [[nodiscard]] std::optional<std::size_t> returning_node(std::string_view hello, bool gone = true) const;
+  void look_at_doubtful(TimePoint now);
   void take_back(std::size_t node, int agent, std::string_view hello);
   [[nodiscard]] bool steps_well() const;
   [[nodiscard]] bool may_grow() const;
@@ -298,10 +304,11 @@ class Coordinator {
   std::map<int, int> places_;          // in nodes_, by agent
   std::optional<TimePoint> begin_at_;  // with the nodes that are there
   std::vector<Newcomer> newcomers_;    // that came before the first generation began, and too late for it
-  bool begun_by_listing_ = false;      // this generation, after another one
-  bool first_save_asked_ = false;      // in this generation, so that the run may grow
-  std::set<int> unlinked_;             // newcomers, until a link to them is known
-  bool asks_newcomers_ = false;        // a node is there that has not trained yet: what disks it shares is not known
+  std::vector<Doubtful> doubtful_;
+  bool begun_by_listing_ = false;  // this generation, after another one
+  bool first_save_asked_ = false;  // in this generation, so that the run may grow
+  std::set<int> unlinked_;         // newcomers, until a link to them is known
+  bool asks_newcomers_ = false;    // a node is there that has not trained yet: what disks it shares is not known
   std::vector<Rank> ranks_;
   bool from_checkpoint_ = false;                  // this generation begins from one
   std::size_t num_ready_ = 0, num_finished_ = 0;  // ranks

@@ -15,14 +15,15 @@ constexpr int kMostMoves = 3;
 
 }  // namespace
 
-/// The lost node of this run that says hello: by its number, or where it names none by its host, and with its devices.
-std::optional<std::size_t> Coordinator::returning_node(std::string_view hello_bytes) const {
+/// The node of this run, lost or (not `gone`) there, that says hello: by its number, or where it names none by its
+/// host, and with its devices.
+std::optional<std::size_t> Coordinator::returning_node(std::string_view hello_bytes, bool gone) const {
   if (generation_ == 0 || phase_ == Phase::Ending || phase_ == Phase::Ended) return std::nullopt;
   const control::AgentHello hello = parse_hello(hello_bytes);
   for (std::size_t node = 0; node < nodes_.size(); ++node) {
     const bool named =
         hello.node_rank() < 0 ? hello.host() == nodes_[node].host : hello.node_rank() == rank_of_node(node);
-    if (nodes_[node].gone && named && has_same_devices(hello_bytes, nodes_[node].hello)) return node;
+    if (nodes_[node].gone == gone && named && has_same_devices(hello_bytes, nodes_[node].hello)) return node;
   }
   return std::nullopt;
 }

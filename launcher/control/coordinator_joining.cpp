@@ -14,6 +14,8 @@ namespace {
 
 // With enough nodes to begin, but fewer than the most, a run waits for so long after the last one that came.
 constexpr double kLastCallSeconds = 3;
+// A node that was started again sooner than its loss was seen: by then it is.
+constexpr double kDoubtSeconds = limits::kSilence + limits::kAgentBack + 3 * limits::kTick;
 
 }  // namespace
 
@@ -26,7 +28,11 @@ control::AgentHello parse_hello(std::string_view bytes) {
 void Coordinator::join(int agent, std::string_view hello, TimePoint now) {
   const auto there = static_cast<int>(nodes_.size() - lost_nodes_.size() + newcomers_.size());
   if (const auto node = returning_node(hello); node && there < most_nodes()) return take_back(*node, agent, hello);
-  if (const auto why = refusal_of(hello)) return refuse(agent, *why);
+  if (const auto why = refusal_of(hello)) {
+    if (!returning_node(hello, false)) return refuse(agent, *why);
+    doubtful_.push_back({{agent, std::string(hello)}, after(now, kDoubtSeconds)});
+    return;
+  }
   if (phase_ == Phase::Joining) {
     add_node(agent, hello);
     if (static_cast<int>(nodes_.size()) == most_nodes()) return begin_with_nodes(now);
@@ -35,6 +41,20 @@ void Coordinator::join(int agent, std::string_view hello, TimePoint now) {
     newcomers_.push_back({agent, std::string(hello)});
   } else {
     take_in({agent, std::string(hello)});
+  }
+}
+
+/// Call when a node was lost, and when one of them may be refused.
+void Coordinator::look_at_doubtful(TimePoint now) {
+  for (const Doubtful& one : std::exchange(doubtful_, {})) {
+    const auto& [agent, hello] = one.newcomer;
+    const auto why = refusal_of(hello);
+    if (returning_node(hello) || !why)
+      join(agent, hello, now);
+    else if (now >= one.refuse_at || !returning_node(hello, false))
+      refuse(agent, *why);
+    else
+      doubtful_.push_back(one);
   }
 }
 

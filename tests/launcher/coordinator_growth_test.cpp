@@ -130,11 +130,47 @@ TEST_CASE("where a plan with the node does not do more, nothing changes", "[coor
 TEST_CASE("who was not lost, or is another node, is refused", "[coordinator]") {
   LonelyRun run;
   run.step_all(6, 8);
-  SECTION("the number of a node that is here") { run.join(21, 2, 0); }
+  SECTION("the number of a node that is here, and stays") {
+    run.join(21, 2, 0);
+    run.tick(2.9);
+    CHECK(run.sent_to(21, control::AgentCommand::kOver).empty());
+    CHECK_FALSE(run.core().due(run.clock.now()));
+    run.clock.advance(Seconds(0.2));
+    CHECK(run.core().due(run.clock.now()));
+    run.tick(0);
+  }
   SECTION("other devices") { run.join(21, 3, 1); }
   CHECK(run.sent_to(21, control::AgentCommand::kOver).size() == 1);
   run.tick(0.1);
   CHECK_FALSE(run.asked_for_plan);
+}
+
+TEST_CASE("a node that is started again before its loss is seen is not refused", "[coordinator]") {
+  Bench run(2, 30, true, 5, 3);
+  run.train(2);
+  for (int rank = 0; rank < 4; ++rank) run.step(10 + rank / 2, rank, 1);
+  const std::size_t before = run.events_of("node_joined").size();
+  run.join(21, 2, 1);
+  run.tick(0.6);
+  CHECK(run.events_of("node_joined").size() == before);
+  SECTION("it is back") {
+    run.gone(11);
+    CHECK(run.events_of("node_joined").size() == before + 1);
+    CHECK(run.core().lost_nodes().empty());
+    run.tick(10);
+    CHECK(run.sent_to(21, control::AgentCommand::kOver).empty());
+  }
+  SECTION("it is gone again before the loss of the first is seen") {
+    run.gone(21);
+    run.gone(11);
+    CHECK(run.events_of("node_joined").size() == before);
+    CHECK(run.core().lost_nodes() == std::vector<int>{1});
+  }
+  SECTION("another one is lost, and it stays one too many") {
+    run.gone(10);
+    run.tick(3);
+    CHECK(run.sent_to(21, control::AgentCommand::kOver).size() == 1);
+  }
 }
 
 TEST_CASE("a node beyond those that a run takes is refused", "[coordinator]") {
