@@ -430,6 +430,8 @@ std::vector<Decision> Coordinator::restarted(TimePoint now) {
   for (std::optional<TimePoint>* limit : {&suspect_until_, &end_by_, &stop_by_, &list_by_}) {
     if (*limit) *limit = std::max(**limit, patient);
   }
+  all_back_by_ = after(now, limits::kAgentsBack);
+  for (Doubtful& one : doubtful_) one.refuse_at = refusal_time(now);
   return take();
 }
 

@@ -229,6 +229,7 @@ class Coordinator {
   [[nodiscard]] NodeView view_of(int number) const;
   void on_link(int node, std::string_view link);
   [[nodiscard]] std::optional<std::size_t> returning_node(std::string_view hello, bool gone = true) const;
+  [[nodiscard]] TimePoint refusal_time(TimePoint now) const;
   void look_at_doubtful(TimePoint now);
   void take_back(std::size_t node, int agent, std::string_view hello);
   [[nodiscard]] bool steps_well() const;
@@ -305,6 +306,7 @@ class Coordinator {
   std::optional<TimePoint> begin_at_;  // with the nodes that are there
   std::vector<Newcomer> newcomers_;    // that came before the first generation began, and too late for it
   std::vector<Doubtful> doubtful_;
+  TimePoint all_back_by_{};        // after a restart: agents that have not come back by then are lost
   bool begun_by_listing_ = false;  // this generation, after another one
   bool first_save_asked_ = false;  // in this generation, so that the run may grow
   std::set<int> unlinked_;         // newcomers, until a link to them is known

@@ -14,8 +14,8 @@ namespace {
 
 // With enough nodes to begin, but fewer than the most, a run waits for so long after the last one that came.
 constexpr double kLastCallSeconds = 3;
-// A node that was started again sooner than its loss was seen: by then it is.
-constexpr double kDoubtSeconds = limits::kSilence + limits::kAgentBack + 3 * limits::kTick;
+// From the last time at which a lost node may be seen to be, to the refusal of who says to be it.
+constexpr double kSeenSeconds = 3 * limits::kTick;
 
 }  // namespace
 
@@ -30,7 +30,7 @@ void Coordinator::join(int agent, std::string_view hello, TimePoint now) {
   if (const auto node = returning_node(hello); node && there < most_nodes()) return take_back(*node, agent, hello);
   if (const auto why = refusal_of(hello)) {
     if (!returning_node(hello, false)) return refuse(agent, *why);
-    doubtful_.push_back({{agent, std::string(hello)}, after(now, kDoubtSeconds)});
+    doubtful_.push_back({{agent, std::string(hello)}, refusal_time(now)});
     return;
   }
   if (phase_ == Phase::Joining) {
@@ -42,6 +42,11 @@ void Coordinator::join(int agent, std::string_view hello, TimePoint now) {
   } else {
     take_in({agent, std::string(hello)});
   }
+}
+
+/// A node may be started again sooner than its loss is seen: by then it is.
+TimePoint Coordinator::refusal_time(TimePoint now) const {
+  return after(std::max(after(now, limits::kHungUpBack), all_back_by_), kSeenSeconds);
 }
 
 /// Call when a node was lost, and when one of them may be refused.

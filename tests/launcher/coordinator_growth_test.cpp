@@ -132,7 +132,7 @@ TEST_CASE("who was not lost, or is another node, is refused", "[coordinator]") {
   run.step_all(6, 8);
   SECTION("the number of a node that is here, and stays") {
     run.join(21, 2, 0);
-    run.tick(2.9);
+    run.tick(5.2);
     CHECK(run.sent_to(21, control::AgentCommand::kOver).empty());
     CHECK_FALSE(run.core().due(run.clock.now()));
     run.clock.advance(Seconds(0.2));
@@ -168,7 +168,14 @@ TEST_CASE("a node that is started again before its loss is seen is not refused",
   }
   SECTION("another one is lost, and it stays one too many") {
     run.gone(10);
-    run.tick(3);
+    run.tick(5.4);
+    CHECK(run.sent_to(21, control::AgentCommand::kOver).size() == 1);
+  }
+  SECTION("the coordinator was restarted, and waits for agents that come back") {
+    run.restart();
+    run.tick(10.2);
+    CHECK(run.sent_to(21, control::AgentCommand::kOver).empty());
+    run.tick(0.2);
     CHECK(run.sent_to(21, control::AgentCommand::kOver).size() == 1);
   }
 }

@@ -243,7 +243,7 @@ TEST_CASE("who cannot be used is told so", "[coordinator]") {
     run.join(11, 2, 1);
     CHECK_FALSE(run.is_refused(11));
     run.join(12, 2, 1);
-    run.tick(3.1);  // the other is not lost
+    run.tick(5.4);  // the other is not lost
     CHECK(run.is_refused(12));
   }
   SECTION("a rank beyond the most") {
