@@ -12,6 +12,7 @@ namespace fs = std::filesystem;
 
 constexpr double kListSeconds = 600, kFileSeconds = 60;
 constexpr double kLeastRate = 2e6;  // bytes a second
+constexpr std::size_t kFolderDigits = 16;
 
 bool is_here(const proto::SharedFile& file) {
   std::error_code code;
@@ -57,11 +58,16 @@ Result<std::map<std::string, std::string>> fetch_inputs(const std::string& coord
   for (const proto::SharedFile& file : files) {
     if (stop.stop_requested()) break;
     if (is_here(file)) continue;
-    // What it is called decides how it is read.
-    const fs::path target = folder / (file.sha256.substr(0, 16) + "-" + file.path.filename().string());
+    // Under its own name, which a model goes by.
+    const fs::path target = folder / file.sha256.substr(0, kFolderDigits) / file.path.filename();
     fetched[file.path.string()] = target.string();
     std::error_code code;
     if (fs::exists(target, code)) continue;
+    fs::create_directories(target.parent_path(), code);
+    if (code)
+      return Error{
+          ErrorCode::FailedPrecondition,     "cannot make a folder", target.parent_path().string(), "", code.message(),
+          "check free space and permissions"};
     log(LogLevel::Info, "agent", "fetches " + file.path.string() + " from the coordinator");
     COX_TRY_VOID(proto::get_file({coordinator, file.path.parent_path(), file.path.filename().string()}, file.size,
                                  file.sha256, target, secret, within(kFileSeconds, file.size), stop));

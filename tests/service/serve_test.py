@@ -271,13 +271,15 @@ class Jobs(ServeCase):
 
     def test_nodes_that_agents_lend_work_for_jobs(self):
         server = self.serve_jobs("--run-port", free_port())
-        both = {**PINNED, "plan": {"data": 2, "recompute": "none"}}
+        (self.folder / "root" / "gpt.pt2").write_bytes((self.folder / "gpt.pt2").read_bytes())
+        (self.folder / "root" / "digits.txt").write_text("3.14159 26535; 89793 23846. " * 200)  # of that model's vocabulary
+        both = {**PINNED, "model": {"pt2": "gpt.pt2"}, "data": {"text": "digits.txt", "sequence_length": 16}, "plan": {"data": 2, "recompute": "none"}}
         path = self.send(server, 5, job=both, nodes="2")
         self.assertEqual(self.ask(server, "GET", path, token="run").json()["state"], "queued")
         first = self.agent(server)
-        self.assertEqual(self.events(server, path)[-1], ("state", '{"state":"finished"}'))
+        self.assertEqual(self.events(server, path)[-1], ("state", '{"state":"finished"}'), self.ask(server, "GET", path, token="run").json()["failure"])
         (self.folder / "job.json").write_text(json.dumps({**both, "train": {"steps": 5}}))
-        (self.folder / "text.txt").write_text((self.folder / "root" / "text.txt").read_text())
+        (self.folder / "digits.txt").write_text((self.folder / "root" / "digits.txt").read_text())
         alone = launch("train", "job.json", "--devices", "2xcpu", "--run-dir", "alone", folder=self.folder)
         self.assertEqual(alone.returncode, 0, alone.stderr)
         losses = [json.loads(line)["loss"] for line in (self.folder / "alone" / "metrics.jsonl").read_text().splitlines()]
@@ -285,7 +287,8 @@ class Jobs(ServeCase):
         self.assertEqual(len(metrics), 5)
         for row, loss in zip(metrics, losses):  # plans for one node and for two may differ
             self.assertLess(abs(row["loss"] / loss - 1), 1e-5)
-        self.assertIn("fetches /proc/self/cwd/root/text.txt", (self.folder / "agent.log").read_text())
+        for name in ("gpt.pt2", "digits.txt"):
+            self.assertIn(f"fetches /proc/self/cwd/root/{name}", (self.folder / "agent.log").read_text())
         self.until(lambda: self.nodes(server) == [None])
 
         # The same agent works for the next one; another one may come and go meanwhile.
