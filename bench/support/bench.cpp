@@ -176,7 +176,7 @@ int wait_process(int pid, double limit_seconds) {
   if (!ended) kill(pid, SIGKILL);
   int status = 0;
   waitpid(pid, &status, 0);
-  if (!ended) return 124;
+  if (!ended) return kEndedByBench;
   return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 

@@ -69,7 +69,9 @@ struct ProcessResult {
   int exit_code = 0;  // 128 + signal when killed
   std::string output, errors;
 };
-/// Runs `arguments` to its end or for `limit_seconds` (then it is killed: exit_code 124).
+/// Exit code of one that did not end within its limit and was killed.
+constexpr int kEndedByBench = 124;
+/// Runs `arguments` to its end or for `limit_seconds`.
 [[nodiscard]] ProcessResult run_process(const std::vector<std::string>& arguments, double limit_seconds);
 /// Starts without waiting; wait_process ends it at the limit. For programs that talk to each other.
 [[nodiscard]] int start_process(const std::vector<std::string>& arguments, const std::filesystem::path& output_file);

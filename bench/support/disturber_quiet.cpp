@@ -196,7 +196,7 @@ bool Disturber::intrude(const FaultKind& kind) {
   ++result_.made[kind.name];
   const std::string text = read_text(run_.folder / ("output" + name + ".errors"));
   const std::string words = agent ? "all its nodes" : "cannot listen";
-  const bool refused = code != 0 && code != 124 && text.find(words) != std::string::npos;
+  const bool refused = code != 0 && code != kEndedByBench && text.find(words) != std::string::npos;
   return steps_on(kind, failures, refused ? "" : "exit " + std::to_string(code) + ": " + text);
 }
 

@@ -123,9 +123,9 @@ void end_run(const RunSettings& settings, const NodeRun& run) {
 void start_again(const RunSettings& settings, NodeRun& run) { start_nodes(settings, run); }
 
 int wait_run(const NodeRun& run, double limit_seconds) {
-  const int code = wait_process(run.launches.front(), limit_seconds);
+  int code = wait_process(run.launches.front(), limit_seconds);
   for (std::size_t node = 1; node < run.launches.size(); ++node)
-    static_cast<void>(wait_process(run.launches[node], 30));
+    if (wait_process(run.launches[node], 30) == kEndedByBench) code = kEndedByBench;
   return code;
 }
 

@@ -49,7 +49,7 @@ void start_again(const RunSettings& settings, NodeRun& run);
 /// Another `launch` on node 0's network that says that it is node `node` of a run with the same endpoint. `name`: of
 /// its output and temporary files.
 [[nodiscard]] int start_intruder(const RunSettings& settings, const NodeRun& run, int node, const std::string& name);
-/// Exit code of the first node; the others end with it, or were killed.
+/// Exit code of the first node; the others end with it, or were killed. kEndedByBench if one of them did not end.
 [[nodiscard]] int wait_run(const NodeRun& run, double limit_seconds);
 
 [[nodiscard]] bool lives(int pid);
