@@ -9,6 +9,7 @@
 #include <condition_variable>
 #include <deque>
 #include <mutex>
+#include <stop_token>
 #include <thread>
 
 #include "common/hash.h"
@@ -24,6 +25,8 @@ namespace {
 constexpr std::string_view kUnixPrefix = "unix:";
 constexpr const char* kNonceKey = "cox-nonce";
 constexpr const char* kRunKey = "cox-run";
+// Between two looks at whether a connection is still wanted.
+constexpr Seconds kStopLook(0.1);
 
 /// Before anything of gRPC is made, which prints lines of its own to stderr otherwise (what matters comes back as an
 /// Error), and would end itself with the last channel of a process and begin anew with the next one: the end waits for
@@ -169,11 +172,12 @@ class ClientStream final : public FrameStream {
     if (stream_) finished();
   }
 
-  Result<void> open(const Secret& secret, Deadline deadline) {
+  Result<void> open(const Secret& secret, Deadline deadline, const std::stop_token& stop) {
     const std::string nonce = random_hex(kNonceBytes);
     context_.AddMetadata(kNonceKey, nonce);
     {
       const CancelAt watch([this] { context_.TryCancel(); }, deadline.at);
+      const std::stop_callback stopped(stop, [this] { context_.TryCancel(); });
       if (service_ == Service::Coordinator) {
         coordinator_ = control::Coordinator::NewStub(channel_);
         stream_ = coordinator_->Join(&context_);
@@ -347,10 +351,20 @@ class GrpcServer final : public Server {
   std::unique_ptr<grpc::Server> server_;
 };
 
+/// gRPC has no end of this wait but a time.
+bool wait_connected(grpc::Channel& channel, Deadline deadline, const std::stop_token& stop) {
+  while (!stop.stop_requested()) {
+    const Seconds left = deadline.remaining(steady_clock());
+    if (channel.WaitForConnected(after(std::min(left, kStopLook)))) return true;
+    if (left <= kStopLook) break;
+  }
+  return false;
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Stream>> connect(const std::string& target, Service service, const Secret& secret,
-                                        Deadline deadline) {
+                                        Deadline deadline, const std::stop_token& stop) {
   if (target.starts_with(kUnixPrefix))
     return connect_unix(target.substr(kUnixPrefix.size()), service, secret, deadline);
   begin_grpc();
@@ -362,11 +376,9 @@ Result<std::unique_ptr<Stream>> connect(const std::string& target, Service servi
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
   arguments.SetMaxReceiveMessageSize(kMaxMessageBytes);
   auto channel = grpc::CreateCustomChannel(target, grpc::InsecureChannelCredentials(), arguments);
-  if (!channel->WaitForConnected(after(deadline.remaining(steady_clock())))) {
-    return nobody_answers(target);
-  }
+  if (!wait_connected(*channel, deadline, stop)) return nobody_answers(target);
   auto stream = std::make_unique<ClientStream>(std::move(channel), service);
-  COX_TRY_VOID(stream->open(secret, deadline));
+  COX_TRY_VOID(stream->open(secret, deadline, stop));
   return std::unique_ptr<Stream>(std::move(stream));
 }
 

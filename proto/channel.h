@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <stop_token>
 #include <string>
 #include <string_view>
 
@@ -39,10 +40,10 @@ class Stream {
   [[nodiscard]] virtual const std::string& run_id() const = 0;
 };
 
-/// `target`: "host:port" or "unix:/path". Waits until the server answers.
+/// `target`: "host:port" or "unix:/path". Waits until the server answers, over gRPC no longer than until `stop`.
 /// Errors: DeadlineExceeded, Unavailable. A wrong key shows as Unauthenticated in status() after the first receive.
 [[nodiscard]] Result<std::unique_ptr<Stream>> connect(const std::string& target, Service service, const Secret& secret,
-                                                      Deadline deadline);
+                                                      Deadline deadline, const std::stop_token& stop = {});
 
 struct ServerOptions {
   std::string listen;  // "host:port" (port 0: any) or "unix:/path"

@@ -157,10 +157,12 @@ std::string host_name() {
 }
 
 /// A coordinator that dies while it answers is started again: another one will.
-Result<std::unique_ptr<proto::Stream>> connect_first(const AgentStart& start, Deadline deadline) {
+Result<std::unique_ptr<proto::Stream>> connect_first(const AgentStart& start, Deadline deadline,
+                                                     const std::stop_token& stop) {
   for (int tries = 1;; ++tries) {
-    auto stream = proto::connect(start.coordinator, proto::Service::Coordinator, start.secret, deadline);
-    if (stream || stream.error().code != ErrorCode::Unavailable || tries == kMostTries) return stream;
+    auto stream = proto::connect(start.coordinator, proto::Service::Coordinator, start.secret, deadline, stop);
+    if (stream || stop.stop_requested() || stream.error().code != ErrorCode::Unavailable || tries == kMostTries)
+      return stream;
   }
 }
 
@@ -177,24 +179,27 @@ Result<ExitCode> run_agent_process(const AgentStart& start) {
   ::umask(0077);
   const Clock& clock = steady_clock();
   EventQueue<AgentEvent> events;
-  std::stop_source fetching;
+  std::stop_source leaving;
   const SignalWatcher signals([&](int number) {  // before any thread starts
-    fetching.request_stop();
+    leaving.request_stop();
     events.push(SignalCame{number});
   });
   const cluster::Inventory inventory = cluster::take_inventory();
   const std::string socket = "unix:" + (start.scratch_dir / "agent.sock").string();
 
   const Deadline join_by = Deadline::after(clock, Seconds(start.join_timeout_seconds));
-  auto coordinator = connect_first(start, join_by);
+  // One beside the coordinator tells it of the signal.
+  const std::stop_token stop = start.local ? std::stop_token() : leaving.get_token();
+  auto coordinator = connect_first(start, join_by, stop);
   AgentSetup setup;
   // On the coordinator's own node they are where it says. Nothing is said on this connection yet, and it ends
   // meanwhile.
   if (coordinator && !start.local) {
-    COX_TRY(setup.local_files, fetch_all(start, fetching.get_token()));
-    if (fetching.stop_requested()) return ExitCode::Stopped;
-    coordinator = connect_first(start, join_by);
+    COX_TRY(setup.local_files, fetch_all(start, stop));
+    if (stop.stop_requested()) return ExitCode::Stopped;
+    coordinator = connect_first(start, join_by, stop);
   }
+  if (!coordinator && stop.stop_requested()) return ExitCode::Stopped;
   if (!coordinator) return coordinator.error();
   const std::string run_id = (*coordinator)->run_id();
   const std::string key = start.secret.is_token ? hmac_sha256_hex(start.secret.text, run_id) : start.secret.text;

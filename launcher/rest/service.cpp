@@ -262,8 +262,8 @@ void Service::read(Reply reply, std::function<HttpResponse()> body) {
 HttpResponse Service::timeline(const std::string& id) const {
   const auto kept = searches_.find(id);
   if (!kept) return unknown_plan();
-  const auto json = plan_timeline(kept->request, kept->plan, options_.files);
-  return json ? as_json(*json) : problem(json.error());
+  auto text = plan_timeline(kept->request, kept->plan, options_.files);
+  return text ? as_text(std::move(*text) + "\n", "application/json") : problem(text.error());
 }
 
 HttpResponse Service::explain(const std::string& id, const std::string& against) const {

@@ -34,28 +34,44 @@ Json role_json(const plan::Plan& plan, const plan::Estimate& estimate, std::size
       {"stage", role.stage}, {"blocks", std::move(blocks)}, {"ranks", std::move(ranks)}, {"device", device}};
 }
 
+/// A number, or a word of ours without anything to escape.
+void append_member(std::string& out, std::string_view name, const Json& value) {
+  out += out.ends_with('{') ? "\"" : ",\"";
+  out.append(name).append("\":").append(to_text(value));
+}
+
+/// As text at once: a plan for a thousand devices has tens of thousands of actions, and their tree takes longer than
+/// their simulation.
+void append_action(std::string& out, const plan::Plan& plan, const cost_model::SimulatedAction& at) {
+  const plan::Role& role = plan.roles[static_cast<std::size_t>(at.role)];
+  const plan::Action& action = role.actions[static_cast<std::size_t>(at.action)];
+  out += '{';
+  append_member(out, "action", plan::to_text(action));
+  append_member(out, "end_seconds", at.end);
+  append_member(out, "kind", plan::to_text(action.kind));
+  append_member(out, "micro_batch", action.micro_batch);
+  append_member(out, "role", at.role);
+  append_member(out, "start_seconds", at.start);
+  append_member(out, "stream", plan::to_text(plan::stream_of(plan, role.stage, action)));
+  append_member(out, "transfer_start_seconds", at.transfer_start);
+  out += '}';
+}
+
 }  // namespace
 
-Result<Json> plan_timeline(const Json& request, const Json& plan, const ServedFiles& files) {
+Result<std::string> plan_timeline(const Json& request, const Json& plan, const ServedFiles& files) {
   COX_TRY(const Looked looked, look(request, plan, files));
   COX_TRY(const cost_model::Simulation simulation, cost_model::simulate(*looked.request.inputs->cost, looked.plan));
-  JsonArray roles, actions;
+  JsonArray roles;
   for (std::size_t role = 0; role < looked.plan.roles.size(); ++role)
     roles.push_back(role_json(looked.plan, simulation.estimate, role));
+  std::string text = "{\"actions\":[";
   for (const cost_model::SimulatedAction& at : simulation.actions) {
-    const plan::Role& role = looked.plan.roles[static_cast<std::size_t>(at.role)];
-    const plan::Action& action = role.actions[static_cast<std::size_t>(at.action)];
-    actions.push_back(JsonObject{{"role", at.role},
-                                 {"stream", plan::to_text(plan::stream_of(looked.plan, role.stage, action))},
-                                 {"action", plan::to_text(action)},
-                                 {"kind", plan::to_text(action.kind)},
-                                 {"micro_batch", action.micro_batch},
-                                 {"start_seconds", at.start},
-                                 {"transfer_start_seconds", at.transfer_start},
-                                 {"end_seconds", at.end}});
+    if (text.back() == '}') text += ',';
+    append_action(text, looked.plan, at);
   }
-  return Json(JsonObject{
-      {"step_seconds", simulation.estimate.step.value}, {"roles", std::move(roles)}, {"actions", std::move(actions)}});
+  text += "],\"roles\":" + to_text(roles) + ",\"step_seconds\":" + to_text(simulation.estimate.step.value) + "}";
+  return text;
 }
 
 Result<Json> plan_explanation(const Json& request, const Json& plan, const std::optional<Json>& against,

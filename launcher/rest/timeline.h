@@ -10,10 +10,10 @@
 
 namespace coxswain::launcher {
 
-/// {"step_seconds", "roles": [{"stage", "blocks": [[first, end]], "ranks", "device"}], "actions": [{"role", "stream",
-/// "action", "kind", "micro_batch", "start_seconds", "transfer_start_seconds", "end_seconds"}]}, by role. `request`:
-/// the body that the plan was found for. Errors: of the request and of the simulation.
-[[nodiscard]] Result<Json> plan_timeline(const Json& request, const Json& plan, const ServedFiles& files);
+/// JSON: {"step_seconds", "roles": [{"stage", "blocks": [[first, end]], "ranks", "device"}], "actions": [{"role",
+/// "stream", "action", "kind", "micro_batch", "start_seconds", "transfer_start_seconds", "end_seconds"}]}, by role.
+/// `request`: the body that the plan was found for. Errors: of the request and of the simulation.
+[[nodiscard]] Result<std::string> plan_timeline(const Json& request, const Json& plan, const ServedFiles& files);
 
 /// What `launch explain --format json` prints. `against`: another plan for the same job and cluster. Errors: of the
 /// request and of planner::explain_plan; Cancelled once `stop` is requested.

@@ -79,6 +79,14 @@ inline int free_port() {
   return ntohs(address.sin_port);
 }
 
+/// A thread of it waits for this signal: all of its threads block it.
+inline bool handles(int pid, int signal) {
+  std::ifstream in("/proc/" + std::to_string(pid) + "/status");
+  for (std::string line; std::getline(in, line);)
+    if (line.starts_with("SigBlk:")) return ((std::stoull(line.substr(7), nullptr, 16) >> (signal - 1)) & 1U) != 0;
+  return false;
+}
+
 /// A job on a tiny model, over two ranks.
 class Scene {
  public:

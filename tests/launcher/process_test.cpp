@@ -264,6 +264,18 @@ TEST_CASE("two nodes on one machine share a token; another token is refused", "[
   CHECK(scene.events("node_joined").size() == 2);
 }
 
+TEST_CASE("a node that waits for its run ends when it is asked to, and leaves nothing", "[process]") {
+  Scene scene;
+  REQUIRE(write_file(scene.folder / "token", "0123456789abcdef0123456789abcdef\n"));
+  const std::string nobody = "127.0.0.1:" + std::to_string(free_port());
+  const int node = scene.start({"--nnodes", "2", "--node-rank", "1", "--rdzv-endpoint", nobody, "--token-file",
+                                (scene.folder / "token").string(), "--devices", "1xcpu"});
+  scene.await([&] { return handles(node, SIGTERM); });
+  REQUIRE(::kill(node, SIGTERM) == 0);
+  CHECK(scene.wait(node) == 75);
+  scene.nothing_in_temporary_folder();
+}
+
 TEST_CASE("a node that is killed as a whole is left out: the other goes on under a plan of its own", "[process]") {
   Gate gate("coxswain-gate");
   Scene scene(gate.fake(), 8, "256", "elastic: {max_restarts: 3}\n");

@@ -124,6 +124,7 @@ TEST_CASE("a plan is found, looked at, explained and forgotten", "[service]") {
   const HttpResponse timeline = desk.ask("GET", path + "/timeline");
   REQUIRE(timeline.status == 200);
   const auto actions = parse_json(timeline.body);
+  CHECK(timeline.body == to_text(*actions) + "\n");  // canonical, though not written out of a tree
   CHECK((*actions)["step_seconds"] == (*json)["estimate"]["step_seconds"]);
   double last = 0;
   for (const Json& action : (*actions)["actions"].array()) last = std::max(last, action["end_seconds"].number());
