@@ -203,7 +203,9 @@ class JoinedNode {
 
   std::optional<Result<ExitCode>> asked_to_end(int number) {
     if (pid_ == 0) return Result<ExitCode>(ExitCode::Done);
-    spawner_->send_signal(pid_, std::exchange(ends_, true) ? SIGKILL : number);
+    ends_ = true;
+    // The run's own process knows what a second one means.
+    spawner_->send_signal(pid_, ++num_signals_ > 2 ? SIGKILL : number);
     return std::nullopt;
   }
 
@@ -227,7 +229,7 @@ class JoinedNode {
   std::string name_;
   EventQueue<Event> events_;
   std::unique_ptr<Spawner> spawner_;
-  int pid_ = 0, num_runs_ = 0;
+  int pid_ = 0, num_runs_ = 0, num_signals_ = 0;
   bool joined_ = false, answers_ = true, ends_ = false, told_over_ = false;
   Error last_error_{ErrorCode::Unavailable, "the service does not answer", "--coordinator", "", "", ""};
 };
