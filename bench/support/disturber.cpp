@@ -203,9 +203,10 @@ void Disturber::check_cause(const FaultKind& kind) {
   const bool who = failure.is_object() && (struck_rank_ < 0 ? failure["type"] == Json("node_lost")
                                                             : failure["type"] == Json("worker_failed") &&
                                                                   failure["rank"] == Json(struck_rank_));
-  // Where others hold a copy of what was damaged, that one is taken.
+  // Where others hold a copy of what was damaged, on a disk or in memory, that one is taken.
+  const Json generation = last_event(run_.run(), {"generation_started"});
   const bool silent = settings_.apart == nullptr && damaged_step_ >= 0 &&
-                      last_event(run_.run(), {"generation_started"})["after_step"] == Json(damaged_step_) &&
+                      generation["after_step"] == Json(damaged_step_) && generation["from"] != Json("memory") &&
                       count_events(run_.run(), "checkpoint_rejected") == 0;
   judge(kind, who && names_one_of(cause, kind.cause) && !silent,
         silent ? "a damaged checkpoint was taken"
