@@ -196,14 +196,13 @@ class JoinedNode {
     std::filesystem::remove(token_file(), ignored);
     const int code = exit.signalled ? 128 + exit.number : exit.number;
     std::fprintf(stderr, "its run is over (%d)\n", code);
-    if (ends_) return Result<ExitCode>(static_cast<ExitCode>(code));
+    if (num_signals_ > 0) return Result<ExitCode>(static_cast<ExitCode>(code));
     asker.waits_again();
     return std::nullopt;
   }
 
   std::optional<Result<ExitCode>> asked_to_end(int number) {
     if (pid_ == 0) return Result<ExitCode>(ExitCode::Done);
-    ends_ = true;
     // The run's own process knows what a second one means.
     spawner_->send_signal(pid_, ++num_signals_ > 2 ? SIGKILL : number);
     return std::nullopt;
@@ -230,7 +229,7 @@ class JoinedNode {
   EventQueue<Event> events_;
   std::unique_ptr<Spawner> spawner_;
   int pid_ = 0, num_runs_ = 0, num_signals_ = 0;
-  bool joined_ = false, answers_ = true, ends_ = false, told_over_ = false;
+  bool joined_ = false, answers_ = true, told_over_ = false;
   Error last_error_{ErrorCode::Unavailable, "the service does not answer", "--coordinator", "", "", ""};
 };
 

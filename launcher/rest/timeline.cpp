@@ -34,14 +34,14 @@ Json role_json(const plan::Plan& plan, const plan::Estimate& estimate, std::size
       {"stage", role.stage}, {"blocks", std::move(blocks)}, {"ranks", std::move(ranks)}, {"device", device}};
 }
 
-/// A number, or a word of ours without anything to escape.
+/// `name`: one without anything to escape.
 void append_member(std::string& out, std::string_view name, const Json& value) {
   out += out.ends_with('{') ? "\"" : ",\"";
   out.append(name).append("\":").append(to_text(value));
 }
 
-/// As text at once: a plan for a thousand devices has tens of thousands of actions, and their tree takes longer than
-/// their simulation.
+/// As text at once: a plan for a thousand devices has tens of thousands of actions, and with a tree of them the whole
+/// answer takes about twice the time.
 void append_action(std::string& out, const plan::Plan& plan, const cost_model::SimulatedAction& at) {
   const plan::Role& role = plan.roles[static_cast<std::size_t>(at.role)];
   const plan::Action& action = role.actions[static_cast<std::size_t>(at.action)];
