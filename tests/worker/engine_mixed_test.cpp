@@ -197,7 +197,7 @@ TEST_CASE("activations and their gradients cross an edge in 16 bits") {
   }
 }
 
-TEST_CASE("a layer keeps about half for backward in bfloat16") {
+TEST_CASE("a layer keeps about half for backward in bfloat16", "[memory]") {
   const auto saved = [](Precision precision) {
     worker::TrainSettings settings = eager_settings();
     settings.precision = precision;

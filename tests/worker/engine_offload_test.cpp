@@ -147,7 +147,7 @@ TEST_CASE("a mixture of experts, selectively recomputed and offloaded") {
   check_choices(graph, {.stages = {{graph.num_blocks(), {4}}}, .count = 2}, settings);
 }
 
-TEST_CASE("selective recompute takes memory between that of none and of full") {
+TEST_CASE("selective recompute takes memory between that of none and of full", "[memory]") {
   const plan::Plan plain = make_plan(llama(), {.stages = {{llama().num_blocks(), {8}}}, .count = 2});
   const auto peak = [&](Recompute recompute) {
     return measure_rank(llama(), changed(plain, recompute, Offload::None), 0, llama_settings()).peak;
@@ -158,7 +158,7 @@ TEST_CASE("selective recompute takes memory between that of none and of full") {
   CHECK(selective < none * 4 / 5);
 }
 
-TEST_CASE("what is offloaded leaves the device and is on the host") {
+TEST_CASE("what is offloaded leaves the device and is on the host", "[memory]") {
   const plan::Plan plain = make_plan(llama(), {.stages = {{llama().num_blocks(), {8}}}, .count = 2});
   const Footprint none = measure_rank(llama(), plain, 0, llama_settings());
   const std::int64_t moments = 8 * num_elements(llama());
@@ -192,7 +192,7 @@ TEST_CASE("under ZeRO each rank's piece of the moments is on its host") {
   }
 }
 
-TEST_CASE("the cost model's peak is the measured one, recomputed and offloaded") {
+TEST_CASE("the cost model's peak is the measured one, recomputed and offloaded", "[memory]") {
   const cluster::ResourceGraph cluster = make_cpu_cluster({8});
   const auto barrier = [] { return collective::Handle{}; };
   const int blocks = llama().num_blocks();

@@ -39,7 +39,7 @@ std::int64_t largest_block(const model::ModelGraph& graph) {
 
 }  // namespace
 
-TEST_CASE("ZeRO 3 over 4 ranks keeps a quarter, and its peak adds at most the two largest blocks") {
+TEST_CASE("ZeRO 3 over 4 ranks keeps a quarter, and its peak adds at most the two largest blocks", "[memory]") {
   const model::ModelGraph& graph = llama();
   const plan::Plan single = make_plan(graph, {.stages = {{graph.num_blocks(), {2}}}, .count = 2});
   const plan::Plan whole = make_plan(graph, replicas(0, 2, 2)), pieces = make_plan(graph, replicas(3, 2, 2));
@@ -57,7 +57,7 @@ TEST_CASE("ZeRO 3 over 4 ranks keeps a quarter, and its peak adds at most the tw
   }
 }
 
-TEST_CASE("the cost model's peak is the measured one under ZeRO") {
+TEST_CASE("the cost model's peak is the measured one under ZeRO", "[memory]") {
   const model::ModelGraph& graph = llama();
   const cluster::ResourceGraph cluster = make_cpu_cluster({8});
   const auto barrier = [] { return collective::Handle{}; };

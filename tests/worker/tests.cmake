@@ -16,8 +16,10 @@ add_test(NAME make_schedule_fixtures
   COMMAND ${PROJECT_SOURCE_DIR}/.venv/bin/python ${PROJECT_SOURCE_DIR}/tests/plan/make_schedule_csvs.py
     ${PROJECT_BINARY_DIR}/fixtures/schedules)
 set_tests_properties(make_schedule_fixtures PROPERTIES FIXTURES_SETUP schedule_fixtures LABELS torch TIMEOUT 300)
-add_test(NAME worker_engine COMMAND worker_engine_test -w NoAssertions)
-set_tests_properties(worker_engine PROPERTIES FIXTURES_REQUIRED
+# Each rank's peak is measured alone: beside the rest, so that neither takes long.
+add_test(NAME worker_engine COMMAND worker_engine_test -w NoAssertions ~[memory])
+add_test(NAME worker_memory COMMAND worker_engine_test -w NoAssertions [memory])
+set_tests_properties(worker_engine worker_memory PROPERTIES FIXTURES_REQUIRED
   "model_fixtures;engine_fixtures;float16_fixtures;schedule_fixtures" LABELS torch TIMEOUT 300 ENVIRONMENT "OMP_NUM_THREADS=1")
 
 # Kernels of the engine alone: no fixtures, groups of ranks are threads.

@@ -69,9 +69,10 @@ void put_rows(const at::Tensor& rows, const ExpertGroups& groups, std::int64_t f
 }
 
 /// An expert has other rows each time. oneDNN makes a kernel for every new size, which costs more than it saves
-/// (products.h), so on a CPU libtorch's own product is taken.
+/// (products.h), so on a CPU libtorch's own float32 product is taken.
 at::Tensor product(const at::Tensor& left, const at::Tensor& right) {
-  return left.is_cpu() ? at::cpu::mm(left, right) : at::mm(left, right);
+  const bool is_own = left.is_cpu() && left.scalar_type() == c10::ScalarType::Float;
+  return is_own ? at::cpu::mm(left, right) : at::mm(left, right);
 }
 
 /// Rows without an expert (past the last group) stay 0.

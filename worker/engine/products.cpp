@@ -1,8 +1,11 @@
 #include "worker/engine/products.h"
 
+#include <ATen/ExpandUtils.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/ops/addmm_cpu_dispatch.h>
+#include <ATen/ops/bmm_cpu_dispatch.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/mm_cpu_dispatch.h>
 #include <c10/util/Exception.h>
 #include <torch/library.h>
@@ -10,6 +13,8 @@
 #include <cstdint>
 #include <optional>
 #include <string_view>
+
+#include "worker/engine/products_by_float32.h"
 
 namespace coxswain::worker {
 namespace {
@@ -23,8 +28,14 @@ bool is_plain_float(const at::Tensor& tensor) {
          !tensor.is_conj() && !tensor.is_neg();
 }
 
+bool has_onednn() {
+  return __builtin_cpu_is("amd") != 0 && __builtin_cpu_supports("avx512f") != 0 &&
+         c10::Dispatcher::singleton().findSchema({"mkldnn::_linear_pointwise", ""}).has_value();
+}
+
 bool takes_onednn(const at::Tensor& left, const at::Tensor& right) {
-  return left.dim() == 2 && right.dim() == 2 && left.size(1) == right.size(0) && is_plain_float(left) &&
+  static const bool here = has_onednn();
+  return here && left.dim() == 2 && right.dim() == 2 && left.size(1) == right.size(0) && is_plain_float(left) &&
          is_plain_float(right) && left.stride(1) == 1 &&
          left.size(0) * left.size(1) * right.size(1) >= kLeastMultiplications;
 }
@@ -38,21 +49,65 @@ at::Tensor onednn_product(const at::Tensor& left, const at::Tensor& right, const
   return linear.call(left, right.t(), bias, "none", c10::List<std::optional<at::Scalar>>(), std::nullopt);
 }
 
+/// Below, widening costs what it saves.
+constexpr std::int64_t kLeastWidened = std::int64_t{1} << 14;
+
+bool is_widened(const at::Tensor& left, const at::Tensor& right) {
+  const std::int64_t dims = left.dim();
+  return lacks_arithmetic(left.scalar_type()) && right.scalar_type() == left.scalar_type() && right.dim() == dims &&
+         left.layout() == c10::Layout::Strided && right.layout() == c10::Layout::Strided &&
+         left.size(dims - 1) == right.size(dims - 2) &&
+         left.size(dims - 2) * left.size(dims - 1) * right.size(dims - 1) >= kLeastWidened;
+}
+
+/// Of the type and sizes that left x right has.
+bool takes_product(const at::Tensor& out, const at::Tensor& left, const at::Tensor& right) {
+  return out.scalar_type() == left.scalar_type() && out.dim() == 2 && out.size(0) == left.size(0) &&
+         out.size(1) == right.size(1) && out.layout() == c10::Layout::Strided;
+}
+
+bool is_added(const at::Tensor& bias, const at::Tensor& left, const at::Tensor& right) {
+  return bias.scalar_type() == left.scalar_type() && bias.layout() == c10::Layout::Strided && bias.dim() <= 2 &&
+         at::is_expandable_to(bias.sizes(), {left.size(0), right.size(1)});
+}
+
 at::Tensor mm(const at::Tensor& left, const at::Tensor& right) {
+  if (left.dim() == 2 && is_widened(left, right)) {
+    at::Tensor out = at::empty({left.size(0), right.size(1)}, left.options());
+    multiply_by_float32(left, right, at::Tensor(), 0, 1, out);
+    return out;
+  }
   return takes_onednn(left, right) ? onednn_product(left, right, std::nullopt) : at::cpu::mm(left, right);
+}
+
+at::Tensor& mm_out(const at::Tensor& left, const at::Tensor& right, at::Tensor& out) {
+  if (left.dim() != 2 || !is_widened(left, right) || !takes_product(out, left, right))
+    return at::cpu::mm_out(out, left, right);
+  multiply_by_float32(left, right, at::Tensor(), 0, 1, out);
+  return out;
 }
 
 at::Tensor addmm(const at::Tensor& bias, const at::Tensor& left, const at::Tensor& right, const at::Scalar& beta,
                  const at::Scalar& alpha) {
+  if (left.dim() == 2 && is_widened(left, right) && is_added(bias, left, right)) {
+    at::Tensor out = at::empty({left.size(0), right.size(1)}, left.options());
+    multiply_by_float32(left, right, bias, beta.toDouble(), alpha.toDouble(), out);
+    return out;
+  }
   const bool is_linear = takes_onednn(left, right) && is_plain_float(bias) && bias.dim() == 1 &&
                          bias.size(0) == right.size(1) && bias.stride(0) == 1 && beta.equal(1) && alpha.equal(1);
   return is_linear ? onednn_product(left, right, bias) : at::cpu::addmm(bias, left, right, beta, alpha);
 }
 
-bool helps_here() {
-  return __builtin_cpu_is("amd") != 0 && __builtin_cpu_supports("avx512f") != 0 &&
-         c10::Dispatcher::singleton().findSchema({"mkldnn::_linear_pointwise", ""}).has_value();
+at::Tensor bmm(const at::Tensor& left, const at::Tensor& right) {
+  if (left.dim() != 3 || !is_widened(left, right) || left.size(0) != right.size(0)) return at::cpu::bmm(left, right);
+  at::Tensor out = at::empty({left.size(0), left.size(1), right.size(2)}, left.options());
+  for (std::int64_t one = 0; one < left.size(0); ++one)
+    multiply_by_float32(left.select(0, one), right.select(0, one), at::Tensor(), 0, 1, out.select(0, one));
+  return out;
 }
+
+bool widens() { return lacks_arithmetic(c10::ScalarType::BFloat16) || lacks_arithmetic(c10::ScalarType::Half); }
 
 /// Registering in place of a kernel of libtorch's own says so on stderr; here it is meant.
 class NoWarnings final : public c10::WarningHandler {
@@ -64,12 +119,15 @@ class NoWarnings final : public c10::WarningHandler {
 
 void install_products() {
   static const bool once = [] {
-    if (!helps_here()) return false;
+    if (!has_onednn() && !widens()) return false;
     NoWarnings none;
     const c10::WarningUtils::WarningHandlerGuard guard(&none);
     static torch::Library library(torch::Library::IMPL, "aten", c10::DispatchKey::CPU, __FILE__, __LINE__);
     library.impl("mm", &mm);
     library.impl("addmm", &addmm);
+    if (!widens()) return true;
+    library.impl("mm.out", &mm_out);
+    library.impl("bmm", &bmm);
     return true;
   }();
   static_cast<void>(once);
