@@ -216,11 +216,12 @@ class JoinedNode {
   /// Of the run that it works for.
   [[nodiscard]] std::filesystem::path token_file() const { return scratch_ / "token"; }
 
-  /// What the service cannot hear now it finds out by itself.
+  /// What the service cannot hear now it finds out by itself. It may know this node before the node has its answer.
   void leave() {
+    if (!joined_ && !answers_) return;
     ServiceCall call{"DELETE", "/v1/cluster/nodes/" + name_};
     call.deadline = Deadline::after(steady_clock(), Seconds(kLeaveSeconds));
-    if (joined_) static_cast<void>(ask_service(options_.service, call));
+    static_cast<void>(ask_service(options_.service, call));
   }
 
   const JoinedNodeOptions& options_;
@@ -229,7 +230,8 @@ class JoinedNode {
   EventQueue<Event> events_;
   std::unique_ptr<Spawner> spawner_;
   int pid_ = 0, num_runs_ = 0, num_signals_ = 0;
-  bool joined_ = false, answers_ = true, told_over_ = false;
+  bool joined_ = false, told_over_ = false;
+  bool answers_ = true;  // the service, last, as far as is known
   Error last_error_{ErrorCode::Unavailable, "the service does not answer", "--coordinator", "", "", ""};
 };
 
