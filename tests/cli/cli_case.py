@@ -66,11 +66,9 @@ class Case(unittest.TestCase):
 
     def setUp(self):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="coxswain-cli-"))
+        self.addCleanup(shutil.rmtree, self.folder)  # last, when what a test started has ended
         (self.folder / "text.txt").write_text("1 2 3: 10 = 20 / 2, 30 = 60 - 30.\n" * 400)  # the fixture knows bytes below 64
         shutil.copy(FIXTURES / "gpt.pt2", self.folder / "gpt.pt2")
-
-    def tearDown(self):
-        shutil.rmtree(self.folder)
 
     def job(self, extra="", name="job.yaml", **changes):
         values = {"model": self.folder / "gpt.pt2", "folder": self.folder, "sequence": 16, **changes}
