@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <set>
+#include <tuple>
 
 #include "common/ensure.h"
 #include "cost_model/collective_time.h"
@@ -42,9 +43,12 @@ VirtualNetwork::VirtualNetwork(const CostModel& cost, const plan::Plan& plan, co
     }
     std::sort(roles.begin(), roles.end());
     roles.erase(std::unique(roles.begin(), roles.end()), roles.end());
+    num_issued_.emplace_back(roles.size());
+    exchanges_.emplace_back(roles.size());
     roles_of_group_.push_back(std::move(roles));
     devices_of_group_.push_back(std::move(devices));
   }
+  meetings_.resize(groups.size());
   count_flows();
 }
 
@@ -95,30 +99,41 @@ void VirtualNetwork::count_flows_with(int rank, int stage, bool sends) {
   }
 }
 
-VirtualNetwork::Meeting& VirtualNetwork::next_meeting(int role, int group) {
-  const int ordinal = num_issued_[{group, role}]++;
-  return meetings_[{group, ordinal}];
+std::size_t VirtualNetwork::member_of(int role, int group) const {
+  const std::vector<int>& roles = roles_of_group_[static_cast<std::size_t>(group)];
+  const auto found = std::lower_bound(roles.begin(), roles.end(), role);
+  COX_ENSURE(found != roles.end() && *found == role, "a role of the group", role);
+  return static_cast<std::size_t>(found - roles.begin());
 }
 
-int VirtualNetwork::add(Meeting& meeting, int role, int action) {
+VirtualNetwork::Meeting& VirtualNetwork::next_meeting(int group, std::size_t member) {
+  const auto at = static_cast<std::size_t>(group);
+  const std::size_t ordinal = num_issued_[at][member]++;
+  std::vector<Meeting>& meetings = meetings_[at];
+  if (ordinal == meetings.size()) meetings.push_back({std::vector<Member>(roles_of_group_[at].size()), 0});
+  return meetings[ordinal];
+}
+
+int VirtualNetwork::add(Meeting& meeting, std::size_t member, int role, int action) {
   VirtualOperation operation;
   operation.role = role;
   operation.action = action;
   operation.issued = clock_.ticks();
   operations_.push_back(operation);
   const int index = static_cast<int>(operations_.size() - 1);
-  COX_ENSURE(meeting.issued.emplace(role, index).second, "a role takes part once", role);
+  COX_ENSURE(meeting.members[member].operation < 0, "a role takes part once", role);
+  meeting.members[member].operation = index;
+  ++meeting.num_issued;
   return index;
 }
 
-void VirtualNetwork::start(Meeting& meeting, int role) {
-  const int index = meeting.issued.at(role);
-  VirtualOperation& operation = operations_[static_cast<std::size_t>(index)];
+void VirtualNetwork::start(const Member& member) {
+  VirtualOperation& operation = operations_[static_cast<std::size_t>(member.operation)];
   if (operation.start >= 0) return;
   operation.start = clock_.ticks();
-  operation.end = operation.start + meeting.duration.at(role);
-  operation.copies = meeting.copies.at(role);
-  on_start_(index);
+  operation.end = operation.start + member.duration;
+  operation.copies = member.copies;
+  on_start_(member.operation);
 }
 
 std::pair<Ticks, Ticks> VirtualNetwork::collective_duration(int group, collective::CollectiveKind kind, Bytes payload,
@@ -166,14 +181,13 @@ std::pair<Ticks, Ticks> VirtualNetwork::collective_duration(int group, collectiv
 }
 
 int VirtualNetwork::issue_collective(int role, int action, int group, collective::CollectiveKind kind, Bytes payload) {
-  Meeting& meeting = next_meeting(role, group);
-  const auto [duration, copies] = collective_duration(group, kind, payload, role);
-  meeting.duration[role] = duration;
-  meeting.copies[role] = copies;
-  const int index = add(meeting, role, action);
-  const std::vector<int>& roles = roles_of_group_[static_cast<std::size_t>(group)];
-  if (meeting.issued.size() == roles.size()) {
-    for (const int member : roles) start(meeting, member);
+  const std::size_t self = member_of(role, group);
+  Meeting& meeting = next_meeting(group, self);
+  std::tie(meeting.members[self].duration, meeting.members[self].copies) =
+      collective_duration(group, kind, payload, role);
+  const int index = add(meeting, self, role, action);
+  if (meeting.num_issued == meeting.members.size()) {
+    for (const Member& member : meeting.members) start(member);
   }
   return index;
 }
@@ -210,26 +224,47 @@ Ticks VirtualNetwork::exchange_duration(int role, int group,
   return longest;
 }
 
-int VirtualNetwork::issue_exchange(int role, int action, int group,
-                                   const std::vector<collective::PointToPoint>& transfers) {
-  COX_ENSURE(is_edge_group(groups_[static_cast<std::size_t>(group)].kind), group);
-  Meeting& meeting = next_meeting(role, group);
-  std::vector<int>& needed = meeting.peers[role];
+std::size_t VirtualNetwork::find_exchange(int role, int group, const std::vector<collective::PointToPoint>& transfers) {
+  std::vector<Exchange>& known = exchanges_[static_cast<std::size_t>(group)][member_of(role, group)];
+  const auto alike = [](const collective::PointToPoint& a, const collective::PointToPoint& b) {
+    return a.kind == b.kind && a.peer == b.peer && a.buffer.bytes() == b.buffer.bytes();
+  };
+  const auto found = std::find_if(known.begin(), known.end(), [&](const Exchange& one) {
+    return std::equal(one.transfers.begin(), one.transfers.end(), transfers.begin(), transfers.end(), alike);
+  });
+  if (found != known.end()) return static_cast<std::size_t>(found - known.begin());
+  Exchange made{transfers, {}, exchange_duration(role, group, transfers), 0};
   Bytes bytes{0};
   for (const collective::PointToPoint& transfer : transfers) {
     const int peer = groups_[static_cast<std::size_t>(group)].ranks[static_cast<std::size_t>(transfer.peer)];
-    needed.push_back(role_of_rank_[static_cast<std::size_t>(peer)]);
+    made.needed.push_back(member_of(role_of_rank_[static_cast<std::size_t>(peer)], group));
     bytes += transfer.buffer.bytes();
   }
-  meeting.duration[role] = exchange_duration(role, group, transfers);
   const plan::DeviceId device =
       device_of_rank_[static_cast<std::size_t>(representative_[static_cast<std::size_t>(role)])];
-  meeting.copies[role] =
-      std::min(meeting.duration[role], to_ticks(estimate_copy_time(cost_.resources(), bytes, device)));
-  const int index = add(meeting, role, action);
-  for (const auto& [member, roles] : meeting.peers) {
-    const bool ready = std::all_of(roles.begin(), roles.end(), [&](int peer) { return meeting.issued.contains(peer); });
-    if (ready) start(meeting, member);
+  made.copies = std::min(made.duration, to_ticks(estimate_copy_time(cost_.resources(), bytes, device)));
+  known.push_back(std::move(made));
+  return known.size() - 1;
+}
+
+int VirtualNetwork::issue_exchange(int role, int action, int group,
+                                   const std::vector<collective::PointToPoint>& transfers) {
+  COX_ENSURE(is_edge_group(groups_[static_cast<std::size_t>(group)].kind), group);
+  const std::size_t self = member_of(role, group);
+  const std::vector<std::vector<Exchange>>& exchanges = exchanges_[static_cast<std::size_t>(group)];
+  Meeting& meeting = next_meeting(group, self);
+  Member& own = meeting.members[self];
+  own.exchange = find_exchange(role, group, transfers);
+  own.duration = exchanges[self][own.exchange].duration;
+  own.copies = exchanges[self][own.exchange].copies;
+  const int index = add(meeting, self, role, action);
+  for (std::size_t at = 0; at < meeting.members.size(); ++at) {
+    const Member& member = meeting.members[at];
+    if (member.operation < 0) continue;
+    const std::vector<std::size_t>& needed = exchanges[at][member.exchange].needed;
+    if (std::all_of(needed.begin(), needed.end(),
+                    [&](std::size_t peer) { return meeting.members[peer].operation >= 0; }))
+      start(member);
   }
   return index;
 }

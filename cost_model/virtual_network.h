@@ -38,10 +38,21 @@ class VirtualNetwork {
   [[nodiscard]] const std::vector<VirtualOperation>& operations() const { return operations_; }
 
  private:
-  struct Meeting {                          // one operation of a group, over all its roles
-    std::map<int, int> issued;              // role -> operation
-    std::map<int, std::vector<int>> peers;  // exchange: role -> roles that it needs
-    std::map<int, Ticks> duration, copies;  // by role
+  /// What a role sends and receives in one exchange: the same for many of them.
+  struct Exchange {
+    std::vector<collective::PointToPoint> transfers;
+    std::vector<std::size_t> needed;  // members
+    Ticks duration = 0, copies = 0;
+  };
+  struct Member {
+    int operation = -1;  // none yet
+    Ticks duration = 0, copies = 0;
+    std::size_t exchange = 0;  // of a group of edges: of its role's
+  };
+  /// One operation of a group.
+  struct Meeting {
+    std::vector<Member> members;  // as roles_of_group_
+    std::size_t num_issued = 0;
   };
   /// Devices of a node, and devices elsewhere that they meet.
   struct Border {
@@ -56,11 +67,13 @@ class VirtualNetwork {
 
   void count_flows();
   void count_flows_with(int rank, int stage, bool sends);
+  [[nodiscard]] std::size_t member_of(int role, int group) const;
   Ticks exchange_duration(int role, int group, const std::vector<collective::PointToPoint>& transfers) const;
+  std::size_t find_exchange(int role, int group, const std::vector<collective::PointToPoint>& transfers);
   std::pair<Ticks, Ticks> collective_duration(int group, collective::CollectiveKind kind, Bytes payload, int role);
-  Meeting& next_meeting(int role, int group);
-  int add(Meeting& meeting, int role, int action);
-  void start(Meeting& meeting, int role);
+  Meeting& next_meeting(int group, std::size_t member);
+  int add(Meeting& meeting, std::size_t member, int role, int action);
+  void start(const Member& member);
 
   const CostModel& cost_;
   const plan::Plan& plan_;
@@ -71,12 +84,13 @@ class VirtualNetwork {
   std::vector<int> role_of_rank_;
   std::vector<plan::DeviceId> device_of_rank_;
   std::vector<std::int64_t> node_of_rank_;
-  std::vector<int> representative_;  // rank, by role
-  std::vector<std::vector<int>> roles_of_group_;
+  std::vector<int> representative_;               // rank, by role
+  std::vector<std::vector<int>> roles_of_group_;  // ascending
   std::vector<std::vector<plan::DeviceId>> devices_of_group_;
   std::vector<VirtualOperation> operations_;
-  std::map<std::pair<int, int>, int> num_issued_;    // (group, role)
-  std::map<std::pair<int, int>, Meeting> meetings_;  // (group, ordinal)
+  std::vector<std::vector<std::size_t>> num_issued_;           // by group and member
+  std::vector<std::vector<Meeting>> meetings_;                 // by group, in their order
+  std::vector<std::vector<std::vector<Exchange>>> exchanges_;  // by group and member
   std::map<std::tuple<int, int, std::int64_t>, std::pair<Ticks, Ticks>> collective_times_;
   std::map<std::pair<int, std::int64_t>, Flows> flows_;  // (group kind, node)
 };
