@@ -51,11 +51,12 @@ class LossSplitter {
     if (op == nullptr || depth > kMaxDepth || !is_single(value)) return add_leaf(value, coefficient);
     const std::string_view name = base_name(op->target);
     const ValueId self = value_argument(*op, "self");
-    if ((name == "aten::add" || name == "aten::sub") && self >= 0 && value_argument(*op, "other") >= 0 &&
-        is_single(self) && is_single(value_argument(*op, "other"))) {
+    const ValueId other = value_argument(*op, "other");
+    if ((name == "aten::add" || name == "aten::sub") && self >= 0 && other >= 0 && is_single(self) &&
+        is_single(other)) {
       const double factor = number_argument(*op, "alpha", 1.0) * (name == "aten::sub" ? -1.0 : 1.0);
-      split(self, coefficient, depth + 1);
-      return split(value_argument(*op, "other"), coefficient * factor, depth + 1);
+      split(self, coefficient, depth + 1);  // appends operators: `op` may have moved
+      return split(other, coefficient * factor, depth + 1);
     }
     if (name == "aten::neg" && self >= 0) return split(self, -coefficient, depth + 1);
     const auto number = constant_number(*op, "other");

@@ -15,6 +15,20 @@ namespace {
 
 using google::protobuf::Value;
 
+/// Of a name in a model's configuration, in bytes: YAML takes no name of more than 1,024, and JSON writes some bytes as
+/// six.
+constexpr std::size_t kMostNameBytes = 128;
+
+std::size_t longest_name(const Json& json) {
+  std::size_t longest = 0;
+  if (json.is_array()) {
+    for (const Json& member : json.array()) longest = std::max(longest, longest_name(member));
+  } else if (json.is_object()) {
+    for (const auto& [name, member] : json.object()) longest = std::max({longest, name.size(), longest_name(member)});
+  }
+  return longest;
+}
+
 class Converter {
  public:
   Converter(const std::filesystem::path& file, Walk& walk) : file_(file), walk_(walk) {}
@@ -52,6 +66,9 @@ class Converter {
       std::string text;
       if (google::protobuf::util::MessageToJsonString(message.config(), &text).ok())
         if (auto json = parse_json(text)) model.config = integers_restored(*json);
+      if (const std::size_t bytes = model.config ? longest_name(*model.config) : 0; bytes > kMostNameBytes)
+        problem("model.config", "a name is too long", "at most " + std::to_string(kMostNameBytes) + " bytes",
+                std::to_string(bytes), "");
     }
     return model;
   }

@@ -112,6 +112,20 @@ TEST_CASE("an unknown key names the nearest known one") {
   CHECK(problems[0].hint == "did you mean `precision`?");
 }
 
+TEST_CASE("names in a model's configuration are short enough to be written") {
+  const auto with_name = [](std::size_t bytes) {
+    return replaced("model: {pt2: gpt.pt2}", "model: {config: {inner: [{\"" + std::string(bytes / 2, '\f') +
+                                                 std::string(bytes - bytes / 2, 'a') + "\": 1}]}}");
+  };
+  const auto job = parse_job(with_name(128), "job.yaml");
+  REQUIRE(job.has_value());
+  CHECK(parse_job(to_yaml(*job), "job.yaml").has_value());
+  const auto problems = problems_of(with_name(129));
+  REQUIRE(problems.size() == 1);
+  CHECK(problems[0].path == "folder/job.yaml:2  model.config");
+  CHECK(problems[0].got == "129");
+}
+
 TEST_CASE("what this version cannot do is refused by name") {
   const auto job = parse_job(kGood + "deploy: {image: i}\n", "job.yaml");
   REQUIRE_FALSE(job.has_value());
