@@ -16,7 +16,7 @@ add_test(NAME make_schedule_fixtures
   COMMAND ${PROJECT_SOURCE_DIR}/.venv/bin/python ${PROJECT_SOURCE_DIR}/tests/plan/make_schedule_csvs.py
     ${PROJECT_BINARY_DIR}/fixtures/schedules)
 set_tests_properties(make_schedule_fixtures PROPERTIES FIXTURES_SETUP schedule_fixtures LABELS torch TIMEOUT 300)
-# Each rank's peak is measured alone: beside the rest, so that neither takes long.
+# Peaks, rank by rank, apart from the rest: neither then comes near its limit.
 add_test(NAME worker_engine COMMAND worker_engine_test -w NoAssertions ~[memory])
 add_test(NAME worker_memory COMMAND worker_engine_test -w NoAssertions [memory])
 set_tests_properties(worker_engine worker_memory PROPERTIES FIXTURES_REQUIRED
