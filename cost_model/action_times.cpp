@@ -9,6 +9,21 @@
 #include "plan/zero.h"
 
 namespace coxswain::cost_model {
+namespace {
+
+/// Whether the block after `last`, which recomputes as much, takes what that one does on the same mesh.
+bool repeats_last(const CostModel& cost, const BlockWork& last, const Mesh& mesh) {
+  const int block = last.block + 1;
+  const auto stream = [&](int cut) { return cost.facts().activation_bytes(cut, last.samples, last.precision); };
+  if (!costs_like_previous(cost, block, stream)) return false;
+  if (mesh.zero_stage < 2) return true;
+  // C26: what is gathered differs where other blocks use a parameter too.
+  const auto count = [&](int one) { return count_persistent(cost.facts(), one, one + 1, last.tensor, last.expert); };
+  const PersistentElements before = count(last.block), here = count(block);
+  return before.held == here.held && before.held_experts == here.held_experts && before.tied == here.tied;
+}
+
+}  // namespace
 
 ActionTimes::ActionTimes(const CostModel& cost, const plan::Plan& plan, const plan::Role& role,
                          const std::vector<plan::TiedParameter>& tied)
@@ -18,14 +33,24 @@ ActionTimes::ActionTimes(const CostModel& cost, const plan::Plan& plan, const pl
   overhead_ = to_ticks(cost.estimate_action_overhead(device_class_));
   const Mesh mesh = make_mesh(stage_, role.replicas.front());
   const std::vector<plan::BlockRun> runs = plan::runs_of(stage_);
+  BlockWork work{0,
+                 device_class_,
+                 replica.samples,
+                 plan.precision,
+                 replica.tensor,
+                 replica.context,
+                 replica.expert,
+                 plan::Recompute::None,
+                 plan::expert_samples(stage_, role.replicas.front()),
+                 plan::expert_place(stage_, role.replicas.front()).index};
+  MeshTicks time;
   for (const plan::BlockRun& run : runs) {
     for (int block = run.first_block; block < run.end_block; ++block) {
-      const MeshTicks time = estimate_block_on_mesh(
-          cost,
-          {block, device_class_, replica.samples, plan.precision, replica.tensor, replica.context, replica.expert,
-           stage_.recompute[at(block)], plan::expert_samples(stage_, role.replicas.front()),
-           plan::expert_place(stage_, role.replicas.front()).index},
-          mesh);
+      const plan::Recompute recompute = stage_.recompute[at(block)];
+      const bool repeats = block > run.first_block && recompute == work.recompute && repeats_last(cost, work, mesh);
+      work.block = block;
+      work.recompute = recompute;
+      if (!repeats) time = estimate_block_on_mesh(cost, work, mesh);
       forward_.push_back(time.forward);
       backward_.push_back(time.backward);
       input_.push_back(time.input);
@@ -38,16 +63,24 @@ ActionTimes::ActionTimes(const CostModel& cost, const plan::Plan& plan, const pl
   reused_ = elements.shared;
 
   gradients_.resize(forward_.size(), 0);
-  for (const ParameterFacts& parameter : cost.facts().parameters()) {
-    if (!parameter.trainable || parameter.blocks.empty() || !reduces_buckets(plan::zero_of(stage_))) continue;
+  const auto shards = static_cast<std::int64_t>(mesh.replica_group.size());
+  if (!reduces_buckets(plan::zero_of(stage_))) return;
+  for (const plan::BlockRun& run : runs) {
+    for (int block = run.first_block; block < run.end_block; ++block) add_gradients(block, replica, shards);
+  }
+}
+
+/// Of parameters that this block is the first to use, and no other stage.
+void ActionTimes::add_gradients(int block, const plan::Replica& replica, std::int64_t shards) {
+  for (const int index : cost_.facts().parameters_of(block)) {
+    const ParameterFacts& parameter = cost_.facts().parameters()[static_cast<std::size_t>(index)];
+    if (!parameter.trainable || parameter.blocks.front() != block) continue;
     const bool inside = std::all_of(parameter.blocks.begin(), parameter.blocks.end(),
-                                    [&](int block) { return plan::position_of(stage_, block) >= 0; });
+                                    [&](int user) { return plan::position_of(stage_, user) >= 0; });
     if (!inside) continue;
     const std::int64_t elements = parameter.elements_at(replica.tensor, replica.expert);
     const bool experts = parameter.experts > 0;
-    gradients_[at(parameter.blocks.front())] +=
-        reduced_elements(experts ? 0 : elements, experts ? elements : 0,
-                         static_cast<std::int64_t>(mesh.replica_group.size()), replica.expert);
+    gradients_[at(block)] += reduced_elements(experts ? 0 : elements, experts ? elements : 0, shards, replica.expert);
   }
 }
 

@@ -39,6 +39,8 @@ class ActionTimes {
   int device_class_ = 0;
   [[nodiscard]] std::size_t at(int block) const { return static_cast<std::size_t>(plan::position_of(stage_, block)); }
 
+  void add_gradients(int block, const plan::Replica& replica, std::int64_t shards);
+
   /// Of an action that begins a pass over a chunk, or of any. Under ZeRO 2 and 3 a pass is cut into its blocks for what
   /// runs beside them: the priced list, which has it whole, takes the same time (ListDetail).
   [[nodiscard]] Ticks overhead_of(const plan::Action& action) const;

@@ -166,7 +166,8 @@ void tell(Calibration& result, std::size_t num_steps, bool has_plan, double expo
 
 class CalibratedCost final : public CostModel {
  public:
-  CalibratedCost(const CostModel& base, const Calibration& calibration) : base_(base), classes_(calibration.classes) {}
+  CalibratedCost(const CostModel& base, const Calibration& calibration)
+      : CostModel(base.shared_facts()), base_(base), classes_(calibration.classes) {}
 
   BlockTime estimate_block(const BlockWork& work) const override {
     BlockTime time = base_.estimate_block(work);

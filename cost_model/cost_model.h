@@ -52,6 +52,9 @@ struct BlockTime {
 
 class CostModel {
  public:
+  CostModel() = default;
+  /// `facts`: of model(), that others share; null: made at the first look.
+  explicit CostModel(std::shared_ptr<const ModelFacts> facts) : facts_(std::move(facts)) {}
   virtual ~CostModel() = default;
   [[nodiscard]] virtual BlockTime estimate_block(const BlockWork& work) const = 0;
   /// C10: one message between two devices.
@@ -80,17 +83,23 @@ class CostModel {
   [[nodiscard]] virtual const model::ModelGraph& model() const = 0;
   [[nodiscard]] virtual const cluster::ResourceGraph& resources() const = 0;
 
-  /// Facts of model(), made at the first call.
-  [[nodiscard]] const ModelFacts& facts() const;
+  /// Facts of model().
+  [[nodiscard]] const ModelFacts& facts() const { return *shared_facts(); }
+  /// For a cost model of the same model.
+  [[nodiscard]] const std::shared_ptr<const ModelFacts>& shared_facts() const;
 
  private:
   mutable std::once_flag facts_once_;
-  mutable std::unique_ptr<ModelFacts> facts_;
+  mutable std::shared_ptr<const ModelFacts> facts_;
 };
 
 /// The production model: a profile entry where there is one (interpolated in samples), else the roofline.
 /// `graph`, `resources` and `profile` are borrowed; profile may be null.
 [[nodiscard]] std::unique_ptr<CostModel> make_cost_model(const model::ModelGraph& graph,
+                                                         const cluster::ResourceGraph& resources,
+                                                         const cluster::Profile* profile);
+/// The same with the facts of `model`, which it keeps.
+[[nodiscard]] std::unique_ptr<CostModel> make_cost_model(const std::shared_ptr<const KnownModel>& model,
                                                          const cluster::ResourceGraph& resources,
                                                          const cluster::Profile* profile);
 
@@ -99,6 +108,12 @@ class CostModel {
 [[nodiscard]] plan::MemoryParts estimate_memory(const CostModel& cost, const plan::Plan& plan, int stage, int replica);
 /// Of a device's host: what C30 and C34 move there.
 [[nodiscard]] Bytes estimate_host_memory(const CostModel& cost, const plan::Plan& plan, int stage, int replica);
+/// Both in one look.
+struct MemoryNeed {
+  plan::MemoryParts parts;
+  Bytes host{0};
+};
+[[nodiscard]] MemoryNeed estimate_memory_need(const CostModel& cost, const plan::Plan& plan, int stage, int replica);
 
 /// Matmul peak that MFU (C21) is taken over: the 16-bit one where that is asked for and known, else float32's.
 [[nodiscard]] FlopPerSecond matmul_peak(const cluster::DeviceClass& device, plan::Precision precision);

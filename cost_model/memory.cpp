@@ -133,13 +133,11 @@ PersistentElements count_persistent(const ModelFacts& facts, const std::vector<p
       return run.first_block <= block && block < run.end_block;
     });
   };
-  for (const ParameterFacts& parameter : facts.parameters()) {
-    const auto at = std::find_if(parameter.blocks.begin(), parameter.blocks.end(), is_inside);
-    if (at == parameter.blocks.end()) continue;
+  const auto add = [&](int block, const ParameterFacts& parameter) {
     const std::int64_t elements = parameter.elements_at(tensor, expert, expert_index);
     if (!parameter.trainable) {
       count.frozen += size_of(parameter.dtype) * elements;
-      continue;
+      return;
     }
     count.held += elements;
     const bool tied = !std::all_of(parameter.blocks.begin(), parameter.blocks.end(), is_inside);
@@ -149,10 +147,19 @@ PersistentElements count_persistent(const ModelFacts& facts, const std::vector<p
       count.shared += elements;
       count.shared_wide += Bytes(parameter.wide_bytes * elements);
     } else {
-      of_block[static_cast<std::size_t>(*at - first_block)] += elements;
+      of_block[static_cast<std::size_t>(block - first_block)] += elements;
       count.wide += Bytes(parameter.wide_bytes * elements);
     }
     if (parameter.experts > 0) count.held_experts += elements;
+  };
+  for (const plan::BlockRun& run : runs) {
+    for (int block = run.first_block; block < run.end_block; ++block) {
+      for (const int index : facts.parameters_of(block)) {
+        const ParameterFacts& parameter = facts.parameters()[static_cast<std::size_t>(index)];
+        // Each once: with the first of these blocks that uses it.
+        if (*std::find_if(parameter.blocks.begin(), parameter.blocks.end(), is_inside) == block) add(block, parameter);
+      }
+    }
   }
   for (const std::int64_t elements : of_block) count.add_block(elements);
   for (const plan::BlockRun& run : runs) count.frozen += facts.buffer_bytes(run.first_block, run.end_block);
@@ -203,9 +210,12 @@ PersistentMemory estimate_persistent_memory(const ModelFacts& facts, int first_b
   return estimate_persistent_memory(count_persistent(facts, first_block, end_block), precision);
 }
 
-plan::MemoryParts estimate_stage_memory(const CostModel& cost, const StageWork& work) {
+namespace {
+
+MemoryNeed estimate_stage_need(const CostModel& cost, const StageWork& work) {
   const PersistentMemory persistent = persistent_of(cost, work);
-  plan::MemoryParts parts;
+  MemoryNeed need;
+  plan::MemoryParts& parts = need.parts;
   parts.parameters = persistent.parameters;
   parts.optimizer = persistent.optimizer;
 
@@ -218,7 +228,15 @@ plan::MemoryParts estimate_stage_memory(const CostModel& cost, const StageWork& 
   // C17
   parts.workspace += cost.base_memory(work.device_class) + persistent.gathered + estimate_communicators(cost, work);
   parts.margin = margin_of(parts.total());
-  return parts;
+  need.host = persistent.host;
+  if (work.offload == plan::Offload::Activations) need.host += peak.host;
+  return need;
+}
+
+}  // namespace
+
+plan::MemoryParts estimate_stage_memory(const CostModel& cost, const StageWork& work) {
+  return estimate_stage_need(cost, work).parts;
 }
 
 Bytes communicator_buffers(const cluster::LinkClass& link) {
@@ -236,7 +254,7 @@ Bytes estimate_communicators(const CostModel& cost, const StageWork& work) {
   const std::int64_t inside = (work.tensor > 1 ? 1 : 0) + (work.context > 1 ? 1 : 0);
   // Replicas, those of the same experts and of all of them, and the world; two directions with each neighbour.
   std::int64_t outside = (work.replicas * work.context > 1 ? 1 : 0) + (work.expert > 1 ? 2 : 0);
-  const auto edges = 2 * static_cast<std::int64_t>(edges_in_of(work).size() + edges_out_of(work).size());
+  const std::int64_t edges = 2 * num_edges(work);
   if (inside + outside + edges == 0) return Bytes(0);
   ++outside;
   const std::int64_t other = nodes == 1 ? node : node + 1 < nodes ? node + 1 : node - 1;
@@ -340,6 +358,10 @@ StageWork make_work(const CostModel& cost, const plan::Plan& plan, int stage, in
 
 plan::MemoryParts estimate_memory(const CostModel& cost, const plan::Plan& plan, int stage, int replica) {
   return estimate_stage_memory(cost, make_work(cost, plan, stage, replica));
+}
+
+MemoryNeed estimate_memory_need(const CostModel& cost, const plan::Plan& plan, int stage, int replica) {
+  return estimate_stage_need(cost, make_work(cost, plan, stage, replica));
 }
 
 Bytes estimate_host_memory(const CostModel& cost, const plan::Plan& plan, int stage, int replica) {

@@ -37,6 +37,16 @@ struct MeshTicks {
 /// `work.tensor`, `.context`, `.expert` = sizes of the groups. C25, C26, C28, C29, C31, C32, C34, C55, C56.
 [[nodiscard]] MeshTicks estimate_block_on_mesh(const CostModel& cost, const BlockWork& work, const Mesh& mesh);
 
+/// Whether `block` surely takes and keeps on a device what the block before it does: one of the same signature, with
+/// streams of equal bytes around it, and not the last one, which holds the loss. `stream(cut)`: bytes before a block.
+template <class Stream>
+[[nodiscard]] bool costs_like_previous(const CostModel& cost, int block, Stream stream) {
+  const ModelFacts& facts = cost.facts();
+  return cost.costs_by_signature() && block > 1 && block + 1 < facts.num_blocks() &&
+         facts.signature_of(block) == facts.signature_of(block - 1) && stream(block - 1) == stream(block) &&
+         stream(block) == stream(block + 1);
+}
+
 /// Ticks of a collective of `payload` among those who hold equal shards: of experts' elements, or of the others.
 using ShardCollective = std::function<Ticks(collective::CollectiveKind, Bytes payload, bool experts)>;
 /// C26: what a block with `elements` (count_persistent) waits for beside its own work: parameters gathered before

@@ -63,7 +63,7 @@ std::int64_t product(const std::vector<std::int64_t>& dims) {
 
 }  // namespace
 
-ModelFacts::ModelFacts(const model::ModelGraph& graph) : graph_(graph) {
+ModelFacts::ModelFacts(const model::ModelGraph& graph) : graph_(graph), uses_(graph) {
   std::unordered_map<std::string, int> numbers;
   for (const model::Block& block : graph.blocks) {
     signatures_.push_back(numbers.emplace(block.signature, static_cast<int>(numbers.size())).first->second);
@@ -232,6 +232,16 @@ std::optional<std::vector<model::OpCost>> between(const std::vector<model::OpCos
   return affine ? std::optional(std::move(result)) : std::nullopt;
 }
 
+/// Of an operator with its arguments and values, and of an entry of a map: about as much as they take.
+constexpr Bytes kGraphBytes{1024}, kEntryBytes{128};
+
+Bytes bytes_of(const model::BlockTotals& totals) {
+  return kEntryBytes + Bytes(static_cast<std::int64_t>(sizeof(totals) + totals.replayed.size() * sizeof(int)));
+}
+Bytes bytes_of(const std::vector<model::OpCost>& costs) {
+  return kEntryBytes + Bytes(static_cast<std::int64_t>(costs.size() * sizeof(model::OpCost)));
+}
+
 }  // namespace
 
 template <class Made, class Make>
@@ -256,7 +266,9 @@ const Made& ModelFacts::look_up(std::map<Key, Made>& made, int block, std::int64
   }
   if (!fresh) fresh = make(graph_, block, samples, experts);
   const std::lock_guard lock(mutex_);
-  return made.emplace(key, std::move(*fresh)).first->second;
+  const auto [at, is_new] = made.emplace(key, std::move(*fresh));
+  if (is_new) made_bytes_ += bytes_of(at->second);
+  return at->second;
 }
 
 const model::BlockTotals& ModelFacts::totals(int block, std::int64_t samples, model::ExpertForm experts,
@@ -270,6 +282,20 @@ const model::BlockTotals& ModelFacts::totals(int block, std::int64_t samples, mo
 const std::vector<model::OpCost>& ModelFacts::op_costs(int block, std::int64_t samples,
                                                        model::ExpertForm experts) const {
   return look_up(op_costs_, block, samples, experts, model::Width::Stored, model::estimate_op_costs);
+}
+
+Bytes ModelFacts::kept_bytes() const {
+  const std::lock_guard lock(mutex_);
+  Bytes bytes = made_bytes_;
+  for (const auto& [key, mesh] : meshes_) {
+    if (mesh == nullptr) continue;
+    bytes += kGraphBytes * static_cast<std::int64_t>(mesh->local().graph().ops.size()) + mesh->local().kept_bytes();
+  }
+  return bytes;
+}
+
+Bytes KnownModel::kept_bytes() const {
+  return kGraphBytes * static_cast<std::int64_t>(graph.ops.size()) + facts.kept_bytes();
 }
 
 Bytes ModelFacts::value_bytes(model::ValueId value, std::int64_t samples, plan::Precision precision) const {

@@ -16,6 +16,7 @@
 #include "model/op_cost.h"
 #include "model/shard.h"
 #include "plan/plan.h"
+#include "plan/program.h"
 
 namespace coxswain::cost_model {
 
@@ -53,6 +54,12 @@ class ModelFacts {
   /// Blocks of equal signature have equal numbers, counted from 0 in order of first appearance.
   [[nodiscard]] int signature_of(int block) const { return signatures_[static_cast<std::size_t>(block)]; }
   [[nodiscard]] const std::vector<ParameterFacts>& parameters() const { return parameters_; }
+  /// Indices into parameters() of those that the block uses, ascending.
+  [[nodiscard]] const std::vector<int>& parameters_of(int block) const {
+    return parameters_of_[static_cast<std::size_t>(block)];
+  }
+  /// The same for plans.
+  [[nodiscard]] const plan::ParameterUses& uses() const { return uses_; }
   /// Samples that shapes may be asked for: 0 = any, else the static batch.
   [[nodiscard]] std::int64_t static_batch() const { return graph_.batch_symbol.empty() ? graph_.static_batch : 0; }
   [[nodiscard]] const model::BlockTotals& totals(int block, std::int64_t samples,
@@ -101,6 +108,8 @@ class ModelFacts {
   [[nodiscard]] const std::vector<std::pair<Bytes, std::vector<int>>>& buffers() const { return buffers_; }
   /// Of buffers used by blocks [first, end).
   [[nodiscard]] Bytes buffer_bytes(int first_block, int end_block) const;
+  /// About what was looked up takes: it grows with numbers of samples and meshes.
+  [[nodiscard]] Bytes kept_bytes() const;
   /// C21: 3 x the matmul FLOPs of the forward pass (non-causal, no recompute) for `samples`.
   [[nodiscard]] Flop model_flop(std::int64_t samples) const;
 
@@ -122,13 +131,24 @@ class ModelFacts {
   std::vector<model::BlockAttention> attentions_;
   std::vector<model::BlockExperts> experts_;
   std::vector<ParameterFacts> parameters_;
+  plan::ParameterUses uses_;
   std::vector<std::vector<CutValue>> cuts_;                  // by cut index
   std::vector<std::pair<Bytes, std::vector<int>>> buffers_;  // bytes, blocks that use it
   mutable std::mutex mutex_;
+  mutable Bytes made_bytes_{0};                       // of the next two
   mutable std::map<Key, model::BlockTotals> totals_;  // nodes stay put
   mutable std::map<Key, std::vector<model::OpCost>> op_costs_;
   mutable std::map<std::tuple<int, int, int>, std::unique_ptr<MeshFacts>> meshes_;  // signature, tensor, context
   std::vector<std::vector<int>> parameters_of_;                                     // by block, in the graph's order
+};
+
+/// A model and what is known of it, for cost models that share it. Threads: any.
+struct KnownModel {
+  explicit KnownModel(model::ModelGraph read) : graph(std::move(read)), facts(graph) {}
+  const model::ModelGraph graph;
+  const ModelFacts facts;
+  /// About what it takes.
+  [[nodiscard]] Bytes kept_bytes() const;
 };
 
 }  // namespace coxswain::cost_model

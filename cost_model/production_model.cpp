@@ -17,8 +17,8 @@ namespace {
 class ProductionModel final : public CostModel {
  public:
   ProductionModel(const model::ModelGraph& graph, const cluster::ResourceGraph& resources,
-                  const cluster::Profile* profile)
-      : graph_(graph), resources_(resources) {
+                  const cluster::Profile* profile, std::shared_ptr<const ModelFacts> facts)
+      : CostModel(std::move(facts)), graph_(graph), resources_(resources) {
     if (profile == nullptr) return;
     for (const cluster::BlockTiming& timing : profile->blocks)
       timings_[{timing.signature, timing.device_class}].push_back(&timing);
@@ -185,14 +185,22 @@ class ProductionModel final : public CostModel {
 
 }  // namespace
 
-const ModelFacts& CostModel::facts() const {
-  std::call_once(facts_once_, [this] { facts_ = std::make_unique<ModelFacts>(model()); });
-  return *facts_;
+const std::shared_ptr<const ModelFacts>& CostModel::shared_facts() const {
+  std::call_once(facts_once_, [this] {
+    if (!facts_) facts_ = std::make_shared<const ModelFacts>(model());
+  });
+  return facts_;
 }
 
 std::unique_ptr<CostModel> make_cost_model(const model::ModelGraph& graph, const cluster::ResourceGraph& resources,
                                            const cluster::Profile* profile) {
-  return std::make_unique<ProductionModel>(graph, resources, profile);
+  return std::make_unique<ProductionModel>(graph, resources, profile, nullptr);
+}
+
+std::unique_ptr<CostModel> make_cost_model(const std::shared_ptr<const KnownModel>& model,
+                                           const cluster::ResourceGraph& resources, const cluster::Profile* profile) {
+  return std::make_unique<ProductionModel>(model->graph, resources, profile,
+                                           std::shared_ptr<const ModelFacts>(model, &model->facts));
 }
 
 }  // namespace coxswain::cost_model

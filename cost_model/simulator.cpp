@@ -1,6 +1,7 @@
 #include "cost_model/simulator.h"
 
 #include <algorithm>
+#include <deque>
 #include <map>
 #include <memory>
 #include <utility>
@@ -102,8 +103,6 @@ struct VirtualRank {
   std::unique_ptr<VirtualCompute> compute;
   std::vector<std::unique_ptr<VirtualCommunicator>> communicators;
   std::unique_ptr<executor::Executor> executor;
-  std::vector<std::vector<int>> order = std::vector<std::vector<int>>(plan::kNumStreams);  // actions by stream
-  std::vector<std::size_t> next = std::vector<std::size_t>(plan::kNumStreams, 0);
   bool cpu = false;
   int running = -1;   // compute action
   int prepared = -1;  // communication action being issued
@@ -113,10 +112,11 @@ struct VirtualRank {
   std::vector<ActionRun> runs;
   std::map<std::pair<int, int>, executor::Communication> exchanges;  // by kind of edge action and chunk
 
-  /// Streams keep the plan's order, so the next action of a stream is known without being told.
-  int take(plan::Stream stream) {
-    const auto s = static_cast<std::size_t>(stream);
-    return order[s][next[s]++];
+  /// `action` is an element of the program's list.
+  int index_of(const plan::Action& action) const {
+    const auto index = &action - program.actions.data();
+    COX_ENSURE(0 <= index && index < static_cast<std::ptrdiff_t>(program.actions.size()), index);
+    return static_cast<int>(index);
   }
 };
 
@@ -125,8 +125,8 @@ class World {
   World(const CostModel& cost, const plan::Plan& plan)
       : cost_(cost),
         plan_(plan),
-        groups_(plan::make_groups(plan, cost.model())),
-        tied_(plan::tied_parameters(plan, cost.model())),
+        groups_(plan::make_groups(plan, cost.facts().uses())),
+        tied_(plan::tied_parameters(plan, cost.facts().uses())),
         network_(cost, plan, groups_, clock_, [this](int operation) { communication_started(operation); }) {
     for (std::size_t role = 0; role < plan.roles.size(); ++role) ranks_.push_back(make_rank(static_cast<int>(role)));
   }
@@ -164,7 +164,7 @@ class World {
 
   void start_compute(int role, const plan::Action& action) {
     VirtualRank& rank = *ranks_[static_cast<std::size_t>(role)];
-    rank.running = rank.take(plan::Stream::Compute);
+    rank.running = rank.index_of(action);
     ActionRun& run = rank.runs[static_cast<std::size_t>(rank.running)];
     run.is_compute = true;
     run.nominal = rank.times->compute(action);
@@ -182,36 +182,22 @@ class World {
 
   executor::Communication prepare(int role, const plan::Action& action) {
     VirtualRank& rank = *ranks_[static_cast<std::size_t>(role)];
-    rank.prepared = rank.take(plan::stream_of(plan_, rank.program.place.stage, action));
+    rank.prepared = rank.index_of(action);
     executor::Communication communication;
     if (priced_elsewhere(action)) {
       ActionRun& run = rank.runs[static_cast<std::size_t>(rank.prepared)];
       run.start = run.transfer_start = run.end = clock_.ticks();
       return communication;
     }
-    communication.group = plan::group_of(plan_, groups_, rank.program.place.stage, action);
-    COX_ENSURE(communication.group >= 0, plan::to_text(action));
-    if (!plan::is_edge(action.kind)) {
-      communication.kind = executor::Communication::Kind::AllReduce;
-      communication.buffer = {nullptr, rank.times->elements(action), DType::Float32};
-      return communication;
+    if (plan::is_edge(action.kind)) {
+      // Alike for every micro-batch.
+      executor::Communication& known = rank.exchanges[{static_cast<int>(action.kind), action.chunk}];
+      if (known.group < 0) known = make_exchange(rank, action);
+      return known;
     }
-    // Alike for every micro-batch.
-    executor::Communication& known = rank.exchanges[{static_cast<int>(action.kind), action.chunk}];
-    if (!known.transfers.empty()) return known;
-    communication.kind = executor::Communication::Kind::Exchange;
-    const bool sends = action.kind == plan::ActionKind::SendActivation || action.kind == plan::ActionKind::SendGradient;
-    const std::vector<int>& members = groups_[static_cast<std::size_t>(communication.group)].ranks;
-    for (const plan::Transfer& transfer : plan::transfers_of(plan_, rank.program.rank, action)) {
-      const auto peer = std::lower_bound(members.begin(), members.end(), transfer.peer) - members.begin();
-      const Bytes whole = rank.times->edge_bytes(action, transfer.num_samples);
-      const Bytes bytes((whole.value + transfer.num_shards - 1) / transfer.num_shards);
-      communication.transfers.push_back(
-          {sends ? collective::PointToPoint::Kind::Send : collective::PointToPoint::Kind::Receive,
-           static_cast<int>(peer),
-           {nullptr, bytes.value, DType::UInt8}});
-    }
-    known = communication;
+    communication.group = group_of(rank, action);
+    communication.kind = executor::Communication::Kind::AllReduce;
+    communication.buffer = {nullptr, rank.times->elements(action), DType::Float32};
     return communication;
   }
 
@@ -224,17 +210,44 @@ class World {
       const int stage = plan_.roles[static_cast<std::size_t>(role)].stage;
       kind = bucket_collective(plan::zero_of(plan_.stages[static_cast<std::size_t>(stage)]));
     }
-    return Handle(std::make_shared<VirtualState>(
-        network_,
-        network_.issue_collective(role, ranks_[static_cast<std::size_t>(role)]->prepared, group, kind, payload)));
+    return handle_of(
+        network_.issue_collective(role, ranks_[static_cast<std::size_t>(role)]->prepared, group, kind, payload));
   }
 
   Handle issue_exchange(int role, int group, const std::vector<collective::PointToPoint>& transfers) {
-    return Handle(std::make_shared<VirtualState>(
-        network_, network_.issue_exchange(role, ranks_[static_cast<std::size_t>(role)]->prepared, group, transfers)));
+    return handle_of(network_.issue_exchange(role, ranks_[static_cast<std::size_t>(role)]->prepared, group, transfers));
   }
 
  private:
+  /// Of a state that lives as long as this does.
+  Handle handle_of(int operation) {
+    return Handle(std::shared_ptr<Handle::State>(std::shared_ptr<void>(), &states_.emplace_back(network_, operation)));
+  }
+
+  int group_of(const VirtualRank& rank, const plan::Action& action) const {
+    const int group = plan::group_of(plan_, groups_, rank.program.place.stage, action);
+    COX_ENSURE(group >= 0, plan::to_text(action));
+    return group;
+  }
+
+  executor::Communication make_exchange(const VirtualRank& rank, const plan::Action& action) const {
+    executor::Communication communication;
+    communication.group = group_of(rank, action);
+    communication.kind = executor::Communication::Kind::Exchange;
+    const bool sends = action.kind == plan::ActionKind::SendActivation || action.kind == plan::ActionKind::SendGradient;
+    const std::vector<int>& members = groups_[static_cast<std::size_t>(communication.group)].ranks;
+    for (const plan::Transfer& transfer : network_.ranks().transfers_of(rank.program.rank, action)) {
+      const auto peer = std::lower_bound(members.begin(), members.end(), transfer.peer) - members.begin();
+      const Bytes whole = rank.times->edge_bytes(action, transfer.num_samples);
+      const Bytes bytes((whole.value + transfer.num_shards - 1) / transfer.num_shards);
+      communication.transfers.push_back(
+          {sends ? collective::PointToPoint::Kind::Send : collective::PointToPoint::Kind::Receive,
+           static_cast<int>(peer),
+           {nullptr, bytes.value, DType::UInt8}});
+    }
+    return communication;
+  }
+
   std::unique_ptr<VirtualRank> make_rank(int role) {
     const plan::Role& shape = plan_.roles[static_cast<std::size_t>(role)];
     auto rank = std::make_unique<VirtualRank>();
@@ -246,9 +259,6 @@ class World {
     const plan::DeviceId device = plan::device_of(plan_, number);
     rank->cpu = cost_.resources().device_classes[static_cast<std::size_t>(device.device_class)].kind ==
                 cluster::DeviceKind::Cpu;
-    for (std::size_t i = 0; i < rank->program.streams.size(); ++i) {
-      rank->order[static_cast<std::size_t>(rank->program.streams[i])].push_back(static_cast<int>(i));
-    }
     std::vector<collective::Communicator*> communicators;
     for (std::size_t g = 0; g < groups_.size(); ++g) {
       const std::vector<int>& members = groups_[g].ranks;
@@ -315,6 +325,7 @@ class World {
   std::vector<plan::Group> groups_;
   std::vector<plan::TiedParameter> tied_;
   VirtualNetwork network_;
+  std::deque<VirtualState> states_;  // they stay where they are
   std::vector<std::unique_ptr<VirtualRank>> ranks_;
 };
 

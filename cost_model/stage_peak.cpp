@@ -216,6 +216,12 @@ std::vector<StageWork::EdgeWork> edges_out_of(const StageWork& work) {
   return {{{work.end_block}, work.receive_credits, {0}}};
 }
 
+std::int64_t num_edges(const StageWork& work) {
+  if (!work.chunks.empty()) return static_cast<std::int64_t>(work.edges_in.size() + work.edges_out.size());
+  const std::size_t in = work.first_stage ? work.edges_in.size() : 1, out = work.last_stage ? work.edges_out.size() : 1;
+  return static_cast<std::int64_t>(in + out);
+}
+
 std::vector<plan::BlockRun> runs_of(const StageWork& work) {
   std::vector<plan::BlockRun> runs{{work.first_block, work.end_block}};
   runs.insert(runs.end(), work.chunks.begin(), work.chunks.end());

@@ -24,6 +24,8 @@ struct Peak {
 /// Edges from and to the neighbours: those given of a stage with chunks.
 [[nodiscard]] std::vector<StageWork::EdgeWork> edges_in_of(const StageWork& work);
 [[nodiscard]] std::vector<StageWork::EdgeWork> edges_out_of(const StageWork& work);
+/// Of both.
+[[nodiscard]] std::int64_t num_edges(const StageWork& work);
 
 /// C25, C29: the stream between blocks is split along the sequence.
 [[nodiscard]] inline Bytes split_stream(Bytes bytes, int parts) { return Bytes((bytes.value + parts - 1) / parts); }

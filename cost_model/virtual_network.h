@@ -36,6 +36,7 @@ class VirtualNetwork {
 
   [[nodiscard]] VirtualOperation& operation(int index) { return operations_[static_cast<std::size_t>(index)]; }
   [[nodiscard]] const std::vector<VirtualOperation>& operations() const { return operations_; }
+  [[nodiscard]] const plan::RankTable& ranks() const { return table_; }
 
  private:
   /// What a role sends and receives in one exchange: the same for many of them.

@@ -1,6 +1,8 @@
 #include "executor/executor.h"
 
+#include <algorithm>
 #include <array>
+#include <iterator>
 #include <utility>
 
 #include "common/ensure.h"
@@ -22,19 +24,25 @@ constexpr std::array<Stream, plan::kNumStreams> kStreams{
 
 std::size_t slot_of(Stream stream) { return static_cast<std::size_t>(stream); }
 
-std::string peers_text(const Communication& communication) {
-  if (communication.kind != Communication::Kind::Exchange) return "group " + std::to_string(communication.group);
-  std::string text;
-  int previous = -1;
+}  // namespace
+
+void Executor::Partners::take(const Communication& communication) {
+  group = communication.group;
+  exchanges = communication.kind == Communication::Kind::Exchange;
+  peers.clear();
   for (const collective::PointToPoint& transfer : communication.transfers) {
-    if (transfer.peer == previous) continue;
-    previous = transfer.peer;
-    text += (text.empty() ? "" : ", ") + std::to_string(transfer.peer);
+    if (peers.empty() || peers.back() != transfer.peer) peers.push_back(transfer.peer);
   }
-  return "group " + std::to_string(communication.group) + ", peers " + text + " of it";
 }
 
-}  // namespace
+std::string Executor::Partners::text() const {
+  if (group < 0) return "";
+  std::string text = "group " + std::to_string(group);
+  if (!exchanges) return text;
+  text += ", peers ";
+  for (std::size_t i = 0; i < peers.size(); ++i) text += (i == 0 ? "" : ", ") + std::to_string(peers[i]);
+  return text + " of it";
+}
 
 Executor::Executor(const plan::RankProgram& program, Compute& compute,
                    std::vector<collective::Communicator*> communicators, const Clock& clock)
@@ -45,8 +53,12 @@ Executor::Executor(const plan::RankProgram& program, Compute& compute,
       state_(program),
       times_(program.actions.size()),
       running_(plan::kNumStreams, -1),
+      looked_(plan::kNumStreams, -1),
       handles_(plan::kNumStreams),
-      peers_(plan::kNumStreams) {
+      partners_(plan::kNumStreams) {
+  std::copy_if(kStreams.begin(), kStreams.end(), std::back_inserter(streams_), [&](Stream stream) {
+    return std::find(program.streams.begin(), program.streams.end(), stream) != program.streams.end();
+  });
   begin_step();
 }
 
@@ -54,6 +66,7 @@ void Executor::begin_step() {
   state_.reset();
   std::fill(times_.begin(), times_.end(), ActionTime{});
   std::fill(running_.begin(), running_.end(), -1);
+  std::fill(looked_.begin(), looked_.end(), -1);
   std::fill(handles_.begin(), handles_.end(), collective::Handle{});
   step_start_ = clock_.now();
 }
@@ -72,7 +85,7 @@ double Executor::since_start() const { return std::chrono::duration<double>(cloc
 Error Executor::at_action(Error error, int action, Stream stream) const {
   std::string path = "rank " + std::to_string(program_.rank) + " action " + std::to_string(action) + " " +
                      plan::to_text(program_.actions[static_cast<std::size_t>(action)]);
-  if (!peers_[slot_of(stream)].empty()) path += " (" + peers_[slot_of(stream)] + ")";
+  if (const std::string partners = partners_[slot_of(stream)].text(); !partners.empty()) path += " (" + partners + ")";
   // The blank keeps an inner path apart.
   return with_path_prefix(std::move(error), path + (error.path.empty() ? "" : " "));
 }
@@ -107,7 +120,7 @@ Result<bool> Executor::poll(Stream stream, Deadline deadline) {
 Result<void> Executor::communicate(const plan::Action& action, Stream stream, Deadline deadline) {
   COX_TRY(Communication communication, compute_.prepare(action));
   if (communication.kind == Communication::Kind::None) return {};
-  peers_[slot_of(stream)] = peers_text(communication);
+  partners_[slot_of(stream)].take(communication);
   const auto group = static_cast<std::size_t>(communication.group);
   COX_ENSURE(communication.group >= 0 && group < communicators_.size() && communicators_[group] != nullptr,
              communication.group, to_text(action));
@@ -135,12 +148,17 @@ Result<void> Executor::communicate(const plan::Action& action, Stream stream, De
 
 /// Starts the next action of `stream`, if it may start.
 Result<bool> Executor::start(Stream stream, Deadline deadline) {
+  int& looked = looked_[slot_of(stream)];
+  if (looked == state_.num_finished()) return false;
   const int action = state_.startable(stream);
-  if (action < 0) return false;
+  if (action < 0) {
+    looked = state_.num_finished();
+    return false;
+  }
   const plan::Action& what = program_.actions[static_cast<std::size_t>(action)];
   state_.started(action);
   running_[slot_of(stream)] = action;
-  peers_[slot_of(stream)].clear();
+  partners_[slot_of(stream)].group = -1;
   times_[static_cast<std::size_t>(action)].start = since_start();
   Result<void> result = stream == Stream::Compute ? compute_.start(what) : communicate(what, stream, deadline);
   if (!result) return at_action(std::move(result).error(), action, stream);
@@ -152,7 +170,7 @@ Result<bool> Executor::advance(Deadline deadline) {
   bool again = true;
   while (again) {
     again = false;
-    for (const Stream stream : kStreams) {
+    for (const Stream stream : streams_) {
       // What ended lets others start, and they come first: a compute action starts only in a pass without other news.
       COX_TRY(const bool ended, poll(stream, deadline));
       again = again || ended;
@@ -167,14 +185,14 @@ Result<bool> Executor::advance(Deadline deadline) {
 
 std::string Executor::pending() const {
   std::string pending;
-  for (const Stream stream : kStreams) {
+  for (const Stream stream : streams_) {
     const int action = running_[slot_of(stream)] >= 0 ? running_[slot_of(stream)] : state_.next(stream);
     if (action < 0) continue;
     pending += (pending.empty() ? "" : "; ") + plan::to_text(program_.actions[static_cast<std::size_t>(action)]);
     if (running_[slot_of(stream)] < 0) {
       pending += " not started";
-    } else if (!peers_[slot_of(stream)].empty()) {
-      pending += " with " + peers_[slot_of(stream)];
+    } else if (const std::string partners = partners_[slot_of(stream)].text(); !partners.empty()) {
+      pending += " with " + partners;
     }
   }
   return pending;

@@ -25,7 +25,7 @@ struct Communication {
   std::vector<collective::PointToPoint> transfers;  // Exchange: peers are ranks in the group
 };
 
-/// Seam: the engine (libtorch) and, in virtual time, the simulator.
+/// Seam: the engine (libtorch) and, in virtual time, the simulator. Each action is an element of the program's list.
 class Compute {
  public:
   virtual ~Compute() = default;
@@ -70,6 +70,15 @@ class Executor {
   [[nodiscard]] std::int64_t progress() const;
 
  private:
+  /// Whom the action in flight talks to, for errors.
+  struct Partners {
+    int group = -1;  // none
+    bool exchanges = false;
+    std::vector<int> peers;
+    void take(const Communication& communication);
+    [[nodiscard]] std::string text() const;
+  };
+
   [[nodiscard]] double since_start() const;
   [[nodiscard]] Error at_action(Error error, int action, plan::Stream stream) const;
   [[nodiscard]] std::string pending() const;
@@ -84,11 +93,13 @@ class Executor {
   std::vector<collective::Communicator*> communicators_;
   const Clock& clock_;
   plan::StepState state_;
+  std::vector<plan::Stream> streams_;  // that the program has, in the order in which they are looked at
   TimePoint step_start_{};
   std::vector<ActionTime> times_;
   std::vector<int> running_;                 // per stream
+  std::vector<int> looked_;                  // per stream: how many had finished when nothing could start
   std::vector<collective::Handle> handles_;  // per stream
-  std::vector<std::string> peers_;           // per stream: whom the action in flight talks to, for errors
+  std::vector<Partners> partners_;           // per stream
   std::atomic<std::int64_t> num_finished_{0};
   Seconds patience_{0};
   std::function<void(const std::string&)> told_;

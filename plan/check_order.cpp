@@ -104,9 +104,9 @@ class OrderCheck {
     expert_blocks_.assign(graph.blocks.size(), 0);
     const std::vector<std::int64_t> counts = divided_counts(plan_, graph);
     if (counts.empty()) return;
-    const auto uses = trainable_uses(graph);
+    const ParameterUses uses(graph);
     for (std::size_t p = 0; p < counts.size(); ++p)
-      for (const int block : counts[p] > 0 ? uses[p] : std::vector<int>{})
+      for (const int block : counts[p] > 0 ? uses.blocks[p] : std::vector<int>{})
         expert_blocks_[static_cast<std::size_t>(block)] = 1;
     // Sums over the batch are put together in them (V20).
     for (std::size_t b = 0; b < graph.blocks.size(); ++b)

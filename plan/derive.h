@@ -11,12 +11,6 @@ namespace coxswain::plan {
 /// True for the stage of the last part, which counts and reduces the loss.
 [[nodiscard]] bool ends_in_loss(const Plan& plan, int stage);
 
-/// For every parameter the ascending blocks whose operators read it; empty for a frozen one, which has no gradient.
-[[nodiscard]] std::vector<std::vector<int>> trainable_uses(const model::ModelGraph& graph);
-
-/// tied_parameters, from uses that were computed once.
-[[nodiscard]] std::vector<TiedParameter> find_tied(const Plan& plan, const std::vector<std::vector<int>>& uses);
-
 /// The position of a device in Group::position of StageReplicas; -1: of none.
 [[nodiscard]] inline int shard_position(const Stage& stage, int position) {
   if (has_equal_meshes(stage))
@@ -31,13 +25,12 @@ namespace coxswain::plan {
 
 /// ZeRO 2 and 3: whether the stage has parameters that several of its blocks (and no other stage's) use. Their gradient
 /// is whole only at the end of a step, and their values stay whole.
-[[nodiscard]] bool has_reused(const Stage& stage, const std::vector<std::vector<int>>& uses);
+[[nodiscard]] bool has_reused(const Stage& stage, const ParameterUses& uses);
 
 /// Gradient bytes of each block of `stage` that its replicas reduce in buckets. A parameter that several blocks of the
 /// stage use counts at the lowest one (its gradient is complete last there), under ZeRO 2 and 3 nowhere (has_reused);
 /// one tied across stages counts nowhere.
-[[nodiscard]] std::vector<Bytes> bucket_bytes_of(const Stage& stage, const model::ModelGraph& graph,
-                                                 const std::vector<std::vector<int>>& uses);
+[[nodiscard]] std::vector<Bytes> bucket_bytes_of(const Stage& stage, const ParameterUses& uses);
 
 /// Empty for one replica, for a stage that has nothing to reduce and for one of unequal meshes (REDUCE_SHARED reduces
 /// all of it). Under ZeRO 2 and 3 a bucket is a block that has parameters, with those below it that have none.
@@ -50,7 +43,7 @@ struct StageParameters {
   std::vector<int> expert_blocks;  // reduced_expert_blocks (experts.h)
 };
 [[nodiscard]] StageParameters find_parameters(const Stage& stage, const std::vector<std::int64_t>& expert_counts,
-                                              const std::vector<std::vector<int>>& uses);
+                                              const ParameterUses& uses);
 
 /// The complete list of `stage`, with `schedule` (F and B, or I and W; micro-batch and chunk only) as the order of its
 /// compute part.

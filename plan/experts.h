@@ -46,7 +46,8 @@ struct ExpertPlace {
 [[nodiscard]] int num_expert_holders(const Stage& stage);
 
 /// Blocks whose bucket has gradients of tables for several devices to add up, by the lowest of the stage that uses a
-/// table, ascending; none where each expert has one holder. `counts`: expert_counts; `uses`: trainable_uses (derive.h).
+/// table, ascending; none where each expert has one holder. `counts`: expert_counts; `uses`: ParameterUses::blocks
+/// (program.h).
 [[nodiscard]] std::vector<int> reduced_expert_blocks(const Stage& stage, const std::vector<std::int64_t>& counts,
                                                      const std::vector<std::vector<int>>& uses);
 

@@ -121,7 +121,7 @@ bool has_edge_out(const Plan& plan, int stage, int chunk) {
   return edge_after(plan, part_of(plan, stage, chunk)).has_value();
 }
 
-std::vector<Group> make_groups(const Plan& plan, const model::ModelGraph& graph) {
+std::vector<Group> make_groups(const Plan& plan, const ParameterUses& uses) {
   const int num_stages = static_cast<int>(plan.stages.size());
   const std::vector<Edge> edges = pipeline_edges(plan);
   std::vector<int> first(static_cast<std::size_t>(num_stages) + 1, 0);
@@ -146,7 +146,7 @@ std::vector<Group> make_groups(const Plan& plan, const model::ModelGraph& graph)
       groups.push_back({kind, edge.index, std::move(ranks), 0});
     }
   }
-  const std::vector<TiedParameter> tied = tied_parameters(plan, graph);
+  const std::vector<TiedParameter> tied = tied_parameters(plan, uses);
   for (std::size_t t = 0; t < tied.size(); ++t) {
     Group group{GroupKind::Tied, static_cast<int>(t), {}, 0};
     for (const int s : tied[t].stages) {
@@ -222,13 +222,6 @@ std::vector<Transfer> transfers_to_next(const Plan& plan, int rank) {
 
 std::vector<Transfer> transfers_from_previous(const Plan& plan, int rank) {
   return transfers_with(plan, rank, place_of(plan, rank).stage - 1);
-}
-
-std::vector<Transfer> transfers_of(const Plan& plan, int rank, const Action& action) {
-  const int stage = place_of(plan, rank).stage;
-  const std::optional<Edge> edge = edge_of(plan, stage, action);
-  if (!edge) return {};
-  return transfers_with(plan, rank, edge->from == stage ? edge->to : edge->from);
 }
 
 }  // namespace coxswain::plan

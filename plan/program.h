@@ -14,13 +14,22 @@
 
 namespace coxswain::plan {
 
+/// Which blocks use which trainable parameter: read off a model once for many plans, or, from a graph, for the call.
+struct ParameterUses {
+  ParameterUses(const model::ModelGraph& graph);  // NOLINT(google-explicit-constructor); borrowed
+  const model::ModelGraph* graph = nullptr;
+  std::vector<std::vector<int>> blocks;    // by parameter, ascending; empty for a frozen one, which has no gradient
+  std::vector<Bytes> gradients;            // by parameter, in its dtype
+  std::vector<std::vector<int>> first_in;  // by block: parameters that it is the first to use, ascending
+};
+
 /// A parameter used by several stages, each of which holds and updates a copy of its own; the stage of its first block
 /// owns it: the norm counts that copy, and it is the one that is saved.
 struct TiedParameter {
   int parameter = -1;       // index into graph.parameters
   std::vector<int> stages;  // in model order, which is ascending without chunks; stages[0] owns
 };
-[[nodiscard]] std::vector<TiedParameter> tied_parameters(const Plan& plan, const model::ModelGraph& graph);
+[[nodiscard]] std::vector<TiedParameter> tied_parameters(const Plan& plan, const ParameterUses& uses);
 
 /// Priced: without what ZeRO 2 and 3 communicate in every micro-batch, and blocks that are not run one by one for it.
 /// The simulator prices that with the blocks that it runs beside (C26), so both lists take the same time; a worker
@@ -31,10 +40,9 @@ enum class ListDetail { Complete, Priced };
 /// A bucket closes once it holds `bucket_bytes` of gradients (parameter dtype); a parameter belongs to the bucket of
 /// the lowest block of the stage that uses it, parameters tied across stages to none. Requires: contiguous stages, at
 /// least one replica each.
-void fill_roles(Plan& plan, const model::ModelGraph& graph, Bytes bucket_bytes,
-                ListDetail detail = ListDetail::Complete);
+void fill_roles(Plan& plan, const ParameterUses& uses, Bytes bucket_bytes, ListDetail detail = ListDetail::Complete);
 /// The same with a compute order of one's own per stage (read_schedule_csv).
-void fill_roles(Plan& plan, const model::ModelGraph& graph, Bytes bucket_bytes,
+void fill_roles(Plan& plan, const ParameterUses& uses, Bytes bucket_bytes,
                 const std::vector<std::vector<Action>>& schedules, ListDetail detail = ListDetail::Complete);
 
 /// Where activations go from one stage to another, and gradients back: from s to s + 1 with index s; for interleaved
@@ -83,7 +91,7 @@ struct Group {
   int position = 0;        // StageReplicas, StageGather: the mesh position whose shards are reduced
 };
 /// Groups of one rank only are left out (their collectives cost nothing), World never is.
-[[nodiscard]] std::vector<Group> make_groups(const Plan& plan, const model::ModelGraph& graph);
+[[nodiscard]] std::vector<Group> make_groups(const Plan& plan, const ParameterUses& uses);
 /// Index into make_groups for the rank at `position` of its mesh, or -1 when the action needs no communication.
 [[nodiscard]] int group_of(const Plan& plan, const std::vector<Group>& groups, int stage, const Action& action,
                            int position = 0);
@@ -129,6 +137,8 @@ class StepState {
   [[nodiscard]] bool has_finished(int action) const { return finished_[static_cast<std::size_t>(action)] != 0; }
   void started(int action);  // requires startable(stream_of it) == action
   void finished(int action);
+  /// What could not start may start once this is another.
+  [[nodiscard]] int num_finished() const { return num_finished_; }
   [[nodiscard]] bool done() const { return num_finished_ == static_cast<int>(program_->actions.size()); }
   void reset();
 

@@ -14,17 +14,70 @@ bool is_backward(ActionKind kind) { return kind == ActionKind::Backward || kind 
 using Key = std::pair<int, int>;  // chunk, micro-batch
 Key key_of(const Action& action) { return {action.chunk, action.micro_batch}; }
 
+/// Numbers for the pairs of chunk and micro-batch that a list has: where they are few, as they are, by counting.
+class Slots {
+ public:
+  explicit Slots(const std::vector<Action>& actions) {
+    constexpr std::size_t kSparse = 8;
+    for (const Action& action : actions) {
+      num_chunks_ = std::max<std::int64_t>(num_chunks_, std::int64_t{action.chunk} + 1);
+      num_micro_batches_ = std::max<std::int64_t>(num_micro_batches_, std::int64_t{action.micro_batch} + 1);
+    }
+    if (num_chunks_ * num_micro_batches_ <= static_cast<std::int64_t>(kSparse * actions.size())) return;
+    for (const Action& action : actions) keys_.push_back(key_of(action));
+    std::sort(keys_.begin(), keys_.end());
+    keys_.erase(std::unique(keys_.begin(), keys_.end()), keys_.end());
+  }
+  [[nodiscard]] std::size_t size() const {
+    return keys_.empty() ? static_cast<std::size_t>(num_chunks_ * num_micro_batches_) : keys_.size();
+  }
+  /// -1: the list has none such.
+  [[nodiscard]] std::ptrdiff_t of(const Key& key) const {
+    if (keys_.empty()) {
+      const auto [chunk, micro_batch] = key;
+      if (chunk < 0 || chunk >= num_chunks_ || micro_batch < 0 || micro_batch >= num_micro_batches_) return -1;
+      return chunk * num_micro_batches_ + micro_batch;
+    }
+    const auto found = std::lower_bound(keys_.begin(), keys_.end(), key);
+    return found == keys_.end() || *found != key ? -1 : found - keys_.begin();
+  }
+
+ private:
+  std::int64_t num_chunks_ = 0, num_micro_batches_ = 0;
+  std::vector<Key> keys_;  // ascending; empty: all pairs
+};
+
+/// Actions by chunk and micro-batch.
+class Places {
+ public:
+  void resize(std::size_t size) { at_.resize(size, -1); }
+  [[nodiscard]] int at(std::ptrdiff_t slot) const { return slot < 0 ? -1 : at_[static_cast<std::size_t>(slot)]; }
+  void first(std::ptrdiff_t slot, int action) {
+    if (slot >= 0 && at_[static_cast<std::size_t>(slot)] < 0) at_[static_cast<std::size_t>(slot)] = action;
+  }
+  void last(std::ptrdiff_t slot, int action) {
+    if (slot >= 0) at_[static_cast<std::size_t>(slot)] = action;
+  }
+
+ private:
+  std::vector<int> at_;
+};
+
 /// Positions of a list's actions by what others look them up for.
 struct Positions {
-  std::map<Key, int> forward_first, forward, backward_first, backward_last;  // `forward`: the last part
-  std::map<std::pair<int, int>, int> reduction;      // of one micro-batch, by it and first block: ZeRO 2 and 3
-  std::array<std::map<Key, int>, kNumStreams> edge;  // by stream
-  std::vector<int> all_backward;                     // B, I and W parts in list order
+  Slots slots;
+  Places forward_first, forward, backward_first, backward_last;  // `forward`: the last part
+  std::map<std::pair<int, int>, int> reduction;  // of one micro-batch, by it and first block: ZeRO 2 and 3
+  std::array<Places, kNumStreams> edge;          // by stream
+  std::vector<int> all_backward;                 // B, I and W parts in list order
   int last_compute_of_pipeline = -1;
   int count_loss = -1, reduce_loss_count = -1, reduce_norm = -1, optimizer = -1;
   std::vector<int> reductions;  // of gradients
 
-  explicit Positions(const std::vector<Action>& actions) {
+  explicit Positions(const std::vector<Action>& actions) : slots(actions) {
+    for (Places* places : {&forward_first, &forward, &backward_first, &backward_last}) places->resize(slots.size());
+    for (const Stream stream : {Stream::ActivationIn, Stream::ActivationOut, Stream::GradientIn, Stream::GradientOut})
+      edge[static_cast<std::size_t>(stream)].resize(slots.size());
     for (std::size_t i = 0; i < actions.size(); ++i) place(actions[i], static_cast<int>(i));
   }
 
@@ -32,18 +85,18 @@ struct Positions {
   void place(const Action& action, int i) {
     const ActionKind kind = action.kind;
     if (kind == ActionKind::Forward) {
-      forward_first.emplace(key_of(action), i);
-      forward[key_of(action)] = i;
+      forward_first.first(slots.of(key_of(action)), i);
+      forward.last(slots.of(key_of(action)), i);
       last_compute_of_pipeline = i;
     } else if (is_backward(kind) || kind == ActionKind::BackwardWeight) {
       all_backward.push_back(i);
       last_compute_of_pipeline = i;
       if (is_backward(kind)) {
-        backward_first.emplace(key_of(action), i);
-        backward_last[key_of(action)] = i;
+        backward_first.first(slots.of(key_of(action)), i);
+        backward_last.last(slots.of(key_of(action)), i);
       }
     } else if (is_edge(kind)) {
-      edge[static_cast<std::size_t>(stream_of(kind))].emplace(key_of(action), i);
+      edge[static_cast<std::size_t>(stream_of(kind))].first(slots.of(key_of(action)), i);
     } else if (kind == ActionKind::ReduceGradient || kind == ActionKind::ReduceTied ||
                kind == ActionKind::ReduceReused || kind == ActionKind::ReduceShared ||
                kind == ActionKind::ReduceExperts) {
@@ -60,11 +113,6 @@ struct Positions {
     }
   }
 };
-
-int find(const std::map<Key, int>& positions, const std::optional<Key>& key) {
-  const auto found = key ? positions.find(*key) : positions.end();
-  return found == positions.end() ? -1 : found->second;
-}
 
 class WaitBuilder {
  public:
@@ -83,10 +131,16 @@ class WaitBuilder {
  private:
   // An action that the list lacks is nothing to wait for: the check of completeness reports it.
   void wait(int action, int on) {
-    if (on >= 0 && on != action) waits_[static_cast<std::size_t>(action)].push_back(on);
+    if (on < 0 || on == action) return;
+    std::vector<int>& waits = waits_[static_cast<std::size_t>(action)];
+    if (waits.empty()) waits.reserve(kFewWaits);
+    waits.push_back(on);
   }
 
-  const std::map<Key, int>& edge(Stream stream) const { return at_.edge[static_cast<std::size_t>(stream)]; }
+  const Places& edge(Stream stream) const { return at_.edge[static_cast<std::size_t>(stream)]; }
+  int find(const Places& places, const std::optional<Key>& key) const {
+    return key ? places.at(at_.slots.of(*key)) : -1;
+  }
 
   /// Who took its turn on an edge, in list order.
   using Turns = std::map<int, std::vector<Key>>;
@@ -208,6 +262,8 @@ class WaitBuilder {
     }
   }
 
+  static constexpr std::size_t kFewWaits = 4;
+
   const Plan& plan_;
   int stage_;
   const std::vector<Action>& actions_;
@@ -281,7 +337,7 @@ int StepState::next(Stream stream) const {
 
 void StepState::started(int action) {
   const Stream stream = program_->streams[static_cast<std::size_t>(action)];
-  COX_ENSURE(startable(stream) == action, action);
+  COX_ENSURE(running_[static_cast<std::size_t>(stream)] < 0 && next(stream) == action, action);
   running_[static_cast<std::size_t>(stream)] = action;
   ++next_[static_cast<std::size_t>(stream)];
 }

@@ -72,8 +72,19 @@ std::vector<Transfer> RankTable::transfers_with(int rank, int other) const {
   return transfers;
 }
 
+std::vector<Transfer> RankTable::transfers_of(int rank, const Action& action) const {
+  const int stage = place_of(rank).stage;
+  const std::optional<Edge> edge = edge_of(plan_, stage, action);
+  if (!edge) return {};
+  return transfers_with(rank, edge->from == stage ? edge->to : edge->from);
+}
+
 std::vector<Transfer> transfers_with(const Plan& plan, int rank, int other) {
   return RankTable(plan).transfers_with(rank, other);
+}
+
+std::vector<Transfer> transfers_of(const Plan& plan, int rank, const Action& action) {
+  return RankTable(plan).transfers_of(rank, action);
 }
 
 }  // namespace coxswain::plan

@@ -18,8 +18,9 @@ class RankTable {
     return first_rank_[static_cast<std::size_t>(place.stage)][static_cast<std::size_t>(place.replica)] + place.position;
   }
   [[nodiscard]] DeviceId device_of(int rank) const;
-  /// As the free function of program.h.
+  /// As the free functions of program.h.
   [[nodiscard]] std::vector<Transfer> transfers_with(int rank, int other) const;
+  [[nodiscard]] std::vector<Transfer> transfers_of(int rank, const Action& action) const;
 
  private:
   const Plan& plan_;

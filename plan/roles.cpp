@@ -135,31 +135,38 @@ bool ends_in_loss(const Plan& plan, int stage) {
   return place_of_part(plan.schedule, num_parts(plan) - 1, static_cast<int>(plan.stages.size())).stage == stage;
 }
 
-std::vector<std::vector<int>> trainable_uses(const model::ModelGraph& graph) {
+ParameterUses::ParameterUses(const model::ModelGraph& of)
+    : graph(&of), blocks(of.parameters.size()), first_in(of.blocks.size()) {
   std::unordered_map<model::ValueId, std::size_t> parameter_of;
-  for (std::size_t p = 0; p < graph.parameters.size(); ++p) {
-    if (graph.parameters[p].trainable) parameter_of.emplace(graph.parameters[p].value, p);
+  for (std::size_t p = 0; p < of.parameters.size(); ++p) {
+    const model::Parameter& parameter = of.parameters[p];
+    if (parameter.trainable) parameter_of.emplace(parameter.value, p);
+    std::int64_t elements = 1;
+    for (const std::int64_t dim : parameter.dims) elements *= dim;
+    gradients.push_back(size_of(parameter.dtype) * elements);
   }
-  std::vector<std::vector<int>> uses(graph.parameters.size());
-  for (int b = 0; b < graph.num_blocks(); ++b) {
-    const model::Block& block = graph.blocks[static_cast<std::size_t>(b)];
+  for (int b = 0; b < of.num_blocks(); ++b) {
+    const model::Block& block = of.blocks[static_cast<std::size_t>(b)];
     for (model::OpId op = block.first_op; op < block.end_op; ++op) {
-      visit_operands(graph.ops[static_cast<std::size_t>(op)], [&](model::ValueId value) {
+      visit_operands(of.ops[static_cast<std::size_t>(op)], [&](model::ValueId value) {
         const auto found = parameter_of.find(value);
         if (found == parameter_of.end()) return;
-        std::vector<int>& blocks = uses[found->second];
-        if (blocks.empty() || blocks.back() != b) blocks.push_back(b);
+        std::vector<int>& users = blocks[found->second];
+        if (users.empty() || users.back() != b) users.push_back(b);
       });
     }
   }
-  return uses;
+  for (std::size_t p = 0; p < blocks.size(); ++p) {
+    if (!blocks[p].empty()) first_in[static_cast<std::size_t>(blocks[p].front())].push_back(static_cast<int>(p));
+  }
 }
 
-std::vector<TiedParameter> find_tied(const Plan& plan, const std::vector<std::vector<int>>& uses) {
+std::vector<TiedParameter> tied_parameters(const Plan& plan, const ParameterUses& uses) {
   std::vector<TiedParameter> tied;
-  for (std::size_t p = 0; p < uses.size(); ++p) {
+  for (std::size_t p = 0; p < uses.blocks.size(); ++p) {
+    if (uses.blocks[p].size() < 2) continue;
     TiedParameter parameter{static_cast<int>(p), {}};
-    for (const int block : uses[p]) {
+    for (const int block : uses.blocks[p]) {
       const int stage = stage_of_block(plan, block);
       const auto& known = parameter.stages;
       if (stage >= 0 && std::find(known.begin(), known.end(), stage) == known.end()) parameter.stages.push_back(stage);
@@ -167,10 +174,6 @@ std::vector<TiedParameter> find_tied(const Plan& plan, const std::vector<std::ve
     if (parameter.stages.size() > 1) tied.push_back(std::move(parameter));
   }
   return tied;
-}
-
-std::vector<TiedParameter> tied_parameters(const Plan& plan, const model::ModelGraph& graph) {
-  return find_tied(plan, trainable_uses(graph));
 }
 
 namespace {
@@ -181,28 +184,29 @@ bool is_inside(const Stage& stage, const std::vector<int>& blocks) {
 
 }  // namespace
 
-bool has_reused(const Stage& stage, const std::vector<std::vector<int>>& uses) {
-  return zero_of(stage) >= 2 && std::any_of(uses.begin(), uses.end(), [&](const std::vector<int>& blocks) {
-           return blocks.size() > 1 && is_inside(stage, blocks);
-         });
+bool has_reused(const Stage& stage, const ParameterUses& uses) {
+  return zero_of(stage) >= 2 &&
+         std::any_of(uses.blocks.begin(), uses.blocks.end(),
+                     [&](const std::vector<int>& blocks) { return blocks.size() > 1 && is_inside(stage, blocks); });
 }
 
 StageParameters find_parameters(const Stage& stage, const std::vector<std::int64_t>& expert_counts,
-                                const std::vector<std::vector<int>>& uses) {
-  return {has_reused(stage, uses), reduced_expert_blocks(stage, expert_counts, uses)};
+                                const ParameterUses& uses) {
+  return {has_reused(stage, uses), reduced_expert_blocks(stage, expert_counts, uses.blocks)};
 }
 
-std::vector<Bytes> bucket_bytes_of(const Stage& stage, const model::ModelGraph& graph,
-                                   const std::vector<std::vector<int>>& uses) {
+std::vector<Bytes> bucket_bytes_of(const Stage& stage, const ParameterUses& uses) {
   std::vector<Bytes> bytes(static_cast<std::size_t>(num_blocks(stage)));
-  for (std::size_t p = 0; p < uses.size(); ++p) {
-    const std::vector<int>& blocks = uses[p];
-    if (blocks.empty() || !is_inside(stage, blocks)) continue;
-    if (zero_of(stage) >= 2 && blocks.size() > 1) continue;
-    std::int64_t elements = 1;
-    for (const std::int64_t dim : graph.parameters[p].dims) elements *= dim;
-    bytes[static_cast<std::size_t>(position_of(stage, blocks.front()))] +=
-        size_of(graph.parameters[p].dtype) * elements;
+  std::size_t position = 0;
+  for (const BlockRun& run : runs_of(stage)) {
+    for (int block = run.first_block; block < run.end_block; ++block, ++position) {
+      for (const int p : uses.first_in[static_cast<std::size_t>(block)]) {
+        const std::vector<int>& blocks = uses.blocks[static_cast<std::size_t>(p)];
+        if (!is_inside(stage, blocks)) continue;
+        if (zero_of(stage) >= 2 && blocks.size() > 1) continue;
+        bytes[position] += uses.gradients[static_cast<std::size_t>(p)];
+      }
+    }
   }
   return bytes;
 }
@@ -291,7 +295,7 @@ bool same_role(const Replica& a, const Replica& b) {
                     [](const DeviceId& x, const DeviceId& y) { return x.device_class == y.device_class; });
 }
 
-void fill_roles(Plan& plan, const model::ModelGraph& graph, Bytes bucket_bytes, ListDetail detail) {
+void fill_roles(Plan& plan, const ParameterUses& uses, Bytes bucket_bytes, ListDetail detail) {
   const int num_stages = static_cast<int>(plan.stages.size());
   std::vector<std::vector<Action>> schedules;
   for (int s = 0; s < num_stages; ++s) {
@@ -302,19 +306,18 @@ void fill_roles(Plan& plan, const model::ModelGraph& graph, Bytes bucket_bytes, 
     schedules.push_back(make_schedule(plan.schedule, s, num_stages, static_cast<int>(plan.batch.count),
                                       num_chunks(plan.stages[static_cast<std::size_t>(s)])));
   }
-  fill_roles(plan, graph, bucket_bytes, schedules, detail);
+  fill_roles(plan, uses, bucket_bytes, schedules, detail);
 }
 
-void fill_roles(Plan& plan, const model::ModelGraph& graph, Bytes bucket_bytes,
+void fill_roles(Plan& plan, const ParameterUses& uses, Bytes bucket_bytes,
                 const std::vector<std::vector<Action>>& schedules, ListDetail detail) {
   COX_ENSURE(schedules.size() == plan.stages.size(), schedules.size(), plan.stages.size());
-  const auto uses = trainable_uses(graph);
-  const auto tied = find_tied(plan, uses);
-  const std::vector<std::int64_t> experts = divided_counts(plan, graph);
+  const auto tied = tied_parameters(plan, uses);
+  const std::vector<std::int64_t> experts = divided_counts(plan, *uses.graph);
   plan.roles.clear();
   for (std::size_t s = 0; s < plan.stages.size(); ++s) {
     Stage& stage = plan.stages[s];
-    stage.bucket_starts = make_bucket_starts(stage, bucket_bytes_of(stage, graph, uses), bucket_bytes);
+    stage.bucket_starts = make_bucket_starts(stage, bucket_bytes_of(stage, uses), bucket_bytes);
     const std::vector<Action> actions =
         stage_actions(plan, static_cast<int>(s), schedules[s], tied, find_parameters(stage, experts, uses), detail);
     const auto stage_roles_begin = static_cast<std::ptrdiff_t>(plan.roles.size());

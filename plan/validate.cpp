@@ -358,8 +358,8 @@ class Validator {
 
   /// V21 to V24: buckets, roles, their actions, their order.
   void check_lists() {
-    const auto uses = trainable_uses(graph_);
-    const auto tied = find_tied(plan_, uses);
+    const ParameterUses uses(graph_);
+    const auto tied = tied_parameters(plan_, uses);
     const std::size_t before = problems_.size();
     for (std::size_t s = 0; s < plan_.stages.size(); ++s) check_buckets(s, uses);
     check_roles();
@@ -377,10 +377,10 @@ class Validator {
     }
   }
 
-  void check_buckets(std::size_t s, const std::vector<std::vector<int>>& uses) {
+  void check_buckets(std::size_t s, const ParameterUses& uses) {
     const Stage& stage = plan_.stages[s];
     // The smallest buckets exist exactly in the chunks where there is something to reduce.
-    const std::vector<int> least = make_bucket_starts(stage, bucket_bytes_of(stage, graph_, uses), Bytes(1));
+    const std::vector<int> least = make_bucket_starts(stage, bucket_bytes_of(stage, uses), Bytes(1));
     const bool reduces = !least.empty();
     std::vector<int> left = stage.bucket_starts;
     bool holds = true;

@@ -83,7 +83,7 @@ std::string what_would_fit(const cost_model::CostModel& cost, const plan::Plan& 
   for (Variant& variant : variants) {
     // The last one is two changes at once.
     if (&variant == &variants.back() && !text.empty() && variant.name.find(" and ") != std::string::npos) break;
-    plan::fill_roles(variant.plan, cost.model(), kBucketBytes);
+    plan::fill_roles(variant.plan, cost.facts().uses(), kBucketBytes);
     if (!plan::validate(variant.plan, cost.model(), cost.resources(), plan::kPlannable).empty()) continue;
     const auto simulation = cost_model::simulate(cost, variant.plan);
     if (!simulation || !fits(simulation->estimate)) continue;

@@ -13,7 +13,8 @@ class ChangedCost final : public cost_model::CostModel {
  public:
   /// `speed`: how many times faster each class computes; empty: as it is.
   ChangedCost(const cost_model::CostModel& base, cluster::ResourceGraph resources, std::vector<double> speed = {})
-      : base_(base),
+      : CostModel(base.shared_facts()),
+        base_(base),
         resources_(std::move(resources)),
         speed_(std::move(speed)),
         links_(cost_model::make_cost_model(base.model(), resources_, nullptr)) {}

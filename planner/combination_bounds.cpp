@@ -5,6 +5,7 @@
 #include <map>
 #include <memory>
 #include <numeric>
+#include <tuple>
 
 #include "plan/schedule.h"
 
@@ -49,10 +50,9 @@ Counts usable_devices(const SearchSpace& space, const Combination& one) {
   return usable;
 }
 
-/// C24 and C27: what of its forward and backward a stage cannot overlap with those before it. Where the backward is
-/// split, only its forward: the rest may be weights' parts of any micro-batch.
-double unhidden_share(const SearchSpace& space, plan::ScheduleKind schedule, const Combination& one) {
-  if (!plan::splits_backward(schedule)) return 1.0;
+/// C24 and C27, where the backward is split: of forward and backward only the forward cannot overlap with the stages
+/// before; the rest may be weights' parts of any micro-batch.
+double unhidden_share(const SearchSpace& space, const Combination& one) {
   double share = 1.0;
   for (const Composition& composition : *one.compositions) {
     for (std::size_t p = 0; p < space.pools.size(); ++p) {
@@ -83,32 +83,9 @@ std::vector<std::vector<UnitKind>> kinds_of(const SearchSpace& space, const std:
   return kinds;
 }
 
-}  // namespace
-
-Cost fill_bound(const SearchSpace& space, const Combination& one) {
-  const Composition& composition = one.compositions->front();
-  const UnitKind kind = composition.kind(space.pools, 0);
-  const std::int64_t replicas = composition.replicas();
-  const SampleTable& most = space.spans->table(kind, (one.micro + replicas - 1) / replicas);
-  const double k = evenness(space, kind, one.micro, replicas) * unhidden_share(space, one.schedule, one);
-  const Cost all = most.forward_sum.back() + most.backward_sum.back();
-  const double filled = 1.0 - std::pow(1.0 - k / static_cast<double>(one.count), one.max_stages);
-  return std::max(one.count * (all / one.max_stages),
-                  static_cast<Cost>(k * static_cast<double>(all) / filled * (1 - 1e-9)));
-}
-
-namespace {
-
-/// Stages on one pool.
-struct StageKind {
-  std::size_t pool = 0;
-  std::int32_t devices = 0;  // of a stage
-  std::int64_t stages = 0;
-};
-
 /// Those of `one`, and C24's k of them; empty where a stage may stand on several pools.
-std::pair<std::vector<StageKind>, double> stage_kinds(const SearchSpace& space, const Combination& one) {
-  std::vector<StageKind> kinds;
+std::pair<std::vector<PoolStages>, double> stage_kinds(const SearchSpace& space, const Combination& one) {
+  std::vector<PoolStages> kinds;
   double k = 1.0;
   for (std::size_t p = 0; p < space.pools.size(); ++p) {
     std::int32_t devices = 0;
@@ -125,15 +102,15 @@ std::pair<std::vector<StageKind>, double> stage_kinds(const SearchSpace& space, 
 
 /// Time at the speed of all stages, the fastest first: of each its share, 1 of the first `full` and then `fade` of that
 /// of the one before.
-Cost ramp(const SearchSpace& space, const Combination& one, std::vector<StageKind> kinds, double fade, int full) {
+Cost ramp_time(const SearchSpace& space, const Combination& one, std::vector<PoolStages> kinds, double fade, int full) {
   Cost bound = 0;
   for (const WorkBound::Prices& prices : one.work->prices()) {
-    const auto stage_speed = [&](const StageKind& kind) { return kind.devices * prices.speed[kind.pool]; };
+    const auto stage_speed = [&](const PoolStages& kind) { return kind.devices * prices.speed[kind.pool]; };
     std::stable_sort(kinds.begin(), kinds.end(),
-                     [&](const StageKind& a, const StageKind& b) { return stage_speed(a) > stage_speed(b); });
+                     [&](const PoolStages& a, const PoolStages& b) { return stage_speed(a) > stage_speed(b); });
     double speed = 0, share = 1;
     std::int64_t at = 0;
-    for (const StageKind& kind : kinds) {
+    for (const PoolStages& kind : kinds) {
       for (std::int64_t stage = 0; stage < kind.stages && at < one.max_stages; ++stage, ++at) {
         if (at >= full) share *= fade;
         speed += stage_speed(kind) * share;
@@ -170,21 +147,45 @@ bool even_but_begin(const SearchSpace& space, const Combination& one, std::pair<
 
 }  // namespace
 
-Cost ramp_bound(const SearchSpace& space, const Combination& one) {
-  const auto [kinds, even] = stage_kinds(space, one);
-  if (kinds.empty()) return 0;
-  const double fade = 1.0 - even * unhidden_share(space, one.schedule, one) / static_cast<double>(one.count);
-  return ramp(space, one, kinds, fade, 1);
+FamilyBounds::FamilyBounds(const SearchSpace& space, const Combination& one, std::pair<int, int> run) : space_(space) {
+  std::tie(kinds_, even_) = stage_kinds(space, one);
+  const auto splits = [](const auto& schedules) {
+    return std::any_of(schedules.begin(), schedules.end(), plan::splits_backward);
+  };
+  if (!kinds_.empty() && (splits(space.schedules) || splits(space.chunked_schedules)))
+    unhidden_ = unhidden_share(space, one);
+  begins_evenly_ = !space.chunked_schedules.empty() && !kinds_.empty() && even_but_begin(space, one, run);
 }
 
-Cost chunked_ramp_bound(const SearchSpace& space, const Combination& one, std::pair<int, int> run) {
-  const auto [kinds, even] = stage_kinds(space, one);
-  if (kinds.empty() || !even_but_begin(space, one, run)) return 0;
+double FamilyBounds::unhidden(plan::ScheduleKind schedule) const {
+  return plan::splits_backward(schedule) ? unhidden_ : 1.0;
+}
+
+Cost FamilyBounds::fill(const Combination& one) const {
+  const Composition& composition = one.compositions->front();
+  const std::int64_t replicas = composition.replicas();
+  const SampleTable& most =
+      space_.spans->table(composition.kind(space_.pools, 0), (one.micro + replicas - 1) / replicas);
+  const double k = even_ * unhidden(one.schedule);
+  const Cost all = most.forward_sum.back() + most.backward_sum.back();
+  const double filled = 1.0 - std::pow(1.0 - k / static_cast<double>(one.count), one.max_stages);
+  return std::max(one.count * (all / one.max_stages),
+                  static_cast<Cost>(k * static_cast<double>(all) / filled * (1 - 1e-9)));
+}
+
+Cost FamilyBounds::ramp(const Combination& one) const {
+  if (kinds_.empty()) return 0;
+  const double fade = 1.0 - even_ * unhidden(one.schedule) / static_cast<double>(one.count);
+  return ramp_time(space_, one, kinds_, fade, 1);
+}
+
+Cost FamilyBounds::chunked_ramp(const Combination& one) const {
+  if (!begins_evenly_) return 0;
   double passed = 1.0;
-  for (const plan::ScheduleKind kind : space.chunked_schedules)
-    passed = std::min(passed, unhidden_share(space, kind, one) / (plan::splits_backward(kind) ? 2 : kMaxChunks));
-  const double fade = 1.0 - even * passed / static_cast<double>(one.count);
-  return ramp(space, one, kinds, fade, 2);
+  for (const plan::ScheduleKind kind : space_.chunked_schedules)
+    passed = std::min(passed, unhidden(kind) / (plan::splits_backward(kind) ? 2 : kMaxChunks));
+  const double fade = 1.0 - even_ * passed / static_cast<double>(one.count);
+  return ramp_time(space_, one, kinds_, fade, 2);
 }
 
 std::pair<int, int> longest_run(const SpanCosts& spans) {
@@ -206,16 +207,20 @@ void set_bounds(const SearchSpace& space, std::span<Combination> combinations) {
   const bool free_batch = space.spans->cost().facts().static_batch() == 0;
   const auto kinds = kinds_of(space, *combinations.front().compositions);
   const std::pair run = longest_run(*space.spans);
-  std::map<std::int64_t, std::shared_ptr<const WorkBound>> of_micro;
+  std::map<std::int64_t, std::shared_ptr<const WorkBound>> work_of_micro;
+  std::map<std::int64_t, FamilyBounds> bounds_of_micro;
   for (Combination& one : combinations) {
-    std::shared_ptr<const WorkBound>& work = of_micro[one.micro];
+    std::shared_ptr<const WorkBound>& work = work_of_micro[one.micro];
     if (!work) work = space.bounds->get(*space.spans, kinds, one.micro, space.large);
     one.work = work;
     one.bound = one.chunked_bound = work->least_time(num_blocks, usable_devices(space, one), one.micro * one.count);
     if (!space.large || !free_batch) continue;
-    if (!space.chunked_schedules.empty()) one.chunked_bound = std::max(one.bound, chunked_ramp_bound(space, one, run));
-    one.bound = std::max(one.bound, ramp_bound(space, one));
-    if (space.pools.size() == 1) one.bound = std::max(one.bound, fill_bound(space, one));
+    auto found = bounds_of_micro.find(one.micro);
+    if (found == bounds_of_micro.end()) found = bounds_of_micro.emplace(one.micro, FamilyBounds(space, one, run)).first;
+    const FamilyBounds& bounds = found->second;
+    one.chunked_bound = std::max(one.bound, bounds.chunked_ramp(one));
+    one.bound = std::max(one.bound, bounds.ramp(one));
+    if (space.pools.size() == 1) one.bound = std::max(one.bound, bounds.fill(one));
   }
 }
 

@@ -71,12 +71,14 @@ Result<std::vector<Pool>> make_pools(const cluster::ResourceGraph& graph) {
   return pools;
 }
 
-std::vector<cluster::DeviceId> devices_of_unit(const Pool& pool, std::int64_t unit, int size) {
+cluster::DeviceId first_of_unit(const Pool& pool, std::int64_t unit, int size) {
   const std::int64_t per_node = pool.devices_per_node / size;
-  std::vector<cluster::DeviceId> devices;
-  for (int i = 0; i < size; ++i)
-    devices.push_back(
-        {pool.device_class, pool.first_index + unit / per_node * pool.devices_per_node + unit % per_node * size + i});
+  return {pool.device_class, pool.first_index + unit / per_node * pool.devices_per_node + unit % per_node * size};
+}
+
+std::vector<cluster::DeviceId> devices_of_unit(const Pool& pool, std::int64_t unit, int size) {
+  std::vector<cluster::DeviceId> devices(static_cast<std::size_t>(size), first_of_unit(pool, unit, size));
+  for (std::size_t i = 0; i < devices.size(); ++i) devices[i].index += static_cast<std::int64_t>(i);
   return devices;
 }
 

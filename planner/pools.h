@@ -48,7 +48,8 @@ struct Pool {
 /// Errors: Unimplemented for more than kMaxPools kinds of devices.
 [[nodiscard]] Result<std::vector<Pool>> make_pools(const cluster::ResourceGraph& graph);
 
-/// The `unit`-th unit of `size` devices when all units of the pool are of that size.
+/// The `unit`-th unit of `size` devices when all units of the pool are of that size; its first device.
+[[nodiscard]] cluster::DeviceId first_of_unit(const Pool& pool, std::int64_t unit, int size);
 [[nodiscard]] std::vector<cluster::DeviceId> devices_of_unit(const Pool& pool, std::int64_t unit, int size);
 /// The next unit of `size` devices after the first `used` of the pool, and moves `used` behind it. Empty: none is left.
 [[nodiscard]] std::vector<cluster::DeviceId> take_unit(const Pool& pool, std::int64_t& used, int size);

@@ -259,11 +259,10 @@ class ChunkedStage {
       const plan::Stage& stage = plan_.stages[s_];
       const plan::DeviceId device = stage.replicas[static_cast<std::size_t>(r)].devices.front();
       const auto device_class = static_cast<std::size_t>(device.device_class);
-      return cost_model::estimate_memory(cost, plan_, static_cast<int>(s_), r).total() <=
-                 cost.resources().device_classes[device_class].memory.value &&
+      const cost_model::MemoryNeed need = cost_model::estimate_memory_need(cost, plan_, static_cast<int>(s_), r);
+      return need.parts.total() <= cost.resources().device_classes[device_class].memory.value &&
              (stage.offload == plan::Offload::None ||
-              cost_model::estimate_host_memory(cost, plan_, static_cast<int>(s_), r) <=
-                  cost_model::host_memory_of(cost.resources(), device));
+              need.host <= cost_model::host_memory_of(cost.resources(), device));
     });
   }
 

@@ -245,7 +245,7 @@ class Repairer {
     const auto known = [&](const RepairedPlan& one) {
       return one.plan.stages == plan.stages && one.plan.batch == plan.batch;
     };
-    plan::fill_roles(plan, cost_.model(), kBucketBytes);
+    plan::fill_roles(plan, cost_.facts().uses(), kBucketBytes);
     if (!meets(request_.constraints, plan) || !plan::list_beyond(plan, request_.capabilities).empty()) return;
     if (std::none_of(plans_.begin(), plans_.end(), known)) plans_.push_back({std::move(plan), how});
   }

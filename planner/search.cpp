@@ -106,7 +106,7 @@ plan::Plan place_candidate(const SearchSpace& space, const Candidate& candidate)
     plan.stages.push_back(std::move(stage));
   }
   // Complete lists are many times longer: report_search writes those of the plans that are shown.
-  plan::fill_roles(plan, request.cost->model(), kBucketBytes, plan::ListDetail::Priced);
+  plan::fill_roles(plan, request.cost->facts().uses(), kBucketBytes, plan::ListDetail::Priced);
   return plan;
 }
 

@@ -51,7 +51,7 @@ Result<PlanResult> report_search(const SearchSpace& space, const SearchOutcome& 
     plan.model_hash = model_hash;
     plan.cluster_hash = cluster_hash;
     if (std::any_of(plan.stages.begin(), plan.stages.end(), [](const plan::Stage& s) { return s.zero_stage >= 2; }))
-      plan::fill_roles(plan, request.cost->model(), kBucketBytes);
+      plan::fill_roles(plan, request.cost->facts().uses(), kBucketBytes);
     estimate = from.estimate;
     if (request.tokens_per_sample > 1)
       estimate.tokens_per_second =

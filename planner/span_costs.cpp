@@ -208,13 +208,9 @@ std::unique_ptr<SampleTable> SpanCosts::make_table(UnitKind kind, std::int64_t s
   for (int c = 0; c < kind.axes.context; ++c) mesh.context_group.push_back(unit[static_cast<std::size_t>(c * tensor)]);
   for (int e = 0; e < kind.expert; ++e)
     mesh.expert_group.push_back({kind.device_class, unit.front().index + std::int64_t{e} * kind.axes.size()});
-  const ModelFacts& facts = cost_.facts();
   const auto stream = [&](int cut) { return cut_bytes(cut, samples, false); };
   for (int block = 0; block < num_blocks_; ++block) {
-    const bool repeats = cost_.costs_by_signature() && block > 1 && block + 1 < num_blocks_ &&
-                         facts.signature_of(block) == facts.signature_of(block - 1) &&
-                         stream(block - 1) == stream(block) && stream(block) == stream(block + 1);
-    if (!repeats) {
+    if (!cost_model::costs_like_previous(cost_, block, stream)) {
       add_block(*table, block, mesh);
       continue;
     }

@@ -137,17 +137,21 @@ bool StageCosts::limit_by_memory(int first, int end, const Composition& composit
   return limited;
 }
 
-std::vector<plan::DeviceId> StageCosts::shard_group(const Composition& composition, bool experts) const {
+const std::vector<plan::DeviceId>& StageCosts::shard_group(int index, bool experts) {
+  const auto [found, is_new] = shard_groups_.try_emplace({index, experts});
+  if (!is_new) return found->second;
+  const Composition& composition = at(index);
   const std::vector<Pool>& pools = *context_.pools;
-  std::vector<plan::DeviceId> devices;
+  std::vector<plan::DeviceId>& devices = found->second;
   std::int64_t replica = 0;
   for (std::size_t p = 0; p < pools.size(); ++p) {
     const std::int64_t stride = context_.spread ? context_.num_stages : 1;
     const Axes axes = composition.axes[p];
     for (std::int32_t i = 0; i < composition.units.of[p]; ++i, ++replica) {
       if (experts && replica % composition.expert != 0) continue;
-      const std::vector<plan::DeviceId> unit = devices_of_unit(pools[p], i * stride, axes.size());
-      for (int c = 0; c < axes.context; ++c) devices.push_back(unit[static_cast<std::size_t>(c * axes.tensor)]);
+      const plan::DeviceId first = first_of_unit(pools[p], i * stride, axes.size());
+      for (int c = 0; c < axes.context; ++c)
+        devices.push_back({first.device_class, first.index + std::int64_t{c} * axes.tensor});
     }
   }
   return devices;
@@ -158,7 +162,7 @@ Ticks StageCosts::collective(collective::CollectiveKind kind, std::int64_t bytes
   const std::tuple key{static_cast<int>(kind), bytes, composition, experts};
   const auto found = collectives_.find(key);
   if (found != collectives_.end()) return found->second;
-  const std::vector<plan::DeviceId> group = shard_group(at(composition), experts);
+  const std::vector<plan::DeviceId>& group = shard_group(composition, experts);
   const Ticks time = group.size() < 2
                          ? 0
                          : cost_model::to_ticks(context_.spans->cost().estimate_collective(kind, Bytes(bytes), group));

@@ -117,7 +117,8 @@ class StageCosts {
   void add_times(const Span& span, StageCost& result);
   /// C26: what a block waits for beside its own work.
   cost_model::MeshTicks gathers(int block, int zero_stage, const Span& span);
-  [[nodiscard]] std::vector<plan::DeviceId> shard_group(const Composition& composition, bool experts) const;
+  /// One device of each that hold equal shards, or equal experts.
+  [[nodiscard]] const std::vector<plan::DeviceId>& shard_group(int composition, bool experts);
   std::vector<Share> split(int first, int end, const Composition& composition, const Moments& moments);
   /// Lowers the limits of classes that cannot hold their parts; false: nothing to mend.
   [[nodiscard]] bool limit_by_memory(int first, int end, const Composition& composition, const Moments& moments,
@@ -131,6 +132,7 @@ class StageCosts {
   StageContext context_;
   std::unordered_map<std::uint64_t, StageChoices> stages_;
   std::map<std::tuple<int, std::int64_t, int, bool>, Ticks> collectives_;
+  std::map<std::pair<int, bool>, std::vector<plan::DeviceId>> shard_groups_;
   /// Of the block looked at last: its neighbour is mostly alike. Key: elements, experts' elements, ZeRO stage, where.
   std::pair<std::tuple<std::int64_t, std::int64_t, int, int>, cost_model::MeshTicks> gathers_{{-1, 0, 0, 0}, {}};
 };

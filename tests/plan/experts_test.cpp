@@ -65,7 +65,7 @@ TEST_CASE("rows choose experts once for each router, whatever tables they read t
 
 TEST_CASE("replicas in a row hold all experts together, the others the same again", "[experts]") {
   const model::ModelGraph graph = make_mixture_graph();
-  const auto uses = trainable_uses(graph);
+  const auto uses = ParameterUses(graph).blocks;
   const auto counts = expert_counts(graph);
   const Stage four = make_stage(graph, 4, 2);
   CHECK(expert_place(four, 0) == ExpertPlace{2, 0});

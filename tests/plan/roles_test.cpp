@@ -165,7 +165,7 @@ TEST_CASE("a parameter counts in the lowest block of its stage that uses it", "[
   Stage stage;
   stage.end_block = 6;
   // Tied inside one stage: 100 x 10 floats at block 0, nothing at block 5.
-  const auto bytes = bucket_bytes_of(stage, graph, trainable_uses(graph));
+  const auto bytes = bucket_bytes_of(stage, graph);
   CHECK(bytes == std::vector<Bytes>{Bytes(4000), Bytes(400), Bytes(400), Bytes(400), Bytes(400), Bytes(0)});
 }
 

@@ -31,17 +31,18 @@ TEST_CASE("C24: one stage is all work on its units, more stages wait to fill", "
   one.micro = 6;
   one.count = 4;
   one.compositions = std::make_shared<const std::vector<Composition>>(1, make_composition(space->pools, units, Axes{}));
+  const FamilyBounds bounds(*space, one, longest_run(spans));
   const auto seconds = [](Cost cost_ticks) { return static_cast<double>(cost_ticks) * 1e-9; };
   // Four micro-batches of one sample a replica.
   one.max_stages = 1;
-  CHECK(seconds(fill_bound(*space, one)) == Approx(48));
+  CHECK(seconds(bounds.fill(one)) == Approx(48));
   // Two stages: 12 / (1 - (1 - 1/4)^2).
   one.max_stages = 2;
-  CHECK(seconds(fill_bound(*space, one)) == Approx(12 / (1 - 0.5625)));
+  CHECK(seconds(bounds.fill(one)) == Approx(12 / (1 - 0.5625)));
   set_bounds(*space, std::span(&one, 1));
-  CHECK(one.bound >= fill_bound(*space, one));
+  CHECK(one.bound >= bounds.fill(one));
   // C27 of one pool: stages of 6 units, each 3/4 of the one before: 24 x 12 / (6 x 1.75).
-  CHECK(seconds(ramp_bound(*space, one)) == Approx(24 * 12 / (6 * 1.75)));
+  CHECK(seconds(bounds.ramp(one)) == Approx(24 * 12 / (6 * 1.75)));
   // C23: 24 devices.
   CHECK(seconds(work_of_space(*space)) == Approx(12));
 }

@@ -136,7 +136,6 @@ class PlanSpace {
 
  private:
   void begin(std::int64_t micro, int stages, plan::ScheduleKind schedule) {
-    if (uses_.empty()) uses_ = plan::trainable_uses(cost_.model());
     lists_.clear();
     for (int s = 0; s < stages; ++s)
       lists_.push_back(plan::make_schedule(schedule, s, stages, static_cast<int>(global_ / micro)));
@@ -190,7 +189,7 @@ class PlanSpace {
     for (StageChoice& choice : now) {
       if (!weigh(frame, choice)) continue;
       choice.times = stage_times(cost_, choice.stage, plan::splits_backward(schedule_), stage + 1 == num_stages_,
-                                 axes_.bucket_bytes, uses_);
+                                 axes_.bucket_bytes);
       choice.shape = shape_of(choice);
       by_shape[choice.shape].push_back(std::move(choice));
     }
@@ -412,7 +411,6 @@ class PlanSpace {
   std::vector<std::pair<const StageChoice*, std::vector<std::int64_t>>> placed_;  // with the offsets of its devices
   std::vector<std::int64_t> free_;
   bool plain_ = false;
-  std::vector<std::vector<int>> uses_;
   std::vector<std::vector<plan::Action>> lists_;  // by stage
   std::vector<double> worth_, earns_;             // seconds of a sample by block; by device class
   std::map<std::vector<std::int64_t>, int> shapes_;

@@ -22,13 +22,13 @@ inline std::vector<std::int64_t> reduced_elements(const cost_model::CostModel& c
   return elements;
 }
 
-/// `uses`: plan::trainable_uses of the model. Replicas of one tensor degree, no context or expert axis.
+/// Replicas of one tensor degree, no context or expert axis.
 inline StageTimes stage_times(const cost_model::CostModel& cost, const plan::Stage& stage, bool split_backward,
-                              bool last_stage, Bytes bucket_bytes, const std::vector<std::vector<int>>& uses) {
+                              bool last_stage, Bytes bucket_bytes) {
   using cost_model::to_ticks;
   StageTimes times;
   const std::vector<int> starts =
-      plan::make_bucket_starts(stage, plan::bucket_bytes_of(stage, cost.model(), uses), bucket_bytes);
+      plan::make_bucket_starts(stage, plan::bucket_bytes_of(stage, cost.facts().uses()), bucket_bytes);
   std::vector<plan::DeviceId> devices;
   for (std::size_t r = 0; r < stage.replicas.size(); ++r) {
     const plan::Replica& replica = stage.replicas[r];
