@@ -24,7 +24,7 @@ Result<void> check_same_job(const plan::Plan& plan, const PlanningInputs& inputs
       problems.push_back({ErrorCode::InvalidArgument, message, key, expected, got,
                           "make it for the same job and cluster: launch plan --constrain ... --out FILE"});
   };
-  compare("model_hash", model::model_hash(inputs.graph), plan.model_hash, "the plan is for another model");
+  compare("model_hash", model::model_hash(inputs.model->graph), plan.model_hash, "the plan is for another model");
   compare("cluster_hash", cluster::cluster_hash(inputs.resources), plan.cluster_hash,
           "the plan is for another cluster");
   if (problems.empty()) return {};

@@ -100,7 +100,7 @@ Result<ExitCode> run(const Options& options) {
   const std::string json = to_text(planner::to_json(result), 2) + "\n";
   if (!options.out.empty()) COX_TRY_VOID(write_output(json, options.out));
   if (!options.exchange.export_format.empty()) {
-    COX_TRY_VOID(print_export(result.plan, inputs->graph, inputs->resources, options.exchange.export_format));
+    COX_TRY_VOID(print_export(result.plan, inputs->model->graph, inputs->resources, options.exchange.export_format));
     return ExitCode::Done;
   }
   COX_TRY_VOID(write_output(options.format == "json" ? json : planner::explain(result), ""));

@@ -319,7 +319,7 @@ Result<std::unique_ptr<PlanningInputs>> load_planning_inputs(const std::string& 
   auto inputs = std::make_unique<PlanningInputs>();
   COX_TRY(inputs->job, load_job_argument(job_file));
   COX_TRY(inputs->job.constraints, merge_constraints(inputs->job.constraints, options.constraints));
-  COX_TRY(inputs->graph, load_job_model(inputs->job));
+  COX_TRY(inputs->model, know_job_model(inputs->job));
   const std::string cluster_file =
       options.cluster_file.empty() ? inputs->job.cluster_file.string() : options.cluster_file;
   if (cluster_file.empty()) {
@@ -347,8 +347,7 @@ Result<std::unique_ptr<PlanningInputs>> load_planning_inputs(const std::string& 
                    "measure anew with `launch probe --job`, or plan without --profile"};
     inputs->profile = std::move(*profile);
   }
-  inputs->cost =
-      cost_model::make_cost_model(inputs->graph, inputs->resources, inputs->profile ? &*inputs->profile : nullptr);
+  inputs->price();
   return inputs;
 }
 

@@ -42,7 +42,7 @@ Result<PlanFile> load_plan_file(const PlanFileOptions& options) {
                                                   .profile_file = beside(options.profile, options.plan, "profile.json"),
                                                   .devices = "",
                                                   .constraints = {}}));
-  if (auto problems = plan::validate(file.plan, file.inputs->graph, file.inputs->resources, plan::kPlannable);
+  if (auto problems = plan::validate(file.plan, file.inputs->model->graph, file.inputs->resources, plan::kPlannable);
       !problems.empty())
     return with_path_prefix(combine_errors(ErrorCode::InvalidArgument, "bad plan", std::move(problems)), options.plan);
   return file;

@@ -104,8 +104,7 @@ Result<std::optional<planner::RunningPlan>> load_running(const RunningOptions& o
     if (inputs.profile) cluster::add_slowed(*inputs.profile, changed);
     running.devices = std::move(changed.devices);
     inputs.resources = std::move(changed.graph);
-    inputs.cost =
-        cost_model::make_cost_model(inputs.graph, inputs.resources, inputs.profile ? &*inputs.profile : nullptr);
+    inputs.price();
   }
   if (const std::string lost = list_lost(before, running.devices); !lost.empty())
     std::fprintf(stderr, "note: lost since the running plan was made: %s\n", lost.c_str());

@@ -32,7 +32,7 @@ std::vector<Error> memory_problems(const plan::Estimate& estimate) {
 Result<cost_model::Simulation> take_given_plan(PlanChoice& choice, const std::string& file,
                                                const PlanningInputs& inputs) {
   COX_TRY(choice.plan, load_plan(file));
-  const std::string model_hash = model::model_hash(inputs.graph),
+  const std::string model_hash = model::model_hash(inputs.model->graph),
                     cluster_hash = cluster::cluster_hash(inputs.resources);
   if (choice.plan.model_hash != model_hash) {
     return Error{ErrorCode::InvalidArgument, "the plan is for another model",
@@ -60,7 +60,7 @@ Result<cost_model::Simulation> take_given_plan(PlanChoice& choice, const std::st
                  std::string(plan::to_text(choice.plan.precision)),
                  ""};
   }
-  if (auto problems = plan::validate(choice.plan, inputs.graph, inputs.resources); !problems.empty()) {
+  if (auto problems = plan::validate(choice.plan, inputs.model->graph, inputs.resources); !problems.empty()) {
     return with_path_prefix(combine_errors(ErrorCode::InvalidArgument, "the plan cannot run", std::move(problems)),
                             file);
   }
@@ -124,7 +124,7 @@ Result<cost_model::TraceBasis> prepare_trace(const TraceSteps& steps, const Plan
   cost_model::TraceBasis basis;
   basis.plan = choice.plan;
   basis.predicted = std::move(simulation);
-  basis.groups = plan::make_groups(choice.plan, inputs.graph);
+  basis.groups = plan::make_groups(choice.plan, inputs.model->graph);
   for (const RankBinding& binding : choice.chosen.ranks)
     basis.nodes.push_back(measurements.nodes[static_cast<std::size_t>(binding.node)].name);
   return basis;
@@ -150,7 +150,7 @@ Result<Prepared> prepare(const CoordinatorStart& start, const Job& job, const Me
   PlanningInputs& inputs = prepared.inputs;
   inputs.job = job;
   COX_TRY(inputs.job.constraints, merge_constraints(job.constraints, start.constraints));
-  COX_TRY(inputs.graph, load_job_model(job));
+  COX_TRY(inputs.model, know_job_model(job));
   const std::filesystem::path cluster_file = start.cluster_file.empty() ? job.cluster_file : start.cluster_file;
   if (!cluster_file.empty()) {
     COX_TRY(auto described, load_cluster(cluster_file.string()));
@@ -170,11 +170,6 @@ Result<Prepared> prepare(const CoordinatorStart& start, const Job& job, const Me
   inputs.resources = prepared.cluster.resources;
   if (!prepared.cluster.profile.blocks.empty()) inputs.profile = prepared.cluster.profile;
   return prepared;
-}
-
-void price(PlanningInputs& inputs) {
-  inputs.cost =
-      cost_model::make_cost_model(inputs.graph, inputs.resources, inputs.profile ? &*inputs.profile : nullptr);
 }
 
 /// Searches, and takes what was found. The simulation is that of the plan, action by action.
@@ -264,7 +259,7 @@ Result<KnownCluster> known_cluster(const MeasuredCluster& measured, const std::v
 void plan_on(PlanningInputs& inputs, const KnownCluster& known) {
   inputs.resources = known.left.graph;
   if (!known.all.profile.blocks.empty()) inputs.profile = known.all.profile;
-  price(inputs);
+  inputs.price();
 }
 
 /// No plan that the user gave is left for another, and steps of plans too large to be traced are not told.
@@ -293,7 +288,7 @@ Result<PlanChoice> choose_plan(const CoordinatorStart& start, const Job& job, co
   PlanChoice choice;
   COX_TRY(Prepared prepared, prepare(start, job, measurements, before));
   PlanningInputs& inputs = prepared.inputs;
-  price(inputs);
+  inputs.price();
   const std::filesystem::path plan_file = start.plan_file.empty() ? job.plan_file : start.plan_file;
   cost_model::Simulation simulation;
   if (!plan_file.empty()) {
@@ -358,9 +353,9 @@ Result<LookedRun> predict_running(const CoordinatorStart& start, const Job& job,
   plan_on(inputs, then);
   COX_TRY(run.basis.predicted, cost_model::simulate(*inputs.cost, run.basis.plan));
   inputs.resources = without_bandwidth(then.left.graph);
-  price(inputs);
+  inputs.price();
   COX_TRY(run.latencies, cost_model::simulate(*inputs.cost, run.basis.plan));
-  run.basis.groups = plan::make_groups(run.basis.plan, inputs.graph);
+  run.basis.groups = plan::make_groups(run.basis.plan, inputs.model->graph);
   return run;
 }
 

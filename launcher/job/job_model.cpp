@@ -38,4 +38,9 @@ Result<model::ModelGraph> load_job_model(const Job& job) {
                          job.data.sequence_length);
 }
 
+Result<std::shared_ptr<const cost_model::KnownModel>> know_job_model(const Job& job) {
+  COX_TRY(model::ModelGraph graph, load_job_model(job));
+  return std::make_shared<const cost_model::KnownModel>(std::move(graph));
+}
+
 }  // namespace coxswain::launcher

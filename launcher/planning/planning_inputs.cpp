@@ -115,6 +115,8 @@ Result<void> set_prices(cluster::ResourceGraph& graph, const std::vector<std::st
   return combine_errors(ErrorCode::InvalidArgument, "the prices have problems", std::move(problems));
 }
 
+void PlanningInputs::price() { cost = cost_model::make_cost_model(model, resources, profile ? &*profile : nullptr); }
+
 planner::Request PlanningInputs::make_request() const {
   planner::Request request;
   request.cost = cost.get();

@@ -20,12 +20,14 @@ namespace coxswain::launcher {
 /// Everything that costing and planning a job needs; members refer to each other, so it stays where it was made.
 struct PlanningInputs {
   Job job;
-  model::ModelGraph graph;
+  std::shared_ptr<const cost_model::KnownModel> model;
   cluster::ResourceGraph resources;
   std::optional<cluster::Profile> profile;
   std::unique_ptr<cost_model::CostModel> cost;
 
   [[nodiscard]] planner::Request make_request() const;
+  /// Makes `cost` of the others.
+  void price();
 };
 
 [[nodiscard]] Result<Json> load_json(const std::string& file);

@@ -5,7 +5,6 @@
 #include <utility>
 
 #include "cluster/catalogue.h"
-#include "launcher/job/job_model.h"
 #include "launcher/rest/problem.h"
 
 namespace coxswain::launcher {
@@ -156,15 +155,14 @@ Result<PlanRequest> read_plan_request(const Json& body, const ServedFiles& files
   request.inputs = std::make_unique<PlanningInputs>();
   PlanningInputs& inputs = *request.inputs;
   COX_TRY(inputs.job, read_served_job(job, files, options.constraints));
-  auto graph = load_job_model(inputs.job);
-  if (!graph) return within("job.model", graph.error());
-  inputs.graph = std::move(*graph);
+  auto model = know_served_model(inputs.job, files);
+  if (!model) return within("job.model", model.error());
+  inputs.model = std::move(*model);
   COX_TRY(inputs.resources, read_cluster(cluster, "cluster"));
   if (auto priced = set_prices(inputs.resources, options.prices); !priced)
     return within("options.prices", priced.error());
   COX_TRY_VOID(take_profile(options.profile, inputs));
-  inputs.cost =
-      cost_model::make_cost_model(inputs.graph, inputs.resources, inputs.profile ? &*inputs.profile : nullptr);
+  inputs.price();
   request.query = std::move(options.query);
   COX_TRY(request.query.running, read_running(running, options, inputs));
   return request;

@@ -1,8 +1,10 @@
 #include "launcher/rest/served_job.h"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
+#include "launcher/job/job_model.h"
 #include "launcher/planning/planning_inputs.h"
 #include "launcher/rest/problem.h"
 
@@ -80,7 +82,19 @@ Result<void> check_sizes(const Job& job) {
   return {};
 }
 
+/// What a model is made of, where nothing else can change it: not a file beneath the root.
+std::optional<std::string> key_of(const Job& job, const std::filesystem::path& models) {
+  if (job.model.config) return std::to_string(job.data.sequence_length) + " " + to_text(*job.model.config);
+  if (!job.model.pt2.empty() && job.model.pt2.parent_path() == models) return job.model.pt2.string();
+  return std::nullopt;
+}
+
 }  // namespace
+
+Result<KnownModels::Model> know_served_model(const Job& job, const ServedFiles& files) {
+  const auto key = key_of(job, files.models);
+  return key ? files.known->get(*key, [&] { return know_job_model(job); }) : know_job_model(job);
+}
 
 Result<Job> read_served_job(Json json, const ServedFiles& files, const std::vector<std::string>& constraints) {
   COX_TRY(const std::filesystem::path sent_model, take_sent_model(json, files));

@@ -3,12 +3,14 @@
 // is ever opened. Called by plan_request and jobs. Threads: pure apart from reading files. Source: INTERFACE section 5.
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "common/json.h"
 #include "common/result.h"
 #include "launcher/job/job.h"
+#include "launcher/rest/known_models.h"
 
 namespace coxswain::launcher {
 
@@ -16,7 +18,12 @@ namespace coxswain::launcher {
 struct ServedFiles {
   std::filesystem::path root;    // files beneath it; empty: none
   std::filesystem::path models;  // models that were sent, as SHA256.pt2: `model: {pt2: "sha256:HEX"}`
+  std::shared_ptr<KnownModels> known = std::make_shared<KnownModels>();  // of all copies of these
 };
+
+/// The model of a job that was read from a request: what is known of it where it was read before. Errors: of its form
+/// and its file, with paths in a job.
+[[nodiscard]] Result<KnownModels::Model> know_served_model(const Job& job, const ServedFiles& files);
 
 /// `constraints`: KEY=VALUE texts on top of the job's. Data is not looked at. Errors: those of the job, with paths in a
 /// body whose member `job` it is; PermissionDenied for a file that may not be named; NotFound (a model that was not

@@ -151,3 +151,36 @@ TEST_CASE("a model that was sent is named by its hash", "[plan_request]") {
     CHECK(request.error().path == "job.model.pt2");
   }
 }
+
+TEST_CASE("requests that describe one model share it", "[plan_request]") {
+  const ServedFiles files;
+  const auto first = read_plan_request(body(), files), again = read_plan_request(body(), files);
+  Json other_batch = body();
+  other_batch["job"].object()["batch"].object()["global"] = 16;
+  Json longer = body();
+  longer["job"].object()["data"].object()["sequence_length"] = 8;
+  const auto batch = read_plan_request(other_batch, files), sequence = read_plan_request(longer, files);
+  REQUIRE((first && again && batch && sequence));
+  CHECK(again->inputs->model == first->inputs->model);
+  CHECK(batch->inputs->model == first->inputs->model);
+  CHECK(sequence->inputs->model != first->inputs->model);
+  CHECK(&first->inputs->cost->facts() == &again->inputs->cost->facts());
+}
+
+TEST_CASE("a model beneath the root is read anew: its file may have changed", "[plan_request]") {
+  TempDir folder;
+  const ServedFiles files{folder.path(), folder / "models"};
+  std::filesystem::create_directory(folder / "tiny");
+  Json request = body();
+  const auto layers = [&](int count) -> std::size_t {
+    Json config = body()["job"]["model"]["config"];
+    config["n_layer"] = count;
+    std::ofstream(folder / "tiny" / "config.json") << to_text(config);
+    request["job"].object()["model"] = JsonObject{{"huggingface", "tiny"}};
+    const auto read = read_plan_request(request, files);
+    INFO((read ? std::string() : to_text(read.error())));
+    REQUIRE(read);
+    return read->inputs->model->graph.blocks.size();
+  };
+  CHECK(layers(3) == layers(2) + 1);
+}
