@@ -4,6 +4,7 @@
 #include <optional>
 #include <utility>
 
+#include "common/hash.h"
 #include "launcher/job/job_model.h"
 #include "launcher/planning/planning_inputs.h"
 #include "launcher/rest/problem.h"
@@ -82,9 +83,10 @@ Result<void> check_sizes(const Job& job) {
   return {};
 }
 
-/// What a model is made of, where nothing else can change it: not a file beneath the root.
+/// What a model is made of, where nothing else can change it: not a file beneath the root. Short, however long a
+/// configuration is.
 std::optional<std::string> key_of(const Job& job, const std::filesystem::path& models) {
-  if (job.model.config) return std::to_string(job.data.sequence_length) + " " + to_text(*job.model.config);
+  if (job.model.config) return sha256_hex(std::to_string(job.data.sequence_length) + " " + to_text(*job.model.config));
   if (!job.model.pt2.empty() && job.model.pt2.parent_path() == models) return job.model.pt2.string();
   return std::nullopt;
 }
