@@ -232,9 +232,13 @@ std::optional<std::vector<model::OpCost>> between(const std::vector<model::OpCos
   return affine ? std::optional(std::move(result)) : std::nullopt;
 }
 
-/// Of an operator with its arguments and values, and of an entry of a map: about as much as they take.
-constexpr Bytes kGraphBytes{1024}, kEntryBytes{128};
+/// About as much as they take: an operator with its arguments, a value or parameter with its dims, an entry of a map.
+constexpr Bytes kOperatorBytes{1024}, kValueBytes{256}, kEntryBytes{128};
 
+Bytes bytes_of(const model::ModelGraph& graph) {
+  return kOperatorBytes * static_cast<std::int64_t>(graph.ops.size()) +
+         kValueBytes * static_cast<std::int64_t>(graph.values.size() + graph.parameters.size());
+}
 Bytes bytes_of(const model::BlockTotals& totals) {
   return kEntryBytes + Bytes(static_cast<std::int64_t>(sizeof(totals) + totals.replayed.size() * sizeof(int)));
 }
@@ -289,13 +293,13 @@ Bytes ModelFacts::kept_bytes() const {
   Bytes bytes = made_bytes_;
   for (const auto& [key, mesh] : meshes_) {
     if (mesh == nullptr) continue;
-    bytes += kGraphBytes * static_cast<std::int64_t>(mesh->local().graph().ops.size()) + mesh->local().kept_bytes();
+    bytes += bytes_of(mesh->local().graph()) + mesh->local().kept_bytes();
   }
   return bytes;
 }
 
 Bytes KnownModel::kept_bytes() const {
-  return kGraphBytes * static_cast<std::int64_t>(graph.ops.size()) + facts.kept_bytes();
+  return bytes_of(graph) + facts.kept_bytes();
 }
 
 Bytes ModelFacts::value_bytes(model::ValueId value, std::int64_t samples, plan::Precision precision) const {
