@@ -264,9 +264,7 @@ Bytes estimate_communicators(const CostModel& cost, const StageWork& work) {
 }
 
 Bytes estimate_stage_host_memory(const CostModel& cost, const StageWork& work) {
-  Bytes bytes = persistent_of(cost, work).host;
-  if (work.offload == plan::Offload::Activations) bytes += find_peak(cost, work, Bytes(0), Bytes(0)).host;
-  return bytes;
+  return estimate_stage_need(cost, work).host;
 }
 
 Bytes margin_of(Bytes sum) {

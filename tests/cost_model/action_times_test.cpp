@@ -1,6 +1,8 @@
 // What each action of a role takes and moves.
 #include "cost_model/action_times.h"
 
+#include "cost_model/mesh_times.h"
+
 #include "tests/cost_model/make_plan.h"
 #include "tests/cost_model/synthetic_graph.h"
 
@@ -45,4 +47,30 @@ TEST_CASE("actions take their blocks' times, overhead and recompute", "[action_t
   CHECK(last.elements({ActionKind::ReduceTied, -1, -1, -1, 0}) == 64);
   CHECK(first.edge_bytes({ActionKind::SendActivation, 0}, 2).value == 2 * 8 * 4);
   CHECK(last.edge_bytes({ActionKind::SendGradient, 0}, 1).value == 8 * 4);
+}
+
+TEST_CASE("blocks alike in a row take what each takes by itself", "[action_times_test]") {
+  // The epilogue multiplies by a weight from the middle of the layers, which ZeRO then does not split.
+  model::ModelGraph graph = make_chain(6, 8, true);
+  graph.ops[static_cast<std::size_t>(graph.blocks.back().first_op)].arguments[1].value =
+      model::ValueRef{graph.parameters[4].value};
+  const auto resources =
+      make_cluster({make_device("d", 1 << 30)}, {2}, 1, make_link("l", 1e-6, 1e6), make_link("o", 1e-5, 1e5));
+  const auto cost = make_cost_model(graph, resources, nullptr);
+  auto plan = make_plan(graph, resources, {{0, graph.num_blocks(), {{0, 0}, {0, 1}}, {2, 2}}}, 1);
+  plan::Stage& stage = plan.stages[0];
+  stage.recompute[3] = plan::Recompute::Full;
+  for (const int zero : {0, 3}) {
+    stage.zero_stage = zero;
+    const ActionTimes times(*cost, plan, plan.roles[0], plan::tied_parameters(plan, graph));
+    const Mesh mesh = make_mesh(stage, 0);
+    for (int block = 0; block < graph.num_blocks(); ++block) {
+      const MeshTicks alone = estimate_block_on_mesh(
+          *cost, {block, 0, 2, plan.precision, 1, 1, 1, stage.recompute[static_cast<std::size_t>(block)]}, mesh);
+      const ComputeTicks backward = times.compute({plan::ActionKind::Backward, 0, block, block + 1});
+      CHECK(times.compute({plan::ActionKind::Forward, 0, block, block + 1}).forward == alone.forward);
+      CHECK(backward.backward == alone.backward);
+      CHECK(backward.recompute == alone.recompute);
+    }
+  }
 }

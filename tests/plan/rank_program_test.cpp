@@ -53,6 +53,15 @@ TEST_CASE("a middle stage waits for its neighbours and its credits", "[rank_prog
   CHECK(waits(program, "OPTIMIZER") == "REDUCE_NORM");
 }
 
+TEST_CASE("numbers of micro-batches need not follow each other", "[rank_program]") {
+  const Plan plan = middle_plan();
+  const RankProgram program = make_rank_program(plan, make_chain_graph(), 2);
+  std::vector<Action> far = program.actions;
+  for (Action& action : far)
+    if (action.micro_batch >= 0) action.micro_batch = 7 + 400'000'000 * action.micro_batch;
+  CHECK(make_rank_program(plan, make_chain_graph(), 2, far).waits_for == program.waits_for);
+}
+
 TEST_CASE("first and last stage", "[rank_program]") {
   const model::ModelGraph graph = make_chain_graph();
   const Plan plan = middle_plan();
